@@ -1,0 +1,183 @@
+"""Where a field lives: names, units and coordinates of its space axes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infield import InfieldError
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One space axis of a regular grid.
+
+    Arguments:
+        name: Dimension name, as in the file.
+        coordinates: Positions in `units`, strictly increasing.
+        units: Units of the coordinates, as CF writes them ("1" for none).
+        periodic: Whether the axis closes on itself one spacing after its last point.
+    """
+
+    name: str
+    coordinates: tuple[float, ...]
+    units: str = "1"
+    periodic: bool = False
+
+    def __post_init__(self) -> None:
+        steps = np.diff(self.coordinates)
+        if len(self.coordinates) == 0 or (steps <= 0).any() or not np.isfinite(self.coordinates).all():
+            raise InfieldError(f"axis '{self.name}': expected finite, strictly increasing coordinates")
+
+    @property
+    def size(self) -> int:
+        return len(self.coordinates)
+
+    @property
+    def spacing(self) -> float:
+        """Distance between neighbours, in `units`; the mean one where the axis is not uniform."""
+        return (self.coordinates[-1] - self.coordinates[0]) / (self.size - 1) if self.size > 1 else 1.0
+
+    @property
+    def uniform(self) -> bool:
+        steps = np.diff(self.coordinates)
+        return bool(steps.size == 0 or np.allclose(steps, self.spacing, rtol=1e-4, atol=0))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A regular grid: the product of its axes. Fields on it have shape `(batch, channel, *grid.shape)`.
+
+    Arguments:
+        axes: Space axes, slowest first.
+    """
+
+    axes: tuple[Axis, ...]
+
+    @classmethod
+    def regular(
+        cls,
+        shape: tuple[int, ...],
+        lengths: float | tuple[float, ...] = 1.0,
+        *,
+        names: tuple[str, ...] | None = None,
+        units: str = "1",
+        periodic: bool = False,
+    ) -> Grid:
+        """A uniform grid from 0; a periodic axis has spacing length / n, another one length / (n - 1)."""
+        ndim = len(shape)
+        names = names or ("z", "y", "x")[-ndim:]
+        lengths = (lengths,) * ndim if isinstance(lengths, int | float) else lengths
+        axes = []
+        for name, n, length in zip(names, shape, lengths, strict=True):
+            step = length / (n if periodic else max(n - 1, 1))
+            axes.append(Axis(name, tuple(step * i for i in range(n)), units, periodic))
+        return cls(tuple(axes))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(axis.name for axis in self.axes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(axis.size for axis in self.axes)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.axes)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        return tuple(axis.spacing for axis in self.axes)
+
+    @property
+    def lengths(self) -> tuple[float, ...]:
+        """Size of the domain along each axis, one cell for each point, in the units of the axis."""
+        return tuple(axis.spacing * axis.size for axis in self.axes)
+
+    def points(self) -> Tensor:
+        """Coordinates of all points, shape `(size, ndim)`, float64, last axis fastest."""
+        axes = [torch.tensor(axis.coordinates, dtype=torch.float64) for axis in self.axes]
+        return torch.stack([c.reshape(-1) for c in torch.meshgrid(*axes, indexing="ij")], dim=-1)
+
+    def to_json(self) -> dict[str, Any]:
+        """A description in plain JSON types, from which `Grid.from_json` rebuilds the same grid."""
+        return {
+            "axes": [
+                {"name": a.name, "coordinates": list(a.coordinates), "units": a.units, "periodic": a.periodic}
+                for a in self.axes
+            ]
+        }
+
+    @classmethod
+    def from_json(cls, description: dict[str, Any]) -> Grid:
+        return cls(
+            tuple(
+                Axis(a["name"], tuple(float(c) for c in a["coordinates"]), a["units"], bool(a["periodic"]))
+                for a in description["axes"]
+            )
+        )
+
+
+@dataclass(frozen=True)
+class PointSet:
+    """Scattered points. Fields on it have shape `(batch, channel, number of points)`.
+
+    Arguments:
+        coordinates: One tuple of positions a point.
+        names: Names of the coordinates.
+        units: Units of the coordinates.
+        dimension: Name of the dimension along which the points are listed.
+    """
+
+    coordinates: tuple[tuple[float, ...], ...]
+    names: tuple[str, ...] = ("x",)
+    units: str = "1"
+    dimension: str = "point"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.coordinates),)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.names)
+
+    @property
+    def size(self) -> int:
+        return len(self.coordinates)
+
+    def points(self) -> Tensor:
+        """Coordinates of all points, shape `(size, ndim)`, float64."""
+        return torch.tensor(self.coordinates, dtype=torch.float64).reshape(self.size, self.ndim)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "points": [list(p) for p in self.coordinates],
+            "names": list(self.names),
+            "units": self.units,
+            "dimension": self.dimension,
+        }
+
+    @classmethod
+    def from_json(cls, description: dict[str, Any]) -> PointSet:
+        return cls(
+            tuple(tuple(float(c) for c in p) for p in description["points"]),
+            tuple(description["names"]),
+            description["units"],
+            description["dimension"],
+        )
+
+
+def grid_from_json(description: dict[str, Any]) -> Grid | PointSet:
+    """Rebuild whichever of the two kinds of grid was described."""
+    return Grid.from_json(description) if "axes" in description else PointSet.from_json(description)

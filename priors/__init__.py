@@ -1,0 +1,1 @@
+"""What do fields look like before measuring? Source measures, closed-form priors and learned flows."""

@@ -1,0 +1,121 @@
+"""Factored covariances: diagonal in the modes of the source, plus a low-rank part. No N-by-N matrix is ever formed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from infield.priors.modes import Modes
+
+
+@dataclass(frozen=True)
+class Covariance:
+    r"""The covariance :math:`C = T^T (\mathrm{diag}(d) + \sum_r f_r f_r^T)\, T` of fields of shape `(channel, *space)`.
+
+    Products cost O(N r) and the two changes of basis, O(N log N) by FFT; a draw and the conditional law of a flow's bridge
+    (`priors.bridge`) are closed in this family.
+
+    Arguments:
+        modes: The orthonormal basis T.
+        diagonal: Variances d >= 0 of the modes, shape `(channel, *space)`.
+        factors: Low-rank factors f_r in the modes' coordinates, shape `(rank, channel, *space)`; rank 0 is allowed.
+    """
+
+    modes: Modes
+    diagonal: Tensor
+    factors: Tensor
+
+    @classmethod
+    def diagonal_in(cls, modes: Modes, diagonal: Tensor) -> Covariance:
+        """A covariance without a low-rank part."""
+        return cls(modes, diagonal, diagonal.new_zeros((0, *diagonal.shape)))
+
+    @property
+    def rank(self) -> int:
+        return self.factors.shape[0]
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return tuple(self.diagonal.shape)
+
+    @property
+    def trace(self) -> float:
+        """Sum of the variances of all values of the field."""
+        return float(self.diagonal.sum() + self.factors.square().sum())
+
+    def apply(self, x: Tensor) -> Tensor:
+        """C x for fields x of shape `(batch, channel, *space)`."""
+        return self.modes.synthesise(self.apply_to_modes(self.modes.analyse(x)))
+
+    def apply_to_modes(self, c: Tensor) -> Tensor:
+        """The same product for fields that are given, and wanted, in the modes' coordinates."""
+        if self.rank == 0:
+            return self.diagonal * c
+        weights = c.flatten(1) @ self.factors.flatten(1).mT
+        return self.diagonal * c + (weights @ self.factors.flatten(1)).reshape(c.shape)
+
+    def colour(self, white: Tensor, weights: Tensor) -> Tensor:
+        """Turn white noise of shape `(batch, channel, *space)` and `(batch, rank)` into draws of N(0, C)."""
+        c = self.diagonal.sqrt() * white
+        if self.rank:
+            c = c + (weights @ self.factors.flatten(1)).reshape(c.shape)
+        return self.modes.synthesise(c)
+
+    def sample(self, n: int, generator: Generator) -> Tensor:
+        """Draw n fields of N(0, C), shape `(n, channel, *space)`."""
+        like = {"dtype": self.diagonal.dtype, "generator": generator, "device": generator.device}
+        white = torch.randn((n, *self.event_shape), **like).to(self.diagonal.device)
+        weights = torch.randn((n, self.rank), **like).to(self.diagonal.device)
+        return self.colour(white, weights)
+
+    def truncated(self, rank: int) -> Covariance:
+        """Keep the leading factors; what the others held goes to the diagonal, so that each mode keeps its variance."""
+        kept, dropped = self.factors[:rank], self.factors[rank:]
+        return Covariance(self.modes, self.diagonal + dropped.square().sum(0), kept)
+
+    def to(self, device: torch.device | str) -> Covariance:
+        return Covariance(self.modes.to(device), self.diagonal.to(device), self.factors.to(device))
+
+
+def from_matrix(modes: Modes, matrix: Tensor, shape: tuple[int, ...], *, tolerance: float = 1e-10) -> Covariance:
+    """Factor a dense covariance of one channel on few points, given in field coordinates.
+
+    Arguments:
+        modes: Basis of the result.
+        matrix: Covariance of the values, shape `(points, points)`.
+        shape: Space shape of the field, with `points` values.
+        tolerance: Eigenvalues below this share of the largest go, by their mean, to the diagonal.
+    """
+    n = len(matrix)
+    half = modes.analyse(matrix.reshape(n, *shape)).reshape(n, n)
+    in_modes = modes.analyse(half.mT.reshape(n, *shape)).reshape(n, n)
+    eigenvalues, vectors = torch.linalg.eigh((in_modes + in_modes.mT) / 2)
+    eigenvalues, vectors = eigenvalues.flip(0).clamp_min(0), vectors.flip(1)
+    rank = int((eigenvalues > tolerance * eigenvalues[0]).sum())
+    floor = torch.clamp_min(eigenvalues[rank:].sum() / max(n - rank, 1), 1e-14 * eigenvalues[0])
+    factors = (vectors[:, :rank] * (eigenvalues[:rank] - floor).clamp_min(0).sqrt()).mT
+    return Covariance(modes, floor.expand(1, *shape).clone(), factors.reshape(rank, 1, *shape).contiguous())
+
+
+def from_draws(modes: Modes, draws: Tensor, *, rank: int) -> Covariance:
+    """Estimate a covariance from fields: leading principal directions, and for every mode the variance that they leave.
+
+    Arguments:
+        modes: Basis of the result.
+        draws: Fields, shape `(draws, channel, *space)`; their mean is removed.
+        rank: Number of principal directions to keep, at most `draws - 1`.
+    """
+    c = modes.analyse(draws - draws.mean(0))
+    n = len(c)
+    flat = c.flatten(1) / (n - 1) ** 0.5
+    _, singular, directions = torch.svd_lowrank(flat, q=min(2 * rank + 8, n - 1), niter=4) if rank else _nothing(flat)
+    factors = (singular[:rank, None] * directions.mT[:rank]).reshape(-1, *c.shape[1:])
+    variance = flat.square().sum(0).reshape(c.shape[1:])
+    left = (variance - factors.square().sum(0)).clamp_min(1e-8 * float(variance.mean()))
+    return Covariance(modes, left, factors)
+
+
+def _nothing(flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return flat.new_zeros(0, 0), flat.new_zeros(0), flat.new_zeros(flat.shape[1], 0)
