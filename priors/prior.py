@@ -69,6 +69,11 @@ class Prior(Protocol):
         ...
 
     @property
+    def units(self) -> str | None:
+        """Units of the field; None where the prior was given none."""
+        ...
+
+    @property
     def gaussian(self) -> bool:
         """Whether the prior is exactly N(mean, covariance)."""
         ...

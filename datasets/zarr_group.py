@@ -1,0 +1,204 @@
+"""Zarr groups of ours on disk: opened with one-line errors, written so that a result is whole or is not there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.errors import GroupNotFoundError
+
+from infield import InfieldError
+
+CONVENTIONS = "CF-1.11"
+_METADATA_FILES = ("zarr.json", ".zarray", ".zgroup")  # format 3, and format 2 which is read as well
+
+
+def refusal(path: Path, key: str, found: object, expected: object, remedy: str = "") -> InfieldError:
+    """The one line with which a file is refused: which file, which key, what was found, what was expected."""
+    text = f"{path}: '{key}': found {found}, expected {expected}" + (f"; {remedy}" if remedy else "")
+    return InfieldError(" ".join(text.split()))
+
+
+def open_group(path: Path, kind: str, version: int) -> xr.Dataset:
+    """Open a zarr group of ours without loading its arrays.
+
+    Arguments:
+        path: Directory of the group.
+        kind: The `infield_format` that it must have.
+        version: The newest `infield_version` that can be read.
+
+    Returns:
+        The dataset, CF-decoded except for times: coordinates stay the numbers of the file.
+
+    Raises:
+        InfieldError: The path is missing or no zarr group, its metadata are damaged, or it is foreign or newer.
+    """
+    if not path.exists():
+        raise InfieldError(f"{path}: found nothing there, expected a zarr group with an Infield {kind}; check the path")
+    try:
+        attributes = dict(zarr.open_group(path, mode="r", use_consolidated=False).attrs)
+    except (GroupNotFoundError, NotADirectoryError, FileNotFoundError):
+        raise InfieldError(f"{path}: found no zarr group there, expected one with an Infield {kind}") from None
+    except Exception as error:  # zarr passes on whatever its parsers raise
+        raise _damaged(path, "zarr.json", error) from error
+    _check_format(path, attributes, kind, version)
+    _check_metadata_present(path)
+    try:
+        return xr.open_zarr(path, consolidated=False, chunks=None, decode_times=False)
+    except Exception as error:
+        raise _damaged(path, "zarr.json", error) from error
+
+
+def _damaged(path: Path, key: str, error: Exception) -> InfieldError:
+    return refusal(
+        path,
+        key,
+        f"{type(error).__name__}: {error}",
+        "readable zarr contents",
+        "the file is truncated or corrupt, copy or write it again",
+    )
+
+
+def _check_format(path: Path, attributes: Mapping[str, Any], kind: str, version: int) -> None:
+    found = attributes.get("infield_format")
+    if found != kind:
+        raise refusal(path, "infield_format", "nothing" if found is None else repr(found), repr(kind))
+    found = attributes.get("infield_version")
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise refusal(path, "infield_version", repr(found), f"a whole number from 1 to {version}")
+    if found > version:
+        raise refusal(path, "infield_version", found, f"at most {version}", "this file needs a newer Infield")
+
+
+def _check_metadata_present(path: Path) -> None:
+    """A variable that lost its metadata is invisible to zarr, chunks and all; here it is noticed."""
+    for entry in sorted(path.iterdir()):
+        hidden = entry.name.startswith((".", "__"))
+        if entry.is_dir() and not hidden and not any((entry / name).exists() for name in _METADATA_FILES):
+            raise refusal(
+                path,
+                entry.name,
+                "a directory without zarr metadata",
+                "zarr.json in it",
+                "the file is truncated, copy or write it again",
+            )
+
+
+def json_attribute(path: Path, group: xr.Dataset, key: str) -> dict[str, Any]:
+    """Read the group attribute `key`, a JSON object written as a string (a nested attribute is taken as well)."""
+    if key not in group.attrs:
+        raise refusal(path, key, "no such attribute", "a JSON object", f"the group has {sorted(group.attrs)}")
+    value = group.attrs[key]
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise refusal(path, key, f"text that is no JSON ({error})", "a JSON object") from None
+    if not isinstance(value, dict):
+        raise refusal(path, key, type(value).__name__, "a JSON object")
+    return value
+
+
+def variable(path: Path, group: xr.Dataset, name: str) -> xr.DataArray:
+    """Load one variable or coordinate, numbers only and all of them finite."""
+    if name not in group.variables:
+        raise refusal(path, name, "no such variable", f"one of {sorted(map(str, group.variables))}")
+    loaded = loaded_variable(path, group, name)
+    if loaded.dtype.kind not in "biufc":
+        raise refusal(path, name, f"values of type {loaded.dtype}", "numbers")
+    bad = int(loaded.size - np.isfinite(loaded.values).sum())
+    if bad:
+        raise refusal(path, name, f"NaN or infinity in {bad} of {loaded.size} values", "finite values")
+    return loaded
+
+
+def loaded_variable(path: Path, group: xr.Dataset, name: str) -> xr.DataArray:
+    """Load a variable of any type, whole."""
+    refuse_missing_chunks(path, name, zeros_may_be_absent=True)
+    try:
+        return group[name].load()
+    except Exception as error:  # zarr passes on whatever its codecs raise
+        raise _damaged(path, name, error) from error
+
+
+def flags(path: Path, group: xr.Dataset, name: str) -> xr.DataArray:
+    """Load a variable of 0 and 1 (or booleans) as booleans."""
+    loaded = variable(path, group, name)
+    if not np.isin(loaded.values, (0, 1)).all():
+        raise refusal(path, name, "values other than 0 and 1", "only 0 and 1")
+    return loaded.astype(bool)
+
+
+def refuse_missing_chunks(path: Path, name: str, *, zeros_may_be_absent: bool) -> None:
+    """Refuse a variable of which a part is not on disk; zarr itself reads the fill value there and says nothing.
+
+    Arguments:
+        path: Directory of the group.
+        name: The variable.
+        zeros_may_be_absent: Whether a chunk may be absent where the fill value is 0. That is how zarr stores a chunk of
+            zeros, unless it is told otherwise; any other fill value marks what was never written.
+
+    Raises:
+        InfieldError: A chunk is missing.
+    """
+    array = zarr.open_group(path, mode="r", use_consolidated=False)[name]
+    assert isinstance(array, zarr.Array)
+    if zeros_may_be_absent and (array.fill_value is None or array.fill_value in (0, "")):
+        return
+    present, chunks = array.nchunks_initialized, array.nchunks
+    if present < chunks:
+        remedy = "the file is truncated, copy or write it again"
+        raise refusal(path, name, f"{present} of {chunks} chunks on disk", "all of them", remedy)
+
+
+def check_new(path: Path, overwrite: bool) -> None:
+    """Refuse an output that exists, and never let anything that is no zarr group be replaced."""
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise InfieldError(
+            f"{path}: found an existing file, expected a new path; choose another or ask to overwrite it"
+        )
+    if not path.is_dir() or not any((path / name).exists() for name in _METADATA_FILES):
+        raise InfieldError(f"{path}: found something that is no zarr group, which is never overwritten; choose another")
+
+
+def put_in_place(finished: Path, path: Path, overwrite: bool) -> None:
+    """Rename a finished group to its final path, where it appears whole or not at all."""
+    check_new(path, overwrite)
+    replaced = path.with_name(path.name + ".replaced")
+    if path.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+        path.rename(replaced)
+    finished.rename(path)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextmanager
+def disk_full_in_words(path: Path, remedy: str) -> Iterator[None]:
+    """Turn "no space left on device", however deep zarr has wrapped it, into one line."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_disk_full(error):
+            raise
+        raise InfieldError(f"{path}: the disk that holds {path.parent.resolve()} is full; {remedy}") from error
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if isinstance(error, BaseExceptionGroup) and any(map(_is_disk_full, error.exceptions)):
+        return True
+    return _is_disk_full(error.__cause__) or _is_disk_full(error.__context__)

@@ -1,0 +1,179 @@
+"""Operators made of operators: composition, linear combination, and the affine change of units of a field."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from infield import InfieldError, import_torchvision_first
+from infield.physics.description import OperatorDescription
+from infield.physics.grid import Grid, PointSet
+from infield.physics.linear_operator import ComplexBuffers, LinearOperator, plain_physics
+
+import_torchvision_first()
+from deepinv.physics import LinearPhysics, Physics  # noqa: E402
+
+
+class Composition(ComplexBuffers, Physics):
+    """Outermost operator after the others, `A = A_1 A_2 ... A_n`; it is linear where all of them are (see `compose`).
+
+    Arguments:
+        operators: Outermost first.
+    """
+
+    name: ClassVar[str] = "compose"
+    observed: Tensor | None
+    operators: Any  # a ModuleList, whose members torch types as bare modules
+
+    def __init__(self, operators: Sequence[Physics]) -> None:
+        super().__init__(**plain_physics())
+        self._join(operators)
+
+    def _join(self, operators: Sequence[Physics]) -> None:
+        self.operators = torch.nn.ModuleList(operators)
+        outer, inner = operators[0], operators[-1]
+        for attribute, operator in (("grid", inner), ("channels", inner), ("data_shape", outer), ("data_grid", outer)):
+            setattr(self, attribute, getattr(operator, attribute, None))
+        self.register_buffer("observed", getattr(outer, "observed", None))
+
+    def A(self, x: Tensor) -> Tensor:
+        for operator in reversed(self.operators):
+            x = operator.A(x)
+        return x
+
+    def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
+        """The transposed Jacobian at `x` applied to `v`, by the chain rule."""
+        fields = [x]
+        for operator in reversed(self.operators[1:]):
+            fields.append(operator.A(fields[-1]))
+        for operator, field in zip(self.operators, reversed(fields), strict=True):
+            v = operator.A_vjp(field, v)
+        return v
+
+
+class LinearComposition(Composition, LinearPhysics):
+    """A composition of linear operators."""
+
+    def __init__(self, operators: Sequence[LinearPhysics]) -> None:
+        LinearPhysics.__init__(self, img_size=getattr(operators[-1], "img_size", None), **plain_physics())
+        self._join(operators)
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        for operator in self.operators:
+            y = operator.A_adjoint(y)
+        return y
+
+    def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
+        return self.A_adjoint(v)
+
+
+def compose(*operators: Physics) -> Composition:
+    """The composition of operators, outermost first; a `LinearPhysics` where all of them are."""
+    linear = all(isinstance(operator, LinearPhysics) for operator in operators)
+    return LinearComposition(operators) if linear else Composition(operators)
+
+
+class LinearCombination(LinearOperator):
+    """A weighted sum of linear operators on the same field; a datum is observed where any of them observes it.
+
+    Arguments:
+        weights: One number for each operator.
+        operators: Linear operators from and to the same spaces.
+    """
+
+    name = "sum"
+    operators: Any
+
+    def __init__(self, weights: Sequence[float], operators: Sequence[LinearOperator]) -> None:
+        first = operators[0]
+        masks = [operator.observed for operator in operators if operator.observed is not None]
+        observed = torch.stack(masks).any(0) if len(masks) == len(operators) else None
+        super().__init__(first.grid, first.channels, first.data_shape, first.data_grid, observed)
+        self.weights = tuple(weights)
+        self.operators = torch.nn.ModuleList(operators)
+
+    def A(self, x: Tensor) -> Tensor:
+        return torch.stack([w * A.A(x) for w, A in zip(self.weights, self.operators, strict=True)]).sum(0)
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return torch.stack([w * A.A_adjoint(y) for w, A in zip(self.weights, self.operators, strict=True)]).sum(0)
+
+
+class Scale(LinearOperator):
+    """Pointwise multiplication, `scale * x`, from standardised units to those of the field.
+
+    Arguments:
+        grid: Where the field lives.
+        channels: Number of channels.
+        scale: Broadcastable to `(channel, *space)`.
+    """
+
+    name = "affine"
+    scale: Tensor
+
+    def __init__(self, grid: Grid | PointSet, channels: int, scale: Tensor) -> None:
+        super().__init__(grid, channels, (channels, *grid.shape), grid)
+        self.register_buffer("scale", scale)
+
+    def A(self, x: Tensor) -> Tensor:
+        return self.scale * x
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return self.scale * y
+
+
+class Affine(ComplexBuffers, Physics):
+    """Pointwise `shift + scale * x`; affine, so not a `LinearPhysics`. Arguments as for `Scale`."""
+
+    name: ClassVar[str] = "affine"
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, grid: Grid | PointSet, channels: int, scale: Tensor, shift: Tensor) -> None:
+        super().__init__(**plain_physics())
+        self.grid = self.data_grid = grid
+        self.channels = channels
+        self.data_shape = (channels, *grid.shape)
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
+
+    def A(self, x: Tensor) -> Tensor:
+        return self.shift + self.scale * x
+
+    def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
+        return self.scale * v
+
+
+def build_affine(description: OperatorDescription) -> Scale | Affine:
+    description.expect(arrays=("scale", "shift"))
+    grid, channels = description.grid, description.channels
+    shapes = (channels, *(1,) * len(grid.shape)), (channels, *grid.shape)
+    scale = torch.from_numpy(description.array("scale", *shapes).astype("float64"))
+    if "shift" not in description.arrays:
+        return Scale(grid, channels, scale)
+    return Affine(grid, channels, scale, torch.from_numpy(description.array("shift", *shapes).astype("float64")))
+
+
+def build_sum(weights: object, operators: Sequence[Physics]) -> LinearCombination:
+    """A linear combination, checked.
+
+    Raises:
+        InfieldError: If there is not one finite weight an operator, or an operator is not linear, or their data have
+            different shapes.
+    """
+    numbers = isinstance(weights, list | tuple) and all(
+        isinstance(w, int | float) and math.isfinite(w) for w in weights
+    )
+    if not numbers or len(weights) != len(operators):  # type: ignore[arg-type]
+        raise InfieldError(f"operator 'sum': found weights {weights!r}, expected {len(operators)} finite numbers")
+    for operator in operators:
+        if not isinstance(operator, LinearPhysics):
+            raise InfieldError(f"operator 'sum': '{operator.name}' is not linear, expected linear operators")
+    shapes = [operator.data_shape for operator in operators]
+    if len(set(shapes)) > 1:
+        raise InfieldError(f"operator 'sum': found data of shapes {shapes}, expected one and the same")
+    return LinearCombination(weights, operators)  # type: ignore[arg-type]

@@ -1,0 +1,116 @@
+"""Convolution of a field with a kernel, the point spread function of an instrument."""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infield.physics.description import OperatorDescription
+from infield.physics.grid import Axis, Grid
+from infield.physics.linear_operator import LinearOperator
+
+Boundary = Literal["periodic", "zero"]
+
+
+class Convolution(LinearOperator):
+    r"""The field convolved with one kernel, :math:`y_i = \sum_j k_j x_{i - (j - c)}`, by FFT; every channel alike.
+
+    The kernel's centre c is its middle element, `size // 2` along each axis. The data have the field's shape.
+
+    Arguments:
+        grid: Where the field lives; its axes are uniform.
+        channels: Number of channels.
+        kernel: Real, one axis for each space axis.
+        boundary: What lies beyond the edge: "periodic", the field again; "zero", nothing.
+    """
+
+    name = "convolution"
+    transfer: Tensor
+
+    def __init__(self, grid: Grid, channels: int, kernel: Tensor, boundary: Boundary = "periodic") -> None:
+        super().__init__(grid, channels, (channels, *grid.shape), grid)
+        spread = kernel.shape if boundary == "zero" else (1,) * grid.ndim
+        # far enough apart that what leaves one edge does not enter at the other
+        self.period = tuple(n + k - 1 for n, k in zip(grid.shape, spread, strict=True))
+        self.axes = tuple(range(-grid.ndim, 0))
+        centred = torch.zeros(self.period, dtype=torch.float64)
+        centred[tuple(slice(k) for k in kernel.shape)] = kernel.to(torch.float64)
+        centred = centred.roll([-(k // 2) for k in kernel.shape], self.axes)
+        self.register_buffer("transfer", torch.fft.rfftn(centred, dim=self.axes))
+
+    def _filter(self, x: Tensor, transfer: Tensor) -> Tensor:
+        y = torch.fft.irfftn(torch.fft.rfftn(x, self.period, self.axes) * transfer, self.period, self.axes)
+        return y[(..., *(slice(n) for n in self.grid.shape))]
+
+    def A(self, x: Tensor) -> Tensor:
+        return self._filter(x, self.transfer)
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return self._filter(y, self.transfer.conj())
+
+
+def gaussian_kernel(grid: Grid, widths: tuple[float, ...], boundary: Boundary) -> Tensor:
+    """A Gaussian that sums to one, as far as it reaches inside the domain.
+
+    Arguments:
+        grid: Where the field lives.
+        widths: Standard deviation along each axis, in the units of the axis.
+        boundary: With "periodic" the kernel fills the period once, so that distances are the wrapped ones; with "zero"
+            it reaches 10 standard deviations, or the size of the domain if that is less.
+
+    Returns:
+        The kernel, float64, its centre at `size // 2` along each axis.
+    """
+
+    def along(axis: Axis, width: float) -> Tensor:
+        n, reach = axis.size, math.ceil(10 * width / axis.spacing)
+        steps = torch.arange(n) - n // 2 if boundary == "periodic" else torch.arange(-reach, reach + 1)
+        profile = torch.exp(-0.5 * (steps.to(torch.float64) * axis.spacing / width) ** 2)
+        # summed before it is cut: what a wide kernel would draw from outside the domain is lost, not made up
+        return (profile / profile.sum())[steps.abs() < n]
+
+    profiles = [along(axis, width) for axis, width in zip(grid.axes, widths, strict=True)]
+    return reduce(lambda a, b: a[..., None] * b, profiles)
+
+
+def build_convolution(description: OperatorDescription) -> Convolution:
+    description.expect(parameters=("gaussian_width", "boundary"), arrays=("kernel",))
+    grid = description.regular_grid()
+    for axis in grid.axes:
+        if not axis.uniform:
+            raise description.error(f"found uneven spacing along axis '{axis.name}', expected a uniform one")
+    boundary = description.parameters.get("boundary", "periodic")
+    if boundary not in get_args(Boundary):
+        raise description.error(f"found boundary {boundary!r}, expected one of {', '.join(get_args(Boundary))}")
+    width = description.parameters.get("gaussian_width")
+    if (width is None) == ("kernel" not in description.arrays):
+        raise description.error("expected either an array 'kernel' or the parameter 'gaussian_width'")
+    kernel = _given_kernel(description, grid) if width is None else _gaussian(description, grid, width, boundary)
+    return Convolution(grid, description.channels, kernel, boundary)
+
+
+def _given_kernel(description: OperatorDescription, grid: Grid) -> Tensor:
+    kernel = description.array("kernel")
+    if kernel.ndim != grid.ndim or any(k > n or k == 0 for k, n in zip(kernel.shape, grid.shape, strict=True)):
+        raise description.error(f"found a kernel of shape {kernel.shape}, expected at most {grid.shape}")
+    if kernel.dtype.kind == "c":
+        raise description.error("found a complex kernel, expected a real one")
+    return torch.from_numpy(kernel.astype(np.float64))
+
+
+def _gaussian(description: OperatorDescription, grid: Grid, width: Any, boundary: Boundary) -> Tensor:
+    widths = width if isinstance(width, list | tuple) else [width] * grid.ndim
+    if len(widths) != grid.ndim:
+        raise description.error(f"found {len(widths)} gaussian_width, expected one or {grid.ndim}")
+    widths = [description.positive("gaussian_width", w) for w in widths]
+    for axis, length, w in zip(grid.axes, grid.lengths, widths, strict=True):
+        if w > 10 * length:  # its sum, taken over 10 widths, would fill the memory
+            raise description.error(
+                f"found gaussian_width {w}, expected at most {10 * length} along axis '{axis.name}'"
+            )
+    return gaussian_kernel(grid, tuple(widths), boundary)

@@ -1,0 +1,131 @@
+"""What a file says about one operator, checked: its parameters, its arrays and the field it acts on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infield import InfieldError
+from infield.physics.grid import Grid, PointSet
+
+
+@dataclass(frozen=True)
+class OperatorDescription:
+    """One operator as a file describes it.
+
+    Arguments:
+        name: Name of the operator.
+        parameters: Numbers and words by name.
+        arrays: Arrays by their role in the operator ("mask"), already looked up.
+        grid: Where the operator's input lives.
+        channels: Number of channels of the operator's input.
+    """
+
+    name: str
+    parameters: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+    grid: Grid | PointSet
+    channels: int
+
+    @classmethod
+    def parse(
+        cls, description: Mapping[str, Any], arrays: Mapping[str, np.ndarray], grid: Grid | PointSet, channels: int
+    ) -> OperatorDescription:
+        """Look up the arrays that a description names.
+
+        Raises:
+            InfieldError: If the description has unknown entries, or an array is missing or not finite.
+        """
+        name = description["name"]
+        unknown = sorted(set(description) - {"name", "parameters", "arrays"})
+        if unknown:
+            raise InfieldError(f"operator '{name}': found the entries {unknown}, expected name, parameters, arrays")
+        parts = {}
+        for entry in ("parameters", "arrays"):
+            parts[entry] = description.get(entry) or {}
+            if not isinstance(parts[entry], Mapping):
+                raise InfieldError(f"operator '{name}': found {entry} {parts[entry]!r}, expected names with values")
+        resolved = {}
+        for role, variable in parts["arrays"].items():
+            if variable not in arrays:
+                raise InfieldError(
+                    f"operator '{name}': its {role} is the variable '{variable}', found {sorted(arrays)}; add it"
+                )
+            array = np.asarray(arrays[variable])
+            if array.dtype.kind not in "biufc":
+                raise InfieldError(f"operator '{name}': {role} '{variable}' is of type {array.dtype}, expected numbers")
+            wrong = int((~np.isfinite(array)).sum())
+            if wrong:
+                raise InfieldError(
+                    f"operator '{name}': {role} '{variable}' holds {wrong} NaN or Inf of {array.size} values, "
+                    "expected finite numbers"
+                )
+            resolved[role] = array
+        return cls(name, parts["parameters"], resolved, grid, channels)
+
+    def error(self, message: str) -> InfieldError:
+        return InfieldError(f"operator '{self.name}': {message}")
+
+    def expect(self, parameters: tuple[str, ...] = (), arrays: tuple[str, ...] = ()) -> None:
+        """Refuse what the operator does not know.
+
+        Raises:
+            InfieldError: If a parameter or an array has another name than those listed.
+        """
+        for kind, found, known in (("parameter", self.parameters, parameters), ("array", self.arrays, arrays)):
+            unknown = sorted(set(found) - set(known))
+            if unknown:
+                expected = ", ".join(known) or "none"
+                raise self.error(f"found {kind} {', '.join(unknown)}, expected {expected}; remove or rename it")
+
+    def array(self, role: str, *shapes: tuple[int, ...]) -> np.ndarray:
+        """An array, of one of the shapes if any are given.
+
+        Raises:
+            InfieldError: If it is missing or of another shape.
+        """
+        if role not in self.arrays:
+            raise self.error(f"found no array '{role}'; name its variable in the description's arrays")
+        array = self.arrays[role]
+        if shapes and array.shape not in shapes:
+            expected = " or ".join(str(shape) for shape in dict.fromkeys(shapes))
+            raise self.error(f"found {role} of shape {array.shape}, expected {expected}")
+        return array
+
+    def mask(self, *shapes: tuple[int, ...]) -> Tensor:
+        """The array "mask" as a bool tensor.
+
+        Raises:
+            InfieldError: If it is missing, of another shape, or holds anything but zeros and ones.
+        """
+        mask = self.array("mask", *shapes)
+        wrong = ~np.isin(mask, (0, 1))
+        if wrong.any():
+            raise self.error(f"found {mask[wrong][0]} in the mask, expected zeros and ones")
+        return torch.from_numpy(mask.astype(bool))
+
+    def regular_grid(self) -> Grid:
+        """The field's grid.
+
+        Raises:
+            InfieldError: If the field lives on scattered points.
+        """
+        if not isinstance(self.grid, Grid):
+            raise self.error("found a field on scattered points, expected one on a regular grid")
+        return self.grid
+
+    def positive(self, parameter: str, value: Any) -> float:
+        """The value of a parameter as a float.
+
+        Raises:
+            InfieldError: Unless it is one finite number above zero.
+        """
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+            raise self.error(f"found {parameter} {value!r}, expected a finite number above zero")
+        return float(value)

@@ -1,0 +1,108 @@
+"""What a noise law is: the probability of the data `y` given the noiseless data `z = A x`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infield import InfieldError
+
+
+@runtime_checkable
+class NoiseLaw(Protocol):
+    """The law of the data given the noiseless data.
+
+    `y` is `(1, *data)` or `(batch, *data)`, `z` is `(batch, *data)`. `observed` is a bool tensor of shape `data`: which
+    entries count; all of them when it is omitted.
+    """
+
+    def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Log density of `y` with its normalising constant, shape `(batch,)`."""
+        ...
+
+    def gradient(self, y: Tensor, z: Tensor) -> Tensor:
+        """Derivative of `log_prob` with respect to `z`, shape of `z`."""
+        ...
+
+    def chi_square(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Sum of the squared standardised residuals, shape `(batch,)`; each real datum contributes 1 on average."""
+        ...
+
+    def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw data, shape of `z`."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """A description in plain JSON types; arrays appear as the names under which `arrays` holds them."""
+        ...
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that `to_json` names."""
+        ...
+
+
+@runtime_checkable
+class GaussianLaw(NoiseLaw, Protocol):
+    """A law with covariance R that does not depend on the field; its maps act on `(batch, *data)`."""
+
+    @property
+    def variance(self) -> Tensor:
+        """Diagonal of R, broadcastable to the data's shape."""
+        ...
+
+    def apply(self, r: Tensor) -> Tensor:
+        """R r."""
+        ...
+
+    def solve(self, r: Tensor) -> Tensor:
+        """The inverse of R times r."""
+        ...
+
+    def root(self, w: Tensor) -> Tensor:
+        """A root of R times w: with white w the result has covariance R."""
+        ...
+
+
+def positive_number(value: Any, law: str, quantity: str) -> float:
+    """The value as a float.
+
+    Raises:
+        InfieldError: Unless it is one finite number above zero.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise InfieldError(f"noise '{law}': found {quantity} {value!r}, expected one finite number above zero")
+    return float(value)
+
+
+def positive_tensor(value: Any, law: str, quantity: str) -> Tensor:
+    """The value as a float64 tensor, a scalar or one entry a datum.
+
+    Raises:
+        InfieldError: Unless every entry is finite and above zero.
+    """
+    if not isinstance(value, Tensor | np.ndarray):
+        return torch.tensor(positive_number(value, law, quantity), dtype=torch.float64)
+    tensor = torch.as_tensor(value).to(torch.float64)
+    wrong = ~(torch.isfinite(tensor) & (tensor > 0))
+    if wrong.any():
+        raise InfieldError(
+            f"noise '{law}': {int(wrong.sum())} of {tensor.numel()} values of the {quantity} are not finite and above "
+            f"zero (the first is {tensor[wrong][0].item()}); write a positive {quantity} for every datum"
+        )
+    return tensor
+
+
+def total(terms: Tensor, observed: Tensor | None) -> Tensor:
+    """Sum of `terms` (batch, *data) over the observed data, exactly blind to the others (NaN included)."""
+    if observed is not None:
+        terms = torch.where(observed, terms, torch.zeros_like(terms))
+    return terms.flatten(1).sum(1)
+
+
+def white(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal numbers of the shape of `like`, drawn on the generator's own device."""
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=generator.device).to(like.device)

@@ -1,0 +1,102 @@
+"""Any operator of deepinv by the name of its class."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from infield import import_torchvision_first
+from infield.physics.description import OperatorDescription
+from infield.physics.grid import Grid, PointSet
+from infield.physics.linear_operator import ComplexBuffers, index_grid
+
+import_torchvision_first()
+import deepinv.physics  # noqa: E402
+from deepinv.physics import MRI, Inpainting, MultiCoilMRI, Physics  # noqa: E402
+
+
+class _Rebuilt(ComplexBuffers):
+    """Pickles an operator of deepinv as its class name, its arguments and its buffers: deepinv keeps lambdas inside.
+
+    A noise model set on the operator is not kept; here noise belongs to the measurement.
+    """
+
+    recipe: tuple[Any, ...]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _build, self.recipe, self.state_dict()
+
+    def __setstate__(self, state: Mapping[str, Tensor]) -> None:
+        self.load_state_dict(state, strict=False, assign=True)
+
+
+@cache
+def _class(name: str) -> type[Physics]:
+    """deepinv's class, with complex buffers that survive `.to` and with pickling."""
+    return type(name, (_Rebuilt, getattr(deepinv.physics, name)), {})
+
+
+def _build(name: str, arguments: Mapping[str, Any], grid: Grid | PointSet, channels: int) -> Physics:
+    operator = _class(name)(**arguments).to(torch.float64)
+    operator.recipe = (name, arguments, grid, channels)
+    operator.name = f"deepinv:{name}"
+    operator.grid = grid
+    operator.channels = channels
+    with torch.no_grad():
+        y = operator.A(torch.zeros(1, channels, *grid.shape, dtype=torch.float64))
+    if not isinstance(y, Tensor):
+        raise TypeError(f"its data are a {type(y).__name__}, not one tensor")
+    operator.data_shape = tuple(y.shape[1:])
+    operator.data_grid = grid if operator.data_shape[1:] == grid.shape else index_grid(operator.data_shape[1:])
+    operator.register_buffer("observed", _observed(operator, y))
+    return operator
+
+
+def _observed(operator: Physics, y: Tensor) -> Tensor | None:
+    """Which entries of the data are measured, for the kinds of operator whose mask says so."""
+    if not isinstance(operator, Inpainting | MRI | MultiCoilMRI):
+        return None
+    mask = operator.mask[:, :, None] if isinstance(operator, MultiCoilMRI) else operator.mask
+    return (mask != 0).expand(y.shape)[0].clone()
+
+
+def build_named(description: OperatorDescription) -> Physics:
+    """The operator `deepinv:<ClassName>`; parameters and arrays are its keyword arguments.
+
+    `img_size` is filled in from the field where the constructor takes it and the file does not give it. Arrays arrive
+    as float64, complex128 or integer tensors, and must have the shapes that deepinv documents. For `Inpainting`,
+    `MRI` and `MultiCoilMRI` the observed entries are those where the mask is not zero.
+
+    Raises:
+        InfieldError: If deepinv has no such operator, it does not know an argument, or it refuses the arguments or the
+            field.
+    """
+    name = description.name.removeprefix("deepinv:")
+    found = getattr(deepinv.physics, name, None)
+    if not (inspect.isclass(found) and issubclass(found, Physics)):
+        raise description.error(
+            f"deepinv {deepinv.__version__} has no such operator; see the classes of deepinv.physics"
+        )
+    constructors = [inspect.signature(cls) for cls in found.__mro__ if issubclass(cls, Physics)]
+    known = {parameter for constructor in constructors for parameter in constructor.parameters} - {"kwargs"}
+    description.expect(tuple(sorted(known)), tuple(sorted(known)))
+    arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in description.parameters.items()}
+    for role, array in description.arrays.items():
+        tensor = torch.tensor(array)
+        floats = not tensor.is_complex() and array.dtype.kind in "fb"
+        arguments[role] = tensor.to(
+            torch.float64 if floats else torch.complex128 if tensor.is_complex() else tensor.dtype
+        )
+    if "img_size" in inspect.signature(found).parameters:
+        arguments.setdefault("img_size", (description.channels, *description.grid.shape))
+    try:
+        return _build(name, arguments, description.grid, description.channels)
+    except Exception as error:  # whatever deepinv raises, the file is what has to be mended
+        reason = " ".join(str(error).split()) or type(error).__name__
+        field = (description.channels, *description.grid.shape)
+        raise description.error(f"deepinv refuses it for a field of shape {field}: {reason}") from error

@@ -1,0 +1,25 @@
+"""Benches: each prints one table and writes a flat list of records, with seeds, versions and named peers in the same run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+
+BENCHES = {"gp-regression": "infield.pipelines.bench.gp_regression"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", choices=sorted(BENCHES), help="which bench")
+    parser.add_argument("--quick", action="store_true", help="few cases, to see that it runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the records to this file")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all cases (default 0)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    module = importlib.import_module(BENCHES[arguments.name])
+    bench = module.run(quick=arguments.quick, seed=arguments.seed)
+    bench.print(module.METRICS, module.METHOD_NOTE)
+    if arguments.json:
+        bench.write(arguments.json)
+    return 0

@@ -1,0 +1,94 @@
+"""The flat records of a bench, their JSON file and their table."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+PACKAGES = ("infield", "torch", "deepinv", "azula", "numpy", "scipy", "sigpy")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One figure: which bench and case, by which method, of what metric."""
+
+    bench: str
+    case: str
+    method: str
+    metric: str
+    value: float | str
+    unit: str = "1"
+
+
+@dataclass
+class Bench:
+    """Collects the records of one run.
+
+    Arguments:
+        name: Name of the bench.
+        seed: Seed from which all its cases derive.
+    """
+
+    name: str
+    seed: int
+    records: list[Record] = field(default_factory=list)
+
+    def add(self, case: str, method: str, metric: str, value: float | str, unit: str = "1") -> None:
+        self.records.append(Record(self.name, case, method, metric, value, unit))
+
+    def median(self, method: str, metric: str) -> float:
+        """Median over the cases; NaN where there is none."""
+        values = [
+            r.value for r in self.records if (r.method, r.metric) == (method, metric) and not isinstance(r.value, str)
+        ]
+        return statistics.median(values) if values else float("nan")
+
+    def write(self, path: Path) -> None:
+        """Write the records, and beside them seed, versions and threads, as JSON."""
+        document = {
+            "bench": self.name,
+            "seed": self.seed,
+            "threads": torch.get_num_threads(),
+            "versions": {package: version_of(package) for package in PACKAGES},
+            "records": [asdict(record) for record in self.records],
+        }
+        path.write_text(json.dumps(document, indent=1) + "\n")
+
+    def print(self, metrics: dict[str, str], note: str = "") -> None:
+        """Print one row a method: the median over the cases of each metric, in the order given.
+
+        Arguments:
+            metrics: Metric -> format of its number.
+            note: A line under the table.
+        """
+        cases = len({r.case for r in self.records})
+        table = Table(title=f"{self.name}: medians over {cases} cases, seed {self.seed}")
+        table.add_column("method", no_wrap=True)
+        for metric in metrics:
+            table.add_column(metric.replace("_", " "), justify="right")
+        for method in dict.fromkeys(r.method for r in self.records):
+            absent = next((r for r in self.records if r.method == method and r.metric == "absent"), None)
+            if absent is not None:
+                table.add_row(method, str(absent.value))
+                continue
+            values = [self.median(method, metric) for metric in metrics]
+            cells = ["-" if v != v else format(v, f) for v, f in zip(values, metrics.values(), strict=True)]
+            table.add_row(method, *cells)
+        console = Console(width=max(Console().width, 110))
+        console.print(table)
+        if note:
+            console.print(note, highlight=False)
+
+
+def version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,81 @@
+"""The commands `infield VERB ...` and `reconstruct ...`. Each verb's module is imported only when that verb is called."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+
+import infield
+from infield import InfieldError
+
+VERBS = {
+    "convert": "raw data of a domain to a measurement file",
+    "fit": "train a flow-matching prior from a YAML configuration",
+    "reconstruct": "posterior samples of the field behind a measurement file",
+    "bench": "calibration and cost beside named peers, in one run",
+    "demo": "the whole road in three minutes: measurement, posterior, report",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `infield`; returns the exit status (0 well, 1 our fault, 2 something to mend)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"infield {infield.__version__}")
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        print(f"infield: no command '{verb}'; expected one of {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    return _run(verb, rest)
+
+
+def reconstruct(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the console script `reconstruct`, the same command as `infield reconstruct`."""
+    return _run("reconstruct", list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        module = importlib.import_module(f"infield.pipelines.{verb}")
+        if verb == "fit":  # LightningCLI reads the rest by itself
+            return int(module.run(arguments))
+        parser = argparse.ArgumentParser(
+            prog=f"infield {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(parser)
+        parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        return int(module.run(parser.parse_args(arguments)))
+    except InfieldError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"infield {verb}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"infield {verb}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    except SystemExit as leave:  # a parser that has said what it had to say
+        return leave.code if isinstance(leave.code, int) else 2
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        print(
+            f"infield {verb}: {type(error).__name__}: {' '.join(str(error).split())} (not foreseen: please report it "
+            "with what --debug prints)",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb.ljust(width)}  {purpose}" for verb, purpose in VERBS.items())
+    return f"usage: infield VERB ...\n\n{verbs}\n\ninfield VERB --help tells more; --debug shows tracebacks."

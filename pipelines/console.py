@@ -1,0 +1,38 @@
+"""What a person sees while waiting, and in the end: progress with time left, short tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+def progress(*, quiet: bool = False) -> Progress:
+    """A progress bar with time left on standard error; nothing where that is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=quiet or not sys.stderr.isatty(),
+    )
+
+
+def say(line: str, *, quiet: bool = False) -> None:
+    """One line on standard error."""
+    if not quiet:
+        print(line, file=sys.stderr)
+
+
+def table(title: str, rows: Mapping[str, str]) -> None:
+    """A two-column table on standard output."""
+    sheet = Table(title=title, show_header=False)
+    for name, value in rows.items():
+        sheet.add_row(name, value)
+    Console().print(sheet)

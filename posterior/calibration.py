@@ -1,0 +1,152 @@
+"""Is a posterior right? Distances to exact draws, z-scores, ranks, coverage and scores. All in plain tensors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from scipy import stats
+from torch import Generator, Tensor
+
+
+def sliced_wasserstein(x: Tensor, y: Tensor, generator: Generator, *, projections: int = 256) -> float:
+    """Sliced 2-Wasserstein distance between two sets of as many draws (Bonneel et al. 2015).
+
+    Arguments:
+        x, y: Draws, shape `(n, *event)`, the same n.
+        generator: Draws the directions, uniform on the sphere.
+
+    Returns:
+        The root mean square over directions of the 1-D distances, in the units of the field.
+    """
+    x, y = x.flatten(1), y.flatten(1)
+    directions = torch.randn((x.shape[1], projections), generator=generator, dtype=x.dtype)
+    directions = directions / directions.norm(dim=0)
+    gap = (x @ directions).sort(dim=0).values - (y @ directions).sort(dim=0).values
+    return float(gap.square().mean().sqrt())
+
+
+def std_ratio(x: Tensor, exact: Tensor) -> float:
+    """Root of the ratio of mean variances, draws over exact draws; 1 where the spread is right."""
+    return float((x.var(0).mean() / exact.var(0).mean()).sqrt())
+
+
+def mean_error(x: Tensor, exact_mean: Tensor, exact_std: Tensor) -> float:
+    """Root mean square error of the draws' mean, in posterior standard deviations."""
+    return float((x.mean(0) - exact_mean).square().mean().sqrt() / exact_std.square().mean().sqrt())
+
+
+@dataclass(frozen=True)
+class ZScores:
+    """Largest absolute z-score of the mean and of the covariance over all directions that were looked at."""
+
+    mean: float
+    covariance: float
+
+
+def gaussian_z_scores(x: Tensor, mean: Tensor, covariance: Tensor) -> ZScores:
+    """z-scores of the moments of draws against a known Gaussian, in the coordinates that whiten it.
+
+    With z = L^{-1} (x - mean), covariance = L L^T, the n draws should have mean 0 +- 1/sqrt(n) and second moments
+    delta_ij +- sqrt((1 + delta_ij) / n).
+
+    Arguments:
+        x: Draws, shape `(n, d)`.
+        mean: Shape `(d,)`.
+        covariance: Shape `(d, d)`, positive definite.
+    """
+    n, d = x.shape
+    z = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), (x - mean).mT, upper=False).mT
+    z_mean = z.mean(0) * math.sqrt(n)
+    eye = torch.eye(d, dtype=x.dtype)
+    z_covariance = (z.mT @ z / n - eye) * math.sqrt(n) / (1 + eye).sqrt()
+    return ZScores(float(z_mean.abs().max()), float(z_covariance.abs().max()))
+
+
+def ranks(samples: Tensor, truth: Tensor) -> Tensor:
+    """How many of the n draws lie below the truth, value by value: 0 ... n, uniform where the posterior is right.
+
+    Arguments:
+        samples: Shape `(n, *event)`.
+        truth: Shape `(*event)`.
+    """
+    return (samples < truth).sum(0)
+
+
+def coverage(rank: Tensor, n: int, level: float, generator: Generator) -> float:
+    """Share of truths inside the central credible interval of a level, from their ranks among n draws.
+
+    A rank r stands for the interval (r, r + 1) / (n + 1) of posterior probability; a uniform number places the truth in it, so that the
+    expected share is exactly `level` for a right posterior whatever n is.
+    """
+    u = (rank + torch.rand(rank.shape, generator=generator, dtype=torch.float64)) / (n + 1)
+    return float(((u - 0.5).abs() <= level / 2).to(torch.float64).mean())
+
+
+def rank_uniformity(rank: Tensor, n: int, *, bins: int = 20) -> float:
+    """p-value of the chi-square test that independent ranks among n draws are uniform on 0 ... n.
+
+    Arguments:
+        rank: One rank an independent case (simulation-based calibration; Talts et al. 2018, arXiv 1804.06788).
+    """
+    edges = torch.linspace(0, n + 1, bins + 1, dtype=torch.float64).round()
+    counts = torch.histogram(rank.to(torch.float64) + 0.5, edges).hist
+    expected = edges.diff() / (n + 1) * rank.numel()
+    return float(stats.chisquare(counts.numpy(), expected.numpy()).pvalue)
+
+
+def crps(samples: Tensor, truth: Tensor) -> float:
+    """Continuous ranked probability score, mean over values, in the units of the field (fair estimator; Ferro 2014)."""
+    n = len(samples)
+    ordered = samples.sort(dim=0).values
+    weights = (2 * torch.arange(1, n + 1, dtype=samples.dtype) - n - 1).reshape(-1, *[1] * (samples.ndim - 1))
+    spread = (weights * ordered).sum(0) / (n * (n - 1))
+    return float(((samples - truth).abs().mean(0) - spread).mean())
+
+
+def predictive_chi_square(samples: Tensor, noise_variance: Tensor, y: Tensor) -> float:
+    """Chi-square per datum of held-out data under the posterior predictive: spread of the draws plus noise.
+
+    Arguments:
+        samples: Noiseless data of the draws at the held-out places, shape `(n, *data)`.
+        noise_variance: Variance of the noise of each datum, broadcastable to the data.
+        y: The held-out data, shape `(*data)`.
+
+    Returns:
+        Mean of (y - mean)^2 / ((1 + 1/n) spread + noise variance); 1 where the predictive is right.
+    """
+    n = len(samples)
+    variance = (1 + 1 / n) * samples.var(0) + noise_variance
+    return float(((y - samples.mean(0)).square() / variance).mean())
+
+
+def relative_l2(estimate: Tensor, truth: Tensor) -> float:
+    """|estimate - truth| / |truth|."""
+    return float((estimate - truth).norm() / truth.norm())
+
+
+def radial_spectrum(x: Tensor, spacing: tuple[float, ...], *, bins: int | None = None) -> tuple[Tensor, Tensor]:
+    """Isotropic power spectrum: variance a mode, |F x|^2 / N, averaged over channels and shells of wavenumber.
+
+    Arguments:
+        x: Fields, shape `(batch, channel, *space)`, on a uniform grid.
+        spacing: Distances between neighbours.
+        bins: Number of shells; by default half the shortest side.
+
+    Returns:
+        Wavenumbers in cycles per unit of the coordinates, shape `(bins,)`, and power, shape `(batch, bins)`.
+    """
+    space = x.shape[2:]
+    frequencies = [torch.fft.fftfreq(n, h, dtype=torch.float64) for n, h in zip(space, spacing, strict=True)]
+    k = torch.stack(torch.meshgrid(*frequencies, indexing="ij")).square().sum(0).sqrt()
+    bins = bins or max(min(space) // 2, 2)
+    edges = torch.linspace(0, float(min(f.abs().max() for f in frequencies)), bins + 1, dtype=torch.float64)
+    edges[-1] *= 1 + 1e-9
+    shell = torch.bucketize(k.flatten(), edges, right=True) - 1
+    inside = (shell >= 0) & (shell < bins)
+    power = torch.fft.fftn(x, dim=tuple(range(2, x.ndim)), norm="ortho").abs().square().mean(1).flatten(1)[:, inside]
+    counts = torch.bincount(shell[inside], minlength=bins).clamp_min(1)
+    sums = torch.zeros((len(x), bins), dtype=power.dtype).index_add(1, shell[inside], power)
+    centres = torch.zeros(bins, dtype=torch.float64).index_add(0, shell[inside], k.flatten()[inside]) / counts
+    return centres, sums / counts

@@ -1,0 +1,100 @@
+"""What every sampler shares: units, counting, and the posterior that comes back."""
+
+from __future__ import annotations
+
+import copy
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from infield import InfieldError, import_torchvision_first
+from infield.physics.measurement import Measurement
+from infield.posterior.streams import Randomness
+from infield.priors.prior import Prior
+
+import_torchvision_first()
+from deepinv.physics import LinearPhysics  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Samples of the field in its units, with what they cost and how far they can be trusted.
+
+    Arguments:
+        samples: Draws, shape `(n, channel, *space)`, float64.
+        cost: `velocity_calls` and `operator_calls` (A and A^T) a draw, and `seconds` for the batch.
+        diagnostics: What the sampler reports of itself, and `chi_square`, the mean reduced chi-square of the draws.
+    """
+
+    samples: Tensor
+    cost: dict[str, float]
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+
+
+class Calls:
+    """Counts the calls of an object's methods, through a shallow copy of it that is otherwise the same object."""
+
+    def __init__(self, subject: Any, *methods: str) -> None:
+        self.number = 0
+        self.counted = copy.copy(subject)
+        for method in methods:
+            object.__setattr__(self.counted, method, self._counting(getattr(subject, method)))
+
+    def _counting(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.number += 1
+            return method(*args, **kwargs)
+
+        return call
+
+
+class Sampler(ABC):
+    """A frozen dataclass of a paper's parameters; `draw` is the paper's algorithm.
+
+    Calling it takes a measurement in the units of the field and gives samples in the same units; inside, `draw` sees
+    standardised units only.
+    """
+
+    method: ClassVar[str]
+
+    def __call__(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Posterior:
+        """Draw n samples of the posterior.
+
+        Arguments:
+            prior: Prior on the grid of the measurement.
+            measurement: Data, operator and noise.
+            n: Number of samples.
+            generator: One `torch.Generator`, or `SampleStreams` with one stream a sample.
+
+        Raises:
+            InfieldError: If prior and measurement speak of different fields, or the sampler cannot serve this measurement.
+        """
+        if prior.covariance.event_shape != measurement.event_shape:
+            raise InfieldError(
+                f"prior '{prior.name}' is for fields of shape {prior.covariance.event_shape} (channel, space), "
+                f"the measurement is of a field of shape {measurement.event_shape}"
+            )
+        if prior.units not in (None, measurement.units):
+            raise InfieldError(
+                f"prior '{prior.name}' is in units '{prior.units}', the measurement's field in '{measurement.units}': "
+                "convert one of them"
+            )
+        start, units = time.perf_counter(), prior.standardisation
+        data = measurement.standardised(units.shift, units.scale)
+        transpose = "A_adjoint" if isinstance(data.operator, LinearPhysics) else "A_vjp"
+        velocity, operator = Calls(prior, "velocity"), Calls(data.operator, "A", transpose)
+        with torch.no_grad():
+            x = self.draw(velocity.counted, replace(data, operator=operator.counted), n, generator)
+        cost = {"velocity_calls": velocity.number, "operator_calls": operator.number}
+        samples = units.to_units(x)
+        diagnostics = {"chi_square": float(measurement.chi_square(samples).mean())}
+        return Posterior(samples, {**cost, "seconds": time.perf_counter() - start}, diagnostics)
+
+    @abstractmethod
+    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Tensor:
+        """The algorithm, in standardised units; returns fields of shape `(n, channel, *space)`."""

@@ -1,0 +1,50 @@
+"""Random numbers that belong to samples: number i is the same whatever the batch, the worker or the interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+
+@dataclass
+class SampleStreams:
+    """One generator a sample, keyed by the run's seed and the sample's number alone.
+
+    Arguments:
+        seed: Seed of the run.
+        indices: Numbers of the samples, in the order of the batch.
+    """
+
+    seed: int
+    indices: Sequence[int]
+    _generators: list[Generator] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._generators = []
+        for i in self.indices:
+            key = int(np.random.SeedSequence([self.seed, i]).generate_state(1, np.uint64)[0])
+            self._generators.append(Generator().manual_seed(key >> 1))
+
+    def __len__(self) -> int:
+        return len(self._generators)
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        """Independent standard normal numbers, shape `(samples, *shape)`, float64."""
+        return torch.stack([torch.randn(shape, generator=g, dtype=torch.float64) for g in self._generators])
+
+
+Randomness = Generator | SampleStreams
+"""What a sampler takes: one generator for the whole batch (fast), or one stream a sample (repeatable in any batch)."""
+
+
+def normal(generator: Randomness, n: int, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
+    """Standard normal numbers of shape `(n, *shape)`, float64, on `device`; drawn where the generator lives."""
+    if isinstance(generator, SampleStreams):
+        if len(generator) != n:
+            raise ValueError(f"{len(generator)} sample streams for a batch of {n}: expected one a sample")
+        return generator.normal(shape).to(device)
+    return torch.randn((n, *shape), generator=generator, dtype=torch.float64, device=generator.device).to(device)

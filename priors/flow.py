@@ -1,0 +1,186 @@
+"""A learned prior: the closed-form flow of a Gaussian with the data's spectrum, plus what a network adds to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from infield import InfieldError
+from infield.priors.covariance import Covariance
+from infield.priors.prior import Standardisation
+
+Skip = Literal["gaussian", "none"]
+
+
+@runtime_checkable
+class Network(Protocol):
+    """Maps fields `(batch, channel, *space)` and times `(batch,)` to fields of the same shape."""
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Parametrisation:
+    r"""How the output of a network becomes a velocity.
+
+    Coordinates are those of the source's modes, whitened by the source: :math:`u = c^{-1/2} T x`, so that u_0 ~ N(0, I) and, for
+    data whose modes have variance d, u_1 has variance s = d / c and mean m. With :math:`p = t^2 s + (1-t)^2`, the variance of u_t,
+
+    .. math:: v(u, t) = m + \frac{t s - (1-t)}{p} (u - t m) + \sqrt{s / p}\; T F(T^T \bar p^{-1/2} (u - t m), t).
+
+    The first two terms are the exact velocity of N(m, s), mode by mode (`priors.bridge`). What they leave of u_1 - u_0 has
+    variance :math:`s/p` in each mode, so that the network F sees an input of unit variance (its amplitude, one number a channel, is
+    the mean :math:`\bar p`) and a target of unit variance in every mode (Karras et al. 2022, arXiv:2206.00364, section 5, for
+    one variance). A network that returns zero is the Gaussian prior with that spectrum.
+
+    With `skip="none"` the first two terms are absent and F is scaled by the standard deviation of u_1 - u_0: plain flow matching.
+
+    Arguments:
+        source: C_0, diagonal (c) in its modes T.
+        variance: Variances d of the data's modes, shape `(channel, *space)`.
+        mean: Mean of the data, a field of shape `(channel, *space)`.
+        skip: `gaussian` or `none`.
+    """
+
+    source: Covariance
+    variance: Tensor
+    mean: Tensor
+    skip: Skip = "gaussian"
+
+    def __post_init__(self) -> None:
+        if self.skip not in get_args(Skip):
+            raise InfieldError(f"skip of a flow: found {self.skip!r}, expected one of {', '.join(get_args(Skip))}")
+
+    @cached_property
+    def deviation(self) -> Tensor:
+        """c^{1/2}, shape `(channel, *space)`."""
+        return self.source.diagonal.sqrt()
+
+    @cached_property
+    def s(self) -> Tensor:
+        """Variances of the modes of u_1, shape `(channel, *space)`."""
+        return self.variance / self.source.diagonal
+
+    @cached_property
+    def m(self) -> Tensor:
+        """Mean of u_1, shape `(channel, *space)`; zero without skip."""
+        return self.whiten(self.mean) if self.skip == "gaussian" else torch.zeros_like(self.mean)
+
+    def whiten(self, x: Tensor) -> Tensor:
+        """u of fields x, both of shape `(..., channel, *space)`."""
+        return self.source.modes.analyse(x) / self.deviation
+
+    def colour(self, u: Tensor) -> Tensor:
+        """The inverse of `whiten`."""
+        return self.source.modes.synthesise(self.deviation * u)
+
+    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gain of the skip, scale of the network's input and of its output, at times t that broadcast with fields."""
+        space = tuple(range(-self.s.ndim + 1, 0))
+        p = t.square() * self.s + (1 - t).square()
+        scale_in = p.mean(space, keepdim=True).rsqrt()
+        if self.skip == "none":
+            return torch.zeros_like(p), scale_in, (1 + self.s.mean(space, keepdim=True)).sqrt().expand_as(p)
+        return (t * self.s - (1 - t)) / p, scale_in, (self.s / p).sqrt()
+
+    def velocity(self, network: Network, u: Tensor, t: Tensor) -> Tensor:
+        """v(u, t) in whitened modes, shape `(batch, channel, *space)`, for times of shape `(batch,)` or `(1,)`."""
+        tau = t.reshape(-1, *[1] * (u.ndim - 1))
+        gain, scale_in, scale_out = self.coefficients(tau)
+        z = u - tau * self.m
+        return self.m + gain * z + scale_out * self._learned(network, scale_in * z, t)
+
+    def loss(self, network: Network, u_1: Tensor, u_0: Tensor, t: Tensor) -> Tensor:
+        """Mean square error of the velocity in whitened coordinates, over what the Gaussian alone leaves; shape `(batch,)`.
+
+        It is 1 in the mean for a network that returns zero on the data whose variances are in `variance` (with skip), and stays
+        1 for the best network where the data are Gaussian with independent modes: what is below 1 was learned.
+        """
+        tau = t.reshape(-1, *[1] * (u_1.ndim - 1))
+        gain, scale_in, scale_out = self.coefficients(tau)
+        z = tau * u_1 + (1 - tau) * u_0 - tau * self.m
+        remainder = u_1 - u_0 - self.m - gain * z
+        error = remainder - scale_out * self._learned(network, scale_in * z, t)
+        return error.square().flatten(1).mean(1) / scale_out.square().flatten(1).mean(1)
+
+    def _learned(self, network: Network, z: Tensor, t: Tensor) -> Tensor:
+        modes = self.source.modes
+        with torch.autocast(z.device.type, enabled=False):
+            field = modes.synthesise(z).float()
+        learned = network(field, t.float().expand(len(field)))
+        with torch.autocast(z.device.type, enabled=False):
+            return modes.analyse(learned.to(z.dtype))
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Parametrisation:
+        source = self.source.to(device)
+        source = Covariance.diagonal_in(_modes_to(source, dtype), source.diagonal.to(dtype))
+        return Parametrisation(source, self.variance.to(device, dtype), self.mean.to(device, dtype), self.skip)
+
+
+def _modes_to(source: Covariance, dtype: torch.dtype) -> Any:
+    vectors = getattr(source.modes, "vectors", None)
+    return source.modes if vectors is None else replace(source.modes, vectors=vectors.to(dtype))  # type: ignore[type-var]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowPrior:
+    """A prior on standardised fields with a learned velocity; see `priors.prior.Prior`.
+
+    State in double precision, network in single precision, no gradients.
+
+    Arguments:
+        name: What a report calls it.
+        network: F of `Parametrisation`, in evaluation mode.
+        source: C_0, diagonal in its modes.
+        covariance: Factored covariance of the training fields, in the same modes: a surrogate for that of the flow.
+        mean: Mean of the standardised field, shape `(channel, *space)`.
+        standardisation: How standardised fields become fields in units.
+        skip: `gaussian` or `none`, as in training.
+        grid_description: Where the field lives, in plain JSON types.
+        units: Units of the field.
+        channels: Names of its channels.
+        provenance: Where its numbers come from, in plain JSON types; copied to the posterior's file.
+        sha256: Digest of the file that it was read from; empty where there was none.
+    """
+
+    name: str
+    network: nn.Module
+    source: Covariance
+    covariance: Covariance
+    mean: Tensor
+    standardisation: Standardisation
+    skip: Skip
+    grid_description: dict[str, Any]
+    units: str
+    channels: tuple[str, ...]
+    provenance: dict[str, Any]
+    sha256: str = ""
+
+    @property
+    def gaussian(self) -> Literal[False]:
+        return False
+
+    @cached_property
+    def parametrisation(self) -> Parametrisation:
+        return Parametrisation(self.source, self.covariance.truncated(0).diagonal, self.mean, self.skip)
+
+    @torch.no_grad()
+    def velocity(self, x: Tensor, t: float) -> Tensor:
+        """v(x, t) for fields `(batch, channel, *space)` at one time 0 <= t < 1, shape and precision of x."""
+        v = self.parametrisation.velocity(self.network, self.parametrisation.whiten(x), x.new_tensor([t]))
+        return self.parametrisation.colour(v)
+
+    def to(self, device: torch.device | str) -> FlowPrior:
+        """The same prior on another device; its network moves there, as networks do."""
+        return replace(
+            self,
+            network=self.network.to(device),
+            source=self.source.to(device),
+            covariance=self.covariance.to(device),
+            mean=self.mean.to(device),
+            standardisation=Standardisation(self.standardisation.shift.to(device), self.standardisation.scale.to(device)),
+        )

@@ -1,0 +1,131 @@
+"""A Gaussian prior with its velocity in closed form: exact, and the exact test of every sampler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from infield.priors.bridge import Bridge
+from infield.priors.covariance import Covariance, from_draws
+from infield.priors.modes import Hartley
+from infield.priors.prior import Standardisation
+from infield.priors.source import Lattice, Law, White
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianPrior:
+    """N(mean, C) on standardised fields, with the independent bridge to the source N(0, C_0).
+
+    Arguments:
+        name: What a report calls it.
+        source: C_0, diagonal in its modes.
+        covariance: C, in the same modes.
+        mean: Mean of the standardised field, shape `(channel, *space)`.
+        standardisation: How standardised fields become fields in units.
+        provenance: Where its numbers come from, in plain JSON types; copied to the posterior's file.
+        units: Units of the field, where they are known; a measurement in others is refused.
+    """
+
+    name: str
+    source: Covariance
+    covariance: Covariance
+    mean: Tensor
+    standardisation: Standardisation
+    provenance: dict[str, Any]
+    units: str | None = None
+
+    @property
+    def gaussian(self) -> Literal[True]:
+        return True
+
+    @property
+    def components(self) -> tuple[GaussianPrior, ...]:
+        """A mixture of one: what exact posteriors are computed from."""
+        return (self,)
+
+    @property
+    def weights(self) -> Tensor:
+        return torch.ones(1, dtype=torch.float64)
+
+    def velocity(self, x: Tensor, t: float) -> Tensor:
+        """v(x, t), shape `(batch, channel, *space)`; see `priors.bridge`."""
+        return Bridge(self.covariance, self.source, t).velocity(x, self.mean)
+
+    def in_units(self, shift: float | Tensor, scale: float | Tensor) -> GaussianPrior:
+        """The same standardised prior for fields `shift + scale x`; tensors have shape `(channel, 1, ...)`."""
+        one = torch.ones_like(self.standardisation.shift)
+        return replace(self, standardisation=Standardisation(shift * one, scale * one))
+
+
+def gaussian_prior(
+    law: Law, grid: Lattice, *, channels: int = 1, source: Law | None = None, name: str | None = None
+) -> GaussianPrior:
+    """The prior of a law by name (Matern of any order, white) on a grid.
+
+    Arguments:
+        law: The law of the standardised field.
+        grid: Where the field lives.
+        channels: Number of independent channels.
+        source: Law of the source; the default is white on scattered points' and grids' own modes.
+    """
+    if source is None:
+        covariance = law.on(grid, channels)
+        start = White().within(covariance.modes, grid, channels)
+    else:
+        start = source.on(grid, channels)
+        covariance = law.within(start.modes, grid, channels)
+    return GaussianPrior(
+        name=name or str(law),
+        source=start,
+        covariance=covariance,
+        mean=torch.zeros(covariance.event_shape, dtype=torch.float64),
+        standardisation=Standardisation.identity(covariance.event_shape),
+        provenance={"kind": "gaussian", "law": str(law), "source": str(source or White())},
+    )
+
+
+def spectrum_prior(spectrum: Tensor, *, name: str = "given power spectrum") -> GaussianPrior:
+    """The stationary prior whose Hartley modes have given variances, on a periodic grid, from a white source.
+
+    Arguments:
+        spectrum: Variance of every mode in the order of `torch.fft.fftn`, shape `(channel, *space)`, even in the wavenumber,
+            >= 0; its mean over the modes is the variance of each value.
+    """
+    modes = Hartley(spectrum.ndim - 1)
+    covariance = Covariance.diagonal_in(modes, spectrum.to(torch.float64))
+    return GaussianPrior(
+        name=name,
+        source=Covariance.diagonal_in(modes, torch.ones_like(covariance.diagonal)),
+        covariance=covariance,
+        mean=torch.zeros(covariance.event_shape, dtype=torch.float64),
+        standardisation=Standardisation.identity(covariance.event_shape),
+        provenance={"kind": "gaussian", "law": name},
+    )
+
+
+def empirical_prior(fields: Tensor, grid: Lattice, *, rank: int = 64, source: Law | None = None) -> GaussianPrior:
+    """Mean and low-rank-plus-diagonal covariance of example fields, standardised channel by channel.
+
+    Arguments:
+        fields: Examples in their units, shape `(examples, channel, *space)`.
+        grid: Where they live.
+        rank: Principal directions that are kept; what they leave stays on the diagonal of the source's modes.
+        source: Law of the source; the default is white.
+    """
+    space = tuple(range(2, fields.ndim))
+    shift = fields.mean((0, *space)).reshape(-1, *[1] * len(space)).to(torch.float64)
+    scale = fields.to(torch.float64).std((0, *space)).reshape(shift.shape)
+    standardisation = Standardisation(shift, scale)
+    x = standardisation.from_units(fields.to(torch.float64))
+    start = (source or White()).on(grid, fields.shape[1])
+    return GaussianPrior(
+        name=f"empirical, rank {rank}",
+        source=start,
+        covariance=from_draws(start.modes, x, rank=rank),
+        mean=x.mean(0),
+        standardisation=standardisation,
+        provenance={"kind": "gaussian", "law": f"empirical, rank {rank}, {len(fields)} examples"},
+    )

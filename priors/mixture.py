@@ -1,0 +1,93 @@
+"""A mixture of Gaussian fields with its velocity in closed form: not Gaussian, and its posterior is known exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from infield import InfieldError
+from infield.priors.bridge import Bridge
+from infield.priors.covariance import Covariance
+from infield.priors.gaussian import GaussianPrior
+from infield.priors.prior import Standardisation
+
+
+@dataclass(frozen=True)
+class MixturePrior:
+    """sum_k w_k N(mu_k, C_k) on standardised fields, all components bridged from one source.
+
+    Arguments:
+        components: Gaussian priors that share source, modes and standardisation.
+        weights: w_k > 0, shape `(components,)`, summing to one.
+    """
+
+    components: tuple[GaussianPrior, ...]
+    weights: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.components) != len(self.weights) or not torch.isclose(self.weights.sum(), torch.ones(()).double()):
+            raise InfieldError(
+                f"mixture prior: {len(self.components)} components need as many weights that sum to 1, "
+                f"found {self.weights.tolist()}"
+            )
+        first = self.components[0].source.diagonal
+        if any(not torch.equal(component.source.diagonal, first) for component in self.components[1:]):
+            raise InfieldError("mixture prior: its components have different sources; give all of them the same")
+
+    @property
+    def name(self) -> str:
+        return "mixture of " + ", ".join(component.name for component in self.components)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        parts = [component.provenance for component in self.components]
+        return {"kind": "mixture", "weights": self.weights.tolist(), "components": parts}
+
+    @property
+    def source(self) -> Covariance:
+        return self.components[0].source
+
+    @property
+    def standardisation(self) -> Standardisation:
+        return self.components[0].standardisation
+
+    @property
+    def units(self) -> str | None:
+        return self.components[0].units
+
+    @property
+    def gaussian(self) -> Literal[False]:
+        return False
+
+    @property
+    def mean(self) -> Tensor:
+        return sum((w * c.mean for w, c in zip(self.weights, self.components, strict=True)), torch.zeros(()).double())
+
+    @property
+    def covariance(self) -> Covariance:
+        """Covariance of the whole mixture: that within the components plus that of their means."""
+        modes, mean = self.source.modes, self.mean
+        diagonal = sum(w * c.covariance.diagonal for w, c in zip(self.weights, self.components, strict=True))
+        factors = []
+        for w, component in zip(self.weights, self.components, strict=True):
+            factors.append(w.sqrt() * component.covariance.factors)
+            between = modes.analyse(component.mean - mean)
+            if between.abs().max() > 0:
+                factors.append(w.sqrt() * between[None])
+        return Covariance(modes, torch.as_tensor(diagonal), torch.cat(factors))
+
+    def responsibilities(self, x: Tensor, t: float) -> Tensor:
+        """Probability of each component given x_t = x, shape `(batch, components)`."""
+        logs = [Bridge(c.covariance, c.source, t).log_density(x, c.mean) for c in self.components]
+        return torch.softmax(torch.stack(logs, dim=1) + self.weights.log(), dim=1)
+
+    def velocity(self, x: Tensor, t: float) -> Tensor:
+        """v(x, t) = sum_k P(k | x_t = x) v_k(x, t), shape `(batch, channel, *space)`."""
+        gamma = self.responsibilities(x, t)
+        v = torch.zeros_like(x)
+        for k, component in enumerate(self.components):
+            v += gamma[:, k].reshape(-1, *[1] * (x.ndim - 1)) * component.velocity(x, t)
+        return v
