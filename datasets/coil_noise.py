@@ -36,7 +36,7 @@ def coil_covariance(samples: np.ndarray, iterations: int = 50) -> np.ndarray:
 
     Arguments:
         samples: `(coil, samples)`, complex.
-        iterations: Fixed-point steps; ten reach four digits.
+        iterations: Fixed-point steps.
 
     Returns:
         Psi, `(coil, coil)`, complex Hermitian positive definite, in squared units of the samples.
@@ -47,7 +47,7 @@ def coil_covariance(samples: np.ndarray, iterations: int = 50) -> np.ndarray:
     coils, count = samples.shape
     if count < 4 * coils:
         raise InfieldError(
-            f"noise of {coils} coils: found {count} outer k-space samples, expected at least {4 * coils}; give more samples"
+            f"noise of {coils} coils: found {count} outer k-space samples, expected at least {4 * coils}"
         )
     psi = samples @ samples.conj().T / count
     bound = gammaincinv(coils, _LIGHT_TAIL)

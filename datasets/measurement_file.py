@@ -1,7 +1,7 @@
 """The measurement format: data of an instrument, its operator and noise law, and the field they are to reveal.
 
-The format is specified in the README; a file that follows it can be written with xarray alone. The observed data are the
-variable `data` (not `y`: that is the usual name of a space axis, and xarray keeps that name for its coordinates).
+The format is specified in the README; a file that follows it can be written with xarray alone. The observed data are
+the variable `data` (not `y`: that is the usual name of a space axis, and xarray keeps it for its coordinates).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,12 +17,20 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from infield import InfieldError
-from infield.datasets.field_axes import CHANNEL, COMPLEX_CHANNELS, Field, read_field
+from infield.datasets.field_axes import CHANNEL, Field, read_field
+from infield.datasets.measurement_layout import (
+    VERSION,
+    as_operator_output,
+    both_parts,
+    dataset_of,
+    encoding_of,
+    like_data,
+    named_arrays,
+    parts,
+)
 from infield.datasets.zarr_group import (
-    CONVENTIONS,
     check_new,
     disk_full_in_words,
     flags,
@@ -37,8 +45,6 @@ from infield.datasets.zarr_group import (
 from infield.physics.measurement import Measurement
 from infield.physics.noise import NoiseLaw, noise_from_json
 from infield.physics.registry import build_operator
-
-VERSION = 1
 
 
 def open_measurement(path: str | Path) -> Measurement:
@@ -66,11 +72,11 @@ def open_measurement(path: str | Path) -> Measurement:
         raise InfieldError(f"{path}: 'operator': {error}") from error
     shape: tuple[int, ...] = tuple(cast(Any, operator).data_shape)
     data = _read_data(path, group)
-    y = _as_operator_output(path, "data", data, _parts(data.values), shape)
+    y = as_operator_output(path, "data", data, parts(data.values), shape)
     observed: Tensor | None = cast(Any, operator).observed
     if "observed" in group.variables:
-        where = _both(_like_data(path, flags(path, group, "observed"), data), data)
-        given = torch.from_numpy(_as_operator_output(path, "observed", data, where, shape))
+        where = both_parts(like_data(path, flags(path, group, "observed"), data), data)
+        given = torch.from_numpy(as_operator_output(path, "observed", data, where, shape))
         if observed is not None and (given & ~observed).any():
             raise refusal(path, "observed", "1 where the operator's mask observes nothing", "0 there")
         observed = given
@@ -137,22 +143,6 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
-def named_arrays(operator_json: Mapping[str, Any]) -> list[str]:
-    """Names of the variables to which an operator description refers, in order, without repetition."""
-
-    def walk(node: Any) -> Iterator[str]:
-        if isinstance(node, Mapping):
-            named = node.get("arrays", {})
-            yield from (
-                name for name in (named.values() if isinstance(named, Mapping) else ()) if isinstance(name, str)
-            )
-            operators = node.get("operators", ())
-            for inner in operators if isinstance(operators, list | tuple) else ():
-                yield from walk(inner)
-
-    return list(dict.fromkeys(walk(operator_json)))
-
-
 def _read_data(path: Path, group: xr.Dataset) -> xr.DataArray:
     data = variable(path, group, "data")
     if not isinstance(data.attrs.get("units"), str):
@@ -160,42 +150,6 @@ def _read_data(path: Path, group: xr.Dataset) -> xr.DataArray:
     if data.dtype.kind in "fc" and not data.values.any():  # zeros, or not one chunk on disk?
         refuse_missing_chunks(path, "data", zeros_may_be_absent=False)
     return data
-
-
-def _parts(values: np.ndarray) -> np.ndarray:
-    """Complex values as real and imaginary part along a new first axis; real values as they are. float64."""
-    if np.iscomplexobj(values):
-        values = np.stack([values.real, values.imag])
-    return np.ascontiguousarray(values, dtype=np.float64)
-
-
-def _both(values: np.ndarray, data: xr.DataArray) -> np.ndarray:
-    """What belongs to each datum, for both parts of complex data."""
-    return np.stack([values, values]) if np.iscomplexobj(data.values) else values
-
-
-def _as_operator_output(
-    path: Path, key: str, data: xr.DataArray, values: np.ndarray, shape: tuple[int, ...]
-) -> np.ndarray:
-    """Give values of the data's shape the shape of the operator's output: only a leading axis of length 1 is added."""
-    if values.shape == shape:
-        return values
-    if (1, *values.shape) == shape:
-        return values[None]
-    kind = "complex" if np.iscomplexobj(data.values) else "real"
-    expected = f"what the operator gives, real of shape {shape}"
-    if shape[0] == 2:
-        expected += f" or complex of shape {shape[1:]}"
-    if shape[0] == 1:
-        expected += f" or {shape[1:]}"
-    raise refusal(path, key, f"{kind} values of shape {data.shape}", expected)
-
-
-def _like_data(path: Path, values: xr.DataArray, data: xr.DataArray) -> np.ndarray:
-    """Expand a variable over some of the data's dimensions to all of them, by name."""
-    if not set(values.dims) <= set(data.dims):
-        raise refusal(path, str(values.name), f"dimensions {values.dims}", f"some or all of the data's {data.dims}")
-    return np.ascontiguousarray(values.variable.set_dims(dict(data.sizes)).transpose(*data.dims).values)
 
 
 def _check_observed(path: Path, observed: Tensor, y: np.ndarray) -> None:
@@ -214,7 +168,7 @@ def _read_noise(
             continue
         values = variable(path, group, name)
         if key == "variance":  # belongs to each datum, so it follows the data into the operator's shape
-            arrays[name] = _as_operator_output(path, name, data, _both(_like_data(path, values, data), data), shape)
+            arrays[name] = as_operator_output(path, name, data, both_parts(like_data(path, values, data), data), shape)
         else:
             arrays[name] = values.values
     try:
@@ -229,7 +183,7 @@ def _read_truth(path: Path, group: xr.Dataset, field: Field) -> Tensor | None:
     truth = variable(path, group, "truth")
     shape = (len(field.channels), *field.grid.shape)
     short = field.dims if len(field.channels) == 1 or np.iscomplexobj(truth.values) else (CHANNEL, *field.dims)
-    values = _parts(truth.values)
+    values = parts(truth.values)
     values = values if values.ndim == len(shape) else values[None]
     if truth.dims not in (short, (CHANNEL, *field.dims)) or values.shape != shape:
         expected = f"{short} for a field of shape {shape} (channel first)"
@@ -266,7 +220,7 @@ def write_measurement(
     """
     path = Path(path)
     check_new(path, overwrite)
-    dataset = _dataset(measurement, dims or {}, data_units)
+    dataset = dataset_of(measurement, dims or {}, data_units)
     if extra is not None:
         dataset = dataset.merge(extra, join="exact", combine_attrs="override")
     dataset.attrs |= {"title": title or "Measurement of a field", "history": history}
@@ -275,86 +229,8 @@ def write_measurement(
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(draft, ignore_errors=True)
         try:
-            encoding = {str(name): _encoding(v) for name, v in dataset.variables.items()}
+            encoding = {str(name): encoding_of(v) for name, v in dataset.variables.items()}
             dataset.to_zarr(draft, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
             put_in_place(draft, path, overwrite)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-
-
-def _encoding(values: xr.Variable) -> dict[str, Any]:
-    """Storage of one variable: a lost chunk must read as a value that the reader refuses; a bent one must not decode."""
-    fill: dict[str, Any] = {"f": np.nan, "c": complex(np.nan, np.nan), "i": -1}
-    encoding: dict[str, Any] = {"compressors": [ZstdCodec(level=3), Crc32cCodec()]}
-    if values.dtype.kind in fill:
-        encoding["fill_value"] = fill[values.dtype.kind]
-    if values.dtype.kind == "f":
-        encoding["_FillValue"] = None
-    return encoding
-
-
-def _dataset(measurement: Measurement, dims: Mapping[str, tuple[str, ...]], data_units: str) -> xr.Dataset:
-    field = Field(measurement.grid, measurement.channels, measurement.units)
-    y = measurement.y[0].numpy(force=True)
-    observed = _own_observed(measurement)
-    noise_arrays = measurement.noise.arrays()
-    variance_name = measurement.noise.to_json().get("variance")
-    variance = np.broadcast_to(noise_arrays[variance_name], y.shape) if isinstance(variance_name, str) else None
-    per_datum = [v for v in (observed, variance) if v is not None]
-    if measurement.channels == COMPLEX_CHANNELS and len(y) == 2 and all(np.array_equal(v[0], v[1]) for v in per_datum):
-        data, leading = _complex(y), 1
-    elif len(y) == 1:
-        data, leading = y[0], 1
-    else:
-        data, leading = y, 0
-    names = dict(dims)
-    if "data" not in names and measurement.description.get("name") == "mask":
-        names["data"] = field.dims if data.shape == field.grid.shape else (CHANNEL, *field.dims)
-
-    def named(name: str, values: np.ndarray, **attributes: Any) -> xr.Variable:
-        axes = names.get(name, tuple(f"{name}_{axis}" for axis in range(values.ndim)))
-        return xr.Variable(axes, values, attributes)
-
-    variables = {"data": named("data", data, units=data_units)}
-    data_dims = variables["data"].dims
-    if observed is not None:
-        flag = {"flag_values": np.array([0, 1], dtype=np.int8), "flag_meanings": "unobserved observed"}
-        variables["observed"] = xr.Variable(data_dims, (observed[0] if leading else observed).astype(np.int8), flag)
-    if measurement.truth is not None:
-        variables["truth"] = _truth(measurement.truth[0].numpy(force=True), field)
-    for name, values in {**measurement.arrays, **noise_arrays}.items():
-        stored = values.astype(np.int8) if values.dtype == bool else values
-        variables[name] = named(name, np.asarray(stored))
-    if variance is not None:
-        variables[str(variance_name)] = xr.Variable(data_dims, variance[0] if leading else variance)
-    attributes = {
-        "Conventions": CONVENTIONS,
-        "infield_format": "measurement",
-        "infield_version": VERSION,
-        "field": field.attribute(),
-        "operator": json.dumps(measurement.description),
-        "noise": json.dumps(measurement.noise.to_json()),
-    }
-    return xr.Dataset(variables, coords=field.coordinates(), attrs=attributes)
-
-
-def _own_observed(measurement: Measurement) -> np.ndarray | None:
-    """Which data are observed, unless the operator says just that."""
-    observed, known = measurement.observed, getattr(measurement.operator, "observed", None)
-    if observed is None or (known is not None and torch.equal(observed, known)):
-        return None
-    return observed.numpy(force=True)
-
-
-def _complex(parts: np.ndarray) -> np.ndarray:
-    """Complex numbers from real and imaginary part along the first axis, bit for bit."""
-    return np.ascontiguousarray(np.moveaxis(parts, 0, -1)).view(np.result_type(parts, np.complex64))[..., 0]
-
-
-def _truth(truth: np.ndarray, field: Field) -> xr.Variable:
-    attributes = {"units": field.units}
-    if field.channels == COMPLEX_CHANNELS:
-        return xr.Variable(field.dims, _complex(truth), attributes)
-    if len(field.channels) == 1:
-        return xr.Variable(field.dims, truth[0], attributes)
-    return xr.Variable((CHANNEL, *field.dims), truth, attributes)

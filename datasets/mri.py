@@ -16,16 +16,16 @@ import xarray as xr
 from torch import Tensor
 
 from infield import InfieldError
+from infield.datasets.coil_maps import CALIBRATION_WIDTH, KERNEL_WIDTH, calibration_width, centre_block, coil_maps
 from infield.datasets.coil_noise import coil_covariance, outer_samples
 from infield.datasets.measurement_file import write_measurement
+from infield.datasets.measurement_layout import VERSION, complex_numbers
 from infield.datasets.zarr_group import flags, open_group, variable
 from infield.physics.grid import Axis, Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise import CoilGaussianNoise
 from infield.physics.registry import build_operator
 
-CALIBRATION_WIDTH = 24  # the widest block that ESPIRiT is given, as sigpy and BART do
-_KERNEL_WIDTH = 6
 _KSPACE = ("coil", "ky", "kx")
 _DIMS: Mapping[str, tuple[str, ...]] = {
     "data": _KSPACE,
@@ -65,14 +65,17 @@ class ConvertedMRI:
         if self.held_out_mask.any():
             y = self.held_out_y[0].numpy(force=True)
             extra["held_out_mask"] = _KSPACE[1:], self.held_out_mask.numpy(force=True).astype(np.int8)
-            extra["held_out_data"] = _KSPACE, y[0] + 1j * y[1], {"units": "1"}
-        history = (
-            f"{self.source}: coil maps by ESPIRiT from {self.calibration_width} x {self.calibration_width} samples, "
-        )
-        history += f"noise from the outermost samples, divided by {self.scale:.6g}"
-        title = f"Multi-coil MRI, {self.source}"
+            extra["held_out_data"] = _KSPACE, complex_numbers(y), {"units": "1"}
+        width = self.calibration_width
+        history = f"coil maps by ESPIRiT from the central {width} x {width} samples, noise from the outermost ones"
         write_measurement(
-            path, self.measurement, overwrite=overwrite, title=title, history=history, dims=_DIMS, extra=extra
+            path,
+            self.measurement,
+            overwrite=overwrite,
+            title=f"Multi-coil MRI, {self.source}",
+            history=f"{self.source}: divided by {self.scale:.6g}, {history}",
+            dims=_DIMS,
+            extra=extra,
         )
 
 
@@ -89,7 +92,7 @@ def open_held_out(path: str | Path) -> tuple[Tensor, Tensor] | None:
         InfieldError: The file is damaged or no measurement.
     """
     path = Path(path)
-    group = open_group(path, "measurement", 1)
+    group = open_group(path, "measurement", VERSION)
     if "held_out_mask" not in group.variables:
         return None
     mask, y = flags(path, group, "held_out_mask").values, variable(path, group, "held_out_data").values
@@ -99,15 +102,19 @@ def open_held_out(path: str | Path) -> tuple[Tensor, Tensor] | None:
 def convert_mri(source: str | Path, *, hold_out: float = 0.0, seed: int = 0) -> ConvertedMRI:
     """Turn raw k-space into a measurement, with coil maps and noise estimated from the data themselves.
 
-    *Coil maps*: ESPIRiT (Uecker et al. 2014, sigpy's) on the largest fully sampled centred square, at most 24 wide, with
-    sum_c |s_c|^2 = 1 where the calibration supports an image and 0 elsewhere.
-    *Noise*: the coil covariance Psi is estimated from the outermost tenth of the samples (`coil_noise`). What signal is
-    left there is counted as noise, so the estimate errs to the large side.
+    *Coil maps*: ESPIRiT on the largest fully sampled centred square, at most 24 wide, cropped to the support of the
+    image: sum_c |s_c|^2 = 1 inside, 0 outside. On the brain slice of sigpy's tutorial the crop leaves 0.5 % of the
+    calibration block's energy unexplained, without it 0.4 % remain so; held-out samples are predicted better with it
+    (relative error 0.34 against 0.37 under one and the same Gaussian prior), so it stays.
+    *Noise*: the coil covariance Psi comes from the outermost tenth of the samples, see `coil_noise`. What signal is
+    left there counts as noise, so the estimate errs to the large side, by a few per cent on that slice.
     *Scale*: the 99th percentile of the magnitude of the zero-filled coil combination becomes 1.
+
+    Held-out samples enter neither the noise nor the scale, and the maps see the calibration block alone.
 
     Arguments:
         source: A `.npy` file with complex k-space `(coil, ky, kx)`, 0 where nothing was measured.
-        hold_out: Share of the measured positions to set aside, drawn outside the calibration block.
+        hold_out: Share of all measured positions to set aside; they are drawn outside the calibration block.
         seed: Seed of that draw.
 
     Raises:
@@ -176,70 +183,35 @@ def _read_kspace(source: Path) -> np.ndarray:
     return kspace.astype(np.complex128)
 
 
-def calibration_width(sampled: np.ndarray) -> int:
-    """Width of the largest fully sampled square about the centre of k-space, at most 24.
-
-    Arguments:
-        sampled: Which positions were measured, `(ky, kx)`, bool.
-    """
-    width = 0
-    while width < min(CALIBRATION_WIDTH, *sampled.shape) and sampled[_centre(sampled.shape, width + 1)].all():
-        width += 1
-    return width
-
-
-def _centre(shape: tuple[int, ...], width: int) -> tuple[slice, ...]:
-    """The centred square block, placed as sigpy places it."""
-    return tuple(slice(n // 2 - width // 2, n // 2 - width // 2 + width) for n in shape)
-
-
 def _check_centre(source: Path, kspace: np.ndarray, width: int) -> None:
     power = np.sum(np.abs(kspace) ** 2, axis=0)
     peak = tuple(int(i) for i in np.unravel_index(power.argmax(), power.shape))
     centre = tuple(n // 2 for n in power.shape)
     if max(abs(p - c) for p, c in zip(peak, centre, strict=True)) > CALIBRATION_WIDTH // 2:
         raise InfieldError(
-            f"{source}: found the strongest sample at {peak}, expected it near the centre {centre}; k-space must be centred, "
-            "numpy.fft.fftshift does it"
+            f"{source}: found the strongest sample at {peak}, expected it near the centre {centre}; k-space must be "
+            "centred, numpy.fft.fftshift does it"
         )
-    if width < 2 * _KERNEL_WIDTH:
+    if width < 2 * KERNEL_WIDTH:
         raise InfieldError(
             f"{source}: found a fully sampled centre of {width} x {width}, expected at least "
-            f"{2 * _KERNEL_WIDTH} x {2 * _KERNEL_WIDTH} samples, from which the coil maps come"
+            f"{2 * KERNEL_WIDTH} x {2 * KERNEL_WIDTH} samples, from which the coil maps come"
         )
 
 
 def _draw_held_out(sampled: np.ndarray, width: int, share: float, seed: int) -> np.ndarray:
     candidates = sampled.copy()
-    candidates[_centre(sampled.shape, width)] = False
+    candidates[centre_block(sampled.shape, width)] = False
     positions = np.flatnonzero(candidates)
-    count = round(share * int(sampled.sum()))
-    if not 0 <= share < 1 or count > len(positions) // 2:
-        most = len(positions) / 2 / sampled.sum()
+    most = len(positions) / 2 / sampled.sum()
+    if not 0 <= share <= most:
         raise InfieldError(
             f"hold-out: found a share of {share}, expected at least 0 and at most {most:.2f} of the samples"
         )
     order = torch.randperm(len(positions), generator=torch.Generator().manual_seed(seed)).numpy()
     held_out = np.zeros(sampled.shape, dtype=bool)
-    held_out.flat[positions[order[:count]]] = True
+    held_out.flat[positions[order[: round(share * int(sampled.sum()))]]] = True
     return held_out
-
-
-def coil_maps(kspace: np.ndarray, width: int) -> np.ndarray:
-    """Coil sensitivities by ESPIRiT from the centred block of that width.
-
-    Arguments:
-        kspace: Centred k-space `(coil, ky, kx)`, complex.
-        width: Width of its fully sampled centre.
-
-    Returns:
-        `(coil, y, x)`, complex; the sum of squared magnitudes over coils is 1 inside the support, 0 outside.
-    """
-    from sigpy.mri.app import EspiritCalib  # numba comes with it and takes a second
-
-    maps = EspiritCalib(kspace, calib_width=width, kernel_width=_KERNEL_WIDTH, show_pbar=False).run()
-    norm = np.sqrt(np.sum(np.abs(maps) ** 2, axis=0))
-    return np.where(norm > 0, maps / np.where(norm > 0, norm, 1), 0)
 
 
 def _inverse_fourier(kspace: np.ndarray) -> np.ndarray:

@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import shutil
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 import zarr
 from torch import Tensor
 
-import infield
 from infield import InfieldError
-from infield.datasets.field_axes import CHANNEL, Field, read_field
+from infield.datasets.field_axes import Field, read_field
+from infield.datasets.posterior_layout import COSTS, VERSION, event_shape, lay_out_posterior
 from infield.datasets.zarr_group import (
-    CONVENTIONS,
     check_new,
     disk_full_in_words,
     json_attribute,
@@ -36,10 +33,6 @@ from infield.datasets.zarr_group import (
     refuse_missing_chunks,
 )
 from infield.physics.grid import Grid, PointSet
-
-VERSION = 1
-COSTS = ("velocity_calls", "operator_calls", "seconds")
-_LIBRARIES = ("torch", "deepinv", "numpy", "xarray", "zarr")
 
 
 class PosteriorWriter:
@@ -80,7 +73,7 @@ class PosteriorWriter:
         self.partial = self.path.with_name(self.path.name + ".partial")
         self.samples, self.block, self.overwrite = samples, block, overwrite
         self._field = Field(grid, tuple(channels), units)
-        self._dims = (*((CHANNEL,) if len(channels) > 1 else ()), *self._field.dims)
+        self._shape = event_shape(self._field)
         layout = {"samples": samples, "block": block, "dtype": dtype}
         coordinates = hashlib.sha256(json.dumps(grid.to_json()).encode()).hexdigest()
         about_field = {"field": json.loads(self._field.attribute()), "grid_sha256": coordinates}
@@ -92,7 +85,7 @@ class PosteriorWriter:
             if self.partial.exists():
                 self._check_same_run()
             else:
-                self._create(dtype, title)
+                self._create(title)
             self._group = zarr.open_group(self.partial, mode="r+", use_consolidated=False)
 
     @property
@@ -126,7 +119,7 @@ class PosteriorWriter:
         if tuple(tensor.shape) != expected:
             raise ValueError(f"block {b}: found samples of shape {tuple(tensor.shape)}, expected {expected}")
         with np.errstate(over="ignore"):  # what does not fit becomes infinity, and is refused below
-            values = tensor.detach().cpu().numpy().reshape(len(rows), *self._shape()).astype(self._run["dtype"])
+            values = tensor.detach().cpu().numpy().reshape(len(rows), *self._shape).astype(self._run["dtype"])
         if not np.isfinite(values).all():
             raise InfieldError(
                 f"{self.path}: found NaN or infinity among samples {rows.start} to {rows.stop - 1}, expected finite "
@@ -138,11 +131,17 @@ class PosteriorWriter:
                 self._array(name)[b : b + 1] = float(cost[name])
             self._array("done")[rows.start : rows.stop] = 1
 
+    def read_block(self, b: int) -> Tensor:
+        """A written block as it is stored, float64, `(samples of the block, channel, *space)`."""
+        rows = self.sample_range(b)
+        values = np.asarray(self._array("samples")[rows.start : rows.stop], dtype=np.float64)
+        return torch.from_numpy(values).reshape(len(rows), len(self._field.channels), *self._field.grid.shape)
+
     def finish(self, cost: Mapping[str, Any] | None = None, diagnostics: Mapping[str, Any] | None = None) -> None:
         """Add mean and standard deviation, mark the posterior complete and rename it to its path.
 
         Arguments:
-            cost: Further costs of the run, beside the sums over blocks of `velocity_calls`, `operator_calls`, `seconds`.
+            cost: Further costs of the run, beside the sums over blocks of what `write_block` was told.
             diagnostics: How far the samples can be trusted (reduced chi-square of the data, ...).
 
         Raises:
@@ -166,8 +165,8 @@ class PosteriorWriter:
             put_in_place(self.partial, self.path, self.overwrite)
 
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and unbiased standard deviation over samples, one block in memory (Chan, Golub & LeVeque 1983, eq. 2.1)."""
-        count, mean, squares = 0, np.zeros(self._shape()), np.zeros(self._shape())
+        """Mean and unbiased standard deviation over samples, one block in memory (update of Chan et al. 1983)."""
+        count, mean, squares = 0, np.zeros(self._shape), np.zeros(self._shape)
         for b in range(self.blocks):
             rows = self.sample_range(b)
             values = np.asarray(self._array("samples")[rows.start : rows.stop], dtype=np.float64)
@@ -176,10 +175,6 @@ class PosteriorWriter:
             count += len(rows)
             mean += shift * len(rows) / count
         return mean, np.sqrt(squares / (count - 1)) if count > 1 else np.full_like(mean, np.nan)
-
-    def _shape(self) -> tuple[int, ...]:
-        channels = len(self._field.channels)
-        return (*((channels,) if channels > 1 else ()), *self._field.grid.shape)
 
     def _array(self, name: str) -> zarr.Array:
         array = self._group[name]
@@ -203,69 +198,13 @@ class PosteriorWriter:
             if found.get(key) != self._run.get(key):
                 raise refusal(self.partial, key, repr(found.get(key)), repr(self._run.get(key)), remedy)
 
-    def _create(self, dtype: str, title: str) -> None:
+    def _create(self, title: str) -> None:
         """Lay out the partial group; it appears under its name only when the layout is whole."""
         draft = self.partial.with_name(self.partial.name + ".draft")
         shutil.rmtree(draft, ignore_errors=True)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        coordinates = self._field.coordinates()
-        coordinates["sample"] = xr.Variable(("sample",), np.arange(self.samples))
-        xr.Dataset(coords=coordinates, attrs=self._attributes(title)).to_zarr(
-            draft, mode="w", zarr_format=3, consolidated=False
-        )
-        group = zarr.open_group(draft, mode="r+", use_consolidated=False)
-        about: dict[str, Any] = {"units": self._field.units}
-        if isinstance(self._field.grid, PointSet):
-            about["coordinates"] = " ".join(self._field.grid.names)
-
-        def lay_out(name: str, shape: tuple[int, ...], chunks: tuple[int, ...], **settings: Any) -> None:
-            group.create_array(name, shape=shape, chunks=chunks, **settings)
-
-        shape = self._shape()
-        lay_out(
-            "samples",
-            (self.samples, *shape),
-            (min(self.block, self.samples), *shape),
-            dtype=dtype,
-            fill_value=np.nan,
-            dimension_names=("sample", *self._dims),
-            attributes=about,
-        )
-        for name, method in (("mean", "sample: mean"), ("std", "sample: standard_deviation")):
-            settings = {"dimension_names": self._dims, "attributes": {**about, "cell_methods": method}}
-            lay_out(name, shape, shape, dtype=dtype, fill_value=np.nan, **settings)
-        for name, unit in zip(COSTS, ("1", "1", "s"), strict=True):
-            settings = {"dimension_names": ("block",), "attributes": {"units": unit}}
-            lay_out(name, (self.blocks,), (1,), dtype="float64", fill_value=np.nan, **settings)
-        flag = {"flag_values": [0, 1], "flag_meanings": "missing written"}
-        settings = {"dimension_names": ("sample",), "attributes": flag}
-        lay_out("done", (self.samples,), (min(self.block, self.samples),), dtype="int8", fill_value=0, **settings)
+        lay_out_posterior(draft, self._field, self._run, title)
         draft.rename(self.partial)
-
-    def _attributes(self, title: str) -> dict[str, Any]:
-        told_elsewhere = ("samples", "dtype", "field", "grid_sha256")  # by the arrays and their coordinates
-        run = {key: value for key, value in self._run.items() if key not in told_elsewhere}
-        return {
-            **{key: value if isinstance(value, str | int) else json.dumps(value) for key, value in run.items()},
-            "Conventions": CONVENTIONS,
-            "infield_format": "posterior",
-            "infield_version": VERSION,
-            "infield_complete": 0,
-            "infield_run": json.dumps(self._run),
-            "field": self._field.attribute(),
-            "title": title or "Posterior samples of a field",
-            "versions": json.dumps(_versions()),
-        }
-
-
-def _versions() -> dict[str, str]:
-    versions = {"infield": infield.__version__, "python": platform.python_version()}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = installed_version(library)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def open_posterior(path: str | Path) -> xr.Dataset:

@@ -79,6 +79,7 @@ class CoilGaussianNoise:
     covariance: Tensor
     k_dimensions: int = 2
     _cholesky: Tensor = field(init=False, repr=False)
+    _inverse: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         covariance = torch.as_tensor(self.covariance).to(torch.complex128)
@@ -99,6 +100,7 @@ class CoilGaussianNoise:
             )
         object.__setattr__(self, "covariance", covariance)
         object.__setattr__(self, "_cholesky", cholesky)
+        object.__setattr__(self, "_inverse", torch.cholesky_inverse(cholesky))
 
     @property
     def variance(self) -> Tensor:
@@ -113,10 +115,10 @@ class CoilGaussianNoise:
                 f"noise 'coil-gaussian': found data of shape {found}, expected (batch, 2, {coils}) "
                 f"and {self.k_dimensions} k-space axes"
             )
-        return torch.complex(r[:, 0], r[:, 1]).flatten(2)
+        return torch.view_as_complex(r.movedim(1, -1).contiguous()).flatten(2)
 
     def _real(self, n: Tensor, like: Tensor) -> Tensor:
-        return torch.stack([n.real, n.imag], dim=1).reshape(like.shape)
+        return torch.view_as_real(n.reshape(like[:, 0].shape)).movedim(-1, 1)
 
     def _whiten(self, r: Tensor) -> Tensor:
         """The complex data with covariance Psi made white: inverse Cholesky factor times n."""
@@ -128,8 +130,8 @@ class CoilGaussianNoise:
         return self._real(self.covariance.to(n) @ n / 2, r)
 
     def solve(self, r: Tensor) -> Tensor:
-        w = self._whiten(r)
-        return self._real(2 * torch.linalg.solve_triangular(self._cholesky.to(w).mH, w, upper=True), r)
+        n = self._complex(r)
+        return self._real(2 * self._inverse.to(n) @ n, r)
 
     def root(self, w: Tensor) -> Tensor:
         n = self._complex(w)

@@ -59,6 +59,10 @@ class Grid:
 
     axes: tuple[Axis, ...]
 
+    def __post_init__(self) -> None:
+        if len(set(self.names)) < len(self.axes):
+            raise InfieldError(f"grid: found the axes {self.names}, expected different names")
+
     @classmethod
     def regular(
         cls,
@@ -143,6 +147,13 @@ class PointSet:
     names: tuple[str, ...] = ("x",)
     units: str = "1"
     dimension: str = "point"
+
+    def __post_init__(self) -> None:
+        if not self.coordinates:
+            raise InfieldError("points: found none, expected at least one")
+        for i, point in enumerate(self.coordinates):
+            if len(point) != self.ndim or not all(map(math.isfinite, point)):
+                raise InfieldError(f"points: point {i} is {point}, expected {self.ndim} finite numbers {self.names}")
 
     @property
     def shape(self) -> tuple[int, ...]:

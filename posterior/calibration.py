@@ -89,7 +89,10 @@ def rank_uniformity(rank: Tensor, n: int, *, bins: int = 20) -> float:
 
     Arguments:
         rank: One rank an independent case (simulation-based calibration; Talts et al. 2018, arXiv 1804.06788).
+        n: Number of draws behind each rank.
+        bins: Bins of the histogram; at most n + 1 are used.
     """
+    bins = min(bins, n + 1)
     edges = torch.linspace(0, n + 1, bins + 1, dtype=torch.float64).round()
     counts = torch.histogram(rank.to(torch.float64) + 0.5, edges).hist
     expected = edges.diff() / (n + 1) * rank.numel()

@@ -1,4 +1,4 @@
-"""Conjugate gradients for a batch of systems, each stopping on its own."""
+"""Preconditioned conjugate gradients for a batch of systems, each stopping on its own."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from infield import InfieldError
 
 
 def conjugate_gradients(
-    operator: Callable[[Tensor], Tensor], right: Tensor, tolerance: float, max_iterations: int
+    operator: Callable[[Tensor], Tensor],
+    right: Tensor,
+    tolerance: float,
+    max_iterations: int,
+    *,
+    diagonal: Tensor,
+    start: Tensor | None = None,
 ) -> Tensor:
-    """Solve M w = b for a symmetric positive definite M (Hestenes & Stiefel 1952).
+    """Solve M w = b for a symmetric positive definite M (Hestenes & Stiefel 1952; Saad 2003, algorithm 9.1).
 
     A system that has converged is left alone while others go on, so that its solution does not depend on its company.
 
@@ -22,25 +28,30 @@ def conjugate_gradients(
         right: b, shape `(batch, unknowns)`.
         tolerance: Stop at |b - M w| <= tolerance |b|.
         max_iterations: Give up after so many products with M.
+        diagonal: Preconditioner, an approximation of the diagonal of M, shape `(unknowns,)`, positive.
+        start: Where to start, shape of b; 0 by default.
 
     Raises:
         InfieldError: If a system has not converged by then.
     """
-    w, r = torch.zeros_like(right), right.clone()
-    p, rho = r.clone(), r.square().sum(1, keepdim=True)
-    goal = tolerance**2 * rho
+    w = torch.zeros_like(right) if start is None else start.clone()
+    r = right - operator(w) if start is not None else right.clone()
+    z = r / diagonal
+    p, rho = z.clone(), (r * z).sum(1, keepdim=True)
+    goal = tolerance * right.norm(dim=1, keepdim=True)
     for _ in range(max_iterations):
-        active = rho > goal
+        active = r.norm(dim=1, keepdim=True) > goal
         if not active.any():
             return w
         Mp = operator(p)
         alpha = torch.where(active, rho / (p * Mp).sum(1, keepdim=True), 0.0)
         w = w + alpha * p
         r = r - alpha * Mp
-        rho_next = torch.where(active, r.square().sum(1, keepdim=True), rho)
-        p = torch.where(active, r + rho_next / rho * p, p)
-        rho = rho_next
-    worst = float((rho / goal.clamp_min(1e-300)).max().sqrt() * tolerance)
+        z = r / diagonal
+        rho_next = (r * z).sum(1, keepdim=True)
+        p = torch.where(active, z + rho_next / rho * p, p)
+        rho = torch.where(active, rho_next, rho)
+    worst = float((r.norm(dim=1) / right.norm(dim=1)).max())
     raise InfieldError(
         f"conjugate gradients: relative residual {worst:.1e} after {max_iterations} iterations, expected {tolerance:.0e}; "
         "the noise level may be far too small for these data, or the operator's adjoint wrong"

@@ -4,16 +4,16 @@ The prior is stationary with the spectral density of a Matern field (Rasmussen &
 
     S(k) = a (1 + (k / k_0)^2)^{-p},    p = nu + d / 2,    k_0 = sqrt(2 nu) / (2 pi l),
 
-around a constant mean. Its parameters are those under which the data are most probable. On a regular grid they are found by
-expectation-maximisation (Dempster, Laird & Rubin 1977): E, draw fields of the posterior under the present spectrum; M, fit (a, k_0, p) to the
-power of these draws by Whittle's likelihood. On scattered points, where no spectrum exists, (variance, l) of a Matern law of order
-3/2 maximise the evidence directly.
+around a constant mean. Its parameters maximise the evidence log N(y; 0, A C A^T + R) (type-II maximum likelihood; ibid., eq. 5.8). Of many
+data, random groups are taken and their log evidences added. On scattered points, where no spectrum exists, the parameters are the
+variance and length of a Matern law.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,26 +24,31 @@ from infield import InfieldError
 from infield.physics.grid import Grid, PointSet
 from infield.physics.measurement import Measurement
 from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.priors.covariance import Covariance
 from infield.priors.gaussian import GaussianPrior, gaussian_prior, spectrum_prior
-from infield.priors.modes import Hartley, Pixels
-from infield.priors.source import Matern
+from infield.priors.matern import matern_matrix
+from infield.priors.modes import Hartley, Modes, Pixels
+from infield.priors.source import DENSE_LIMIT, Matern
+
+GROUP, GROUPS = 500, 4
+"""At most this many data a group, and this many groups."""
+
+GROUP_ENTRIES = 40_000_000
+"""At most this many entries in a group's data-by-modes matrix (320 MiB)."""
+
+SHELLS = 64
+"""Shells of wavenumber in which the spectrum counts as constant while it is fitted."""
 
 NU = 1.5
 """Order of the Matern law on scattered points, where the data seldom say more than a length."""
 
 
-def fit_prior(
-    measurement: Measurement, *, nu: float | None = None, iterations: int = 15, draws: int = 2, seed: int = 0
-) -> GaussianPrior:
+def fit_prior(measurement: Measurement, *, nu: float | None = None, seed: int = 0) -> GaussianPrior:
     """The stationary Gaussian prior under which a measurement is most probable.
 
     Arguments:
         measurement: Linear operator and Gaussian noise.
         nu: Order of the Matern spectrum; None lets the data choose it (regular grids), or takes 3/2 (scattered points).
-        iterations: Steps of expectation-maximisation.
-        draws: Posterior draws of each step.
-        seed: Seed of these draws.
+        seed: Seed of the choice of data.
 
     Raises:
         InfieldError: If the operator is not linear, the noise not Gaussian, or the data hold no signal.
@@ -53,102 +58,141 @@ def fit_prior(
             "without --prior a Gaussian prior is fitted to the data, which needs a linear operator and Gaussian noise; "
             "name a prior with --prior"
         )
-    mean, variance = _moments(measurement, seed)
+    generator = Generator().manual_seed(seed)
+    mean, variance = _moments(measurement, generator)
     centred = measurement.standardised(mean, torch.full_like(mean, math.sqrt(variance)))
     if isinstance(measurement.grid, PointSet):
-        prior = _most_probable_matern(centred, measurement.grid, NU if nu is None else nu)
+        prior = _most_probable_law(centred, measurement.grid, NU if nu is None else nu, generator)
     else:
-        prior = _most_probable_spectrum(centred, measurement.grid, nu, iterations, draws, seed)
+        prior = _most_probable_spectrum(centred, measurement.grid, nu, generator)
     return replace(prior.in_units(mean, math.sqrt(variance)), units=measurement.units)
 
 
-def _moments(measurement: Measurement, seed: int) -> tuple[Tensor, float]:
-    """Mean of each channel by least squares, and the variance a value that explains the power of the data."""
+def _moments(measurement: Measurement, generator: Generator) -> tuple[Tensor, float]:
+    """Mean of each channel by least squares, and the variance of a value that explains the power of the data."""
     channels, *space = measurement.event_shape
-    A, noise = measurement.operator.A, measurement.noise
-    observed = measurement.observed if measurement.observed is not None else torch.ones_like(measurement.y[0], dtype=torch.bool)
+    data = LinearGaussianData(measurement, Pixels())
     constants = torch.eye(channels, dtype=torch.float64).reshape(channels, channels, *[1] * len(space))
-    constant_data = A(constants.expand(channels, channels, *space).contiguous())[:, observed]
-    mean = torch.linalg.lstsq(constant_data.mT, measurement.y[0][observed][:, None]).solution
-    residual = measurement.y[0][observed] - (constant_data.mT @ mean)[:, 0]
-    probes = torch.randn((4, channels, *space), generator=Generator().manual_seed(seed), dtype=torch.float64)
-    gain = float(A(probes)[:, observed].square().sum() / 4)  # trace(A A^T) by Hutchinson's estimator
-    noise_power = float((noise.variance * torch.ones_like(measurement.y[0]))[observed].sum())  # type: ignore[attr-defined]
-    power = float(residual.square().sum()) - noise_power
-    if power <= 0:
+    of_constants = measurement.operator.A(constants.expand(channels, channels, *space).contiguous()).flatten(1)[:, data.index]
+    y = measurement.y.flatten()[data.index]
+    mean = torch.linalg.lstsq(of_constants.mT, y[:, None]).solution
+    probes = torch.randn((4, channels, *space), generator=generator, dtype=torch.float64)
+    gain = float(measurement.operator.A(probes).flatten(1)[:, data.index].square().sum() / 4)  # trace(A A^T), Hutchinson
+    noise = float((data.noise.variance * torch.ones_like(measurement.y)).flatten()[data.index].sum())
+    power = float((y - (of_constants.mT @ mean)[:, 0]).square().sum())
+    if power <= noise or gain == 0:
         raise InfieldError(
-            f"the data hold no more power ({power + noise_power:.3g}) than their noise ({noise_power:.3g}): no prior can be "
-            "fitted to them; check the noise level, or name a prior with --prior"
+            f"the data hold no more power ({power:.3g}) than their noise ({noise:.3g}): no prior can be fitted to them; "
+            "check the noise level, or name a prior with --prior"
         )
-    return mean.reshape(channels, *[1] * len(space)), power / gain
+    return mean.reshape(channels, *[1] * len(space)), (power - noise) / gain
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Some of the data: their values, shape `(data,)`, and their noise R, shape `(data, data)`."""
+
+    y: Tensor
+    noise: Tensor
+
+    def log_evidence(self, signal: Tensor) -> Tensor:
+        """log N(y; 0, signal + R) up to its constant, for the covariance of the noiseless data."""
+        L = torch.linalg.cholesky(signal + self.noise)
+        z = torch.linalg.solve_triangular(L, self.y[:, None], upper=False)
+        return -0.5 * z.square().sum() - L.diagonal().log().sum()
+
+
+def _groups(measurement: Measurement, modes: Modes, generator: Generator) -> Iterator[tuple[_Group, Tensor]]:
+    """Random groups of the data, each with its rows of A T^T, shape `(data, modes)`."""
+    data = LinearGaussianData(measurement, modes)
+    size = min(GROUP, max(GROUP_ENTRIES // max(math.prod(measurement.event_shape), data.observed.numel()), 50))
+    order = data.index[torch.randperm(len(data.index), generator=generator)]
+    y = measurement.y.flatten()
+    for part in (part.sort().values for part in order.split(size)[:GROUPS]):
+        yield _Group(y[part], data.noise_block(part)), data.operator_rows(part)
 
 
 def _most_probable_spectrum(
-    measurement: Measurement, grid: Grid, nu: float | None, iterations: int, draws: int, seed: int
+    measurement: Measurement, grid: Grid, nu: float | None, generator: Generator
 ) -> GaussianPrior:
-    channels = measurement.event_shape[0]
+    if not all(axis.uniform for axis in grid.axes):
+        raise InfieldError("a prior can be fitted on uniform grids only; name a prior with --prior")
+    channels, d = measurement.event_shape[0], grid.ndim
     frequencies = [torch.fft.fftfreq(a.size, a.spacing, dtype=torch.float64) for a in grid.axes]
-    k2 = torch.stack(torch.meshgrid(*frequencies, indexing="ij")).square().sum(0)
-    order = math.log(nu + grid.ndim / 2) if nu is not None else None
+    k = torch.stack(torch.meshgrid(*frequencies, indexing="ij")).square().sum(0).sqrt()
+    shell, k_shell = _shells(k)
+    index = shell.flatten().repeat(channels)
+    groups, grams = [], []  # grams: of each group, the covariance of its noiseless data for unit power in each shell
+    for group, rows in _groups(measurement, Hartley(d), generator):
+        groups.append(group)
+        parts = (rows[:, index == s] for s in range(len(k_shell)))
+        grams.append(torch.stack([part @ part.mT for part in parts]))
+
+    def spectrum(theta: Tensor, k: Tensor) -> Tensor:
+        p = theta[2].exp() + d / 2 if nu is None else torch.tensor(nu + d / 2, dtype=torch.float64)
+        return theta[0].exp() * (1 + (k / theta[1].exp()) ** 2) ** -p
+
+    def evidence(theta: Tensor) -> Tensor:
+        S = spectrum(theta, k_shell)
+        pairs = zip(groups, grams, strict=True)
+        return torch.stack([g.log_evidence(torch.einsum("s,sij->ij", S, gram)) for g, gram in pairs]).sum()
+
     k_0 = 3 / max(grid.lengths)
-    parameters = np.array([math.log(_amplitude(k2, k_0, 1.5 + grid.ndim / 2)), math.log(k_0), math.log(1.5 + grid.ndim / 2)])
-    data = LinearGaussianData(measurement, Hartley(grid.ndim), tolerance=1e-3)
-    generator = Generator().manual_seed(seed)
-    for _ in range(iterations):
-        S = _spectrum(parameters, order, k2).expand(channels, *grid.shape)
-        C = Covariance.diagonal_in(data.modes, S)
-        u = data.draw(torch.zeros((draws, *C.event_shape), dtype=torch.float64), C, generator)  # E
-        power = data.modes.analyse(u).square().mean((0, 1))
-        before, parameters = parameters, _whittle(parameters, order, k2, power)  # M
-        if np.abs(parameters - before).max() < 5e-3:
-            break
-    p = math.exp(parameters[2] if order is None else order)
-    fitted_nu = max(p - grid.ndim / 2, 1e-3)
-    length = math.sqrt(2 * fitted_nu) / (2 * math.pi * math.exp(parameters[1]))
-    name = f"Gaussian fitted to the data: Matern spectrum, nu {fitted_nu:.2f}, length {length:.3g} {grid.axes[-1].units}"
-    return spectrum_prior(_spectrum(parameters, order, k2).expand(channels, *grid.shape).clone(), name=name)
+    a = 1 / float(spectrum(torch.tensor([0.0, math.log(k_0), math.log(NU)], dtype=torch.float64), k).mean())
+    finest, coarsest = 0.5 / min(grid.spacing), 0.1 / max(grid.lengths)
+    bounds = [(math.log(a) - 12, math.log(a) + 12), (math.log(coarsest), math.log(finest)), (math.log(0.05), math.log(8.0))]
+    theta = _maximise(evidence, [math.log(a), math.log(k_0), math.log(NU)], bounds)
+    fitted_nu = float(theta[2].exp()) if nu is None else nu
+    length = math.sqrt(2 * fitted_nu) / (2 * math.pi * float(theta[1].exp()))
+    name = f"Gaussian fitted to the data, Matern spectrum, nu {fitted_nu:.2f}, length {length:.3g} {grid.axes[-1].units}"
+    return spectrum_prior(spectrum(theta, k).expand(channels, *grid.shape).clone(), name=name)
 
 
-def _amplitude(k2: Tensor, k_0: float, p: float) -> float:
-    """a for which the values have variance 1."""
-    return 1 / float((1 + k2 / k_0**2).pow(-p).mean())
+def _shells(k: Tensor) -> tuple[Tensor, Tensor]:
+    """The shell of each mode, and the mean wavenumber of each shell; k = 0 has one of its own."""
+    positive = k[k > 0]
+    edges = torch.logspace(float(positive.min().log10()) - 1e-9, float(positive.max().log10()) + 1e-9, SHELLS).double()
+    shell = torch.where(k > 0, torch.bucketize(k, edges), 0)
+    _, shell = torch.unique(shell, return_inverse=True)
+    count = torch.bincount(shell.flatten()).to(k)
+    return shell, torch.zeros_like(count).index_add(0, shell.flatten(), k.flatten()) / count
 
 
-def _spectrum(parameters: np.ndarray, order: float | None, k2: Tensor) -> Tensor:
-    a, k_0, p = np.exp([*parameters[:2], parameters[2] if order is None else order])
-    return float(a) * (1 + k2 / float(k_0) ** 2).pow(-float(p)) + 1e-12
+def _most_probable_law(
+    measurement: Measurement, points: PointSet, nu: float, generator: Generator
+) -> GaussianPrior:
+    if points.size > DENSE_LIMIT:
+        raise InfieldError(f"a prior can be fitted on at most {DENSE_LIMIT} scattered points, found {points.size}")
+    groups, x = list(_groups(measurement, Pixels(), generator)), points.points()
+    extent = float((x.amax(0) - x.amin(0)).max())
 
+    def law(theta: Tensor) -> Matern:
+        return Matern(nu=nu, variance=math.exp(float(theta[0])), length=math.exp(float(theta[1])))
 
-def _whittle(start: np.ndarray, order: float | None, k2: Tensor, power: Tensor) -> np.ndarray:
-    """Parameters that minimise sum_k log S(k) + power(k) / S(k); k = 0 is left out, the mean having been removed."""
-    k2, power = k2.flatten()[1:], power.flatten()[1:]
-    edges = torch.logspace(float(k2.min().log10()) - 1e-6, float(k2.max().log10()) + 1e-6, 80, dtype=torch.float64)
-    shell = torch.bucketize(k2, edges)
-    count = torch.bincount(shell).to(torch.float64)
-    filled = count > 0
-    k2 = (torch.zeros_like(count).index_add(0, shell, k2) / count)[filled]
-    power = (torch.zeros_like(count).index_add(0, shell, power) / count)[filled]
-
-    def objective(parameters: np.ndarray) -> float:
-        S = _spectrum(parameters, order, k2)
-        return float((count[filled] * (S.log() + power / S)).sum())
-
-    return minimize(objective, start, method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-3}).x
-
-
-def _most_probable_matern(measurement: Measurement, points: PointSet, nu: float) -> GaussianPrior:
-    data = LinearGaussianData(measurement, Pixels())
-    extent = float((points.points().amax(0) - points.points().amin(0)).max())
-    mean = torch.zeros(measurement.event_shape, dtype=torch.float64)
-
-    def law(parameters: np.ndarray) -> Matern:
-        return Matern(nu=nu, variance=float(np.exp(parameters[0])), length=float(np.exp(parameters[1])))
-
-    def objective(parameters: np.ndarray) -> float:
-        return -float(data.log_evidence(mean, law(parameters).within(Pixels(), points)))
+    def evidence(theta: np.ndarray) -> float:
+        chosen = law(torch.from_numpy(theta))
+        C = matern_matrix(x, nu=nu, length=chosen.length, variance=chosen.variance)
+        return float(sum(group.log_evidence(rows @ C @ rows.mT) for group, rows in groups))
 
     start = np.array([0.0, math.log(extent / 5)])
     bounds = [(-7.0, 7.0), (math.log(extent / 1000), math.log(extent * 10))]
-    best = law(minimize(objective, start, method="Nelder-Mead", bounds=bounds, options={"xatol": 1e-2}).x)
-    name = f"Gaussian fitted to the data: Matern, nu {nu}, length {best.length:.3g} {points.units}"
+    found = minimize(lambda theta: -evidence(theta), start, method="Nelder-Mead", bounds=bounds, options={"xatol": 1e-2})
+    best = law(torch.from_numpy(found.x))
+    name = f"Gaussian fitted to the data, Matern, nu {nu}, length {best.length:.3g} {points.units}"
     return gaussian_prior(best, points, name=name)
+
+
+def _maximise(
+    objective: Callable[[Tensor], Tensor], start: list[float], bounds: list[tuple[float, float]]
+) -> Tensor:
+    """Maximise a differentiable function of few parameters by L-BFGS-B."""
+
+    def negative(values: np.ndarray) -> tuple[float, np.ndarray]:
+        theta = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+        with torch.enable_grad():
+            value = -objective(theta)
+            (gradient,) = torch.autograd.grad(value, theta, materialize_grads=True)
+        return float(value.detach()), gradient.numpy()
+
+    found = minimize(negative, np.array(start), jac=True, method="L-BFGS-B", bounds=bounds)
+    return torch.from_numpy(found.x)

@@ -105,17 +105,25 @@ def from_draws(modes: Modes, draws: Tensor, *, rank: int) -> Covariance:
     Arguments:
         modes: Basis of the result.
         draws: Fields, shape `(draws, channel, *space)`; their mean is removed.
-        rank: Number of principal directions to keep, at most `draws - 1`.
+        rank: Number of principal directions to keep, at most `draws - 1` and at most the number of values of a field.
     """
     c = modes.analyse(draws - draws.mean(0))
-    n = len(c)
-    flat = c.flatten(1) / (n - 1) ** 0.5
-    _, singular, directions = torch.svd_lowrank(flat, q=min(2 * rank + 8, n - 1), niter=4) if rank else _nothing(flat)
-    factors = (singular[:rank, None] * directions.mT[:rank]).reshape(-1, *c.shape[1:])
+    flat = c.flatten(1) / (len(c) - 1) ** 0.5
+    factors = _leading_directions(flat, rank).reshape(-1, *c.shape[1:])
     variance = flat.square().sum(0).reshape(c.shape[1:])
     left = (variance - factors.square().sum(0)).clamp_min(1e-8 * float(variance.mean()))
     return Covariance(modes, left, factors)
 
 
-def _nothing(flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return flat.new_zeros(0, 0), flat.new_zeros(0), flat.new_zeros(flat.shape[1], 0)
+def _leading_directions(flat: Tensor, rank: int) -> Tensor:
+    """Leading right singular vectors times their singular values, shape `(rank, values)`.
+
+    Subspace iteration with oversampling (Halko, Martinsson & Tropp 2011, algorithm 4.4); its start is always the same.
+    """
+    width = min(2 * rank + 8, *flat.shape)
+    start = torch.randn((flat.shape[1], width), dtype=flat.dtype, generator=Generator().manual_seed(0)).to(flat.device)
+    Q = torch.linalg.qr(flat @ start).Q
+    for _ in range(4):
+        Q = torch.linalg.qr(flat @ torch.linalg.qr(flat.mT @ Q).Q).Q
+    _, singular, directions = torch.linalg.svd(Q.mT @ flat, full_matrices=False)
+    return singular[:rank, None] * directions[:rank]

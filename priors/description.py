@@ -1,14 +1,26 @@
-"""Priors described in a few words of YAML, and those with built-in names.
+"""Priors described in a few words of YAML.
 
-    prior: gaussian                                   prior: mixture
-    law: {law: matern, nu: 1.5, length: 0.1}          components:
-    mean: 0.0          # in the units of the field      - {weight: 0.5, law: {law: matern, nu: 1.5, length: 0.05}}
-    scale: 1.0         # multiplies the law's field     - {weight: 0.5, law: {law: matern, nu: 1.5, length: 0.3}}
-    units: mK          # optional, checked              source: {law: matern, nu: 0.5, length: 0.01}   # optional
+A Gaussian field::
+
+    prior: gaussian
+    law: {law: matern, nu: 1.5, length: 0.1}
+    mean: 0.0          # in the units of the field
+    scale: 1.0         # multiplies the law's field
+    units: mK          # optional, checked
+    source: {law: white}   # optional
+
+A mixture of Gaussian fields::
+
+    prior: mixture
+    components:
+      - {weight: 0.5, law: {law: matern, nu: 1.5, length: 0.05}}
+      - {weight: 0.5, law: {law: matern, nu: 1.5, length: 0.3}}
+    source: {law: matern, nu: 0.5, length: 0.01}
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +33,9 @@ from infield.priors.source import Lattice, law_from_spec
 
 KEYS = {
     "gaussian": {"prior", "law", "source", "mean", "scale", "units", "name"},
-    "mixture": {"prior", "components", "source", "mean", "scale", "units", "name"},
+    "mixture": {"prior", "components", "source", "mean", "scale", "units"},
 }
+COMPONENT_KEYS = {"weight", "law", "name"}
 
 
 def prior_from_description(description: Any, grid: Lattice, channels: int) -> GaussianPrior | MixturePrior:
@@ -37,13 +50,9 @@ def prior_from_description(description: Any, grid: Lattice, channels: int) -> Ga
         InfieldError: If a key is missing, unknown or of no use.
     """
     kind = description.get("prior") if isinstance(description, dict) else None
-    if kind not in KEYS:
+    if not isinstance(kind, str) or kind not in KEYS:
         raise InfieldError(f"key 'prior': found {kind!r}, expected one of {', '.join(KEYS)}")
-    unknown, needed = set(description) - KEYS[kind], "law" if kind == "gaussian" else "components"
-    if unknown:
-        raise InfieldError(f"found key '{min(unknown)}', expected only {', '.join(sorted(KEYS[kind]))}")
-    if needed not in description:
-        raise InfieldError(f"key '{needed}' is missing from a {kind} prior")
+    _check_keys(description, KEYS[kind], "law" if kind == "gaussian" else "components", f"a {kind} prior")
     shift, scale = (_number(description, key, default) for key, default in (("mean", 0.0), ("scale", 1.0)))
     if scale <= 0:
         raise InfieldError(f"key 'scale': found {scale}, expected a positive number")
@@ -58,12 +67,26 @@ def prior_from_description(description: Any, grid: Lattice, channels: int) -> Ga
     parts = description["components"]
     if start is None:
         raise InfieldError("key 'source' is missing: the components of a mixture start from one source")
+    if not isinstance(parts, list) or not parts:
+        raise InfieldError(f"key 'components': found {parts!r}, expected a list of at least one component")
+    for i, part in enumerate(parts):
+        _check_keys(part, COMPONENT_KEYS, "law", f"component {i}")
     weights = torch.tensor([_number(part, "weight", 1 / len(parts)) for part in parts], dtype=torch.float64)
     return MixturePrior(tuple(component(part["law"], part.get("name")) for part in parts), weights)
 
 
+def _check_keys(description: Any, known: set[str], needed: str, where: str) -> None:
+    if not isinstance(description, dict):
+        raise InfieldError(f"{where}: found {description!r}, expected entries such as '{needed}'")
+    unknown = {str(key) for key in description} - known
+    if unknown:
+        raise InfieldError(f"{where}: found key '{min(unknown)}', expected only {', '.join(sorted(known))}")
+    if needed not in description:
+        raise InfieldError(f"{where}: key '{needed}' is missing")
+
+
 def _number(description: dict[str, Any], key: str, default: float) -> float:
     value = description.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InfieldError(f"key '{key}': found {value!r}, expected a number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InfieldError(f"key '{key}': found {value!r}, expected a finite number")
     return float(value)

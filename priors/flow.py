@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from infield import InfieldError
 from infield.priors.covariance import Covariance
+from infield.priors.modes import Eigenbasis, Modes
 from infield.priors.prior import Standardisation
 
 Skip = Literal["gaussian", "none"]
@@ -27,17 +28,20 @@ class Network(Protocol):
 class Parametrisation:
     r"""How the output of a network becomes a velocity.
 
-    Coordinates are those of the source's modes, whitened by the source: :math:`u = c^{-1/2} T x`, so that u_0 ~ N(0, I) and, for
-    data whose modes have variance d, u_1 has variance s = d / c and mean m. With :math:`p = t^2 s + (1-t)^2`, the variance of u_t,
+    Coordinates are those of the source's modes, whitened by the source: :math:`u = c^{-1/2} T x`, so that u_0 ~ N(0, I)
+    and, for data whose modes have variance d, u_1 has variance s = d / c and mean m. With
+    :math:`p = t^2 s + (1-t)^2`, the variance of u_t,
 
-    .. math:: v(u, t) = m + \frac{t s - (1-t)}{p} (u - t m) + \sqrt{s / p}\; T F(T^T \bar p^{-1/2} (u - t m), t).
+    .. math:: v(u, t) = m + \frac{t s - (1-t)}{p} (u - t m) + \overline{s/p}^{1/2} T F(T^T \bar p^{-1/2} (u - t m), t).
 
-    The first two terms are the exact velocity of N(m, s), mode by mode (`priors.bridge`). What they leave of u_1 - u_0 has
-    variance :math:`s/p` in each mode, so that the network F sees an input of unit variance (its amplitude, one number a channel, is
-    the mean :math:`\bar p`) and a target of unit variance in every mode (Karras et al. 2022, arXiv:2206.00364, section 5, for
-    one variance). A network that returns zero is the Gaussian prior with that spectrum.
+    The first two terms are the exact velocity of N(m, s), mode by mode (`priors.bridge`). What they leave of u_1 - u_0
+    has variance s / p in each mode. The bars are means over the modes of a channel, so that the network F sees an input
+    and a target of unit variance (Karras et al. 2022, arXiv:2206.00364, section 5, for one variance). They are one
+    number a channel and not one a mode, because an input whitened mode by mode hides large structures in small-scale
+    noise: tried, it learned nothing. A network that returns zero is the Gaussian prior with that spectrum.
 
-    With `skip="none"` the first two terms are absent and F is scaled by the standard deviation of u_1 - u_0: plain flow matching.
+    With `skip="none"` the first two terms are absent and F is scaled by the standard deviation of u_1 - u_0: plain
+    flow matching.
 
     Arguments:
         source: C_0, diagonal (c) in its modes T.
@@ -84,8 +88,8 @@ class Parametrisation:
         p = t.square() * self.s + (1 - t).square()
         scale_in = p.mean(space, keepdim=True).rsqrt()
         if self.skip == "none":
-            return torch.zeros_like(p), scale_in, (1 + self.s.mean(space, keepdim=True)).sqrt().expand_as(p)
-        return (t * self.s - (1 - t)) / p, scale_in, (self.s / p).sqrt()
+            return torch.zeros_like(p), scale_in, (1 + self.s.mean(space, keepdim=True)).sqrt().expand_as(scale_in)
+        return (t * self.s - (1 - t)) / p, scale_in, (self.s / p).mean(space, keepdim=True).sqrt()
 
     def velocity(self, network: Network, u: Tensor, t: Tensor) -> Tensor:
         """v(u, t) in whitened modes, shape `(batch, channel, *space)`, for times of shape `(batch,)` or `(1,)`."""
@@ -95,17 +99,16 @@ class Parametrisation:
         return self.m + gain * z + scale_out * self._learned(network, scale_in * z, t)
 
     def loss(self, network: Network, u_1: Tensor, u_0: Tensor, t: Tensor) -> Tensor:
-        """Mean square error of the velocity in whitened coordinates, over what the Gaussian alone leaves; shape `(batch,)`.
+        """Mean square error of the velocity in whitened coordinates, over what the Gaussian leaves; shape `(batch,)`.
 
-        It is 1 in the mean for a network that returns zero on the data whose variances are in `variance` (with skip), and stays
-        1 for the best network where the data are Gaussian with independent modes: what is below 1 was learned.
+        With skip it is 1 in the mean for a network that returns zero, and stays 1 for the best network where the data
+        are Gaussian with independent modes: what is below 1 was learned.
         """
         tau = t.reshape(-1, *[1] * (u_1.ndim - 1))
         gain, scale_in, scale_out = self.coefficients(tau)
         z = tau * u_1 + (1 - tau) * u_0 - tau * self.m
-        remainder = u_1 - u_0 - self.m - gain * z
-        error = remainder - scale_out * self._learned(network, scale_in * z, t)
-        return error.square().flatten(1).mean(1) / scale_out.square().flatten(1).mean(1)
+        target = (u_1 - u_0 - self.m - gain * z) / scale_out
+        return (target - self._learned(network, scale_in * z, t)).square().flatten(1).mean(1)
 
     def _learned(self, network: Network, z: Tensor, t: Tensor) -> Tensor:
         modes = self.source.modes
@@ -116,14 +119,13 @@ class Parametrisation:
             return modes.analyse(learned.to(z.dtype))
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Parametrisation:
-        source = self.source.to(device)
-        source = Covariance.diagonal_in(_modes_to(source, dtype), source.diagonal.to(dtype))
-        return Parametrisation(source, self.variance.to(device, dtype), self.mean.to(device, dtype), self.skip)
-
-
-def _modes_to(source: Covariance, dtype: torch.dtype) -> Any:
-    vectors = getattr(source.modes, "vectors", None)
-    return source.modes if vectors is None else replace(source.modes, vectors=vectors.to(dtype))  # type: ignore[type-var]
+        """The same on another device, in another precision."""
+        modes: Modes = self.source.modes
+        if isinstance(modes, Eigenbasis):
+            modes = replace(modes, vectors=modes.vectors.to(dtype))
+        source = Covariance.diagonal_in(modes, self.source.diagonal.to(dtype)).to(device)
+        variance, mean = (field.to(dtype).to(device) for field in (self.variance, self.mean))
+        return Parametrisation(source, variance, mean, self.skip)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,5 +184,7 @@ class FlowPrior:
             source=self.source.to(device),
             covariance=self.covariance.to(device),
             mean=self.mean.to(device),
-            standardisation=Standardisation(self.standardisation.shift.to(device), self.standardisation.scale.to(device)),
+            standardisation=Standardisation(
+                self.standardisation.shift.to(device), self.standardisation.scale.to(device)
+            ),
         )

@@ -24,8 +24,8 @@ class FNO(nn.Module):
         modes: Fourier modes that the spectral layers see, along each half-axis; a coarser grid uses those that it has.
         width: Channels of the hidden layers.
         layers: Number of spectral layers.
-        coordinates: Positions as further input channels: `linear` in [0, 1), `circle` (cosine and sine, for periodic axes), or
-            `none`, with which the network commutes with shifts of a periodic domain.
+        coordinates: Positions as further input channels: `linear` in [0, 1), `circle` (cosine and sine, for periodic
+            axes), or `none`, with which the network commutes with shifts of a periodic domain.
     """
 
     def __init__(
@@ -40,8 +40,8 @@ class FNO(nn.Module):
         super().__init__()
         if ndim not in _CONVOLUTIONS or min(channels, modes, width, layers) < 1:
             raise InfieldError(
-                f"FNO: found ndim {ndim}, channels {channels}, modes {modes}, width {width}, layers {layers}; expected ndim 1 "
-                "to 3 and positive numbers"
+                f"FNO: found ndim {ndim}, channels {channels}, modes {modes}, width {width}, layers {layers}; expected "
+                "ndim 1 to 3 and positive numbers"
             )
         if coordinates not in ("linear", "circle", "none"):
             raise InfieldError(f"FNO: coordinates: found {coordinates!r}, expected linear, circle or none")
@@ -102,12 +102,14 @@ class _SpectralConvolution(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             axes, space = tuple(range(-self.ndim, 0)), x.shape[2:]
             # norm="forward": coefficients of a function, the same on every grid that resolves it.
-            spectrum = torch.fft.rfftn(x.float(), dim=axes, norm="forward")
+            spectrum = torch.fft.rfftn(x.to(self.weight.dtype), dim=axes, norm="forward")
             there, here = self._kept(space, x.device)
             product = torch.einsum("bi...,io...->bo...", spectrum[there], torch.view_as_complex(self.weight)[here])
             filtered = torch.zeros_like(spectrum)
             filtered[there] = product
-            if self.ndim > 1:  # axis by axis: a joint inverse may assume a symmetry that the learned weights do not have
+            if (
+                self.ndim > 1
+            ):  # axis by axis: a joint inverse may assume a symmetry that the learned weights do not have
                 filtered = torch.fft.ifftn(filtered, dim=axes[:-1], norm="forward")
             return torch.fft.irfft(filtered, n=space[-1], dim=-1, norm="forward")
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from infield import InfieldError
 from infield.priors.bridge import Bridge
 from infield.priors.covariance import Covariance, from_draws
 from infield.priors.modes import Hartley
@@ -93,7 +94,12 @@ def spectrum_prior(spectrum: Tensor, *, name: str = "given power spectrum") -> G
     Arguments:
         spectrum: Variance of every mode in the order of `torch.fft.fftn`, shape `(channel, *space)`, even in the wavenumber,
             >= 0; its mean over the modes is the variance of each value.
+
+    Raises:
+        InfieldError: If a variance is negative or not finite.
     """
+    if not torch.isfinite(spectrum).all() or (spectrum < 0).any():
+        raise InfieldError("power spectrum: found a negative, NaN or Inf variance of a mode, expected none")
     modes = Hartley(spectrum.ndim - 1)
     covariance = Covariance.diagonal_in(modes, spectrum.to(torch.float64))
     return GaussianPrior(
@@ -114,10 +120,18 @@ def empirical_prior(fields: Tensor, grid: Lattice, *, rank: int = 64, source: La
         grid: Where they live.
         rank: Principal directions that are kept; what they leave stays on the diagonal of the source's modes.
         source: Law of the source; the default is white.
+
+    Raises:
+        InfieldError: If there are fewer than three fields, or a channel has no variance.
     """
     space = tuple(range(2, fields.ndim))
     shift = fields.mean((0, *space)).reshape(-1, *[1] * len(space)).to(torch.float64)
     scale = fields.to(torch.float64).std((0, *space)).reshape(shift.shape)
+    if len(fields) < 3 or not (scale > 0).all():
+        raise InfieldError(
+            f"empirical prior: found {len(fields)} fields with standard deviations {scale.flatten().tolist()}, expected at least "
+            "3 fields and positive finite ones"
+        )
     standardisation = Standardisation(shift, scale)
     x = standardisation.from_units(fields.to(torch.float64))
     start = (source or White()).on(grid, fields.shape[1])

@@ -23,14 +23,32 @@ def matern(distance: Tensor, *, nu: float, length: float, variance: float) -> Te
         return variance * (1 + z) * torch.exp(-z)
     if nu == 2.5:
         return variance * (1 + z + z**2 / 3) * torch.exp(-z)
-    safe = np.where(z.numpy() > 1e-10, z.numpy(), 1.0)
-    value = 2 ** (1 - nu) / gamma(nu) * safe**nu * kv(nu, safe)
-    return variance * torch.from_numpy(np.where(z.numpy() > 1e-10, value, 1.0))
+    r = z.numpy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        value = 2 ** (1 - nu) / gamma(nu) * r**nu * kv(nu, r)
+    # K_nu overflows near 0; there its ascending series, to second order (DLMF 10.31), is exact to rounding
+    q = r**2 / 4
+    series = 1 - q / (nu - 1) + q**2 / (2 * (nu - 1) * (nu - 2)) if nu > 2.5 else np.ones_like(r)
+    return variance * torch.from_numpy(np.where((r > 1e-10) & np.isfinite(value), value, series))
 
 
-def matern_matrix(points: Tensor, *, nu: float, length: float, variance: float) -> Tensor:
-    """Dense covariance of the values at scattered points `(n, ndim)`, shape `(n, n)`."""
-    return matern(torch.cdist(points, points), nu=nu, length=length, variance=variance)
+def matern_matrix(
+    points: Tensor, *, nu: float, length: float, variance: float, periods: tuple[float | None, ...] | None = None
+) -> Tensor:
+    """Dense covariance of the values at scattered points `(n, ndim)`, shape `(n, n)`.
+
+    Arguments:
+        periods: Period of each coordinate, None for one that does not close on itself; by default none does.
+    """
+    periods = (None,) * points.shape[1] if periods is None else periods
+    reach = [0 if period is None else math.ceil(_decay_distance(nu, length) / period) + 1 for period in periods]
+    total = points.new_zeros((len(points), len(points)))
+    for images in itertools.product(*(range(-m, m + 1) for m in reach)):
+        shift = [image * (period or 0.0) for image, period in zip(images, periods, strict=True)]
+        # the faster cdist by matrix products loses half of the digits between neighbours
+        r = torch.cdist(points, points + points.new_tensor(shift), compute_mode="donot_use_mm_for_euclid_dist")
+        total += matern(r, nu=nu, length=length, variance=variance)
+    return (total + total.mT) / 2
 
 
 def matern_spectrum(
@@ -52,7 +70,9 @@ def matern_spectrum(
     for images in itertools.product(*(range(-m - 1, m + 1) for m in reach)):
         shifted = [lag + image * period for lag, image, period in zip(lags, images, periods, strict=True)]
         squares = [s.square().reshape([-1 if i == a else 1 for i in range(len(shape))]) for a, s in enumerate(shifted)]
-        covariance += matern(torch.stack(torch.broadcast_tensors(*squares)).sum(0).sqrt(), nu=nu, length=length, variance=variance)
+        covariance += matern(
+            torch.stack(torch.broadcast_tensors(*squares)).sum(0).sqrt(), nu=nu, length=length, variance=variance
+        )
     return torch.fft.fftn(covariance).real.clamp_min(0)
 
 

@@ -28,14 +28,25 @@ class MixturePrior:
     weights: Tensor
 
     def __post_init__(self) -> None:
-        if len(self.components) != len(self.weights) or not torch.isclose(self.weights.sum(), torch.ones(()).double()):
+        found, expected = self.weights.tolist(), len(self.components)
+        if len(found) != expected or not all(w > 0 for w in found) or abs(sum(found) - 1) > 1e-6:
             raise InfieldError(
-                f"mixture prior: {len(self.components)} components need as many weights that sum to 1, "
-                f"found {self.weights.tolist()}"
+                f"mixture prior: {expected} components need as many positive weights that sum to 1, found {found}"
             )
-        first = self.components[0].source.diagonal
-        if any(not torch.equal(component.source.diagonal, first) for component in self.components[1:]):
-            raise InfieldError("mixture prior: its components have different sources; give all of them the same")
+        object.__setattr__(self, "weights", self.weights.to(torch.float64))
+        first = self.components[0]
+        probe = torch.sin(torch.arange(float(first.mean.numel()), dtype=torch.float64) ** 1.5).reshape(first.mean.shape)
+
+        def shared(component: GaussianPrior) -> tuple[Tensor, ...]:
+            units, modes = component.standardisation, component.source.modes.analyse(probe)
+            return component.source.diagonal, modes, component.covariance.modes.analyse(probe), units.shift, units.scale
+
+        for component in self.components[1:]:
+            if component.mean.shape != first.mean.shape or not all(map(torch.equal, shared(component), shared(first))):
+                raise InfieldError(
+                    f"mixture prior: its components '{first.name}' and '{component.name}' differ in grid, source, "
+                    "modes or standardisation; give all of them the same source"
+                )
 
     @property
     def name(self) -> str:

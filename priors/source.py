@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +16,9 @@ from infield.priors.modes import Eigenbasis, Hartley, Modes, Pixels
 
 DENSE_LIMIT = 4096
 """Largest number of scattered points for which dense eigenvectors (128 MiB at this size) are formed."""
+
+LARGEST_ORDER = 100
+"""Largest order of a Matern law: the Bessel functions of higher ones leave the range of floating point numbers."""
 
 
 @runtime_checkable
@@ -49,6 +53,10 @@ class White:
 
     variance: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.variance < math.inf:
+            raise InfieldError(f"white law: the variance must be positive and finite, found {self.variance}")
+
     def on(self, grid: Lattice, channels: int = 1) -> Covariance:
         return self.within(Pixels(), grid, channels)
 
@@ -60,9 +68,9 @@ class White:
 class Matern:
     """A Matern law of any order.
 
-    On a uniform grid whose axes are periodic it is diagonal by FFT, O(N log N). On scattered points, and on non-periodic grids
-    of at most `DENSE_LIMIT` points, it is dense. A larger non-periodic grid needs `wrap`, which lets correlations close around the
-    domain: an error that reaches about one `length` in from the edges.
+    On a uniform grid whose axes are periodic it is diagonal by FFT, O(N log N). On scattered points, and on grids of at
+    most `DENSE_LIMIT` points of which an axis is not periodic, it is dense. A larger grid of this kind needs `wrap`, which
+    lets correlations close around the domain: an error that reaches about one `length` in from the edges.
 
     Arguments:
         nu: Order (smoothness), > 0.
@@ -77,8 +85,13 @@ class Matern:
     wrap: bool = False
 
     def __post_init__(self) -> None:
-        if not (self.nu > 0 and self.length > 0 and self.variance > 0):
-            raise InfieldError(f"Matern law: nu, length and variance must be positive, found {self}")
+        if not all(0 < value < math.inf for value in (self.nu, self.length, self.variance)):
+            raise InfieldError(f"Matern law: nu, length and variance must be positive and finite, found {self}")
+        if self.nu > LARGEST_ORDER:
+            raise InfieldError(
+                f"Matern law: found nu = {self.nu}, expected at most {LARGEST_ORDER}, where it hardly differs from its "
+                "limit, the squared exponential"
+            )
 
     def on(self, grid: Lattice, channels: int = 1) -> Covariance:
         if self._by_fft(grid):
@@ -109,7 +122,12 @@ class Matern:
                 f"Matern law on {grid.size} points that are scattered or not periodic: expected at most {DENSE_LIMIT}; "
                 "on a uniform grid set `wrap: true` to let correlations close around the domain"
             )
-        return matern_matrix(grid.points(), nu=self.nu, length=self.length, variance=self.variance)
+        if self._by_fft(grid):
+            unit = torch.eye(grid.size, dtype=torch.float64).reshape(grid.size, 1, *grid.shape)
+            return self.within(Hartley(grid.ndim), grid).apply(unit).reshape(grid.size, grid.size)
+        periods = [a.spacing * a.size if a.periodic or self.wrap else None for a in getattr(grid, "axes", ())]
+        law = {"nu": self.nu, "length": self.length, "variance": self.variance}
+        return matern_matrix(grid.points(), **law, periods=tuple(periods) or None)
 
 
 def spacing_of(grid: Lattice) -> tuple[float, ...]:
@@ -125,13 +143,14 @@ _LAWS: dict[str, type[White] | type[Matern]] = {"white": White, "matern": Matern
 
 def law_from_spec(spec: dict[str, Any]) -> White | Matern:
     """Build a law from plain JSON or YAML types, e.g. `{"law": "matern", "nu": 0.5, "length": 0.05}`."""
+    name = spec.get("law") if isinstance(spec, dict) else spec
+    if not isinstance(spec, dict) or not isinstance(name, str) or name not in _LAWS:
+        raise InfieldError(f"law: found {name!r}, expected an entry 'law', one of {', '.join(_LAWS)}")
     parameters = {k: v for k, v in spec.items() if k != "law"}
-    if spec.get("law") not in _LAWS:
-        raise InfieldError(f"law of a source: found {spec.get('law')!r}, expected one of {', '.join(_LAWS)}")
     try:
-        return _LAWS[spec["law"]](**parameters)
+        return _LAWS[name](**parameters)
     except TypeError as error:
-        raise InfieldError(f"law '{spec['law']}': {error}") from error
+        raise InfieldError(f"law '{name}': {error}") from error
 
 
 def law_to_spec(law: White | Matern) -> dict[str, Any]:

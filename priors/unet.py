@@ -27,8 +27,8 @@ class UNet(nn.Module):
         ndim: Number of space axes, 1 to 3.
         widths: Channels of the hidden layers at each level, finest first; each level halves the resolution.
         blocks: Residual blocks at each level, on the way down and again on the way up.
-        unshuffle: Fold each 2 x ... x 2 cell into channels first: more than four times faster in two dimensions, at the price of
-            detail in the finest layer.
+        unshuffle: Fold each 2 x ... x 2 cell into channels first: more than four times faster in two dimensions, at the
+            price of detail in the finest layer.
         periodic: Convolutions close around the domain; otherwise its edge is padded with zeros.
     """
 
@@ -44,8 +44,8 @@ class UNet(nn.Module):
         super().__init__()
         if ndim not in _CONVOLUTIONS or channels < 1 or blocks < 1 or not widths or min(widths) < 1:
             raise InfieldError(
-                f"U-Net: found ndim {ndim}, channels {channels}, blocks {blocks}, widths {list(widths)}; expected ndim 1 to 3 "
-                "and positive numbers"
+                f"U-Net: found ndim {ndim}, channels {channels}, blocks {blocks}, widths {list(widths)}; expected ndim "
+                "1 to 3 and positive numbers"
             )
         self.channels, self.ndim, self.periodic = channels, ndim, periodic
         self.cell = 2 if unshuffle else 1
@@ -100,8 +100,9 @@ class UNet(nn.Module):
         if not any(missing):
             return x
         if any(m > n for m, n in zip(missing, x.shape[2:], strict=True)):
+            found = " x ".join(map(str, x.shape[2:]))
             raise InfieldError(
-                f"U-Net: a field of {' x '.join(map(str, x.shape[2:]))} points is too small for cells of {self.multiple} points; "
+                f"U-Net: found a field of {found} points, too small for coarsest cells of {self.multiple} points; "
                 "use fewer levels (widths)"
             )
         widths = [width for m in reversed(missing) for width in (0, m)]

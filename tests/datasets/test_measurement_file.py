@@ -161,15 +161,13 @@ def test_plain_xarray_file_is_read(tmp_path):
     assert read.grid.axes[1].coordinates == (0.0, 1.0, 2.0, 4.0, 8.0, 16.0) and not read.grid.axes[1].periodic
 
 
-@pytest.mark.parametrize(
-    "settings", [{"consolidated": True, "zarr_format": 2}, {"consolidated": True, "zarr_format": 3}]
-)
+@pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.filterwarnings("ignore:Consolidated metadata")
-def test_consolidated_and_older_zarr_files_are_read(tmp_path, settings):
+def test_consolidated_and_older_zarr_files_are_read(tmp_path, zarr_format):
     dataset = plain().assign(observed=("y", np.ones(5, dtype=int)))
     dataset["mask"][:], dataset["data"][:] = True, dataset["truth"]
     dataset = dataset.assign(nothing=("y", np.zeros(5, dtype=int)))
-    dataset.to_zarr(tmp_path / "m.zarr", **settings)
+    dataset.to_zarr(tmp_path / "m.zarr", consolidated=True, zarr_format=zarr_format)
     measurement_digest(tmp_path / "m.zarr")
     assert torch.equal(open_measurement(tmp_path / "m.zarr").y[0, 0], torch.from_numpy(dataset["data"].values))
 
@@ -319,9 +317,9 @@ BAD = {
     ),
     "truth of another shape": (
         _variable("truth", ("a", "x"), np.ones((3, 6))),
-        "'truth': found float64 along ('a', 'x')",
+        "found float64 along ('a', 'x')",
     ),
-    "truth transposed": (_variable("truth", ("x", "y"), np.ones((6, 5))), "'truth': found float64 along ('x', 'y')"),
+    "truth transposed": (_variable("truth", ("x", "y"), np.ones((6, 5))), "found float64 along ('x', 'y')"),
     "zero variance": (_attribute("noise", {"law": "gaussian", "variance": 0.0}), "variance 0.0, expected"),
     "negative variance": (_attribute("noise", {"law": "gaussian", "variance": -1}), "variance -1, expected"),
     "NaN variance": (_attribute("noise", {"law": "gaussian", "variance": float("nan")}), "variance nan, expected"),
@@ -337,7 +335,7 @@ BAD = {
     "nothing observed": (_variable("observed", ("y", "x"), np.zeros((5, 6))), "'observed': found 0 everywhere"),
     "odd observed": (
         _variable("observed", ("y", "x"), np.full((5, 6), 3)),
-        "'observed': found values other than 0 and 1",
+        "'observed': found values other than",
     ),
     "more observed than the mask": (_variable("observed", ("y", "x"), np.ones((5, 6))), "'observed': found 1 where"),
     "data where nothing is observed": (
@@ -423,7 +421,7 @@ def test_further_variables_of_any_kind_are_let_be(tmp_path):
     dataset = plain().assign(
         station=("s", np.array(["north", ""], dtype=object)),
         gaps=("s", [np.nan, 1]),
-        when=("s", [0, 1], {"units": "days since 2020-01-01"}),
+        day=("s", [0, 1], {"units": "days since 2020-01-01"}),
     )
     validate_measurement(save(dataset, tmp_path / "a.zarr"))
     dataset["station"][1] = "south"

@@ -1,4 +1,4 @@
-"""The posterior format: written block by block, gone on with after a kill, and never taken for complete before it is."""
+"""The posterior format: written block by block, continued after a kill, never complete before it is."""
 
 import json
 import os

@@ -425,7 +425,7 @@ def test_plain_torch_would_lose_the_imaginary_part():
     A, x = case.build(), fields(case, 1)
     expected = A.A(x)
     with pytest.warns(UserWarning, match="imaginary"):
-        A.coil_maps = A.coil_maps.to(torch.float32).to(torch.complex64)
+        A.image_side = A.image_side.to(torch.float32).to(torch.complex64)
     assert relative(A.A(x), expected) > 0.1
 
 

@@ -1,0 +1,47 @@
+"""Coil sensitivities of an MRI acquisition, estimated from the fully sampled centre of its k-space."""
+
+from __future__ import annotations
+
+import numpy as np
+
+CALIBRATION_WIDTH = 24  # the widest block that is used, as sigpy and BART do
+KERNEL_WIDTH = 6
+
+
+def centre_block(shape: tuple[int, ...], width: int) -> tuple[slice, ...]:
+    """The centred square of that width, placed as sigpy places it.
+
+    Arguments:
+        shape: Sizes of k-space `(ky, kx)`; zero frequency lies at `n // 2`.
+        width: Samples along each axis.
+    """
+    return tuple(slice(n // 2 - width // 2, n // 2 - width // 2 + width) for n in shape)
+
+
+def calibration_width(sampled: np.ndarray) -> int:
+    """Width of the largest fully sampled square about the centre of k-space, at most 24.
+
+    Arguments:
+        sampled: Which positions were measured, `(ky, kx)`, bool.
+    """
+    width = 0
+    while width < min(CALIBRATION_WIDTH, *sampled.shape) and sampled[centre_block(sampled.shape, width + 1)].all():
+        width += 1
+    return width
+
+
+def coil_maps(kspace: np.ndarray, width: int) -> np.ndarray:
+    """Coil sensitivities by ESPIRiT (Uecker et al. 2014, sigpy's implementation and settings).
+
+    Arguments:
+        kspace: Centred k-space `(coil, ky, kx)`, complex.
+        width: Width of its fully sampled centre.
+
+    Returns:
+        `(coil, y, x)`, complex; the sum of squared magnitudes over coils is 1 inside the support, 0 outside.
+    """
+    from sigpy.mri.app import EspiritCalib  # numba comes with it and takes seconds
+
+    maps = EspiritCalib(kspace, calib_width=width, kernel_width=KERNEL_WIDTH, show_pbar=False).run()
+    norm = np.sqrt(np.sum(np.abs(maps) ** 2, axis=0))
+    return np.where(norm > 0, maps / np.where(norm > 0, norm, 1), 0)

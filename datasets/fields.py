@@ -1,0 +1,222 @@
+"""Training fields from any file that xarray opens: a variable `(sample, [channel,] *space)` with coordinates and units.
+
+What the file must have: the variable's attribute `units`; for every space dimension a coordinate with `units`, and with
+`periodic: 1` where the axis closes on itself. The length of the source is in the units of these coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, default_convert
+
+from infield import InfieldError, import_torchvision_first
+from infield.datasets.field_axes import CHANNEL, COMPLEX_CHANNELS
+from infield.datasets.zarr_group import refusal
+from infield.physics.grid import Axis, Grid
+
+import_torchvision_first()
+from lightning.pytorch import LightningDataModule  # noqa: E402
+
+SAMPLE = "sample"
+
+
+class FieldFile(LightningDataModule):
+    """Batches of training fields `(batch, channel, *space)` in units, read lazily.
+
+    Complex fields become two channels. The last samples of the file are held out for validation.
+
+    Arguments:
+        path: Zarr group, netCDF or HDF5 file.
+        variable: Name of the variable.
+        batch_size: Fields a batch.
+        validation: Share of the samples that is held out; 0 for none.
+        statistics: Number of training fields, evenly spread, from which mean and covariance are estimated.
+        memory_gib: Fields that take less than this are read once and kept, GiB.
+        num_workers: Processes that read.
+        seed: Of the order of the samples.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        variable: str = "field",
+        batch_size: int = 32,
+        validation: float = 0.05,
+        statistics: int = 4096,
+        memory_gib: float = 2.0,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or not 0 <= validation < 1 or statistics < 3:
+            raise InfieldError(
+                f"training fields: found batch_size {batch_size}, validation {validation}, statistics {statistics}; "
+                "expected at least 1, a share in [0, 1) and at least 3"
+            )
+        self.path, self.variable = Path(path), variable
+        self.batch_size, self.validation, self.statistics = batch_size, validation, statistics
+        self.memory_gib, self.num_workers, self.seed = memory_gib, num_workers, seed
+
+    def setup(self, stage: str) -> None:
+        """Open the file and check what it says of itself."""
+        dataset = open_dataset(self.path)
+        if self.variable not in dataset:
+            names = ", ".join(map(str, dataset.data_vars)) or "no variable"
+            raise refusal(self.path, self.variable, "no such variable", f"one of {names}; set `variable`")
+        array = dataset[self.variable]
+        if array.dtype.kind not in "iufc":
+            raise refusal(self.path, self.variable, f"values of type {array.dtype}", "numbers")
+        if SAMPLE not in array.dims or len(array.dims) < 2:
+            raise refusal(self.path, self.variable, f"dimensions {array.dims}", f"({SAMPLE}, [{CHANNEL},] *space)")
+        space = [str(name) for name in array.dims if name not in (SAMPLE, CHANNEL)]
+        self.grid = grid_from_dataset(self.path, dataset, space)
+        self.grid_description = self.grid.to_json()
+        self.units = _units(self.path, array, self.variable)
+        self.channels = _channel_names(self.path, array, self.variable)
+        order = [SAMPLE, *([CHANNEL] if CHANNEL in array.dims else []), *space]
+        held_out = int(self.validation * array.sizes[SAMPLE])
+        count = array.sizes[SAMPLE] - held_out
+        if count < max(3, self.batch_size):
+            raise refusal(
+                self.path,
+                self.variable,
+                f"{count} samples to train on",
+                f"at least {max(3, self.batch_size)}, one batch",
+                "lower `batch_size` or give more samples",
+            )
+        array = array.transpose(*order)
+        if array.nbytes <= self.memory_gib * 2**30:
+            array = array.load()
+        self.training = FieldSamples(self.path, array, range(count))
+        self.held_out = FieldSamples(self.path, array, range(count, count + held_out))
+
+    def examples(self) -> Tensor:
+        """At most `statistics` training fields in units, shape `(examples, channel, *space)`."""
+        count = len(self.training)
+        return self.training[np.linspace(0, count - 1, min(count, self.statistics)).astype(int).tolist()]
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        def epoch() -> int:
+            return self.trainer.current_epoch if self.trainer else 0
+
+        order = EpochOrder(len(self.training), self.seed, epoch)
+        return self._loader(self.training, sampler=order, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Tensor] | list[Any]:
+        return self._loader(self.held_out) if len(self.held_out) else []
+
+    def _loader(self, samples: FieldSamples, **settings: Any) -> DataLoader[Tensor]:
+        settings.update(num_workers=self.num_workers, persistent_workers=self.num_workers > 0)
+        return DataLoader(samples, self.batch_size, collate_fn=default_convert, **settings)
+
+
+class FieldSamples(Dataset[Tensor]):
+    """Some samples of a variable; a batch is one read."""
+
+    def __init__(self, path: Path, array: xr.DataArray, samples: range) -> None:
+        self.path, self.array, self.samples = path, array, samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, indices: list[int]) -> Tensor:
+        """Fields of shape `(len(indices), channel, *space)`, in the order of the indices."""
+        wanted = np.asarray(self.samples)[indices]
+        ordered, back = np.unique(wanted, return_inverse=True)  # files are read fastest, some only, in increasing order
+        values = np.asarray(self.array.isel({SAMPLE: ordered}).values)[back]
+        whole = np.isfinite(values).reshape(len(values), -1).all(1)
+        if not whole.all():
+            raise refusal(
+                self.path, str(self.array.name), f"NaN or infinity in sample {wanted[~whole][0]}", "finite values"
+            )
+        if values.dtype.kind == "c":
+            values = np.stack([values.real, values.imag], axis=1)
+        elif CHANNEL not in self.array.dims:
+            values = values[:, None]
+        return torch.from_numpy(values if values.dtype.kind == "f" else values.astype(np.float32))
+
+    __getitems__ = __getitem__
+
+
+class EpochOrder(Sampler[int]):
+    """Every sample once an epoch, in an order that depends on seed and epoch alone."""
+
+    def __init__(self, count: int, seed: int, epoch: Callable[[], int]) -> None:
+        # The epoch is asked for: what Lightning 2.6 tells a sampler by `set_epoch` is one behind in a run that goes on.
+        self.count, self.seed, self.epoch = count, seed, epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.random.default_rng((self.seed, self.epoch())).permutation(self.count).tolist())
+
+
+def open_dataset(path: Path) -> xr.Dataset:
+    """Open a zarr group, netCDF or HDF5 file lazily; coordinates stay the numbers of the file.
+
+    Raises:
+        InfieldError: Nothing is there, or xarray cannot read it.
+    """
+    if not path.exists():
+        raise InfieldError(f"{path}: found nothing there, expected a zarr group, netCDF or HDF5 file; check the path")
+    try:
+        if path.is_dir():
+            return xr.open_zarr(path, consolidated=False, chunks=None, decode_times=False)
+        return xr.open_dataset(path, chunks=None, decode_times=False)
+    except Exception as error:  # xarray passes on whatever its engines raise
+        reason = str(error).strip().split("\n")[0]
+        raise InfieldError(
+            f"{path}: found something that cannot be read ({type(error).__name__}: {reason}), expected a zarr group, "
+            "netCDF or HDF5 file"
+        ) from error
+
+
+def grid_from_dataset(path: Path, dataset: xr.Dataset, dims: list[str]) -> Grid:
+    """The grid of some dimensions of a dataset, from their coordinates.
+
+    Raises:
+        InfieldError: A coordinate is missing, has no units, or is not strictly increasing.
+    """
+    axes = []
+    for name in dims:
+        if name not in dataset.coords or dataset[name].dtype.kind not in "iuf":
+            raise refusal(path, name, "no coordinate of numbers for this dimension", "its positions, with their units")
+        coordinate = dataset[name]
+        periodic = coordinate.attrs.get("periodic", 0)
+        if periodic not in (0, 1):
+            raise refusal(path, f"{name}.periodic", repr(periodic), "0 or 1")
+        positions = tuple(float(value) for value in coordinate.values)
+        try:
+            axes.append(Axis(name, positions, _units(path, coordinate, name), bool(periodic)))
+        except InfieldError as error:
+            raise error if str(error).startswith(str(path)) else InfieldError(f"{path}: {error}") from None
+    return Grid(tuple(axes))
+
+
+def _units(path: Path, array: xr.DataArray, name: str) -> str:
+    units = array.attrs.get("units")
+    if not isinstance(units, str):
+        raise refusal(path, f"{name}.units", repr(units), "its units as text, '1' for none")
+    return units
+
+
+def _channel_names(path: Path, array: xr.DataArray, name: str) -> tuple[str, ...]:
+    if array.dtype.kind == "c":
+        if CHANNEL in array.dims:
+            raise refusal(path, name, f"complex values with a dimension {CHANNEL}", "complex values or channels")
+        return COMPLEX_CHANNELS
+    if CHANNEL not in array.dims:
+        return (name,)
+    if CHANNEL in array.coords:
+        meanings = array[CHANNEL].attrs.get("flag_meanings")
+        if isinstance(meanings, str) and len(meanings.split()) == array.sizes[CHANNEL]:
+            return tuple(meanings.split())
+    return tuple(f"{name}_{i}" for i in range(array.sizes[CHANNEL]))

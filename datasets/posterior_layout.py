@@ -1,0 +1,91 @@
+"""How a posterior is laid out in its file: arrays, chunks, attributes."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+import infield
+from infield.datasets.field_axes import CHANNEL, Field
+from infield.datasets.zarr_group import CONVENTIONS
+from infield.physics.grid import PointSet
+
+VERSION = 1
+COSTS = ("velocity_calls", "operator_calls", "seconds")
+_LIBRARIES = ("torch", "deepinv", "numpy", "xarray", "zarr")
+_TOLD_ELSEWHERE = ("samples", "dtype", "field", "grid_sha256")  # of the run, by the arrays and their coordinates
+
+
+def event_shape(field: Field) -> tuple[int, ...]:
+    """Shape of one sample in the file: `(channel, *space)`, without the channel axis where there is one channel."""
+    return (*((len(field.channels),) if len(field.channels) > 1 else ()), *field.grid.shape)
+
+
+def lay_out_posterior(path: Path, field: Field, run: Mapping[str, Any], title: str) -> None:
+    """Write a posterior group in which nothing is done yet.
+
+    A number that was never written reads as NaN.
+
+    Arguments:
+        path: Directory to write.
+        field: The field that is sampled.
+        run: What the samples depend on, with `samples`, `block` and `dtype`.
+        title: One line for people.
+    """
+    samples, block = run["samples"], min(run["block"], run["samples"])
+    coordinates = field.coordinates()
+    coordinates["sample"] = xr.Variable(("sample",), np.arange(samples))
+    empty = xr.Dataset(coords=coordinates, attrs=_attributes(field, run, title))
+    empty.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
+    group = zarr.open_group(path, mode="r+", use_consolidated=False)
+
+    def lay_out(name: str, dims: tuple[str, ...], shape: tuple[int, ...], chunks: tuple[int, ...], **more: Any) -> None:
+        settings = {"dtype": run["dtype"], "fill_value": np.nan, **more}
+        group.create_array(name, shape=shape, chunks=chunks, dimension_names=dims, **settings)
+
+    about: dict[str, Any] = {"units": field.units}
+    if isinstance(field.grid, PointSet):
+        about["coordinates"] = " ".join(field.grid.names)
+    dims, shape = (*((CHANNEL,) if len(field.channels) > 1 else ()), *field.dims), event_shape(field)
+    lay_out("samples", ("sample", *dims), (samples, *shape), (block, *shape), attributes=about)
+    for name, method in (("mean", "sample: mean"), ("std", "sample: standard_deviation")):
+        lay_out(name, dims, shape, shape, attributes={**about, "cell_methods": method})
+    blocks = -(-samples // block)
+    for name, unit in zip(COSTS, ("1", "1", "s"), strict=True):
+        lay_out(name, ("block",), (blocks,), (1,), dtype="float64", attributes={"units": unit})
+    flag = {"flag_values": [0, 1], "flag_meanings": "missing written"}
+    lay_out("done", ("sample",), (samples,), (block,), dtype="int8", fill_value=0, attributes=flag)
+
+
+def _attributes(field: Field, run: Mapping[str, Any], title: str) -> dict[str, Any]:
+    told = {key: value for key, value in run.items() if key not in _TOLD_ELSEWHERE}
+    return {
+        **{key: value if isinstance(value, str | int) else json.dumps(value) for key, value in told.items()},
+        "Conventions": CONVENTIONS,
+        "infield_format": "posterior",
+        "infield_version": VERSION,
+        "infield_complete": 0,
+        "infield_run": json.dumps(run),
+        "field": field.attribute(),
+        "title": title or "Posterior samples of a field",
+        "versions": json.dumps(_versions()),
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {"infield": infield.__version__, "python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = installed_version(library)
+        except PackageNotFoundError:
+            continue
+    return versions

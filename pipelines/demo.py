@@ -1,0 +1,184 @@
+"""The whole road in a minute: a measurement, its prior, posterior samples, and a report that opens in a browser.
+
+    infield demo --output demo
+
+500 thermometers, none of them on the lake, measure the temperature of a square kilometre with an error of 0.3 K. The truth is drawn
+from the prior, so that the posterior is known in closed form and every figure has one to compare with. Given again, the command
+replaces what it wrote itself, and nothing else; killed, it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Generator, Tensor
+
+from infield import InfieldError
+from infield.datasets.measurement_file import open_measurement, write_measurement
+from infield.physics.grid import Grid
+from infield.physics.measurement import Measurement
+from infield.physics.noise import GaussianNoise
+from infield.physics.registry import build_operator
+from infield.pipelines.console import say
+from infield.pipelines.prior_choice import choose_prior
+from infield.pipelines.reconstruct import reconstruct
+from infield.pipelines.report import write_report
+from infield.pipelines.report_numbers import scores
+from infield.pipelines.samplers import make_sampler
+from infield.priors.source import Matern
+
+POINTS, EXTENT, UNITS = 96, 1000.0, "K"
+LAW, SCALE = Matern(nu=1.5, length=100.0, wrap=True), 2.0
+"""The field: a Matern law in metres, times a standard deviation in K."""
+
+SENSORS, NOISE_STD = 500, 0.3
+LAKE_CENTRE, LAKE_RADIUS = (380.0, 620.0), 170.0
+SAMPLES, SAMPLER = 64, ("faps", ["levels=20"])
+"""One level is exact for a Gaussian prior; twenty show the annealing that learned priors need."""
+
+MEASUREMENT, PRIOR, POSTERIOR, REPORT = "measurement.zarr", "prior.yaml", "posterior.zarr", "report.html"
+MARK = "# Written by `infield demo`"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, default=Path("demo"), metavar="FOLDER", help="where to (default demo)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of truth, noise and samples (default 0)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table, and no progress")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    summary = demo(arguments.output, seed=arguments.seed, quiet=arguments.json)
+    if arguments.json:
+        print(json.dumps(summary))
+        return 0
+    rows: list[tuple[str, str, str]] = [
+        ("relative_l2", "error of the mean, relative to the truth", ".3f"),
+        ("coverage_90", "truths inside the 90 % intervals", ".3f"),
+        ("crps", f"CRPS ({UNITS})", ".3f"),
+        ("chi_square", "data chi-square per datum", ".3f"),
+        ("velocity_calls", "network evaluations a sample", ".0f"),
+        ("seconds", "seconds", ".1f"),
+    ]
+    sheet = Table("", f"by {summary['posterior']['sampler']}", title=f"{SAMPLES} samples from {SENSORS} data")
+    methods = ["posterior"] + (["exact"] if summary["exact"] else [])
+    if summary["exact"]:
+        sheet.add_column("exact posterior")
+    for key, label, form in rows:
+        sheet.add_row(label, *(format(summary[method][key], form) for method in methods))
+    Console().print(sheet)
+    say(f"{summary['report']} opens in a browser")
+    return 0
+
+
+def demo(folder: Path, *, seed: int = 0, quiet: bool = False) -> dict[str, Any]:
+    """The command as a function.
+
+    Arguments:
+        folder: Gets `measurement.zarr`, `prior.yaml`, `posterior.zarr` and `report.html`; those of an earlier demo are replaced.
+        seed: Seed of everything.
+        quiet: Print nothing.
+
+    Returns:
+        The figures of the posterior, and under `exact` those of as many exact draws (None where the prior has no closed form).
+
+    Raises:
+        InfieldError: The folder holds files of these names that no demo wrote.
+    """
+    if seed < 0:
+        raise InfieldError(f"--seed: found {seed}, expected at least 0")
+    prior = choose(folder, seed)
+    say(f"{SENSORS} sensors on a field of {POINTS} x {POINTS} points", quiet=quiet)
+    write_measurement(
+        folder / MEASUREMENT,
+        measure(seed),
+        overwrite=True,
+        title="Temperature of a square kilometre at 500 scattered sensors",
+        history=f"drawn by infield demo, seed {seed}",
+        data_units=UNITS,
+        dims={"data": ("sensor",), "sensors": ("sensor", "axis")},
+    )
+    name, settings = SAMPLER
+    summary = reconstruct(
+        folder / MEASUREMENT,
+        folder / POSTERIOR,
+        prior=prior,
+        sampler=make_sampler(name, settings),
+        samples=SAMPLES,
+        seed=seed,
+        overwrite=True,
+        quiet=quiet,
+    )
+    facts = write_report(folder / POSTERIOR, folder / REPORT, folder / MEASUREMENT, overwrite=True)
+    exact = _exact(open_measurement(folder / MEASUREMENT), prior, seed)
+    return {"posterior": {**facts, "seconds": summary["seconds"]}, "exact": exact, "report": str(folder / REPORT)}
+
+
+def choose(folder: Path, seed: int) -> str:
+    """Write the description of the prior, clear what an earlier demo left, and return what `--prior` is given."""
+    law = f"{{law: matern, nu: {LAW.nu}, length: {LAW.length}, variance: {LAW.variance}, wrap: true}}"
+    text = (
+        f"{MARK}, seed {seed}: lengths in m.\nprior: gaussian\nname: Matern, order {LAW.nu}, length {LAW.length:g} m\n"
+        f"law: {law}\nscale: {SCALE}  # standard deviation of the field\nunits: {UNITS}\n"
+    )
+    path = folder / PRIOR
+    outputs = [folder / n for n in (MEASUREMENT, POSTERIOR, f"{POSTERIOR}.partial", REPORT) if (folder / n).exists()]
+    written = path.read_text() if path.is_file() else ""
+    foreign = [p for p in ([path] if path.exists() else outputs) if not written.startswith(MARK)]
+    if foreign:
+        raise InfieldError(f"{foreign[0]}: found something that the demo did not write, expected a free name; choose another --output")
+    partial = folder / f"{POSTERIOR}.partial"
+    if written != text and partial.exists():  # of another seed: nothing to go on from
+        shutil.rmtree(partial)
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+def measure(seed: int) -> Measurement:
+    """Draw a truth and its data."""
+    generator = Generator().manual_seed(seed)
+    grid = Grid.regular((POINTS, POINTS), EXTENT, names=("north", "east"), units="m", periodic=True)
+    truth = SCALE * LAW.on(grid).sample(1, generator)
+    arrays = {"sensors": _places(generator).numpy()}
+    description = {"name": "points", "arrays": {"coordinates": "sensors"}}
+    operator, noise = build_operator(description, arrays, grid, 1), GaussianNoise(torch.tensor(NOISE_STD**2))
+    return Measurement(
+        y=noise.sample(operator.A(truth), generator),
+        operator=operator,
+        noise=noise,
+        grid=grid,
+        channels=("temperature anomaly",),
+        units=UNITS,
+        truth=truth,
+        description=description,
+        arrays=arrays,
+    )
+
+
+def _places(generator: Generator) -> Tensor:
+    """Where the sensors stand: anywhere but on the lake, (sensors, 2) in m."""
+    places = EXTENT * torch.rand((2 * SENSORS, 2), generator=generator, dtype=torch.float64)
+    on_land = torch.from_numpy(np.hypot(*(places.numpy() - LAKE_CENTRE).T) > LAKE_RADIUS)
+    return places[on_land][:SENSORS]
+
+
+def _exact(measurement: Measurement, name: str, seed: int) -> dict[str, Any] | None:
+    """The same figures of as many exact draws."""
+    prior = choose_prior(name, measurement).prior
+    if not hasattr(prior, "components"):
+        return None
+    start = time.perf_counter()
+    posterior = make_sampler("exact")(prior, measurement, SAMPLES, Generator().manual_seed(seed))
+    seconds = time.perf_counter() - start
+    assert measurement.truth is not None
+    figures = scores(posterior.samples.flatten(1), measurement.truth[0].flatten())
+    return {**figures, "chi_square": posterior.diagnostics["chi_square"], **posterior.cost, "seconds": seconds}

@@ -1,0 +1,92 @@
+"""`infield fit`: train a prior from a YAML file. Lightning's command line, with averaged weights and resumable runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from infield import InfieldError, import_torchvision_first
+
+import_torchvision_first()
+from lightning.pytorch import LightningDataModule, LightningModule  # noqa: E402
+from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI  # noqa: E402
+
+from infield.priors.checkpoint import export_prior, read_entry  # noqa: E402
+from infield.priors.flow_matching import AveragedWeights  # noqa: E402
+
+LAST = "last.ckpt"
+"""Name of the checkpoint in a run's directory from which it goes on."""
+
+PRIOR = "prior.ckpt"
+"""Name of the slim checkpoint that a finished run leaves in its directory."""
+
+
+class FitCommand(LightningCLI):
+    """Adds two callbacks to Lightning's command line, and what is done before and after the training.
+
+    `checkpoint` writes `last.ckpt` to the run's directory (`trainer.default_root_dir`), from which `--ckpt_path last`
+    goes on; `average` keeps the exponential moving average of the weights, which is what a prior's file holds.
+    """
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(AveragedWeights, "average")
+        parser.set_defaults(
+            {
+                "trainer.default_root_dir": "runs/prior",
+                "trainer.gradient_clip_val": 1.0,
+                # One file, written at the end of every epoch. Not the callback's own `save_last`: it also writes after
+                # training has put the averaged weights in place of the current ones, from which it could not go on.
+                "checkpoint.filename": LAST.removesuffix(".ckpt"),
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+        parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse options; refuse a checkpoint to go on from that is corrupt or another's, in one line."""
+        # Lightning's own method warns where arguments are passed although the process has some; ours are the same.
+        self.config = parser.parse_args(args)  # type: ignore[arg-type]
+        options = self.config.fit
+        asked = str(options.ckpt_path or "")
+        last = Path(options.trainer.default_root_dir) / LAST
+        if asked == "last" and last.exists():
+            read_entry(last)
+        elif asked.endswith(".ckpt"):
+            read_entry(asked)
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer; an error of ours comes out as it is, not wrapped in the parser's."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, InfieldError):
+                cause = cause.__cause__ or cause.__context__
+            raise cause or error from None
+
+    def after_fit(self) -> None:
+        """Leave the prior alone in a file of its own."""
+        directory = Path(self.trainer.default_root_dir)
+        if self.trainer.is_global_zero and (directory / LAST).exists():
+            print(f"prior: {export_prior(directory / LAST, directory / PRIOR, overwrite=True)}")
+
+
+def run(argv: list[str]) -> int:
+    """Train as the options say, e.g. `["--config", "fit.yaml", "--trainer.max_steps", "1000"]`; return the exit status.
+
+    Raises:
+        InfieldError: The data or the checkpoint to go on from are not as expected.
+        SystemExit: With status 2, for options and configuration files that are not.
+    """
+    FitCommand(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        parser_kwargs={"prog": "infield"},
+        args=["fit", *argv],
+    )
+    return 0

@@ -1,0 +1,107 @@
+"""Which prior a run uses: a checkpoint, a YAML description, a built-in name, or one fitted to the measurement itself."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from infield import InfieldError
+from infield.physics.measurement import Measurement
+from infield.posterior.empirical_bayes import fit_prior
+from infield.priors.checkpoint import load_prior
+from infield.priors.description import prior_from_description
+from infield.priors.prior import Prior
+
+BUILT_IN = {"matern-1/2": 0.5, "matern-3/2": 1.5, "matern-5/2": 2.5, "fitted": None}
+"""Built-in names: Matern priors of this order (None: of any), their other parameters fitted to the measurement."""
+
+
+@dataclass(frozen=True)
+class ChosenPrior:
+    """A prior, and what a posterior file says of it.
+
+    Arguments:
+        prior: The prior on the measurement's grid.
+        label: What the user asked for.
+        sha256: Digest of its numbers: of the checkpoint's file, or of the tensors of a closed-form prior.
+        fitted: Whether it was fitted to the measurement itself.
+    """
+
+    prior: Prior
+    label: str
+    sha256: str
+    fitted: bool
+
+
+def choose_prior(name: str | None, measurement: Measurement, *, device: str = "cpu") -> ChosenPrior:
+    """Resolve `--prior`.
+
+    Raises:
+        InfieldError: If the name means nothing, or the prior is not one for this measurement.
+    """
+    if name is None or name in BUILT_IN:
+        prior = fit_prior(measurement, nu=BUILT_IN[name or "fitted"])
+        return ChosenPrior(prior, name or "fitted", _digest(prior), True)
+    path = Path(name)
+    if not path.exists():
+        raise InfieldError(
+            f"--prior {name}: no such file, and no built-in name; expected a checkpoint (.ckpt), a description (.yaml), or one of "
+            f"{', '.join(BUILT_IN)}"
+        )
+    if path.suffix in (".yaml", ".yml"):
+        return _described(path, measurement)
+    flow = load_prior(path, device=device)
+    _check_fits(path, flow, measurement)
+    return ChosenPrior(flow, path.name, hashlib.sha256(path.read_bytes()).hexdigest(), False)
+
+
+def _described(path: Path, measurement: Measurement) -> ChosenPrior:
+    try:
+        description = yaml.safe_load(path.read_text())
+        prior = prior_from_description(description, measurement.grid, len(measurement.channels))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InfieldError(f"{path}: found {' '.join(str(error).split())}, expected YAML") from error
+    except InfieldError as error:
+        raise InfieldError(f"{path}: {error}") from error
+    return ChosenPrior(prior, path.name, _digest(prior), False)
+
+
+def _check_fits(path: Path, prior: Prior, measurement: Measurement) -> None:
+    """Refuse a learned prior of other channels, units or grid, naming what differs."""
+    channels, *space = prior.covariance.event_shape
+    if channels != len(measurement.channels):
+        raise InfieldError(
+            f"--prior {path}: it has {channels} channels, the measurement's field has {len(measurement.channels)} "
+            f"({', '.join(measurement.channels)})"
+        )
+    if tuple(space) != tuple(measurement.grid.shape):
+        raise InfieldError(
+            f"--prior {path}: its grid is {tuple(space)}, the measurement's is {tuple(measurement.grid.shape)}; "
+            "use a prior trained on this grid"
+        )
+    if prior.units not in (None, measurement.units):
+        raise InfieldError(
+            f"--prior {path}: it is in units '{prior.units}', the measurement's field in '{measurement.units}': convert one of them"
+        )
+    axes = getattr(prior, "grid_description", {}).get("axes", [])
+    for axis, other in zip(axes, getattr(measurement.grid, "axes", ()), strict=False):
+        found = axis["coordinates"][-1] - axis["coordinates"][0]
+        expected = other.coordinates[-1] - other.coordinates[0]
+        if abs(found - expected) > 1e-3 * abs(expected):
+            raise InfieldError(
+                f"--prior {path}: its axis '{axis['name']}' spans {found:g} {axis['units']}, the measurement's '{other.name}' "
+                f"{expected:g} {other.units}: a prior knows fields of one resolution and extent"
+            )
+
+
+def _digest(prior: Prior) -> str:
+    digest = hashlib.sha256(repr(getattr(prior, "provenance", prior.name)).encode())
+    parts = [(c.covariance.diagonal, c.covariance.factors, c.mean) for c in prior.components]  # type: ignore[attr-defined]
+    for tensor in (t for part in parts for t in part):
+        digest.update(tensor.contiguous().numpy().tobytes())
+    for tensor in (prior.standardisation.shift, prior.standardisation.scale):
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,218 @@
+"""Posterior samples of the field behind a measurement file.
+
+    reconstruct MEASUREMENT.zarr -o POSTERIOR.zarr --prior PRIOR --sampler faps --samples 64 --seed 0 --device auto
+
+PRIOR is a checkpoint (.ckpt), a YAML description, or a built-in name; without one, a Gaussian prior is fitted to the measurement itself.
+A run that was killed goes on when the same command is given again, and gives the same samples as one that was not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from distributed import Client, as_completed
+
+from infield import InfieldError
+from infield.datasets.measurement_file import measurement_digest, open_measurement
+from infield.datasets.posterior_file import PosteriorWriter, open_posterior
+from infield.datasets.zarr_group import check_new
+from infield.physics.measurement import Measurement
+from infield.pipelines.console import progress, say, table
+from infield.pipelines.prior_choice import ChosenPrior, choose_prior
+from infield.pipelines.samplers import SAMPLERS, make_sampler, parameters_of
+from infield.posterior.sampler import Posterior, Sampler
+from infield.posterior.streams import SampleStreams
+from infield.priors.prior import Prior
+
+BLOCK = 8
+"""Samples that are drawn together. Part of the run's identity: with it, sample i is the same to the last bit in every run."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("measurement", type=Path, metavar="MEASUREMENT.zarr")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="POSTERIOR.zarr")
+    parser.add_argument("--prior", help="checkpoint, YAML description or built-in name (default: fitted to the file)")
+    parser.add_argument("--sampler", default="faps", metavar="NAME", help=f"one of {', '.join(SAMPLERS)} (default faps)")
+    parser.add_argument("--with", dest="settings", action="append", default=[], metavar="PARAMETER=VALUE",
+                        help="a parameter of the sampler, e.g. --with levels=20; may be repeated")  # fmt: skip
+    parser.add_argument("--samples", type=int, default=64, help="number of samples (default 64)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the run (default 0)")
+    parser.add_argument("--device", default="auto", help="where networks run: auto, cpu, cuda, cuda:1 ... (default auto)")
+    parser.add_argument("--workers", type=int, help="blocks of samples at a time on this machine (default: its cores)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="address of a running Dask scheduler; else a local one")
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write a report that opens in a browser")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output once the new one is done")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table, and no progress")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    summary = reconstruct(
+        arguments.measurement,
+        arguments.output,
+        prior=arguments.prior,
+        sampler=make_sampler(arguments.sampler, arguments.settings),
+        samples=arguments.samples,
+        seed=arguments.seed,
+        device=arguments.device,
+        workers=arguments.workers,
+        scheduler=arguments.scheduler,
+        overwrite=arguments.overwrite,
+        quiet=arguments.json,
+    )
+    if arguments.report:
+        from infield.pipelines.report import write_report
+
+        write_report(arguments.output, arguments.report, arguments.measurement)
+    if arguments.json:
+        print(json.dumps(summary))
+        return 0
+    rows = {
+        "prior": summary["prior"],
+        "samples": f"{summary['samples']} by {summary['sampler']}",
+        "data chi-square per datum": f"{summary['chi_square']:.3f}",
+        "velocity calls a sample": f"{summary['velocity_calls']:g}",
+        "operator calls a sample": f"{summary['operator_calls']:g}",
+        "seconds": f"{summary['seconds']:.1f}",
+    }
+    table(str(arguments.output), rows)
+    return 0
+
+
+def reconstruct(
+    measurement_path: Path,
+    output: Path,
+    *,
+    prior: str | None = None,
+    sampler: Sampler | None = None,
+    samples: int = 64,
+    seed: int = 0,
+    device: str = "auto",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """The command as a function; returns a summary in plain JSON types.
+
+    Raises:
+        InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
+    """
+    start = time.perf_counter()
+    for name, value, least in (("--samples", samples, 1), ("--seed", seed, 0), ("--workers", workers or 1, 1)):
+        if value < least:
+            raise InfieldError(f"{name}: found {value}, expected at least {least}")
+    check_new(output, overwrite)
+    torch.set_num_threads(1)  # blocks run side by side; and one thread gives the same bits on any number of cores
+    sampler = sampler or make_sampler("faps")
+    measurement = open_measurement(measurement_path)
+    chosen = choose_prior(prior, measurement, device=_device(device))
+    if chosen.fitted:
+        say(f"no prior from elsewhere: {chosen.prior.name}", quiet=quiet)
+    writer = PosteriorWriter(
+        output,
+        grid=measurement.grid,
+        channels=measurement.channels,
+        units=measurement.units,
+        samples=samples,
+        block=BLOCK,
+        overwrite=overwrite,
+        title=f"Posterior of {measurement_path.name}",
+        run={
+            "sampler": sampler.method,
+            "sampler_parameters": parameters_of(sampler),
+            "prior": f"{chosen.label}: {chosen.prior.name}",
+            "prior_sha256": chosen.sha256,
+            "seed": seed,
+            "measurement_sha256": measurement_digest(measurement_path),
+        },
+    )
+    try:
+        _draw_missing_blocks(writer, chosen, measurement, sampler, seed, workers, scheduler, quiet)
+    except BaseException:
+        if len(writer.missing_blocks()) == writer.blocks:  # nothing worth going on from
+            shutil.rmtree(writer.partial, ignore_errors=True)
+        raise
+    chi_square = _chi_square(writer, measurement)
+    writer.finish(diagnostics={"chi_square": chi_square})
+    with open_posterior(output) as posterior:
+        cost, label = json.loads(posterior.attrs["cost"]), posterior.attrs["prior"]
+    return {
+        "output": str(output),
+        "prior": label,
+        "prior_sha256": chosen.sha256,
+        "sampler": sampler.method,
+        "samples": samples,
+        "seed": seed,
+        "chi_square": chi_square,
+        "velocity_calls": cost["velocity_calls"] / writer.blocks,
+        "operator_calls": cost["operator_calls"] / writer.blocks,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def _chi_square(writer: PosteriorWriter, measurement: Measurement) -> float:
+    """Mean reduced chi-square of the data over all samples, as they are stored."""
+    total = sum(float(measurement.chi_square(writer.read_block(b)).sum()) for b in range(writer.blocks))
+    return total / writer.samples
+
+
+def draw_block(sampler: Sampler, prior: Prior, measurement: Measurement, seed: int, block: int) -> Posterior:
+    """All samples of one block, whether or not the run wants every one of them: so that no sample depends on how many there are."""
+    streams = SampleStreams(seed, range(block * BLOCK, (block + 1) * BLOCK))
+    torch.set_num_threads(1)
+    return sampler(prior, measurement, BLOCK, streams)
+
+
+def _draw_missing_blocks(
+    writer: PosteriorWriter,
+    chosen: ChosenPrior,
+    measurement: Measurement,
+    sampler: Sampler,
+    seed: int,
+    workers: int | None,
+    scheduler: str | None,
+    quiet: bool,
+) -> None:
+    missing = writer.missing_blocks()
+    with progress(quiet=quiet) as bar, _client(scheduler, workers or os.cpu_count() or 1) as client:
+        task = bar.add_task("samples", total=writer.samples, completed=writer.samples - _size(writer, missing))
+        shared = client.scatter([sampler, chosen.prior, measurement], broadcast=True) if scheduler else [sampler, chosen.prior, measurement]
+        futures = {client.submit(draw_block, *shared, seed, block, pure=False): block for block in missing}
+        for future in as_completed(futures):
+            block = futures[future]
+            posterior = future.result()
+            rows = writer.sample_range(block)
+            writer.write_block(block, posterior.samples[: len(rows)], posterior.cost)
+            bar.advance(task, len(rows))
+            future.release()
+
+
+def _client(scheduler: str | None, workers: int) -> AbstractContextManager[Client]:
+    if scheduler is None:
+        return Client(processes=False, n_workers=1, threads_per_worker=workers, dashboard_address=None)
+    try:
+        return Client(scheduler, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise InfieldError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
+
+
+def _size(writer: PosteriorWriter, blocks: list[int]) -> int:
+    return sum(len(writer.sample_range(b)) for b in blocks)
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise InfieldError(f"--device {name}: {str(error).splitlines()[0]}; expected auto, cpu or an available cuda") from error
+    return name

@@ -1,0 +1,202 @@
+"""A posterior as one HTML file: what was found, how to read it, and how far to trust it. It needs no network to be read."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+import xarray as xr
+from torch import Tensor
+
+from infield import InfieldError
+from infield.datasets.field_axes import read_field
+from infield.datasets.measurement_file import measurement_digest, open_measurement
+from infield.datasets.measurement_layout import VERSION
+from infield.datasets.posterior_file import open_posterior
+from infield.datasets.zarr_group import disk_full_in_words, json_attribute, open_group, refusal
+from infield.physics.grid import Grid
+from infield.physics.measurement import Measurement
+from infield.pipelines.report_canvas import STYLE
+from infield.pipelines.report_data import data_panels, views_of
+from infield.pipelines.report_numbers import (
+    Calibration,
+    Draws,
+    Misfit,
+    moments,
+    scored_places,
+    scores,
+    spectra,
+    uniform_spacing,
+)
+from infield.pipelines.report_page import Picture, page
+from infield.pipelines.report_pictures import as_picture, calibration_figure, figures_of_field, spectrum_figure
+from infield.pipelines.report_words import reading, tables, warnings
+from infield.posterior.calibration import radial_spectrum
+
+VIEWS = 4
+"""Channels that are pictured; the numbers are of all."""
+
+
+def write_report(
+    posterior: Path, report: Path, measurement: Path | None = None, *, overwrite: bool = False
+) -> dict[str, Any]:
+    """Write a report on a posterior file.
+
+    Arguments:
+        posterior: The finished posterior.
+        report: HTML file to write; it appears when it is whole.
+        measurement: The measurement that the posterior is of; without it the report has neither data nor truth.
+        overwrite: Whether an existing report may be replaced.
+
+    Returns:
+        The numbers of the report, in plain JSON types and in the words of the benches (`relative_l2`, `coverage_90`, `crps`,
+        `chi_square`, `velocity_calls`, ...), and `warnings`.
+
+    Raises:
+        InfieldError: A file is missing, damaged or incomplete, the measurement is another one, `report` exists, or the disk is full.
+    """
+    check_new_report(report, overwrite)
+    with open_posterior(posterior) as dataset:
+        draws = Draws(dataset, read_field(posterior, dataset))
+        given = None if measurement is None else _opened(measurement, posterior, dataset)
+        truth = None if given is None or given.truth is None else given.truth[0].to(torch.float64)
+        misfit = None if given is None else Misfit.of(draws, given)
+        facts = _facts(posterior, draws)
+        calibration = None
+        if misfit is not None:
+            facts |= {"chi_square": misfit.chi_square, "data": misfit.count}
+        if truth is not None:
+            places = scored_places(draws)
+            values, true_values = draws.at(places), truth.flatten()[places]
+            facts |= scores(values, true_values)
+            calibration = Calibration.of(values, true_values)
+        about, data_units = ("", "1") if measurement is None else _title_and_units(measurement)
+        with matplotlib.rc_context(STYLE):
+            pictured = [
+                *_of_field(draws, given, truth, data_units),
+                *_of_spectrum(draws, given, truth),
+                *_of_calibration(calibration, misfit),
+            ]
+    facts["warnings"] = warnings(facts)
+    subtitle = f"{posterior.name}: {facts['samples']} posterior samples by {facts['sampler']}"
+    _write(report, page(about or facts["title"], subtitle, facts["warnings"], reading(facts), pictured, tables(facts)))
+    return facts
+
+
+def check_new_report(report: Path, overwrite: bool) -> None:
+    """Refuse a report that exists, before the work is done.
+
+    Raises:
+        InfieldError: `report` exists and may not be replaced, or is no file.
+    """
+    if report.is_dir() or (os.path.lexists(report) and not overwrite):
+        kind = "a folder" if report.is_dir() else "an existing file"
+        raise InfieldError(f"{report}: found {kind}, expected a new path for the report; choose another or overwrite it")
+
+
+def _opened(path: Path, posterior: Path, dataset: xr.Dataset) -> Measurement:
+    found, expected = measurement_digest(path), dataset.attrs.get("measurement_sha256")
+    if found != expected:
+        raise refusal(
+            posterior,
+            "measurement_sha256",
+            expected,
+            f"{found}, that of {path}",
+            "the posterior is of another measurement, or that has changed since: reconstruct it again",
+        )
+    return open_measurement(path)
+
+
+def _title_and_units(path: Path) -> tuple[str, str]:
+    """What a measurement file is about, and the units of its data."""
+    with open_group(path, "measurement", VERSION) as group:
+        return str(group.attrs.get("title", "")), str(group["data"].attrs["units"])
+
+
+def _facts(path: Path, draws: Draws) -> dict[str, Any]:
+    dataset = draws.dataset
+    attributes, blocks = dataset.attrs, dataset.sizes["block"]
+    cost = json_attribute(path, dataset, "cost")
+    facts = {
+        "title": attributes.get("title", "Posterior"),
+        "samples": draws.number,
+        "values": draws.size,
+        "units": draws.field.units,
+        "sampler": str(attributes.get("sampler", "unknown")),
+        "sampler_parameters": json_attribute(path, dataset, "sampler_parameters"),
+        "prior": str(attributes.get("prior", "unknown")),
+        "prior_sha256": str(attributes.get("prior_sha256", "unknown")),
+        "measurement_sha256": str(attributes.get("measurement_sha256", "unknown")),
+        "seed": int(attributes.get("seed", -1)),
+        "versions": json_attribute(path, dataset, "versions"),
+        "velocity_calls": cost["velocity_calls"] / blocks,
+        "operator_calls": cost["operator_calls"] / blocks,
+        "seconds": cost["seconds"],
+    }
+    chi_square = json_attribute(path, dataset, "diagnostics").get("chi_square")
+    return facts if chi_square is None else {**facts, "chi_square": float(chi_square)}
+
+
+def _of_field(draws: Draws, measurement: Measurement | None, truth: Tensor | None, data_units: str) -> list[Picture]:
+    found = []
+    for i, view in enumerate(views_of(draws.field)[:VIEWS]):
+        mean, std = moments(draws, view)
+        true_view = None if truth is None else view.of(truth[None])[0]
+        panels = [] if measurement is None else data_panels(measurement, view, data_units)
+        shared = "Truth, mean and draws share a scale. " if truth is not None else "Mean and draws share a scale. "
+        for j, figure in enumerate(figures_of_field(draws, view, mean, std, true_view, panels)):
+            caption = f"{view.name[:1].upper()}{view.name[1:]}. " + (shared if j == 0 else "Other central planes. ")
+            if panels and j == 0:
+                caption += "Grey: nothing was measured there. " if draws.field.grid.ndim > 1 else ""
+            found.append(as_picture("The field" if i == j == 0 else "", figure, caption.strip()))
+    return found
+
+
+def _of_spectrum(draws: Draws, measurement: Measurement | None, truth: Tensor | None) -> list[Picture]:
+    spectrum, spacing, grid = spectra(draws), uniform_spacing(draws.field), draws.field.grid
+    if spectrum is None or spacing is None or not isinstance(grid, Grid):
+        return []
+    wavenumber, power = spectrum
+    true_power = None if truth is None else radial_spectrum(truth[None], spacing)[1][0]
+    data_power = None
+    whole = measurement is not None and (measurement.observed is None or bool(measurement.observed.all()))
+    if measurement is not None and whole and getattr(measurement.operator, "data_grid", None) == grid:
+        data_power = radial_spectrum(measurement.y, spacing)[1][0]
+    units = {axis.units for axis in grid.axes}
+    per = f"cycles/{units.pop()}" if len(units) == 1 and units != {"1"} else "cycles per coordinate unit"
+    figure = spectrum_figure(wavenumber, power, true_power, data_power, draws.field.units, per)
+    caption = "Power of each mode, averaged over shells of equal wavenumber and over channels. A right posterior keeps the truth's power at scales that the data do not see; its mean does not."  # noqa: E501
+    if not all(axis.periodic for axis in grid.axes):
+        caption += " The axes are not periodic: jumps at the edges leak power to large wavenumbers, in all curves alike."
+    return [as_picture("Spectrum", figure, caption)]
+
+
+def _of_calibration(calibration: Calibration | None, misfit: Misfit | None) -> list[Picture]:
+    figure = calibration_figure(calibration, misfit)
+    if figure is None:
+        return []
+    parts = []
+    if calibration is not None:
+        parts.append(
+            "Where the posterior is right, the truth's rank among the draws is uniform and intervals hold what they promise. "
+            "Neighbouring values are correlated, so that a single field scatters far more than independent values would: the bands are "
+            "what each draw gives in the truth's place, with the same correlations."
+        )
+    if misfit is not None and misfit.residuals is not None:
+        parts.append("Residuals of the draws follow the standard normal where noise, operator and prior are right.")
+    return [as_picture("Calibration", figure, " ".join(parts))]
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(path.name + ".draft")
+    try:
+        with disk_full_in_words(path, "make room and start again"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

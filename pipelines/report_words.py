@@ -1,0 +1,125 @@
+"""What the numbers of a report mean, in words: how to read it, and when to mistrust it."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+LEVELS = (50, 80, 90, 95)
+ACCEPTED = (0.7, 1.4)
+"""Range of the chi-square per datum that raises no question."""
+
+FEW_DRAWS = 20
+
+Row = tuple[str, str, str]
+"""Name, value, and what to compare it with."""
+
+
+def reading(facts: dict[str, Any]) -> list[str]:
+    """Two paragraphs: how to read the report, how far to trust it."""
+    how = (
+        f"Each of the {facts['samples']} draws is one field that agrees with the data, with their noise and with the prior; where all "
+        "three are right, the truth is one more of them. What differs from draw to draw the data do not tell; what all draws share, "
+        "they and the prior do. The mean is the best single estimate but smoother than any true field; the standard deviation says, "
+        "place by place, how far off it may be."
+    )
+    parts = []
+    if "chi_square" in facts:
+        verdict = "as it should be" if _chi_square_warning(facts) is None else "which is not right, see the warning"
+        parts.append(f"The draws miss the data by {facts['chi_square']:.2f} noise variances a datum, where 1 is expected: {verdict}.")
+    if "coverage_90" in facts:
+        sentence = f"The truth is known here: {100 * facts['coverage_90']:.1f} % of its values lie inside the 90 % intervals"
+        if "coverage_90_expected" in facts:
+            low, high = facts["coverage_90_expected"]
+            sentence += f"; draws put in its place give {100 * low:.0f} to {100 * high:.0f} %"
+        parts.append(sentence + ". One field is one test: calibration is proved over many of them.")
+    else:
+        parts.append(
+            "The truth is not known here. Agreement with the data says nothing of places where there are none: there the draws are "
+            "as right as the prior."
+        )
+    if str(facts["prior"]).startswith("fitted") or "fitted to the data" in str(facts["prior"]):
+        parts.append("The prior was fitted to these same data, so its uncertainty is not part of the spread.")
+    return [how, " ".join(parts)]
+
+
+def warnings(facts: dict[str, Any]) -> list[str]:
+    """What forbids to take the posterior at its word; none is the good case."""
+    found = [_chi_square_warning(facts), _coverage_warning(facts)]
+    if facts["samples"] < FEW_DRAWS:
+        found.append(f"Few draws ({facts['samples']}): intervals and standard deviation are rough; take at least {FEW_DRAWS}.")
+    return [warning for warning in found if warning]
+
+
+def _chi_square_warning(facts: dict[str, Any]) -> str | None:
+    value, count = facts.get("chi_square"), facts.get("data")
+    if value is None:
+        return None
+    chance = 4 * math.sqrt(2 / count) if count else 0.0
+    low, high = min(ACCEPTED[0], 1 - chance), max(ACCEPTED[1], 1 + chance)
+    if value > high:
+        return (
+            f"The draws do not explain the data: chi-square per datum {value:.2f}, expected 1. The noise is larger than stated, or the "
+            "operator or the prior is wrong, or the sampler has not converged. Do not trust the standard deviation."
+        )
+    if value < low:
+        return (
+            f"The draws follow the data more closely than their noise allows: chi-square per datum {value:.2f}, expected 1. The noise "
+            "is smaller than stated, or the sampler fits noise."
+        )
+    return None
+
+
+def _coverage_warning(facts: dict[str, Any]) -> str | None:
+    if "coverage_90_expected" not in facts:
+        return None
+    (low, high), share = facts["coverage_90_expected"], facts["coverage_90"]
+    if low <= share <= high:
+        return None
+    side = "narrow" if share < low else "wide"
+    return (
+        f"The intervals are too {side} for this truth: {100 * share:.1f} % of its values lie inside the 90 % intervals, draws in its "
+        f"place give {100 * low:.0f} to {100 * high:.0f} %."
+    )
+
+
+def tables(facts: dict[str, Any]) -> dict[str, list[Row]]:
+    """The facts in groups, as text."""
+    quality: list[Row] = []
+    if "relative_l2" in facts:
+        quality.append(("error of the mean, relative L2", f"{facts['relative_l2']:.4f}", "0 is perfect, 1 is no better than zeros"))
+        for level in LEVELS:
+            share, expected = facts[f"coverage_{level}"], facts.get(f"coverage_{level}_expected")
+            note = f"draws in its place: {100 * expected[0]:.1f} to {100 * expected[1]:.1f} %" if expected else ""
+            quality.append((f"truths inside the {level} % intervals", f"{100 * share:.1f} %", note))
+        if "crps" in facts:
+            quality.append(("CRPS", f"{facts['crps']:.4g} {_units(facts)}".strip(), "error and spread in one, lower is better"))
+        quality.append(("values that were scored", f"{facts['scored_values']:,} of {facts['values']:,}", ""))
+    if "chi_square" in facts:
+        note = f"1 is expected, for {facts['data']:,} data" if "data" in facts else "1 is expected"
+        quality.append(("data chi-square per datum", f"{facts['chi_square']:.3f}", note))
+    cost = [
+        ("velocity calls a sample", f"{facts['velocity_calls']:g}", "network evaluations"),
+        ("operator calls a sample", f"{facts['operator_calls']:g}", "forward or adjoint"),
+        ("seconds", f"{facts['seconds']:.1f}", "computing time, summed over blocks of samples"),
+    ]
+    run = [
+        ("samples", str(facts["samples"]), f"of {facts['values']:,} values each"),
+        ("sampler", facts["sampler"], _spelled(facts["sampler_parameters"])),
+        ("prior", facts["prior"], ""),
+        ("prior SHA-256", facts["prior_sha256"], ""),
+        ("measurement SHA-256", facts["measurement_sha256"], ""),
+        ("seed", str(facts["seed"]), ""),
+        ("versions", _spelled(facts["versions"]), ""),
+    ]
+    groups = {"How good": quality, "What it cost": cost, "What was run": run}
+    return {name: rows for name, rows in groups.items() if rows}
+
+
+def _units(facts: dict[str, Any]) -> str:
+    return "" if facts["units"] == "1" else str(facts["units"])
+
+
+def _spelled(entries: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in entries.items())

@@ -1,0 +1,211 @@
+"""Learned priors as files: everything that a prior is, in one checkpoint, as plain tensors and JSON types."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from infield import InfieldError
+from infield.priors.covariance import Covariance
+from infield.priors.flow import FlowPrior
+from infield.priors.fno import FNO
+from infield.priors.modes import Eigenbasis, Hartley, Modes, Pixels
+from infield.priors.prior import Standardisation
+from infield.priors.unet import UNet
+
+ENTRY = "infield_prior"
+VERSION = 1
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"fno": FNO, "unet": UNet}
+
+
+def network_description(network: nn.Module) -> dict[str, Any]:
+    """Name and arguments from which `load_prior` rebuilds a network.
+
+    Raises:
+        InfieldError: The network is none of those with a name.
+    """
+    for name, kind in NETWORKS.items():
+        if type(network) is kind:
+            return {"name": name, "arguments": network.arguments}
+    raise InfieldError(f"network of a flow: found {type(network).__name__}, expected one of {', '.join(NETWORKS)}")
+
+
+def to_entry(prior: FlowPrior, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+    """What a checkpoint stores of a prior: nested dictionaries of tensors, numbers and text.
+
+    Arguments:
+        prior: The prior.
+        weights: Weights of its network, where others than its own are to be stored (the averaged ones, in training).
+    """
+    weights = prior.network.state_dict() if weights is None else weights
+    return {
+        "version": VERSION,
+        "name": prior.name,
+        "network": network_description(prior.network),
+        "weights": {name: value.detach().cpu() for name, value in weights.items()},
+        "skip": prior.skip,
+        "standardisation": {"shift": prior.standardisation.shift.cpu(), "scale": prior.standardisation.scale.cpu()},
+        "grid": prior.grid_description,
+        "units": prior.units,
+        "channels": list(prior.channels),
+        "modes": _modes_to_entry(prior.source.modes),
+        "source": prior.source.diagonal.cpu(),
+        "covariance": {"diagonal": prior.covariance.diagonal.cpu(), "factors": prior.covariance.factors.cpu()},
+        "mean": prior.mean.cpu(),
+        "provenance": prior.provenance,
+    }
+
+
+def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sha256: str = "") -> FlowPrior:
+    """The inverse of `to_entry`.
+
+    Arguments:
+        entry: What `to_entry` returned.
+        network: A network to use as it is; without one it is built and gets the stored weights.
+        sha256: Digest of the file.
+
+    Raises:
+        InfieldError: The network has an unknown name.
+    """
+    if network is None:
+        network = _build(entry["network"])
+        network.load_state_dict(dict(entry["weights"]))
+        network.eval().requires_grad_(False)
+    modes = _modes_from_entry(entry["modes"])
+    return FlowPrior(
+        name=entry["name"],
+        network=network,
+        source=Covariance.diagonal_in(modes, entry["source"]),
+        covariance=Covariance(modes, entry["covariance"]["diagonal"], entry["covariance"]["factors"]),
+        mean=entry["mean"],
+        standardisation=Standardisation(entry["standardisation"]["shift"], entry["standardisation"]["scale"]),
+        skip=entry["skip"],
+        grid_description=entry["grid"],
+        units=entry["units"],
+        channels=tuple(entry["channels"]),
+        provenance={**entry["provenance"], "sha256": sha256} if sha256 else entry["provenance"],
+        sha256=sha256,
+    )
+
+
+def read_entry(path: str | Path) -> dict[str, Any]:
+    """Read what a checkpoint stores of a prior; nothing in the file is executed.
+
+    Raises:
+        InfieldError: The file is missing or corrupt, holds no prior of ours, or is of a newer version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InfieldError(f"{path}: found no file there, expected the checkpoint of a prior; check the path")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch passes on whatever its readers raise
+        reason = str(error).strip().split("\n")[0].split(". ")[0]
+        raise InfieldError(
+            f"{path}: found a file that cannot be read as a checkpoint ({type(error).__name__}: {reason}), expected "
+            "tensors and plain types; it is truncated, corrupt or not a checkpoint, copy or write it again"
+        ) from error
+    entry = checkpoint.get(ENTRY) if isinstance(checkpoint, dict) else None
+    if not isinstance(entry, dict):
+        raise InfieldError(
+            f"{path}: '{ENTRY}': found no such entry, expected a prior trained by `infield fit`; this checkpoint "
+            "is another's"
+        )
+    version = entry.get("version")
+    if not isinstance(version, int) or version > VERSION:
+        raise InfieldError(
+            f"{path}: '{ENTRY}.version': found {version!r}, expected at most {VERSION}; this file needs a newer Infield"
+        )
+    return entry
+
+
+def load_prior(path: str | Path, device: torch.device | str = "cpu") -> FlowPrior:
+    """Load a prior from its checkpoint; no other file is needed.
+
+    Arguments:
+        path: A checkpoint of `infield fit`, or the slim file that it leaves beside it (`prior.ckpt`).
+        device: Where its tensors go.
+
+    Returns:
+        The prior with its averaged weights, its network in evaluation mode.
+
+    Raises:
+        InfieldError: As `read_entry`; or the network has an unknown name, or a part is missing or of another shape.
+    """
+    entry = read_entry(path)
+    try:
+        return from_entry(entry, sha256=file_sha256(path)).to(device)
+    except InfieldError as error:
+        raise InfieldError(f"{path}: {error}") from error
+    except KeyError as error:
+        raise InfieldError(f"{path}: '{ENTRY}': found no {error}, expected it there; the file is damaged") from error
+    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InfieldError(f"{path}: '{ENTRY}': found parts that do not fit together ({reason})") from error
+
+
+def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write the prior of a training checkpoint without the state of the training; the file appears whole or not at all.
+
+    Arguments:
+        checkpoint: A checkpoint of `infield fit`.
+        path: The file to write.
+        overwrite: Replace a file that exists.
+
+    Raises:
+        InfieldError: As `read_entry`, or the output exists.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise InfieldError(
+            f"{path}: found an existing file, expected a new path; choose another or ask to overwrite it"
+        )
+    entry = read_entry(checkpoint)
+    draft = path.with_name(path.name + ".partial")
+    try:
+        torch.save({ENTRY: entry}, draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def file_sha256(path: str | Path) -> str:
+    """Digest of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _build(description: Mapping[str, Any]) -> nn.Module:
+    name = description["name"]
+    if name not in NETWORKS:
+        raise InfieldError(f"'{ENTRY}.network': found {name!r}, expected one of {', '.join(NETWORKS)}")
+    return NETWORKS[name](**description["arguments"])
+
+
+def _modes_to_entry(modes: Modes) -> dict[str, Any]:
+    match modes:
+        case Pixels():
+            return {"name": "pixels"}
+        case Hartley(ndim):
+            return {"name": "hartley", "ndim": ndim}
+        case Eigenbasis(vectors, shape):  # stored, because eigenvectors computed elsewhere may differ in sign and order
+            return {"name": "eigenbasis", "vectors": vectors.cpu(), "shape": list(shape)}
+    raise InfieldError(f"modes of a source: found {type(modes).__name__}, expected pixels, hartley or eigenbasis")
+
+
+def _modes_from_entry(entry: Mapping[str, Any]) -> Modes:
+    match entry["name"]:
+        case "pixels":
+            return Pixels()
+        case "hartley":
+            return Hartley(entry["ndim"])
+        case "eigenbasis":
+            return Eigenbasis(entry["vectors"], tuple(entry["shape"]))
+    raise InfieldError(f"'{ENTRY}.modes': found {entry['name']!r}, expected pixels, hartley or eigenbasis")

@@ -1,0 +1,224 @@
+"""The house: imports point one way, importing is cheap, and torchvision is mended only where it is broken."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MAY_IMPORT = {
+    "physics": set(),
+    "priors": set(),
+    "posterior": {"physics", "priors"},
+    "datasets": {"physics"},
+    "pipelines": {"physics", "priors", "posterior", "datasets"},
+}
+
+
+def rooms_imported(source: str, package: str) -> set[str]:
+    """Rooms that a module imports in any way: absolute or relative, at the top, in a function or through a string.
+
+    `package` is the dotted name of the package that the module lies in, e.g. `infield.physics`.
+    """
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *filter(None, [node.module])])
+            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if re.fullmatch(r"infield\.\w+(\.\w+)*", node.value):  # what importlib would be given
+                names.add(node.value)
+    parts = [name.split(".") for name in names]
+    plain = {p[0] for p in parts if p[0] in MAY_IMPORT and p[0] != "datasets"}  # `datasets` alone is Hugging Face's
+    return {p[1] for p in parts if p[0] == "infield" and len(p) > 1 and p[1] in MAY_IMPORT} | plain
+
+
+def violations(room: str, source: str, package: str | None = None) -> set[str]:
+    return rooms_imported(source, package or f"infield.{room}") - MAY_IMPORT[room] - {room}
+
+
+def modules(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_point_one_way(room):
+    assert modules(room), "the room is empty: the test looks in the wrong place"
+    for path in modules(room):
+        package = ".".join(["infield", *path.relative_to(ROOT).parts[:-1]])
+        found = violations(room, path.read_text(encoding="utf-8"), package)
+        assert not found, f"{path.relative_to(ROOT)} imports {sorted(found)}"
+
+
+@pytest.mark.parametrize(
+    ("room", "source", "wrong"),
+    [
+        ("physics", "import infield.priors.modes", "priors"),
+        ("physics", "from infield.priors import modes", "priors"),
+        ("physics", "from infield import posterior", "posterior"),
+        ("physics", "from ..priors.modes import Hartley", "priors"),
+        ("physics", "from .. import datasets", "datasets"),
+        ("physics", "def f():\n    import infield.pipelines.cli", "pipelines"),
+        ("physics", "import importlib\nimportlib.import_module('infield.datasets.mri')", "datasets"),
+        ("priors", "from infield.physics.grid import Grid", "physics"),
+        ("datasets", "from infield.priors.prior import Prior", "priors"),
+        ("datasets", "from infield.posterior.faps import FAPS", "posterior"),
+        ("posterior", "from infield.datasets.measurement_file import open_measurement", "datasets"),
+        ("posterior", "if True:\n    from ..pipelines import cli", "pipelines"),
+        ("physics", "import priors.modes", "priors"),
+    ],
+)
+def test_a_wrong_import_is_seen(room, source, wrong):
+    assert violations(room, source) == {wrong}
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("posterior", "from infield.physics.measurement import Measurement\nfrom ..priors.prior import Prior"),
+        ("datasets", "from infield.physics.grid import Grid\nfrom infield import InfieldError"),
+        ("datasets", "from .zarr_group import open_group\nimport datasets"),
+        ("physics", "from .grid import Grid\nfrom . import noise"),
+        ("priors", '"""As `infield.physics.grid` has it."""\nimport torch'),
+    ],
+)
+def test_a_right_import_is_let_through(room, source):
+    assert violations(room, source) == set()
+
+
+def test_relative_imports_of_nested_packages_are_resolved():
+    source = "from ...datasets import mri"
+    assert rooms_imported(source, "infield.pipelines.bench") == {"datasets"}
+    assert violations("physics", source, "infield.physics.bench") == {"datasets"}
+
+
+def fresh(code: str) -> str:
+    """Standard output of a program in a fresh interpreter, outside the repository."""
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd="/", timeout=120, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+HEAVY = "[m for m in ('torch', 'numpy', 'scipy', 'xarray', 'deepinv', 'lightning', 'torchvision') if m in sys.modules]"
+
+
+def best_of_three(code: str) -> float:
+    return min(float(fresh(code).split()[-1]) for _ in range(3))
+
+
+def test_import_takes_less_than_a_second_and_loads_nothing_heavy():
+    code = f"""
+        import sys, time
+        start = time.perf_counter()
+        import infield
+        seconds = time.perf_counter() - start
+        assert not {HEAVY}, {HEAVY}
+        print(seconds)
+    """
+    assert best_of_three(code) < 1.0
+
+
+def test_help_is_fast_and_loads_nothing_heavy():
+    code = f"""
+        import sys, time
+        start = time.perf_counter()
+        from infield.pipelines.cli import main
+        status = main(["--help"])
+        seconds = time.perf_counter() - start
+        assert status == 0 and not {HEAVY}, {HEAVY}
+        print(seconds)
+    """
+    assert "usage: infield VERB" in fresh(code)
+    assert best_of_three(code) < 1.0
+
+
+def test_what_the_package_promises_at_the_top_is_there():
+    assert fresh("import infield; print(issubclass(infield.InfieldError, ValueError), bool(infield.__version__))") == (
+        "True True\n"
+    )
+    code = """
+        import infield
+        try:
+            infield.nothing_of_this_name
+        except AttributeError as error:
+            print(error)
+    """
+    assert "no attribute 'nothing_of_this_name'" in fresh(code)
+
+
+def fake_torchvision(folder: Path, body: str) -> str:
+    """A program's first lines, after which `import torchvision` finds a package of our making."""
+    package = folder / "torchvision"
+    package.mkdir()
+    (package / "__init__.py").write_text(textwrap.dedent(body))
+    return f"import sys; sys.path.insert(0, {str(folder)!r})\nimport infield\n"
+
+
+def test_a_working_torchvision_is_left_alone(tmp_path):
+    start = fake_torchvision(tmp_path, "loads = globals().get('loads', 0) + 1")
+    found = fresh(
+        start
+        + "import torchvision as before\n"
+        + "infield.import_torchvision_first()\n"
+        + "import torchvision\n"
+        + "print(torchvision is before, torchvision.loads, infield._declared_schemas, 'torch' in sys.modules)"
+    )
+    assert found == "True 1 [] False\n"
+
+
+BROKEN = """
+    import torch
+
+    @torch.library.register_fake("torchvision::nms")  # as the true one does: fails where its compiled half is missing
+    def meta_nms(dets, scores, iou_threshold):
+        return dets.new_empty(len(dets), dtype=torch.long)
+
+    works = True
+"""
+
+
+def test_a_torchvision_without_its_compiled_half_is_mended(tmp_path):
+    start = fake_torchvision(tmp_path, BROKEN)
+    unmended = """
+try:
+    import torchvision
+    print("imported")
+except RuntimeError as error:
+    print("torchvision::nms does not exist" in str(error))
+"""
+    assert fresh(start + unmended) == "True\n"  # the fake breaks as the true one does
+    mended = "infield.import_torchvision_first(); infield.import_torchvision_first(); import torchvision; "
+    assert fresh(start + mended + "print(torchvision.works, len(infield._declared_schemas))") == "True 1\n"
+
+
+def test_another_failure_of_torchvision_is_not_hidden(tmp_path):
+    start = fake_torchvision(tmp_path, "raise RuntimeError('a failure of another kind')")
+    code = """
+try:
+    infield.import_torchvision_first()
+except RuntimeError as error:
+    print(error)
+"""
+    assert fresh(start + code) == "a failure of another kind\n"
+
+
+def test_a_missing_torchvision_is_no_error():
+    code = """
+        import sys
+        sys.modules["torchvision"] = None  # importing it now raises ModuleNotFoundError
+        import infield
+        infield.import_torchvision_first()
+        print(infield._declared_schemas)
+    """
+    assert fresh(code) == "[]\n"
