@@ -2,9 +2,9 @@
 
     infield demo --output demo
 
-500 thermometers, none of them on the lake, measure the temperature of a square kilometre with an error of 0.3 K. The truth is drawn
-from the prior, so that the posterior is known in closed form and every figure has one to compare with. Given again, the command
-replaces what it wrote itself, and nothing else; killed, it goes on.
+400 thermometers, none of them on the lake, measure the temperature of a square kilometre with an error of 0.3 K. The
+truth is drawn from the prior, so that the posterior is known in closed form and every figure has one to compare with.
+Given again, the command replaces what it wrote itself, and nothing else; killed, it goes on.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from torch import Generator, Tensor
 
 from infield import InfieldError
 from infield.datasets.measurement_file import open_measurement, write_measurement
+from infield.datasets.measurement_layout import VERSION
+from infield.datasets.zarr_group import open_group
 from infield.physics.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise import GaussianNoise
@@ -40,13 +42,14 @@ POINTS, EXTENT, UNITS = 96, 1000.0, "K"
 LAW, SCALE = Matern(nu=1.5, length=100.0, wrap=True), 2.0
 """The field: a Matern law in metres, times a standard deviation in K."""
 
-SENSORS, NOISE_STD = 500, 0.3
+SENSORS, NOISE_STD = 400, 0.3
 LAKE_CENTRE, LAKE_RADIUS = (380.0, 620.0), 170.0
 SAMPLES, SAMPLER = 64, ("faps", ["levels=20"])
 """One level is exact for a Gaussian prior; twenty show the annealing that learned priors need."""
 
 MEASUREMENT, PRIOR, POSTERIOR, REPORT = "measurement.zarr", "prior.yaml", "posterior.zarr", "report.html"
-MARK = "# Written by `infield demo`"
+MARK = "drawn by infield demo, seed "
+"""History of the demo's measurement: by it the demo knows its own folder."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,29 +86,32 @@ def demo(folder: Path, *, seed: int = 0, quiet: bool = False) -> dict[str, Any]:
     """The command as a function.
 
     Arguments:
-        folder: Gets `measurement.zarr`, `prior.yaml`, `posterior.zarr` and `report.html`; those of an earlier demo are replaced.
+        folder: Gets `measurement.zarr`, `prior.yaml`, `posterior.zarr` and `report.html`; those of an earlier demo
+            are replaced.
         seed: Seed of everything.
         quiet: Print nothing.
 
     Returns:
-        The figures of the posterior, and under `exact` those of as many exact draws (None where the prior has no closed form).
+        The figures of the posterior, and under `exact` those of as many exact draws (None where the prior has no
+        closed form).
 
     Raises:
         InfieldError: The folder holds files of these names that no demo wrote.
     """
     if seed < 0:
         raise InfieldError(f"--seed: found {seed}, expected at least 0")
-    prior = choose(folder, seed)
+    _claim(folder, seed)
     say(f"{SENSORS} sensors on a field of {POINTS} x {POINTS} points", quiet=quiet)
     write_measurement(
         folder / MEASUREMENT,
         measure(seed),
         overwrite=True,
-        title="Temperature of a square kilometre at 500 scattered sensors",
-        history=f"drawn by infield demo, seed {seed}",
+        title=f"Temperature of a square kilometre at {SENSORS} scattered sensors",
+        history=f"{MARK}{seed}",
         data_units=UNITS,
         dims={"data": ("sensor",), "sensors": ("sensor", "axis")},
     )
+    prior = choose_demo_prior(folder)
     name, settings = SAMPLER
     summary = reconstruct(
         folder / MEASUREMENT,
@@ -122,25 +128,33 @@ def demo(folder: Path, *, seed: int = 0, quiet: bool = False) -> dict[str, Any]:
     return {"posterior": {**facts, "seconds": summary["seconds"]}, "exact": exact, "report": str(folder / REPORT)}
 
 
-def choose(folder: Path, seed: int) -> str:
-    """Write the description of the prior, clear what an earlier demo left, and return what `--prior` is given."""
+def choose_demo_prior(folder: Path) -> str:
+    """What `--prior` is given: the description of the law that the truth is drawn from, written beside the data."""
     law = f"{{law: matern, nu: {LAW.nu}, length: {LAW.length}, variance: {LAW.variance}, wrap: true}}"
-    text = (
-        f"{MARK}, seed {seed}: lengths in m.\nprior: gaussian\nname: Matern, order {LAW.nu}, length {LAW.length:g} m\n"
-        f"law: {law}\nscale: {SCALE}  # standard deviation of the field\nunits: {UNITS}\n"
-    )
     path = folder / PRIOR
-    outputs = [folder / n for n in (MEASUREMENT, POSTERIOR, f"{POSTERIOR}.partial", REPORT) if (folder / n).exists()]
-    written = path.read_text() if path.is_file() else ""
-    foreign = [p for p in ([path] if path.exists() else outputs) if not written.startswith(MARK)]
-    if foreign:
-        raise InfieldError(f"{foreign[0]}: found something that the demo did not write, expected a free name; choose another --output")
-    partial = folder / f"{POSTERIOR}.partial"
-    if written != text and partial.exists():  # of another seed: nothing to go on from
-        shutil.rmtree(partial)
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(
+        f"prior: gaussian\nname: Matern, order {LAW.nu}, length {LAW.length:g} m\nlaw: {law}  # length in m\n"
+        f"scale: {SCALE}  # standard deviation of the field\nunits: {UNITS}\n"
+    )
     return str(path)
+
+
+def _claim(folder: Path, seed: int) -> None:
+    """Make sure that the folder is new or the demo's own, and that a run of another seed is not gone on with."""
+    names = (MEASUREMENT, PRIOR, POSTERIOR, f"{POSTERIOR}.partial", REPORT)
+    found = [folder / name for name in names if (folder / name).exists()]
+    if not found:
+        return
+    history = ""
+    if found[0] == folder / MEASUREMENT:
+        with open_group(found[0], "measurement", VERSION) as group:
+            history = str(group.attrs.get("history", ""))
+    if not history.startswith(MARK):
+        raise InfieldError(
+            f"{found[0]}: found something that no demo wrote, expected a new folder; use another --output"
+        )
+    if history != f"{MARK}{seed}":
+        shutil.rmtree(folder / f"{POSTERIOR}.partial", ignore_errors=True)
 
 
 def measure(seed: int) -> Measurement:

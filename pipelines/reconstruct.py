@@ -32,7 +32,7 @@ from infield.posterior.sampler import Posterior, Sampler
 from infield.posterior.streams import SampleStreams
 from infield.priors.prior import Prior
 
-BLOCK = 8
+BLOCK = 4
 """Samples that are drawn together. Part of the run's identity: with it, sample i is the same to the last bit in every run."""
 
 
@@ -184,7 +184,7 @@ def _draw_missing_blocks(
     missing = writer.missing_blocks()
     with progress(quiet=quiet) as bar, _client(scheduler, workers or os.cpu_count() or 1) as client:
         task = bar.add_task("samples", total=writer.samples, completed=writer.samples - _size(writer, missing))
-        shared = client.scatter([sampler, chosen.prior, measurement], broadcast=True) if scheduler else [sampler, chosen.prior, measurement]
+        shared = client.scatter([sampler, chosen.prior, measurement], broadcast=True, hash=False)
         futures = {client.submit(draw_block, *shared, seed, block, pure=False): block for block in missing}
         for future in as_completed(futures):
             block = futures[future]
@@ -197,7 +197,7 @@ def _draw_missing_blocks(
 
 def _client(scheduler: str | None, workers: int) -> AbstractContextManager[Client]:
     if scheduler is None:
-        return Client(processes=False, n_workers=1, threads_per_worker=workers, dashboard_address=None)
+        return Client(processes=False, n_workers=1, threads_per_worker=workers, dashboard_address=":0")
     try:
         return Client(scheduler, timeout="10s")
     except (OSError, ValueError) as error:

@@ -1,8 +1,7 @@
-"""A posterior as one HTML file: what was found, how to read it, and how far to trust it. It needs no network to be read."""
+"""A posterior as one HTML file: what was found, how to read it, how far to trust it. It needs no network to be read."""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from infield.datasets.zarr_group import disk_full_in_words, json_attribute, open
 from infield.physics.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.pipelines.report_canvas import STYLE
+from infield.pipelines.report_charts import as_picture, calibration_figure, spectrum_figure
 from infield.pipelines.report_data import data_panels, views_of
 from infield.pipelines.report_numbers import (
     Calibration,
@@ -33,7 +33,7 @@ from infield.pipelines.report_numbers import (
     uniform_spacing,
 )
 from infield.pipelines.report_page import Picture, page
-from infield.pipelines.report_pictures import as_picture, calibration_figure, figures_of_field, spectrum_figure
+from infield.pipelines.report_pictures import DRAWS_SHOWN, figures_of_field
 from infield.pipelines.report_words import reading, tables, warnings
 from infield.posterior.calibration import radial_spectrum
 
@@ -53,11 +53,13 @@ def write_report(
         overwrite: Whether an existing report may be replaced.
 
     Returns:
-        The numbers of the report, in plain JSON types and in the words of the benches (`relative_l2`, `coverage_90`, `crps`,
+        The numbers of the report, in plain JSON types and in the words of the benches (`relative_l2`, `coverage_90`,
+        `crps`,
         `chi_square`, `velocity_calls`, ...), and `warnings`.
 
     Raises:
-        InfieldError: A file is missing, damaged or incomplete, the measurement is another one, `report` exists, or the disk is full.
+        InfieldError: A file is missing, damaged or incomplete, the measurement is another one, `report` exists, or
+            the disk is full.
     """
     check_new_report(report, overwrite)
     with open_posterior(posterior) as dataset:
@@ -72,8 +74,8 @@ def write_report(
         if truth is not None:
             places = scored_places(draws)
             values, true_values = draws.at(places), truth.flatten()[places]
-            facts |= scores(values, true_values)
             calibration = Calibration.of(values, true_values)
+            facts |= scores(values, true_values, calibration)
         about, data_units = ("", "1") if measurement is None else _title_and_units(measurement)
         with matplotlib.rc_context(STYLE):
             pictured = [
@@ -95,7 +97,9 @@ def check_new_report(report: Path, overwrite: bool) -> None:
     """
     if report.is_dir() or (os.path.lexists(report) and not overwrite):
         kind = "a folder" if report.is_dir() else "an existing file"
-        raise InfieldError(f"{report}: found {kind}, expected a new path for the report; choose another or overwrite it")
+        raise InfieldError(
+            f"{report}: found {kind}, expected a new path for the report; choose another or overwrite it"
+        )
 
 
 def _opened(path: Path, posterior: Path, dataset: xr.Dataset) -> Measurement:
@@ -142,17 +146,19 @@ def _facts(path: Path, draws: Draws) -> dict[str, Any]:
 
 
 def _of_field(draws: Draws, measurement: Measurement | None, truth: Tensor | None, data_units: str) -> list[Picture]:
+    if draws.field.grid.ndim == 1:
+        said = f"Mean, central intervals of the draws place by place, and {DRAWS_SHOWN} of the draws."
+    else:
+        said = f"{'Truth, mean' if truth is not None else 'Mean'} and draws share a colour scale. "
+        said += "In grey: not measured." if measurement is not None and isinstance(draws.field.grid, Grid) else ""
     found = []
     for i, view in enumerate(views_of(draws.field)[:VIEWS]):
         mean, std = moments(draws, view)
         true_view = None if truth is None else view.of(truth[None])[0]
         panels = [] if measurement is None else data_panels(measurement, view, data_units)
-        shared = "Truth, mean and draws share a scale. " if truth is not None else "Mean and draws share a scale. "
         for j, figure in enumerate(figures_of_field(draws, view, mean, std, true_view, panels)):
-            caption = f"{view.name[:1].upper()}{view.name[1:]}. " + (shared if j == 0 else "Other central planes. ")
-            if panels and j == 0:
-                caption += "Grey: nothing was measured there. " if draws.field.grid.ndim > 1 else ""
-            found.append(as_picture("The field" if i == j == 0 else "", figure, caption.strip()))
+            caption = f"{view.name[:1].upper()}{view.name[1:]}. " + ("Other central planes." if j else said)
+            found.append(as_picture("" if i or j else "The field", figure, caption))
     return found
 
 
@@ -169,9 +175,12 @@ def _of_spectrum(draws: Draws, measurement: Measurement | None, truth: Tensor | 
     units = {axis.units for axis in grid.axes}
     per = f"cycles/{units.pop()}" if len(units) == 1 and units != {"1"} else "cycles per coordinate unit"
     figure = spectrum_figure(wavenumber, power, true_power, data_power, draws.field.units, per)
-    caption = "Power of each mode, averaged over shells of equal wavenumber and over channels. A right posterior keeps the truth's power at scales that the data do not see; its mean does not."  # noqa: E501
+    caption = (
+        "Power of each mode, averaged over shells of equal wavenumber and over channels. The draws of a right "
+        "posterior keep the truth's power at scales that the data do not see; their mean does not."
+    )
     if not all(axis.periodic for axis in grid.axes):
-        caption += " The axes are not periodic: jumps at the edges leak power to large wavenumbers, in all curves alike."
+        caption += " The axes are not periodic: jumps at the edges leak power to large wavenumbers, in all curves."
     return [as_picture("Spectrum", figure, caption)]
 
 
@@ -182,9 +191,9 @@ def _of_calibration(calibration: Calibration | None, misfit: Misfit | None) -> l
     parts = []
     if calibration is not None:
         parts.append(
-            "Where the posterior is right, the truth's rank among the draws is uniform and intervals hold what they promise. "
-            "Neighbouring values are correlated, so that a single field scatters far more than independent values would: the bands are "
-            "what each draw gives in the truth's place, with the same correlations."
+            "Where the posterior is right, the truth's rank among the draws is uniform and intervals hold what they "
+            "promise. Neighbouring values are correlated, so that a single field scatters far more than independent "
+            "values would: the bands are what each draw gives in the truth's place, with the same correlations."
         )
     if misfit is not None and misfit.residuals is not None:
         parts.append("Residuals of the draws follow the standard normal where noise, operator and prior are right.")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from infield.physics.grid import Axis, Grid, PointSet
 
-STYLE = {
+STYLE: Any = {
     "font.size": 10,
     "axes.titlesize": 10.5,
     "axes.labelsize": 9.5,
@@ -24,6 +24,9 @@ STYLE = {
     "axes.titlelocation": "left",
     "image.interpolation": "nearest",
 }
+WIDTH = 11.0
+"""Width of a page in inches; letters then come out at about 13 pixels."""
+
 INK, MEAN, TRUTH, DATA, DRAW = "#222222", "#0072B2", "#000000", "#D55E00", "#56B4E9"
 """Okabe and Ito's colours, which colour-blind eyes tell apart."""
 
@@ -86,7 +89,7 @@ def _place(axis: Axis) -> str:
 
 
 def picture(figure: Figure, ax: Axes, grid: Grid | PointSet, values: np.ndarray, scale: Scale, label: str) -> None:
-    """Draw a field on two axes, shape `grid.shape`, or one on scattered points; NaN are places where nothing was measured.
+    """Draw a field on two axes, shape `grid.shape`, or on scattered points; NaN where nothing was measured.
 
     Arguments:
         label: Of the colour bar.
@@ -121,7 +124,9 @@ def _scatter(ax: Axes, places: PointSet, values: np.ndarray, look: dict[str, Any
     vertical, horizontal = (0, 1) if places.names[-2:][0] in VERTICAL else (1, 0)
     points, names = places.points().numpy()[:, -2:], places.names[-2:]
     size = float(np.clip(5000 / len(points), 3, 30))
-    drawn = ax.scatter(points[:, horizontal], points[:, vertical], c=values, s=size, linewidths=0.3, edgecolors="#00000055", **look)
+    drawn = ax.scatter(
+        points[:, horizontal], points[:, vertical], c=values, s=size, linewidths=0.3, edgecolors="#00000055", **look
+    )
     label_axes(ax, names[horizontal], names[vertical], places.units, places.units)
     if 0.2 < np.ptp(points[:, vertical]) / max(np.ptp(points[:, horizontal]), 1e-30) < 5:
         ax.set_aspect("equal")

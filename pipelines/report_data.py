@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ class View:
 
     Arguments:
         name: Its name.
-        of: From fields `(batch, channel, *space)` to scalars `(batch, *space)`; data of as many channels go the same way.
+        of: From fields `(batch, channel, *space)` to scalars `(batch, *space)`; data of as many channels go the same
+            way.
         channel: Its number in the file; None for the magnitude of a complex field.
     """
 
@@ -40,7 +42,11 @@ def views_of(field: Field) -> list[View]:
     """The magnitude of a complex field, or every channel of a real one."""
     if field.channels == COMPLEX_CHANNELS:
         return [View("magnitude", lambda x: x.norm(dim=1), None)]
-    return [View(name, lambda x, c=c: x[:, c], c) for c, name in enumerate(field.channels)]
+    return [View(name, partial(_channel, c), c) for c, name in enumerate(field.channels)]
+
+
+def _channel(c: int, x: Tensor) -> Tensor:
+    return x[:, c]
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class DataPanel:
         values: Shape `places.shape`, NaN where nothing was measured.
         in_field_units: Whether the values are the field's own and share its colour scale.
         units: Units of the values.
+        colours: Name of their colour map; None for that which suits their signs.
     """
 
     title: str
@@ -60,6 +67,7 @@ class DataPanel:
     values: np.ndarray
     in_field_units: bool
     units: str
+    colours: str | None = None
 
 
 def data_panels(measurement: Measurement, view: View, units: str) -> list[DataPanel]:
@@ -84,14 +92,16 @@ def data_panels(measurement: Measurement, view: View, units: str) -> list[DataPa
         return [DataPanel(title, grid, values, own, units)]
     panels = []
     if fourier and isinstance(grid, Grid) and tuple(y.shape[-grid.ndim :]) == tuple(grid.shape):
-        parts = tuple(range(y.ndim - grid.ndim))  # real and imaginary, and the coils: root of the sum of squares
-        power = shown.square().sum(parts).numpy()
-        with np.errstate(divide="ignore"):
-            magnitude = np.log10(np.where(power > 0, power, np.nan)) / 2
-        panels.append(DataPanel("data: k-space, all coils" if y.ndim > grid.ndim + 2 else "data: k-space", _frequencies(grid), magnitude, False, f"log10 of {units}" if units != "1" else "log10"))
+        leading = tuple(range(y.ndim - grid.ndim))  # real and imaginary part, and the coils
+        magnitude = shown.square().sum(leading).sqrt().numpy()
+        logarithm = np.log10(np.where(magnitude > 0, magnitude, np.nan))
+        title = "data: k-space" + (", all coils" if len(leading) > 2 else "")
+        label = "log10" if units == "1" else f"log10 of {units}"
+        panels.append(DataPanel(title, _frequencies(grid), logarithm, False, label, "viridis"))
     if isinstance(operator, LinearPhysics):
         back = view.of(operator.A_adjoint(torch.nan_to_num(shown)))[0].numpy()
-        panels.append(DataPanel("zero-filled" if fourier else "data, back-projected", grid, back, False, ""))
+        title = "zero-filled" if fourier else "data, back-projected"
+        panels.append(DataPanel(title, grid, back, False, "1", "gray" if view.channel is None else None))
     return panels
 
 
@@ -105,8 +115,6 @@ def _name(measurement: Measurement) -> str:
 
 def _frequencies(grid: Grid) -> Grid:
     """Axes of the centred transform, in cycles per unit of the field's axes."""
-
-
     axes = []
     for axis in grid.axes:
         steps = (np.arange(axis.size) - axis.size // 2) / (axis.size * axis.spacing)

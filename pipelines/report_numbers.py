@@ -1,4 +1,4 @@
-"""The numbers of a report: how the truth lies among the draws, how the draws meet the data. Samples are read block by block."""
+"""The numbers of a report: how the truth lies among the draws, how the draws meet the data; read block by block."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ class Draws:
 class Calibration:
     """Ranks of the truth among n draws; and, as the measure of what chance does, of each draw among the n - 1 others.
 
-    Neighbouring values of a field are not independent, so that the scatter of these figures in a single field is not binomial. A draw
+    Neighbouring values of a field are not independent, so that the scatter of these figures in a single field is not
+    binomial. A draw
     in the truth's place has the same correlations: where the posterior is right, the truth is one more draw.
 
     Arguments:
@@ -98,7 +99,7 @@ class Calibration:
         return cls(n, ranks(draws, truth), torch.stack(others) if others else torch.empty((0, len(truth))))
 
     def histograms(self, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Density of the truth's place among the draws, in `RANK_BINS` equal bins of 0 ... 1: `(bins,)`, stand-ins `(n, bins)`."""
+        """Density of places among the draws, in `RANK_BINS` bins of 0 ... 1: truth `(bins,)`, stand-ins `(n, bins)`."""
 
         def density(rank: Tensor, among: int) -> Tensor:
             place = (rank + torch.rand(rank.shape, generator=generator, dtype=torch.float64)) / (among + 1)
@@ -114,15 +115,15 @@ class Calibration:
 
 
 def band(values: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
-    """Where 99 % of further ones would lie, from what stand-ins `(n, ...)` give (Student's law), cut to `low` ... `high`."""
+    """Where 99 % of further ones lie, from what stand-ins `(n, ...)` give (Student's law), cut to `low` ... `high`."""
     mean, reach = values.mean(0), float(stats.t.ppf(0.995, len(values) - 1)) * values.std(0)
     return (mean - reach).clamp(low, high), (mean + reach).clamp(low, high)
 
 
-def scores(draws: Tensor, truth: Tensor) -> dict[str, Any]:
-    """Figures of draws `(n, values)` beside the truth `(values,)`: relative_l2 of the mean, crps, and coverage with its 99 % band."""
+def scores(draws: Tensor, truth: Tensor, calibration: Calibration | None = None) -> dict[str, Any]:
+    """relative_l2 of the mean, crps, coverage with its band: of draws `(n, values)` beside the truth `(values,)`."""
     generator = Generator().manual_seed(0)
-    calibration = Calibration.of(draws, truth)
+    calibration = calibration or Calibration.of(draws, truth)
     figures: dict[str, Any] = {"relative_l2": relative_l2(draws.mean(0), truth), "scored_values": len(truth)}
     if len(draws) > 1:
         figures["crps"] = crps(draws, truth)
@@ -136,7 +137,7 @@ def scores(draws: Tensor, truth: Tensor) -> dict[str, Any]:
 
 
 def moments(draws: Draws, view: View) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation as a view shows them, shape `space`: of a complex field |mean|, and the spread of |draw|."""
+    """Mean and standard deviation of a view, shape `space`; of a complex field |mean| and the std of |draw|."""
     mean, std = draws.moment("mean"), draws.moment("std")
     if view.channel is not None:
         return mean[view.channel], std[view.channel]
@@ -158,7 +159,7 @@ def scored_places(draws: Draws) -> Tensor:
 
 
 def spectra(draws: Draws) -> tuple[Tensor, Tensor] | None:
-    """Wavenumbers and the power of every draw, `(n, bins)`; None where the field lies on no uniform grid."""
+    """Shells of wavenumber, and the power of every draw, `(n, bins)`; None where the field lies on no uniform grid."""
     spacing = uniform_spacing(draws.field)
     if spacing is None:
         return None
@@ -180,7 +181,8 @@ class Misfit:
     Arguments:
         chi_square: Reduced chi-square per datum, mean over the draws.
         count: Number of data.
-        residuals: Counts of (data - noiseless data of a draw) / noise standard deviation between `RESIDUAL_EDGES`, ends included in
+        residuals: Counts of (data - noiseless data of a draw) / noise standard deviation between `RESIDUAL_EDGES`,
+            ends included in
             the outermost; None where the noise is not Gaussian.
     """
 

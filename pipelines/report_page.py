@@ -17,7 +17,8 @@ h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .25rem; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .5rem; }
 p { max-width: 46rem; margin: .7rem 0; }
 .subtitle { color: #666; margin: 0 0 1.2rem; }
-.warning { max-width: 46rem; border-left: 4px solid #d55e00; background: #fdf1e8; padding: .6rem .9rem; margin: .8rem 0; }
+.warning { max-width: 46rem; border-left: 4px solid #d55e00; background: #fdf1e8;
+           padding: .6rem .9rem; margin: .8rem 0; }
 figure { margin: 1rem 0 1.8rem; }
 figure div { overflow-x: auto; }
 img { display: block; width: calc(100% * var(--share)); height: auto; }

@@ -19,25 +19,30 @@ Row = tuple[str, str, str]
 def reading(facts: dict[str, Any]) -> list[str]:
     """Two paragraphs: how to read the report, how far to trust it."""
     how = (
-        f"Each of the {facts['samples']} draws is one field that agrees with the data, with their noise and with the prior; where all "
-        "three are right, the truth is one more of them. What differs from draw to draw the data do not tell; what all draws share, "
-        "they and the prior do. The mean is the best single estimate but smoother than any true field; the standard deviation says, "
-        "place by place, how far off it may be."
+        "Each draw is one field that agrees with the data, with their noise and with the prior; where all three are "
+        "right, the truth is one more of them. What differs from draw to draw the data do not tell; what all draws "
+        "share, they and the prior do. The mean is the best single estimate but smoother than any true field; the "
+        "standard deviation says, place by place, how far off it may be."
     )
     parts = []
     if "chi_square" in facts:
         verdict = "as it should be" if _chi_square_warning(facts) is None else "which is not right, see the warning"
-        parts.append(f"The draws miss the data by {facts['chi_square']:.2f} noise variances a datum, where 1 is expected: {verdict}.")
+        parts.append(
+            f"The draws miss the data by {facts['chi_square']:.2f} noise variances a datum, where 1 is expected: "
+            f"{verdict}."
+        )
     if "coverage_90" in facts:
-        sentence = f"The truth is known here: {100 * facts['coverage_90']:.1f} % of its values lie inside the 90 % intervals"
+        sentence = (
+            f"The truth is known here: {100 * facts['coverage_90']:.1f} % of its values lie inside the 90 % intervals"
+        )
         if "coverage_90_expected" in facts:
             low, high = facts["coverage_90_expected"]
             sentence += f"; draws put in its place give {100 * low:.0f} to {100 * high:.0f} %"
         parts.append(sentence + ". One field is one test: calibration is proved over many of them.")
     else:
         parts.append(
-            "The truth is not known here. Agreement with the data says nothing of places where there are none: there the draws are "
-            "as right as the prior."
+            "The truth is not known here. Agreement with the data says nothing of places where there are none: there "
+            "the draws are as right as the prior."
         )
     if str(facts["prior"]).startswith("fitted") or "fitted to the data" in str(facts["prior"]):
         parts.append("The prior was fitted to these same data, so its uncertainty is not part of the spread.")
@@ -48,7 +53,9 @@ def warnings(facts: dict[str, Any]) -> list[str]:
     """What forbids to take the posterior at its word; none is the good case."""
     found = [_chi_square_warning(facts), _coverage_warning(facts)]
     if facts["samples"] < FEW_DRAWS:
-        found.append(f"Few draws ({facts['samples']}): intervals and standard deviation are rough; take at least {FEW_DRAWS}.")
+        found.append(
+            f"Few draws ({facts['samples']}): intervals and standard deviation are rough; take at least {FEW_DRAWS}."
+        )
     return [warning for warning in found if warning]
 
 
@@ -60,13 +67,14 @@ def _chi_square_warning(facts: dict[str, Any]) -> str | None:
     low, high = min(ACCEPTED[0], 1 - chance), max(ACCEPTED[1], 1 + chance)
     if value > high:
         return (
-            f"The draws do not explain the data: chi-square per datum {value:.2f}, expected 1. The noise is larger than stated, or the "
-            "operator or the prior is wrong, or the sampler has not converged. Do not trust the standard deviation."
+            f"The draws do not explain the data: chi-square per datum {value:.2f}, expected 1. The noise is larger "
+            "than stated, or the operator or the prior is wrong, or the sampler has not converged. Do not trust the "
+            "standard deviation."
         )
     if value < low:
         return (
-            f"The draws follow the data more closely than their noise allows: chi-square per datum {value:.2f}, expected 1. The noise "
-            "is smaller than stated, or the sampler fits noise."
+            f"The draws follow the data more closely than their noise allows: chi-square per datum {value:.2f}, "
+            "expected 1. The noise is smaller than stated, or the sampler fits noise."
         )
     return None
 
@@ -79,8 +87,8 @@ def _coverage_warning(facts: dict[str, Any]) -> str | None:
         return None
     side = "narrow" if share < low else "wide"
     return (
-        f"The intervals are too {side} for this truth: {100 * share:.1f} % of its values lie inside the 90 % intervals, draws in its "
-        f"place give {100 * low:.0f} to {100 * high:.0f} %."
+        f"The intervals are too {side} for this truth: {100 * share:.1f} % of its values lie inside the 90 % "
+        f"intervals, draws in its place give {100 * low:.0f} to {100 * high:.0f} %."
     )
 
 
@@ -88,13 +96,17 @@ def tables(facts: dict[str, Any]) -> dict[str, list[Row]]:
     """The facts in groups, as text."""
     quality: list[Row] = []
     if "relative_l2" in facts:
-        quality.append(("error of the mean, relative L2", f"{facts['relative_l2']:.4f}", "0 is perfect, 1 is no better than zeros"))
+        quality.append(
+            ("error of the mean, relative L2", f"{facts['relative_l2']:.4f}", "0 is perfect, 1 is no better than zeros")
+        )
         for level in LEVELS:
             share, expected = facts[f"coverage_{level}"], facts.get(f"coverage_{level}_expected")
             note = f"draws in its place: {100 * expected[0]:.1f} to {100 * expected[1]:.1f} %" if expected else ""
             quality.append((f"truths inside the {level} % intervals", f"{100 * share:.1f} %", note))
         if "crps" in facts:
-            quality.append(("CRPS", f"{facts['crps']:.4g} {_units(facts)}".strip(), "error and spread in one, lower is better"))
+            quality.append(
+                ("CRPS", f"{facts['crps']:.4g} {_units(facts)}".strip(), "error and spread in one, lower is better")
+            )
         quality.append(("values that were scored", f"{facts['scored_values']:,} of {facts['values']:,}", ""))
     if "chi_square" in facts:
         note = f"1 is expected, for {facts['data']:,} data" if "data" in facts else "1 is expected"
@@ -122,4 +134,6 @@ def _units(facts: dict[str, Any]) -> str:
 
 
 def _spelled(entries: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in entries.items())
+    return ", ".join(
+        f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in entries.items()
+    )

@@ -77,8 +77,8 @@ def ranks(samples: Tensor, truth: Tensor) -> Tensor:
 def coverage(rank: Tensor, n: int, level: float, generator: Generator) -> float:
     """Share of truths inside the central credible interval of a level, from their ranks among n draws.
 
-    A rank r stands for the interval (r, r + 1) / (n + 1) of posterior probability; a uniform number places the truth in it, so that the
-    expected share is exactly `level` for a right posterior whatever n is.
+    A rank r stands for the interval (r, r + 1) / (n + 1) of posterior probability; a uniform number places the truth
+    in it, so that the expected share is exactly `level` for a right posterior whatever n is.
     """
     u = (rank + torch.rand(rank.shape, generator=generator, dtype=torch.float64)) / (n + 1)
     return float(((u - 0.5).abs() <= level / 2).to(torch.float64).mean())

@@ -17,7 +17,6 @@ def conjugate_gradients(
     max_iterations: int,
     *,
     diagonal: Tensor,
-    start: Tensor | None = None,
 ) -> Tensor:
     """Solve M w = b for a symmetric positive definite M (Hestenes & Stiefel 1952; Saad 2003, algorithm 9.1).
 
@@ -26,19 +25,19 @@ def conjugate_gradients(
     Arguments:
         operator: w -> M w on a batch, shape `(batch, unknowns)`.
         right: b, shape `(batch, unknowns)`.
-        tolerance: Stop at |b - M w| <= tolerance |b|.
+        tolerance: Stop where the root mean square of b - M w is at most this. Where M >= 1, as for the posterior of unit-variance
+            unknowns (M is its precision), this bounds the error of w in posterior standard deviations, root mean square:
+            |M^{1/2} (w - M^{-1} b)| = |M^{-1/2} (b - M w)| <= |b - M w|.
         max_iterations: Give up after so many products with M.
         diagonal: Preconditioner, an approximation of the diagonal of M, shape `(unknowns,)`, positive.
-        start: Where to start, shape of b; 0 by default.
 
     Raises:
         InfieldError: If a system has not converged by then.
     """
-    w = torch.zeros_like(right) if start is None else start.clone()
-    r = right - operator(w) if start is not None else right.clone()
+    w, r = torch.zeros_like(right), right.clone()
     z = r / diagonal
     p, rho = z.clone(), (r * z).sum(1, keepdim=True)
-    goal = tolerance * right.norm(dim=1, keepdim=True)
+    goal = tolerance * right.shape[1] ** 0.5
     for _ in range(max_iterations):
         active = r.norm(dim=1, keepdim=True) > goal
         if not active.any():
@@ -51,8 +50,8 @@ def conjugate_gradients(
         rho_next = (r * z).sum(1, keepdim=True)
         p = torch.where(active, z + rho_next / rho * p, p)
         rho = torch.where(active, rho_next, rho)
-    worst = float((r.norm(dim=1) / right.norm(dim=1)).max())
+    worst = float(r.norm(dim=1).max()) / right.shape[1] ** 0.5
     raise InfieldError(
-        f"conjugate gradients: relative residual {worst:.1e} after {max_iterations} iterations, expected {tolerance:.0e}; "
+        f"conjugate gradients: residual {worst:.1e} after {max_iterations} iterations, expected {tolerance:.0e}; "
         "the noise level may be far too small for these data, or the operator's adjoint wrong"
     )

@@ -1,12 +1,14 @@
 r"""A Gaussian prior from the measurement itself: what to use where the user names none.
 
-The prior is stationary with the spectral density of a Matern field (Rasmussen & Williams 2006, eq. 4.15) on the modes of the grid,
+The prior is stationary around a constant mean. On a regular grid log S(k), the power spectrum of its modes, is piecewise linear in log k
+with a smoothness prior on the changes of slope; or, where an order nu is asked for, S is that of a Matern field (Rasmussen &
+Williams 2006, eq. 4.15),
 
-    S(k) = a (1 + (k / k_0)^2)^{-p},    p = nu + d / 2,    k_0 = sqrt(2 nu) / (2 pi l),
+    S(k) = a (1 + (k / k_0)^2)^{-p},    p = nu + d / 2,    k_0 = sqrt(2 nu) / (2 pi l).
 
-around a constant mean. Its parameters maximise the evidence log N(y; 0, A C A^T + R) (type-II maximum likelihood; ibid., eq. 5.8). Of many
-data, random groups are taken and their log evidences added. On scattered points, where no spectrum exists, the parameters are the
-variance and length of a Matern law.
+The parameters maximise the evidence log N(y; 0, A C A^T + R) (type-II maximum likelihood; ibid., eq. 5.8). Of many data, random groups are
+taken and their log evidences added. On scattered points, where no spectrum exists, the parameters are the variance and length
+of a Matern law.
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ GROUP_ENTRIES = 40_000_000
 SHELLS = 64
 """Shells of wavenumber in which the spectrum counts as constant while it is fitted."""
 
+KNOTS, SLOPE_CHANGE = 8, 0.3
+"""Knots of log S over log k, and the prior standard deviation of its second differences from knot to knot."""
+
 NU = 1.5
 """Order of the Matern law on scattered points, where the data seldom say more than a length."""
 
@@ -47,7 +52,7 @@ def fit_prior(measurement: Measurement, *, nu: float | None = None, seed: int = 
 
     Arguments:
         measurement: Linear operator and Gaussian noise.
-        nu: Order of the Matern spectrum; None lets the data choose it (regular grids), or takes 3/2 (scattered points).
+        nu: Order of a Matern law; None takes a free spectrum (regular grids), or 3/2 (scattered points).
         seed: Seed of the choice of data.
 
     Raises:
@@ -128,24 +133,72 @@ def _most_probable_spectrum(
         parts = (rows[:, index == s] for s in range(len(k_shell)))
         grams.append(torch.stack([part @ part.mT for part in parts]))
 
-    def spectrum(theta: Tensor, k: Tensor) -> Tensor:
-        p = theta[2].exp() + d / 2 if nu is None else torch.tensor(nu + d / 2, dtype=torch.float64)
-        return theta[0].exp() * (1 + (k / theta[1].exp()) ** 2) ** -p
+    family = _FreeSpectrum(k_shell) if nu is None else _MaternSpectrum(grid, nu)
 
     def evidence(theta: Tensor) -> Tensor:
-        S = spectrum(theta, k_shell)
-        pairs = zip(groups, grams, strict=True)
-        return torch.stack([g.log_evidence(torch.einsum("s,sij->ij", S, gram)) for g, gram in pairs]).sum()
+        S = family(theta, k_shell)
+        of_groups = (g.log_evidence(torch.einsum("s,sij->ij", S, gram)) for g, gram in zip(groups, grams, strict=True))
+        return torch.stack(list(of_groups)).sum() + family.log_prior(theta)
 
-    k_0 = 3 / max(grid.lengths)
-    a = 1 / float(spectrum(torch.tensor([0.0, math.log(k_0), math.log(NU)], dtype=torch.float64), k).mean())
-    finest, coarsest = 0.5 / min(grid.spacing), 0.1 / max(grid.lengths)
-    bounds = [(math.log(a) - 12, math.log(a) + 12), (math.log(coarsest), math.log(finest)), (math.log(0.05), math.log(8.0))]
-    theta = _maximise(evidence, [math.log(a), math.log(k_0), math.log(NU)], bounds)
-    fitted_nu = float(theta[2].exp()) if nu is None else nu
-    length = math.sqrt(2 * fitted_nu) / (2 * math.pi * float(theta[1].exp()))
-    name = f"Gaussian fitted to the data, Matern spectrum, nu {fitted_nu:.2f}, length {length:.3g} {grid.axes[-1].units}"
-    return spectrum_prior(spectrum(theta, k).expand(channels, *grid.shape).clone(), name=name)
+    theta = _maximise(evidence, family.start(k), family.bounds(k))
+    name = f"Gaussian fitted to the data, {family.describe(theta)}"
+    return spectrum_prior(family(theta, k).expand(channels, *grid.shape).clone(), name=name)
+
+
+class _FreeSpectrum:
+    """log S piecewise linear in log k; theta holds its values at the knots."""
+
+    def __init__(self, k_shell: Tensor) -> None:
+        self.lowest = float(k_shell[k_shell > 0].min())
+        self.knots = torch.linspace(math.log(self.lowest), math.log(float(k_shell.max())), KNOTS, dtype=torch.float64)
+
+    def __call__(self, theta: Tensor, k: Tensor) -> Tensor:
+        place = (k.clamp_min(self.lowest).log() - self.knots[0]) / (self.knots[1] - self.knots[0])
+        i = place.floor().long().clamp(0, KNOTS - 2)
+        return (theta[i] + (theta[i + 1] - theta[i]) * (place - i)).exp()
+
+    def log_prior(self, theta: Tensor) -> Tensor:
+        return -0.5 * (theta.diff().diff() / SLOPE_CHANGE).square().sum()
+
+    def start(self, k: Tensor) -> list[float]:
+        """A power law of slope -3 that gives every value the variance 1."""
+        slope = -3 * self.knots
+        return (slope - self(slope, k).mean().log()).tolist()
+
+    def bounds(self, k: Tensor) -> list[tuple[float, float]]:
+        return [(-40.0, 40.0)] * KNOTS
+
+    def describe(self, theta: Tensor) -> str:
+        slopes = theta.diff() / self.knots.diff()
+        return f"free power spectrum, slopes {float(slopes[0]):.1f} to {float(slopes[-1]):.1f} from long to short waves"
+
+
+class _MaternSpectrum:
+    """The spectrum of a Matern field of given order; theta holds log a and log k_0."""
+
+    def __init__(self, grid: Grid, nu: float) -> None:
+        self.grid, self.nu, self.p = grid, nu, nu + grid.ndim / 2
+
+    def __call__(self, theta: Tensor, k: Tensor) -> Tensor:
+        return theta[0].exp() * (1 + (k / theta[1].exp()) ** 2) ** -self.p
+
+    def log_prior(self, theta: Tensor) -> Tensor:
+        return torch.zeros((), dtype=torch.float64)
+
+    def start(self, k: Tensor) -> list[float]:
+        """Unit variance, and waves of a third of the domain."""
+        log_k_0 = math.log(3 / max(self.grid.lengths))
+        of_unit_power = self(torch.tensor([0.0, log_k_0], dtype=torch.float64), k)
+        return [-float(of_unit_power.mean().log()), log_k_0]
+
+    def bounds(self, k: Tensor) -> list[tuple[float, float]]:
+        log_a = self.start(k)[0]
+        longest, shortest = 10 * max(self.grid.lengths), 2 * min(self.grid.spacing)
+        return [(log_a - 12, log_a + 12), (-math.log(longest), -math.log(shortest))]
+
+    def describe(self, theta: Tensor) -> str:
+        length = math.sqrt(2 * self.nu) / (2 * math.pi * float(theta[1].exp()))
+        return f"Matern spectrum, nu {self.nu:g}, length {length:.3g} {self.grid.axes[-1].units}"
 
 
 def _shells(k: Tensor) -> tuple[Tensor, Tensor]:

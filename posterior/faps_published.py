@@ -99,7 +99,7 @@ class FAPSPublished(Sampler):
         u_1 = euler(prior, u_0, 0.0, self.rank_steps)
         _, sigma, V = torch.linalg.svd((u_1 - u_1.mean(0)).flatten(1), full_matrices=False)
         e, r = sigma**2 / (self.rank_draws - 1), self.rank
-        rho = float(e[r:].mean()) + 1e-5
+        rho = float(e[r:].sum()) / max(len(e) - r, 1) + 1e-5
         factors = (e[:r].sqrt()[:, None] * V[:r]).reshape(-1, *shape)
         return Covariance(Pixels(), torch.full(shape, rho, dtype=torch.float64), factors)
 

@@ -34,6 +34,9 @@ DENSE_DATA = 1500
 DENSE_ENTRIES = 40_000_000
 """And data-by-modes and data-by-y matrices, where they have at most this many entries (320 MiB)."""
 
+BATCH_ENTRIES = 1_500_000
+"""Entries of the data of so many fields that conjugate gradients treat together (12 MiB an array)."""
+
 PROBES = 8
 """Random sign fields from which the preconditioner of conjugate gradients is estimated."""
 
@@ -45,13 +48,13 @@ class LinearGaussianData:
     Arguments:
         measurement: Linear operator, Gaussian noise; in the standardised units of the prior.
         modes: Basis of the covariances to come.
-        tolerance: Relative residual at which conjugate gradients stop.
+        tolerance: Where conjugate gradients stop: a bound on their error in posterior standard deviations, root mean square.
         max_iterations: And the number of iterations at which they give up.
     """
 
     measurement: Measurement
     modes: Modes
-    tolerance: float = 1e-6
+    tolerance: float = 0.1
     max_iterations: int = 2000
 
     def __post_init__(self) -> None:
@@ -156,7 +159,10 @@ class LinearGaussianData:
 
     def correction(self, r: Tensor, covariance: Covariance) -> Tensor:
         """K A^T (A K A^T + R)^{-1} r for r of shape `(batch, *data)`."""
-        return self._dense_correction(r, covariance) if self.dense else self._iterative_correction(r, covariance)
+        if self.dense:
+            return self._dense_correction(r, covariance)
+        few = max(BATCH_ENTRIES // self.observed.numel(), 1)  # large batches only outgrow the caches
+        return torch.cat([self._iterative_correction(part, covariance) for part in r.split(few)])
 
     def _dense_correction(self, r: Tensor, covariance: Covariance) -> Tensor:
         z = torch.cholesky_solve(r.flatten(1)[:, self.index].mT, self.factorise(covariance)).mT

@@ -37,18 +37,18 @@ class Posterior:
 
 
 class Calls:
-    """Counts the calls of an object's methods, through a shallow copy of it that is otherwise the same object."""
+    """Counts the fields (or data) that an object's methods are given, through a shallow copy of it that is otherwise the same."""
 
     def __init__(self, subject: Any, *methods: str) -> None:
-        self.number = 0
+        self.fields = 0
         self.counted = copy.copy(subject)
         for method in methods:
             object.__setattr__(self.counted, method, self._counting(getattr(subject, method)))
 
     def _counting(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self.number += 1
-            return method(*args, **kwargs)
+        def call(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+            self.fields += len(x)
+            return method(x, *args, **kwargs)
 
         return call
 
@@ -90,7 +90,7 @@ class Sampler(ABC):
         velocity, operator = Calls(prior, "velocity"), Calls(data.operator, "A", transpose)
         with torch.no_grad():
             x = self.draw(velocity.counted, replace(data, operator=operator.counted), n, generator)
-        cost = {"velocity_calls": velocity.number, "operator_calls": operator.number}
+        cost = {"velocity_calls": velocity.fields / n, "operator_calls": operator.fields / n}
         samples = units.to_units(x)
         diagnostics = {"chi_square": float(measurement.chi_square(samples).mean())}
         return Posterior(samples, {**cost, "seconds": time.perf_counter() - start}, diagnostics)

@@ -14,8 +14,8 @@ from infield.priors.modes import Modes
 class Covariance:
     r"""The covariance :math:`C = T^T (\mathrm{diag}(d) + \sum_r f_r f_r^T)\, T` of fields of shape `(channel, *space)`.
 
-    Products cost O(N r) and the two changes of basis, O(N log N) by FFT; a draw and the conditional law of a flow's bridge
-    (`priors.bridge`) are closed in this family.
+    Products cost O(N r) and the two changes of basis, O(N log N) by FFT; a draw and the conditional law of a flow's
+    bridge (`priors.bridge`) are closed in this family.
 
     Arguments:
         modes: The orthonormal basis T.
@@ -65,10 +65,12 @@ class Covariance:
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         """Draw n fields of N(0, C), shape `(n, channel, *space)`."""
-        like = {"dtype": self.diagonal.dtype, "generator": generator, "device": generator.device}
-        white = torch.randn((n, *self.event_shape), **like).to(self.diagonal.device)
-        weights = torch.randn((n, self.rank), **like).to(self.diagonal.device)
-        return self.colour(white, weights)
+
+        def normal(*shape: int) -> Tensor:
+            drawn = torch.randn(shape, dtype=self.diagonal.dtype, generator=generator, device=generator.device)
+            return drawn.to(self.diagonal.device)
+
+        return self.colour(normal(n, *self.event_shape), normal(n, self.rank))
 
     def truncated(self, rank: int) -> Covariance:
         """Keep the leading factors; what the others held goes to the diagonal, so that each mode keeps its variance."""

@@ -92,8 +92,8 @@ def spectrum_prior(spectrum: Tensor, *, name: str = "given power spectrum") -> G
     """The stationary prior whose Hartley modes have given variances, on a periodic grid, from a white source.
 
     Arguments:
-        spectrum: Variance of every mode in the order of `torch.fft.fftn`, shape `(channel, *space)`, even in the wavenumber,
-            >= 0; its mean over the modes is the variance of each value.
+        spectrum: Variance of every mode in the order of `torch.fft.fftn`, shape `(channel, *space)`, even in the
+            wavenumber, >= 0; its mean over the modes is the variance of each value.
 
     Raises:
         InfieldError: If a variance is negative or not finite.
@@ -129,8 +129,8 @@ def empirical_prior(fields: Tensor, grid: Lattice, *, rank: int = 64, source: La
     scale = fields.to(torch.float64).std((0, *space)).reshape(shift.shape)
     if len(fields) < 3 or not (scale > 0).all():
         raise InfieldError(
-            f"empirical prior: found {len(fields)} fields with standard deviations {scale.flatten().tolist()}, expected at least "
-            "3 fields and positive finite ones"
+            f"empirical prior: found {len(fields)} fields of standard deviations {scale.flatten().tolist()}, expected "
+            "at least 3 fields and positive finite ones"
         )
     standardisation = Standardisation(shift, scale)
     x = standardisation.from_units(fields.to(torch.float64))

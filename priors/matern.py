@@ -1,6 +1,6 @@
 """Matern covariances of any order, on periodic grids by FFT and on scattered points by dense algebra.
 
-k(r) = sigma^2 2^(1-nu) / Gamma(nu) (sqrt(2 nu) r / l)^nu K_nu(sqrt(2 nu) r / l)   (Rasmussen & Williams 2006, eq. 4.14).
+k(r) = sigma^2 2^(1-nu) / Gamma(nu) (sqrt(2 nu) r / l)^nu K_nu(sqrt(2 nu) r / l)  (Rasmussen & Williams 2006, eq. 4.14).
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def matern_spectrum(
 ) -> Tensor:
     """Variances of the Hartley modes of a periodic Matern measure on a grid, shape `shape`.
 
-    They are the discrete Fourier transform of the covariance function summed over periodic images, so that the law of the values
-    at shared points is the same on every grid, and the spectrum is never negative.
+    They are the discrete Fourier transform of the covariance function summed over periodic images, so that the law of
+    the values at shared points is the same on every grid, and the spectrum is never negative.
 
     Arguments:
         shape: Points along each axis.

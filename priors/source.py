@@ -49,7 +49,7 @@ class Law(Protocol):
 
 @dataclass(frozen=True)
 class White:
-    """Independent values of one variance. On a finer grid this is another measure: fix the resolution, or use `Matern`."""
+    """Independent values of one variance. On a finer grid it is another measure: fix the resolution or use `Matern`."""
 
     variance: float = 1.0
 
@@ -69,8 +69,8 @@ class Matern:
     """A Matern law of any order.
 
     On a uniform grid whose axes are periodic it is diagonal by FFT, O(N log N). On scattered points, and on grids of at
-    most `DENSE_LIMIT` points of which an axis is not periodic, it is dense. A larger grid of this kind needs `wrap`, which
-    lets correlations close around the domain: an error that reaches about one `length` in from the edges.
+    most `DENSE_LIMIT` points of which an axis is not periodic, it is dense. A larger grid of this kind needs `wrap`,
+    which lets correlations close around the domain: an error that reaches about one `length` in from the edges.
 
     Arguments:
         nu: Order (smoothness), > 0.

@@ -6,7 +6,11 @@ import argparse
 import importlib
 from pathlib import Path
 
-BENCHES = {"gp-regression": "infield.pipelines.bench.gp_regression"}
+BENCHES = {
+    "calibration": "infield.pipelines.bench.calibration",
+    "gp-regression": "infield.pipelines.bench.gp_regression",
+    "kspace": "infield.pipelines.bench.kspace",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""The measures of calibration against known values; and simulation-based calibration of FAPS with the flow-consistent law."""
+"""The measures of calibration against known values, and simulation-based calibration of FAPS."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_a_wave_lies_in_the_shell_of_its_wavenumber():
 
 @pytest.fixture(scope="module")
 def simulated() -> tuple[Tensor, Tensor]:
-    """500 truths of a Gaussian prior on 16 points, each with 63 draws given 5 noisy data: `(500, 16)`, `(500, 63, 16)`."""
+    """500 truths of a Gaussian prior on 16 points, each with 63 draws given 5 noisy data."""
     grid = Grid.regular((16,), 1.0)
     prior = gaussian_prior(Matern(1.5, 0.3), grid, source=Matern(0.5, 0.02)).in_units(10.0, 2.0)
     arrays = {"indices": np.array([0, 3, 4, 9, 14])}

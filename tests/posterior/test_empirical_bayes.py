@@ -1,4 +1,4 @@
-"""The prior that is fitted to a measurement: it finds the law that made the data, and predicts data that it has not seen."""
+"""The prior that is fitted to a measurement: it finds the law of the field, and predicts data that it has not seen."""
 
 from __future__ import annotations
 

@@ -20,7 +20,6 @@ from infield.posterior.calibration import gaussian_z_scores
 from infield.posterior.exact import Exact
 from infield.posterior.faps import FAPS
 from infield.posterior.faps_published import FAPSPublished, euler
-from infield.posterior.sampler import Sampler
 from infield.posterior.streams import SampleStreams
 from infield.priors.bridge import Bridge
 from infield.priors.covariance import Covariance
@@ -259,7 +258,7 @@ def affine_of_euler(prior: GaussianPrior, t: float, steps: int) -> tuple[Tensor,
 
 
 def published_law(sampler: FAPSPublished, prior: GaussianPrior, measurement: Measurement) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of what the published algorithm draws, by recursion over its steps (arXiv 2606.22346, alg. 1)."""
+    """Mean and covariance of what the published algorithm draws, by recursion over its steps (arXiv 2606.22346)."""
     A, R, y = dense_data(measurement)
     n = prior.mean.numel()
     I, C, C_0 = torch.eye(n, dtype=torch.float64), matrix(sampler.preconditioner(prior)), matrix(prior.source)
@@ -318,7 +317,7 @@ def test_published_law_is_that_of_the_paper_step_by_step(sampler):
 
 
 def test_langevin_steps_of_the_published_law_reach_their_invariant_law():
-    """With J large and h small, one level draws from the integral of N(c; u_hat, lam^2 C) p(y | c), normalised, over u_hat."""
+    """With J large and h small, one level draws from N(c; u_hat, lam^2 C) p(y | c), normalised, for each u_hat."""
     prior, measurement = unit_problem()
     sampler = FAPSPublished(levels=1, flow_steps=5, langevin_steps=800, step=0.01, rank=2)
     A, R, y = dense_data(measurement)
@@ -362,7 +361,7 @@ def gp_regression() -> Problem:
 
 
 def test_faps_as_published_is_rejected_where_the_flow_consistent_law_is_not():
-    """Biased although its prior is perfect: mean off by about 0.3 posterior standard deviations, spread 1.1 times too wide."""
+    """Biased although its prior is perfect: mean off by about 0.3 posterior standard deviations, spread too wide."""
     prior, measurement = gp_regression()
     m, S = posterior_law(prior, measurement)
     e, V = torch.linalg.eigh(S)

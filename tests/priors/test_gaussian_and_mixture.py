@@ -1,4 +1,4 @@
-"""Priors in closed form: velocity, score and samples against dense algebra, automatic differentiation and brute force."""
+"""Priors in closed form: velocity, score and samples against dense algebra, autograd and brute force."""
 
 from __future__ import annotations
 

@@ -250,7 +250,7 @@ def test_bridge_is_that_of_dense_algebra(modes, rank, t):
 
 @every_bridge
 def test_bridge_tells_a_wrong_time_and_a_wrong_mean(modes, rank):
-    law, C, C_0, _ = bridge(modes, rank, 0.5)
+    law, *_ = bridge(modes, rank, 0.5)
     x, mean = normal(4, 1, 3, 4, seed=9), normal(1, 3, 4, seed=10)
     expected = law.velocity(x, mean)
     assert (Bridge(law.covariance, law.source, 0.55).velocity(x, mean) - expected).norm() > 0.05 * expected.norm()

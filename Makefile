@@ -1,0 +1,40 @@
+# The two commands of a newcomer are `make demo` and `make test`; each installs what it needs into .venv first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+# One thread a process: on few cores a second one costs more than it gives when several processes run.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: install demo test test-slow lint types check clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'infield needs Python 3.11 or newer, found ' + sys.version.split()[0] + '; say make PYTHON=python3.11')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,compare]"
+	touch $@
+
+demo: install
+	$(BIN)/infield demo --output demo
+
+test: install
+	$(PYTEST) -m "not slow"
+
+test-slow: install
+	$(PYTEST) -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+check: lint types test
+
+clean:
+	rm -rf $(VENV) build demo src/*.egg-info

@@ -1,0 +1,90 @@
+"""Real k-space: are samples that were measured and then set aside predicted, and is their spread right?
+
+A tenth of the measured positions of a real 8-channel slice is held out. Methods: the posterior under a prior fitted to the kept data, by
+the suite's sampler; zero-filling; and sigpy's CG-SENSE with its number of iterations chosen for it, on the held-out samples themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import sigpy.mri.app
+import torch
+from torch import Generator, Tensor
+
+from infield import InfieldError
+from infield.datasets.mri import convert_mri
+from infield.physics.registry import build_operator
+from infield.pipelines.bench.records import Bench
+from infield.pipelines.console import progress
+from infield.posterior.calibration import predictive_chi_square, relative_l2
+from infield.posterior.empirical_bayes import fit_prior
+from infield.posterior.faps import FAPS
+
+FILE = Path("mri") / "sigpy_cartesian_ksp.npy"
+METRICS = {"relative_l2": ".4f", "chi_square": ".3f", "velocity_calls": ".0f", "operator_calls": ".0f", "seconds": ".1f"}
+METHOD_NOTE = (
+    "relative l2 and chi-square (posterior predictive, per datum) of the held-out samples; sigpy-cg-sense: lambda 0, best of "
+    "2 to 30 iterations for these very samples; one thread."
+)
+
+
+def run(*, quick: bool = False, seed: int = 0) -> Bench:
+    """One split of the samples when quick, three otherwise; 16 draws each.
+
+    Raises:
+        InfieldError: If the file is not under the folder that INFIELD_DATA names.
+    """
+    path = Path(os.environ.get("INFIELD_DATA", "")) / FILE
+    if not path.is_file():
+        raise InfieldError(f"{path}: no such file; set INFIELD_DATA to the folder that holds {FILE}")
+    torch.set_num_threads(1)
+    bench = Bench("kspace", seed)
+    splits = range(1 if quick else 3)
+    with progress() as bar:
+        for split in bar.track(splits, description="kspace"):
+            _run_split(bench, f"{split}", path, 1000 * seed + split)
+    return bench
+
+
+def _run_split(bench: Bench, case: str, path: Path, seed: int) -> None:
+    converted = convert_mri(path, hold_out=0.1, seed=seed)
+    measurement = converted.measurement
+    arrays = {**measurement.arrays, measurement.description["arrays"]["mask"]: converted.held_out_mask.numpy()}
+    held_out = build_operator(measurement.description, arrays, measurement.grid, 2)
+    places = held_out.observed
+    y = converted.held_out_y[0][places]
+
+    def predict(x: Tensor) -> Tensor:
+        return held_out.A(x)[:, places]
+
+    start = time.perf_counter()
+    posterior = FAPS()(fit_prior(measurement), measurement, 16, Generator().manual_seed(seed))
+    seconds = time.perf_counter() - start
+    draws = predict(posterior.samples)
+    variance = (measurement.noise.variance * torch.ones_like(measurement.y[0]))[places]  # type: ignore[attr-defined]
+    bench.add(case, "faps-flow", "relative_l2", relative_l2(draws.mean(0), y))
+    bench.add(case, "faps-flow", "chi_square", predictive_chi_square(draws, variance, y))
+    bench.add(case, "faps-flow", "velocity_calls", posterior.cost["velocity_calls"])
+    bench.add(case, "faps-flow", "operator_calls", posterior.cost["operator_calls"])
+    bench.add(case, "faps-flow", "seconds", seconds, "s")
+
+    bench.add(case, "zero-filling", "relative_l2", relative_l2(predict(measurement.operator.A_adjoint(measurement.y))[0], y))
+
+    start = time.perf_counter()
+    errors = {n: relative_l2(predict(_cg_sense(measurement.y, arrays["coil_maps"], n))[0], y) for n in range(2, 31)}
+    best = min(errors, key=lambda n: errors[n])
+    bench.add(case, "sigpy-cg-sense", "relative_l2", errors[best])
+    bench.add(case, "sigpy-cg-sense", "iterations", best)
+    bench.add(case, "sigpy-cg-sense", "seconds", (time.perf_counter() - start) / len(errors), "s")
+
+
+def _cg_sense(y: Tensor, coil_maps: np.ndarray, iterations: int) -> Tensor:
+    """sigpy's SENSE reconstruction, shape `(1, 2, H, W)`."""
+    kspace = torch.view_as_complex(y[0].movedim(0, -1).contiguous()).to(torch.complex64).numpy()
+    app = sigpy.mri.app.SenseRecon(kspace, coil_maps.astype(np.complex64), max_iter=iterations, show_pbar=False)
+    image = app.run()
+    return torch.from_numpy(np.stack([image.real, image.imag])).to(torch.float64)[None]

@@ -1,0 +1,254 @@
+"""The report: one file, right numbers, words that follow from them, and a refusal where it would mislead."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator
+
+from infield import InfieldError
+from infield.datasets.measurement_file import measurement_digest, write_measurement
+from infield.datasets.posterior_file import PosteriorWriter
+from infield.physics.grid import Grid, PointSet
+from infield.physics.measurement import Measurement
+from infield.physics.noise import GaussianNoise
+from infield.physics.registry import build_operator
+from infield.pipelines.report import write_report
+from infield.pipelines.report_data import data_panels, views_of
+from infield.pipelines.report_numbers import Calibration, band, scores
+from infield.posterior.exact import Exact
+from infield.priors.gaussian import gaussian_prior
+from infield.priors.source import Matern
+
+LAW = Matern(nu=1.5, length=0.25, wrap=True)
+RNG = np.random.default_rng(3)
+CASES = {
+    "line": (
+        Grid.regular((40,), units="km"),
+        1,
+        {"name": "points", "arrays": {"coordinates": "s"}},
+        RNG.random((9, 1)),
+    ),
+    "plane": (
+        Grid.regular((17, 22), units="m"),
+        1,
+        {"name": "mask", "arrays": {"mask": "s"}},
+        RNG.random((17, 22)) < 0.3,
+    ),
+    "complex": (Grid.regular((12, 15)), 2, {"name": "fourier", "arrays": {"mask": "s"}}, RNG.random((12, 15)) < 0.5),
+    "space": (Grid.regular((6, 7, 8)), 1, {"name": "points", "arrays": {"coordinates": "s"}}, RNG.random((30, 3))),
+    "scattered": (
+        PointSet(tuple(map(tuple, RNG.random((50, 2)).tolist())), ("lon", "lat"), "degrees"),
+        1,
+        {"name": "points", "arrays": {"indices": "s"}},
+        np.arange(0, 50, 4),
+    ),
+}
+
+
+def measured(case, *, truth=True, noise=0.05):
+    """A truth drawn from the prior, its data, and the prior."""
+    grid, channels, description, array = CASES[case]
+    generator = Generator().manual_seed(5)
+    prior = gaussian_prior(LAW, grid, channels=channels)
+    x = prior.covariance.sample(1, generator)
+    operator, law = build_operator(description, {"s": array}, grid, channels), GaussianNoise(torch.tensor(noise**2))
+    y = law.sample(operator.A(x), generator)
+    measurement = Measurement(
+        y=y if operator.observed is None else torch.where(operator.observed, y, 0.0),
+        operator=operator,
+        noise=law,
+        grid=grid,
+        channels=("real", "imag") if channels == 2 else ("height",),
+        units="mm",
+        truth=x if truth else None,
+        description=description,
+        arrays={"s": array},
+    )
+    return measurement, prior
+
+
+def files(folder, case="plane", *, n=24, truth=True, spread=1.0, title="A <b>test</b>"):
+    """A measurement and a posterior file of exact draws; `spread` stretches the draws about their mean."""
+    measurement, prior = measured(case, truth=truth)
+    samples = Exact()(prior, measurement, n, Generator().manual_seed(1)).samples
+    samples = samples.mean(0) + spread * (samples - samples.mean(0))
+    folder.mkdir(exist_ok=True)
+    write_measurement(folder / "m.zarr", measurement, title=title, data_units="mm")
+    writer = PosteriorWriter(
+        folder / "p.zarr",
+        grid=measurement.grid,
+        channels=measurement.channels,
+        units="mm",
+        samples=n,
+        block=10,
+        run={
+            "sampler": "exact",
+            "sampler_parameters": {},
+            "prior": "test & prior",
+            "prior_sha256": "ab" * 32,
+            "seed": 1,
+            "measurement_sha256": measurement_digest(folder / "m.zarr"),
+        },
+    )
+    for b in range(writer.blocks):
+        rows = writer.sample_range(b)
+        cost = {"velocity_calls": 3, "operator_calls": 4, "seconds": 0.5}
+        writer.write_block(b, samples[rows.start : rows.stop], cost)
+    writer.finish(diagnostics={"chi_square": float(measurement.chi_square(samples).mean())})
+    return folder / "p.zarr", folder / "m.zarr", samples, measurement
+
+
+class Page(HTMLParser):
+    """Tags and text of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.words = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_kind_of_field_gives_one_whole_page(tmp_path, case):
+    posterior, measurement, *_ = files(tmp_path / case, case)
+    facts = write_report(posterior, tmp_path / "new" / "report.html", measurement)
+    text = (tmp_path / "new" / "report.html").read_text()
+    page = Page(text)
+    assert not page.open  # every tag is closed
+    pictures = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
+    assert len(pictures) >= (2 if case == "scattered" else 3)
+    for picture in pictures:
+        assert base64.b64decode(picture.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
+    assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
+    assert not re.search(r"(https?:)?//", re.sub(r"base64,[^\"]*", "", text))  # nothing from outside
+    assert not list((tmp_path / "new").glob("*.draft"))
+    json.dumps(facts)
+
+
+def test_numbers_are_those_of_the_draws(tmp_path):
+    posterior, measurement, samples, problem = files(tmp_path / "a")
+    facts = write_report(posterior, tmp_path / "r.html", measurement)
+    samples, truth = samples.float().double(), problem.truth[0]
+    error = float((samples.mean(0) - truth).norm() / truth.norm())
+    assert facts["relative_l2"] == pytest.approx(error, rel=1e-6)
+    assert facts["chi_square"] == pytest.approx(float(problem.chi_square(samples).mean()), rel=1e-6)
+    assert facts["data"] == problem.count
+    assert facts["velocity_calls"] == 3 and facts["operator_calls"] == 4 and facts["seconds"] == 1.5
+    gap = (samples - truth).abs().mean(0)
+    spread = (samples[:, None] - samples[None]).abs().sum((0, 1)) / (2 * 24 * 23)
+    assert facts["crps"] == pytest.approx(float((gap - spread).mean()), rel=1e-6)
+    edges = torch.quantile(samples, torch.tensor([0.05, 0.95], dtype=torch.float64), dim=0)
+    inside = float(((truth > edges[0]) & (truth < edges[1])).double().mean())
+    assert facts["coverage_90"] == pytest.approx(inside, abs=0.06)
+    words = " ".join(Page((tmp_path / "r.html").read_text()).words)
+    assert f"{facts['relative_l2']:.4f}" in words and "ab" * 32 in words
+
+
+def test_warnings_come_with_wrong_posteriors_and_not_with_right_ones(tmp_path):
+    right = write_report(*files(tmp_path / "a")[:1], tmp_path / "a.html", tmp_path / "a" / "m.zarr")
+    assert right["warnings"] == []
+    narrow = write_report(*files(tmp_path / "b", spread=0.4)[:1], tmp_path / "b.html", tmp_path / "b" / "m.zarr")
+    assert any("too narrow" in warning for warning in narrow["warnings"])
+    wide = write_report(*files(tmp_path / "c", spread=3.0)[:1], tmp_path / "c.html", tmp_path / "c" / "m.zarr")
+    assert any("too wide" in w for w in wide["warnings"]) and any("do not explain" in w for w in wide["warnings"])
+    few = write_report(*files(tmp_path / "d", n=3)[:1], tmp_path / "d.html", tmp_path / "d" / "m.zarr")
+    assert any("Few draws" in warning for warning in few["warnings"])
+    assert "Warning." in (tmp_path / "b.html").read_text() and "Warning." not in (tmp_path / "a.html").read_text()
+
+
+def test_band_holds_a_right_truth_where_a_binomial_one_would_not():
+    """A truth among correlated draws, 200 times: the band of stand-ins holds it as promised, a binomial one not."""
+    generator = Generator().manual_seed(0)
+    covariance = LAW.on(Grid.regular((60,), periodic=True))
+    held, binomial, cases, n = 0, 0, 200, 20
+    for _ in range(cases):
+        fields = covariance.sample(n + 1, generator).flatten(1)
+        share, others = Calibration.of(fields[1:], fields[0]).coverages(0.5, generator)
+        low, high = band(others, 0, 1)
+        held += float(low) <= share <= float(high)
+        binomial += abs(share - 0.5) <= 2.576 * (0.25 / 60) ** 0.5
+    assert held / cases >= 0.97
+    assert binomial / cases <= 0.85
+
+
+def test_without_measurement_or_truth_the_report_says_less(tmp_path):
+    posterior, measurement, *_ = files(tmp_path / "a", truth=False, n=1)
+    alone = write_report(posterior, tmp_path / "alone.html")
+    assert "coverage_90" not in alone and "data" not in alone and alone["chi_square"] > 0
+    beside = write_report(posterior, tmp_path / "beside.html", measurement)
+    assert "relative_l2" not in beside and beside["data"] > 0
+    assert "truth is not known" in (tmp_path / "beside.html").read_text()
+
+
+def test_text_from_files_is_escaped(tmp_path):
+    posterior, measurement, *_ = files(tmp_path / "a", title="<script>alert(1)</script>")
+    write_report(posterior, tmp_path / "r.html", measurement)
+    text = (tmp_path / "r.html").read_text()
+    assert "<script" not in text and "&lt;script&gt;" in text and "test &amp; prior" in text
+
+
+def test_refusals_name_the_file_and_leave_nothing(tmp_path):
+    posterior, measurement, *_ = files(tmp_path / "a")
+    other = files(tmp_path / "b", "line")[1]
+    with pytest.raises(InfieldError, match=r"measurement_sha256.*reconstruct it again"):
+        write_report(posterior, tmp_path / "r.html", other)
+    with pytest.raises(InfieldError, match=r"missing\.zarr"):
+        write_report(tmp_path / "missing.zarr", tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+    (tmp_path / "r.html").write_text("mine")
+    with pytest.raises(InfieldError, match="existing file"):
+        write_report(posterior, tmp_path / "r.html", measurement)
+    assert (tmp_path / "r.html").read_text() == "mine"
+    write_report(posterior, tmp_path / "r.html", measurement, overwrite=True)
+    assert (tmp_path / "r.html").read_text().startswith("<!DOCTYPE html>")
+    with pytest.raises(InfieldError, match="folder"):
+        write_report(posterior, tmp_path, measurement, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    "case, titles",
+    {
+        "line": ["data: 9 sensors"],
+        "plane": ["data: 28 % of the points"],
+        "complex": ["data: k-space", "zero-filled"],
+        "space": ["data: 30 sensors"],
+        "scattered": ["data: 13 sensors"],
+    }.items(),
+)
+def test_data_are_pictured_as_what_they_are(case, titles):
+    measurement, _ = measured(case)
+    field = type("Field", (), {"channels": measurement.channels})()
+    panels = data_panels(measurement, views_of(field)[0], "mm")
+    share = 100 * CASES[case][3].mean() if case == "plane" else 0
+    assert [p.title for p in panels] == [t.replace("28", f"{share:.2g}") for t in titles]
+    if case == "complex":  # zero frequency in the middle, unsampled places not shown
+        assert panels[0].places.axes[0].coordinates[6] == 0
+        assert np.array_equal(np.isfinite(panels[0].values), CASES[case][3])
+
+
+def test_scores_need_no_second_draw():
+    figures = scores(torch.zeros(1, 5, dtype=torch.float64), torch.ones(5, dtype=torch.float64))
+    assert figures["relative_l2"] == 1 and "crps" not in figures and "coverage_90_expected" not in figures
+
+
+def test_a_truncated_posterior_is_refused(tmp_path):
+    posterior, measurement, *_ = files(tmp_path / "a")
+    next(chunk for chunk in (posterior / "samples" / "c").rglob("*") if chunk.is_file()).unlink()
+    with pytest.raises(InfieldError, match="samples"):
+        write_report(posterior, tmp_path / "r.html", measurement)
+    assert not (tmp_path / "r.html").exists()
