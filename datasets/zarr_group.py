@@ -161,7 +161,11 @@ def refuse_missing_chunks(path: Path, name: str, *, zeros_may_be_absent: bool) -
 
 
 def check_new(path: Path, overwrite: bool) -> None:
-    """Refuse an output that exists, and never let anything that is no zarr group be replaced."""
+    """Refuse an output that exists or cannot be written, and never let anything that is no zarr group be replaced."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())  # its children are made when needed
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        kind = "a folder that may not be written" if folder.is_dir() else "no folder"
+        raise InfieldError(f"{path}: found that {folder} is {kind}, expected one for the output; choose another path")
     if not os.path.lexists(path):
         return
     if not overwrite:

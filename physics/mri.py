@@ -22,9 +22,9 @@ class MultiCoilMRI(ComplexBuffers, DeepinvMultiCoilMRI):
 
     The field is a complex image, `(batch, 2, H, W)`; data are `(batch, 2, N, H, W)`, zero where not sampled.
 
-    With c = n // 2 the centred transform of an axis is exp(-2 pi i (k - c)(x - c) / n): an ordinary one between two phases, which
-    are multiplied into the coil maps and the mask once. So no array is shifted, for odd sizes as for even ones; deepinv's own
-    methods shift every coil image four times and take twice as long.
+    With c = n // 2 the centred transform of an axis is exp(-2 pi i (k - c)(x - c) / n): an ordinary one between two
+    phases, which are multiplied into the coil maps and the samples. So no array is shifted, for odd sizes as for even
+    ones; deepinv's own methods shift every coil image four times.
 
     Arguments:
         grid: Where the image lives, two axes.

@@ -1,12 +1,16 @@
-"""The commands `infield VERB ...` and `reconstruct ...`. Each verb's module is imported only when that verb is called."""
+"""The commands `infield VERB ...` and `reconstruct ...`. Each verb's module is imported only when that verb is
+called."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 import infield
 from infield import InfieldError
@@ -22,7 +26,9 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `infield`; returns the exit status (0 well, 1 our fault, 2 something to mend)."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        return _leave(main(sys.argv[1:]))
+    arguments = list(argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return 0 if arguments else 2
@@ -38,7 +44,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def reconstruct(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script `reconstruct`, the same command as `infield reconstruct`."""
-    return _run("reconstruct", list(sys.argv[1:] if argv is None else argv))
+    return _leave(reconstruct(sys.argv[1:])) if argv is None else _run("reconstruct", list(argv))
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InfieldError(f"{message}; '{self.prog} --help' tells more")
+
+
+def _leave(status: int) -> int:
+    """Hand back the exit status of a process; at once where samples are still being drawn that nobody waits for.
+
+    A thread in the middle of tensor algebra cannot be stopped, and the interpreter aborts when it meets one at its end.
+    """
+    if status and any(t.daemon for t in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _run(verb: str, arguments: list[str]) -> int:
@@ -48,7 +73,7 @@ def _run(verb: str, arguments: list[str]) -> int:
         module = importlib.import_module(f"infield.pipelines.{verb}")
         if verb == "fit":  # LightningCLI reads the rest by itself
             return int(module.run(arguments))
-        parser = argparse.ArgumentParser(
+        parser = _Parser(
             prog=f"infield {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         module.add_arguments(parser)

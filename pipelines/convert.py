@@ -2,8 +2,8 @@
 
     infield convert mri KSPACE.npy -o brain.zarr
 
-mri: complex k-space `(coil, ky, kx)` as numpy stores it, zeros where nothing was sampled. Coil maps (ESPIRiT) and noise are
-estimated from the data.
+mri: complex k-space `(coil, ky, kx)` as numpy stores it, zeros where nothing was sampled. Coil maps (ESPIRiT) and
+noise are estimated from the data.
 """
 
 from __future__ import annotations
@@ -48,5 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(facts))
     else:
-        table(str(arguments.output), {key.replace("_", " "): str(value) for key, value in facts.items() if key != "output"})
+        table(
+            str(arguments.output),
+            {key.replace("_", " "): str(value) for key, value in facts.items() if key != "output"},
+        )
     return 0

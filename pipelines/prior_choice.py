@@ -1,4 +1,5 @@
-"""Which prior a run uses: a checkpoint, a YAML description, a built-in name, or one fitted to the measurement itself."""
+"""Which prior a run uses: a checkpoint, a YAML description, a built-in name, or one fitted to the measurement
+itself."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from infield import InfieldError
+from infield.physics.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.posterior.empirical_bayes import fit_prior
 from infield.priors.checkpoint import load_prior
@@ -48,8 +50,8 @@ def choose_prior(name: str | None, measurement: Measurement, *, device: str = "c
     path = Path(name)
     if not path.exists():
         raise InfieldError(
-            f"--prior {name}: no such file, and no built-in name; expected a checkpoint (.ckpt), a description (.yaml), or one of "
-            f"{', '.join(BUILT_IN)}"
+            f"--prior {name}: no such file, and no built-in name; expected a checkpoint (.ckpt), a "
+            f"description (.yaml), or one of {', '.join(BUILT_IN)}"
         )
     if path.suffix in (".yaml", ".yml"):
         return _described(path, measurement)
@@ -62,10 +64,11 @@ def _described(path: Path, measurement: Measurement) -> ChosenPrior:
     try:
         description = yaml.safe_load(path.read_text())
         prior = prior_from_description(description, measurement.grid, len(measurement.channels))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise InfieldError(f"{path}: found {' '.join(str(error).split())}, expected YAML") from error
     except InfieldError as error:
         raise InfieldError(f"{path}: {error}") from error
+    _check_units(path, prior, measurement)
     return ChosenPrior(prior, path.name, _digest(prior), False)
 
 
@@ -82,19 +85,25 @@ def _check_fits(path: Path, prior: Prior, measurement: Measurement) -> None:
             f"--prior {path}: its grid is {tuple(space)}, the measurement's is {tuple(measurement.grid.shape)}; "
             "use a prior trained on this grid"
         )
-    if prior.units not in (None, measurement.units):
-        raise InfieldError(
-            f"--prior {path}: it is in units '{prior.units}', the measurement's field in '{measurement.units}': convert one of them"
-        )
-    axes = getattr(prior, "grid_description", {}).get("axes", [])
-    for axis, other in zip(axes, getattr(measurement.grid, "axes", ()), strict=False):
+    _check_units(path, prior, measurement)
+    if not isinstance(measurement.grid, Grid):
+        raise InfieldError(f"--prior {path}: it is for fields on a grid, the measurement's lives on scattered points")
+    for axis, other in zip(prior.grid_description["axes"], measurement.grid.axes, strict=True):  # type: ignore[attr-defined]
         found = axis["coordinates"][-1] - axis["coordinates"][0]
         expected = other.coordinates[-1] - other.coordinates[0]
-        if abs(found - expected) > 1e-3 * abs(expected):
+        if abs(found - expected) > 1e-3 * abs(expected) or axis["units"] != other.units:
             raise InfieldError(
-                f"--prior {path}: its axis '{axis['name']}' spans {found:g} {axis['units']}, the measurement's '{other.name}' "
-                f"{expected:g} {other.units}: a prior knows fields of one resolution and extent"
+                f"--prior {path}: its axis '{axis['name']}' spans {found:g} {axis['units']}, the measurement's "
+                f"'{other.name}' {expected:g} {other.units}: a prior knows fields of one resolution and extent"
             )
+
+
+def _check_units(path: Path, prior: Prior, measurement: Measurement) -> None:
+    if prior.units not in (None, measurement.units):
+        raise InfieldError(
+            f"--prior {path}: it is in units '{prior.units}', the measurement's field in "
+            f"'{measurement.units}': convert one of them"
+        )
 
 
 def _digest(prior: Prior) -> str:

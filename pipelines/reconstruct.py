@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from infield.datasets.posterior_file import PosteriorWriter, open_posterior
 from infield.datasets.zarr_group import check_new
 from infield.physics.measurement import Measurement
 from infield.pipelines.console import progress, say, table
-from infield.pipelines.prior_choice import ChosenPrior, choose_prior
+from infield.pipelines.prior_choice import BUILT_IN, choose_prior
 from infield.pipelines.samplers import SAMPLERS, make_sampler, parameters_of
 from infield.posterior.sampler import Posterior, Sampler
 from infield.posterior.streams import SampleStreams
@@ -40,12 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("measurement", type=Path, metavar="MEASUREMENT.zarr")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="POSTERIOR.zarr")
     parser.add_argument("--prior", help="checkpoint, YAML description or built-in name (default: fitted to the file)")
-    parser.add_argument("--sampler", default="faps", metavar="NAME", help=f"one of {', '.join(SAMPLERS)} (default faps)")
+    parser.add_argument(
+        "--sampler", default="faps", metavar="NAME", help=f"one of {', '.join(SAMPLERS)} (default faps)"
+    )
     parser.add_argument("--with", dest="settings", action="append", default=[], metavar="PARAMETER=VALUE",
                         help="a parameter of the sampler, e.g. --with levels=20; may be repeated")  # fmt: skip
     parser.add_argument("--samples", type=int, default=64, help="number of samples (default 64)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the run (default 0)")
-    parser.add_argument("--device", default="auto", help="where networks run: auto, cpu, cuda, cuda:1 ... (default auto)")
+    parser.add_argument(
+        "--device", default="auto", help="where networks run: auto, cpu, cuda, cuda:1 ... (default auto)"
+    )
     parser.add_argument("--workers", type=int, help="blocks of samples at a time on this machine (default: its cores)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="address of a running Dask scheduler; else a local one")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write a report that opens in a browser")
@@ -54,6 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.report:
+        from infield.pipelines.report import check_new_report, write_report
+
+        check_new_report(arguments.report, arguments.overwrite)
     summary = reconstruct(
         arguments.measurement,
         arguments.output,
@@ -68,9 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         quiet=arguments.json,
     )
     if arguments.report:
-        from infield.pipelines.report import write_report
-
-        write_report(arguments.output, arguments.report, arguments.measurement)
+        write_report(arguments.output, arguments.report, arguments.measurement, overwrite=arguments.overwrite)
     if arguments.json:
         print(json.dumps(summary))
         return 0
@@ -106,14 +114,16 @@ def reconstruct(
         InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
     """
     start = time.perf_counter()
-    for name, value, least in (("--samples", samples, 1), ("--seed", seed, 0), ("--workers", workers or 1, 1)):
-        if value < least:
+    for name, value, least in (("--samples", samples, 1), ("--seed", seed, 0), ("--workers", workers, 1)):
+        if value is not None and value < least:
             raise InfieldError(f"{name}: found {value}, expected at least {least}")
     check_new(output, overwrite)
     torch.set_num_threads(1)  # blocks run side by side; and one thread gives the same bits on any number of cores
     sampler = sampler or make_sampler("faps")
     measurement = open_measurement(measurement_path)
-    chosen = choose_prior(prior, measurement, device=_device(device))
+    where = _device(device)
+    with _about(measurement_path) if prior is None or prior in BUILT_IN else nullcontext():
+        chosen = choose_prior(prior, measurement, device=where)
     if chosen.fitted:
         say(f"no prior from elsewhere: {chosen.prior.name}", quiet=quiet)
     writer = PosteriorWriter(
@@ -135,7 +145,19 @@ def reconstruct(
         },
     )
     try:
-        _draw_missing_blocks(writer, chosen, measurement, sampler, seed, workers, scheduler, quiet)
+        with progress(quiet=quiet) as bar, _client(scheduler, workers or os.cpu_count() or 1) as client:
+            missing = writer.missing_blocks()
+            todo = sum(len(writer.sample_range(block)) for block in missing)
+            task = bar.add_task("samples", total=samples, completed=samples - todo)
+            shared = client.scatter([sampler, chosen.prior, measurement], broadcast=True, hash=False)
+            futures = {client.submit(draw_block, *shared, seed, block, pure=False): block for block in missing}
+            for future in as_completed(futures):
+                with _about(measurement_path):
+                    posterior = future.result()
+                rows = writer.sample_range(futures[future])
+                writer.write_block(futures[future], posterior.samples[: len(rows)], posterior.cost)
+                bar.advance(task, len(rows))
+                future.release()
     except BaseException:
         if len(writer.missing_blocks()) == writer.blocks:  # nothing worth going on from
             shutil.rmtree(writer.partial, ignore_errors=True)
@@ -171,41 +193,36 @@ def draw_block(sampler: Sampler, prior: Prior, measurement: Measurement, seed: i
     return sampler(prior, measurement, BLOCK, streams)
 
 
-def _draw_missing_blocks(
-    writer: PosteriorWriter,
-    chosen: ChosenPrior,
-    measurement: Measurement,
-    sampler: Sampler,
-    seed: int,
-    workers: int | None,
-    scheduler: str | None,
-    quiet: bool,
-) -> None:
-    missing = writer.missing_blocks()
-    with progress(quiet=quiet) as bar, _client(scheduler, workers or os.cpu_count() or 1) as client:
-        task = bar.add_task("samples", total=writer.samples, completed=writer.samples - _size(writer, missing))
-        shared = client.scatter([sampler, chosen.prior, measurement], broadcast=True, hash=False)
-        futures = {client.submit(draw_block, *shared, seed, block, pure=False): block for block in missing}
-        for future in as_completed(futures):
-            block = futures[future]
-            posterior = future.result()
-            rows = writer.sample_range(block)
-            writer.write_block(block, posterior.samples[: len(rows)], posterior.cost)
-            bar.advance(task, len(rows))
-            future.release()
-
-
-def _client(scheduler: str | None, workers: int) -> AbstractContextManager[Client]:
-    if scheduler is None:
-        return Client(processes=False, n_workers=1, threads_per_worker=workers, dashboard_address=":0")
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Name the file in what is said of its contents."""
     try:
-        return Client(scheduler, timeout="10s")
-    except (OSError, ValueError) as error:
-        raise InfieldError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
+        yield
+    except InfieldError as error:
+        raise InfieldError(f"{path}: {error}") from error
 
 
-def _size(writer: PosteriorWriter, blocks: list[int]) -> int:
-    return sum(len(writer.sample_range(b)) for b in blocks)
+@contextmanager
+def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
+    """A Dask client that leaves it to us to say what went wrong: errors arrive with the results."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        if scheduler is None:
+            pages = dict.fromkeys(("dashboard_address", "worker_dashboard_address"), "127.0.0.1:0")  # any free port
+            client = Client(processes=False, n_workers=1, threads_per_worker=workers, **pages)
+        else:
+            try:
+                client = Client(scheduler, timeout="10s")
+            except (OSError, ValueError) as error:
+                raise InfieldError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
+        with client:
+            yield client
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _device(name: str) -> str:
@@ -214,5 +231,7 @@ def _device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise InfieldError(f"--device {name}: {str(error).splitlines()[0]}; expected auto, cpu or an available cuda") from error
+        raise InfieldError(
+            f"--device {name}: {str(error).splitlines()[0]}; expected auto, cpu or an available cuda"
+        ) from error
     return name

@@ -25,9 +25,9 @@ def conjugate_gradients(
     Arguments:
         operator: w -> M w on a batch, shape `(batch, unknowns)`.
         right: b, shape `(batch, unknowns)`.
-        tolerance: Stop where the root mean square of b - M w is at most this. Where M >= 1, as for the posterior of unit-variance
-            unknowns (M is its precision), this bounds the error of w in posterior standard deviations, root mean square:
-            |M^{1/2} (w - M^{-1} b)| = |M^{-1/2} (b - M w)| <= |b - M w|.
+        tolerance: Stop where the root mean square of b - M w is at most this. Where M >= 1, as for the posterior of
+            unit-variance unknowns (M is its precision), this bounds the error of w in posterior standard deviations,
+            root mean square: |M^{1/2} (w - M^{-1} b)| = |M^{-1/2} (b - M w)| <= |b - M w|.
         max_iterations: Give up after so many products with M.
         diagonal: Preconditioner, an approximation of the diagonal of M, shape `(unknowns,)`, positive.
 

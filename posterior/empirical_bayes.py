@@ -1,14 +1,14 @@
 r"""A Gaussian prior from the measurement itself: what to use where the user names none.
 
-The prior is stationary around a constant mean. On a regular grid log S(k), the power spectrum of its modes, is piecewise linear in log k
-with a smoothness prior on the changes of slope; or, where an order nu is asked for, S is that of a Matern field (Rasmussen &
-Williams 2006, eq. 4.15),
+The prior is stationary around a constant mean. On a regular grid log S(k), the power spectrum of its modes, is
+piecewise linear in log k with a smoothness prior on the changes of slope; or, where an order nu is asked for, S is
+that of a Matern field (Rasmussen & Williams 2006, eq. 4.15),
 
     S(k) = a (1 + (k / k_0)^2)^{-p},    p = nu + d / 2,    k_0 = sqrt(2 nu) / (2 pi l).
 
-The parameters maximise the evidence log N(y; 0, A C A^T + R) (type-II maximum likelihood; ibid., eq. 5.8). Of many data, random groups are
-taken and their log evidences added. On scattered points, where no spectrum exists, the parameters are the variance and length
-of a Matern law.
+The parameters maximise the evidence log N(y; 0, A C A^T + R) (type-II maximum likelihood; ibid., eq. 5.8). Of many
+data, random groups are taken and their log evidences added. On scattered points, where no spectrum exists, the
+parameters are the variance and length of a Matern law.
 """
 
 from __future__ import annotations
@@ -78,17 +78,21 @@ def _moments(measurement: Measurement, generator: Generator) -> tuple[Tensor, fl
     channels, *space = measurement.event_shape
     data = LinearGaussianData(measurement, Pixels())
     constants = torch.eye(channels, dtype=torch.float64).reshape(channels, channels, *[1] * len(space))
-    of_constants = measurement.operator.A(constants.expand(channels, channels, *space).contiguous()).flatten(1)[:, data.index]
+    of_constants = measurement.operator.A(constants.expand(channels, channels, *space).contiguous()).flatten(1)[
+        :, data.index
+    ]
     y = measurement.y.flatten()[data.index]
     mean = torch.linalg.lstsq(of_constants.mT, y[:, None]).solution
     probes = torch.randn((4, channels, *space), generator=generator, dtype=torch.float64)
-    gain = float(measurement.operator.A(probes).flatten(1)[:, data.index].square().sum() / 4)  # trace(A A^T), Hutchinson
+    gain = float(
+        measurement.operator.A(probes).flatten(1)[:, data.index].square().sum() / 4
+    )  # trace(A A^T), Hutchinson
     noise = float((data.noise.variance * torch.ones_like(measurement.y)).flatten()[data.index].sum())
     power = float((y - (of_constants.mT @ mean)[:, 0]).square().sum())
     if power <= noise or gain == 0:
         raise InfieldError(
-            f"the data hold no more power ({power:.3g}) than their noise ({noise:.3g}): no prior can be fitted to them; "
-            "check the noise level, or name a prior with --prior"
+            f"the data hold no more power ({power:.3g}) than their noise ({noise:.3g}): no prior can be fitted to "
+            "them; check the noise level, or name a prior with --prior"
         )
     return mean.reshape(channels, *[1] * len(space)), (power - noise) / gain
 
@@ -211,9 +215,7 @@ def _shells(k: Tensor) -> tuple[Tensor, Tensor]:
     return shell, torch.zeros_like(count).index_add(0, shell.flatten(), k.flatten()) / count
 
 
-def _most_probable_law(
-    measurement: Measurement, points: PointSet, nu: float, generator: Generator
-) -> GaussianPrior:
+def _most_probable_law(measurement: Measurement, points: PointSet, nu: float, generator: Generator) -> GaussianPrior:
     if points.size > DENSE_LIMIT:
         raise InfieldError(f"a prior can be fitted on at most {DENSE_LIMIT} scattered points, found {points.size}")
     groups, x = list(_groups(measurement, Pixels(), generator)), points.points()
@@ -229,15 +231,15 @@ def _most_probable_law(
 
     start = np.array([0.0, math.log(extent / 5)])
     bounds = [(-7.0, 7.0), (math.log(extent / 1000), math.log(extent * 10))]
-    found = minimize(lambda theta: -evidence(theta), start, method="Nelder-Mead", bounds=bounds, options={"xatol": 1e-2})
+    found = minimize(
+        lambda theta: -evidence(theta), start, method="Nelder-Mead", bounds=bounds, options={"xatol": 1e-2}
+    )
     best = law(torch.from_numpy(found.x))
     name = f"Gaussian fitted to the data, Matern, nu {nu}, length {best.length:.3g} {points.units}"
     return gaussian_prior(best, points, name=name)
 
 
-def _maximise(
-    objective: Callable[[Tensor], Tensor], start: list[float], bounds: list[tuple[float, float]]
-) -> Tensor:
+def _maximise(objective: Callable[[Tensor], Tensor], start: list[float], bounds: list[tuple[float, float]]) -> Tensor:
     """Maximise a differentiable function of few parameters by L-BFGS-B."""
 
     def negative(values: np.ndarray) -> tuple[float, np.ndarray]:

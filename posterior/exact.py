@@ -53,7 +53,9 @@ def posterior_mean(prior: Prior, measurement: Measurement) -> Tensor:
     means = torch.cat([data.mean(c.mean[None], c.covariance) for c in components])
     weights = torch.ones(1, dtype=torch.float64)
     if len(components) > 1:
-        weights = torch.softmax(log_weights + torch.stack([data.log_evidence(c.mean, c.covariance) for c in components]), 0)
+        weights = torch.softmax(
+            log_weights + torch.stack([data.log_evidence(c.mean, c.covariance) for c in components]), 0
+        )
     return units.to_units(torch.einsum("k,k...->...", weights, means))
 
 

@@ -1,14 +1,15 @@
 r"""Flow annealing posterior sampling with the flow-consistent local law.
 
-Shi, Ross & Yue 2026, "Flow Annealing Posterior Sampling for Function-Space Regression and Inverse Problems" (arXiv 2606.22346) anneal a
-field from the source to data: at each level an estimate of u_1 is corrected by the data and bridged back to the next level. Their
-local law of u_1 given u_t is N(flow endpoint, lambda^2 C); `posterior.faps_published` has it as published. Here it is the law
-that the flow itself implies for a prior of covariance C,
+Shi, Ross & Yue 2026, "Flow Annealing Posterior Sampling for Function-Space Regression and Inverse Problems" (arXiv
+2606.22346) anneal a field from the source to data: at each level an estimate of u_1 is corrected by the data and
+bridged back to the next level. Their local law of u_1 given u_t is N(flow endpoint, lambda^2 C);
+`posterior.faps_published` has it as published. Here it is the law that the flow itself implies for a prior of
+covariance C,
 
     u_1 | u_t ~ N( u_t + (1 - t) v(u_t, t),  C - t^2 C P^{-1} C ),    P = t^2 C + (1 - t)^2 C_0,
 
-so that for a Gaussian prior every level, even a single one, is exact; for other priors the mean stays exact and the covariance is the
-Gaussian one.
+so that for a Gaussian prior every level, even a single one, is exact; for other priors the mean stays exact and the
+covariance is the Gaussian one.
 
 | paper | here |
 | --- | --- |
@@ -40,7 +41,8 @@ class FAPS(Sampler):
     """FAPS with the flow-consistent law, for linear operators and Gaussian noise.
 
     Arguments:
-        levels: K; None takes 1 where the prior is Gaussian, since one level then is exact, and the paper's 40 elsewhere.
+        levels: K; None takes 1 where the prior is Gaussian, since one level then is exact, and the paper's 40
+        elsewhere.
     """
 
     levels: int | None = None

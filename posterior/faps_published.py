@@ -1,7 +1,8 @@
 r"""Flow annealing posterior sampling as published.
 
-Shi, Ross & Yue 2026, "Flow Annealing Posterior Sampling for Function-Space Regression and Inverse Problems", arXiv 2606.22346; constants
-and order of operations follow the authors' released code. `posterior.faps` replaces its local law by the one that the flow implies.
+Shi, Ross & Yue 2026, "Flow Annealing Posterior Sampling for Function-Space Regression and Inverse Problems", arXiv
+2606.22346; constants and order of operations follow the authors' released code. `posterior.faps` replaces its local
+law by the one that the flow implies.
 
 | paper, code | here |
 | --- | --- |
@@ -35,8 +36,8 @@ from infield.priors.prior import Prior
 class FAPSPublished(Sampler):
     """FAPS with the published local law N(flow endpoint, lambda^2 C) and preconditioned Langevin steps.
 
-    Serves any operator with a vector-Jacobian product and any noise law with a gradient. Its draws are biased even where the
-    prior is perfect (README, bench gp-regression): use it to compare, and where `faps` cannot serve.
+    Serves any operator with a vector-Jacobian product and any noise law with a gradient. Its draws are biased even
+    where the prior is perfect (README, bench gp-regression): use it to compare, and where `faps` cannot serve.
 
     Arguments:
         levels: K.

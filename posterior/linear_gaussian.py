@@ -1,10 +1,12 @@
 r"""Conditioning a Gaussian field on linear data with Gaussian noise, in closed form and without N-by-N matrices.
 
-For u ~ N(m, K) and y = A u + eta, eta ~ N(0, R), a draw of u | y is (Matheron's rule; Wilson et al. 2020, arXiv 2002.09309, eq. 8)
+For u ~ N(m, K) and y = A u + eta, eta ~ N(0, R), a draw of u | y is (Matheron's rule; Wilson et al. 2020, arXiv
+2002.09309, eq. 8)
 
     u + K A^T (A K A^T + R)^{-1} (y + eta - A u),    u ~ N(m, K),  eta ~ N(0, R).
 
-Few data: the matrix A K A^T + R is formed once a covariance and factored. Many data: with K = S S^T the same correction is
+Few data: the matrix A K A^T + R is formed once a covariance and factored. Many data: with K = S S^T the same
+correction is
 
     S (1 + S^T A^T R^{-1} A S)^{-1} S^T A^T R^{-1} (y + eta - A u),
 
@@ -17,12 +19,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
 from infield.physics.measurement import Measurement
+from infield.physics.noise import GaussianLaw
 from infield.posterior.conjugate_gradients import conjugate_gradients
 from infield.posterior.streams import Randomness, normal
 from infield.priors.covariance import Covariance
@@ -48,7 +52,8 @@ class LinearGaussianData:
     Arguments:
         measurement: Linear operator, Gaussian noise; in the standardised units of the prior.
         modes: Basis of the covariances to come.
-        tolerance: Where conjugate gradients stop: a bound on their error in posterior standard deviations, root mean square.
+        tolerance: Where conjugate gradients stop: a bound on their error in posterior standard deviations, root mean
+            square.
         max_iterations: And the number of iterations at which they give up.
     """
 
@@ -108,8 +113,9 @@ class LinearGaussianData:
             yield unit.reshape(-1, *self.observed.shape)
 
     @property
-    def noise(self):  # noqa: ANN201 - a GaussianLaw: checked when this object is made
-        return self.measurement.noise
+    def noise(self) -> GaussianLaw:
+        """The noise law; that it is Gaussian was checked when this object was made."""
+        return cast(GaussianLaw, self.measurement.noise)
 
     @cached_property
     def masked_by_operator(self) -> bool:
@@ -176,7 +182,9 @@ class LinearGaussianData:
         Estimated with random signs (Bekas, Kokiopoulou & Saad 2007); it only preconditions, so a rough estimate serves.
         """
         shape = (PROBES, *self.measurement.event_shape)
-        signs = torch.randint(0, 2, shape, generator=Generator().manual_seed(0), dtype=torch.int8).to(self.measurement.y)
+        signs = torch.randint(0, 2, shape, generator=Generator().manual_seed(0), dtype=torch.int8).to(
+            self.measurement.y
+        )
         signs = 2 * signs - 1
         through = self.adjoint(self.noise.solve(self._data(self.modes.synthesise(signs))))
         estimate = (signs * self.modes.analyse(through)).mean(0).flatten()
@@ -201,9 +209,7 @@ class LinearGaussianData:
 
         diagonal = 1 + torch.cat([root**2 * self.information, F**2 @ self.information])
         right = S_T(self.adjoint(self.noise.solve(r)))
-        solution = conjugate_gradients(
-            normal_operator, right, self.tolerance, self.max_iterations, diagonal=diagonal
-        )
+        solution = conjugate_gradients(normal_operator, right, self.tolerance, self.max_iterations, diagonal=diagonal)
         return S(solution)
 
     def log_evidence(self, mean: Tensor, covariance: Covariance) -> Tensor:
@@ -214,7 +220,8 @@ class LinearGaussianData:
         """
         if not self.dense:
             raise InfieldError(
-                f"the evidence of {self.measurement.count} data was asked for: expected at most {DENSE_DATA}; thin the data"
+                f"the evidence of {self.measurement.count} data was asked for: expected at most {DENSE_DATA}; "
+                "thin the data"
             )
         L = self.factorise(covariance)
         r = self.misfit(mean[None]).flatten(1)[:, self.index].mT

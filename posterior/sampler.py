@@ -37,7 +37,8 @@ class Posterior:
 
 
 class Calls:
-    """Counts the fields (or data) that an object's methods are given, through a shallow copy of it that is otherwise the same."""
+    """Counts the fields (or data) that an object's methods are given, through a shallow copy of it that is otherwise
+    the same."""
 
     def __init__(self, subject: Any, *methods: str) -> None:
         self.fields = 0
@@ -72,7 +73,8 @@ class Sampler(ABC):
             generator: One `torch.Generator`, or `SampleStreams` with one stream a sample.
 
         Raises:
-            InfieldError: If prior and measurement speak of different fields, or the sampler cannot serve this measurement.
+            InfieldError: If prior and measurement speak of different fields, or the sampler cannot serve this
+            measurement.
         """
         if prior.covariance.event_shape != measurement.event_shape:
             raise InfieldError(

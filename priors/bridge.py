@@ -57,7 +57,7 @@ class Bridge:
         return c - self.t**2 * (weights.mT @ F).reshape(c.shape) / self.p
 
     def velocity(self, x_t: Tensor, mean: Tensor) -> Tensor:
-        """E[x_1 - x_0 | x_t] = mu + (t C - (1 - t) C_0) P^-1 (x_t - t mu); fields of shape `(batch, channel, *space)`."""
+        """E[x_1 - x_0 | x_t] = mu + (t C - (1 - t) C_0) P^-1 (x_t - t mu), shape `(batch, channel, *space)`."""
         modes = self.covariance.modes
         z = self.solve(modes.analyse(x_t - self.t * mean))
         z = self.t * self.covariance.apply_to_modes(z) - (1 - self.t) * self.source.diagonal * z

@@ -10,6 +10,7 @@ A prior speaks of standardised fields x; a user's field in its own units is `shi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -55,7 +56,8 @@ class Prior(Protocol):
 
     @property
     def covariance(self) -> Covariance:
-        """C, the factored covariance of the prior (a surrogate where the prior is not Gaussian), in the source's modes."""
+        """C, the factored covariance of the prior (a surrogate where the prior is not Gaussian), in the source's
+        modes."""
         ...
 
     @property
@@ -89,7 +91,7 @@ def denoise(prior: Prior, x: Tensor, t: float) -> Tensor:
 
 
 def score(prior: Prior, x: Tensor, t: float) -> Tensor:
-    """grad log p_t(x) = -C_0^-1 (x - t E[x_1 | x]) / (1 - t)^2 for t < 1, shape of x (Tweedie's formula for this path)."""
+    """grad log p_t(x) = -C_0^-1 (x - t E[x_1 | x]) / (1 - t)^2 for t < 1, shape of x (Tweedie's formula)."""
     modes, c = prior.source.modes, prior.source.diagonal
     return -modes.synthesise(modes.analyse(x - t * denoise(prior, x, t)) / c) / (1 - t) ** 2
 
@@ -97,15 +99,15 @@ def score(prior: Prior, x: Tensor, t: float) -> Tensor:
 def sample(prior: Prior, n: int, generator: Generator, *, steps: int = 50) -> Tensor:
     """Draw n fields in their units by integrating dx/dt = v(x, t) from the source with Heun's method.
 
-    The last step, to t = 1, is an Euler step (there the velocity of a closed-form prior may not be defined): it lands on
-    E[x_1 | x_t]. Cost: 2 steps - 1 velocity calls.
+    The last step, to t = 1, is an Euler step (there the velocity of a closed-form prior may not be defined): it lands
+    on E[x_1 | x_t]. Cost: 2 steps - 1 velocity calls.
 
     Returns:
         Fields of shape `(n, channel, *space)`.
     """
     x = prior.source.sample(n, generator)
     times = torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist()
-    for t, t_next in zip(times[:-1], times[1:], strict=True):
+    for t, t_next in pairwise(times):
         v = prior.velocity(x, t)
         if t_next < 1:
             v = (v + prior.velocity(x + (t_next - t) * v, t_next)) / 2

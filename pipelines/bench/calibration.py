@@ -1,9 +1,10 @@
 """Is every sampler right where the answer is known? z-scores of moments, and simulation-based calibration.
 
-z-scores: mean and covariance of 4000 draws on small linear-Gaussian problems against the exact posterior, in the coordinates that whiten it;
-a right sampler stays below 4.5. The same check is shown to reject samplers that are wrong: without guidance (the prior), with half
-of it (twice the noise standard deviation), with the wrong sign. Simulation-based calibration (Talts et al. 2018): 500 truths from the
-prior, ranks among 63 draws, uniform where the sampler is right.
+z-scores: mean and covariance of 4000 draws on small linear-Gaussian problems against the exact posterior, in the
+coordinates that whiten it; a right sampler stays below 4.5. The same check is shown to reject samplers that are
+wrong: without guidance (the prior), with half of it (twice the noise standard deviation), with the wrong sign.
+Simulation-based calibration (Talts et al. 2018): 500 truths from the prior, ranks among 63 draws, uniform where the
+sampler is right.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def _simulate(
     arrays = {name: torch.as_tensor(values).numpy() for name, values in arrays.items()}
     operator = build_operator(description, arrays, grid, 1)
     truth = prior.standardisation.to_units(prior.mean + prior.covariance.sample(1, generator))
-    noise = GaussianNoise(variance)
+    noise = GaussianNoise(torch.tensor(variance))
     y = noise.sample(operator.A(truth), generator)
     observed = getattr(operator, "observed", None)
     y = y if observed is None else torch.where(observed, y, 0.0)
@@ -109,7 +110,7 @@ def _z_scores(bench: Bench, case: str, prior: GaussianPrior, measurement: Measur
         add(method, draw(sampler, measurement))
     if case == "regression":
         add("(faps-published)", draw(FAPSPublished(rank=8, levels=10), measurement))
-    half = replace(measurement, noise=GaussianNoise(4 * float(measurement.noise.variance)))  # type: ignore[attr-defined]
+    half = replace(measurement, noise=GaussianNoise(4 * measurement.noise.variance))  # type: ignore[attr-defined]
     zero = prior.standardisation.to_units(torch.zeros_like(measurement.truth))  # type: ignore[arg-type]
     turned = replace(measurement, y=2 * measurement.operator.A(zero) - measurement.y)
     add("(no guidance)", prior.standardisation.to_units(prior.mean + prior.covariance.sample(n, generator)))
@@ -124,7 +125,9 @@ def dense_posterior(prior: GaussianPrior, measurement: Measurement) -> tuple[Ten
     units = prior.standardisation
     C = units.scale.square().flatten()[0] * prior.covariance.apply(eye).flatten(1)
     m = units.to_units(prior.mean).flatten()
-    places = torch.ones_like(measurement.y[0], dtype=torch.bool) if measurement.observed is None else measurement.observed
+    places = (
+        torch.ones_like(measurement.y[0], dtype=torch.bool) if measurement.observed is None else measurement.observed
+    )
     A = measurement.operator.A(eye)[:, places].mT
     R = torch.diag((measurement.noise.variance * torch.ones_like(measurement.y[0]))[places])  # type: ignore[attr-defined]
     gain = torch.linalg.solve(A @ C @ A.mT + R, A @ C).mT

@@ -1,7 +1,8 @@
 """Gaussian-process regression, where the posterior is known: is a sampler right when its prior is perfect?
 
-FAPS's own setting: Matern 3/2, length 0.3, 128 points on [0, 1], 7 observations, noise variance 0.01, source Matern 1/2 of length
-0.01, closed-form velocity. Reference: draws of the exact posterior from dense formulas, in this file, independent of the suite.
+FAPS's own setting: Matern 3/2, length 0.3, 128 points on [0, 1], 7 observations, noise variance 0.01, source Matern
+1/2 of length 0.01, closed-form velocity. Reference: draws of the exact posterior from dense formulas, in this file,
+independent of the suite.
 """
 
 from __future__ import annotations
@@ -31,9 +32,7 @@ from infield.priors.source import Matern
 POINTS, OBSERVATIONS, NOISE_VARIANCE = 128, 7, 0.01
 LAW, SOURCE = Matern(nu=1.5, length=0.3), Matern(nu=0.5, length=0.01)
 
-METHOD_NOTE = (
-    "faps-published: K 40, M 20, J 50, h 1e-3, rank 32 of 256 draws; faps-flow: 20 levels; peers: 100 steps. One thread."
-)
+METHOD_NOTE = "faps-published: K 40, M 20, J 50, h 1e-3, rank 32; faps-flow: 20 levels; peers: 100 steps; one thread."
 
 METRICS = {
     "sw2_ratio_to_exact": ".2f",
@@ -162,7 +161,7 @@ def _measurement(y: Tensor, index: Tensor) -> Measurement:
     return Measurement(
         y=y.reshape(1, 1, -1),
         operator=build_operator(description, arrays, _grid(), 1),
-        noise=GaussianNoise(NOISE_VARIANCE),
+        noise=GaussianNoise(torch.tensor(NOISE_VARIANCE)),
         grid=_grid(),
         description=description,
         arrays=arrays,

@@ -1,7 +1,8 @@
 """Real k-space: are samples that were measured and then set aside predicted, and is their spread right?
 
-A tenth of the measured positions of a real 8-channel slice is held out. Methods: the posterior under a prior fitted to the kept data, by
-the suite's sampler; zero-filling; and sigpy's CG-SENSE with its number of iterations chosen for it, on the held-out samples themselves.
+A tenth of the measured positions of a real 8-channel slice is held out. Methods: the posterior under a prior fitted
+to the kept data, by the suite's sampler; zero-filling; and sigpy's CG-SENSE with its number of iterations chosen for
+it, on the held-out samples themselves.
 """
 
 from __future__ import annotations
@@ -25,10 +26,16 @@ from infield.posterior.empirical_bayes import fit_prior
 from infield.posterior.faps import FAPS
 
 FILE = Path("mri") / "sigpy_cartesian_ksp.npy"
-METRICS = {"relative_l2": ".4f", "chi_square": ".3f", "velocity_calls": ".0f", "operator_calls": ".0f", "seconds": ".1f"}
+METRICS = {
+    "relative_l2": ".4f",
+    "chi_square": ".3f",
+    "velocity_calls": ".0f",
+    "operator_calls": ".0f",
+    "seconds": ".1f",
+}
 METHOD_NOTE = (
-    "relative l2 and chi-square (posterior predictive, per datum) of the held-out samples; sigpy-cg-sense: lambda 0, best of "
-    "2 to 30 iterations for these very samples; one thread."
+    "relative l2 and chi-square (posterior predictive, per datum) of the held-out samples; sigpy-cg-sense: "
+    "lambda 0, best of 2 to 30 iterations for these very samples; one thread."
 )
 
 
@@ -72,7 +79,9 @@ def _run_split(bench: Bench, case: str, path: Path, seed: int) -> None:
     bench.add(case, "faps-flow", "operator_calls", posterior.cost["operator_calls"])
     bench.add(case, "faps-flow", "seconds", seconds, "s")
 
-    bench.add(case, "zero-filling", "relative_l2", relative_l2(predict(measurement.operator.A_adjoint(measurement.y))[0], y))
+    bench.add(
+        case, "zero-filling", "relative_l2", relative_l2(predict(measurement.operator.A_adjoint(measurement.y))[0], y)
+    )
 
     start = time.perf_counter()
     errors = {n: relative_l2(predict(_cg_sense(measurement.y, arrays["coil_maps"], n))[0], y) for n in range(2, 31)}

@@ -56,7 +56,9 @@ def deepinv_posterior_diffusion(
     sampling, N = deepinv.sampling, y.numel()
     network = DeepinvDenoiser(denoise)
     physics = deepinv.physics.Inpainting(
-        img_size=(1, 1, N), mask=mask.reshape(1, 1, N).to(torch.float32), noise_model=deepinv.physics.GaussianNoise(noise_std)
+        img_size=(1, 1, N),
+        mask=mask.reshape(1, 1, N).to(torch.float32),
+        noise_model=deepinv.physics.GaussianNoise(noise_std),
     )
     if guidance == "moment-matching":
         fidelity = sampling.MomentMatchingDataFidelity(network, cg_max_iter=3)
@@ -65,9 +67,7 @@ def deepinv_posterior_diffusion(
     model = sampling.PosteriorDiffusion(
         data_fidelity=fidelity,
         denoiser=network,
-        sde=sampling.VarianceExplodingDiffusion(
-            sigma_max=20.0, sigma_min=0.002, alpha=1.0, minus_one_one=False
-        ),
+        sde=sampling.VarianceExplodingDiffusion(sigma_max=20.0, sigma_min=0.002, alpha=1.0, minus_one_one=False),
         solver=sampling.EulerSolver(timesteps=torch.linspace(1, 1e-3, steps), rng=torch.Generator()),
         minus_one_one=False,
     )
@@ -75,8 +75,11 @@ def deepinv_posterior_diffusion(
     return model(y.reshape(1, 1, 1, N).repeat(n, 1, 1, 1), physics, seed=seed).detach().reshape(n, N).to(torch.float64)
 
 
-def azula_mmps(denoise: Denoiser, y: Tensor, index: Tensor, noise_std: float, n: int, N: int, steps: int = 100) -> Tensor:
-    """azula's moment-matching posterior sampler, three GMRES iterations, DDPM steps on the variance-preserving schedule.
+def azula_mmps(
+    denoise: Denoiser, y: Tensor, index: Tensor, noise_std: float, n: int, N: int, steps: int = 100
+) -> Tensor:
+    """azula's moment-matching posterior sampler, three GMRES iterations, DDPM steps on the variance-preserving
+    schedule.
 
     Arguments:
         denoise: The exact denoiser.

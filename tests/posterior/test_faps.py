@@ -219,7 +219,9 @@ def test_cost_and_diagnostics():
     expected = float(measurement.chi_square(result.samples).mean())
     assert result.diagnostics["chi_square"] == pytest.approx(expected)
     published = FAPSPublished(levels=3, flow_steps=4, langevin_steps=5, rank=2, rank_draws=10, rank_steps=7)
-    assert published(prior, measurement, 3, rng(0)).cost["velocity_calls"] == 7 + 3 * 4
+    cost = published(prior, measurement, 3, rng(0)).cost
+    assert cost["velocity_calls"] == pytest.approx(3 * 4 + 7 * 10 / 3)  # ten draws for C, shared
+    assert cost["operator_calls"] == 3 * 5 * 2  # A and its transpose in each Langevin step
 
 
 def test_misuse_is_refused():

@@ -144,7 +144,7 @@ def test_iterations_stop_within_their_tolerance_of_a_posterior_standard_deviatio
     L = torch.linalg.cholesky(dense_posterior(measurement, mean, covariance)[1])
 
     def worst(**options) -> float:
-        """Largest error of a draw in posterior standard deviations, root mean square over the unknowns (modes, factors)."""
+        """Largest error of a draw in posterior standard deviations, root mean square over modes and factors."""
         draws = by_iterations(measurement, **options).draw(means, covariance, rng(1)).flatten(1)
         error = torch.linalg.solve_triangular(L, (draws - exact).mT, upper=False)
         return float(error.square().sum(0).max() / (mean.numel() + covariance.rank)) ** 0.5
