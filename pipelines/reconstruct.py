@@ -34,7 +34,7 @@ from infield.posterior.sampler import Posterior, Sampler
 from infield.posterior.streams import SampleStreams
 from infield.priors.prior import Prior
 
-BLOCK = 4
+BLOCK = 8
 """Samples that are drawn together. Part of the run's identity: with it, sample i is the same to the last bit in every run."""
 
 

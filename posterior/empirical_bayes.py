@@ -170,7 +170,7 @@ class _FreeSpectrum:
         return (slope - self(slope, k).mean().log()).tolist()
 
     def bounds(self, k: Tensor) -> list[tuple[float, float]]:
-        return [(-40.0, 40.0)] * KNOTS
+        return [(value - 12, value + 12) for value in self.start(k)]
 
     def describe(self, theta: Tensor) -> str:
         slopes = theta.diff() / self.knots.diff()

@@ -64,8 +64,8 @@ class FNO(nn.Module):
         self.modulation = nn.ModuleList(nn.Linear(2 * width, 2 * width) for _ in range(layers))
         self.project = point(width, 2 * width, kernel_size=1)
         self.head = point(2 * width, channels, kernel_size=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Fields `(batch, channel, *space)` at times `(batch,)`; the result has the shape of `x`."""

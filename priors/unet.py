@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,8 +73,8 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(chain(2 * a, a) for a, _ in steps)
         self.norm = _norm(widths[0])
         self.head = _convolution(widths[0], folded, ndim, periodic)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Fields `(batch, channel, *space)` at times `(batch,)`; the result has the shape of `x`."""
@@ -83,17 +83,18 @@ class UNet(nn.Module):
         h = self.stem(_fold(self._pad(x), self.cell))
         passed = []
         for level, blocks in enumerate(self.down):
-            for block in blocks:
+            for block in cast(nn.ModuleList, blocks):
                 h = block(h, embedding)
             if level < len(self.coarser):
                 passed.append(h)
                 h = self.coarser[level](h)
         for level in reversed(range(len(self.up))):
             h = torch.cat([self.finer[level](h), passed[level]], dim=1)
-            for block in self.up[level]:
+            for block in cast(nn.ModuleList, self.up[level]):
                 h = block(h, embedding)
         h = _unfold(self.head(functional.silu(self.norm(h))), self.cell, self.ndim)
-        return h[(..., *(slice(n) for n in space))]
+        inside: tuple[Any, ...] = (..., *(slice(n) for n in space))
+        return h[inside]
 
     def _pad(self, x: Tensor) -> Tensor:
         missing = [-n % self.multiple for n in x.shape[2:]]
@@ -127,7 +128,7 @@ class _ResidualBlock(nn.Module):
 
 
 def _convolution(width_in: int, width: int, ndim: int, periodic: bool) -> nn.Module:
-    mode = "circular" if periodic else "zeros"
+    mode: Literal["circular", "zeros"] = "circular" if periodic else "zeros"
     return _CONVOLUTIONS[ndim](width_in, width, kernel_size=3, padding=1, padding_mode=mode)
 
 
