@@ -34,7 +34,7 @@ from infield.pipelines.console import say
 from infield.pipelines.prior_choice import choose_prior
 from infield.pipelines.reconstruct import reconstruct
 from infield.pipelines.report import write_report
-from infield.pipelines.report_numbers import scores
+from infield.pipelines.report.figures import scores
 from infield.pipelines.samplers import make_sampler
 from infield.priors.source import Matern
 

@@ -56,7 +56,11 @@ def scattered(n=48, sensors=(2, 9, 17, 24, 31, 38, 46), std=0.1) -> xr.Dataset:
     index = np.array(sensors)
     data = np.sin(6 * x[index]) + std * rng.standard_normal(len(index))
     dataset = xr.Dataset(
-        {"data": ("sensor", data, {"units": "m"}), "place": ("sensor", index), "position": ("point", x, {"units": "1"})},
+        {
+            "data": ("sensor", data, {"units": "m"}),
+            "place": ("sensor", index),
+            "position": ("point", x, {"units": "1"}),
+        },
         attrs=_attributes(["point"], "height", "m", {"name": "points", "arrays": {"indices": "place"}}, std**2),
     )
     field = json.loads(dataset.attrs["field"])

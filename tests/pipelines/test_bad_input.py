@@ -200,20 +200,35 @@ def _newer(path):
 PRIORS = {
     "missing": (lambda path: path, "no such file, and no built-in name; expected a checkpoint", "matern-3/2"),
     "a folder": (lambda path: (path.mkdir(), path)[1], "found no file there"),
-    "a folder named .yaml": (lambda path: (path.with_suffix(".yaml").mkdir(), path.with_suffix(".yaml"))[1], "expected"),
+    "a folder named .yaml": (
+        lambda path: (path.with_suffix(".yaml").mkdir(), path.with_suffix(".yaml"))[1],
+        "expected",
+    ),
     "truncated": (spoilt(lambda p: p.write_bytes(p.read_bytes()[:3000])), "cannot be read as a checkpoint"),
     "cut at its end": (spoilt(lambda p: p.write_bytes(p.read_bytes()[:-100])), "cannot be read as a checkpoint"),
     "empty": (spoilt(lambda p: p.write_bytes(b"")), "cannot be read as a checkpoint"),
     "random bytes": (spoilt(lambda p: p.write_bytes(os.urandom(4000))), "cannot be read as a checkpoint"),
     "a foreign torch file": (spoilt(_foreign), "'infield_prior': found no such entry, expected a prior"),
     "of a newer format": (spoilt(_newer), "'infield_prior.version': found 2, expected at most 1"),
-    "checkpoint in other units": (lambda p: checkpoint(p, units="m s-1"), "in units 'm s-1', the measurement's field in 'K'"),
-    "checkpoint of fewer channels": (lambda p: checkpoint(p, channels=2), "it has 2 channels, the measurement's field has 1"),
+    "checkpoint in other units": (
+        lambda p: checkpoint(p, units="m s-1"),
+        "in units 'm s-1', the measurement's field in 'K'",
+    ),
+    "checkpoint of fewer channels": (
+        lambda p: checkpoint(p, channels=2),
+        "it has 2 channels, the measurement's field has 1",
+    ),
     "checkpoint of another grid": (lambda p: checkpoint(p, n=19), "its grid is (19,), the measurement's is (17,)"),
     "checkpoint of another extent": (lambda p: checkpoint(p, length=3.0), "'x' spans 3 1, the measurement's 'x' 1 1"),
-    "checkpoint in other units of length": (lambda p: checkpoint(p, axis_units="km"), "'x' spans 1 km, the measurement's"),
+    "checkpoint in other units of length": (
+        lambda p: checkpoint(p, axis_units="km"),
+        "'x' spans 1 km, the measurement's",
+    ),
     "no YAML": (described("prior: [gaussian"), "expected YAML"),
-    "bytes named .yaml": (lambda p: (p.with_suffix(".yaml").write_bytes(b"\xff\xfe\x00\x81"), p.with_suffix(".yaml"))[1], "YAML"),
+    "bytes named .yaml": (
+        lambda p: (p.with_suffix(".yaml").write_bytes(b"\xff\xfe\x00\x81"), p.with_suffix(".yaml"))[1],
+        "YAML",
+    ),
     "empty YAML": (described(""), "key 'prior': found None, expected one of gaussian, mixture"),
     "YAML list": (described("- 1\n- 2"), "key 'prior': found None, expected one of gaussian, mixture"),
     "unknown prior": (described("prior: student"), "found 'student', expected one of gaussian, mixture"),
@@ -367,7 +382,9 @@ def test_output_in_a_folder_that_may_not_be_written(tmp_path, reconstruct, monke
     folder.mkdir(mode=0o555)
     if os.access(folder, os.W_OK):  # root may write anywhere: ask the operating system as another would
         access = os.access
-        monkeypatch.setattr(os, "access", lambda path, mode: os.fspath(path) != os.fspath(folder) and access(path, mode))
+        monkeypatch.setattr(
+            os, "access", lambda path, mode: os.fspath(path) != os.fspath(folder) and access(path, mode)
+        )
     said = reconstruct(measurement, "-o", folder / "p.zarr", "--samples", 2)
     said.refused(str(folder / "p.zarr"), "may not be written", "choose another path")
     assert list(folder.iterdir()) == []
@@ -401,9 +418,12 @@ def test_a_disk_that_is_really_full(tmp_path, reconstruct):
     disk = tmp_path / "disk"
     disk.mkdir()
     size = ["-o", "size=256k"]
-    if shutil.which("mount") is None or subprocess.run(
-        ["mount", "-t", "tmpfs", *size, "none", str(disk)], capture_output=True, check=False
-    ).returncode:
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", *size, "none", str(disk)], capture_output=True, check=False
+        ).returncode
+    ):
         pytest.skip("no permission to mount a small file system")
     try:
         measurement = save(plane((40, 50)), tmp_path / "m.zarr")

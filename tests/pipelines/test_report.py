@@ -18,8 +18,8 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise import GaussianNoise
 from infield.physics.registry import build_operator
 from infield.pipelines.report import write_report
-from infield.pipelines.report_data import data_panels, views_of
-from infield.pipelines.report_numbers import Calibration, band, scores
+from infield.pipelines.report.data import data_panels, views_of
+from infield.pipelines.report.figures import Calibration, band, scores
 from infield.posterior.exact import Exact
 from infield.priors.gaussian import gaussian_prior
 from infield.priors.source import Matern

@@ -14,9 +14,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from scipy import stats
 from torch import Generator, Tensor
 
-from infield.pipelines.report_canvas import DATA, INK, MEAN, TRUTH, WIDTH, label_axes
-from infield.pipelines.report_numbers import CURVE, RANK_BINS, RESIDUAL_EDGES, Calibration, Misfit, band
-from infield.pipelines.report_page import Picture
+from infield.pipelines.report.canvas import DATA, INK, MEAN, TRUTH, WIDTH, label_axes
+from infield.pipelines.report.figures import CURVE, RANK_BINS, RESIDUAL_EDGES, Calibration, Misfit, band
+from infield.pipelines.report.page import Picture
 
 BAND: dict[str, Any] = {"color": MEAN, "alpha": 0.25, "label": "99 % of draws in its place"}
 

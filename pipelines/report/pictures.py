@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from infield.physics.grid import Grid, PointSet
-from infield.pipelines.report_canvas import (
+from infield.pipelines.report.canvas import (
     DATA,
     DRAW,
     MEAN,
@@ -25,8 +25,8 @@ from infield.pipelines.report_canvas import (
     sensors,
     with_units,
 )
-from infield.pipelines.report_data import DataPanel, View
-from infield.pipelines.report_numbers import Draws
+from infield.pipelines.report.data import DataPanel, View
+from infield.pipelines.report.figures import Draws
 
 DRAWS_SHOWN = 3
 

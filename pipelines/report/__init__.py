@@ -19,10 +19,10 @@ from infield.datasets.posterior_file import open_posterior
 from infield.datasets.zarr_group import disk_full_in_words, json_attribute, open_group, refusal
 from infield.physics.grid import Grid
 from infield.physics.measurement import Measurement
-from infield.pipelines.report_canvas import STYLE
-from infield.pipelines.report_charts import as_picture, calibration_figure, spectrum_figure
-from infield.pipelines.report_data import data_panels, views_of
-from infield.pipelines.report_numbers import (
+from infield.pipelines.report.canvas import STYLE
+from infield.pipelines.report.charts import as_picture, calibration_figure, spectrum_figure
+from infield.pipelines.report.data import data_panels, views_of
+from infield.pipelines.report.figures import (
     Calibration,
     Draws,
     Misfit,
@@ -32,9 +32,9 @@ from infield.pipelines.report_numbers import (
     spectra,
     uniform_spacing,
 )
-from infield.pipelines.report_page import Picture, page
-from infield.pipelines.report_pictures import DRAWS_SHOWN, figures_of_field
-from infield.pipelines.report_words import reading, tables, warnings
+from infield.pipelines.report.page import Picture, page
+from infield.pipelines.report.pictures import DRAWS_SHOWN, figures_of_field
+from infield.pipelines.report.words import reading, tables, warnings
 from infield.posterior.calibration import radial_spectrum
 
 VIEWS = 4
@@ -54,8 +54,7 @@ def write_report(
 
     Returns:
         The numbers of the report, in plain JSON types and in the words of the benches (`relative_l2`, `coverage_90`,
-        `crps`,
-        `chi_square`, `velocity_calls`, ...), and `warnings`.
+        `crps`, `chi_square`, `velocity_calls`, ...), and `warnings`.
 
     Raises:
         InfieldError: A file is missing, damaged or incomplete, the measurement is another one, `report` exists, or

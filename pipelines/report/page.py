@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from infield.pipelines.report_words import Row
+from infield.pipelines.report.words import Row
 
 CSS = """
 :root { color-scheme: light; }

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from infield.datasets.field_axes import Field
 from infield.physics.measurement import Measurement
 from infield.physics.noise import GaussianLaw
-from infield.pipelines.report_data import View
+from infield.pipelines.report.data import View
 from infield.posterior.calibration import coverage, crps, radial_spectrum, ranks, relative_l2
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
