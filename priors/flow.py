@@ -172,19 +172,14 @@ class FlowPrior:
 
     @torch.no_grad()
     def velocity(self, x: Tensor, t: float) -> Tensor:
-        """v(x, t) for fields `(batch, channel, *space)` at one time 0 <= t < 1, shape and precision of x."""
-        v = self.parametrisation.velocity(self.network, self.parametrisation.whiten(x), x.new_tensor([t]))
+        """v(x, t) for fields `(batch, channel, *space)` at one time 0 <= t < 1; shape, precision and device of x."""
+        v = self.parametrisation.velocity(self._network, self.parametrisation.whiten(x), x.new_tensor([t]))
         return self.parametrisation.colour(v)
 
+    def _network(self, field: Tensor, t: Tensor) -> Tensor:
+        device = next(self.network.parameters()).device
+        return self.network(field.to(device), t.to(device)).to(field.device)
+
     def to(self, device: torch.device | str) -> FlowPrior:
-        """The same prior on another device; its network moves there, as networks do."""
-        return replace(
-            self,
-            network=self.network.to(device),
-            source=self.source.to(device),
-            covariance=self.covariance.to(device),
-            mean=self.mean.to(device),
-            standardisation=Standardisation(
-                self.standardisation.shift.to(device), self.standardisation.scale.to(device)
-            ),
-        )
+        """The same prior with its network on another device; fields, and all other algebra, stay where they are."""
+        return replace(self, network=self.network.to(device))

@@ -290,9 +290,9 @@ FLAGS = {
     "negative seed": (["--seed", "-1"], "--seed: found -1, expected at least 0"),
     "no workers": (["--workers", "0"], "--workers: found 0, expected at least 1"),
     "samples in words": (["--samples", "many"], "--samples", "'many'"),
-    "unknown flag": (["--sample", "3", "--colour", "red"], "--colour"),
+    "unknown flag": (["--colour", "red"], "--colour red"),
     "unknown device": (["--device", "abacus"], "--device abacus", "expected auto, cpu"),
-    "no scheduler": (["--scheduler", "nowhere"], "--scheduler nowhere: no Dask scheduler answers there"),
+    "no scheduler": (["--json", "--scheduler", "nowhere"], "--scheduler nowhere: no Dask scheduler answers there"),
     "sampler that needs a linear problem": (["--sampler", "exact", "--prior", "PRIOR.ckpt"], "exact", "faps"),
 }
 
@@ -328,7 +328,7 @@ def test_data_without_signal_fit_no_prior(tmp_path, reconstruct):
 
 def test_a_sampler_that_diverges_leaves_no_result(tmp_path, reconstruct):
     path = save(line(), tmp_path / "m.zarr")
-    flags = ["--sampler", "faps-published", "--with", "step=1e9", "--with", "levels=2", "--samples", 2]
+    flags = ["--sampler", "faps-published", "--with", "step=1e9", "--with", "levels=2", "--samples", 2, "--json"]
     said = reconstruct(path, "-o", tmp_path / "p.zarr", "--prior", "matern-3/2", *flags)
     said.refused(str(tmp_path / "p.zarr"), "NaN or infinity among samples 0 to 1, expected finite values")
     assert [p.name for p in tmp_path.iterdir()] == ["m.zarr"]
@@ -410,7 +410,7 @@ def test_a_full_disk_leaves_no_result_and_the_run_goes_on(tmp_path, reconstruct,
 def test_an_exceeded_quota_is_a_full_disk(tmp_path, reconstruct, full_disk):
     measurement = save(line(), tmp_path / "m.zarr")
     with full_disk(after=30, number=errno.EDQUOT):
-        reconstruct(measurement, "-o", tmp_path / "p.zarr", "--samples", 10).refused("is full")
+        reconstruct(measurement, "-o", tmp_path / "p.zarr", "--samples", 10, "--json").refused("is full")
 
 
 def test_a_disk_that_is_really_full(tmp_path, reconstruct):
