@@ -176,9 +176,9 @@ class FlowPrior:
         v = self.parametrisation.velocity(self._network, self.parametrisation.whiten(x), x.new_tensor([t]))
         return self.parametrisation.colour(v)
 
-    def _network(self, field: Tensor, t: Tensor) -> Tensor:
+    def _network(self, x: Tensor, t: Tensor) -> Tensor:
         device = next(self.network.parameters()).device
-        return self.network(field.to(device), t.to(device)).to(field.device)
+        return self.network(x.to(device), t.to(device)).to(x.device)
 
     def to(self, device: torch.device | str) -> FlowPrior:
         """The same prior with its network on another device; fields, and all other algebra, stay where they are."""

@@ -11,6 +11,7 @@ BENCHES = {
     "calibration": "infield.pipelines.bench.calibration",
     "gp-regression": "infield.pipelines.bench.gp_regression",
     "kspace": "infield.pipelines.bench.kspace",
+    "learned-prior": "infield.pipelines.bench.learned_prior",
 }
 
 

@@ -1,4 +1,5 @@
-"""Every bad input through the command itself: one line that says what, where, found and expected; status 2; no result."""
+"""Every bad input through the command itself: one line that says what, where, found and expected; status 2; no
+result."""
 
 import errno
 import json
@@ -15,6 +16,7 @@ from example_files import GAUSSIAN, MIXTURE, checkpoint, contents, counts, line,
 
 from infield import InfieldError
 from infield.datasets.posterior_file import open_posterior
+from infield.pipelines.reconstruct import BLOCK
 
 
 def of(change):
@@ -390,11 +392,14 @@ def test_output_in_a_folder_that_may_not_be_written(tmp_path, reconstruct, monke
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("room", [0, 3, 30])
-def test_a_full_disk_leaves_no_result_and_the_run_goes_on(tmp_path, reconstruct, full_disk, room):
+@pytest.mark.parametrize("share", [0, 0.3, 0.7, 0.98])
+def test_a_full_disk_leaves_no_result_and_the_run_goes_on(tmp_path, reconstruct, full_disk, share):
     measurement, output = save(line(), tmp_path / "m.zarr"), tmp_path / "p.zarr"
-    command = [measurement, "-o", output, "--prior", "matern-3/2", "--samples", 10, "--json"]
-    with full_disk(after=room):
+    command = [measurement, "-o", output, "--prior", "matern-3/2", "--samples", 2 * BLOCK + 1, "--json"]
+    with full_disk(after=10**6) as left:
+        assert reconstruct(measurement, "-o", tmp_path / "whole.zarr", *command[3:]).status == 0
+        writes = 10**6 - left[0]
+    with full_disk(after=int(share * writes)):
         said = reconstruct(*command)
     said.refused(str(output), "is full; make room and start the same command again")
     assert not output.exists()
@@ -402,14 +407,13 @@ def test_a_full_disk_leaves_no_result_and_the_run_goes_on(tmp_path, reconstruct,
     if partial.exists():
         with pytest.raises(InfieldError, match="not finished"):
             open_posterior(partial)
-    assert reconstruct(*command).summary["samples"] == 10
-    reconstruct(measurement, "-o", tmp_path / "whole.zarr", *command[3:])
+    assert reconstruct(*command).summary["samples"] == 2 * BLOCK + 1
     assert samples(output).tobytes() == samples(tmp_path / "whole.zarr").tobytes()
 
 
 def test_an_exceeded_quota_is_a_full_disk(tmp_path, reconstruct, full_disk):
     measurement = save(line(), tmp_path / "m.zarr")
-    with full_disk(after=30, number=errno.EDQUOT):
+    with full_disk(after=20, number=errno.EDQUOT):
         reconstruct(measurement, "-o", tmp_path / "p.zarr", "--samples", 10, "--json").refused("is full")
 
 
