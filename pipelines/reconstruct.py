@@ -151,7 +151,7 @@ def reconstruct(
             task = bar.add_task("samples", total=samples, completed=samples - todo)
             shared = client.scatter([sampler, chosen.prior, measurement], broadcast=True, hash=False)
             futures = {client.submit(draw_block, *shared, seed, block, pure=False): block for block in missing}
-            for future in as_completed(futures):
+            for future in as_completed(futures, loop=client.loop):
                 with _about(measurement_path):
                     posterior = future.result()
                 rows = writer.sample_range(futures[future])
@@ -212,10 +212,10 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
     try:
         if scheduler is None:
             pages = dict.fromkeys(("dashboard_address", "worker_dashboard_address"), "127.0.0.1:0")  # any free port
-            client = Client(processes=False, n_workers=1, threads_per_worker=workers, **pages)
+            client = Client(processes=False, n_workers=1, threads_per_worker=workers, set_as_default=False, **pages)
         else:
             try:
-                client = Client(scheduler, timeout="10s")
+                client = Client(scheduler, timeout="10s", set_as_default=False)
             except (OSError, ValueError) as error:
                 raise InfieldError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
         with client:

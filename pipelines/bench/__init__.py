@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import statistics
 from pathlib import Path
 
 BENCHES = {
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     module = importlib.import_module(BENCHES[arguments.name])
     bench = module.run(quick=arguments.quick, seed=arguments.seed)
-    bench.print(module.METRICS, module.METHOD_NOTE)
+    bench.print(module.METRICS, module.METHOD_NOTE, getattr(module, "SUMMARY", statistics.median))
     if arguments.json:
         bench.write(arguments.json)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -45,10 +46,14 @@ class Bench:
 
     def median(self, method: str, metric: str) -> float:
         """Median over the cases; NaN where there is none."""
+        return self.over_cases(statistics.median, method, metric)
+
+    def over_cases(self, summary: Callable[[list[float]], float], method: str, metric: str) -> float:
+        """A summary over the cases; NaN where there is none."""
         values = [
             r.value for r in self.records if (r.method, r.metric) == (method, metric) and not isinstance(r.value, str)
         ]
-        return statistics.median(values) if values else float("nan")
+        return summary(values) if values else float("nan")
 
     def write(self, path: Path) -> None:
         """Write the records, and beside them seed, versions and threads, as JSON."""
@@ -61,15 +66,18 @@ class Bench:
         }
         path.write_text(json.dumps(document, indent=1) + "\n")
 
-    def print(self, metrics: dict[str, str], note: str = "") -> None:
-        """Print one row a method: the median over the cases of each metric, in the order given.
+    def print(
+        self, metrics: dict[str, str], note: str = "", summary: Callable[[list[float]], float] = statistics.median
+    ) -> None:
+        """Print one row a method: a summary over the cases of each metric, in the order given.
 
         Arguments:
             metrics: Metric -> format of its number.
             note: A line under the table.
+            summary: Of the values of all cases: `statistics.median`, `max`, ...
         """
         cases = len({r.case for r in self.records})
-        table = Table(title=f"{self.name}: medians over {cases} cases, seed {self.seed}")
+        table = Table(title=f"{self.name}: {summary.__name__} over {cases} cases, seed {self.seed}")
         table.add_column("method", no_wrap=True)
         for metric in metrics:
             table.add_column(metric.replace("_", " "), justify="right")
@@ -78,7 +86,7 @@ class Bench:
             if absent is not None:
                 table.add_row(method, str(absent.value))
                 continue
-            values = [self.median(method, metric) for metric in metrics]
+            values = [self.over_cases(summary, method, metric) for metric in metrics]
             cells = ["-" if v != v else format(v, f) for v, f in zip(values, metrics.values(), strict=True)]
             table.add_row(method, *cells)
         console = Console(width=max(Console().width, 110))

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 
+import dask
 import numpy as np
 import pytest
 import torch
@@ -307,6 +308,12 @@ def test_bad_flag(tmp_path, reconstruct, case):
     before = contents(tmp_path)
     reconstruct(measurement, "-o", tmp_path / "p.zarr", *flags).refused(*words)
     assert contents(tmp_path) == before
+
+
+def test_a_scheduler_that_does_not_answer_leaves_dask_as_it_was(tmp_path, reconstruct):
+    before = dask.config.get("scheduler", None)
+    reconstruct(save(line(), tmp_path / "m.zarr"), "-o", tmp_path / "p.zarr", "--scheduler", "nowhere")
+    assert dask.config.get("scheduler", None) == before
 
 
 def test_missing_output(tmp_path, reconstruct):
