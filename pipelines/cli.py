@@ -88,7 +88,9 @@ def _run(verb: str, arguments: list[str]) -> int:
         print(f"infield {verb}: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
     except SystemExit as leave:  # a parser that has said what it had to say
-        return leave.code if isinstance(leave.code, int) else 2
+        if isinstance(leave.code, str):
+            print(f"infield {verb}: {' '.join(leave.code.split())}", file=sys.stderr)
+        return leave.code if isinstance(leave.code, int) else 2 * (leave.code is not None)
     except Exception as error:
         if debug:
             traceback.print_exc()

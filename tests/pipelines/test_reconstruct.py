@@ -101,7 +101,9 @@ def test_samples_are_of_the_posterior(tmp_path, reconstruct, sampler, descriptio
     Gaussian prior and near it for a mixture."""
     path, prior = save(scattered(), tmp_path / "m.zarr"), written(tmp_path / "prior.yaml", description)
     flags = ["--with", "levels=20"] if sampler == "faps" else []
-    said = reconstruct(path, "-o", tmp_path / "p.zarr", "--prior", prior, "--sampler", sampler, "--samples", 200, *flags)
+    said = reconstruct(
+        path, "-o", tmp_path / "p.zarr", "--prior", prior, "--sampler", sampler, "--samples", 200, *flags
+    )
     assert said.status == 0, said.err
     measurement, posterior = open_measurement(path), open_posterior(tmp_path / "p.zarr")
     exact = posterior_mean(_closed_form(prior, measurement), measurement).numpy()[0]
@@ -144,7 +146,9 @@ def test_a_sample_depends_on_seed_and_number_alone(tmp_path, reconstruct, case):
     """Bit for bit the same among 3 or 9, by one worker or two; other numbers and seeds differ."""
     dataset, flags = SETTINGS[case]
     files = {"CHECKPOINT": checkpoint(tmp_path / "prior.ckpt")}
-    files |= {name: written(tmp_path / f"{name}.yaml", text) for name, text in (("GAUSSIAN", GAUSSIAN), ("MIXTURE", MIXTURE))}
+    files |= {
+        name: written(tmp_path / f"{name}.yaml", text) for name, text in (("GAUSSIAN", GAUSSIAN), ("MIXTURE", MIXTURE))
+    }
     flags = [files.get(flag, flag) for flag in flags]
     path = save(dataset, tmp_path / "m.zarr")
     assert case != "many data" or open_measurement(path).count > 1500  # conjugate gradients, not matrices
@@ -217,7 +221,7 @@ def test_a_report_beside_the_samples(tmp_path, reconstruct):
 
 def slow(path: Path, output: Path, number=6 * BLOCK) -> list:
     """A command of six blocks that take long enough to stop it in the middle."""
-    steps = ["--with", "levels=4", "--with", "langevin_steps=60", "--with", "flow_steps=2", "--with", "rank_steps=2"]
+    steps = ["--with", "levels=4", "--with", "langevin_steps=40", "--with", "flow_steps=2", "--with", "rank_steps=2"]
     flags = ["--prior", "matern-3/2", "--sampler", "faps-published", "--samples", number, "--workers", 1, "--json"]
     return [path, "-o", output, *flags, *steps]
 

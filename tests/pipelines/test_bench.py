@@ -1,0 +1,117 @@
+"""The benches through their command: one table, flat records with one vocabulary, and figures that can be wrong."""
+
+import json
+import math
+import statistics
+
+import pytest
+
+from infield.pipelines.bench import BENCHES, gp_regression
+from infield.pipelines.bench.records import Bench
+
+METHODS = {"exact", "faps-published", "faps-flow", "deepinv-moment-matching", "deepinv-dps", "azula-mmps"}
+METRICS = {
+    "sw2_ratio_to_exact",
+    "mean_error_in_posterior_sd",
+    "std_ratio",
+    "coverage_90",
+    "crps",
+    "velocity_calls",
+    "seconds",
+}
+
+
+def document(path) -> dict:
+    """The file of a bench, its shape checked."""
+    found = json.loads(path.read_text())
+    assert set(found) == {"bench", "seed", "threads", "versions", "records"}
+    assert {"infield", "torch", "deepinv"} <= set(found["versions"]) and found["threads"] == 1
+    for record in found["records"]:
+        assert list(record) == ["bench", "case", "method", "metric", "value", "unit"]
+        assert record["bench"] == found["bench"] and isinstance(record["unit"], str)
+        assert isinstance(record["value"], str) == (record["metric"] == "absent")
+        assert isinstance(record["value"], str) or math.isfinite(record["value"])
+    return found
+
+
+def figure(found: dict, method: str, metric: str) -> float:
+    """Median over the cases."""
+    values = [r["value"] for r in found["records"] if (r["method"], r["metric"]) == (method, metric)]
+    assert values, f"no {metric} of {method}"
+    return statistics.median(values)
+
+
+@pytest.fixture(scope="module")
+def first_case():
+    """Only the first case of the bench, as if the strongest peer were not installed."""
+    original = gp_regression._run_case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            gp_regression, "_run_case", lambda bench, case, *rest: case == "0" and original(bench, case, *rest)
+        )
+        patch.setattr(gp_regression, "find_spec", lambda name: None)
+        yield
+
+
+def test_gp_regression(tmp_path, infield, first_case):
+    """Ours beside FAPS as published and deepinv's samplers. DPS and the published law are the negative controls: the same
+    figures say of them that they are wrong."""
+    said = infield("bench", "gp-regression", "--quick", "--json", tmp_path / "gp.json")
+    assert said.status == 0, said.err
+    found = document(tmp_path / "gp.json")
+    assert found["bench"] == "gp-regression" and found["seed"] == 0
+    assert {r["method"].split(",")[0] for r in found["records"]} == METHODS
+    assert {r["metric"] for r in found["records"]} == METRICS | {"absent"}
+    for method in METHODS:
+        assert method in said.out
+    assert "not installed" in said.out  # a peer that is not there is a row that says so
+    for method in ("exact", "faps-flow"):
+        assert figure(found, method, "sw2_ratio_to_exact") < 1.4
+        assert 0.94 < figure(found, method, "std_ratio") < 1.06
+        assert figure(found, method, "mean_error_in_posterior_sd") < 0.12
+    assert figure(found, "faps-flow", "velocity_calls") <= 40
+    assert figure(found, "faps-published", "seconds") > 10 * figure(found, "faps-flow", "seconds")
+    assert figure(found, "faps-published", "sw2_ratio_to_exact") > 1.4
+    assert figure(found, "deepinv-dps", "sw2_ratio_to_exact") > 1.4 and figure(found, "deepinv-dps", "std_ratio") > 1.06
+
+
+def test_calibration(tmp_path, infield):
+    said = infield("bench", "calibration", "--quick", "--seed", 1, "--json", tmp_path / "c.json")
+    assert said.status == 0, said.err
+    found = document(tmp_path / "c.json")
+    records = [r for r in found["records"] if r["metric"].startswith("z_")]
+    right = [r["value"] for r in records if not r["method"].startswith("(")]
+    assert max(right) < 4.5
+    for method in ("(no guidance)", "(half guidance)", "(wrong sign)"):
+        for case in {r["case"] for r in records}:
+            assert max(r["value"] for r in records if (r["method"], r["case"]) == (method, case)) > 4.5
+    ranked = [r for r in found["records"] if r["case"] == "sbc"]
+    assert ranked and all(r["value"] > 0.001 for r in ranked if r["metric"] == "rank_p_value")
+    for r in ranked:
+        if r["metric"].startswith("coverage_"):
+            assert abs(r["value"] - int(r["metric"][-2:]) / 100) < 0.06  # 125 truths when quick
+
+
+def test_kspace_without_its_file(tmp_path, infield, monkeypatch):
+    monkeypatch.setenv("INFIELD_DATA", str(tmp_path))
+    infield("bench", "kspace").refused("sigpy_cartesian_ksp.npy", "no such file", "INFIELD_DATA")
+
+
+def test_unknown_bench(infield):
+    said = infield("bench", "speed")
+    said.refused("'speed'", *BENCHES)
+
+
+def test_the_table_is_of_the_records(capsys):
+    """A median over the cases; a peer that is absent; a metric that a method lacks."""
+    bench = Bench("a bench", 3)
+    for case, value in (("0", 1.0), ("1", 5.0), ("2", 2.0)):
+        bench.add(case, "ours", "seconds", value, "s")
+        bench.add(case, "peer", "absent", "not installed: pip install peer")
+    bench.add("0", "ours", "crps", 0.25)
+    bench.print({"seconds": ".1f", "crps": ".3f", "psnr": ".1f"}, "a note")
+    table = capsys.readouterr().out
+    (ours,) = [row for row in table.splitlines() if "ours" in row]
+    assert [cell.strip() for cell in ours.strip("│").split("│")] == ["ours", "2.0", "0.250", "-"]
+    assert "not installed: pip" in table and "a note" in table and "seed 3" in table
+    assert bench.median("ours", "seconds") == 2.0 and math.isnan(bench.median("peer", "seconds"))
