@@ -35,8 +35,9 @@ METRICS = {
     "seconds": ".1f",
 }
 METHOD_NOTE = (
-    "relative l2 and chi-square (posterior predictive, per datum) of the held-out samples; exact: "
-    "the mean of the posterior itself, without the Monte Carlo error of 16 draws; sigpy-cg-sense: lambda 0, best of 2 to 30 iterations for these very samples; one thread."
+    "relative l2 and chi-square (posterior predictive, per datum) of the held-out samples; exact: the mean of the "
+    "posterior itself, without the Monte Carlo error of 16 draws; sigpy-cg-sense: lambda 0, best of 2 to 30 iterations "
+    "for these very samples; one thread."
 )
 
 
