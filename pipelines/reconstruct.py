@@ -2,8 +2,8 @@
 
     reconstruct MEASUREMENT.zarr -o POSTERIOR.zarr --prior PRIOR --sampler faps --samples 64 --seed 0 --device auto
 
-PRIOR is a checkpoint (.ckpt), a YAML description, or a built-in name; without one, a Gaussian prior is fitted to the measurement itself.
-A run that was killed goes on when the same command is given again, and gives the same samples as one that was not.
+PRIOR is a checkpoint (.ckpt), a YAML description, or a built-in name; without one, a Gaussian prior is fitted to the
+measurement itself. A run that was killed goes on when the same command is given again, and gives the same samples as one that was not.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from infield.posterior.streams import SampleStreams
 from infield.priors.prior import Prior
 
 BLOCK = 8
-"""Samples that are drawn together. Part of the run's identity: with it, sample i is the same to the last bit in every run."""
+"""Samples that are drawn together. Part of a run's identity: with it, sample i is the same bits in every run."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -187,7 +187,7 @@ def _chi_square(writer: PosteriorWriter, measurement: Measurement) -> float:
 
 
 def draw_block(sampler: Sampler, prior: Prior, measurement: Measurement, seed: int, block: int) -> Posterior:
-    """All samples of one block, whether or not the run wants every one of them: so that no sample depends on how many there are."""
+    """All samples of one block, wanted or not: so that no sample depends on how many there are."""
     streams = SampleStreams(seed, range(block * BLOCK, (block + 1) * BLOCK))
     torch.set_num_threads(1)
     return sampler(prior, measurement, BLOCK, streams)

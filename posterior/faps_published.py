@@ -24,6 +24,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from infield import InfieldError
 from infield.physics.measurement import Measurement
 from infield.posterior.sampler import Sampler
 from infield.posterior.streams import Randomness, normal
@@ -67,6 +68,16 @@ class FAPSPublished(Sampler):
 
     method: ClassVar[str] = "faps-published"
     sigma_min: ClassVar[float] = 1e-4
+
+    def __post_init__(self) -> None:
+        least = {"levels": 1, "flow_steps": 1, "langevin_steps": 0, "rank": 0, "rank_draws": 2, "rank_steps": 1}
+        for name, value in {**least, "step": 0.0, "temperature": 0.0, "spread": 0.0}.items():
+            if not getattr(self, name) >= value:
+                raise InfieldError(
+                    f"sampler {self.method}: found {name}={getattr(self, name)}, expected at least {value}"
+                )
+        if not self.spread_floor > 0:
+            raise InfieldError(f"sampler {self.method}: found spread_floor={self.spread_floor}, expected more than 0")
 
     def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Tensor:
         K, J, h, C_0 = self.levels, self.langevin_steps, self.step, prior.source

@@ -64,10 +64,11 @@ class LinearGaussianData:
 
     def __post_init__(self) -> None:
         if not self.measurement.linear_gaussian:
+            description = self.measurement.description
+            name = description.get("operators", [description])[0].get("name")  # the outermost, behind its units
             raise InfieldError(
                 "closed-form conditioning needs a linear operator and Gaussian noise; "
-                f"found operator '{self.measurement.description.get('name')}' and noise {self.measurement.noise}; "
-                "use --sampler faps-published"
+                f"found operator '{name}' and noise {self.measurement.noise}; use --sampler faps-published"
             )
 
     @cached_property

@@ -8,6 +8,8 @@ import importlib
 import statistics
 from pathlib import Path
 
+from infield import InfieldError
+
 BENCHES = {
     "calibration": "infield.pipelines.bench.calibration",
     "gp-regression": "infield.pipelines.bench.gp_regression",
@@ -24,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.json and not arguments.json.parent.is_dir():
+        raise InfieldError(f"--json {arguments.json}: no folder {arguments.json.parent}; make it first")
     module = importlib.import_module(BENCHES[arguments.name])
     bench = module.run(quick=arguments.quick, seed=arguments.seed)
     bench.print(module.METRICS, module.METHOD_NOTE, getattr(module, "SUMMARY", statistics.median))

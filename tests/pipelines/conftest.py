@@ -36,7 +36,7 @@ class Said:
         """The one line with which a command refused its input, without a traceback, a warning or a word of success."""
         assert self.status == 2, (self.status, self.err)
         assert self.err.count("\n") == 1 and self.err.endswith("\n"), self.err
-        assert "Traceback" not in self.err and self.err.startswith("infield ") and self.out == "", self.out
+        assert "Traceback" not in self.err and self.err.startswith("infield") and self.out == "", self.out
         for word in words:
             assert word in self.err, f"{word!r} is not in: {self.err}"
         return self.err.rstrip()

@@ -143,12 +143,12 @@ def contents(path: Path) -> dict[str, bytes]:
     return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
 
 
-def kspace(shape=(48, 40), coils=4, centre=20, std=0.02, seed=0) -> np.ndarray:
-    """Raw k-space of a smooth complex head seen by several coils, (coil, ky, kx); 0 where nothing was sampled."""
+def kspace(shape=(48, 40), coils=4, centre=20, std=0.004, seed=0) -> np.ndarray:
+    """Raw k-space of a complex head seen by several coils, (coil, ky, kx); 0 where nothing was sampled."""
     rng = np.random.default_rng(seed)
     y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
     radius = np.hypot(y / 0.75, x / 0.7)
-    image = (1 - radius**2).clip(0) ** 2 * (1 + 0.5 * np.cos(9 * y + 4 * x)) * np.exp(1j * (0.6 * y - x * y))
+    image = (radius < 1) * (1 + 0.5 * np.cos(9 * y + 4 * x)) * np.exp(1j * (0.6 * y - x * y))
     angles = np.arange(coils) * 2 * np.pi / coils
     maps = np.stack([np.exp(-0.4 * ((y - np.cos(a)) ** 2 + (x - np.sin(a)) ** 2) + 1j * (a + y)) for a in angles])
     sampled = rng.random(shape) < 0.45

@@ -390,7 +390,7 @@ def test_real_kspace(tmp_path, infield, reconstruct):
 
     source, brain = real_kspace(), tmp_path / "brain.zarr"
     assert infield("convert", "mri", source, "-o", brain, "--hold-out", 0.1).status == 0
-    assert reconstruct(brain, "-o", tmp_path / "p.zarr", "--samples", 8).status == 0
+    assert reconstruct(brain, "-o", tmp_path / "p.zarr", "--samples", 16).status == 0
     measurement, (held_out_mask, held_out_y) = open_measurement(brain), open_held_out(brain)
     arrays = {**measurement.arrays, measurement.description["arrays"]["mask"]: held_out_mask.numpy()}
     held_out = build_operator(measurement.description, arrays, measurement.grid, 2)
