@@ -3,8 +3,8 @@
     reconstruct MEASUREMENT.zarr -o POSTERIOR.zarr --prior PRIOR --sampler faps --samples 64 --seed 0 --device auto
 
 PRIOR is a checkpoint (.ckpt), a YAML description, or a built-in name; without one, a Gaussian prior is fitted to the
-measurement itself. A run that was killed goes on when the same command is given again, and gives the same samples as one
-that was not.
+measurement itself. A run that was killed goes on when the same command is given again, and gives the same samples as
+one that was not.
 """
 
 from __future__ import annotations
