@@ -30,8 +30,8 @@ from infield.priors.source import Matern
 
 SAMPLERS: dict[str, Sampler] = {
     "exact": Exact(),
-    "faps-flow, 1 level": FAPS(levels=1),
-    "faps-flow, 8 levels": FAPS(levels=8),
+    "faps-flow": FAPS(levels=1),
+    "faps-flow-8-levels": FAPS(levels=8),
 }
 
 METRICS = {

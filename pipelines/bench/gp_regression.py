@@ -118,7 +118,7 @@ def _run_case(  # one case, every method in turn
         "exact": ours(Exact()),
         "faps-published": ours(FAPSPublished()),
         "faps-flow": ours(FAPS(levels=20)),
-        "faps-flow, 1 level": ours(FAPS()),
+        "faps-flow-1-level": ours(FAPS()),
         "deepinv-moment-matching": counting(
             lambda d: deepinv_posterior_diffusion("moment-matching", d, on_grid, mask, std, n, draw_seed)
         ),

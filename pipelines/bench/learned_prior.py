@@ -49,7 +49,7 @@ METRICS = {
     "velocity_calls": ".0f",
     "seconds": ".2f",
 }
-METHOD_NOTE = "learned: FNO, 228 000 weights, 3000 steps of 64 fields (300 when quick), no skip; one thread."
+METHOD_NOTE = "faps-flow: under an FNO, 228 000 weights, 3000 steps of 64 fields (300 when quick), no skip; one thread."
 
 
 def run(*, quick: bool = False, seed: int = 0) -> Bench:
@@ -63,7 +63,7 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
         learned = _train(
             Path(folder), closed_form.covariance.sample(EXAMPLES, generator)[:, 0], 300 if quick else 3000, seed
         )
-    bench.add("training", "faps-flow, learned", "training_seconds", time.perf_counter() - start, "s")
+    bench.add("training", "faps-flow", "training_seconds", time.perf_counter() - start, "s")
     forgotten = replace(learned, network=deepcopy(learned.network))
     for parameter in forgotten.network.parameters():
         parameter.data.zero_()
@@ -76,9 +76,9 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
             mean, std = posterior_mean(closed_form, measurement), reference.std(0)
             methods: dict[str, tuple[Sampler, Prior]] = {
                 "exact": (Exact(), closed_form),
-                "faps-flow, closed form": (FAPS(levels=20), closed_form),
-                "faps-flow, learned": (FAPS(levels=20), learned),
-                "(faps-flow, weights zero)": (FAPS(levels=20), forgotten),
+                "faps-flow-closed-form": (FAPS(levels=20), closed_form),
+                "faps-flow": (FAPS(levels=20), learned),
+                "(weights zero)": (FAPS(levels=20), forgotten),
             }
             for method, (sampler, prior) in methods.items():
                 posterior = sampler(prior, measurement, DRAWS, generator)
