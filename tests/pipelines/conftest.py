@@ -1,18 +1,15 @@
 """The commands as a person meets them: what they print and with what status they leave."""
 
-import errno
 import json
 import logging
 import os
 import subprocess
 import sys
 import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from zarr.storage import LocalStore
 
 from infield.pipelines.cli import main
 
@@ -118,25 +115,3 @@ def process(start):
         return Said(running.returncode, out, err)
 
     return run
-
-
-@pytest.fixture
-def full_disk(monkeypatch):
-    """Context in which the store's writes fail after `after` of them, as the operating system would have it."""
-
-    @contextmanager
-    def filling(after, number=errno.ENOSPC):
-        left = [after]
-        original = LocalStore.set
-
-        async def set_until_full(self, key, value, *args, **kwargs):
-            left[0] -= 1
-            if left[0] < 0:
-                raise OSError(number, "as a disk says it")
-            await original(self, key, value, *args, **kwargs)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(LocalStore, "set", set_until_full)
-            yield left  # how many writes there is still room for, in a list
-
-    return filling

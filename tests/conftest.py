@@ -24,6 +24,6 @@ def full_disk(monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(LocalStore, "set", set_until_full)
-            yield
+            yield left  # how many writes there is still room for, in a list
 
     return filling
