@@ -76,7 +76,7 @@ class Bench:
             note: A line under the table.
             summary: Of the values of all cases: `statistics.median`, `max`, ...
         """
-        cases = len({r.case for r in self.records})
+        cases = len({r.case for r in self.records if r.metric in metrics})
         table = Table(title=f"{self.name}: {summary.__name__} over {cases} cases, seed {self.seed}")
         table.add_column("method", no_wrap=True)
         for metric in metrics:
