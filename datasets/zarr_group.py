@@ -169,7 +169,9 @@ def check_new(path: Path, overwrite: bool) -> None:
     if not os.path.lexists(path):
         return
     if not overwrite:
-        raise InfieldError(f"{path}: found an existing output, expected a new path; choose another, or replace it (--overwrite)")
+        raise InfieldError(
+            f"{path}: found an existing output, expected a new path; choose another, or replace it (--overwrite)"
+        )
     if not path.is_dir() or not any((path / name).exists() for name in _METADATA_FILES):
         raise InfieldError(f"{path}: found something that is no zarr group, which is never overwritten; choose another")
 
