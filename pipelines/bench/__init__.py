@@ -15,6 +15,7 @@ BENCHES = {
     "gp-regression": "infield.pipelines.bench.gp_regression",
     "kspace": "infield.pipelines.bench.kspace",
     "learned-prior": "infield.pipelines.bench.learned_prior",
+    "mixture": "infield.pipelines.bench.mixture",
 }
 
 

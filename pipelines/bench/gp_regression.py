@@ -50,8 +50,8 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
     torch.set_num_threads(1)  # many small products: a second thread only adds noise to the timings
     cases, n = (3, 512) if quick else (20, 1024)
     bench = Bench("gp-regression", seed)
-    prior = gaussian_prior(LAW, _grid(), source=SOURCE)
-    C = matern_matrix(_grid().points(), nu=LAW.nu, length=LAW.length, variance=LAW.variance)
+    prior = gaussian_prior(LAW, regression_grid(), source=SOURCE)
+    C = matern_matrix(regression_grid().points(), nu=LAW.nu, length=LAW.length, variance=LAW.variance)
     eigenvalues, U = torch.linalg.eigh(C)
     eigenvalues = eigenvalues.clamp_min(0)
 
@@ -93,7 +93,7 @@ def _run_case(  # one case, every method in turn
 
     reference, others = dense_draws(), dense_draws()
     floor = sliced_wasserstein(others, reference, _directions())
-    measurement = _measurement(y, index)
+    measurement = point_measurement(y, index)
     on_grid = torch.zeros(POINTS, dtype=torch.float64).index_put((index,), y)
     mask = torch.zeros(POINTS, dtype=torch.float64).index_fill(0, index, 1.0)
     std, draw_seed = NOISE_VARIANCE**0.5, int(case)
@@ -151,18 +151,20 @@ def _seeded_azula(
         return azula_mmps(denoise, y, index, std, n, POINTS)
 
 
-def _grid() -> PointSet:
+def regression_grid() -> PointSet:
+    """The 128 points of the FAPS paper on [0, 1]."""
     return PointSet(tuple((float(x),) for x in torch.linspace(0, 1, POINTS, dtype=torch.float64)))
 
 
-def _measurement(y: Tensor, index: Tensor) -> Measurement:
+def point_measurement(y: Tensor, index: Tensor) -> Measurement:
+    """Values `(data,)` measured at some of these points, noise variance 0.01."""
     description = {"name": "points", "arrays": {"indices": "sensor"}}
     arrays = {"sensor": index.numpy()}
     return Measurement(
         y=y.reshape(1, 1, -1),
-        operator=build_operator(description, arrays, _grid(), 1),
+        operator=build_operator(description, arrays, regression_grid(), 1),
         noise=GaussianNoise(torch.tensor(NOISE_VARIANCE)),
-        grid=_grid(),
+        grid=regression_grid(),
         description=description,
         arrays=arrays,
     )

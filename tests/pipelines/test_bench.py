@@ -94,6 +94,15 @@ def test_calibration(tmp_path, infield):
             assert abs(r["value"] - int(r["metric"][-2:]) / 100) < 0.06  # 125 truths when quick
 
 
+def test_mixture(tmp_path, infield):
+    """The exact sampler is right where the prior has modes; the flow-consistent law is told apart from it."""
+    said = infield("bench", "mixture", "--quick", "--json", tmp_path / "m.json")
+    assert said.status == 0, said.err
+    found = document(tmp_path / "m.json")
+    assert figure(found, "exact", "sw2_ratio_to_exact") < 1.4
+    assert figure(found, "faps-flow", "sw2_ratio_to_exact") > 1.5
+
+
 def test_kspace_without_its_file(tmp_path, infield, monkeypatch):
     monkeypatch.setenv("INFIELD_DATA", str(tmp_path))
     infield("bench", "kspace").refused("sigpy_cartesian_ksp.npy", "no such file", "INFIELD_DATA")
