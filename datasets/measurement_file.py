@@ -40,6 +40,7 @@ from infield.datasets.zarr_group import (
     put_in_place,
     refusal,
     refuse_missing_chunks,
+    remove_for_good,
     variable,
 )
 from infield.physics.measurement import Measurement
@@ -232,5 +233,6 @@ def write_measurement(
             encoding = {str(name): encoding_of(v) for name, v in dataset.variables.items()}
             dataset.to_zarr(draft, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
             put_in_place(draft, path, overwrite)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        except BaseException:
+            remove_for_good(draft)
+            raise

@@ -31,6 +31,7 @@ from infield.datasets.zarr_group import (
     put_in_place,
     refusal,
     refuse_missing_chunks,
+    remove_for_good,
 )
 from infield.physics.grid import Grid, PointSet
 
@@ -203,8 +204,12 @@ class PosteriorWriter:
         draft = self.partial.with_name(self.partial.name + ".draft")
         shutil.rmtree(draft, ignore_errors=True)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lay_out_posterior(draft, self._field, self._run, title)
-        draft.rename(self.partial)
+        try:
+            lay_out_posterior(draft, self._field, self._run, title)
+            draft.rename(self.partial)
+        except BaseException:
+            remove_for_good(draft)
+            raise
 
 
 def open_posterior(path: str | Path) -> xr.Dataset:

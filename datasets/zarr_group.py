@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -196,6 +197,17 @@ def disk_full_in_words(path: Path, remedy: str) -> Iterator[None]:
         if not _is_disk_full(error):
             raise
         raise InfieldError(f"{path}: the disk that holds {path.parent.resolve()} is full; {remedy}") from error
+
+
+def remove_for_good(folder: Path) -> None:
+    """Remove a folder that zarr failed to write: its other writers run on for a moment, and may put files back."""
+    gone = 0
+    for _ in range(100):
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.02)
+        gone = 0 if folder.exists() else gone + 1
+        if gone == 5:
+            return
 
 
 def _is_disk_full(error: BaseException | None) -> bool:

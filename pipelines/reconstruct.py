@@ -13,7 +13,6 @@ import argparse
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -26,7 +25,7 @@ from distributed import Client, as_completed
 from infield import InfieldError
 from infield.datasets.measurement_file import measurement_digest, open_measurement
 from infield.datasets.posterior_file import PosteriorWriter, open_posterior
-from infield.datasets.zarr_group import check_new
+from infield.datasets.zarr_group import check_new, remove_for_good
 from infield.physics.measurement import Measurement
 from infield.pipelines.console import progress, say, table
 from infield.pipelines.prior_choice import BUILT_IN, choose_prior
@@ -161,7 +160,7 @@ def reconstruct(
                 future.release()
     except BaseException:
         if len(writer.missing_blocks()) == writer.blocks:  # nothing worth going on from
-            shutil.rmtree(writer.partial, ignore_errors=True)
+            remove_for_good(writer.partial)
         raise
     chi_square = _chi_square(writer, measurement)
     writer.finish(diagnostics={"chi_square": chi_square})
