@@ -1,5 +1,4 @@
-"""The commands `infield VERB ...` and `reconstruct ...`. Each verb's module is imported only when that verb is
-called."""
+"""The commands `infield VERB ...` and `reconstruct ...`. A verb's module is imported only when it is called."""
 
 from __future__ import annotations
 

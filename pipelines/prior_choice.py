@@ -1,5 +1,4 @@
-"""Which prior a run uses: a checkpoint, a YAML description, a built-in name, or one fitted to the measurement
-itself."""
+"""Which prior a run uses: a checkpoint, a YAML description, a built-in name, or one fitted to the measurement."""
 
 from __future__ import annotations
 
@@ -57,7 +56,7 @@ def choose_prior(name: str | None, measurement: Measurement, *, device: str = "c
         return _described(path, measurement)
     flow = load_prior(path, device=device)
     _check_fits(path, flow, measurement)
-    return ChosenPrior(flow, path.name, hashlib.sha256(path.read_bytes()).hexdigest(), False)
+    return ChosenPrior(flow, path.name, flow.sha256, False)
 
 
 def _described(path: Path, measurement: Measurement) -> ChosenPrior:

@@ -29,13 +29,12 @@ class Exact(Sampler):
     method: ClassVar[str] = "exact"
 
     def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Tensor:
-        components, log_weights = _components(prior)
+        components = _components(prior)
         data = LinearGaussianData(measurement, prior.source.modes)
         if len(components) == 1:
             chosen = torch.zeros(n, dtype=torch.long)
         else:
-            evidence = torch.stack([data.log_evidence(c.mean, c.covariance) for c in components])
-            p = torch.softmax(log_weights + evidence, dim=0)
+            p = _posterior_weights(prior, data)
             uniform = torch.special.ndtr(normal(generator, n, (1,)))
             chosen = torch.searchsorted(p.cumsum(0), uniform[:, 0]).clamp_max(len(components) - 1)
         u = torch.zeros((n, *prior.source.event_shape), dtype=torch.float64)
@@ -47,20 +46,24 @@ class Exact(Sampler):
 
 def posterior_mean(prior: Prior, measurement: Measurement) -> Tensor:
     """The exact posterior mean in the units of the field, shape `(channel, *space)`."""
-    components, log_weights = _components(prior)
+    components = _components(prior)
     units = prior.standardisation
     data = LinearGaussianData(measurement.standardised(units.shift, units.scale), prior.source.modes)
     means = torch.cat([data.mean(c.mean[None], c.covariance) for c in components])
-    weights = torch.ones(1, dtype=torch.float64)
-    if len(components) > 1:
-        weights = torch.softmax(
-            log_weights + torch.stack([data.log_evidence(c.mean, c.covariance) for c in components]), 0
-        )
-    return units.to_units(torch.einsum("k,k...->...", weights, means))
+    return units.to_units(torch.einsum("k,k...->...", _posterior_weights(prior, data), means))
 
 
-def _components(prior: Prior) -> tuple[tuple[GaussianPrior, ...], Tensor]:
+def _components(prior: Prior) -> tuple[GaussianPrior, ...]:
     components = getattr(prior, "components", None)
     if components is None:
         raise InfieldError(f"sampler exact: the posterior under prior '{prior.name}' is not known; use --sampler faps")
-    return components, prior.weights.log()  # type: ignore[attr-defined]
+    return components
+
+
+def _posterior_weights(prior: Prior, data: LinearGaussianData) -> Tensor:
+    """P(k | y) of each component, shape `(components,)`; one component needs no evidence."""
+    components = _components(prior)
+    if len(components) == 1:
+        return torch.ones(1, dtype=torch.float64)
+    evidence = torch.stack([data.log_evidence(c.mean, c.covariance) for c in components])
+    return torch.softmax(prior.weights.log() + evidence, dim=0)  # type: ignore[attr-defined]

@@ -1,5 +1,4 @@
-"""Benches: each prints one table and writes a flat list of records, with seeds, versions and named peers in the same
-run."""
+"""Benches: each prints one table and writes flat records with seed and versions, named peers in the same run."""
 
 from __future__ import annotations
 

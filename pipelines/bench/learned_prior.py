@@ -23,11 +23,12 @@ from infield.physics.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise import GaussianNoise
 from infield.physics.registry import build_operator
+from infield.pipelines.bench.beside_exact import METRICS as METRICS
+from infield.pipelines.bench.beside_exact import add_beside_exact
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.console import progress
 from infield.pipelines.fit import run as fit
-from infield.posterior.calibration import coverage, mean_error, ranks, sliced_wasserstein, std_ratio
-from infield.posterior.exact import Exact, posterior_mean
+from infield.posterior.exact import Exact
 from infield.posterior.faps import FAPS
 from infield.posterior.sampler import Sampler
 from infield.priors.checkpoint import load_prior
@@ -41,14 +42,6 @@ LAW = Matern(nu=1.5, length=0.15)
 EXAMPLES, OBSERVATIONS, NOISE_VARIANCE, DRAWS = 4096, 6, 0.01, 1024
 CONFIG = Path(__file__).parents[1] / "configs" / "fit_fno_1d.yaml"
 
-METRICS = {
-    "sw2_ratio_to_exact": ".2f",
-    "mean_error_in_posterior_sd": ".3f",
-    "std_ratio": ".3f",
-    "coverage_90": ".3f",
-    "velocity_calls": ".0f",
-    "seconds": ".2f",
-}
 METHOD_NOTE = "faps-flow: under an FNO, 228 000 weights, 3000 steps of 64 fields (300 when quick), no skip; one thread."
 
 
@@ -69,28 +62,15 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
         parameter.data.zero_()
     with progress() as bar:
         for case in bar.track(range(2 if quick else 10), description="learned-prior"):
-            measurement = _measure(closed_form.covariance.sample(1, generator), generator)
-            reference = Exact()(closed_form, measurement, DRAWS, generator).samples
-            others = Exact()(closed_form, measurement, DRAWS, generator).samples
-            floor = sliced_wasserstein(others, reference, Generator().manual_seed(7))
-            mean, std = posterior_mean(closed_form, measurement), reference.std(0)
+            truth = closed_form.covariance.sample(1, generator)
             methods: dict[str, tuple[Sampler, Prior]] = {
                 "exact": (Exact(), closed_form),
                 "faps-flow-closed-form": (FAPS(levels=20), closed_form),
                 "faps-flow": (FAPS(levels=20), learned),
                 "(weights zero)": (FAPS(levels=20), forgotten),
             }
-            for method, (sampler, prior) in methods.items():
-                posterior = sampler(prior, measurement, DRAWS, generator)
-                x = posterior.samples
-                distance = sliced_wasserstein(x, reference, Generator().manual_seed(7)) / floor
-                bench.add(f"{case}", method, "sw2_ratio_to_exact", distance)
-                bench.add(f"{case}", method, "mean_error_in_posterior_sd", mean_error(x, mean, std))
-                bench.add(f"{case}", method, "std_ratio", std_ratio(x, reference))
-                rank = ranks(x, measurement.truth[0])  # type: ignore[index]
-                bench.add(f"{case}", method, "coverage_90", coverage(rank, DRAWS, 0.9, generator))
-                bench.add(f"{case}", method, "velocity_calls", posterior.cost["velocity_calls"])
-                bench.add(f"{case}", method, "seconds", posterior.cost["seconds"], "s")
+            measurement = _measure(truth, generator)
+            add_beside_exact(bench, f"{case}", closed_form, measurement, truth[0], methods, DRAWS, generator)
     return bench
 
 
@@ -125,7 +105,6 @@ def _measure(truth: torch.Tensor, generator: Generator) -> Measurement:
         noise=noise,
         grid=GRID,
         units="K",
-        truth=truth,
         description=description,
         arrays=arrays,
     )

@@ -10,26 +10,20 @@ from __future__ import annotations
 import torch
 from torch import Generator
 
+from infield.pipelines.bench.beside_exact import METRICS as METRICS
+from infield.pipelines.bench.beside_exact import add_beside_exact
 from infield.pipelines.bench.gp_regression import NOISE_VARIANCE, OBSERVATIONS, POINTS, SOURCE, point_measurement
 from infield.pipelines.bench.gp_regression import regression_grid as points
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.console import progress
-from infield.posterior.calibration import coverage, mean_error, ranks, sliced_wasserstein, std_ratio
-from infield.posterior.exact import Exact, posterior_mean
+from infield.posterior.exact import Exact
 from infield.posterior.faps import FAPS
 from infield.posterior.sampler import Sampler
 from infield.priors.description import prior_from_description
+from infield.priors.prior import Prior
 
 LENGTHS = (0.03, 0.1, 0.3, 0.8)
 
-METRICS = {
-    "sw2_ratio_to_exact": ".2f",
-    "mean_error_in_posterior_sd": ".3f",
-    "std_ratio": ".3f",
-    "coverage_90": ".3f",
-    "velocity_calls": ".0f",
-    "seconds": ".2f",
-}
 METHOD_NOTE = "The truth of case i is drawn from component i modulo 4; one thread."
 
 
@@ -40,7 +34,7 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
     components = [{"law": {"law": "matern", "nu": 1.5, "length": length}} for length in LENGTHS]
     source = {"law": "matern", "nu": SOURCE.nu, "length": SOURCE.length}
     prior = prior_from_description({"prior": "mixture", "components": components, "source": source}, points(), 1)
-    methods: dict[str, Sampler] = {"exact": Exact(), "faps-flow": FAPS(levels=40)}
+    methods: dict[str, tuple[Sampler, Prior]] = {"exact": (Exact(), prior), "faps-flow": (FAPS(levels=40), prior)}
     bench = Bench("mixture", seed)
     with progress() as bar:
         for case in bar.track(range(cases), description="mixture"):
@@ -49,17 +43,5 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
             index = torch.randperm(POINTS, generator=generator)[:OBSERVATIONS].sort().values
             noise = NOISE_VARIANCE**0.5 * torch.randn(OBSERVATIONS, generator=generator, dtype=torch.float64)
             measurement = point_measurement(truth[0, index] + noise, index)
-            reference, others = (Exact()(prior, measurement, n, generator).samples for _ in range(2))
-            floor = sliced_wasserstein(others, reference, Generator().manual_seed(7))
-            mean, std = posterior_mean(prior, measurement), reference.std(0)
-            for method, sampler in methods.items():
-                posterior = sampler(prior, measurement, n, generator)
-                x = posterior.samples
-                distance = sliced_wasserstein(x, reference, Generator().manual_seed(7)) / floor
-                bench.add(f"{case}", method, "sw2_ratio_to_exact", distance)
-                bench.add(f"{case}", method, "mean_error_in_posterior_sd", mean_error(x, mean, std))
-                bench.add(f"{case}", method, "std_ratio", std_ratio(x, reference))
-                bench.add(f"{case}", method, "coverage_90", coverage(ranks(x, truth), n, 0.9, generator))
-                bench.add(f"{case}", method, "velocity_calls", posterior.cost["velocity_calls"])
-                bench.add(f"{case}", method, "seconds", posterior.cost["seconds"], "s")
+            add_beside_exact(bench, f"{case}", prior, measurement, truth, methods, n, generator)
     return bench
