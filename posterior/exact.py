@@ -16,7 +16,7 @@ from torch import Tensor
 from infield import InfieldError
 from infield.physics.measurement import Measurement
 from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.sampler import Sampler
+from infield.posterior.sampler import Draws, Sampler
 from infield.posterior.streams import Randomness, normal
 from infield.priors.gaussian import GaussianPrior
 from infield.priors.prior import Prior
@@ -28,7 +28,7 @@ class Exact(Sampler):
 
     method: ClassVar[str] = "exact"
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Tensor:
+    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         components = _components(prior)
         data = LinearGaussianData(measurement, prior.source.modes)
         if len(components) == 1:
@@ -41,7 +41,7 @@ class Exact(Sampler):
         for k, component in enumerate(components):  # every component is drawn for every sample: streams stay aligned
             draw = data.draw(component.mean.expand(n, *component.mean.shape), component.covariance, generator)
             u = torch.where((chosen == k).reshape(-1, *[1] * (u.ndim - 1)), draw, u)
-        return u
+        return Draws(u)
 
 
 def posterior_mean(prior: Prior, measurement: Measurement) -> Tensor:

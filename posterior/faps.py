@@ -30,7 +30,7 @@ from torch import Tensor
 from infield import InfieldError
 from infield.physics.measurement import Measurement
 from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.sampler import Sampler
+from infield.posterior.sampler import Draws, Sampler
 from infield.posterior.streams import Randomness, normal
 from infield.priors.bridge import Bridge
 from infield.priors.prior import Prior, denoise
@@ -53,7 +53,7 @@ class FAPS(Sampler):
         if self.levels is not None and self.levels < 1:
             raise InfieldError(f"sampler faps: levels must be at least 1, found {self.levels}")
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Tensor:
+    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         K = self.levels or (1 if prior.gaussian else 40)
         C, C_0 = prior.covariance, prior.source
         data = LinearGaussianData(measurement, C.modes)
@@ -69,4 +69,4 @@ class FAPS(Sampler):
             u_1 = data.draw(m, Bridge(C, C_0, t).conditional(), generator)  # N(u_1; m, K_t) N(y; A u_1, R)
             if t_next < 1:
                 u_t = t_next * u_1 + (1 - t_next) * source()  # bridge to the next level
-        return u_1
+        return Draws(u_1)

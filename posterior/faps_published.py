@@ -26,7 +26,7 @@ from torch import Generator, Tensor
 
 from infield import InfieldError
 from infield.physics.measurement import Measurement
-from infield.posterior.sampler import Sampler
+from infield.posterior.sampler import Draws, Sampler
 from infield.posterior.streams import Randomness, normal
 from infield.priors.covariance import Covariance
 from infield.priors.modes import Pixels
@@ -79,7 +79,7 @@ class FAPSPublished(Sampler):
         if not self.spread_floor > 0:
             raise InfieldError(f"sampler {self.method}: found spread_floor={self.spread_floor}, expected more than 0")
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Tensor:
+    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         K, J, h, C_0 = self.levels, self.langevin_steps, self.step, prior.source
         C = self.preconditioner(prior)
 
@@ -100,7 +100,7 @@ class FAPSPublished(Sampler):
                 drift = -(c - u_hat) / lam**2 + self.temperature * C.apply(measurement.gradient(c))
                 c = c + h * drift + math.sqrt(2 * h) * noise(C)
             u = t_next * c + s(t_next) * noise(C_0) if t_next < 1 else c  # (c) bridge to the next level
-        return u
+        return Draws(u)
 
     def preconditioner(self, prior: Prior) -> Covariance:
         """C = V_r diag(e) V_r^T + (rho + 1e-5) 1 from draws of the flow, rho the mean of the eigenvalues left out."""

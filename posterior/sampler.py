@@ -36,6 +36,19 @@ class Posterior:
     diagnostics: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Draws:
+    """What `Sampler.draw` returns.
+
+    Arguments:
+        fields: In standardised units, shape `(n, channel, *space)`.
+        diagnostics: Numbers that the sampler reports of itself, e.g. `acceptance`, `log_evidence`.
+    """
+
+    fields: Tensor
+    diagnostics: dict[str, float] = field(default_factory=dict)
+
+
 class Calls:
     """Counts the fields (or data) that an object's methods are given, through a shallow copy of it that is otherwise
     the same."""
@@ -91,12 +104,12 @@ class Sampler(ABC):
         transpose = "A_adjoint" if isinstance(data.operator, LinearPhysics) else "A_vjp"
         velocity, operator = Calls(prior, "velocity"), Calls(data.operator, "A", transpose)
         with torch.no_grad():
-            x = self.draw(velocity.counted, replace(data, operator=operator.counted), n, generator)
+            draws = self.draw(velocity.counted, replace(data, operator=operator.counted), n, generator)
         cost = {"velocity_calls": velocity.fields / n, "operator_calls": operator.fields / n}
-        samples = units.to_units(x)
-        diagnostics = {"chi_square": float(measurement.chi_square(samples).mean())}
+        samples = units.to_units(draws.fields)
+        diagnostics = {**draws.diagnostics, "chi_square": float(measurement.chi_square(samples).mean())}
         return Posterior(samples, {**cost, "seconds": time.perf_counter() - start}, diagnostics)
 
     @abstractmethod
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Tensor:
-        """The algorithm, in standardised units; returns fields of shape `(n, channel, *space)`."""
+    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+        """The algorithm, in standardised units, without gradients unless it asks for them."""

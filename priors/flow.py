@@ -132,7 +132,7 @@ class Parametrisation:
 class FlowPrior:
     """A prior on standardised fields with a learned velocity; see `priors.prior.Prior`.
 
-    State in double precision, network in single precision, no gradients.
+    State in double precision, network in single precision; the velocity can be differentiated with respect to the field.
 
     Arguments:
         name: What a report calls it.
@@ -170,11 +170,11 @@ class FlowPrior:
     def parametrisation(self) -> Parametrisation:
         return Parametrisation(self.source, self.covariance.truncated(0).diagonal, self.mean, self.skip)
 
-    @torch.no_grad()
     def velocity(self, x: Tensor, t: float) -> Tensor:
         """v(x, t) for fields `(batch, channel, *space)` at one time 0 <= t < 1; shape, precision and device of x."""
-        v = self.parametrisation.velocity(self._network, self.parametrisation.whiten(x), x.new_tensor([t]))
-        return self.parametrisation.colour(v)
+        with torch.set_grad_enabled(x.requires_grad and torch.is_grad_enabled()):  # never for the weights alone
+            v = self.parametrisation.velocity(self._network, self.parametrisation.whiten(x), x.new_tensor([t]))
+            return self.parametrisation.colour(v)
 
     def _network(self, x: Tensor, t: Tensor) -> Tensor:
         device = next(self.network.parameters()).device
