@@ -132,7 +132,7 @@ class Parametrisation:
 class FlowPrior:
     """A prior on standardised fields with a learned velocity; see `priors.prior.Prior`.
 
-    State in double precision, network in single precision; the velocity can be differentiated with respect to the field.
+    State in double precision, network in single precision; the velocity can be differentiated by the field.
 
     Arguments:
         name: What a report calls it.
