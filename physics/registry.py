@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 _BUILDERS = {  # imported when asked for: deepinv takes seconds
     "affine": ("infield.physics.algebra", "build_affine"),
     "convolution": ("infield.physics.convolution", "build_convolution"),
+    "darcy": ("infield.physics.darcy", "build_darcy"),
     "fourier": ("infield.physics.fourier", "build_fourier"),
+    "helmholtz": ("infield.physics.poisson", "build_helmholtz"),
     "mask": ("infield.physics.sampling", "build_mask"),
     "multicoil-mri": ("infield.physics.mri", "build_multicoil_mri"),
+    "navier-stokes": ("infield.physics.navier_stokes", "build_navier_stokes"),
     "points": ("infield.physics.sampling", "build_points"),
+    "poisson": ("infield.physics.poisson", "build_poisson"),
 }
 _NAMED = ("infield.physics.named", "build_named")
 

@@ -45,7 +45,8 @@ MASK = named("mask", mask="mask")
 
 def test_names():
     assert operator_names() == (
-        *("affine", "compose", "convolution", "fourier", "mask", "multicoil-mri", "points", "sum"),
+        *("affine", "compose", "convolution", "darcy", "fourier", "helmholtz", "mask", "multicoil-mri"),
+        *("navier-stokes", "points", "poisson", "sum"),
         "deepinv:<ClassName>",
     )
 

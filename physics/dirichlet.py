@@ -1,0 +1,64 @@
+"""Fields that vanish on the rim of a rectangle: the grids that they need, and their Laplacian by sine series."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from infield import InfieldError
+from infield.physics.grid import Grid, PointSet
+
+
+def grid_with_rim(operator: str, grid: Grid | PointSet) -> Grid:
+    """The grid, if a differential equation with zeros on the rim can be posed on it.
+
+    Arguments:
+        operator: Name of the operator, for the message.
+        grid: Its first and last points along each axis are the rim.
+
+    Raises:
+        InfieldError: Unless it is regular, uniform, not periodic, with at least 3 points and one unit for all axes.
+    """
+    if not isinstance(grid, Grid):
+        raise InfieldError(
+            f"operator '{operator}': found a field on scattered points, expected one on a regular grid with its rim"
+        )
+    for axis in grid.axes:
+        where = f"along axis '{axis.name}'"
+        if axis.periodic:
+            raise InfieldError(f"operator '{operator}': found a periodic grid {where}, expected one with a rim")
+        if axis.size < 3:
+            raise InfieldError(f"operator '{operator}': found {axis.size} points {where}, expected at least 3")
+        if not axis.uniform:
+            raise InfieldError(f"operator '{operator}': found uneven spacing {where}, expected a uniform one")
+    units = [axis.units for axis in grid.axes]
+    if len(set(units)) > 1:
+        raise InfieldError(f"operator '{operator}': found axes in {', '.join(units)}, expected one unit for all")
+    return grid
+
+
+def interior(x: Tensor, ndim: int) -> Tensor:
+    """A field without its rim, `n - 2` points along each of its last axes."""
+    inside: tuple[Any, ...] = (slice(1, -1),) * ndim
+    return x[(..., *inside)]
+
+
+def with_rim(x: Tensor, ndim: int) -> Tensor:
+    """A field with a rim of zeros around it, the adjoint of `interior`."""
+    return torch.nn.functional.pad(x, (1, 1) * ndim)
+
+
+def laplacian_eigenvalues(grid: Grid) -> Tensor:
+    """Eigenvalues of minus the second-order Laplacian on the interior points, all positive, in the order of the sines.
+
+    Returns:
+        Shape of the interior, float64, in 1 / (units of the grid) squared.
+    """
+    total = torch.zeros(())
+    for axis in grid.axes:
+        k = torch.arange(1, axis.size - 1, dtype=torch.float64)
+        along = (2 / axis.spacing * torch.sin(torch.pi * k / (2 * (axis.size - 1)))) ** 2
+        total = total[..., None] + along
+    return total
