@@ -16,7 +16,7 @@ from torch import Tensor
 from infield import InfieldError
 from infield.physics.measurement import Measurement
 from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.sampler import Draws, Sampler
+from infield.posterior.sampler import Draws, Sampler, standardised
 from infield.posterior.streams import Randomness, normal
 from infield.priors.gaussian import GaussianPrior
 from infield.priors.prior import Prior
@@ -48,7 +48,7 @@ def posterior_mean(prior: Prior, measurement: Measurement) -> Tensor:
     """The exact posterior mean in the units of the field, shape `(channel, *space)`."""
     components = _components(prior)
     units = prior.standardisation
-    data = LinearGaussianData(measurement.standardised(units.shift, units.scale), prior.source.modes)
+    data = LinearGaussianData(standardised(measurement, units), prior.source.modes)
     means = torch.cat([data.mean(c.mean[None], c.covariance) for c in components])
     return units.to_units(torch.einsum("k,k...->...", _posterior_weights(prior, data), means))
 

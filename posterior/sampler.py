@@ -14,8 +14,10 @@ from torch import Tensor
 
 from infield import InfieldError, import_torchvision_first
 from infield.physics.measurement import Measurement
+from infield.physics.window import through_window
 from infield.posterior.streams import Randomness
-from infield.priors.prior import Prior
+from infield.priors.prior import Prior, Standardisation
+from infield.priors.window import WindowedStandardisation, seen_shape
 
 import_torchvision_first()
 from deepinv.physics import LinearPhysics  # noqa: E402
@@ -51,10 +53,17 @@ class Draws:
 
 class Calls:
     """Counts the fields (or data) that an object's methods are given, through a shallow copy of it that is otherwise
-    the same."""
+    the same.
 
-    def __init__(self, subject: Any, *methods: str) -> None:
+    Arguments:
+        subject: The object.
+        methods: Names of its methods.
+        derivatives: Count also the backward passes of autograd through what they return.
+    """
+
+    def __init__(self, subject: Any, *methods: str, derivatives: bool = False) -> None:
         self.fields = 0
+        self.derivatives = derivatives
         self.counted = copy.copy(subject)
         for method in methods:
             object.__setattr__(self.counted, method, self._counting(getattr(subject, method)))
@@ -62,9 +71,21 @@ class Calls:
     def _counting(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(x: Tensor, *args: Any, **kwargs: Any) -> Any:
             self.fields += len(x)
-            return method(x, *args, **kwargs)
+            result = method(x, *args, **kwargs)
+            if self.derivatives and result.requires_grad:
+                result.register_hook(self._count)
+            return result
 
         return call
+
+    def _count(self, gradient: Tensor) -> None:
+        self.fields += len(gradient)
+
+
+def standardised(measurement: Measurement, units: Standardisation) -> Measurement:
+    """The same measurement of a prior's standardised fields, on the torus around the domain where they live on one."""
+    inner = measurement.standardised(units.shift, units.scale)
+    return through_window(inner, units.window.torus) if isinstance(units, WindowedStandardisation) else inner
 
 
 class Sampler(ABC):
@@ -89,9 +110,10 @@ class Sampler(ABC):
             InfieldError: If prior and measurement speak of different fields, or the sampler cannot serve this
             measurement.
         """
-        if prior.covariance.event_shape != measurement.event_shape:
+        shape = seen_shape(prior.source.event_shape, prior.standardisation)
+        if shape != measurement.event_shape:
             raise InfieldError(
-                f"prior '{prior.name}' is for fields of shape {prior.covariance.event_shape} (channel, space), "
+                f"prior '{prior.name}' is for fields of shape {shape} (channel, space), "
                 f"the measurement is of a field of shape {measurement.event_shape}"
             )
         if prior.units not in (None, measurement.units):
@@ -100,9 +122,9 @@ class Sampler(ABC):
                 "convert one of them"
             )
         start, units = time.perf_counter(), prior.standardisation
-        data = measurement.standardised(units.shift, units.scale)
+        data = standardised(measurement, units)
         transpose = "A_adjoint" if isinstance(data.operator, LinearPhysics) else "A_vjp"
-        velocity, operator = Calls(prior, "velocity"), Calls(data.operator, "A", transpose)
+        velocity, operator = Calls(prior, "velocity"), Calls(data.operator, "A", transpose, derivatives=True)
         with torch.no_grad():
             draws = self.draw(velocity.counted, replace(data, operator=operator.counted), n, generator)
         cost = {"velocity_calls": velocity.fields / n, "operator_calls": operator.fields / n}

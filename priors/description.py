@@ -9,6 +9,9 @@ A Gaussian field::
     units: mK          # optional, checked
     source: {law: white}   # optional
 
+On the sphere, for points or a grid of longitude and latitude, a law is
+`{law: matern, nu: 1.5, length: 0.2, domain: sphere}`, its length in radii of the sphere.
+
 A mixture of Gaussian fields::
 
     prior: mixture
@@ -27,9 +30,9 @@ from typing import Any
 import torch
 
 from infield import InfieldError
-from infield.priors.gaussian import GaussianPrior, gaussian_prior
+from infield.priors.gaussian import GaussianPrior, gaussian_prior, shared_torus
 from infield.priors.mixture import MixturePrior
-from infield.priors.source import Lattice, law_from_spec
+from infield.priors.source import Lattice, Law, law_from_spec
 
 KEYS = {
     "gaussian": {"prior", "law", "source", "mean", "scale", "units", "name"},
@@ -58,12 +61,12 @@ def prior_from_description(description: Any, grid: Lattice, channels: int) -> Ga
         raise InfieldError(f"key 'scale': found {scale}, expected a positive number")
     start = law_from_spec(description["source"]) if "source" in description else None
 
-    def component(spec: dict[str, Any], name: str | None) -> GaussianPrior:
-        prior = gaussian_prior(law_from_spec(spec), grid, channels=channels, source=start, name=name)
+    def component(law: Law, name: str | None, torus: tuple[int, ...] | None = None) -> GaussianPrior:
+        prior = gaussian_prior(law, grid, channels=channels, source=start, name=name, torus=torus)
         return replace(prior.in_units(shift, scale), units=description.get("units"))
 
     if kind == "gaussian":
-        return component(description["law"], description.get("name"))
+        return component(law_from_spec(description["law"]), description.get("name"))
     parts = description["components"]
     if start is None:
         raise InfieldError("key 'source' is missing: the components of a mixture start from one source")
@@ -72,7 +75,10 @@ def prior_from_description(description: Any, grid: Lattice, channels: int) -> Ga
     for i, part in enumerate(parts):
         _check_keys(part, COMPONENT_KEYS, "law", f"component {i}")
     weights = torch.tensor([_number(part, "weight", 1 / len(parts)) for part in parts], dtype=torch.float64)
-    return MixturePrior(tuple(component(part["law"], part.get("name")) for part in parts), weights)
+    laws = [law_from_spec(part["law"]) for part in parts]
+    torus = shared_torus([*laws, start], grid)
+    components = (component(law, part.get("name"), torus) for law, part in zip(laws, parts, strict=True))
+    return MixturePrior(tuple(components), weights)
 
 
 def _check_keys(description: Any, known: set[str], needed: str, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,10 +11,12 @@ from torch import Tensor
 
 from infield import InfieldError
 from infield.priors.bridge import Bridge
+from infield.priors.circulant import Embedding
 from infield.priors.covariance import Covariance, from_draws
 from infield.priors.modes import Hartley
 from infield.priors.prior import Standardisation
 from infield.priors.source import Lattice, Law, White
+from infield.priors.window import WindowedStandardisation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,34 +61,67 @@ class GaussianPrior:
     def in_units(self, shift: float | Tensor, scale: float | Tensor) -> GaussianPrior:
         """The same standardised prior for fields `shift + scale x`; tensors have shape `(channel, 1, ...)`."""
         one = torch.ones_like(self.standardisation.shift)
-        return replace(self, standardisation=Standardisation(shift * one, scale * one))
+        return replace(self, standardisation=replace(self.standardisation, shift=shift * one, scale=scale * one))
 
 
 def gaussian_prior(
-    law: Law, grid: Lattice, *, channels: int = 1, source: Law | None = None, name: str | None = None
+    law: Law,
+    grid: Lattice,
+    *,
+    channels: int = 1,
+    source: Law | None = None,
+    name: str | None = None,
+    torus: tuple[int, ...] | None = None,
 ) -> GaussianPrior:
     """The prior of a law by name (Matern of any order, white) on a grid.
+
+    On a large uniform grid that is not periodic it is a prior of fields on a torus, seen through a window
+    (`priors.window`): on the domain it is exactly the law, and every product costs O(N log N).
 
     Arguments:
         law: The law of the standardised field.
         grid: Where the field lives.
         channels: Number of independent channels.
         source: Law of the source; the default is white on scattered points' and grids' own modes.
+        name: What a report calls it.
+        torus: Points of the torus along each axis, where other priors are to share it; see `shared_torus`.
     """
-    if source is None:
+    provenance: dict[str, Any] = {"kind": "gaussian", "law": str(law), "source": str(source or White())}
+    torus = torus or shared_torus((law, source or White()), grid)
+    if torus is not None:
+        seen, start = law.embedded(grid, torus), (source or White()).embedded(grid, torus)
+        covariance, first = (_on_torus(embedding, channels) for embedding in (seen, start))
+        provenance |= {"torus": list(torus), "clipped": max(seen.clipped, start.clipped)}
+    elif source is None:
         covariance = law.on(grid, channels)
-        start = White().within(covariance.modes, grid, channels)
+        first = White().within(covariance.modes, grid, channels)
     else:
-        start = source.on(grid, channels)
-        covariance = law.within(start.modes, grid, channels)
+        first = source.on(grid, channels)
+        covariance = law.within(first.modes, grid, channels)
+    standardisation = Standardisation.identity(covariance.event_shape)
+    if torus is not None:
+        standardisation = WindowedStandardisation(standardisation.shift, standardisation.scale, seen.window)
     return GaussianPrior(
         name=name or str(law),
-        source=start,
+        source=first,
         covariance=covariance,
         mean=torch.zeros(covariance.event_shape, dtype=torch.float64),
-        standardisation=Standardisation.identity(covariance.event_shape),
-        provenance={"kind": "gaussian", "law": str(law), "source": str(source or White())},
+        standardisation=standardisation,
+        provenance=provenance,
     )
+
+
+def shared_torus(laws: Iterable[Law], grid: Lattice) -> tuple[int, ...] | None:
+    """Points of a torus that serves several laws on a grid; None where none of them is better off on one."""
+    laws = tuple(laws)
+    if not any(law.wants_torus(grid) for law in laws):
+        return None
+    return tuple(max(sizes) for sizes in zip(*(law.embedded(grid).window.torus for law in laws), strict=True))
+
+
+def _on_torus(embedding: Embedding, channels: int) -> Covariance:
+    spectrum = embedding.spectrum.clamp_min(1e-15 * float(embedding.spectrum.max()))  # a source must be invertible
+    return Covariance.diagonal_in(Hartley(spectrum.ndim), spectrum.expand(channels, *spectrum.shape).clone())
 
 
 def spectrum_prior(spectrum: Tensor, *, name: str = "given power spectrum") -> GaussianPrior:

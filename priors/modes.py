@@ -84,3 +84,50 @@ class Eigenbasis:
 
     def to(self, device: torch.device | str) -> Eigenbasis:
         return Eigenbasis(self.vectors.to(device), self.shape)
+
+
+@dataclass(frozen=True)
+class LeadingDirections:
+    """A few orthonormal directions V, and an orthonormal basis of all that is orthogonal to them, in O(N r).
+
+    The basis is one block reflection (Schreiber & Parlett 1988, SIAM J. Numer. Anal. 25, 189), the symmetric relative
+    of the compact WY product of Householder reflections: with V_1 the first r rows of V, polar decomposition
+    -V_1 = P S^T and E the first r unit vectors, H = I - (E - V S) (I - V_1 S)^{-1} (E - V S)^T is orthogonal, its own
+    inverse, and H E = V S. No N-by-N matrix is formed.
+
+    Arguments:
+        reflector: Z, shape `(points, r)`, with H = I - Z Z^T and Z^T Z = 2 I.
+        rotation: S, orthogonal, shape `(r, r)`.
+        shape: Space shape of the field, with `points` values.
+    """
+
+    reflector: Tensor
+    rotation: Tensor
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, vectors: Tensor, shape: tuple[int, ...]) -> LeadingDirections:
+        """The basis whose first r coordinates are along given orthonormal columns, shape `(points, r)`."""
+        r = vectors.shape[1]
+        left, cosines, right = torch.linalg.svd(vectors[:r])
+        rotation = -right.mT @ left.mT  # V_1 S = -(positive semidefinite): I - V_1 S is well conditioned
+        difference = -vectors @ rotation
+        difference[:r] += torch.eye(r).to(vectors)
+        root = (left * (1 + cosines)) @ left.mT
+        reflector = torch.linalg.solve_triangular(torch.linalg.cholesky(root), difference.mT, upper=False).mT
+        return cls(reflector.contiguous(), rotation, shape)
+
+    def analyse(self, x: Tensor) -> Tensor:
+        c = self._reflect(x.flatten(-len(self.shape)))
+        r = len(self.rotation)
+        return torch.cat([c[..., :r] @ self.rotation.mT, c[..., r:]], dim=-1).reshape(x.shape)
+
+    def synthesise(self, c: Tensor) -> Tensor:
+        flat, r = c.flatten(-len(self.shape)), len(self.rotation)
+        return self._reflect(torch.cat([flat[..., :r] @ self.rotation, flat[..., r:]], dim=-1)).reshape(c.shape)
+
+    def _reflect(self, x: Tensor) -> Tensor:
+        return x - (x @ self.reflector) @ self.reflector.mT
+
+    def to(self, device: torch.device | str) -> LeadingDirections:
+        return LeadingDirections(self.reflector.to(device), self.rotation.to(device), self.shape)

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from infield import InfieldError
+from infield.priors.circulant import Embedding, embed
 from infield.priors.covariance import Covariance, from_matrix
-from infield.priors.matern import matern_matrix, matern_spectrum
+from infield.priors.low_rank import PartialCholesky, pivoted_cholesky
+from infield.priors.matern import matern_between, matern_matrix, matern_mixture, matern_spectrum
 from infield.priors.modes import Eigenbasis, Hartley, Modes, Pixels
+from infield.priors.sphere import on_unit_sphere
+from infield.priors.window import Window
 
 DENSE_LIMIT = 4096
 """Largest number of scattered points for which dense eigenvectors (128 MiB at this size) are formed."""
+
+EMBED_ABOVE = 1024
+"""From so many points on a uniform grid that is not periodic, a torus is cheaper than dense algebra."""
+
+AUTOMATIC_RANK = 512
+"""Leading directions of a law on more than `DENSE_LIMIT` points (80 MiB for 20,000 points)."""
+
+LARGEST_SHARE_LEFT = 0.05
+"""Largest share of the variance that they may leave to a constant remainder."""
 
 LARGEST_ORDER = 100
 """Largest order of a Matern law: the Bessel functions of higher ones leave the range of floating point numbers."""
@@ -46,6 +59,17 @@ class Law(Protocol):
         """Its covariance on a grid, in given modes."""
         ...
 
+    def wants_torus(self, grid: Lattice) -> bool:
+        """Whether on this grid it is best seen as the restriction of a law on a torus: diagonal by FFT there."""
+        ...
+
+    def embedded(self, grid: Lattice, torus: tuple[int, ...] | None = None) -> Embedding:
+        """That law, on the smallest torus that serves or on a given one."""
+        ...
+
+
+Domain = Literal["plane", "sphere"]
+
 
 @dataclass(frozen=True)
 class White:
@@ -63,26 +87,44 @@ class White:
     def within(self, modes: Modes, grid: Lattice, channels: int = 1) -> Covariance:
         return Covariance.diagonal_in(modes, torch.full((channels, *grid.shape), self.variance, dtype=torch.float64))
 
+    def wants_torus(self, grid: Lattice) -> bool:
+        return False
+
+    def embedded(self, grid: Lattice, torus: tuple[int, ...] | None = None) -> Embedding:
+        torus = torus or grid.shape
+        return Embedding(Window(grid.shape, torus), torch.full(torus, self.variance, dtype=torch.float64), 0.0)
+
 
 @dataclass(frozen=True)
 class Matern:
     """A Matern law of any order.
 
     On a uniform grid whose axes are periodic it is diagonal by FFT, O(N log N). On scattered points, and on grids of at
-    most `DENSE_LIMIT` points of which an axis is not periodic, it is dense. A larger grid of this kind needs `wrap`,
-    which lets correlations close around the domain: an error that reaches about one `length` in from the edges.
+    most `DENSE_LIMIT` points of which an axis is not periodic, it is dense. More scattered points get the leading
+    directions and a constant remainder, O(N r). On a larger uniform grid of which an axis is not periodic, it is
+    embedded in a law on a torus (`embedded`), as `priors.gaussian.gaussian_prior` does of itself; or `wrap` lets
+    correlations close around the domain: an error that reaches about one `length` in from the edges.
+
+    On the sphere the distance is the chord's: a Matern function of it is positive definite for every order, since it is
+    the law of a field in space, seen on the sphere. Of the great-circle distance it is so for nu <= 1/2 only (Gneiting
+    2013, Bernoulli 19, 1327).
 
     Arguments:
         nu: Order (smoothness), > 0.
-        length: Correlation length, in the units of the grid's coordinates.
+        length: Correlation length, in the units of the grid's coordinates; on the sphere, in radii.
         variance: Variance of each value.
         wrap: Treat every axis as periodic.
+        rank: Number of leading directions, whatever they leave; None leaves the choice between dense and low-rank
+            algebra to the number of points.
+        domain: `plane`; or `sphere`, for points and grids of longitude and latitude in degrees.
     """
 
     nu: float = 1.5
     length: float = 0.3
     variance: float = 1.0
     wrap: bool = False
+    rank: int | None = None
+    domain: Domain = "plane"
 
     def __post_init__(self) -> None:
         if not all(0 < value < math.inf for value in (self.nu, self.length, self.variance)):
@@ -92,10 +134,26 @@ class Matern:
                 f"Matern law: found nu = {self.nu}, expected at most {LARGEST_ORDER}, where it hardly differs from its "
                 "limit, the squared exponential"
             )
+        if self.rank is not None and (not isinstance(self.rank, int) or self.rank < 1):
+            raise InfieldError(f"Matern law: found rank {self.rank!r}, expected a whole number of at least 1")
+        if self.domain not in get_args(Domain):
+            raise InfieldError(
+                f"Matern law: found domain {self.domain!r}, expected one of {', '.join(get_args(Domain))}"
+            )
+        if self.domain == "sphere" and self.wrap:
+            raise InfieldError("Matern law: found `wrap` on the sphere, which is closed as it is; leave it out")
+
+    def __str__(self) -> str:
+        parts = [f"nu={self.nu}, length={self.length}, variance={self.variance}, wrap={self.wrap}"]
+        parts += [f"rank={self.rank}"] if self.rank else []
+        parts += [f"domain={self.domain}"] if self.domain != "plane" else []
+        return f"Matern({', '.join(parts)})"
 
     def on(self, grid: Lattice, channels: int = 1) -> Covariance:
         if self._by_fft(grid):
             return self.within(Hartley(grid.ndim), grid, channels)
+        if self._low_rank(grid):
+            return self._partial(grid).in_own_modes(grid.shape, channels)
         eigenvalues, vectors = torch.linalg.eigh(self._matrix(grid))
         spectrum = eigenvalues.clamp_min(1e-12 * eigenvalues[-1])
         diagonal = spectrum.reshape(grid.shape).expand(channels, *grid.shape).clone()
@@ -103,31 +161,85 @@ class Matern:
 
     def within(self, modes: Modes, grid: Lattice, channels: int = 1) -> Covariance:
         if self._by_fft(grid) and isinstance(modes, Hartley):
-            spectrum = matern_spectrum(
-                grid.shape, spacing_of(grid), nu=self.nu, length=self.length, variance=self.variance
-            )
+            spectrum = matern_spectrum(grid.shape, spacing_of(grid), **self._function)
             floor = 1e-12 * float(spectrum.max())
             return Covariance.diagonal_in(modes, spectrum.clamp_min(floor).expand(channels, *grid.shape).clone())
         if channels != 1:
             raise InfieldError("a dense Matern law has one channel; give each channel its own prior")
+        if self._low_rank(grid):
+            return self._partial(grid).within(modes, grid.shape)
         return from_matrix(modes, self._matrix(grid), grid.shape)
+
+    def wants_torus(self, grid: Lattice) -> bool:
+        axes = getattr(grid, "axes", ())
+        uniform = bool(axes) and all(axis.uniform for axis in axes)
+        plain = self.domain == "plane" and self.rank is None and not self._by_fft(grid)
+        return uniform and plain and len(axes) <= 3 and grid.size > EMBED_ABOVE
+
+    def embedded(self, grid: Lattice, torus: tuple[int, ...] | None = None) -> Embedding:
+        if self.domain == "sphere" or self.wrap:
+            raise InfieldError(
+                f"{self} shares its modes with a law that needs a torus around the domain, where it is another law; "
+                "give all laws of a prior the same `wrap` and `domain`"
+            )
+        spacing, periodic = spacing_of(grid), tuple(axis.periodic for axis in getattr(grid, "axes", ()))
+        mixture = matern_mixture(**self._function, finest=min(spacing))
+        return embed(mixture, grid.shape, spacing, periodic, torus=torus)
+
+    @property
+    def _function(self) -> dict[str, float]:
+        return {"nu": self.nu, "length": self.length, "variance": self.variance}
 
     def _by_fft(self, grid: Lattice) -> bool:
         axes = getattr(grid, "axes", None)
-        return axes is not None and all((a.periodic or self.wrap) and a.uniform for a in axes)
+        flat = self.domain == "plane" and self.rank is None
+        return flat and axes is not None and all((a.periodic or self.wrap) and a.uniform for a in axes)
+
+    def _low_rank(self, grid: Lattice) -> bool:
+        """Whether the leading directions stand for the law; a large uniform grid has better ways."""
+        return self.rank is not None or (grid.size > DENSE_LIMIT and not self.wants_torus(grid))
+
+    def _partial(self, grid: Lattice) -> PartialCholesky:
+        points, periods = self._points(grid), self._periods(grid)
+        diagonal = points.new_full((grid.size,), self.variance)
+        if any(periods):  # images add to the variance
+            diagonal[:] = matern_between(points[:1], points[:1], **self._function, periods=periods).squeeze()
+        rank = min(self.rank or AUTOMATIC_RANK, grid.size)
+
+        def column(i: int) -> Tensor:
+            return matern_between(points[i : i + 1], points, **self._function, periods=periods)[0]
+
+        partial = pivoted_cholesky(column, diagonal, rank)
+        if self.rank is None and partial.share_left > LARGEST_SHARE_LEFT:
+            raise InfieldError(
+                f"{self} on {grid.size} points that are scattered or not periodic: {rank} directions leave "
+                f"{partial.share_left:.0%} of its variance, expected at most {LARGEST_SHARE_LEFT:.0%}; take a longer "
+                f"length, at most {DENSE_LIMIT} points, or set `rank` to accept what that many directions leave"
+            )
+        return partial
 
     def _matrix(self, grid: Lattice) -> Tensor:
         if grid.size > DENSE_LIMIT:
             raise InfieldError(
-                f"Matern law on {grid.size} points that are scattered or not periodic: expected at most {DENSE_LIMIT}; "
-                "on a uniform grid set `wrap: true` to let correlations close around the domain"
+                f"Matern law on {grid.size} points of a grid that is not periodic: expected at most {DENSE_LIMIT}; "
+                "set `wrap: true` to let correlations close around the domain (a Gaussian prior needs no such thing: "
+                "`gaussian_prior` embeds it in a torus)"
             )
         if self._by_fft(grid):
             unit = torch.eye(grid.size, dtype=torch.float64).reshape(grid.size, 1, *grid.shape)
             return self.within(Hartley(grid.ndim), grid).apply(unit).reshape(grid.size, grid.size)
-        periods = [a.spacing * a.size if a.periodic or self.wrap else None for a in getattr(grid, "axes", ())]
-        law = {"nu": self.nu, "length": self.length, "variance": self.variance}
-        return matern_matrix(grid.points(), **law, periods=tuple(periods) or None)
+        return matern_matrix(self._points(grid), **self._function, periods=self._periods(grid))
+
+    def _points(self, grid: Lattice) -> Tensor:
+        return on_unit_sphere(grid) if self.domain == "sphere" else grid.points()
+
+    def _periods(self, grid: Lattice) -> tuple[float | None, ...]:
+        if self.domain == "sphere":
+            return (None, None, None)
+        axes = getattr(grid, "axes", None)
+        if axes is None:
+            return (None,) * grid.ndim
+        return tuple(a.spacing * a.size if a.periodic or self.wrap else None for a in axes)
 
 
 def spacing_of(grid: Lattice) -> tuple[float, ...]:

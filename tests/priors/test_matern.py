@@ -14,7 +14,7 @@ from infield import InfieldError
 from infield.physics.grid import Axis, Grid, PointSet
 from infield.priors import source
 from infield.priors.covariance import Covariance
-from infield.priors.matern import matern, matern_matrix, matern_spectrum
+from infield.priors.matern import matern, matern_matrix, matern_mixture, matern_spectrum
 from infield.priors.modes import Eigenbasis, Hartley, Pixels
 from infield.priors.source import Lattice, Law, Matern, White, law_from_spec, law_to_spec, spacing_of
 
@@ -48,12 +48,33 @@ def test_the_general_order_agrees_with_the_closed_form_of_seven_halves():
     torch.testing.assert_close(matern(R, nu=3.5, length=0.7, variance=2.0), expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("nu", [0.05, 0.5, 1.3, 2.5, 7.3, 100.0])
+@pytest.mark.parametrize("length", [0.003, 0.3, 3.0])
+def test_a_mixture_of_squared_exponentials_is_the_function(nu, length):
+    """At every multiple of the finest distance, however narrow or wide; a term left out is seen."""
+    mixture = matern_mixture(nu=nu, length=length, variance=2.0, finest=0.01)
+    r = 0.01 * torch.arange(300, dtype=torch.float64)
+    terms = mixture.weights[:, None] * torch.exp(-0.5 * (r / mixture.scales[:, None]) ** 2)
+    assert (mixture.weights >= 0).all() and mixture.nugget >= 0
+
+    def error(terms: Tensor) -> float:
+        nugget = mixture.nugget * (r == 0).double()
+        return float((terms.sum(0) + nugget - matern(r, nu=nu, length=length, variance=2.0)).abs().max())
+
+    assert error(terms) < 5e-13
+    heaviest = int(mixture.weights.argmax())
+    assert mixture.weights[heaviest] < 1e-9 or error(torch.cat([terms[:heaviest], terms[heaviest + 1 :]])) > 1e-6
+    assert float(matern(torch.tensor(mixture.reach), nu=nu, length=length, variance=1.0)) < 2e-11
+
+
 @pytest.mark.parametrize("nu", [0.05, 0.3, 1.0, 2.0, 7.3, 30.0, 100.0])
 def test_any_order_starts_at_the_variance_and_falls_to_zero(nu):
     k = matern(R, nu=nu, length=0.7, variance=3.0)
     assert torch.isfinite(k).all() and k[0] == 3
     assert (k.diff() <= 1e-12).all() and (k >= 0).all() and k[-1] < 1e-3
     assert float(matern(-R[200:201], nu=nu, length=0.7, variance=3.0)) == float(k[200])
+    far = matern(torch.tensor([1e3, 1e5], dtype=torch.float64), nu=nu, length=0.003, variance=3.0)
+    assert (far == 0).all()
 
 
 def test_high_orders_tend_to_the_squared_exponential():
@@ -113,6 +134,21 @@ def test_spectrum_is_never_negative_and_its_mean_is_the_variance():
             assert (S >= 0).all() and S.shape == (12, 10)
             torch.testing.assert_close(S, S.roll((-1, -1), (0, 1)).flip((0, 1)))
             assert float(S.mean()) == pytest.approx(images_in_two(nu, length, 2.5), rel=1e-6)
+
+
+@pytest.mark.parametrize("nu", [0.5, 1.1, 2.5])
+def test_spectrum_in_three_dimensions_is_that_of_the_sum_over_images(nu):
+    """Lengths near the domain's have hundreds of thousands of images; here few enough for brute force."""
+    shape, spacing, length = (4, 3, 5), (0.25, 0.3, 0.2), 0.12
+    points = torch.cartesian_prod(
+        *(h * torch.arange(n, dtype=torch.float64) for n, h in zip(shape, spacing, strict=True))
+    )
+    periods = tuple(n * h for n, h in zip(shape, spacing, strict=True))
+    K = matern_matrix(points, nu=nu, length=length, variance=2.0, periods=periods)
+    expected = torch.fft.fftn(K[0].reshape(shape)).real
+    found = matern_spectrum(shape, spacing, nu=nu, length=length, variance=2.0)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    assert (matern_spectrum(shape, spacing, nu=nu, length=1.01 * length, variance=2.0) - expected).abs().max() > 1e-3
 
 
 def images_in_two(nu: float, length: float, variance: float) -> float:
@@ -217,11 +253,11 @@ def test_wrap_closes_the_domain_and_is_wrong_near_its_edges_only():
     assert wrapped[0, -1] > 0.5 > 1e-6 > K[0, -1]
 
 
-def test_many_points_without_a_period_are_refused(monkeypatch):
+def test_a_large_grid_that_does_not_close_is_refused_as_a_law_of_its_own(monkeypatch):
+    """As a prior it is embedded in a torus, see `test_circulant`."""
     monkeypatch.setattr(source, "DENSE_LIMIT", 30)
-    with pytest.raises(InfieldError, match="40 points that are scattered or not periodic: expected at most 30"):
-        Matern().on(scattered(40))
-    with pytest.raises(InfieldError, match="wrap: true"):
+    monkeypatch.setattr(source, "EMBED_ABOVE", 30)
+    with pytest.raises(InfieldError, match=r"36 points of a grid that is not periodic.* at most 30.*wrap: true"):
         Matern().on(Grid.regular((6, 6)))
     assert Matern(wrap=True).on(Grid.regular((6, 6))).rank == 0
     assert Matern().on(Grid.regular((6, 6), periodic=True)).rank == 0
@@ -238,7 +274,7 @@ def test_draws_of_a_law_have_its_variance_and_correlation():
 # laws by name
 
 
-@pytest.mark.parametrize("law", [White(2.0), Matern(0.7, 0.2, 3.0, wrap=True), Matern()])
+@pytest.mark.parametrize("law", [White(2.0), Matern(0.7, 0.2, 3.0, wrap=True), Matern(rank=7), Matern(domain="sphere")])
 def test_laws_survive_being_written_down(law):
     assert isinstance(law, Law)
     assert law_from_spec(law_to_spec(law)) == law
@@ -266,6 +302,10 @@ def test_grids_are_lattices():
         ({"law": "matern", "length": "0.1"}, "law 'matern'"),
         ({"law": "matern", "nu": 0}, "positive"),
         ({"law": "matern", "nu": 101.0}, "at most 100"),
+        ({"law": "matern", "rank": 0}, "found rank 0"),
+        ({"law": "matern", "rank": 2.5}, "found rank 2.5"),
+        ({"law": "matern", "domain": "torus"}, "found domain 'torus', expected one of plane, sphere"),
+        ({"law": "matern", "domain": "sphere", "wrap": True}, "closed as it is"),
         ({"law": "white", "variance": -1.0}, "positive"),
         ({"law": "white", "variance": None}, "law 'white'"),
     ],

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from infield.priors.bridge import Bridge
 from infield.priors.covariance import Covariance, from_draws, from_matrix
-from infield.priors.modes import Eigenbasis, Hartley, Modes, Pixels
+from infield.priors.modes import Eigenbasis, Hartley, LeadingDirections, Modes, Pixels
 
 THRESHOLD = 4.5
 SHAPES = [(1,), (2,), (7,), (8,), (3, 5), (4, 6), (5, 4), (2, 3, 4), (3, 3, 5), (1, 6)]
@@ -38,7 +38,12 @@ def eigenbasis(*shape: int) -> Eigenbasis:
 
 
 def every_basis(shape: tuple[int, ...]) -> list[Modes]:
-    return [Pixels(), Hartley(len(shape)), eigenbasis(*shape)]
+    return [Pixels(), Hartley(len(shape)), eigenbasis(*shape), leading(*shape)]
+
+
+def leading(*shape: int) -> LeadingDirections:
+    n = math.prod(shape)
+    return LeadingDirections.of(torch.linalg.qr(normal(n, (n + 1) // 2, seed=6)).Q, shape)
 
 
 # bases
@@ -91,6 +96,24 @@ def test_hartley_modes_diagonalise_what_is_stationary_and_nothing_else(shape):
         other = torch.diag(torch.arange(1.0, n + 1, dtype=torch.float64))  # variances that change from place to place
         D = T @ other @ T.mT
         assert (D - D.diagonal().diag()).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("rank", [1, 3, 20])
+def test_the_first_coordinates_are_along_the_leading_directions_and_all_costs_are_linear(rank):
+    n = 20
+    V = torch.linalg.qr(normal(n, rank, seed=3)).Q
+    for vectors in (V, -V, torch.eye(n, dtype=torch.float64)[:, :rank], torch.eye(n, dtype=torch.float64)[:, -rank:]):
+        modes = LeadingDirections.of(vectors, (4, 5))
+        x = normal(7, 2, 4, 5)
+        c = modes.analyse(x)
+        torch.testing.assert_close(c.flatten(2)[..., :rank], x.flatten(2) @ vectors)
+        torch.testing.assert_close(modes.synthesise(c), x)
+        T = modes.analyse(unit_fields(4, 5)).flatten(1)
+        assert (T @ T.mT - torch.eye(n)).abs().max() < 1e-14
+        assert {tuple(t.shape) for t in vars(modes).values() if isinstance(t, Tensor)} <= {(n, rank), (rank, rank)}
+    skewed = LeadingDirections.of(V @ torch.linspace(1, 1.1, rank).double().diag() + 0.1, (4, 5))  # not orthonormal
+    T = skewed.analyse(unit_fields(4, 5)).flatten(1)
+    assert (T @ T.mT - torch.eye(n)).abs().max() > 1e-3
 
 
 # covariances

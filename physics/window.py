@@ -1,0 +1,76 @@
+"""A domain as part of a larger torus: the operator that looks at it, and a measurement looked at from the torus."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from infield import InfieldError
+from infield.physics.algebra import compose
+from infield.physics.grid import Axis, Grid
+from infield.physics.linear_operator import LinearOperator
+from infield.physics.measurement import Measurement
+
+
+class Crop(LinearOperator):
+    """The first points along each axis of a field on a torus.
+
+    Arguments:
+        torus: Where the field lives.
+        domain: What is seen of it.
+        channels: Number of channels.
+    """
+
+    name = "window"
+
+    def __init__(self, torus: Grid, domain: Grid, channels: int) -> None:
+        super().__init__(torus, channels, (channels, *domain.shape), domain)
+        self._shape = domain.shape
+
+    def A(self, x: Tensor) -> Tensor:
+        for axis, n in zip(range(-len(self._shape), 0), self._shape, strict=True):
+            x = x.narrow(axis, 0, n)
+        return x
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        widths = [(0, m - n) for n, m in zip(self._shape, self.grid.shape, strict=True)]
+        return torch.nn.functional.pad(y, [width for pair in reversed(widths) for width in pair])
+
+
+def torus_around(grid: Grid, shape: tuple[int, ...]) -> Grid:
+    """The grid continued along each axis to more points, every axis periodic."""
+
+    def longer(axis: Axis, n: int) -> Axis:
+        beyond = (axis.coordinates[-1] + axis.spacing * i for i in range(1, n - axis.size + 1))
+        return Axis(axis.name, (*axis.coordinates, *beyond), axis.units, periodic=True)
+
+    return Grid(tuple(longer(axis, n) for axis, n in zip(grid.axes, shape, strict=True)))
+
+
+def through_window(measurement: Measurement, shape: tuple[int, ...]) -> Measurement:
+    """The same data as data of a field on a torus around the domain; with the same likelihood.
+
+    Arguments:
+        measurement: Of a field on a grid.
+        shape: Points of the torus along each axis.
+
+    Raises:
+        InfieldError: If the field lives on scattered points.
+    """
+    domain = measurement.grid
+    if not isinstance(domain, Grid):
+        raise InfieldError("a prior on a torus was given for a field on scattered points: expected one on a grid")
+    torus = torus_around(domain, shape)
+    description = measurement.description
+    if description:
+        outer = description["operators"] if description["name"] == "compose" else [description]
+        description = {"name": "compose", "operators": [*outer, {"name": Crop.name, "parameters": {"torus": shape}}]}
+    return dataclasses.replace(
+        measurement,
+        operator=compose(measurement.operator, Crop(torus, domain, len(measurement.channels))),
+        grid=torus,
+        truth=None,
+        description=description,
+    )

@@ -1,0 +1,35 @@
+"""The bench of costs: what it reports; not how fast this machine is."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from infield.pipelines.bench import scaling
+from infield.pipelines.bench.scaling import slope
+
+
+def test_scaling_reports_costs_by_side_and_their_slopes(tmp_path, infield, monkeypatch):
+    monkeypatch.setattr(scaling, "QUICK_SIDES", (64, 80))
+    said = infield("bench", "scaling", "--quick", "--json", tmp_path / "s.json")
+    assert said.status == 0, said.err
+    records = json.loads((tmp_path / "s.json").read_text())["records"]
+    found = {(r["method"], r["metric"]): r["value"] for r in records}
+    for side in (64, 80):
+        case = f"{side} x {side}"
+        assert 0 < found[f"source draw, {case}", "seconds"] < found[f"posterior draw, {case}", "seconds"]
+        assert found[f"posterior draw, {case}", "velocity_calls"] == 1
+        assert 20 < found[f"posterior draw, {case}", "operator_calls"] < 400  # conjugate gradients were at work
+    for method in ("source draw", "posterior draw", "operator call of it"):
+        assert math.isfinite(found[method, "slope"])
+    assert "slope" in said.out
+
+
+def test_the_slope_is_one_for_what_costs_n_log_n_and_two_for_its_square():
+    sides = (64, 128, 256)
+    work = [side**2 * math.log(side**2) for side in sides]
+    assert slope(sides, [3e-6 * w for w in work]) == pytest.approx(1)
+    assert slope(sides, [1e-12 * w**2 for w in work]) == pytest.approx(2)
+    assert slope(sides, [1e-12 * side**6 for side in sides]) > 2.5  # dense algebra

@@ -1,0 +1,108 @@
+"""Laws on many scattered points by leading directions: how far from the law, at what cost."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from infield import InfieldError
+from infield.physics.grid import Axis, Grid, PointSet
+from infield.priors import low_rank, source
+from infield.priors.covariance import Covariance
+from infield.priors.gaussian import gaussian_prior
+from infield.priors.low_rank import PartialCholesky, pivoted_cholesky
+from infield.priors.matern import matern_matrix
+from infield.priors.modes import Eigenbasis, LeadingDirections, Pixels
+from infield.priors.source import Matern
+
+
+def scattered(n: int, seed: int = 0) -> PointSet:
+    places = np.random.default_rng(seed).random((n, 2))
+    return PointSet(tuple(map(tuple, places.tolist())), ("y", "x"))
+
+
+def matrix(C: Covariance) -> Tensor:
+    n = math.prod(C.event_shape)
+    return C.apply(torch.eye(n, dtype=torch.float64).reshape(n, *C.event_shape)).flatten(1)
+
+
+def partial(K: Tensor, rank: int) -> PartialCholesky:
+    return pivoted_cholesky(lambda i: K[i], K.diagonal().clone(), rank)
+
+
+POINTS, LAW = scattered(150), Matern(1.5, 0.4, 2.0)
+K = matern_matrix(POINTS.points(), nu=1.5, length=0.4, variance=2.0)
+
+
+@pytest.mark.parametrize("rank", [5, 20, 60])
+def test_the_distance_from_the_law_is_at_most_the_trace_that_is_left(rank):
+    found = partial(K, rank)
+    left = float(found.left.sum())
+    E = K - found.factor @ found.factor.mT
+    torch.testing.assert_close(E.diagonal(), found.left, rtol=0, atol=1e-12)
+    assert torch.linalg.eigvalsh(E).min() > -1e-12
+    assert found.share_left == pytest.approx(left / float(K.trace()))
+    for C in (found.in_own_modes(POINTS.shape), found.within(Pixels(), POINTS.shape)):
+        assert C.trace == pytest.approx(float(K.trace()))
+        assert float(torch.linalg.matrix_norm(matrix(C) - K, 2)) <= left
+    best = float(torch.linalg.eigvalsh(K)[: len(K) - rank].sum())  # no approximation of this rank leaves less
+    assert best <= left < 6 * best
+
+
+def test_more_directions_leave_less_and_all_of_them_nothing():
+    shares = [partial(K, rank).share_left for rank in (1, 10, 40, 120)]
+    assert shares == sorted(shares, reverse=True) and shares[0] > 0.3 > 1e-3 > shares[-1]
+    everything = partial(K, 150)
+    torch.testing.assert_close(matrix(everything.in_own_modes((150,))), K, rtol=0, atol=1e-9)
+    smooth = matern_matrix(POINTS.points(), nu=20.0, length=3.0, variance=2.0)
+    stopped = partial(smooth, 150)
+    assert stopped.factor.shape[1] < 60 and stopped.share_left <= low_rank.NEGLIGIBLE
+
+
+def test_a_law_of_given_rank_is_diagonal_in_its_own_modes_and_low_rank_in_others():
+    law = Matern(1.5, 0.4, 2.0, rank=40)
+    C = law.on(POINTS, 2)
+    assert isinstance(C.modes, LeadingDirections) and C.rank == 0 and C.event_shape == (2, 150)
+    bound = float(partial(K, 40).left.sum())
+    assert float(torch.linalg.matrix_norm(matrix(law.on(POINTS)) - K, 2)) <= bound < 0.06 * float(K.trace())
+    inside = law.within(Pixels(), POINTS)
+    assert inside.rank == 40 and float(torch.linalg.matrix_norm(matrix(inside) - K, 2)) <= bound
+    grid = Grid.regular((4, 5), periodic=True)  # images add to the variance
+    torch.testing.assert_close(matrix(Matern(1.5, 0.3, rank=20).on(grid)), matrix(Matern(1.5, 0.3).on(grid)))
+
+
+def test_many_points_take_few_directions_of_themselves(monkeypatch):
+    monkeypatch.setattr(source, "DENSE_LIMIT", 100)
+    monkeypatch.setattr(source, "AUTOMATIC_RANK", 60)
+    assert isinstance(LAW.on(scattered(99)).modes, Eigenbasis)
+    C = LAW.on(POINTS)
+    assert isinstance(C.modes, LeadingDirections)
+    uneven = Grid((Axis("x", tuple(float(i) ** 1.1 / 100 for i in range(200))),))
+    assert isinstance(LAW.on(uneven).modes, LeadingDirections)
+    with pytest.raises(InfieldError, match=r"60 directions leave .* of its variance, expected at most 5%.*`rank`"):
+        Matern(0.5, 0.02).on(POINTS)
+    assert Matern(0.5, 0.02, rank=60).on(POINTS).event_shape == (1, 150)
+
+
+def test_no_array_is_larger_than_points_by_rank(monkeypatch):
+    """O(N r) by what is stored and what is asked of the covariance function: no clock."""
+    n, rank, asked = 3000, 25, []
+    original = source.matern_between
+
+    def counting(x: Tensor, y: Tensor, **law: object) -> Tensor:
+        asked.append(len(x) * len(y))
+        return original(x, y, **law)
+
+    monkeypatch.setattr(source, "matern_between", counting)
+    prior = gaussian_prior(Matern(1.5, 0.5, rank=rank), scattered(n))
+    assert asked == [n] * rank
+    C = prior.covariance
+    sizes = [t.numel() for t in (C.diagonal, C.factors, *vars(C.modes).values()) if isinstance(t, Tensor)]
+    assert max(sizes) <= n * rank
+    assert prior.velocity(torch.zeros(2, 1, n, dtype=torch.float64), 0.5).shape == (2, 1, n)
+    x = C.sample(2000, torch.Generator().manual_seed(0))
+    assert float(x.var()) == pytest.approx(1.0, rel=0.05)
