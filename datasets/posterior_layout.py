@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +11,13 @@ import numpy as np
 import xarray as xr
 import zarr
 
-import infield
+from infield.datasets.block_writer import installed_versions, lay_out_done
 from infield.datasets.field_axes import CHANNEL, Field
 from infield.datasets.zarr_group import CONVENTIONS
 from infield.physics.grid import PointSet
 
 VERSION = 1
 COSTS = ("velocity_calls", "operator_calls", "seconds")
-_LIBRARIES = ("torch", "deepinv", "numpy", "xarray", "zarr")
 _TOLD_ELSEWHERE = ("samples", "dtype", "field", "grid_sha256")  # of the run, by the arrays and their coordinates
 
 
@@ -62,8 +58,7 @@ def lay_out_posterior(path: Path, field: Field, run: Mapping[str, Any], title: s
     blocks = -(-samples // block)
     for name, unit in zip(COSTS, ("1", "1", "s"), strict=True):
         lay_out(name, ("block",), (blocks,), (1,), dtype="float64", attributes={"units": unit})
-    flag = {"flag_values": [0, 1], "flag_meanings": "missing written"}
-    lay_out("done", ("sample",), (samples,), (block,), dtype="int8", fill_value=0, attributes=flag)
+    lay_out_done(group, samples, block)
 
 
 def _attributes(field: Field, run: Mapping[str, Any], title: str) -> dict[str, Any]:
@@ -77,15 +72,5 @@ def _attributes(field: Field, run: Mapping[str, Any], title: str) -> dict[str, A
         "infield_run": json.dumps(run),
         "field": field.attribute(),
         "title": title or "Posterior samples of a field",
-        "versions": json.dumps(_versions()),
+        "versions": json.dumps(installed_versions()),
     }
-
-
-def _versions() -> dict[str, str]:
-    versions = {"infield": infield.__version__, "python": platform.python_version()}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = installed_version(library)
-        except PackageNotFoundError:
-            continue
-    return versions

@@ -16,6 +16,7 @@ from infield import InfieldError
 
 VERBS = {
     "convert": "raw data of a domain to a measurement file",
+    "simulate": "data sets of random fields and of solutions of partial differential equations",
     "fit": "train a flow-matching prior from a YAML configuration",
     "reconstruct": "posterior samples of the field behind a measurement file",
     "bench": "calibration and cost beside named peers, in one run",

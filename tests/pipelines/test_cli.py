@@ -11,7 +11,7 @@ import infield as package
 from infield import InfieldError
 from infield.pipelines import cli
 
-VERBS = ["convert", "fit", "reconstruct", "bench", "demo"]
+VERBS = ["convert", "simulate", "fit", "reconstruct", "bench", "demo"]
 
 
 def test_help_names_every_verb(infield):
@@ -31,7 +31,7 @@ def test_version(infield):
     assert infield("--version").out == f"infield {package.__version__}\n"
 
 
-@pytest.mark.parametrize("verb", ["convert", "reconstruct", "bench", "demo"])
+@pytest.mark.parametrize("verb", ["convert", "simulate", "reconstruct", "bench", "demo"])
 def test_help_of_a_verb(infield, verb):
     said = infield(verb, "--help")
     assert said.status == 0 and said.err == ""
@@ -40,7 +40,7 @@ def test_help_of_a_verb(infield, verb):
 
 @pytest.mark.parametrize("verb", ["recon", "--colour", "", "cli", "../fit"])
 def test_unknown_verb(infield, verb):
-    infield(verb).refused(f"'{verb}'", "expected one of convert, fit, reconstruct, bench, demo")
+    infield(verb).refused(f"'{verb}'", "expected one of convert, simulate, fit, reconstruct, bench, demo")
 
 
 @pytest.mark.parametrize(
@@ -138,4 +138,5 @@ sys.exit(cli.main())
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
-    assert ended.stderr == "infield: no command 'nothing'; expected one of convert, fit, reconstruct, bench, demo\n"
+    expected = ", ".join(VERBS)
+    assert ended.stderr == f"infield: no command 'nothing'; expected one of {expected}\n"

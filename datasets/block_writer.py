@@ -1,0 +1,211 @@
+"""Zarr groups of many samples, written block by block so that a killed run goes on and ends with the same bytes.
+
+A run works in `<path>.partial` and only a finished one is renamed to `<path>`. A block counts once its flag in `done`
+is 1, and that flag is written after everything else of the block, so no interruption of the process can leave a flag
+without its data.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+import infield
+from infield import InfieldError
+from infield.datasets.zarr_group import (
+    check_new,
+    disk_full_in_words,
+    json_attribute,
+    open_group,
+    put_in_place,
+    refusal,
+    refuse_missing_chunks,
+    remove_for_good,
+)
+
+_LIBRARIES = ("torch", "deepinv", "numpy", "xarray", "zarr")
+
+
+class BlockWriter:
+    """What the writers of all our formats of many samples have in common.
+
+    Arguments:
+        path: The group to write.
+        kind: Its `infield_format`.
+        version: Its `infield_version`.
+        samples: Number of samples.
+        block: Samples that are written together; also the chunk of the file. The last block may be smaller.
+        run: What makes the samples what they are, in JSON types. A run is only continued where all of it is the same.
+        lay_out: Writes the group, in which nothing is done yet, to a directory.
+        overwrite: Whether an existing group may be replaced, once the new one is finished.
+
+    Raises:
+        InfieldError: `path` exists, `<path>.partial` is of another run, or the disk is full.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        kind: str,
+        version: int,
+        samples: int,
+        block: int,
+        run: Mapping[str, Any],
+        lay_out: Callable[[Path], None],
+        overwrite: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.partial = self.path.with_name(self.path.name + ".partial")
+        self.samples, self.block, self.overwrite = samples, block, overwrite
+        if samples < 1 or block < 1:
+            raise InfieldError(f"{path}: found {samples} samples in blocks of {block}, expected at least 1 of each")
+        check_new(self.path, overwrite)
+        with self._disk_full():
+            if self.partial.exists():
+                self._check_same_run(kind, version, run)
+            else:
+                self._create(lay_out)
+            self._group = zarr.open_group(self.partial, mode="r+", use_consolidated=False)
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return -(-self.samples // self.block)
+
+    def sample_range(self, b: int) -> range:
+        """Numbers of the samples of block `b`."""
+        return range(b * self.block, min((b + 1) * self.block, self.samples))
+
+    def missing_blocks(self) -> list[int]:
+        """Blocks that are not yet on disk, in order."""
+        done = self._read("done")
+        return [b for b in range(self.blocks) if not done[b * self.block]]
+
+    def refuse_missing_blocks(self) -> None:
+        """InfieldError unless every block is on disk."""
+        missing = self.missing_blocks()
+        if missing:
+            raise refusal(self.partial, "done", f"{len(missing)} missing blocks", f"all {self.blocks} blocks written")
+
+    def _write_block(self, b: int, rows: Mapping[str, np.ndarray], numbers: Mapping[str, float] | None = None) -> None:
+        """Write what a block holds for each of its samples, then a number each for the whole of it, then its flag."""
+        own = self.sample_range(b)
+        with self._disk_full():
+            for name, values in rows.items():
+                self._array(name)[own.start : own.stop] = values
+            for name, number in (numbers or {}).items():
+                self._array(name)[b : b + 1] = float(number)
+            self._array("done")[own.start : own.stop] = 1
+
+    def _tell_of_block(self, b: int, name: str, report: Mapping[str, float]) -> None:
+        """Keep what is said of one block in an attribute of the group: JSON, by number of the block."""
+        with self._disk_full():
+            told = {**self._told_of_blocks(name), str(b): dict(report)}
+            self._group.attrs[name] = json.dumps(dict(sorted(told.items(), key=lambda block: int(block[0]))))
+
+    def _told_of_blocks(self, name: str) -> dict[str, dict[str, float]]:
+        told = self._group.attrs.get(name, "{}")
+        assert isinstance(told, str)
+        return dict(json.loads(told))
+
+    def _complete(self, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
+        """Write what is known of all samples together, mark the group complete and rename it to its path."""
+        with self._disk_full(), zarr.config.set({"array.write_empty_chunks": True}):  # values may equal the fill value
+            for name, values in arrays.items():
+                self._array(name)[...] = values
+            self._group.attrs.update({**attributes, "infield_complete": 1})
+            put_in_place(self.partial, self.path, self.overwrite)
+
+    def _array(self, name: str) -> zarr.Array:
+        array = self._group[name]
+        assert isinstance(array, zarr.Array)
+        return array
+
+    def _read(self, name: str) -> np.ndarray:
+        return np.asarray(self._array(name)[...])
+
+    def _disk_full(self) -> Any:
+        remedy = f"make room and start the same command again, it goes on from {self.partial.name}"
+        return disk_full_in_words(self.path, remedy)
+
+    def _check_same_run(self, kind: str, version: int, run: Mapping[str, Any]) -> None:
+        remedy = f"finish that run with its own settings, or remove {self.partial} to start afresh"
+        try:
+            found = json_attribute(self.partial, open_group(self.partial, kind, version), "infield_run")
+        except InfieldError as error:
+            raise InfieldError(f"{error}; remove {self.partial} to start afresh") from None
+        for key in sorted(found.keys() | run.keys()):
+            if found.get(key) != run.get(key):
+                raise refusal(self.partial, key, repr(found.get(key)), repr(run.get(key)), remedy)
+
+    def _create(self, lay_out: Callable[[Path], None]) -> None:
+        """Lay out the partial group; it appears under its name only when the layout is whole."""
+        draft = self.partial.with_name(self.partial.name + ".draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lay_out(draft)
+            draft.rename(self.partial)
+        except BaseException:
+            remove_for_good(draft)
+            raise
+
+
+def open_finished(path: str | Path, kind: str, version: int) -> xr.Dataset:
+    """Open a group that says of itself that it is complete, its arrays still on disk.
+
+    Raises:
+        InfieldError: The path is missing or no zarr group; the group is foreign, newer or not complete.
+    """
+    path = Path(path)
+    group = open_group(path, kind, version)
+    found = group.attrs.get("infield_complete")
+    if found != 1:
+        remedy = "this run is not finished, start it again to go on"
+        raise refusal(path, "infield_complete", repr(found), "1", remedy)
+    return group
+
+
+def refuse_lost_samples(path: str | Path, group: xr.Dataset, names: tuple[str, ...]) -> None:
+    """Check that variables of a finished group are there, whole, and every sample written.
+
+    Raises:
+        InfieldError: A variable or a part of one is missing, or a sample is not written.
+    """
+    path = Path(path)
+    for name in (*names, "done"):
+        if name not in group.variables:
+            raise refusal(path, name, "no such variable", f"one of {sorted(map(str, group.variables))}")
+        refuse_missing_chunks(path, name, zeros_may_be_absent=False)
+    undone = int((group["done"] != 1).sum())
+    if undone:
+        raise refusal(path, "done", f"{undone} samples that are not written", "every sample written")
+
+
+def lay_out_done(group: zarr.Group, samples: int, block: int) -> None:
+    """Create the flags of a group's samples."""
+    flag = {"flag_values": [0, 1], "flag_meanings": "missing written"}
+    settings: dict[str, Any] = {"dtype": "int8", "fill_value": 0, "attributes": flag}
+    group.create_array("done", shape=(samples,), chunks=(block,), dimension_names=("sample",), **settings)
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of what made a file, for its attributes."""
+    versions = {"infield": infield.__version__, "python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = installed_version(library)
+        except PackageNotFoundError:
+            continue
+    return versions

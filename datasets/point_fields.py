@@ -1,0 +1,113 @@
+"""Training fields on scattered points, from any file that xarray opens: a variable `(sample, [channel,] point)`.
+
+What the file must have: the variable's attribute `units`; and for every coordinate of the points a variable along the
+dimension of the points, all with the same `units`. That dimension may have any name. The length of the source is in the
+units of the coordinates.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from infield import InfieldError
+from infield.datasets.field_axes import CHANNEL, COMPLEX_CHANNELS
+from infield.datasets.fields import SAMPLE, FieldFile, FieldSamples, open_dataset
+from infield.datasets.zarr_group import refusal
+from infield.physics.grid import PointSet
+
+
+class PointFieldFile(FieldFile):
+    """Batches of training fields `(batch, channel, point)` in units, all on the same points; see `FieldFile`.
+
+    Arguments:
+        path: Zarr group, netCDF or HDF5 file.
+        variable: Name of the variable.
+        coordinates: Names of the points' coordinates, in the order in which network and source take them.
+        batch_size: Fields a batch.
+        validation: Share of the samples that is held out; 0 for none.
+        statistics: Number of training fields, evenly spread, from which mean and covariance are estimated.
+        memory_gib: Fields that take less than this are read once and kept, GiB.
+        num_workers: Processes that read.
+        seed: Of the order of the samples.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        variable: str = "field",
+        coordinates: list[str] | None = None,
+        batch_size: int = 32,
+        validation: float = 0.05,
+        statistics: int = 4096,
+        memory_gib: float = 2.0,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(path, variable, batch_size, validation, statistics, memory_gib, num_workers, seed)
+        self.coordinates = ["x"] if coordinates is None else list(coordinates)
+
+    def setup(self, stage: str) -> None:
+        """Open the file and check what it says of itself."""
+        dataset = open_dataset(self.path)
+        if self.variable not in dataset or dataset[self.variable].dtype.kind not in "iufc":
+            names = ", ".join(str(name) for name, a in dataset.data_vars.items() if a.dtype.kind in "iufc")
+            raise refusal(self.path, self.variable, "no such variable of numbers", f"one of {names}; set `variable`")
+        array = dataset[self.variable]
+        dims = [str(name) for name in array.dims if name not in (SAMPLE, CHANNEL)]
+        if SAMPLE not in array.dims or len(dims) != 1:
+            expected = f"({SAMPLE}, [{CHANNEL},] and one along which the points are listed)"
+            raise refusal(self.path, self.variable, f"dimensions {array.dims}", expected)
+        self.grid = self._points(dataset, dims[0])  # type: ignore[assignment]  # where fields live, as a grid is
+        self.grid_description = self.grid.to_json()
+        self.units = units_of(self.path, array, self.variable)
+        if array.dtype.kind == "c":
+            self.channels = COMPLEX_CHANNELS
+        elif CHANNEL in array.dims:
+            self.channels = tuple(f"{self.variable}_{i}" for i in range(array.sizes[CHANNEL]))
+        else:
+            self.channels = (self.variable,)
+        held_out = int(self.validation * array.sizes[SAMPLE])
+        count, least = array.sizes[SAMPLE] - held_out, max(3, self.batch_size)
+        if count < least:
+            remedy = "lower `batch_size` or give more samples"
+            raise refusal(self.path, self.variable, f"{count} samples to train on", f"at least {least}", remedy)
+        array = array.transpose(SAMPLE, ..., dims[0])
+        if array.nbytes <= self.memory_gib * 2**30:
+            array = array.load()
+        self.training = FieldSamples(self.path, array, range(count))
+        self.held_out = FieldSamples(self.path, array, range(count, count + held_out))
+
+    def _points(self, dataset: xr.Dataset, dimension: str) -> PointSet:
+        columns = []
+        for name in self.coordinates:
+            column = dataset.variables.get(name)
+            if column is None or column.dims != (dimension,) or column.dtype.kind not in "iuf":
+                raise refusal(
+                    self.path, name, f"no numbers along '{dimension}'", "a coordinate of the points; set `coordinates`"
+                )
+            columns.append(column.values.astype(float))
+        units = [units_of(self.path, dataset[name], name) for name in self.coordinates]
+        if len(set(units)) > 1:
+            raise refusal(self.path, "units", " and ".join(sorted(set(units))), "the same units for all coordinates")
+        points = np.stack(columns, axis=1)
+        _, first, place = np.unique(points, axis=0, return_index=True, return_inverse=True)
+        before = first[place.reshape(-1)]
+        again = np.flatnonzero(before != np.arange(len(points)))
+        if len(again):
+            found = f"points {before[again[0]]} and {again[0]} at the same place"
+            raise refusal(self.path, ", ".join(self.coordinates), found, "points that differ")
+        try:
+            return PointSet(tuple(map(tuple, points.tolist())), tuple(self.coordinates), units[0], dimension)
+        except InfieldError as error:
+            raise InfieldError(f"{self.path}: {error}") from None
+
+
+def units_of(path: Path, array: xr.DataArray, name: str) -> str:
+    """The attribute `units` of a variable; InfieldError where it has none."""
+    units = array.attrs.get("units")
+    if not isinstance(units, str):
+        raise refusal(path, f"{name}.units", repr(units), "its units as text, '1' for none")
+    return units

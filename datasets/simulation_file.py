@@ -1,0 +1,172 @@
+"""The simulation format: many samples of several fields on one grid, as `datasets.fields.FieldFile` reads them.
+
+A zarr group with the variables of the simulation `(sample, *space)`, their units, the coordinates of the grid with
+units and `periodic`, and attributes that say how it was made. How it is written and goes on after a kill: see
+`block_writer`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from infield import InfieldError
+from infield.datasets.block_writer import (
+    BlockWriter,
+    installed_versions,
+    lay_out_done,
+    open_finished,
+    refuse_lost_samples,
+)
+from infield.datasets.field_axes import Field
+from infield.datasets.zarr_group import CONVENTIONS
+from infield.physics.grid import Grid
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One field of each sample.
+
+    Arguments:
+        name: Name of the variable.
+        long_name: What it is, for people.
+        units: Units of its values, "1" for none.
+    """
+
+    name: str
+    long_name: str
+    units: str = "1"
+
+
+class SimulationWriter(BlockWriter):
+    """Writes a data set block by block into `<path>.partial`, and goes on where an earlier run of it was stopped.
+
+    Arguments:
+        path: The data set to write.
+        grid: Where its fields live.
+        variables: Its fields.
+        samples: Number of samples.
+        block: Samples that are written together; also the chunk of the file.
+        run: What makes the samples what they are, in JSON types, e.g. `kind`, `parameters`, `seed`; all of it becomes
+            attributes. A run is only continued where all of it is the same.
+        dtype: "float32" or "float64", in which values are stored.
+        title: One line for people.
+        overwrite: Whether an existing group may be replaced, once the new one is finished.
+
+    Raises:
+        InfieldError: `path` exists, `<path>.partial` is of another run, or the disk is full.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        grid: Grid,
+        variables: Sequence[Variable],
+        samples: int,
+        block: int,
+        run: Mapping[str, Any],
+        dtype: str = "float32",
+        title: str = "",
+        overwrite: bool = False,
+    ) -> None:
+        self.grid, self.variables, self.dtype = grid, tuple(variables), dtype
+        told = json.loads(json.dumps(dict(run)))
+        layout = {"samples": samples, "block": block, "dtype": dtype}
+        layout |= {"grid": grid.to_json(), "variables": [asdict(variable) for variable in self.variables]}
+        attributes = {
+            **{key: value if isinstance(value, str | int) else json.dumps(value) for key, value in told.items()},
+            "Conventions": CONVENTIONS,
+            "infield_format": "simulation",
+            "infield_version": VERSION,
+            "infield_complete": 0,
+            "infield_run": json.dumps({**told, **layout}),
+            "title": title or "Simulated fields",
+            "versions": json.dumps(installed_versions()),
+        }
+        super().__init__(
+            path,
+            kind="simulation",
+            version=VERSION,
+            samples=samples,
+            block=block,
+            run={**told, **layout},
+            lay_out=lambda draft: self._lay_out(draft, attributes),
+            overwrite=overwrite,
+        )
+
+    def write_block(self, b: int, fields: Mapping[str, np.ndarray]) -> None:
+        """Write one block, then its flag.
+
+        Arguments:
+            b: Number of the block.
+            fields: Every variable by name, `(samples of the block, *space)`.
+
+        Raises:
+            InfieldError: A sample is not finite, or the disk is full.
+            ValueError: A variable is missing or of another shape.
+        """
+        rows = self.sample_range(b)
+        expected = (len(rows), *self.grid.shape)
+        stored = {}
+        for name in [variable.name for variable in self.variables]:
+            if name not in fields or fields[name].shape != expected:
+                found = getattr(fields.get(name), "shape", None)
+                raise ValueError(f"block {b}: found {name} of shape {found}, expected {expected}")
+            with np.errstate(over="ignore"):  # what does not fit becomes infinity, and is refused below
+                stored[name] = fields[name].astype(self.dtype)
+            whole = np.isfinite(stored[name]).reshape(len(rows), -1).all(1)
+            if not whole.all():
+                raise InfieldError(
+                    f"{self.path}: found NaN or infinity in the {name} of sample {rows[int(whole.argmin())]}, expected "
+                    f"finite values that fit into {self.dtype}"
+                )
+        self._write_block(b, stored)
+
+    def finish(self) -> None:
+        """Mark the data set complete and rename it to its path.
+
+        Raises:
+            InfieldError: Blocks are missing, `path` appeared meanwhile, or the disk is full.
+        """
+        self.refuse_missing_blocks()
+        self._complete({}, {})
+
+    def _lay_out(self, path: Path, attributes: Mapping[str, Any]) -> None:
+        field = Field(self.grid, ("field",), "1")
+        coordinates = {**field.coordinates(), "sample": xr.Variable(("sample",), np.arange(self.samples))}
+        empty = xr.Dataset(coords=coordinates, attrs=dict(attributes))
+        empty.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
+        group = zarr.open_group(path, mode="r+", use_consolidated=False)
+        block = min(self.block, self.samples)
+        for variable in self.variables:
+            group.create_array(
+                variable.name,
+                shape=(self.samples, *self.grid.shape),
+                chunks=(block, *self.grid.shape),
+                dimension_names=("sample", *field.dims),
+                dtype=self.dtype,
+                fill_value=np.nan,
+                attributes={"units": variable.units, "long_name": variable.long_name},
+            )
+        lay_out_done(group, self.samples, block)
+
+
+def open_simulation(path: str | Path) -> xr.Dataset:
+    """Open a finished data set, its arrays still on disk.
+
+    Raises:
+        InfieldError: The path is missing or no zarr group; the data set is foreign, newer, not complete or truncated.
+    """
+    group = open_finished(path, "simulation", VERSION)
+    refuse_lost_samples(path, group, tuple(str(name) for name in group.data_vars if name != "done"))
+    return group

@@ -1,0 +1,163 @@
+"""Data sets of simulated fields, with the solutions of a partial differential equation for each.
+
+    infield simulate darcy -o DATA.zarr --samples 1000 --points 64 --seed 0
+    infield simulate process --law gibbs -o DATA.zarr --samples 20000 --points 128
+
+Kinds: darcy, poisson, helmholtz, navier-stokes (variables coefficient and solution), process (variable field). A prior
+is trained on such a file by `infield fit`. A run that was killed goes on when the same command is given again; sample
+i depends on the seed and on i alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from distributed import as_completed
+
+from infield import InfieldError
+from infield.datasets.simulation_file import SimulationWriter
+from infield.datasets.zarr_group import check_new, remove_for_good
+from infield.pipelines.cluster import client
+from infield.pipelines.console import progress, table
+from infield.pipelines.simulations import KINDS, PROCESS, Simulation, make_simulation
+from infield.priors.processes import PROCESSES
+
+BLOCK_VALUES = 2**16
+"""Values of a variable that are drawn and stored together, in blocks of at least 16 and at most 1024 samples."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", choices=[*KINDS, PROCESS], help="what is simulated")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DATA.zarr")
+    parser.add_argument("--samples", type=int, default=1000, help="number of samples (default 1000)")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--shape", type=int, nargs="+", metavar="N", help="points along each axis, slowest first")
+    size.add_argument("--points", type=int, metavar="N",
+                      help="points along every axis (default 64 on two axes; 128 on one for a process)")  # fmt: skip
+    parser.add_argument("--law", metavar="NAME", help=f"of a process: {', '.join(PROCESSES)}")
+    parser.add_argument("--with", dest="settings", action="append", default=[], metavar="PARAMETER=VALUE",
+                        help="a parameter of law or equation, e.g. --with tau=5; may be repeated")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="seed of the run (default 0)")
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32",
+                        help="precision of the file (default float32; everything is computed in float64)")  # fmt: skip
+    parser.add_argument("--workers", type=int, help="blocks of samples at a time on this machine (default: its cores)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="address of a running Dask scheduler; else a local one")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output once the new one is done")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table, and no progress")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    shape = arguments.shape or ()
+    if arguments.points is not None:
+        shape = (arguments.points,) * (1 if arguments.kind == PROCESS else 2)
+    simulation = make_simulation(arguments.kind, law=arguments.law, shape=shape, settings=arguments.settings)
+    summary = simulate(
+        simulation,
+        arguments.output,
+        samples=arguments.samples,
+        seed=arguments.seed,
+        dtype=arguments.dtype,
+        workers=arguments.workers,
+        scheduler=arguments.scheduler,
+        overwrite=arguments.overwrite,
+        quiet=arguments.json,
+    )
+    if arguments.json:
+        print(json.dumps(summary))
+        return 0
+    law = summary["parameters"]["law"]
+    rows = {
+        "samples": f"{summary['samples']} of {simulation.kind}",
+        "points": " x ".join(map(str, summary["shape"])),
+        "variables": ", ".join(summary["variables"]),
+        "law": f"{law['name']}: {', '.join(f'{k} {v}' for k, v in law.items() if k != 'name' and v is not None)}",
+        "seconds": f"{summary['seconds']:.1f}",
+    }
+    table(str(arguments.output), rows)
+    return 0
+
+
+def simulate(
+    simulation: Simulation,
+    output: Path,
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+    dtype: str = "float32",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """The command as a function; returns a summary in plain JSON types.
+
+    Raises:
+        InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
+    """
+    start = time.perf_counter()
+    for name, value, least in (("--samples", samples, 1), ("--seed", seed, 0), ("--workers", workers, 1)):
+        if value is not None and value < least:
+            raise InfieldError(f"{name}: found {value}, expected at least {least}")
+    check_new(output, overwrite)
+    block = block_size(simulation)
+    writer = SimulationWriter(
+        output,
+        grid=simulation.grid,
+        variables=simulation.variables,
+        samples=samples,
+        block=block,
+        run={"kind": simulation.kind, "parameters": simulation.parameters, "seed": seed},
+        dtype=dtype,
+        title=f"Simulated fields: {simulation.kind}",
+        overwrite=overwrite,
+    )
+    try:
+        with progress(quiet=quiet) as bar, client(scheduler, workers or os.cpu_count() or 1) as cluster:
+            missing = writer.missing_blocks()
+            todo = sum(len(writer.sample_range(b)) for b in missing)
+            task = bar.add_task("samples", total=samples, completed=samples - todo)
+            futures = {cluster.submit(draw_block, simulation, seed, block, b, pure=False): b for b in missing}
+            for future in as_completed(futures, loop=cluster.loop):
+                rows = writer.sample_range(futures[future])
+                try:
+                    fields = future.result()
+                except InfieldError as error:
+                    raise InfieldError(f"samples {rows.start} to {rows.start + block - 1}: {error}") from error
+                writer.write_block(futures[future], {name: values[: len(rows)] for name, values in fields.items()})
+                bar.advance(task, len(rows))
+                future.release()
+    except BaseException:
+        if len(writer.missing_blocks()) == writer.blocks:  # nothing worth going on from
+            remove_for_good(writer.partial)
+        raise
+    writer.finish()
+    return {
+        "output": str(output),
+        "kind": simulation.kind,
+        "samples": samples,
+        "shape": list(simulation.grid.shape),
+        "variables": [variable.name for variable in simulation.variables],
+        "parameters": simulation.parameters,
+        "seed": seed,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def block_size(simulation: Simulation) -> int:
+    """Samples that are drawn together; it depends on the grid alone, so that a sample is the same bits in every run."""
+    return min(1024, max(16, BLOCK_VALUES // math.prod(simulation.grid.shape)))
+
+
+def draw_block(simulation: Simulation, seed: int, size: int, block: int) -> dict[str, np.ndarray]:
+    """All samples of one block, wanted or not: so that no sample depends on how many there are."""
+    torch.set_num_threads(1)
+    found = simulation.samples(seed, range(block * size, (block + 1) * size))
+    return {name: values.numpy() for name, values in found.items()}

@@ -1,0 +1,184 @@
+"""What can be simulated: the law of the coefficient, the operator that solves for it, the grid, and their names."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from infield import InfieldError
+from infield.datasets.simulation_file import Variable
+from infield.physics.grid import Axis, Grid
+from infield.physics.registry import build_operator
+from infield.posterior.streams import SampleStreams
+from infield.priors.processes import PROCESSES
+from infield.priors.random_fields import LI_VORTICITY, SpectralField, TwoPhaseField, White
+from infield.priors.source import Lattice
+
+
+class FieldLaw(Protocol):
+    """A law of which fields can be drawn on a grid; a dataclass whose fields are its parameters."""
+
+    def draw(self, grid: Lattice, white: White) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of simulation with its defaults.
+
+    Arguments:
+        law: Law of the field.
+        variables: What the file holds: the field, and what the operator makes of it if there is one.
+        parameters: Of the operator of the same name.
+        periodic: Whether the grid is.
+    """
+
+    law: FieldLaw
+    variables: tuple[Variable, ...]
+    parameters: dict[str, Any] = field(default_factory=dict)
+    periodic: bool = False
+
+
+def _pair(coefficient: str, solution: str) -> tuple[Variable, Variable]:
+    return Variable("coefficient", coefficient), Variable("solution", solution)
+
+
+KINDS = {
+    "darcy": Kind(
+        TwoPhaseField(),
+        _pair("logarithm of the permeability a", "pressure u: -div(a grad u) = forcing, u = 0 on the rim"),
+    ),
+    "poisson": Kind(SpectralField(), _pair("source f", "solution u of -Laplacian u = f, u = 0 on the rim")),
+    "helmholtz": Kind(
+        SpectralField(),
+        _pair("source f", "solution u of -Laplacian u + k^2 u = f, u = 0 on the rim"),
+        {"wavenumber_squared": 1.0},
+    ),
+    "navier-stokes": Kind(
+        LI_VORTICITY,
+        _pair("vorticity at the beginning", "vorticity at the end"),
+        {"viscosity": 1e-3, "time": 1.0, "forcing": "li"},
+        periodic=True,
+    ),
+}
+PROCESS = "process"
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A simulation that can be run.
+
+    Arguments:
+        kind: Its name.
+        law: Law of the field.
+        variables: What the file holds.
+        grid: Where the fields live.
+        operator: The operator as `build_operator` reads it; None where the field is all there is.
+    """
+
+    kind: str
+    law: FieldLaw
+    variables: tuple[Variable, ...]
+    grid: Grid
+    operator: dict[str, Any] | None = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Everything that the samples depend on beside the grid and the seed, in JSON types."""
+        law = {"name": type(self.law).__name__, **dataclasses.asdict(self.law)}  # type: ignore[call-overload]
+        described: dict[str, Any] = json.loads(json.dumps({"law": law, "operator": self.operator}))
+        return described
+
+    def samples(self, seed: int, numbers: range) -> dict[str, Tensor]:
+        """Samples by their numbers: every variable, `(samples, *space)`, float64.
+
+        Raises:
+            InfieldError: The solver refuses one of them.
+        """
+        with torch.no_grad():
+            fields = self.law.draw(self.grid, SampleStreams(seed, numbers).normal)
+            found = [fields]
+            if self.operator is not None:
+                found.append(build_operator(self.operator, {}, self.grid, 1).A(fields[:, None])[:, 0])
+        return {variable.name: values for variable, values in zip(self.variables, found, strict=True)}
+
+
+def make_simulation(
+    kind: str, *, law: str | None = None, shape: Sequence[int] = (), settings: Sequence[str] = ()
+) -> Simulation:
+    """Build a simulation.
+
+    Arguments:
+        kind: One of `KINDS`, or "process".
+        law: Name of the process.
+        shape: Points along each axis.
+        settings: `NAME=VALUE` for the parameters of the law and of the operator.
+
+    Raises:
+        InfieldError: Something of it is not known or does not fit.
+    """
+    given = dict(_setting(text) for text in settings)
+    if kind == PROCESS:
+        return _process(law, shape, given)
+    if law is not None:
+        raise InfieldError(f"--law {law}: only a process has a choice of laws; set parameters of the law by --with")
+    chosen = KINDS[kind]
+    names = _names(chosen.law)
+    drawn = dataclasses.replace(chosen.law, **{k: v for k, v in given.items() if k in names})  # type: ignore[type-var]
+    parameters = chosen.parameters | {k: v for k, v in given.items() if k not in names}
+    variables = chosen.variables
+    if isinstance(drawn, TwoPhaseField):
+        parameters["coefficient"] = drawn.coefficient
+        if drawn.coefficient == "value":
+            variables = _pair("permeability a", variables[1].long_name)
+    grid = Grid.regular(_checked(shape or (64, 64)), periodic=chosen.periodic)
+    operator = {"name": kind, "parameters": parameters}
+    try:
+        build_operator(operator, {}, grid, 1)
+    except InfieldError as error:
+        raise InfieldError(f"{error}; the law of the field takes {', '.join(names)}") from error
+    return Simulation(kind, drawn, variables, grid, operator)
+
+
+def _process(law: str | None, shape: Sequence[int], given: dict[str, Any]) -> Simulation:
+    if law not in PROCESSES:
+        raise InfieldError(f"--law: found {law!r}, expected one of {', '.join(PROCESSES)}")
+    names = _names(PROCESSES[law])
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise InfieldError(
+            f"--with: process '{law}' has no parameter {', '.join(unknown)}; it takes {', '.join(names)}"
+        )
+    shape = _checked(shape or (128,))
+    if len(shape) != 1:
+        raise InfieldError(f"--shape: found {len(shape)} axes, expected 1 for a process")
+    axis = Axis("x", tuple(i / shape[0] for i in range(shape[0])))
+    variables = (Variable("field", f"value of a random function ({law})"),)
+    return Simulation(f"{PROCESS} {law}", PROCESSES[law](**given), variables, Grid((axis,)))
+
+
+def _names(law: Any) -> list[str]:
+    return [parameter.name for parameter in dataclasses.fields(law)]
+
+
+def _checked(shape: Sequence[int]) -> tuple[int, ...]:
+    if any(n < 3 for n in shape) or len(shape) > 3 or math.prod(shape) > 2**31:
+        raise InfieldError(f"--shape: found {' '.join(map(str, shape))}, expected 1 to 3 numbers of at least 3 points")
+    return tuple(shape)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise InfieldError(f"--with {text}: expected NAME=VALUE")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
