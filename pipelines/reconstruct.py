@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import time
 from collections.abc import Iterator
@@ -20,22 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from distributed import Client, as_completed
+from distributed import as_completed
 
 from infield import InfieldError
 from infield.datasets.measurement_file import measurement_digest, open_measurement
 from infield.datasets.posterior_file import PosteriorWriter, open_posterior
 from infield.datasets.zarr_group import check_new, remove_for_good
 from infield.physics.measurement import Measurement
+from infield.pipelines.cluster import client as workers_of
 from infield.pipelines.console import progress, say, table
 from infield.pipelines.prior_choice import BUILT_IN, choose_prior
 from infield.pipelines.samplers import SAMPLERS, make_sampler, parameters_of
 from infield.posterior.sampler import Posterior, Sampler
 from infield.posterior.streams import SampleStreams
 from infield.priors.prior import Prior
-
-BLOCK = 8
-"""Samples that are drawn together. Part of a run's identity: with it, sample i is the same bits in every run."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -132,7 +129,7 @@ def reconstruct(
         channels=measurement.channels,
         units=measurement.units,
         samples=samples,
-        block=BLOCK,
+        block=sampler.block,
         overwrite=overwrite,
         title=f"Posterior of {measurement_path.name}",
         run={
@@ -145,7 +142,7 @@ def reconstruct(
         },
     )
     try:
-        with progress(quiet=quiet) as bar, _client(scheduler, workers or os.cpu_count() or 1) as client:
+        with progress(quiet=quiet) as bar, workers_of(scheduler, workers or os.cpu_count() or 1) as client:
             missing = writer.missing_blocks()
             todo = sum(len(writer.sample_range(block)) for block in missing)
             task = bar.add_task("samples", total=samples, completed=samples - todo)
@@ -155,7 +152,9 @@ def reconstruct(
                 with _about(measurement_path):
                     posterior = future.result()
                 rows = writer.sample_range(futures[future])
-                writer.write_block(futures[future], posterior.samples[: len(rows)], posterior.cost)
+                writer.write_block(
+                    futures[future], posterior.samples[: len(rows)], posterior.cost, posterior.diagnostics
+                )
                 bar.advance(task, len(rows))
                 future.release()
     except BaseException:
@@ -188,9 +187,9 @@ def _chi_square(writer: PosteriorWriter, measurement: Measurement) -> float:
 
 def draw_block(sampler: Sampler, prior: Prior, measurement: Measurement, seed: int, block: int) -> Posterior:
     """All samples of one block, wanted or not: so that no sample depends on how many there are."""
-    streams = SampleStreams(seed, range(block * BLOCK, (block + 1) * BLOCK))
+    streams = SampleStreams(seed, range(block * sampler.block, (block + 1) * sampler.block))
     torch.set_num_threads(1)
-    return sampler(prior, measurement, BLOCK, streams)
+    return sampler(prior, measurement, sampler.block, streams)
 
 
 @contextmanager
@@ -200,29 +199,6 @@ def _about(path: Path) -> Iterator[None]:
         yield
     except InfieldError as error:
         raise InfieldError(f"{path}: {error}") from error
-
-
-@contextmanager
-def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
-    """A Dask client that leaves it to us to say what went wrong: errors arrive with the results."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        if scheduler is None:
-            pages = dict.fromkeys(("dashboard_address", "worker_dashboard_address"), "127.0.0.1:0")  # any free port
-            client = Client(processes=False, n_workers=1, threads_per_worker=workers, set_as_default=False, **pages)
-        else:
-            try:
-                client = Client(scheduler, timeout="10s", set_as_default=False)
-            except (OSError, ValueError) as error:
-                raise InfieldError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from error
-        with client:
-            yield client
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _device(name: str) -> str:

@@ -14,11 +14,15 @@ from infield.posterior.exact import Exact
 from infield.posterior.faps import FAPS
 from infield.posterior.faps_published import FAPSPublished
 from infield.posterior.sampler import Sampler
+from infield.posterior.source_slice import SourceSlice
+from infield.posterior.twisted_smc import TwistedSMC
 
 SAMPLERS: dict[str, type[Sampler]] = {
     "faps": FAPS,
     "faps-flow": FAPS,
     "faps-published": FAPSPublished,
+    "smc": TwistedSMC,
+    "source-slice": SourceSlice,
     "exact": Exact,
 }
 

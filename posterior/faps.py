@@ -9,7 +9,9 @@ covariance C,
     u_1 | u_t ~ N( u_t + (1 - t) v(u_t, t),  C - t^2 C P^{-1} C ),    P = t^2 C + (1 - t)^2 C_0,
 
 so that for a Gaussian prior every level, even a single one, is exact; for other priors the mean stays exact and the
-covariance is the Gaussian one.
+covariance is the Gaussian one. Linear data with Gaussian noise are conditioned on in closed form. For other operators
+and noise laws the local law is sampled by Metropolis-corrected Langevin steps that a linearisation of the data
+preconditions (`posterior.langevin`); a chain goes on at the next level from where it is, which costs no evaluation.
 
 | paper | here |
 | --- | --- |
@@ -17,46 +19,70 @@ covariance is the Gaussian one.
 | gamma = N(0, C_0), `prior.source` | C_0 |
 | K levels t_k = k / K | `levels` |
 | M Euler steps to the endpoint | one velocity call |
-| J Langevin steps | a draw in closed form |
+| J Langevin steps | a draw in closed form, or `steps` in all levels together |
+| C, preconditioner | Gamma, the posterior covariance of the linearised data under the local law |
+| h | adapts, one a chain |
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
 from infield import InfieldError
 from infield.physics.measurement import Measurement
+from infield.posterior.langevin import Chains, check_finite, langevin, start
 from infield.posterior.linear_gaussian import LinearGaussianData
+from infield.posterior.linearised import Linearisation, LinearisedPosterior, most_probable
 from infield.posterior.sampler import Draws, Sampler
 from infield.posterior.streams import Randomness, normal
+from infield.posterior.whitening import Whitening
 from infield.priors.bridge import Bridge
+from infield.priors.covariance import Covariance
 from infield.priors.prior import Prior, denoise
 
 
 @dataclass(frozen=True, kw_only=True)
 class FAPS(Sampler):
-    """FAPS with the flow-consistent law, for linear operators and Gaussian noise.
+    """FAPS with the flow-consistent law, for any operator with a derivative and any noise law.
 
     Arguments:
         levels: K; None takes 1 where the prior is Gaussian, since one level then is exact, and the paper's 40
-        elsewhere.
+            elsewhere.
+        steps: Langevin steps of a chain in all levels together, each one forward and one backward pass. Of no
+            consequence where the data are linear and the noise Gaussian.
+        ramp: How these steps are spread: ((k + 1) / K)^ramp of them are done by the end of level k. Levels without a
+            step, the earliest, draw from the linearised data.
+        rank: Directions of the field in which the data are linearised.
+        closed_form: Whether linear data with Gaussian noise are conditioned on in closed form; if not, by a chain.
     """
 
     levels: int | None = None
+    steps: int = 120
+    ramp: float = 2.0
+    rank: int = 64
+    closed_form: bool = True
 
     method: ClassVar[str] = "faps-flow"
 
     def __post_init__(self) -> None:
         if self.levels is not None and self.levels < 1:
             raise InfieldError(f"sampler faps: levels must be at least 1, found {self.levels}")
+        if self.steps < 1 or self.rank < 1 or not self.ramp > 0:
+            raise InfieldError(
+                f"sampler faps: found steps={self.steps}, rank={self.rank}, ramp={self.ramp}; expected steps and rank of "
+                "at least 1 and a positive ramp"
+            )
 
     def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         K = self.levels or (1 if prior.gaussian else 40)
         C, C_0 = prior.covariance, prior.source
-        data = LinearGaussianData(measurement, C.modes)
+        local = self.local_law(prior, measurement)
 
         def source() -> Tensor:
             white = normal(generator, n, C_0.event_shape, C_0.diagonal.device)
@@ -66,7 +92,94 @@ class FAPS(Sampler):
         for k in range(K):
             t, t_next = k / K, (k + 1) / K
             m = denoise(prior, u_t, t)  # E[u_1 | u_t], exact for any prior
-            u_1 = data.draw(m, Bridge(C, C_0, t).conditional(), generator)  # N(u_1; m, K_t) N(y; A u_1, R)
+            check_finite(m, generator, f"in the prior's estimate, level {k} of {K}")
+            steps = round(self.steps * t_next**self.ramp) - round(self.steps * t**self.ramp)
+            with level(k, K):
+                u_1 = local.draw(m, Bridge(C, C_0, t).conditional(), steps, generator)  # N(u_1; m, K_t) p(y | u_1)
             if t_next < 1:
                 u_t = t_next * u_1 + (1 - t_next) * source()  # bridge to the next level
-        return Draws(u_1)
+        return Draws(u_1, local.diagnostics)
+
+    def local_law(self, prior: Prior, measurement: Measurement) -> LocalLaw:
+        """How u_1 given u_t and the data is drawn."""
+        if measurement.linear_gaussian and self.closed_form:
+            return ClosedForm(LinearGaussianData(measurement, prior.covariance.modes))
+        whitening = Whitening(prior.covariance)
+        return ByChains(measurement, most_probable(measurement, prior.mean[None], whitening, self.rank))
+
+
+@contextmanager
+def level(k: int, K: int) -> Iterator[None]:
+    """Say in which level an operator refused a field."""
+    try:
+        yield
+    except InfieldError as error:
+        raise InfieldError(f"sampler faps, level {k} of {K}: {error}") from error
+
+
+class LocalLaw(Protocol):
+    """Draws of N(u; m, K) p(y | u)."""
+
+    def draw(self, mean: Tensor, covariance: Covariance, steps: int, generator: Randomness) -> Tensor:
+        """One draw for each m of shape `(batch, channel, *space)`, by at most `steps` steps if it takes steps."""
+        ...
+
+    @property
+    def diagnostics(self) -> dict[str, float]:
+        """What it reports of itself."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """The local law of linear data with Gaussian noise."""
+
+    data: LinearGaussianData
+
+    def draw(self, mean: Tensor, covariance: Covariance, steps: int, generator: Randomness) -> Tensor:
+        return self.data.draw(mean, covariance, generator)
+
+    @property
+    def diagnostics(self) -> dict[str, float]:
+        return {}
+
+
+@dataclass
+class ByChains:
+    """The local law of any data: chains that go on from level to level.
+
+    Arguments:
+        measurement: Any operator, any noise law.
+        linearisation: Of the data, for all levels and all chains; it depends on no chain, so that a sample does not
+            depend on its company.
+    """
+
+    measurement: Measurement
+    linearisation: Linearisation
+    chains: Chains | None = field(default=None, init=False)
+    last: int = field(default=0, init=False)
+
+    def draw(self, mean: Tensor, covariance: Covariance, steps: int, generator: Randomness) -> Tensor:
+        posterior = LinearisedPosterior(self.linearisation, Whitening(covariance))
+        if self.chains is None:
+            white = normal(generator, len(mean), (mean[0].numel(),), mean.device)
+            u = mean + posterior.whitening.colour(posterior.mean(mean) + posterior.root(white))
+            if steps == 0:
+                return u
+            self.chains = start(self.measurement, u, self.linearisation.at, generator)
+        self.last = steps
+        self.chains = langevin(self.chains, self.measurement, mean, posterior, steps, generator)
+        return self.chains.u
+
+    @property
+    def diagnostics(self) -> dict[str, float]:
+        """Acceptance over all levels and at the last, the median final step, and the share of impossible proposals."""
+        chains = self.chains
+        if chains is None or not chains.acceptance:
+            return {}
+        return {
+            "acceptance": fmean(chains.acceptance),
+            "acceptance_last": fmean(chains.acceptance[-self.last :]),
+            "step": float(chains.step.median()),
+            "impossible": fmean(chains.impossible),
+        }

@@ -68,7 +68,7 @@ class LinearGaussianData:
             name = description.get("operators", [description])[0].get("name")  # the outermost, behind its units
             raise InfieldError(
                 "closed-form conditioning needs a linear operator and Gaussian noise; "
-                f"found operator '{name}' and noise {self.measurement.noise}; use --sampler faps-published"
+                f"found operator '{name}' and noise {self.measurement.noise}; use --sampler faps"
             )
 
     @cached_property

@@ -88,6 +88,10 @@ def standardised(measurement: Measurement, units: Standardisation) -> Measuremen
     return through_window(inner, units.window.torus) if isinstance(units, WindowedStandardisation) else inner
 
 
+BLOCK = 8
+"""Samples that `reconstruct` draws together, where a sampler does not say otherwise."""
+
+
 class Sampler(ABC):
     """A frozen dataclass of a paper's parameters; `draw` is the paper's algorithm.
 
@@ -96,6 +100,11 @@ class Sampler(ABC):
     """
 
     method: ClassVar[str]
+
+    @property
+    def block(self) -> int:
+        """Samples that are drawn together. Part of a run's identity: with it, sample i is the same in every run."""
+        return BLOCK
 
     def __call__(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Posterior:
         """Draw n samples of the posterior.

@@ -11,6 +11,7 @@ from infield.pipelines.bench.records import Bench
 from infield.posterior.calibration import coverage, mean_error, ranks, sliced_wasserstein, std_ratio
 from infield.posterior.exact import Exact, posterior_mean
 from infield.posterior.sampler import Sampler
+from infield.posterior.two_sample import classifier_accuracy
 from infield.priors.prior import Prior
 
 METRICS = {
@@ -32,6 +33,8 @@ def add_beside_exact(
     methods: Mapping[str, tuple[Sampler, Prior]],
     draws: int,
     generator: Generator,
+    *,
+    classifier: bool = False,
 ) -> None:
     """Add one record a method and metric.
 
@@ -44,6 +47,7 @@ def add_beside_exact(
         methods: Sampler, and the prior that it is given, by method.
         draws: Draws of each, and of the two sets of exact draws: the reference, and the floor that others have to it.
         generator: Source of all random numbers but the directions of the sliced distance.
+        classifier: Also train a classifier to tell the draws from the reference.
     """
     reference, others = (Exact()(exact_prior, measurement, draws, generator).samples for _ in range(2))
     floor = sliced_wasserstein(others, reference, Generator().manual_seed(7))
@@ -56,5 +60,8 @@ def add_beside_exact(
         bench.add(case, method, "mean_error_in_posterior_sd", mean_error(x, mean, std))
         bench.add(case, method, "std_ratio", std_ratio(x, reference))
         bench.add(case, method, "coverage_90", coverage(ranks(x, truth), draws, 0.9, generator))
+        if classifier:
+            bench.add(case, method, "c2st", classifier_accuracy(x, reference))
         bench.add(case, method, "velocity_calls", posterior.cost["velocity_calls"])
+        bench.add(case, method, "jacobian_products", posterior.diagnostics.get("jacobian_products", 0.0))
         bench.add(case, method, "seconds", posterior.cost["seconds"], "s")

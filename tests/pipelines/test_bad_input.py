@@ -17,7 +17,7 @@ from example_files import GAUSSIAN, MIXTURE, checkpoint, contents, counts, line,
 
 from infield import InfieldError
 from infield.datasets.posterior_file import open_posterior
-from infield.pipelines.reconstruct import BLOCK
+from infield.posterior.sampler import BLOCK
 
 
 def of(change):
@@ -196,7 +196,7 @@ def _foreign(path):
 
 def _newer(path):
     entry = torch.load(path, weights_only=True)
-    entry["infield_prior"]["version"] = 2
+    entry["infield_prior"]["version"] = 3
     torch.save(entry, path)
 
 
@@ -212,7 +212,7 @@ PRIORS = {
     "empty": (spoilt(lambda p: p.write_bytes(b"")), "cannot be read as a checkpoint"),
     "random bytes": (spoilt(lambda p: p.write_bytes(os.urandom(4000))), "cannot be read as a checkpoint"),
     "a foreign torch file": (spoilt(_foreign), "'infield_prior': found no such entry, expected a prior"),
-    "of a newer format": (spoilt(_newer), "'infield_prior.version': found 2, expected at most 1"),
+    "of a newer format": (spoilt(_newer), "'infield_prior.version': found 3, expected at most 2"),
     "checkpoint in other units": (
         lambda p: checkpoint(p, units="m s-1"),
         "in units 'm s-1', the measurement's field in 'K'",
@@ -321,11 +321,11 @@ def test_missing_output(tmp_path, reconstruct):
 
 
 @pytest.mark.parametrize("prior", [None, "description"])
-def test_counts_are_not_for_faps(tmp_path, reconstruct, prior):
+def test_counts_need_a_prior_that_allows_them(tmp_path, reconstruct, prior):
     path = save(counts(), tmp_path / "m.zarr")
     flags = ["--prior", described(GAUSSIAN)(tmp_path / "prior")] if prior else []
     said = reconstruct(path, "-o", tmp_path / "p.zarr", *flags, "--samples", 2)
-    said.refused(str(path), "Gaussian noise", "--sampler faps-published" if prior else "name a prior with --prior")
+    said.refused(str(path), *(["log-likelihood of the prior's mean"] if prior else ["Gaussian noise", "with --prior"]))
     assert not (tmp_path / "p.zarr").exists() and not (tmp_path / "p.zarr.partial").exists()
 
 
@@ -464,7 +464,7 @@ def test_a_worker_that_fails_is_one_line_in_a_process_of_its_own(tmp_path, proce
     """There Dask's own log would reach the screen."""
     path = save(counts(), tmp_path / "m.zarr")
     said = process("reconstruct", path, "-o", tmp_path / "p.zarr", "--prior", described(GAUSSIAN)(tmp_path / "prior"))
-    said.refused(str(path), "Gaussian noise")
+    said.refused(str(path), "log-likelihood of the prior's mean")
 
 
 def test_a_partial_posterior_is_no_measurement_and_no_result(tmp_path, reconstruct):

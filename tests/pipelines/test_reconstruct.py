@@ -19,9 +19,9 @@ from infield.datasets.measurement_file import measurement_digest, open_measureme
 from infield.datasets.mri import open_held_out
 from infield.datasets.posterior_file import PosteriorWriter, open_posterior
 from infield.physics.registry import build_operator
-from infield.pipelines.reconstruct import BLOCK
 from infield.posterior.calibration import predictive_chi_square, relative_l2
 from infield.posterior.exact import posterior_mean
+from infield.posterior.sampler import BLOCK
 from infield.priors.checkpoint import load_prior
 from infield.priors.description import prior_from_description
 

@@ -1,0 +1,196 @@
+r"""What the data say to first order: a low-rank Gauss-Newton Hessian, and the most probable field where it is taken.
+
+At a field u* the log-likelihood is approximated by
+
+    log p(y | u) ~ log p(y | u*) + g^T (u - u*) - (u - u*)^T J^T W J (u - u*) / 2,
+
+J the Jacobian of A, W the information of the noise law (R^{-1} where it is Gaussian), g the gradient at u*. Data inform
+few directions of a field: J^T W J = L^T L with few rows L, found by a randomised projection (Halko, Martinsson & Tropp
+2011, algorithm 4.1; for inverse problems Bui-Thanh et al. 2013, arXiv 1308.1313) in the coordinates that whiten the
+prior. Under N(m, K), K = S S^T, and in the coordinates w = S^{-1} (u - m), the posterior of the linearised data is
+
+    N(w_hat, Gamma),   Gamma = (1 + H)^{-1},   H = S^T J^T W J S,   w_hat = Gamma S^T (g + J^T W J (u* - m)).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Generator, Tensor
+
+from infield import InfieldError
+from infield.physics.measurement import Measurement
+from infield.physics.noise import GaussianLaw
+from infield.posterior.likelihood import information, only_observed, rows_of_jacobian, value_and_gradient
+from infield.posterior.whitening import Whitening
+
+DIFFERENCE = 1e-3
+"""Length of the difference by which J is applied, in prior standard deviations along a direction."""
+
+ROUNDS, TRIES, HALVINGS, ENOUGH = 6, 8, 12, 1.0
+"""Of the search: linearisations, steps with each, halvings of a step; it ends where a round gains less than `ENOUGH`."""
+
+INFORMED = 0.5
+"""Root of the number of informed directions below which the data count as saying nothing where the search ended."""
+
+
+@dataclass(frozen=True)
+class Linearisation:
+    """The quadratic model of the log-likelihood at one field.
+
+    Arguments:
+        at: u*, shape `(1, channel, *space)`.
+        gradient: g, same shape.
+        rows: L in the modes' coordinates, shape `(rank, modes)`.
+    """
+
+    at: Tensor
+    gradient: Tensor
+    rows: Tensor
+
+
+@dataclass(frozen=True)
+class LinearisedPosterior:
+    """The posterior of the linearised data under N(m, K), in the coordinates that whiten K.
+
+    Arguments:
+        data: The linearisation.
+        whitening: S.
+    """
+
+    data: Linearisation
+    whitening: Whitening
+
+    @cached_property
+    def _pulled(self) -> Tensor:
+        return self.whitening.pull_back(self.data.rows)
+
+    @cached_property
+    def _spectrum(self) -> tuple[Tensor, Tensor]:
+        """Eigenvalues of H, shape `(rank,)`, and eigenvectors in rows."""
+        _, singular, V = torch.linalg.svd(self._pulled, full_matrices=False)
+        return singular**2, V
+
+    @cached_property
+    def informed(self) -> float:
+        """Root of the number of directions that the data inform, each by its share e / (1 + e)."""
+        e, _ = self._spectrum
+        return float((e / (1 + e)).sum().sqrt())
+
+    def hessian(self, w: Tensor) -> Tensor:
+        """H w, shape `(batch, modes)`."""
+        e, V = self._spectrum
+        return (w @ V.mT * e) @ V
+
+    def covariance(self, w: Tensor) -> Tensor:
+        """Gamma w."""
+        e, V = self._spectrum
+        return w - (w @ V.mT * (e / (1 + e))) @ V
+
+    def root(self, w: Tensor) -> Tensor:
+        """Gamma^{1/2} w."""
+        e, V = self._spectrum
+        return w + (w @ V.mT * ((1 + e).rsqrt() - 1)) @ V
+
+    def mean(self, m: Tensor) -> Tensor:
+        """w_hat for means m of shape `(batch, channel, *space)`, shape `(batch, modes)`."""
+        away = self.whitening.covariance.modes.analyse(self.data.at - m).flatten(1)
+        return self.covariance(self.whitening.transpose(self.data.gradient) + away @ self.data.rows.mT @ self._pulled)
+
+
+def linearise(
+    measurement: Measurement, at: Tensor, gradient: Tensor, whitening: Whitening, rank: int
+) -> Linearisation:
+    """The quadratic model at a field: `rank` backward passes and `rank` + 1 forward passes.
+
+    Exact where there are at most `rank` data, up to the curvature of A along a difference.
+
+    Arguments:
+        measurement: Any operator, any noise law.
+        at: u*, shape `(1, channel, *space)`.
+        gradient: g there.
+        whitening: Of the prior.
+        rank: Largest number of directions.
+    """
+    z = measurement.operator.A(at)
+    Q = torch.linalg.qr(whitening.transpose(rows_of_jacobian(measurement, at, _probes(measurement, rank))).mT).Q.mT
+    JQ = only_observed(measurement, (measurement.operator.A(at + DIFFERENCE * whitening.colour(Q)) - z) / DIFFERENCE)
+    gram = JQ.flatten(1) @ information(measurement, z, JQ).flatten(1).mT
+    e, W = torch.linalg.eigh((gram + gram.mT) / 2)
+    rows = e.clamp_min(0).sqrt()[:, None] * (W.mT @ Q)
+    return Linearisation(at, gradient, whitening.push_forward(rows))
+
+
+def _probes(measurement: Measurement, rank: int) -> Tensor:
+    """Data whose pull-backs span what the data inform: every datum if they are few, else random combinations."""
+    y = measurement.y[0]
+    seen = torch.ones_like(y, dtype=torch.bool) if measurement.observed is None else measurement.observed
+    if measurement.count <= rank:
+        probes = y.new_zeros((measurement.count, y.numel()))
+        probes[torch.arange(measurement.count), seen.flatten().nonzero()[:, 0]] = 1.0
+        return probes.reshape(-1, *y.shape)
+    signs = torch.randn((rank, *y.shape), generator=Generator().manual_seed(0), dtype=torch.float64).to(y)
+    noise = measurement.noise
+    return noise.solve(noise.root(signs)) if isinstance(noise, GaussianLaw) else signs
+
+
+def most_probable(measurement: Measurement, mean: Tensor, whitening: Whitening, rank: int) -> Linearisation:
+    """The linearisation near the most probable field under N(mean, S S^T), by Gauss-Newton steps with a line search.
+
+    The search starts at the mean. If it ends where the data inform nothing, as u^2 does at zero, it starts once more,
+    at a draw of the prior, always the same.
+
+    Arguments:
+        measurement: Any operator, any noise law.
+        mean: Shape `(1, channel, *space)`.
+        whitening: S.
+        rank: See `linearise`.
+
+    Raises:
+        InfieldError: If the data are impossible under the mean.
+    """
+    white = torch.zeros((1, mean.numel()), dtype=mean.dtype, device=mean.device)
+    value, _ = value_and_gradient(measurement, mean)
+    if not torch.isfinite(value).all():
+        raise InfieldError(
+            f"sampler faps: the log-likelihood of the prior's mean is {float(value)}, expected a finite number; "
+            "give the prior a mean that the data allow (positive for counts)"
+        )
+    found, best = _search(measurement, mean, whitening, rank, white)
+    if LinearisedPosterior(found, whitening).informed < INFORMED:
+        draw = torch.randn(white.shape, generator=Generator().manual_seed(0), dtype=torch.float64).to(white)
+        other, value_there = _search(measurement, mean, whitening, rank, draw)
+        if value_there > best:
+            return other
+    return found
+
+
+def _search(
+    measurement: Measurement, mean: Tensor, whitening: Whitening, rank: int, w: Tensor
+) -> tuple[Linearisation, float]:
+    """The linearisation where a search from w ends, and log p(y | u) - w^T w / 2 there."""
+
+    def evaluate(w: Tensor) -> tuple[Tensor, Tensor, float]:
+        u = mean + whitening.colour(w)
+        value, gradient = value_and_gradient(measurement, u)
+        return u, gradient, float(value - 0.5 * w.square().sum(1))
+
+    u, gradient, best = evaluate(w)
+    for _ in range(ROUNDS):
+        data, start = linearise(measurement, u, gradient, whitening, rank), best
+        posterior = LinearisedPosterior(data, whitening)
+        for _ in range(TRIES):
+            direction, before = posterior.covariance(whitening.transpose(gradient) - w), best
+            for halving in range(HALVINGS):
+                trial = w + 0.5**halving * direction
+                evaluated = evaluate(trial)
+                if evaluated[2] > best:
+                    w, (u, gradient, best) = trial, evaluated
+                    break
+            if not best > before + ENOUGH / TRIES:
+                break
+        if not best > start + ENOUGH:
+            return data, start
+    return linearise(measurement, u, gradient, whitening, rank), best

@@ -1,0 +1,140 @@
+r"""Twists of sequential Monte Carlo: guesses, from x_t alone, of the evidence of all linear data.
+
+    psi_t(x) = N(y; A m(x), A V(x) A^T + R),    m = E[x_1 | x_t = x],    V = Cov(x_1 | x_t = x).
+
+Data are whitened first, A <- R^{-1/2} A, y <- R^{-1/2} y, so that the covariance reads A V A^T + 1. The gradient takes
+V for constant: it only guides, and what it lacks is in the weights.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from infield import InfieldError
+from infield.posterior.linear_gaussian import DENSE_DATA, LinearGaussianData
+from infield.posterior.local_law import LocalLaw
+from infield.priors.bridge import Bridge
+from infield.priors.prior import Prior, denoise
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a twist says of particles x.
+
+    Arguments:
+        mean: m(x), shape `(batch, channel, *space)`.
+        guide: C_0^{1/2} grad log psi(x) in the coordinates of the source's modes, same shape.
+        log_psi: log psi(x), shape `(batch,)`.
+    """
+
+    mean: Tensor
+    guide: Tensor
+    log_psi: Tensor
+
+    def __getitem__(self, index: Tensor) -> Guess:
+        return Guess(self.mean[index], self.guide[index], self.log_psi[index])
+
+
+class Twist(Protocol):
+    jacobian_products: int
+    """Vector-Jacobian products of the flow so far, one a particle and cotangent."""
+
+    def at(self, x: Tensor, t: float) -> Guess: ...
+    def log_likelihood(self, x: Tensor) -> Tensor:
+        """log N(y; A x, R), shape `(batch,)`: the twist at t = 1."""
+        ...
+
+
+class _Whitened:
+    """The prior and R^{-1/2} A, R^{-1/2} y."""
+
+    def __init__(self, prior: Prior, data: LinearGaussianData) -> None:
+        self.prior, self.data = prior, data
+        L = torch.linalg.cholesky(data.noise_matrix)
+        self.rows = torch.linalg.solve_triangular(L, data.operator_matrix, upper=False)  # in the modes' coordinates
+        y = data.measurement.y.flatten()[data.index]
+        self.y = torch.linalg.solve_triangular(L, y[:, None], upper=False)[:, 0]
+        self.constant = -float(L.diagonal().log().sum()) - 0.5 * len(y) * math.log(2 * math.pi)
+
+    def residual(self, x: Tensor) -> Tensor:
+        return self.y - self.data.modes.analyse(x).flatten(1) @ self.rows.mT
+
+    def log_likelihood(self, x: Tensor) -> Tensor:
+        return self.constant - 0.5 * self.residual(x).square().sum(1)
+
+    @cached_property
+    def fields(self) -> Tensor:
+        """A^T e_j, shape `(data, channel, *space)`."""
+        shape = self.prior.source.event_shape
+        return self.data.modes.synthesise(self.rows.reshape(-1, *shape))
+
+    def whitened(self, x: Tensor) -> Tensor:
+        """C_0^{-1/2} x in the modes' coordinates."""
+        return self.prior.source.modes.analyse(x) / self.prior.source.diagonal.sqrt()
+
+
+class LocalTwist(_Whitened):
+    """V from the flow's Jacobian, or in closed form where the prior knows it: one product a particle and datum."""
+
+    def __init__(self, prior: Prior, data: LinearGaussianData) -> None:
+        super().__init__(prior, data)
+        self.law = LocalLaw(prior, self.fields)
+
+    @property
+    def jacobian_products(self) -> int:
+        return self.law.jacobian_products
+
+    def at(self, x: Tensor, t: float) -> Guess:
+        m, VA = self.law.at(x, t)
+        AVA = VA.flatten(2) @ self.fields.flatten(1).mT
+        eigenvalues, Q = torch.linalg.eigh((AVA + AVA.mT) / 2)
+        spread = 1 + eigenvalues.clamp_min(0)  # the Jacobian of a network need not be positive
+        r = torch.einsum("nij,ni->nj", Q, self.residual(m))
+        log_psi = self.constant - 0.5 * (r.square() / spread + spread.log()).sum(1)
+        z = torch.einsum("nij,nj->ni", Q, r / spread)  # (A V A^T + 1)^-1 (y - A m)
+        guide = torch.einsum("nj,nj...->n...", z, VA) * t / (1 - t) ** 2  # C_0 (dm/dx)^T A^T z
+        return Guess(m, self.whitened(guide), log_psi)
+
+
+class SurrogateTwist(_Whitened):
+    """V of the Gaussian with the prior's covariance, the same for all particles: one product a particle."""
+
+    def __init__(self, prior: Prior, data: LinearGaussianData) -> None:
+        super().__init__(prior, data)
+        self.jacobian_products = 0
+
+    def at(self, x: Tensor, t: float) -> Guess:
+        K = Bridge(self.prior.covariance, self.prior.source, t).conditional()
+        AF = self.rows @ K.factors.flatten(1).mT
+        S = (self.rows * K.diagonal.flatten()) @ self.rows.mT + AF @ AF.mT + torch.eye(len(self.y), dtype=x.dtype)
+        L = torch.linalg.cholesky(S)
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            m = denoise(self.prior, x, t)
+            r = self.residual(m)
+            z = torch.cholesky_solve(r.detach().mT, L).mT
+            (gradient,) = torch.autograd.grad((self.y - r).mul(z).sum(), x)
+        self.jacobian_products += len(x)
+        log_psi = self.constant - 0.5 * (r.detach() * z).sum(1) - L.diagonal().log().sum()
+        modes, c = self.prior.source.modes, self.prior.source.diagonal
+        return Guess(m.detach(), c.sqrt() * modes.analyse(gradient), log_psi)
+
+
+def twist_of(prior: Prior, data: LinearGaussianData, local_data: int) -> LocalTwist | SurrogateTwist:
+    """The twist for these data: local for at most `local_data` of them, else with the Gaussian surrogate.
+
+    Raises:
+        InfieldError: If there are more data than matrices of their size can be formed for.
+    """
+    if not data.dense:
+        raise InfieldError(
+            f"sampler smc: found {data.measurement.count} data, expected at most {DENSE_DATA}; thin the data, or use "
+            "--sampler faps"
+        )
+    return (LocalTwist if data.measurement.count <= local_data else SurrogateTwist)(prior, data)

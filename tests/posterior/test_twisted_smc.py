@@ -1,0 +1,222 @@
+"""Twisted SMC: the local law, the twists, the bookkeeping of weights, and posteriors of a prior with modes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from infield import InfieldError
+from infield.physics.grid import Grid, PointSet
+from infield.physics.measurement import Measurement
+from infield.physics.noise import GaussianNoise
+from infield.physics.registry import build_operator
+from infield.posterior.calibration import mean_error, std_ratio
+from infield.posterior.exact import Exact, posterior_mean
+from infield.posterior.faps import FAPS
+from infield.posterior.linear_gaussian import LinearGaussianData
+from infield.posterior.local_law import LocalLaw
+from infield.posterior.particles import Weighted
+from infield.posterior.streams import SampleStreams
+from infield.posterior.twist import LocalTwist, SurrogateTwist, twist_of
+from infield.posterior.twisted_smc import TwistedSMC
+from infield.priors.bridge import Bridge
+from infield.priors.description import prior_from_description
+from infield.priors.gaussian import gaussian_prior
+from infield.priors.prior import denoise
+from infield.priors.source import Matern
+
+POINTS = PointSet(tuple((x / 23,) for x in range(24)))
+SOURCE = Matern(nu=0.5, length=0.05)
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def mixture(lengths=(0.04, 0.6)):
+    components = [{"law": {"law": "matern", "nu": 1.5, "length": length}} for length in lengths]
+    source = {"law": "matern", "nu": SOURCE.nu, "length": SOURCE.length}
+    return prior_from_description({"prior": "mixture", "components": components, "source": source}, POINTS, 1)
+
+
+def measure(truth, index, variance=0.01, seed=5):
+    index = torch.tensor(index)
+    description = {"name": "points", "arrays": {"indices": "sensor"}}
+    noise = variance**0.5 * torch.randn(len(index), generator=rng(seed), dtype=torch.float64)
+    return Measurement(
+        y=(truth[0, index] + noise)[None, None],
+        operator=build_operator(description, {"sensor": index.numpy()}, POINTS, 1),
+        noise=GaussianNoise(torch.tensor(variance)),
+        grid=POINTS,
+        description=description,
+        arrays={"sensor": index.numpy()},
+    )
+
+
+@dataclass
+class Hidden:
+    """A prior whose closed form is not to be seen, as that of a network."""
+
+    inner: object
+
+    def __post_init__(self):
+        for name in ("source", "covariance", "mean", "standardisation", "units"):
+            setattr(self, name, getattr(self.inner, name))
+        self.name, self.gaussian = "hidden", False
+
+    def velocity(self, x, t):
+        return self.inner.velocity(x, t)
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return mixture()
+
+
+@pytest.fixture(scope="module")
+def measurement(prior):
+    return measure(prior.components[1].covariance.sample(1, rng(3))[0], [2, 9, 15, 21])
+
+
+@pytest.mark.parametrize("t", [0.03, 0.5, 0.97])
+def test_the_local_law_by_the_jacobian_is_the_closed_one(prior, t):
+    x = t * prior.components[0].covariance.sample(3, rng(1)) + (1 - t) * prior.source.sample(3, rng(2))
+    fields = torch.randn(4, 1, 24, generator=rng(3), dtype=torch.float64)
+    m, V = LocalLaw(prior, fields).at(x, t)
+    by_jacobian = LocalLaw(Hidden(prior), fields)
+    m_j, V_j = by_jacobian.at(x, t)
+    assert by_jacobian.jacobian_products == 12
+    torch.testing.assert_close(m_j, m)
+    torch.testing.assert_close(V_j, V, rtol=1e-6, atol=1e-8 * float(V.abs().max()))
+    wrong = V * t / (1 - t)  # negative control: the factor of another path
+    assert (V_j - wrong).abs().max() > 1e-2 * V.abs().max() or t == 0.5
+
+
+def test_the_local_law_of_a_gaussian_is_its_bridge():
+    gaussian = gaussian_prior(Matern(nu=1.5, length=0.3), POINTS, source=SOURCE)
+    x, fields = gaussian.source.sample(2, rng(1)), torch.eye(24, dtype=torch.float64)[:5, None]
+    expected = Bridge(gaussian.covariance, gaussian.source, 0.4).conditional().apply(fields)
+    for law in (LocalLaw(gaussian, fields), LocalLaw(Hidden(gaussian), fields)):
+        torch.testing.assert_close(law.at(x, 0.4)[1], expected.expand(2, *expected.shape), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_twist_of_a_gaussian_is_the_evidence_and_its_guide_the_gradient(measurement, local):
+    gaussian = gaussian_prior(Matern(nu=1.5, length=0.3), POINTS, source=SOURCE)
+    data, t = LinearGaussianData(measurement, gaussian.covariance.modes), 0.6
+    twist = (LocalTwist if local else SurrogateTwist)(gaussian, data)
+    x = gaussian.source.sample(2, rng(1))
+    guess, K = twist.at(x, t), Bridge(gaussian.covariance, gaussian.source, t).conditional()
+    evidence = [data.log_evidence(denoise(gaussian, x[i : i + 1], t)[0], K) for i in range(2)]
+    torch.testing.assert_close(guess.log_psi, torch.stack(evidence))
+    direction = gaussian.source.sample(1, rng(2))  # = C_0^{1/2} w
+    w = gaussian.source.modes.analyse(direction) / gaussian.source.diagonal.sqrt()
+    h = 1e-4
+    slope = (twist.at(x + h * direction, t).log_psi - twist.at(x - h * direction, t).log_psi) / (2 * h)
+    along = gaussian.source.modes.analyse(guess.guide)
+    torch.testing.assert_close((guess.guide * w).flatten(1).sum(1), slope, rtol=1e-5, atol=1e-6)
+    assert ((along * w).flatten(1).sum(1) - slope).abs().max() > 1e-3  # negative control: guide taken for a field
+
+
+def test_the_last_twist_is_the_likelihood(prior, measurement):
+    twist = LocalTwist(prior, LinearGaussianData(measurement, prior.source.modes))
+    x = prior.components[0].covariance.sample(3, rng(4))
+    torch.testing.assert_close(twist.log_likelihood(x), measurement.log_likelihood(x))
+
+
+def test_systematic_resampling_is_unbiased_and_steady():
+    weights = torch.tensor([0.05, 0.4, 0.25, 0.3], dtype=torch.float64)
+    particles = Weighted(weights.log())
+    counts = []
+    for u in torch.linspace(0, 0.999, 1000, dtype=torch.float64):
+        count = torch.bincount(particles.choose(10, u), minlength=4)
+        assert ((count - 10 * weights).abs() < 1 + 1e-9).all()  # a multinomial draw would stray further
+        counts.append(count)
+    torch.testing.assert_close(torch.stack(counts).double().mean(0), 10 * weights, rtol=0, atol=0.02)
+
+
+def test_resampling_keeps_the_evidence():
+    factors = torch.randn(3, 50, generator=rng(0), dtype=torch.float64)
+    particles = Weighted(factors[0])
+    first = float(factors[0].exp().mean().log())
+    assert particles.log_evidence == pytest.approx(first)
+    chosen = particles.resample(torch.tensor(0.3, dtype=torch.float64))
+    assert particles.log_evidence == pytest.approx(first) and particles.effective_share == pytest.approx(1)
+    particles.reweigh(factors[1][chosen])
+    assert particles.log_evidence == pytest.approx(first + float(factors[1][chosen].exp().mean().log()))
+    assert particles.resampled == 1 and 0 < particles.least_share < 1
+
+
+def test_posterior_of_a_mixture_where_annealing_fails(prior, measurement):
+    exact = Exact()(prior, measurement, 4000, rng(1)).samples
+    mean = posterior_mean(prior, measurement)
+    smc = TwistedSMC(steps=40, particles=2)(prior, measurement, 1000, rng(2))
+    assert mean_error(smc.samples, mean, exact.std(0)) < 0.12
+    assert abs(std_ratio(smc.samples, exact) - 1) < 0.05
+    annealed = FAPS(levels=40)(prior, measurement, 1000, rng(3)).samples  # negative control
+    wrong = abs(std_ratio(annealed, exact) - 1) > 0.05 or mean_error(annealed, mean, exact.std(0)) > 0.12
+    assert wrong
+    assert smc.cost["velocity_calls"] == 80
+
+
+def test_evidence_is_that_of_the_closed_form(prior, measurement):
+    data = LinearGaussianData(measurement, prior.source.modes)
+    parts = torch.stack([data.log_evidence(c.mean, c.covariance) for c in prior.components])
+    exact = float(torch.logsumexp(parts + prior.weights.log(), 0))
+    estimates = [
+        TwistedSMC(steps=40, particles=1)(prior, measurement, 500, rng(s)).diagnostics["log_evidence"] for s in range(4)
+    ]
+    assert abs(sum(estimates) / 4 - exact) < 0.15
+    other = measure(prior.components[0].covariance.sample(1, rng(8))[0] + 1, [2, 9, 15, 21])
+    far = TwistedSMC(steps=40)(prior, other, 200, rng(0)).diagnostics["log_evidence"]
+    assert abs(far - exact) > 0.5  # the estimate follows the data
+
+
+def test_a_hidden_prior_gives_the_same_particles(prior, measurement):
+    seen = TwistedSMC(steps=8, particles=2)(prior, measurement, 20, rng(6))
+    hidden = TwistedSMC(steps=8, particles=2)(Hidden(prior), measurement, 20, rng(6))
+    torch.testing.assert_close(hidden.samples, seen.samples, rtol=1e-5, atol=1e-6)
+    assert hidden.diagnostics["jacobian_products"] == 8 * 2 * 4 and seen.diagnostics["jacobian_products"] == 0
+
+
+def test_many_data_take_the_surrogate(prior, measurement):
+    data = LinearGaussianData(measurement, prior.source.modes)
+    assert isinstance(twist_of(prior, data, 4), LocalTwist) and isinstance(twist_of(prior, data, 3), SurrogateTwist)
+    smc = TwistedSMC(steps=40, local_data=0)(prior, measurement, 500, rng(2))
+    exact = Exact()(prior, measurement, 4000, rng(1)).samples
+    assert abs(std_ratio(smc.samples, exact) - 1) < 0.08
+    assert smc.diagnostics["jacobian_products"] == 40 * 4
+
+
+def test_streams_repeat_an_island(prior, measurement):
+    sampler = TwistedSMC(steps=5, particles=2)
+    first = sampler(prior, measurement, 6, SampleStreams(3, range(6))).samples
+    assert torch.equal(sampler(prior, measurement, 6, SampleStreams(3, range(6))).samples, first)
+    assert not torch.equal(sampler(prior, measurement, 6, SampleStreams(3, range(6, 12))).samples, first)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"steps": 1}, "steps=1, expected at least 2"),
+        ({"particles": 0}, "particles=0"),
+        ({"exponent": math.nan}, "exponent=nan"),
+        ({"resample_below": 1.5}, "resample_below=1.5, expected 0 to 1"),
+    ],
+)
+def test_wrong_parameters_are_refused(parameters, message):
+    with pytest.raises(InfieldError, match=message):
+        TwistedSMC(**parameters)
+
+
+def test_too_many_data_are_refused():
+    grid = Grid.regular((48, 48), periodic=True)
+    gaussian = gaussian_prior(Matern(nu=1.5, length=0.2), grid)
+    operator = build_operator({"name": "mask", "arrays": {"mask": "m"}}, {"m": torch.ones(48, 48).numpy()}, grid, 1)
+    y = torch.zeros(1, 1, 48, 48, dtype=torch.float64)
+    measurement = Measurement(y=y, operator=operator, noise=GaussianNoise(torch.tensor(0.1)), grid=grid)
+    with pytest.raises(InfieldError, match="found 2304 data, expected at most 1500"):
+        TwistedSMC()(gaussian, measurement, 2, rng())
