@@ -15,13 +15,16 @@ from infield import InfieldError
 from infield.priors.covariance import Covariance
 from infield.priors.flow import FlowPrior
 from infield.priors.fno import FNO
-from infield.priors.modes import Eigenbasis, Hartley, Modes, Pixels
+from infield.priors.modes import Eigenbasis, Hartley, LeadingDirections, Modes, Pixels
+from infield.priors.point_network import PointNetwork, points_of
 from infield.priors.prior import Standardisation
 from infield.priors.unet import UNet
 
 ENTRY = "infield_prior"
-VERSION = 1
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"fno": FNO, "unet": UNet}
+VERSION = 2
+"""2: `skip` may be `scalar`, a Fourier neural operator may have padding and gates, modes may be leading directions."""
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"fno": FNO, "unet": UNet, "points": PointNetwork}
 
 
 def network_description(network: nn.Module) -> dict[str, Any]:
@@ -76,6 +79,8 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
     if network is None:
         network = _build(entry["network"])
         network.load_state_dict(dict(entry["weights"]))
+        if isinstance(network, PointNetwork):
+            network = network.on(points_of(entry["grid"]))
         network.eval().requires_grad_(False)
     modes = _modes_from_entry(entry["modes"])
     return FlowPrior(
@@ -197,7 +202,12 @@ def _modes_to_entry(modes: Modes) -> dict[str, Any]:
             return {"name": "hartley", "ndim": ndim}
         case Eigenbasis(vectors, shape):  # stored, because eigenvectors computed elsewhere may differ in sign and order
             return {"name": "eigenbasis", "vectors": vectors.cpu(), "shape": list(shape)}
-    raise InfieldError(f"modes of a source: found {type(modes).__name__}, expected pixels, hartley or eigenbasis")
+        case LeadingDirections(reflector, rotation, shape):
+            parts = {"reflector": reflector.cpu(), "rotation": rotation.cpu(), "shape": list(shape)}
+            return {"name": "leading directions", **parts}
+    raise InfieldError(
+        f"modes of a source: found {type(modes).__name__}, expected pixels, hartley, eigenbasis or leading directions"
+    )
 
 
 def _modes_from_entry(entry: Mapping[str, Any]) -> Modes:
@@ -208,4 +218,8 @@ def _modes_from_entry(entry: Mapping[str, Any]) -> Modes:
             return Hartley(entry["ndim"])
         case "eigenbasis":
             return Eigenbasis(entry["vectors"], tuple(entry["shape"]))
-    raise InfieldError(f"'{ENTRY}.modes': found {entry['name']!r}, expected pixels, hartley or eigenbasis")
+        case "leading directions":
+            return LeadingDirections(entry["reflector"], entry["rotation"], tuple(entry["shape"]))
+    raise InfieldError(
+        f"'{ENTRY}.modes': found {entry['name']!r}, expected pixels, hartley, eigenbasis or leading directions"
+    )

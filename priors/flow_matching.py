@@ -2,7 +2,8 @@
 
     x_t = t x_1 + (1 - t) x_0,   x_0 ~ N(0, C_0) independent of x_1,   target  x_1 - x_0,   t ~ U[0, 1].
 
-The loss is that of `priors.flow.Parametrisation`, in coordinates whitened by the source.
+The loss is that of `priors.flow.Parametrisation`, in coordinates whitened by the source, or with `skip: scalar` that of
+`priors.field_space.FieldParametrisation`, in field space.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ import infield
 from infield import InfieldError, import_torchvision_first
 from infield.priors.checkpoint import ENTRY, from_entry, network_description, to_entry
 from infield.priors.covariance import Covariance, from_draws
+from infield.priors.field_space import FieldParametrisation
 from infield.priors.flow import FlowPrior, Parametrisation, Skip
 from infield.priors.modes import Hartley
 from infield.priors.prior import Standardisation
-from infield.priors.source import Lattice, Law, White, law_from_spec
+from infield.priors.regrid import OnPoints
+from infield.priors.regrid import source_on as source_on
+from infield.priors.source import Lattice, law_from_spec
 
 import_torchvision_first()
 from lightning.pytorch import LightningModule  # noqa: E402
@@ -51,11 +55,13 @@ class FlowMatching(LightningModule):
     """Trains the network of a `FlowPrior`; standardisation and covariance come from the training fields at the start.
 
     Arguments:
-        network: A `priors.unet.UNet` or `priors.fno.FNO`, made for the channels and axes of the data.
+        network: A `priors.unet.UNet`, `priors.fno.FNO` or `priors.point_network.PointNetwork`, made for the channels
+            and axes of the data.
         source: Law of the source by name, e.g. `{law: matern, nu: 0.5, length: 0.05}`, length in the units of the grid.
         rank: Factors of the stored covariance.
         skip: `gaussian`: the network adds to the closed-form velocity of the Gaussian with the data's spectrum; `none`:
-            it learns the whole velocity.
+            it learns the whole velocity, of fields whitened by the source; `scalar`: it learns the whole velocity in
+            field space, and the prior can be taken to other grids.
         learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
         warmup: Steps of linear warm-up.
         weight_decay: Of AdamW.
@@ -99,6 +105,8 @@ class FlowMatching(LightningModule):
         standardisation = Standardisation(shift, scale)
         x = standardisation.from_units(fields)
         source = source_on(self.law, data.grid, len(data.channels))
+        if isinstance(self.network, OnPoints):
+            self.network = self.network.on(data.grid.points())
         name = self.description["name"]
         self.prior = FlowPrior(
             name=f"flow, {name}, from {self.law}",
@@ -134,7 +142,7 @@ class FlowMatching(LightningModule):
     def on_validation_start(self) -> None:
         self._working = self._in_single_precision()
 
-    def _in_single_precision(self) -> Parametrisation:
+    def _in_single_precision(self) -> Parametrisation | FieldParametrisation:
         return self.prior.parametrisation.to(self.device, torch.float32)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
@@ -149,13 +157,11 @@ class FlowMatching(LightningModule):
     def loss(self, fields: Tensor, generator: Generator) -> Tensor:
         """Mean loss of fields `(batch, channel, *space)` in units, with random numbers of a CPU generator."""
         x_1 = self.prior.standardisation.from_units(fields).float()
-        with torch.autocast(x_1.device.type, enabled=False):
-            u_1 = self._working.whiten(x_1)
-        n = len(u_1)
+        n = len(x_1)
         # One time in each of n equal intervals: uniform, with less noise than n independent times.
         t = (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
-        u_0 = torch.randn(u_1.shape, generator=generator)
-        return self._working.loss(self.network, u_1, u_0.to(u_1), t.to(u_1)).mean()
+        white = torch.randn(x_1.shape, generator=generator)
+        return self._working.field_loss(self.network, x_1, white.to(x_1), t.to(x_1)).mean()
 
     def _generator(self, epoch: int, batch: int) -> Generator:
         seeds = np.random.SeedSequence((self.seed, epoch, batch, self.global_rank))
@@ -227,14 +233,6 @@ class AveragedWeights(WeightAveraging):
 def _short(value: Any, length: int = 120) -> str:
     text = repr(value)
     return text if len(text) <= length else text[: length - 3] + "..."
-
-
-def source_on(law: Law, grid: Lattice, channels: int) -> Covariance:
-    """A source on a grid, in modes in which data are nearly independent: white noise takes Fourier's where it can."""
-    axes = getattr(grid, "axes", None)
-    if isinstance(law, White) and axes is not None and all(axis.uniform for axis in axes):
-        return law.within(Hartley(grid.ndim), grid, channels)
-    return law.on(grid, channels)
 
 
 def covariance_of(x: Tensor, source: Covariance, rank: int) -> Covariance:

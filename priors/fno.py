@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any, Literal
 
@@ -26,6 +27,10 @@ class FNO(nn.Module):
         layers: Number of spectral layers.
         coordinates: Positions as further input channels: `linear` in [0, 1), `circle` (cosine and sine, for periodic
             axes), or `none`, with which the network commutes with shifts of a periodic domain.
+        padding: Zeros that are joined to the far end of each axis before the spectral layers and cut off after them, as
+            a share of the domain: without them an axis that is not periodic closes around the domain all the same.
+        gates: Multiply the features of every spectral layer by learned functions of position, for laws that vary over
+            the domain; needs coordinates.
     """
 
     def __init__(
@@ -36,6 +41,8 @@ class FNO(nn.Module):
         width: int = 32,
         layers: int = 4,
         coordinates: Literal["linear", "circle", "none"] = "linear",
+        padding: float = 0.0,
+        gates: bool = False,
     ) -> None:
         super().__init__()
         if ndim not in _CONVOLUTIONS or min(channels, modes, width, layers) < 1:
@@ -45,7 +52,12 @@ class FNO(nn.Module):
             )
         if coordinates not in ("linear", "circle", "none"):
             raise InfieldError(f"FNO: coordinates: found {coordinates!r}, expected linear, circle or none")
-        self.channels, self.ndim, self.coordinates = channels, ndim, coordinates
+        if not 0 <= padding <= 4 or (gates and coordinates == "none"):
+            raise InfieldError(
+                f"FNO: found padding {padding} and gates {gates} with coordinates {coordinates}; expected a padding "
+                "from 0 to 4, and gates only where there are coordinates"
+            )
+        self.channels, self.ndim, self.coordinates, self.padding = channels, ndim, coordinates, padding
         self.arguments: dict[str, Any] = {
             "channels": channels,
             "ndim": ndim,
@@ -53,7 +65,10 @@ class FNO(nn.Module):
             "width": width,
             "layers": layers,
             "coordinates": coordinates,
+            "padding": padding,
+            "gates": gates,
         }
+        self.places: tuple[tuple[float, float], ...] | None = None
         point = _CONVOLUTIONS[ndim]
         positions = {"linear": ndim, "circle": 2 * ndim, "none": 0}[coordinates]
         self.time = TimeEmbedding(2 * width)
@@ -62,30 +77,60 @@ class FNO(nn.Module):
         self.spectral = nn.ModuleList(_SpectralConvolution(width, modes, ndim) for _ in range(layers))
         self.local = nn.ModuleList(point(width, width, kernel_size=1) for _ in range(layers))
         self.modulation = nn.ModuleList(nn.Linear(2 * width, 2 * width) for _ in range(layers))
+        self.place: nn.Module | None = None
+        if gates:
+            self.place = nn.Sequential(
+                point(positions, width, kernel_size=1), nn.GELU(), point(width, 2 * width, kernel_size=1), nn.GELU()
+            )
+            self.gates = nn.ModuleList(point(2 * width, 2 * width, kernel_size=1) for _ in range(layers))
         self.project = point(width, 2 * width, kernel_size=1)
         self.head = point(2 * width, channels, kernel_size=1)
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
 
+    def placed(self, places: tuple[tuple[float, float], ...]) -> FNO:
+        """The same weights, not copied, for another grid of the domain that the network was trained on.
+
+        Arguments:
+            places: For each axis where its first point lies and how far apart neighbours are, as shares of that domain;
+                in training, and where this was not called, 0 and 1 / n.
+        """
+        other = copy.copy(self)
+        other.places = places
+        return other
+
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Fields `(batch, channel, *space)` at times `(batch,)`; the result has the shape of `x`."""
-        embedding, one = self.time(t), [1] * self.ndim
-        h = self.lift(torch.cat([x, *self._positions(x)], dim=1)) + self.lift_time(embedding).reshape(len(x), -1, *one)
-        for spectral, local, modulation in zip(self.spectral, self.local, self.modulation, strict=True):
-            scale, shift = modulation(embedding).reshape(len(x), -1, *one).chunk(2, dim=1)
+        embedding, one, space = self.time(t), [1] * self.ndim, x.shape[2:]
+        inside: tuple[Any, ...] = (..., *(slice(n) for n in space))
+        steps = [step for _, step in self._places(space)]
+        padded = [max(round((1 + self.padding) / h), n) for h, n in zip(steps, space, strict=True)]
+        positions = self._positions(padded, x)
+        fields = [x] if positions is None else [x, positions[inside].expand(len(x), -1, *space)]
+        h = self.lift(torch.cat(fields, dim=1)) + self.lift_time(embedding).reshape(len(x), -1, *one)
+        h = functional.pad(h, [w for n, m in zip(reversed(space), reversed(padded), strict=True) for w in (0, m - n)])
+        place = None if self.place is None else self.place(positions)
+        for layer, (spectral, local) in enumerate(zip(self.spectral, self.local, strict=True)):
+            modulation = self.modulation[layer](embedding).reshape(len(x), -1, *one)
+            if place is not None:
+                modulation = modulation + self.gates[layer](place)
+            scale, shift = modulation.chunk(2, dim=1)
             h = h + functional.gelu((spectral(h) + local(h)) * (1 + scale) + shift)
-        return self.head(functional.gelu(self.project(h)))
+        return self.head(functional.gelu(self.project(h[inside])))
 
-    def _positions(self, x: Tensor) -> list[Tensor]:
+    def _places(self, space: torch.Size) -> tuple[tuple[float, float], ...]:
+        return self.places or tuple((0.0, 1 / n) for n in space)
+
+    def _positions(self, shape: list[int], x: Tensor) -> Tensor | None:
+        """Coordinates of a grid as shares of the domain, shape `(1, positions, *shape)`; None for none."""
+        if self.coordinates == "none":
+            return None
         positions = []
-        for axis, n in enumerate(x.shape[2:]):
-            s = torch.arange(n, device=x.device, dtype=x.dtype) / n
-            s = s.reshape([-1 if a == axis else 1 for a in range(self.ndim)]).expand(len(x), 1, *x.shape[2:])
-            if self.coordinates == "linear":
-                positions.append(s)
-            elif self.coordinates == "circle":
-                positions += [(2 * math.pi * s).cos(), (2 * math.pi * s).sin()]
-        return positions
+        for axis, (n, (first, step)) in enumerate(zip(shape, self._places(x.shape[2:]), strict=True)):
+            s = first + step * torch.arange(n, device=x.device, dtype=x.dtype)
+            s = s.reshape([-1 if a == axis else 1 for a in range(self.ndim)]).expand(shape)
+            positions += [s] if self.coordinates == "linear" else [(2 * math.pi * s).cos(), (2 * math.pi * s).sin()]
+        return torch.stack(positions)[None]
 
 
 class _SpectralConvolution(nn.Module):

@@ -49,6 +49,7 @@ PRIORS = [
     lambda: a_prior(UNet(2, 2, (8, 8)), Matern(0.5, 0.1), Grid.regular((9, 8), periodic=True)),
     lambda: a_prior(FNO(1, 1, 4, 8, 2), Matern(1.5, 0.3), Grid.regular((17,))),
     lambda: a_prior(FNO(1, 1, 4, 8, 2), White(), Grid.regular((17,))),
+    lambda: a_prior(FNO(1, 1, 4, 8, 2, "linear", 0.25, True), Matern(0.5, 0.3, rank=8), Grid.regular((17,))),
 ]
 
 

@@ -194,6 +194,16 @@ def test_training_learns_what_a_gaussian_does_not_know():
     assert held_out_loss(fit(backward, bumps(2000, 0), 200), fresh) > 1.5
 
 
+def test_training_in_field_space_learns_what_a_gaussian_does_not_know():
+    settings = {"source": {"law": "matern", "nu": 0.5, "length": 0.2}, "skip": "scalar", "learning_rate": 4e-3}
+    module = fit(tiny(**settings), bumps(2000, 0), 200, callbacks=[AveragedWeights(0.98)])
+    assert peak_spread(module.prior) < 2.3
+    nn.init.zeros_(module.network.head.weight)
+    nn.init.zeros_(module.network.head.bias)
+    assert held_out_loss(module, bumps(1000, 1)) == pytest.approx(1, abs=0.05)
+    assert peak_spread(module.prior) > 3
+
+
 def test_standardisation_and_covariance_are_those_of_the_fields():
     module = fit(tiny(rank=4), fields := bumps(2000, 0), 1)
     prior = module.prior

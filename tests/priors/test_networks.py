@@ -16,6 +16,8 @@ NETWORKS = [
     (lambda: FNO(1, 1, 6, 8, 2), (21,)),
     (lambda: FNO(2, 2, 4, 8, 2, "circle"), (9, 14)),
     (lambda: FNO(1, 3, 3, 4, 2, "none"), (6, 5, 7)),
+    (lambda: FNO(1, 1, 6, 8, 2, "linear", 0.25, True), (21,)),
+    (lambda: FNO(1, 2, 4, 8, 2, "circle", 0.4, True), (9, 14)),
 ]
 
 
@@ -111,6 +113,20 @@ def test_periodic_networks_commute_with_shifts():
     assert shift_error(trained(FNO(1, 2, 4, 8, 2, "none"))) < 1e-5
     assert shift_error(trained(UNet(1, 2, (8, 16), periodic=False))) > 1e-2
     assert shift_error(trained(FNO(1, 2, 4, 8, 2, "linear"))) > 1e-2
+    assert shift_error(trained(FNO(1, 2, 4, 8, 2, "none", 0.5))) > 1e-2  # zeros between the two ends
+
+
+@torch.no_grad()
+def test_padding_and_gates_follow_the_domain_to_other_grids():
+    network = trained(FNO(1, 1, 5, 8, 2, "linear", 0.5, True))
+    t, x = torch.tensor([0.4]), torch.linspace(0, 1, 33)[:-1].sin()[None, None]
+    fine = torch.linspace(0, 1, 129)[:-1].sin()[None, None]
+    placed = network.placed(((0.0, 1 / 128),))
+    assert torch.equal(placed(fine, t), network(fine, t))
+    assert (network(fine, t)[..., ::4] - network(x, t)).norm() < 0.1 * network(x, t).norm()
+    shifted = network.placed(((0.5, 1 / 128),))
+    assert (shifted(fine, t) - network(fine, t)).norm() > 0.1 * network(fine, t).norm()
+    assert network.places is None  # the other's places are its own
 
 
 @pytest.mark.parametrize(
@@ -121,6 +137,8 @@ def test_periodic_networks_commute_with_shifts():
         lambda: UNet(1, 2, ()),
         lambda: FNO(1, 0),
         lambda: FNO(1, 1, coordinates="polar"),
+        lambda: FNO(1, 1, padding=-0.1),
+        lambda: FNO(1, 1, coordinates="none", gates=True),
         lambda: UNet(1, 1, (8, 8, 8))(torch.zeros(1, 1, 3), torch.zeros(1)),
     ],
 )

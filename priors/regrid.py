@@ -1,0 +1,264 @@
+"""A learned prior on another discretisation of its domain: what of it is evaluated anew, and what is interpolated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from scipy.interpolate import CubicSpline, RegularGridInterpolator
+from torch import Tensor, nn
+
+from infield import InfieldError
+from infield.priors.covariance import Covariance
+from infield.priors.modes import Hartley
+from infield.priors.source import Lattice, Law, White
+
+
+@runtime_checkable
+class Site(Lattice, Protocol):
+    """A lattice that describes itself: `physics.grid.Grid` and `PointSet`."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class OnPoints(Protocol):
+    """A network that is bound to points."""
+
+    def on(self, points: Tensor) -> nn.Module:
+        """The same weights, bound to points of shape `(n, ndim)`."""
+        ...
+
+
+@runtime_checkable
+class OnGrids(Protocol):
+    """A network for uniform grids of one domain."""
+
+    def placed(self, places: tuple[tuple[float, float], ...]) -> nn.Module:
+        """The same weights on a grid: for each axis first point and spacing, as shares of the domain of training."""
+        ...
+
+
+def source_on(law: Law, grid: Lattice, channels: int) -> Covariance:
+    """A source on a grid, in modes in which data are nearly independent: white noise takes Fourier's where it can."""
+    axes = getattr(grid, "axes", None)
+    if isinstance(law, White) and axes is not None and all(axis.uniform for axis in axes):
+        return law.within(Hartley(grid.ndim), grid, channels)
+    return law.on(grid, channels)
+
+
+@dataclass(frozen=True)
+class Regrid:
+    """From one grid, or scattered points, to another site of the same domain.
+
+    The domain of a grid is its cells, from the first point to one spacing behind the last. A site may exceed it, and
+    fall short of it, by one cell.
+
+    Arguments:
+        start: Description of the grid or points where the numbers are known, in plain JSON types.
+        site: Where they are wanted.
+        law: Law of the source.
+        channels: Number of channels.
+
+    Raises:
+        InfieldError: The two differ in axes, units or domain.
+    """
+
+    start: dict[str, Any]
+    site: Site
+    law: Law
+    channels: int
+
+    def __post_init__(self) -> None:
+        end = self.site.to_json()
+        ours, others = _axes_and_units(self.start), _axes_and_units(end)
+        for what, found, expected in zip(("axes", "units"), ours, others, strict=True):
+            if found != expected:
+                raise InfieldError(
+                    f"its {what} are {', '.join(found)}, the measurement's {', '.join(expected)}: convert one of them"
+                )
+        for axis, (low, high, slack) in zip(self.start.get("axes", ()), self._ends, strict=True):
+            first, last = axis["coordinates"][0], axis["coordinates"][0] + _spacing(axis) * len(axis["coordinates"])
+            short = "axes" in end and (low - first > slack or last - high > slack)
+            if short or first - low > slack or high - last > slack:
+                raise InfieldError(
+                    f"its axis '{axis['name']}' spans {first:g} to {last:g} {axis['units']}, the measurement's "
+                    f"{low:g} to {high:g}: a prior knows fields of one domain; use one trained on this domain"
+                )
+
+    @property
+    def _ends(self) -> list[tuple[float, float, float]]:
+        """For each axis of the start where the site begins, where it ends, and by how much it may miss the domain."""
+        ends = []
+        for i, axis in enumerate(self.start.get("axes", ())):
+            axes = getattr(self.site, "axes", None)
+            if axes is None:
+                values = self.site.points()[:, i]
+                low, high, h = float(values.min()), float(values.max()), 0.0
+            else:
+                h = axes[i].spacing
+                low, high = axes[i].coordinates[0], axes[i].coordinates[0] + h * axes[i].size
+            wide = max(_spacing(axis), h)
+            ends.append((low, high, (1e-3 if axis["periodic"] and axes is not None else 1.001) * wide))
+        return ends
+
+    @cached_property
+    def source(self) -> Covariance:
+        """The law of the source on the site."""
+        return source_on(self.law, self.site, self.channels)
+
+    def network(self, network: nn.Module) -> nn.Module:
+        """The same weights on the site.
+
+        Raises:
+            InfieldError: The network knows one grid only.
+        """
+        if isinstance(network, OnPoints):
+            return network.on(self.site.points())
+        axes, grid = getattr(self.site, "axes", None), self.start.get("axes")
+        if not isinstance(network, OnGrids):
+            raise InfieldError(
+                f"its network, {type(network).__name__}, is tied to the grid of its training; use a prior trained on "
+                "this grid, or one with an FNO or a point network"
+            )
+        if axes is None or grid is None or not all(axis.uniform for axis in axes):
+            raise InfieldError(
+                f"its network, {type(network).__name__}, is for uniform grids; use a prior with a point network here"
+            )
+        places = []
+        for axis, new in zip(grid, axes, strict=True):
+            length = _spacing(axis) * len(axis["coordinates"])
+            places.append(((new.coordinates[0] - axis["coordinates"][0]) / length, new.spacing / length))
+        return network.placed(tuple(places))
+
+    def fields(self, x: Tensor) -> Tensor:
+        """Interpolate fields `(..., *space)`: cubic splines between the points of a grid, kriging by the law of the
+        source between scattered ones."""
+        if "axes" not in self.start:
+            return (x.flatten(-1) @ self._kriging.mT).reshape(*x.shape[:-1], *self.site.shape)
+        axes, ndim = self.start["axes"], len(self.start["axes"])
+        lead = x.shape[: x.ndim - ndim]
+        values = x.reshape(-1, *x.shape[x.ndim - ndim :]).movedim(0, -1).numpy()
+        new_axes = getattr(self.site, "axes", None)
+        if new_axes is not None:
+            for i, (axis, new) in enumerate(zip(axes, new_axes, strict=True)):
+                values = _spline(axis, values, i)(np.array(new.coordinates))
+        elif ndim == 1:
+            values = _spline(axes[0], values, 0)(self.site.points()[:, 0].numpy())
+        else:
+            extended = [_extended(axis, values, i) for i, axis in enumerate(axes)]
+            for i, axis in enumerate(axes):
+                values = _extended(axis, values, i)[1]
+            points = tuple(coordinates for coordinates, _ in extended)
+            table = RegularGridInterpolator(points, values, method="cubic", bounds_error=False, fill_value=None)
+            values = table(self.site.points().numpy())
+        return torch.from_numpy(np.ascontiguousarray(values)).movedim(-1, 0).reshape(*lead, *self.site.shape)
+
+    def covariance(self, covariance: Covariance, source: Covariance) -> Covariance:
+        """A covariance on the site: its factors interpolated; of the source's modes, what the factors leave.
+
+        What they leave is carried as a share of the source's variance of each mode, from mode to mode by wavenumber
+        or, in eigenvectors of a dense source, by rank; modes that the start cannot tell take the mean share of its
+        finest ones.
+
+        Arguments:
+            covariance: The covariance at the start.
+            source: The source there, in the same modes.
+        """
+        modes = self.source.modes
+        factors = self.source.diagonal.new_zeros((0, *self.source.event_shape))
+        if covariance.rank:
+            factors = modes.analyse(self.fields(covariance.modes.synthesise(covariance.factors)))
+        share = covariance.diagonal / source.diagonal
+        carry = _by_wavenumber if isinstance(modes, Hartley) else _by_rank
+        carried = carry(share, source.diagonal, self.source.diagonal)
+        return Covariance(modes, carried * self.source.diagonal, factors)
+
+    @cached_property
+    def _kriging(self) -> Tensor:
+        """Weights of the values at the start for those at the site, shape `(site, start)`."""
+        old, new = torch.tensor(self.start["points"], dtype=torch.float64), self.site.points()
+        both = self.law.on(_Points(torch.cat([old, new])))
+        K = both.apply(torch.eye(len(old) + len(new), dtype=torch.float64)[:, None])[:, 0]
+        jitter = 1e-10 * K.diagonal().mean() * torch.eye(len(old), dtype=torch.float64)
+        return torch.linalg.solve(K[: len(old), : len(old)] + jitter, K[: len(old), len(old) :]).mT
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Scattered points, as a law wants them."""
+
+    coordinates: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.coordinates),)
+
+    @property
+    def ndim(self) -> int:
+        return self.coordinates.shape[1]
+
+    @property
+    def size(self) -> int:
+        return len(self.coordinates)
+
+    def points(self) -> Tensor:
+        return self.coordinates
+
+
+def _axes_and_units(description: dict[str, Any]) -> tuple[list[str], list[str]]:
+    axes = description.get("axes")
+    if axes is None:
+        return list(description["names"]), [description["units"]] * len(description["names"])
+    return [axis["name"] for axis in axes], [axis["units"] for axis in axes]
+
+
+def _spacing(axis: dict[str, Any]) -> float:
+    c = axis["coordinates"]
+    return float((c[-1] - c[0]) / (len(c) - 1)) if len(c) > 1 else 1.0
+
+
+def _extended(axis: dict[str, Any], values: np.ndarray, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates and values with the point that closes a periodic axis."""
+    c = np.array(axis["coordinates"])
+    if not axis["periodic"]:
+        return c, values
+    first = np.take(values, [0], axis=i)
+    return np.append(c, c[0] + _spacing(axis) * len(c)), np.concatenate([values, first], axis=i)
+
+
+def _spline(axis: dict[str, Any], values: np.ndarray, i: int) -> Callable[[np.ndarray], np.ndarray]:
+    coordinates, values = _extended(axis, values, i)
+    return CubicSpline(coordinates, values, axis=i, bc_type="periodic" if axis["periodic"] else "not-a-knot")
+
+
+def _by_wavenumber(share: Tensor, old: Tensor, new: Tensor) -> Tensor:
+    fine = torch.zeros(share.shape[1:], dtype=torch.bool)
+    inside = torch.ones(new.shape[1:], dtype=torch.bool)
+    index = []
+    for axis, (n, m) in enumerate(zip(old.shape[1:], new.shape[1:], strict=True)):
+        shape = [-1 if a == axis else 1 for a in range(old.ndim - 1)]
+        k_old, k_new = (torch.fft.fftfreq(size, 1 / size, dtype=torch.float64).round().long() for size in (n, m))
+        fine = fine | (k_old.abs() >= 3 * n // 8).reshape(shape)
+        inside = inside & (k_new.abs() <= (n - 1) // 2).reshape(shape)
+        index.append((k_new % n).reshape(shape))
+    tail = share[:, fine].mean(1).reshape(-1, *[1] * (old.ndim - 1))
+    return torch.where(inside, share[(slice(None), *torch.broadcast_tensors(*index))], tail)
+
+
+def _by_rank(share: Tensor, old: Tensor, new: Tensor) -> Tensor:
+    carried = torch.empty_like(new)
+    for channel in range(len(new)):
+        ordered = share[channel].flatten()[old[channel].flatten().argsort(descending=True)]
+        tail = ordered[-max(math.ceil(len(ordered) / 4), 1) :].mean()
+        missing = max(new[channel].numel() - len(ordered), 0)
+        values = torch.cat([ordered, tail.expand(missing)])[: new[channel].numel()]
+        flat = torch.empty(new[channel].numel(), dtype=new.dtype)
+        flat[new[channel].flatten().argsort(descending=True)] = values
+        carried[channel] = flat.reshape(new[channel].shape)
+    return carried
