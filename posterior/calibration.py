@@ -1,4 +1,8 @@
-"""Is a posterior right? Distances to exact draws, z-scores, ranks, coverage and scores. All in plain tensors."""
+"""Is a posterior right? Distances to exact draws, z-scores, ranks, coverage and scores. All in plain tensors.
+
+Draws are `(n, *event)` and a truth is `(*event)`, in the units of the field; many cases are `(cases, n, *event)` and
+`(cases, *event)`. Each function says what it computes, what values it can take, and what is best.
+"""
 
 from __future__ import annotations
 
@@ -64,6 +68,14 @@ def gaussian_z_scores(x: Tensor, mean: Tensor, covariance: Tensor) -> ZScores:
     return ZScores(float(z_mean.abs().max()), float(z_covariance.abs().max()))
 
 
+@dataclass(frozen=True)
+class SpectralError:
+    """Relative error of a spectrum, mean and largest over shells of wavenumber."""
+
+    mean: float
+    largest: float
+
+
 def ranks(samples: Tensor, truth: Tensor) -> Tensor:
     """How many of the n draws lie below the truth, value by value: 0 ... n, uniform where the posterior is right.
 
@@ -99,6 +111,42 @@ def rank_uniformity(rank: Tensor, n: int, *, bins: int = 20) -> float:
     return float(stats.chisquare(counts.numpy(), expected.numpy()).pvalue)
 
 
+def tarp_ranks(samples: Tensor, truth: Tensor, reference: Tensor) -> Tensor:
+    """How many of the n draws of each case lie nearer to a reference point than the truth does: 0 ... n.
+
+    Uniform for the right posterior whatever the reference points are, so long as they do not look at the truth (Lemos
+    et al. 2023, "Sampling-based accuracy testing of posterior estimators", arXiv 2302.03026): other fields of the
+    prior serve. Give the raw ranks to `uniformity`; a binned coverage curve hides errors. Distances see the spread of
+    all values together, and little of one value's.
+
+    Arguments:
+        samples: Shape `(cases, n, *event)`.
+        truth: Shape `(cases, *event)`.
+        reference: Shape `(cases, *event)`, one independent point a case.
+
+    Returns:
+        Shape `(cases,)`.
+    """
+    flat, point = samples.flatten(2), reference.flatten(1)
+    nearer = (flat - point[:, None]).norm(dim=2) < (truth.flatten(1) - point).norm(dim=1)[:, None]
+    return nearer.sum(1)
+
+
+def uniformity(rank: Tensor, n: int, generator: Generator) -> float:
+    """p-value of the Kolmogorov-Smirnov test that independent ranks among n draws are uniform on 0 ... n.
+
+    A uniform number places each truth within its rank, as in `coverage`. In (0, 1); small where the ranks are not
+    uniform. It sees shifts of the ranks that the chi-square of `rank_uniformity` does not, and the reverse.
+
+    Arguments:
+        rank: One rank an independent case, of `ranks` of one value or of `tarp_ranks`.
+        n: Number of draws behind each rank.
+        generator: Draws the uniform numbers.
+    """
+    u = (rank + torch.rand(rank.shape, generator=generator, dtype=torch.float64)) / (n + 1)
+    return float(stats.kstest(u.flatten().numpy(), "uniform").pvalue)
+
+
 def crps(samples: Tensor, truth: Tensor) -> float:
     """Continuous ranked probability score, mean over values, in the units of the field (fair estimator; Ferro 2014)."""
     n = len(samples)
@@ -106,6 +154,38 @@ def crps(samples: Tensor, truth: Tensor) -> float:
     weights = (2 * torch.arange(1, n + 1, dtype=samples.dtype) - n - 1).reshape(-1, *[1] * (samples.ndim - 1))
     spread = (weights * ordered).sum(0) / (n * (n - 1))
     return float(((samples - truth).abs().mean(0) - spread).mean())
+
+
+def energy_score(samples: Tensor, truth: Tensor) -> float:
+    """Energy score, CRPS of the whole field: E|X - truth| - E|X - X'| / 2 (fair estimator).
+
+    Gneiting & Raftery 2007, JASA 102, 359. |.| is the root mean square over values: the score is in the units of the
+    field, >= 0 on average, and least for the right posterior. It costs n^2 / 2 distances.
+
+    Arguments:
+        samples: Shape `(n, *event)`, n >= 2.
+        truth: Shape `(*event)`.
+    """
+    flat, n = samples.flatten(1), len(samples)
+    spread = 2 * torch.nn.functional.pdist(flat).sum() / (n * (n - 1))
+    return float(((flat - truth.flatten()).norm(dim=1).mean() - spread / 2) / flat.shape[1] ** 0.5)
+
+
+def spread_skill(samples: Tensor, truth: Tensor) -> float:
+    """Spread over skill of an ensemble: 1 where the posterior is right, below 1 where it is too sure.
+
+    The root of (n + 1) / n times the mean variance of the n draws, over the root mean square error of their mean
+    (Fortin et al. 2014, J. Hydrometeorology 15, 1708). Both means are over all values and cases: one field is a small
+    sample, of which the ratio may be far from 1 by chance.
+
+    Arguments:
+        samples: Shape `(n, *event)`, or `(cases, n, *event)`.
+        truth: Shape `(*event)`, or `(cases, *event)`.
+    """
+    axis = 0 if samples.shape[1:] == truth.shape else 1  # of the draws
+    n = samples.shape[axis]
+    skill = (samples.mean(axis) - truth).square().mean()
+    return float(((n + 1) / n * samples.var(axis).mean() / skill).sqrt())
 
 
 def predictive_chi_square(samples: Tensor, noise_variance: Tensor, y: Tensor) -> float:
@@ -153,3 +233,24 @@ def radial_spectrum(x: Tensor, spacing: tuple[float, ...], *, bins: int | None =
     sums = torch.zeros((len(x), bins), dtype=power.dtype).index_add(1, shell[inside], power)
     centres = torch.zeros(bins, dtype=torch.float64).index_add(0, shell[inside], k.flatten()[inside]) / counts
     return centres, sums / counts
+
+
+def spectral_error(
+    samples: Tensor, reference: Tensor, spacing: tuple[float, ...], *, bins: int | None = None
+) -> SpectralError:
+    """How far the mean spectrum of one set of fields is from that of another: |P / P_reference - 1| a shell.
+
+    Arguments:
+        samples: Fields, shape `(n, channel, *space)`, on a uniform grid.
+        reference: Fields of the right law, or the one truth, shape `(m, channel, *space)`.
+        spacing: Distances between neighbours.
+        bins: Shells of wavenumber, as in `radial_spectrum`.
+
+    Returns:
+        Mean and largest error over the shells that hold modes, the one of the constant mode left out; >= 0.
+    """
+    k, power = radial_spectrum(samples, spacing, bins=bins)
+    _, expected = radial_spectrum(reference, spacing, bins=bins)
+    holds = (k > 0) & (expected.mean(0) > 0)
+    errors = (power.mean(0)[holds] / expected.mean(0)[holds] - 1).abs()
+    return SpectralError(float(errors.mean()), float(errors.max()))

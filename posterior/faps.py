@@ -58,14 +58,14 @@ class FAPS(Sampler):
             consequence where the data are linear and the noise Gaussian.
         ramp: How these steps are spread: ((k + 1) / K)^ramp of them are done by the end of level k. Levels without a
             step, the earliest, draw from the linearised data.
-        rank: Directions of the field in which the data are linearised.
+        rank: Most directions of the field in which the data are linearised; fewer are taken where they suffice.
         closed_form: Whether linear data with Gaussian noise are conditioned on in closed form; if not, by a chain.
     """
 
     levels: int | None = None
     steps: int = 120
     ramp: float = 2.0
-    rank: int = 64
+    rank: int = 256
     closed_form: bool = True
 
     method: ClassVar[str] = "faps-flow"
@@ -75,8 +75,8 @@ class FAPS(Sampler):
             raise InfieldError(f"sampler faps: levels must be at least 1, found {self.levels}")
         if self.steps < 1 or self.rank < 1 or not self.ramp > 0:
             raise InfieldError(
-                f"sampler faps: found steps={self.steps}, rank={self.rank}, ramp={self.ramp}; expected steps and rank of "
-                "at least 1 and a positive ramp"
+                f"sampler faps: found steps={self.steps}, rank={self.rank}, ramp={self.ramp}, expected steps and rank "
+                "of at least 1 and a positive ramp"
             )
 
     def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:

@@ -10,7 +10,7 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise import GaussianLaw
 
 import_torchvision_first()
-from deepinv.physics import LinearPhysics  # noqa: E402
+from deepinv.physics import LinearPhysics, Physics  # noqa: E402
 
 
 def value_and_gradient(measurement: Measurement, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,7 @@ def _forward(measurement: Measurement, u: Tensor) -> tuple[Tensor, Tensor]:
         return measurement.operator.A(x), x
 
 
-def _backward(operator: LinearPhysics, x: Tensor, z: Tensor, v: Tensor) -> Tensor:
+def _backward(operator: Physics, x: Tensor, z: Tensor, v: Tensor) -> Tensor:
     """J^T v: by the adjoint, by autograd through `z`, or, where `A` hides its derivative from autograd, by `A_vjp`."""
     if isinstance(operator, LinearPhysics):
         return operator.A_adjoint(v)

@@ -30,7 +30,13 @@ DIFFERENCE = 1e-3
 """Length of the difference by which J is applied, in prior standard deviations along a direction."""
 
 ROUNDS, TRIES, HALVINGS, ENOUGH = 6, 8, 12, 1.0
-"""Of the search: linearisations, steps with each, halvings of a step; it ends where a round gains less than `ENOUGH`."""
+"""Of the search: linearisations, steps with each, halvings of a step, and the gain of a round below which it ends."""
+
+FIRST = 64
+"""Directions that a linearisation tries first."""
+
+RADIUS = 3.0
+"""Longest step of the search, as a multiple of 1 + sqrt(informed directions), in prior standard deviations."""
 
 INFORMED = 0.5
 """Root of the number of informed directions below which the data count as saying nothing where the search ended."""
@@ -100,12 +106,12 @@ class LinearisedPosterior:
         return self.covariance(self.whitening.transpose(self.data.gradient) + away @ self.data.rows.mT @ self._pulled)
 
 
-def linearise(
-    measurement: Measurement, at: Tensor, gradient: Tensor, whitening: Whitening, rank: int
-) -> Linearisation:
-    """The quadratic model at a field: `rank` backward passes and `rank` + 1 forward passes.
+def linearise(measurement: Measurement, at: Tensor, gradient: Tensor, whitening: Whitening, rank: int) -> Linearisation:
+    """The quadratic model at a field.
 
-    Exact where there are at most `rank` data, up to the curvature of A along a difference.
+    Directions are added, by doubling, until the data say less of the last one than the prior, so that a rank of r costs
+    at most 2 r backward and 2 r forward passes and a few. It is exact, up to the curvature of A along a difference,
+    where there are no more data than directions.
 
     Arguments:
         measurement: Any operator, any noise law.
@@ -114,13 +120,23 @@ def linearise(
         whitening: Of the prior.
         rank: Largest number of directions.
     """
-    z = measurement.operator.A(at)
+    z, tried = measurement.operator.A(at), min(FIRST, rank)
+    while True:
+        e, rows = _spectrum(measurement, at, z, whitening, tried)
+        if tried >= min(rank, measurement.count) or e.min() < 1:
+            return Linearisation(at, gradient, whitening.push_forward(rows))
+        tried = min(2 * tried, rank)
+
+
+def _spectrum(
+    measurement: Measurement, at: Tensor, z: Tensor, whitening: Whitening, rank: int
+) -> tuple[Tensor, Tensor]:
+    """Leading eigenvalues of H, ascending, and L, in the coordinates that whiten the prior."""
     Q = torch.linalg.qr(whitening.transpose(rows_of_jacobian(measurement, at, _probes(measurement, rank))).mT).Q.mT
     JQ = only_observed(measurement, (measurement.operator.A(at + DIFFERENCE * whitening.colour(Q)) - z) / DIFFERENCE)
     gram = JQ.flatten(1) @ information(measurement, z, JQ).flatten(1).mT
     e, W = torch.linalg.eigh((gram + gram.mT) / 2)
-    rows = e.clamp_min(0).sqrt()[:, None] * (W.mT @ Q)
-    return Linearisation(at, gradient, whitening.push_forward(rows))
+    return e, e.clamp_min(0).sqrt()[:, None] * (W.mT @ Q)
 
 
 def _probes(measurement: Measurement, rank: int) -> Tensor:
@@ -177,15 +193,22 @@ def _search(
         value, gradient = value_and_gradient(measurement, u)
         return u, gradient, float(value - 0.5 * w.square().sum(1))
 
+    def attempt(w: Tensor) -> tuple[Tensor, Tensor, float]:
+        try:
+            return evaluate(w)
+        except InfieldError:  # a step too far is no fault of the data: the line search takes half of it
+            return w, w, -torch.inf
+
     u, gradient, best = evaluate(w)
     for _ in range(ROUNDS):
         data, start = linearise(measurement, u, gradient, whitening, rank), best
         posterior = LinearisedPosterior(data, whitening)
         for _ in range(TRIES):
             direction, before = posterior.covariance(whitening.transpose(gradient) - w), best
+            direction = direction * (RADIUS * (1 + posterior.informed) / direction.norm()).clamp_max(1.0)
             for halving in range(HALVINGS):
                 trial = w + 0.5**halving * direction
-                evaluated = evaluate(trial)
+                evaluated = attempt(trial)
                 if evaluated[2] > best:
                     w, (u, gradient, best) = trial, evaluated
                     break

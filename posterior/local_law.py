@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from infield.priors.bridge import Bridge
 from infield.priors.prior import Prior, denoise
 
 
@@ -58,14 +57,14 @@ class LocalLaw:
         components = self.prior.components  # type: ignore[attr-defined]
         flat = self.fields.flatten(1)
         if len(components) == 1:
-            V = Bridge(components[0].covariance, components[0].source, t).conditional().apply(self.fields)
+            V = components[0].bridge(t).conditional().apply(self.fields)
             return V.expand(len(x), *V.shape)
         gamma = self.prior.responsibilities(x, t)  # type: ignore[attr-defined]
         means = torch.stack([denoise(component, x, t).flatten(1) for component in components], dim=1)
         m = torch.einsum("nk,nkx->nx", gamma, means)
         V = x.new_zeros((len(x), *flat.shape))
         for k, component in enumerate(components):
-            within = Bridge(component.covariance, component.source, t).conditional().apply(self.fields).flatten(1)
+            within = component.bridge(t).conditional().apply(self.fields).flatten(1)
             between = means[:, k] - m
             V += gamma[:, k, None, None] * (within + (between @ flat.mT)[:, :, None] * between[:, None, :])
         return V.reshape(len(x), *self.fields.shape)

@@ -1,10 +1,14 @@
-"""Learned priors as files: everything that a prior is, in one checkpoint, as plain tensors and JSON types."""
+"""Learned priors as files: everything that a prior is, in one checkpoint, as plain tensors and JSON types.
+
+Reading and writing of such files is shared with the surrogates of solvers (`priors.learned_map`).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,9 @@ from infield.priors.unet import UNet
 ENTRY = "infield_prior"
 VERSION = 2
 """2: `skip` may be `scalar`, a Fourier neural operator may have padding and gates, modes may be leading directions."""
+
+KINDS = {"prior": (ENTRY, VERSION), "surrogate": ("infield_surrogate", 1)}
+"""What `infield fit` trains: the entry of a checkpoint that holds it, and the newest version of that entry."""
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"fno": FNO, "unet": UNet, "points": PointNetwork}
 
@@ -77,7 +84,7 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
         InfieldError: The network has an unknown name.
     """
     if network is None:
-        network = _build(entry["network"])
+        network = build_network(entry["network"])
         network.load_state_dict(dict(entry["weights"]))
         if isinstance(network, PointNetwork):
             network = network.on(points_of(entry["grid"]))
@@ -99,15 +106,34 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
     )
 
 
-def read_entry(path: str | Path) -> dict[str, Any]:
-    """Read what a checkpoint stores of a prior; nothing in the file is executed.
+def read_entry(path: str | Path, kind: str = "prior") -> dict[str, Any]:
+    """Read what a checkpoint stores of a prior, or of another of `KINDS`; nothing in the file is executed.
 
     Raises:
-        InfieldError: The file is missing or corrupt, holds no prior of ours, or is of a newer version.
+        InfieldError: The file is missing or corrupt, holds nothing of that kind, or is of a newer version.
+    """
+    found, entry = read_any_entry(path, kind)
+    if found != kind:
+        raise InfieldError(
+            f"{path}: '{KINDS[kind][0]}': found no such entry, expected a {kind} trained by `infield fit`; this "
+            f"checkpoint is a {found}"
+        )
+    return entry
+
+
+def read_any_entry(path: str | Path, expected: str = "prior") -> tuple[str, dict[str, Any]]:
+    """The kind of what `infield fit` trained, and what the checkpoint stores of it; nothing in the file is executed.
+
+    Arguments:
+        path: The checkpoint.
+        expected: What a message says was expected.
+
+    Raises:
+        InfieldError: The file is missing or corrupt, holds nothing of ours, or is of a newer version.
     """
     path = Path(path)
     if not path.is_file():
-        raise InfieldError(f"{path}: found no file there, expected the checkpoint of a prior; check the path")
+        raise InfieldError(f"{path}: found no file there, expected the checkpoint of a {expected}; check the path")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch passes on whatever its readers raise
@@ -116,18 +142,35 @@ def read_entry(path: str | Path) -> dict[str, Any]:
             f"{path}: found a file that cannot be read as a checkpoint ({type(error).__name__}: {reason}), expected "
             "tensors and plain types; it is truncated, corrupt or not a checkpoint, copy or write it again"
         ) from error
-    entry = checkpoint.get(ENTRY) if isinstance(checkpoint, dict) else None
-    if not isinstance(entry, dict):
-        raise InfieldError(
-            f"{path}: '{ENTRY}': found no such entry, expected a prior trained by `infield fit`; this checkpoint "
-            "is another's"
-        )
-    version = entry.get("version")
-    if not isinstance(version, int) or version > VERSION:
-        raise InfieldError(
-            f"{path}: '{ENTRY}.version': found {version!r}, expected at most {VERSION}; this file needs a newer Infield"
-        )
-    return entry
+    for kind, (key, newest) in KINDS.items():
+        entry = checkpoint.get(key) if isinstance(checkpoint, dict) else None
+        if isinstance(entry, dict):
+            version = entry.get("version")
+            if not isinstance(version, int) or version > newest:
+                raise InfieldError(
+                    f"{path}: '{key}.version': found {version!r}, expected at most {newest}; this file needs a newer "
+                    "Infield"
+                )
+            return kind, entry
+    raise InfieldError(
+        f"{path}: '{KINDS[expected][0]}': found no such entry, expected a {expected} trained by `infield fit`; this "
+        "checkpoint is another's"
+    )
+
+
+@contextmanager
+def parts_of(path: str | Path, kind: str) -> Iterator[None]:
+    """Say in one line what is wrong with the parts of an entry that are put together inside."""
+    key = KINDS[kind][0]
+    try:
+        yield
+    except InfieldError as error:
+        raise InfieldError(f"{path}: {error}") from error
+    except KeyError as error:
+        raise InfieldError(f"{path}: '{key}': found no {error}, expected it there; the file is damaged") from error
+    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InfieldError(f"{path}: '{key}': found parts that do not fit together ({reason})") from error
 
 
 def load_prior(path: str | Path, device: torch.device | str = "cpu") -> FlowPrior:
@@ -144,19 +187,12 @@ def load_prior(path: str | Path, device: torch.device | str = "cpu") -> FlowPrio
         InfieldError: As `read_entry`; or the network has an unknown name, or a part is missing or of another shape.
     """
     entry = read_entry(path)
-    try:
+    with parts_of(path, "prior"):
         return from_entry(entry, sha256=file_sha256(path)).to(device)
-    except InfieldError as error:
-        raise InfieldError(f"{path}: {error}") from error
-    except KeyError as error:
-        raise InfieldError(f"{path}: '{ENTRY}': found no {error}, expected it there; the file is damaged") from error
-    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InfieldError(f"{path}: '{ENTRY}': found parts that do not fit together ({reason})") from error
 
 
 def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write the prior of a training checkpoint without the state of the training; the file appears whole or not at all.
+    """Write what a run trained, a prior or a surrogate, without the state of the training; the file appears whole or not at all.
 
     Arguments:
         checkpoint: A checkpoint of `infield fit`.
@@ -164,17 +200,17 @@ def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = 
         overwrite: Replace a file that exists.
 
     Raises:
-        InfieldError: As `read_entry`, or the output exists.
+        InfieldError: As `read_any_entry`, or the output exists.
     """
     path = Path(path)
     if path.exists() and not overwrite:
         raise InfieldError(
             f"{path}: found an existing file, expected a new path; choose another or ask to overwrite it"
         )
-    entry = read_entry(checkpoint)
+    kind, entry = read_any_entry(checkpoint)
     draft = path.with_name(path.name + ".partial")
     try:
-        torch.save({ENTRY: entry}, draft)
+        torch.save({KINDS[kind][0]: entry}, draft)
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
@@ -187,10 +223,15 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _build(description: Mapping[str, Any]) -> nn.Module:
+def build_network(description: Mapping[str, Any]) -> nn.Module:
+    """The network that `network_description` describes, untrained.
+
+    Raises:
+        InfieldError: It has an unknown name.
+    """
     name = description["name"]
     if name not in NETWORKS:
-        raise InfieldError(f"'{ENTRY}.network': found {name!r}, expected one of {', '.join(NETWORKS)}")
+        raise InfieldError(f"network: found {name!r}, expected one of {', '.join(NETWORKS)}")
     return NETWORKS[name](**description["arguments"])
 
 

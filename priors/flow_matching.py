@@ -8,7 +8,6 @@ The loss is that of `priors.flow.Parametrisation`, in coordinates whitened by th
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-import infield
 from infield import InfieldError, import_torchvision_first
 from infield.priors.checkpoint import ENTRY, from_entry, network_description, to_entry
 from infield.priors.covariance import Covariance, from_draws
@@ -27,6 +25,7 @@ from infield.priors.prior import Standardisation
 from infield.priors.regrid import OnPoints
 from infield.priors.regrid import source_on as source_on
 from infield.priors.source import Lattice, law_from_spec
+from infield.priors.training import adamw_with_cosine, training_record
 
 import_torchvision_first()
 from lightning.pytorch import LightningModule  # noqa: E402
@@ -168,31 +167,13 @@ class FlowMatching(LightningModule):
         return Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = torch.optim.AdamW(self.network.parameters(), self.learning_rate, weight_decay=self.weight_decay)
-        total = self.trainer.estimated_stepping_batches
-
-        def factor(step: int) -> float:
-            progress = min(step / total, 1.0)
-            return min(1.0, (step + 1) / (self.warmup + 1)) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the prior. The callback that averages has already put its weights in place of the current ones."""
         prefix = "network."
         weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-        training = {
-            "steps": self.trainer.global_step,
-            "epochs": self.trainer.current_epoch,
-            "precision": str(self.trainer.precision),
-            "averaged": "averaging_state" in checkpoint,
-            "infield": infield.__version__,
-            "torch": str(torch.__version__),
-        }
-        for name in ("loss", "validation_loss"):
-            if name in self.trainer.callback_metrics:
-                training[name] = float(self.trainer.callback_metrics[name])
+        training = training_record(self.trainer, checkpoint)
         prior = replace(self.prior, provenance={**self.prior.provenance, "training": training})
         checkpoint[ENTRY] = to_entry(prior, weights)
 

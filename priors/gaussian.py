@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -17,6 +18,10 @@ from infield.priors.modes import Hartley
 from infield.priors.prior import Standardisation
 from infield.priors.source import Lattice, Law, White
 from infield.priors.window import WindowedStandardisation
+
+
+KEPT_BRIDGES = 128
+"""Times whose factorisations a prior keeps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +61,19 @@ class GaussianPrior:
 
     def velocity(self, x: Tensor, t: float) -> Tensor:
         """v(x, t), shape `(batch, channel, *space)`; see `priors.bridge`."""
-        return Bridge(self.covariance, self.source, t).velocity(x, self.mean)
+        return self.bridge(t).velocity(x, self.mean)
+
+    def bridge(self, t: float) -> Bridge:
+        """The joint law of x_0, x_1 and x_t; those of the last times are kept, since they hold a factorisation."""
+        if t not in self._bridges:
+            if len(self._bridges) == KEPT_BRIDGES:
+                self._bridges.clear()
+            self._bridges[t] = Bridge(self.covariance, self.source, t)
+        return self._bridges[t]
+
+    @cached_property
+    def _bridges(self) -> dict[float, Bridge]:
+        return {}
 
     def in_units(self, shift: float | Tensor, scale: float | Tensor) -> GaussianPrior:
         """The same standardised prior for fields `shift + scale x`; tensors have shape `(channel, 1, ...)`."""

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.priors.bridge import Bridge
 from infield.priors.covariance import Covariance
 from infield.priors.gaussian import GaussianPrior
 from infield.priors.prior import Standardisation
@@ -92,7 +91,7 @@ class MixturePrior:
 
     def responsibilities(self, x: Tensor, t: float) -> Tensor:
         """Probability of each component given x_t = x, shape `(batch, components)`."""
-        logs = [Bridge(c.covariance, c.source, t).log_density(x, c.mean) for c in self.components]
+        logs = [c.bridge(t).log_density(x, c.mean) for c in self.components]
         return torch.softmax(torch.stack(logs, dim=1) + self.weights.log(), dim=1)
 
     def velocity(self, x: Tensor, t: float) -> Tensor:

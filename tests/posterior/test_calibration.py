@@ -18,6 +18,7 @@ from infield.physics.registry import build_operator
 from infield.posterior.calibration import (
     coverage,
     crps,
+    energy_score,
     gaussian_z_scores,
     mean_error,
     predictive_chi_square,
@@ -26,7 +27,11 @@ from infield.posterior.calibration import (
     ranks,
     relative_l2,
     sliced_wasserstein,
+    spectral_error,
+    spread_skill,
     std_ratio,
+    tarp_ranks,
+    uniformity,
 )
 from infield.posterior.faps import FAPS
 from infield.priors.gaussian import gaussian_prior
@@ -161,6 +166,62 @@ def test_predictive_chi_square_is_one_where_the_predictive_is_right():
     assert predictive_chi_square(samples + 1, variance, y) > 1.4
 
 
+def test_energy_score_is_crps_for_one_value_and_prefers_the_right_law():
+    samples, truth = normal(40, 1, 1), normal(1, 1, seed=1)
+    assert energy_score(samples, truth) == pytest.approx(crps(samples, truth))
+    right = np.mean([energy_score(normal(50, 6, seed=s), normal(6, seed=500 + s)) for s in range(200)])
+    for factor, shift in ((0.5, 0.0), (2.0, 0.0), (1.0, 0.7)):
+        wrong = [energy_score(shift + factor * normal(50, 6, seed=s), normal(6, seed=500 + s)) for s in range(200)]
+        assert np.mean(wrong) > right * 1.02
+
+
+@pytest.mark.parametrize("n", [4, 16, 100])
+def test_spread_over_skill_is_one_for_the_right_spread_whatever_the_number_of_draws(n):
+    centre = normal(3000, 4, seed=1)
+    truth, samples = centre + normal(3000, 4, seed=2), centre[:, None] + normal(3000, n, 4, seed=3)
+    assert spread_skill(samples, truth) == pytest.approx(1, abs=0.03)
+    uncorrected = float((samples.var(1).mean() / (samples.mean(1) - truth).square().mean()).sqrt())
+    assert uncorrected == pytest.approx((n / (n + 1)) ** 0.5, abs=0.03)  # negative control
+    narrow = centre[:, None] + 0.5 * (samples - centre[:, None])
+    assert spread_skill(narrow, truth) < 0.65
+    assert spread_skill(samples[:, :, 0].mT, truth[:, 0]) == pytest.approx(1, abs=0.05)  # one case of 3000 values
+
+
+# TARP (the table of `peers.md`, section 4, for distances of 64 values)
+
+
+@pytest.mark.parametrize("values", [2, 64])
+def test_ranks_of_distances_are_uniform_for_the_right_law_and_not_for_others(values):
+    cases, n = 256, 64
+    centre = normal(cases, values, seed=1)
+    truth, noise = centre + normal(cases, values, seed=2), normal(cases, n, values, seed=3)
+    reference = 2**0.5 * normal(cases, values, seed=4)
+
+    def p(samples: Tensor) -> float:
+        rank = tarp_ranks(samples, truth, reference)
+        assert rank.shape == (cases,) and 0 <= int(rank.min()) and int(rank.max()) <= n
+        return uniformity(rank, n, rng(5))
+
+    assert p(centre[:, None] + noise) > 0.01
+    if values == 64:
+        for factor in (0.8, 1.25):
+            assert p(centre[:, None] + factor * noise) < 1e-4
+    assert p(0.0 * centre[:, None] + 2**0.5 * noise) > 0.01  # the prior is calibrated too: TARP alone is not enough
+
+
+def test_references_that_look_at_the_truth_are_no_test():
+    """Negative control: distances from a point beside the truth find every posterior wrong."""
+    centre = normal(256, 8, seed=1)
+    truth, samples = centre + normal(256, 8, seed=2), centre[:, None] + normal(256, 64, 8, seed=3)
+    assert uniformity(tarp_ranks(samples, truth, truth + 0.1), 64, rng(5)) < 1e-6
+
+
+def test_kolmogorov_p_values_are_uniform_for_uniform_ranks():
+    p = np.array([uniformity(torch.randint(0, 10, (300,), generator=rng(s)), 9, rng(s + 999)) for s in range(200)])
+    assert abs((p < 0.1).mean() - 0.1) < 0.08 and abs(p.mean() - 0.5) < 0.1
+    assert uniformity(torch.randint(0, 9, (300,), generator=rng(1)), 9, rng(2)) < 0.05
+
+
 # spectrum
 
 
@@ -171,6 +232,18 @@ def test_spectrum_of_white_noise_is_flat_at_its_variance(shape):
     assert k.shape == power.shape[1:] and len(power) == 400 and (k.diff() > 0).all()
     assert float((power.mean(0) / 4 - 1).abs().max()) < 0.2
     assert float(k.max()) <= 1 / (2 * 0.5) + 1e-12  # at most one cycle in two points
+
+
+def test_spectral_error_is_that_of_the_amplitudes():
+    x = normal(50, 1, 24, 24)
+    same = spectral_error(x, x, (0.5, 0.5))
+    assert same.mean == same.largest == 0
+    louder = spectral_error(1.1 * x, x, (0.5, 0.5))
+    assert louder.mean == pytest.approx(0.21) and louder.largest == pytest.approx(0.21)
+    smooth = (x + x.roll(1, -1) + x.roll(1, -2)) / 3  # what is lost, is lost at small scales
+    error = spectral_error(smooth, x, (0.5, 0.5))
+    assert error.largest > 0.7 and error.mean < error.largest
+    assert spectral_error(x, normal(400, 1, 24, 24, seed=1), (0.5, 0.5)).mean < 0.1
 
 
 def test_a_wave_lies_in_the_shell_of_its_wavenumber():

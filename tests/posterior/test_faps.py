@@ -108,7 +108,8 @@ PROBLEMS = {
     for f in (points_in_units, mask_noise_per_datum, convolution_with_a_mean, fourier_two_channels, low_rank_prior)
 }
 every_problem = pytest.mark.parametrize("make", PROBLEMS.values(), ids=PROBLEMS)
-EXACT_SAMPLERS = [Exact(), FAPS(), *(FAPS(levels=K) for K in (1, 2, 8, 40))]
+BY_CHAINS = [FAPS(levels=K, steps=4 * K, closed_form=False) for K in (1, 3)]
+EXACT_SAMPLERS = [Exact(), FAPS(), *(FAPS(levels=K) for K in (1, 2, 8, 40)), *BY_CHAINS]
 every_sampler = pytest.mark.parametrize("sampler", EXACT_SAMPLERS, ids=str)
 
 
@@ -172,7 +173,7 @@ def test_moments_are_those_of_the_exact_posterior(make, sampler):
 
 @every_problem
 @pytest.mark.parametrize("control", [no_guidance, half_guidance, wrong_sign], ids=lambda f: f.__name__)
-@pytest.mark.parametrize("sampler", [Exact(), FAPS(), FAPS(levels=8)], ids=str)
+@pytest.mark.parametrize("sampler", [Exact(), FAPS(), FAPS(levels=8), BY_CHAINS[1]], ids=str)
 def test_wrong_guidance_is_rejected(make, control, sampler):
     prior, measurement = make()
     samples = sampler(prior, control(prior, measurement), DRAWS, rng(0)).samples
@@ -194,11 +195,12 @@ class SpreadTooSmall(Bridge):
         return Covariance(C.modes, 0.64 * C.diagonal, 0.8 * C.factors)
 
 
+@pytest.mark.parametrize("sampler", [FAPS(levels=8), FAPS(levels=8, steps=40, closed_form=False)], ids=str)
 @pytest.mark.parametrize("wrong", [PriorCovarianceAtEveryLevel, SpreadTooSmall])
-def test_a_wrong_local_law_is_rejected(monkeypatch, wrong):
+def test_a_wrong_local_law_is_rejected(monkeypatch, wrong, sampler):
     prior, measurement = points_in_units()
     monkeypatch.setattr(faps, "Bridge", wrong)
-    samples = FAPS(levels=8)(prior, measurement, DRAWS, rng(0)).samples
+    samples = sampler(prior, measurement, DRAWS, rng(0)).samples
     assert max(z := z_scores(samples, prior, measurement)) > 2 * THRESHOLD, z
 
 
@@ -218,6 +220,8 @@ def test_cost_and_diagnostics():
     assert result.cost["operator_calls"] > 0 and result.cost["seconds"] > 0
     expected = float(measurement.chi_square(result.samples).mean())
     assert result.diagnostics["chi_square"] == pytest.approx(expected)
+    chains = FAPS(closed_form=False, steps=5)(prior, measurement, 100, rng(0))
+    assert chains.diagnostics["acceptance"] > 1 - 1e-3 and chains.diagnostics["step"] > 1.5
     published = FAPSPublished(levels=3, flow_steps=4, langevin_steps=5, rank=2, rank_draws=10, rank_steps=7)
     cost = published(prior, measurement, 3, rng(0)).cost
     assert cost["velocity_calls"] == pytest.approx(3 * 4 + 7 * 10 / 3)  # ten draws for C, shared
@@ -232,9 +236,12 @@ def test_misuse_is_refused():
         FAPS()(replace(prior, units="K"), measurement, 2, rng(0))
     with pytest.raises(InfieldError, match="for fields of shape"):
         FAPS()(points_in_units()[0], measurement, 2, rng(0))
+    for wrong in ({"steps": 0}, {"rank": 0}, {"ramp": 0.0}):
+        with pytest.raises(InfieldError, match="sampler faps: found steps="):
+            FAPS(**wrong)
     counts = replace(measurement, y=measurement.y.abs().round(), noise=PoissonNoise(1.0))
     with pytest.raises(InfieldError, match="linear operator and Gaussian noise"):
-        FAPS()(prior, counts, 2, rng(0))
+        Exact()(prior, counts, 2, rng(0))
 
 
 @pytest.mark.parametrize("sampler", [Exact(), FAPS(), FAPS(levels=3), FAPSPublished(levels=2, rank=3)], ids=str)

@@ -1,0 +1,218 @@
+r"""A learned map in the place of a solver: faster, wrong by a known amount, and that amount part of the noise.
+
+A solver G is replaced by S + b, S the map and b its mean error, in y = P G(x) + n: y = P (S(x) + b) + P (e - b) + n. The
+law of P (e - b), linear in errors of held-out fields, comes from `posterior.model_error`. It holds for fields as those
+of the training; what it cannot know is how the error depends on the field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from infield import InfieldError, import_torchvision_first
+from infield.physics.algebra import compose
+from infield.physics.grid import Grid
+from infield.physics.linear_operator import plain_physics
+from infield.physics.measurement import Measurement
+from infield.physics.noise import GaussianNoise
+from infield.posterior.model_error import ModelError, with_model_error
+from infield.priors.learned_map import LearnedMap, Stored, load_learned_map
+from infield.priors.prior import Standardisation
+
+import_torchvision_first()
+from deepinv.physics import LinearPhysics, Physics  # noqa: E402
+
+SAME_SOLVER = 0.2
+"""A solver is the one that was learned if it is off the held-out solution by at most this share of the map's error."""
+
+ROUNDING = 2e-5
+"""And by at most this in any case, relative: files hold single precision."""
+
+
+class Surrogate(Physics):
+    """What a solver does, by a learned map to which its mean error was added.
+
+    Arguments:
+        stored: The map with its errors.
+        device: Where the network runs; fields come and go on their own.
+    """
+
+    name: ClassVar[str] = "surrogate"
+    observed: Tensor | None
+    source_shift: Tensor
+    source_scale: Tensor
+    target_shift: Tensor
+    target_scale: Tensor
+    mean_error: Tensor
+
+    def __init__(self, stored: Stored) -> None:
+        super().__init__(**plain_physics())
+        self.grid = self.data_grid = Grid.from_json(stored.grid)
+        self.data_shape = tuple(stored.residuals.shape[1:])
+        self.channels = self.data_shape[0]
+        if self.data_shape[1:] != self.grid.shape:
+            raise InfieldError(f"surrogate: found errors of shape {self.data_shape} on a grid {self.grid.shape}")
+        self.stored = dataclasses.replace(stored, map=dataclasses.replace(stored.map, network=torch.nn.Identity()))
+        self.network = stored.map.network
+        for name, units in (("source", stored.map.source), ("target", stored.map.target)):
+            self.register_buffer(f"{name}_shift", units.shift)
+            self.register_buffer(f"{name}_scale", units.scale)
+        self.register_buffer("mean_error", stored.residuals.double().mean(0))
+        self.register_buffer("observed", None)
+
+    @property
+    def learned(self) -> LearnedMap:
+        source = Standardisation(self.source_shift, self.source_scale)
+        return LearnedMap(self.network, source, Standardisation(self.target_shift, self.target_scale))
+
+    @property
+    def relative_error(self) -> float:
+        """Measured relative L2 error for held-out fields, in the mean."""
+        return float(self.stored.provenance["error"]["relative_l2"])
+
+    def A(self, x: Tensor) -> Tensor:
+        if x.shape[1:] != self.data_shape:
+            raise InfieldError(
+                f"operator 'surrogate': found a field of shape {tuple(x.shape[1:])}, expected {self.data_shape}"
+            )
+        return self.learned(x) + self.mean_error.to(x)
+
+    def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
+        """The transposed Jacobian at `x` applied to `v`, by one backward pass."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            return torch.autograd.grad(self.A(x), x, v)[0]
+
+
+def load_surrogate(path: str | Path, device: torch.device | str = "cpu") -> Surrogate:
+    """Load a surrogate from the checkpoint of `infield fit`; nothing in it is executed.
+
+    Raises:
+        InfieldError: The file is missing or corrupt, or holds no surrogate; one line names it.
+    """
+    stored = load_learned_map(str(path), device)
+    try:
+        return Surrogate(stored)
+    except (InfieldError, KeyError, TypeError, ValueError) as error:
+        raise InfieldError(f"{path}: found parts of a surrogate that do not fit together ({error})") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Replaced:
+    """A measurement whose solver was replaced.
+
+    Arguments:
+        measurement: The measurement, its noise inflated.
+        error: What was added to the noise.
+    """
+
+    measurement: Measurement
+    error: ModelError
+
+
+def with_surrogate(measurement: Measurement, surrogate: Surrogate) -> Measurement:
+    """The same measurement with a surrogate in the place of its solver, and the surrogate's error in its noise.
+
+    Arguments:
+        measurement: Under independent Gaussian noise; all that follows its solver is linear, such as sensors.
+        surrogate: Trained on that solver, on its grid.
+
+    Raises:
+        InfieldError: The surrogate is for another solver, other parameters of it, another grid or other units; or the
+            noise is of another law.
+    """
+    return replace_solver(measurement, surrogate).measurement
+
+
+def replace_solver(measurement: Measurement, surrogate: Surrogate) -> Replaced:
+    """As `with_surrogate`, with what was added to the noise."""
+    operators = _flat(measurement.operator)
+    place = max((i for i, operator in enumerate(operators) if _name(operator) != "affine"), default=0)
+    before, solver, after = operators[:place], operators[place], operators[place + 1 :]
+    _check(measurement, surrogate, solver, units=not after)
+    if not isinstance(measurement.noise, GaussianNoise):
+        raise _refusal(f"the noise is {type(measurement.noise).__name__}, expected independent Gaussian noise")
+    nonlinear = [_name(operator) for operator in before if not isinstance(operator, LinearPhysics)]
+    if nonlinear:
+        raise _refusal(f"'{nonlinear[0]}' follows the solver, expected linear operators such as points or a mask")
+    errors = surrogate.stored.residuals.to(measurement.y)
+    with torch.no_grad():
+        errors = torch.cat([compose(*before).A(part) for part in errors.split(32)]) if before else errors
+    error = with_model_error(measurement.noise, errors, measurement.observed)
+    replaced = dataclasses.replace(
+        measurement,
+        operator=compose(*before, surrogate, *after) if before or after else surrogate,
+        noise=error.noise,
+        description=_described(measurement.description, surrogate),
+    )
+    return Replaced(replaced, error)
+
+
+def _check(measurement: Measurement, surrogate: Surrogate, solver: Physics, *, units: bool) -> None:
+    stored, name = surrogate.stored, _name(solver)
+    learned = (stored.operator or {}).get("name", name)
+    if learned != name:
+        raise _refusal(f"it was trained on '{learned}', the measurement's solver is '{name}'")
+    if solver.grid != surrogate.grid:  # type: ignore[attr-defined]
+        raise _refusal(_other_grid(solver.grid, surrogate.grid))  # type: ignore[attr-defined]
+    if units and stored.units[0] != measurement.units:
+        raise _refusal(
+            f"it is for fields in '{stored.units[0]}', the measurement's field is in '{measurement.units}'; convert one"
+        )
+    x, u = (field[None].to(measurement.y) for field in stored.witness)
+    with torch.no_grad():
+        off = float((solver.A(x) - u).norm() / u.norm())
+    if not off <= max(SAME_SOLVER * surrogate.relative_error, ROUNDING):
+        raise _refusal(
+            f"the measurement's '{name}' gives a held-out solution {off:.1%} off that of the training, where the "
+            f"surrogate's own error is {surrogate.relative_error:.1%}; its parameters differ from {stored.operator}, or "
+            "units do: train on the measurement's"
+        )
+
+
+def _other_grid(found: Any, expected: Grid) -> str:
+    if not isinstance(found, Grid) or found.shape != expected.shape:
+        return f"its grid is {expected.shape}, the measurement's is {tuple(found.shape)}; train one on that grid"
+    for axis, other in zip(expected.axes, found.axes, strict=True):
+        if axis != other:
+            return (
+                f"its axis '{axis.name}' is {axis.coordinates[0]:g} to {axis.coordinates[-1]:g} {axis.units}"
+                f"{' (periodic)' if axis.periodic else ''}, the measurement's '{other.name}' {other.coordinates[0]:g} to "
+                f"{other.coordinates[-1]:g} {other.units}{' (periodic)' if other.periodic else ''}; train one on that grid"
+            )
+    return "its grid is another"
+
+
+def _refusal(message: str) -> InfieldError:
+    return InfieldError(f"surrogate: {message}")
+
+
+def _flat(operator: Any) -> list[Physics]:
+    """The operators of a composition, outermost first."""
+    if _name(operator) != "compose":
+        return [operator]
+    return [part for member in operator.operators for part in _flat(member)]
+
+
+def _name(operator: Any) -> str:
+    return str(getattr(operator, "name", type(operator).__name__))
+
+
+def _described(description: dict[str, Any], surrogate: Surrogate) -> dict[str, Any]:
+    """The description, for people: no file can hold a surrogate, and `build_operator` refuses it by its name."""
+    parts = _flat_description(description)
+    place = max((i for i, part in enumerate(parts) if part.get("name") != "affine"), default=0)
+    told = {"name": Surrogate.name, "parameters": {"of": parts[place], "sha256": surrogate.stored.sha256}}
+    parts[place] = told
+    return {"name": "compose", "operators": parts} if len(parts) > 1 else told
+
+
+def _flat_description(description: dict[str, Any]) -> list[dict[str, Any]]:
+    if description.get("name") != "compose":
+        return [description]
+    return [part for member in description["operators"] for part in _flat_description(member)]

@@ -1,0 +1,54 @@
+"""What trainings share: the schedule of the learning rate, and the record of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+import infield
+from infield import import_torchvision_first
+
+import_torchvision_first()
+from lightning.pytorch import LightningModule, Trainer  # noqa: E402
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
+
+
+def adamw_with_cosine(
+    module: LightningModule, learning_rate: float, weight_decay: float, warmup: int
+) -> OptimizerLRSchedulerConfig:
+    """AdamW with a linear warm-up, then a cosine down to a hundredth over a run of known length.
+
+    Arguments:
+        module: Whose parameters are trained.
+        learning_rate: At its peak.
+        weight_decay: Of AdamW.
+        warmup: Steps of the warm-up.
+    """
+    optimizer = torch.optim.AdamW(module.parameters(), learning_rate, weight_decay=weight_decay)
+    total = module.trainer.estimated_stepping_batches
+
+    def factor(step: int) -> float:
+        progress = min(step / total, 1.0)
+        return min(1.0, (step + 1) / (warmup + 1)) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def training_record(trainer: Trainer, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of the run that wrote it, in JSON types."""
+    record: dict[str, Any] = {
+        "steps": trainer.global_step,
+        "epochs": trainer.current_epoch,
+        "precision": str(trainer.precision),
+        "averaged": "averaging_state" in checkpoint,
+        "infield": infield.__version__,
+        "torch": str(torch.__version__),
+    }
+    for name in ("loss", "validation_loss"):
+        if name in trainer.callback_metrics:
+            record[name] = float(trainer.callback_metrics[name])
+    return record
