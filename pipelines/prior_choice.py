@@ -14,7 +14,9 @@ from infield.physics.measurement import Measurement
 from infield.posterior.empirical_bayes import fit_prior
 from infield.priors.checkpoint import load_prior
 from infield.priors.description import prior_from_description
+from infield.priors.flow import FlowPrior
 from infield.priors.prior import Prior
+from infield.priors.regrid import OnPoints
 
 BUILT_IN = {"matern-1/2": 0.5, "matern-3/2": 1.5, "matern-5/2": 2.5, "fitted": None}
 """Built-in names: Matern priors of this order (None: of any), their other parameters fitted to the measurement."""
@@ -54,8 +56,7 @@ def choose_prior(name: str | None, measurement: Measurement, *, device: str = "c
         )
     if path.suffix in (".yaml", ".yml"):
         return _described(path, measurement)
-    flow = load_prior(path, device=device)
-    _check_fits(path, flow, measurement)
+    flow = _on_grid_of(path, load_prior(path, device=device), measurement)
     return ChosenPrior(flow, path.name, flow.sha256, False)
 
 
@@ -71,30 +72,34 @@ def _described(path: Path, measurement: Measurement) -> ChosenPrior:
     return ChosenPrior(prior, path.name, _digest(prior), False)
 
 
-def _check_fits(path: Path, prior: Prior, measurement: Measurement) -> None:
-    """Refuse a learned prior of other channels, units or grid, naming what differs."""
+def _on_grid_of(path: Path, prior: FlowPrior, measurement: Measurement) -> FlowPrior:
+    """A learned prior on the grid of a measurement; refused, naming what differs, where it is of another field."""
     channels, *space = prior.covariance.event_shape
     if channels != len(measurement.channels):
         raise InfieldError(
             f"--prior {path}: it has {channels} channels, the measurement's field has {len(measurement.channels)} "
             f"({', '.join(measurement.channels)})"
         )
-    if tuple(space) != tuple(measurement.grid.shape):
-        raise InfieldError(
-            f"--prior {path}: its grid is {tuple(space)}, the measurement's is {tuple(measurement.grid.shape)}; "
-            "use a prior trained on this grid"
-        )
     _check_units(path, prior, measurement)
-    if not isinstance(measurement.grid, Grid):
+    grid = measurement.grid
+    if not isinstance(grid, Grid) and not isinstance(prior.network, OnPoints):
         raise InfieldError(f"--prior {path}: it is for fields on a grid, the measurement's lives on scattered points")
-    for axis, other in zip(prior.grid_description["axes"], measurement.grid.axes, strict=True):  # type: ignore[attr-defined]
+    if tuple(space) != tuple(grid.shape) or not isinstance(grid, Grid) or "axes" not in prior.grid_description:
+        try:
+            return prior.on(grid)
+        except InfieldError as error:
+            raise InfieldError(
+                f"--prior {path}: its grid is {tuple(space)}, the measurement's is {tuple(grid.shape)}; {error}"
+            ) from error
+    for axis, other in zip(prior.grid_description["axes"], grid.axes, strict=True):
         found = axis["coordinates"][-1] - axis["coordinates"][0]
         expected = other.coordinates[-1] - other.coordinates[0]
         if abs(found - expected) > 1e-3 * abs(expected) or axis["units"] != other.units:
             raise InfieldError(
                 f"--prior {path}: its axis '{axis['name']}' spans {found:g} {axis['units']}, the measurement's "
-                f"'{other.name}' {expected:g} {other.units}: a prior knows fields of one resolution and extent"
+                f"'{other.name}' {expected:g} {other.units}: a prior knows fields of one extent"
             )
+    return prior
 
 
 def _check_units(path: Path, prior: Prior, measurement: Measurement) -> None:

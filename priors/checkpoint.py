@@ -192,7 +192,9 @@ def load_prior(path: str | Path, device: torch.device | str = "cpu") -> FlowPrio
 
 
 def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write what a run trained, a prior or a surrogate, without the state of the training; the file appears whole or not at all.
+    """Write the prior, or the surrogate, of a training checkpoint without the state of the training.
+
+    The file appears whole or not at all.
 
     Arguments:
         checkpoint: A checkpoint of `infield fit`.

@@ -78,9 +78,7 @@ class OperatorLearning(LightningModule):
         """Measure the training pairs, and look at those that are held out."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, TrainingPairs):
-            raise InfieldError(
-                f"data of a surrogate: found {type(data).__name__}, expected pairs such as datasets.field_pairs.FieldPairs"
-            )
+            raise InfieldError(f"data of a surrogate: found {type(data).__name__}, expected pairs, e.g. FieldPairs")
         x, u = (fields.to(torch.float64) for fields in data.examples())
         found = (self.description["arguments"]["channels"], self.description["arguments"]["ndim"])
         for expected in ((x.shape[1], x.ndim - 2), (u.shape[1], u.ndim - 2)):
@@ -100,8 +98,8 @@ class OperatorLearning(LightningModule):
         self.judged = data.held_out(self.residuals)
         if len(self.judged[0]) < LEAST:
             raise InfieldError(
-                f"training pairs: found {len(self.judged[0])} that are held out, expected at least {LEAST} to measure the "
-                "error of a surrogate; raise `validation` or give more samples"
+                f"training pairs: found {len(self.judged[0])} that are held out, expected at least {LEAST} to measure "
+                "the error of a surrogate; raise `validation` or give more samples"
             )
         self.data = {"grid": data.grid_description, "units": data.units, "operator": data.operator}
 
@@ -161,8 +159,8 @@ class OperatorLearning(LightningModule):
         for key, expected in now.items():
             if entry[key] != expected:
                 raise InfieldError(
-                    f"checkpoint to go on from: '{ENTRY}.{key}': found {entry[key]!r:.120}, expected {expected!r:.120} as "
-                    "this run has; use the run's own configuration, or start afresh in another directory"
+                    f"checkpoint to go on from: '{ENTRY}.{key}': found {entry[key]!r:.120}, expected {expected!r:.120} "
+                    "as this run has; use the run's own configuration, or start afresh in another directory"
                 )
         first = from_entry(entry).map
         self.learned = LearnedMap(self.network, first.source, first.target)

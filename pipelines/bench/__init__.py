@@ -15,6 +15,8 @@ BENCHES = {
     "kspace": "infield.pipelines.bench.kspace",
     "learned-prior": "infield.pipelines.bench.learned_prior",
     "mixture": "infield.pipelines.bench.mixture",
+    "spectrum": "infield.pipelines.bench.spectrum",
+    "scaling": "infield.pipelines.bench.scaling",
 }
 
 
@@ -23,13 +25,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="few cases, to see that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the records to this file")
     parser.add_argument("--seed", type=int, default=0, help="seed of all cases (default 0)")
+    learned = parser.add_argument_group("gp-regression")
+    learned.add_argument("--prior", choices=("closed-form", "learned"), default="closed-form", help="which prior")
+    learned.add_argument("--kernel", choices=("matern", "gibbs"), help="with --prior learned: one law (default both)")
+    learned.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="prior of that kernel; with --train, a new file"
+    )
+    learned.add_argument("--train", action="store_true", help="with --prior learned: train anew, minutes for each law")
 
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.json and not arguments.json.parent.is_dir():
         raise InfieldError(f"--json {arguments.json}: no folder {arguments.json.parent}; make it first")
-    module = importlib.import_module(BENCHES[arguments.name])
-    bench = module.run(quick=arguments.quick, seed=arguments.seed)
+    name, options = BENCHES[arguments.name], {}
+    if arguments.prior == "learned":
+        if arguments.name != "gp-regression":
+            raise InfieldError(f"--prior learned: it is an option of bench gp-regression, not of {arguments.name}")
+        name = "infield.pipelines.bench.learned_regression"
+        options = {"checkpoint": arguments.checkpoint, "train": arguments.train}
+        if arguments.kernel:
+            options["kernels"] = (arguments.kernel,)
+    elif arguments.kernel or arguments.checkpoint or arguments.train:
+        raise InfieldError("--kernel, --checkpoint and --train are options of `bench gp-regression --prior learned`")
+    module = importlib.import_module(name)
+    bench = module.run(quick=arguments.quick, seed=arguments.seed, **options)
     bench.print(module.METRICS, module.METHOD_NOTE, getattr(module, "SUMMARY", statistics.median))
     if arguments.json:
         bench.write(arguments.json)

@@ -5,9 +5,11 @@ import math
 import statistics
 
 import pytest
+import torch
 
-from infield.pipelines.bench import BENCHES, gp_regression
+from infield.pipelines.bench import BENCHES, gp_regression, learned_regression
 from infield.pipelines.bench.records import Bench
+from infield.priors.checkpoint import load_prior
 
 OURS = {"exact", "faps-published", "faps-flow", "faps-flow-1-level"}
 METHODS = OURS | {"deepinv-moment-matching", "deepinv-dps", "azula-mmps"}
@@ -75,6 +77,54 @@ def test_gp_regression(tmp_path, infield, first_case):
     assert figure(found, "faps-published", "seconds") > 10 * figure(found, "faps-flow", "seconds")
     assert figure(found, "faps-published", "sw2_ratio_to_exact") > 1.4
     assert figure(found, "deepinv-dps", "sw2_ratio_to_exact") > 1.4 and figure(found, "deepinv-dps", "std_ratio") > 1.06
+
+
+def test_gp_regression_under_a_learned_prior(tmp_path, infield):
+    """Trained on 128 points, right on 512 too; by the same figures an untrained network is wrong."""
+    said = infield("bench", "gp-regression", "--prior", "learned", "--quick", "--json", tmp_path / "l.json")
+    assert said.status == 0, said.err
+    found = document(tmp_path / "l.json")
+    for points in ("matern 128", "matern 512"):
+        assert figure(found, f"{points}: faps-flow", "mean_error_in_posterior_sd") < 0.35  # 64 draws
+        assert 0.8 < figure(found, f"{points}: faps-flow", "std_ratio") < 1.25
+        assert figure(found, f"{points}: faps-flow", "velocity_calls") == 40
+        assert figure(found, f"{points}: (untrained)", "std_ratio") > 1.5
+    assert figure(found, "matern 512: faps-flow", "path_shift") < 0.03
+    assert figure(found, "matern 512: faps-flow", "two_sample_p_value") > 0.005
+
+
+def test_two_sample_test():
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 200, 1, 16, generator=g).double().unbind()
+    assert learned_regression.two_sample_p_value(x, y, g) > 0.02
+    assert learned_regression.two_sample_p_value(x, 1.3 * y, g) == 1 / 200
+
+
+def test_a_prior_of_functions_is_trained_as_its_configuration_says(tmp_path):
+    path = learned_regression.train("gibbs", tmp_path, steps=2)
+    prior = load_prior(path)
+    assert prior.skip == "scalar" and prior.provenance["training"]["steps"] == 2
+    assert prior.on(learned_regression.line(256)).covariance.event_shape == (1, 256)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["mixture", "--prior", "learned"], "not of mixture"),
+        (["gp-regression", "--train"], "--prior learned"),
+        (["gp-regression", "--prior", "learned", "--checkpoint", "p.ckpt"], "give --kernel too"),
+        (
+            ["gp-regression", "--prior", "learned", "--kernel", "gibbs", "--checkpoint", "p.ckpt"],
+            "p.ckpt: found no file",
+        ),
+        (
+            ["gp-regression", "--prior", "learned", "--kernel", "gibbs", "--train", "--checkpoint", __file__],
+            "a new file",
+        ),
+    ],
+)
+def test_options_that_mean_nothing_together(arguments, words, infield):
+    infield("bench", *arguments).refused(words)
 
 
 def test_calibration(tmp_path, infield):
