@@ -16,7 +16,7 @@ from torch import Tensor
 from infield import InfieldError, import_torchvision_first
 from infield.physics.algebra import Affine, Scale, compose
 from infield.physics.grid import Grid, PointSet
-from infield.physics.noise import CoilGaussianNoise, GaussianLaw, NoiseLaw, PoissonNoise
+from infield.physics.noise import CoilGaussianNoise, GaussianLaw, LowRankGaussianNoise, NoiseLaw, PoissonNoise
 
 import_torchvision_first()
 from deepinv.physics import LinearPhysics, Physics  # noqa: E402
@@ -94,6 +94,11 @@ class Measurement:
             raise InfieldError(
                 f"measurement: found {int((values < 0).sum())} negative counts, expected none below zero"
             )
+        if isinstance(self.noise, LowRankGaussianNoise) and self.observed is not None:
+            if self.noise.factors.to(self.observed.device)[:, ~self.observed].any():
+                raise InfieldError(
+                    "measurement: the factors of its low-rank noise reach data that are not observed, expected zeros"
+                )
         if isinstance(self.noise, CoilGaussianNoise) and self.observed is not None:
             if (self.observed != self.observed[:1, :1]).any():
                 raise InfieldError(

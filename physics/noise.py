@@ -12,11 +12,13 @@ from infield import InfieldError
 from infield.physics.counts import PoissonGaussianNoise, PoissonNoise
 from infield.physics.gaussian import CoilGaussianNoise, GaussianNoise
 from infield.physics.law import GaussianLaw, NoiseLaw
+from infield.physics.low_rank_noise import LowRankGaussianNoise
 
 __all__ = [
     "CoilGaussianNoise",
     "GaussianLaw",
     "GaussianNoise",
+    "LowRankGaussianNoise",
     "NoiseLaw",
     "PoissonGaussianNoise",
     "PoissonNoise",
@@ -28,6 +30,7 @@ _FIELDS = {
     "coil-gaussian": ("covariance",),
     "poisson": ("gain",),
     "poisson-gaussian": ("gain", "variance"),
+    "low-rank-gaussian": ("diagonal", "factors"),
 }
 
 
@@ -37,6 +40,7 @@ def noise_from_json(description: Mapping[str, Any], arrays: Mapping[str, np.ndar
     Arguments:
         description: `{"law": "gaussian", "variance": 0.01}`, with the name of a variable in place of a number where
             each datum has its own variance; `{"law": "coil-gaussian", "covariance": NAME}`;
+            `{"law": "low-rank-gaussian", "diagonal": 0.01, "factors": NAME}`, the diagonal a number or a name;
             `{"law": "poisson", "gain": 1.0}`; `{"law": "poisson-gaussian", "gain": 1.0, "variance": 0.01}`.
         arrays: Variables by name.
 
@@ -68,6 +72,11 @@ def noise_from_json(description: Mapping[str, Any], arrays: Mapping[str, np.ndar
         if not isinstance(covariance, np.ndarray):
             raise InfieldError(f"noise '{law}': found covariance {covariance!r}, expected the name of a variable")
         return CoilGaussianNoise(torch.as_tensor(covariance))
+    if law == "low-rank-gaussian":
+        factors = value("factors")
+        if not isinstance(factors, np.ndarray):
+            raise InfieldError(f"noise '{law}': found factors {factors!r}, expected the name of a variable")
+        return LowRankGaussianNoise(value("diagonal"), torch.as_tensor(factors))
     if law == "poisson":
         return PoissonNoise(description["gain"])
     return PoissonGaussianNoise(description["gain"], value("variance"))

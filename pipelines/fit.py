@@ -1,4 +1,4 @@
-"""`infield fit`: train a prior from a YAML file. Lightning's command line, with averaged weights and resumable runs."""
+"""`infield fit`: train a prior or a surrogate from a YAML file. Lightning's command line, averaged, resumable."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from lightning.pytorch import LightningDataModule, LightningModule  # noqa: E402
 from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI  # noqa: E402
 
-from infield.priors.checkpoint import export_prior, read_entry  # noqa: E402
+from infield.priors.checkpoint import export_prior, read_any_entry  # noqa: E402
 from infield.priors.flow_matching import AveragedWeights  # noqa: E402
 
 LAST = "last.ckpt"
 """Name of the checkpoint in a run's directory from which it goes on."""
-
-PRIOR = "prior.ckpt"
-"""Name of the slim checkpoint that a finished run leaves in its directory."""
 
 
 class FitCommand(LightningCLI):
@@ -51,9 +48,9 @@ class FitCommand(LightningCLI):
         asked = str(options.ckpt_path or "")
         last = Path(options.trainer.default_root_dir) / LAST
         if asked == "last" and last.exists():
-            read_entry(last)
+            read_any_entry(last)
         elif asked.endswith(".ckpt"):
-            read_entry(asked)
+            read_any_entry(asked)
 
     def instantiate_classes(self) -> None:
         """Build model, data and trainer; an error of ours comes out as it is, not wrapped in the parser's."""
@@ -66,10 +63,11 @@ class FitCommand(LightningCLI):
             raise cause or error from None
 
     def after_fit(self) -> None:
-        """Leave the prior alone in a file of its own."""
+        """Leave the prior or the surrogate alone in a file of its own, `prior.ckpt` or `surrogate.ckpt`."""
         directory = Path(self.trainer.default_root_dir)
         if self.trainer.is_global_zero and (directory / LAST).exists():
-            print(f"prior: {export_prior(directory / LAST, directory / PRIOR, overwrite=True)}")
+            kind, _ = read_any_entry(directory / LAST)
+            print(f"{kind}: {export_prior(directory / LAST, directory / f'{kind}.ckpt', overwrite=True)}")
 
 
 def run(argv: list[str]) -> int:

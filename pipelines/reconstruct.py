@@ -32,13 +32,19 @@ from infield.pipelines.prior_choice import BUILT_IN, choose_prior
 from infield.pipelines.samplers import SAMPLERS, make_sampler, parameters_of
 from infield.posterior.sampler import Posterior, Sampler
 from infield.posterior.streams import SampleStreams
+from infield.posterior.surrogate import Replaced, Surrogate, load_surrogate, replace_solver
 from infield.priors.prior import Prior
+
+CHECKED = 8
+"""Samples at which the solver is run once more, to see whether a surrogate was wrong by more than was added."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("measurement", type=Path, metavar="MEASUREMENT.zarr")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="POSTERIOR.zarr")
     parser.add_argument("--prior", help="checkpoint, YAML description or built-in name (default: fitted to the file)")
+    parser.add_argument("--surrogate", type=Path, metavar="SURROGATE.ckpt",
+                        help="stands in for the measurement's solver; its error is added to the noise")  # fmt: skip
     parser.add_argument(
         "--sampler", default="faps", metavar="NAME", help=f"one of {', '.join(SAMPLERS)} (default faps)"
     )
@@ -65,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.measurement,
         arguments.output,
         prior=arguments.prior,
+        surrogate=arguments.surrogate,
         sampler=make_sampler(arguments.sampler, arguments.settings),
         samples=arguments.samples,
         seed=arguments.seed,
@@ -83,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         "prior": summary["prior"],
         "samples": f"{summary['samples']} by {summary['sampler']}",
         "data chi-square per datum": f"{summary['chi_square']:.3f}",
+        **_about_surrogate(summary),
         "velocity calls a sample": f"{summary['velocity_calls']:g}",
         "operator calls a sample": f"{summary['operator_calls']:g}",
         "seconds": f"{summary['seconds']:.1f}",
@@ -91,11 +99,23 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _about_surrogate(summary: dict[str, Any]) -> dict[str, str]:
+    if "surrogate" not in summary:
+        return {}
+    held_out, samples = summary["surrogate_relative_error"], summary["surrogate_error_at_samples"]
+    return {
+        "solver replaced by": f"{summary['surrogate']}, relative error {held_out:.2%}",
+        "its error at the data": f"{summary['surrogate_error_over_noise']:.3g} times the noise, added to it",
+        "its error at the samples": f"{samples:.3g} times what was added (expected 1)",
+    }
+
+
 def reconstruct(
     measurement_path: Path,
     output: Path,
     *,
     prior: str | None = None,
+    surrogate: Path | None = None,
     sampler: Sampler | None = None,
     samples: int = 64,
     seed: int = 0,
@@ -123,6 +143,12 @@ def reconstruct(
         chosen = choose_prior(prior, measurement, device=where)
     if chosen.fitted:
         say(f"no prior from elsewhere: {chosen.prior.name}", quiet=quiet)
+    stand_in: dict[str, str] = {}
+    if surrogate is not None:
+        learned = load_surrogate(surrogate, where)
+        replaced = _replaced(measurement, surrogate, learned)
+        measurement = replaced.measurement
+        stand_in = {"surrogate": surrogate.name, "surrogate_sha256": learned.stored.sha256}
     writer = PosteriorWriter(
         output,
         grid=measurement.grid,
@@ -139,6 +165,7 @@ def reconstruct(
             "prior_sha256": chosen.sha256,
             "seed": seed,
             "measurement_sha256": measurement_digest(measurement_path),
+            **stand_in,
         },
     )
     try:
@@ -162,13 +189,16 @@ def reconstruct(
             remove_for_good(writer.partial)
         raise
     chi_square = _chi_square(writer, measurement)
-    writer.finish(diagnostics={"chi_square": chi_square})
+    trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
+    writer.finish(diagnostics={"chi_square": chi_square, **trust})
     with open_posterior(output) as posterior:
         cost, label = json.loads(posterior.attrs["cost"]), posterior.attrs["prior"]
     return {
         "output": str(output),
         "prior": label,
         "prior_sha256": chosen.sha256,
+        **stand_in,
+        **trust,
         "sampler": sampler.method,
         "samples": samples,
         "seed": seed,
@@ -176,6 +206,23 @@ def reconstruct(
         "velocity_calls": cost["velocity_calls"] / writer.blocks,
         "operator_calls": cost["operator_calls"] / writer.blocks,
         "seconds": time.perf_counter() - start,
+    }
+
+
+def _replaced(measurement: Measurement, path: Path, surrogate: Surrogate) -> Replaced:
+    try:
+        return replace_solver(measurement, surrogate)
+    except InfieldError as error:
+        raise InfieldError(f"--surrogate {path}: {error}") from error
+
+
+def _trust(surrogate: Surrogate, replaced: Replaced, samples: torch.Tensor) -> dict[str, float]:
+    """What is known of the error of a surrogate: for held-out fields, and for samples of the posterior."""
+    return {
+        "surrogate_relative_error": surrogate.relative_error,
+        "surrogate_error_over_noise": replaced.error.ratio,
+        "surrogate_chi_square": replaced.error.chi_square,
+        "surrogate_error_at_samples": replaced.error_at(samples),
     }
 
 

@@ -12,6 +12,8 @@ so that for a Gaussian prior every level, even a single one, is exact; for other
 covariance is the Gaussian one. Linear data with Gaussian noise are conditioned on in closed form. For other operators
 and noise laws the local law is sampled by Metropolis-corrected Langevin steps that a linearisation of the data
 preconditions (`posterior.langevin`); a chain goes on at the next level from where it is, which costs no evaluation.
+All chains start around one most probable field: where the data leave several fields far apart, as u^2 leaves the sign
+of u, they find one of them; the slow `posterior.source_slice` with its rungs looks for the others.
 
 | paper | here |
 | --- | --- |

@@ -3,19 +3,19 @@ r"""Metropolis-corrected Langevin chains for a Gaussian field under any likeliho
 Target: pi(u) ~ N(u; m, K) p(y | u). In coordinates w that whiten K, with H the Gauss-Newton Hessian of the data at a
 fixed field and Gamma = (1 + H)^{-1} (`posterior.linearised`),
 
-    pi(w) ~ N(w; w_hat, Gamma) exp Phi(w),    Phi(w) = log p(y | m + S w) + w^T H w / 2 - w^T Gamma^{-1} w_hat,
+    pi(w) ~ N(w; 0, Gamma) exp Phi(w),    Phi(w) = log p(y | m + S w) + w^T H w / 2,
 
-and with x = w - w_hat the preconditioned Crank-Nicolson Langevin proposal (Cotter, Roberts, Stuart & White 2013, arXiv
-1202.0709, eq. 4.8) for this reference measure is
+and the preconditioned Crank-Nicolson Langevin proposal (Cotter, Roberts, Stuart & White 2013, arXiv 1202.0709, eq. 4.8)
+for this reference measure is
 
-    x' = rho x + (1 - rho) Gamma g(x) + sqrt(1 - rho^2) Gamma^{1/2} xi,    rho = (2 - h) / (2 + h).
+    w' = rho w + (1 - rho) Gamma g(w) + sqrt(1 - rho^2) Gamma^{1/2} xi,    rho = (2 - h) / (2 + h).
 
-g is grad Phi, shortened where it is far longer than in the bulk of N(w_hat, Gamma) (the truncated drift of Roberts &
-Tweedie 1996): there the data are far from linear, and the whole of it would overshoot to where no solver works. The
-proposal is defined on functions: refining the grid does not lower its acceptance. That Gamma holds what the data say is
-the likelihood-informed proposal of Cui, Law & Marzouk (2016, arXiv 1411.3688). For linear data with Gaussian noise Phi
-is constant, every proposal is accepted, and h = 2 draws independent samples; the step says how far from linear they
-are.
+g is grad Phi, but for a share of the gradient that is cut where it is far longer than under the linearised posterior
+(the truncated drift of Roberts & Tweedie 1996): there the data are far from linear, and the whole of it would overshoot
+to where no solver works. The proposal is defined on functions: refining the grid does not lower its acceptance. That
+Gamma holds what the data say is the likelihood-informed proposal of Cui, Law & Marzouk (2016, arXiv 1411.3688). For
+linear data with Gaussian noise Phi is linear, every proposal is accepted, and h = 2 draws independent samples; the step
+says how far from linear they are.
 
 | paper (Cotter et al.) | here |
 | --- | --- |
@@ -45,9 +45,6 @@ GAIN = 0.5
 
 LARGEST, SMALLEST = 2.0, 1e-6
 """Range of h."""
-
-REACH = 5.0
-"""g is cut at this multiple of 1 + sqrt(informed directions), in standard deviations of the reference."""
 
 HALVINGS = 40
 """How often a start that the data exclude is moved half the way to the field of the linearisation."""
@@ -122,24 +119,23 @@ def langevin(
         generator: Source of the random numbers.
     """
     S, h = posterior.whitening, chains.step
-    u, value, gradient, target = chains.u, chains.value, chains.gradient, _Target(posterior, mean)
-    x = S.whiten(u - mean) - target.w_hat
-    n, d = x.shape
+    u, value, gradient, w = chains.u, chains.value, chains.gradient, S.whiten(chains.u - mean)
+    n, d = w.shape
     accepted, impossible = [], []
     for j in range(steps):
-        xi = normal(generator, n, (d,), x.device)
-        here = target.drift(x, value, S.transpose(gradient))
+        xi = normal(generator, n, (d,), w.device)
+        here = _Drift.at(w, value, S.transpose(gradient), posterior)
         rho, sigma = _autoregression(h)
-        x_new = rho * x + (1 - rho) * here.gamma_g + sigma * posterior.root(xi)
-        u_new = mean + S.colour(target.w_hat + x_new)
+        w_new = rho * w + (1 - rho) * here.gamma_g + sigma * posterior.root(xi)
+        u_new = mean + S.colour(w_new)
         value_new, gradient_new = value_and_gradient(measurement, u_new)
-        there = target.drift(x_new, value_new, S.transpose(gradient_new))
-        log_ratio = there.log_weight(x_new, x, h) - here.log_weight(x, x_new, h)
+        there = _Drift.at(w_new, value_new, S.transpose(gradient_new), posterior)
+        log_ratio = there.log_weight(w_new, w, h) - here.log_weight(w, w_new, h)
         possible = torch.isfinite(value_new)
         probability = torch.where(possible, log_ratio.clamp_max(0).exp(), 0.0)
-        accept = torch.special.ndtr(normal(generator, n, (), x.device)) < probability
+        accept = torch.special.ndtr(normal(generator, n, (), w.device)) < probability
         wide = accept.reshape(-1, *[1] * (u.ndim - 1))
-        x, value = torch.where(accept[:, None], x_new, x), torch.where(accept, value_new, value)
+        w, value = torch.where(accept[:, None], w_new, w), torch.where(accept, value_new, value)
         u, gradient = torch.where(wide, u_new, u), torch.where(wide, gradient_new, gradient)
         if j < (steps + 1) // 2:
             h = (h * (GAIN * (probability - TARGET)).exp()).clamp(SMALLEST, LARGEST)
@@ -156,26 +152,6 @@ def langevin(
     )
 
 
-class _Target:
-    """N(w_hat, Gamma), and Phi against it."""
-
-    def __init__(self, posterior: LinearisedPosterior, mean: Tensor) -> None:
-        self.posterior = posterior
-        self.w_hat = posterior.mean(mean)
-        self.pull = self.w_hat + posterior.hessian(self.w_hat)  # Gamma^{-1} w_hat
-        self.longest = REACH * (1 + posterior.informed)
-
-    def drift(self, x: Tensor, value: Tensor, gradient: Tensor) -> _Drift:
-        """Phi and g at points x, from the log-likelihood and its gradient with respect to w."""
-        w = self.w_hat + x
-        Hw = self.posterior.hessian(w)
-        phi = value + (w * Hw).sum(1) / 2 - (w * self.pull).sum(1)
-        g = gradient + Hw - self.pull
-        length = (g * self.posterior.covariance(g)).sum(1, keepdim=True).sqrt()
-        g = g * (self.longest / length).clamp_max(1.0)
-        return _Drift(phi, g, self.posterior.covariance(g))
-
-
 @dataclass(frozen=True)
 class _Drift:
     """Phi, g and Gamma g at a point of every chain."""
@@ -184,14 +160,27 @@ class _Drift:
     g: Tensor
     gamma_g: Tensor
 
-    def log_weight(self, x: Tensor, x_new: Tensor, h: Tensor) -> Tensor:
-        """log pi(x) q(x -> x') up to a function that is symmetric in x and x', shape `(chains,)`.
+    @classmethod
+    def at(cls, w: Tensor, value: Tensor, gradient: Tensor, posterior: LinearisedPosterior) -> _Drift:
+        """From the log-likelihood and its gradient with respect to w.
 
-        q(x -> x') is the law of v = (x' - rho x) / sqrt(1 - rho^2) ~ N(beta Gamma g, Gamma), beta^2 = h / 2, and
-        N(x; 0, Gamma) N(v; 0, Gamma) is symmetric.
+        With w_V the part of w in the directions of H, the slope of log pi there, and of the likelihood elsewhere, is
+        gradient - w_V: of length sqrt(rank) in the metric of Gamma under the linearised posterior.
+        """
+        Hw, w_V = posterior.hessian(w), posterior.within(w)
+        slope = gradient - w_V
+        length = (slope * posterior.covariance(slope)).sum(1, keepdim=True).sqrt()
+        g = Hw + w_V + slope * (posterior.longest / length).clamp_max(1.0)
+        return cls(value + (w * Hw).sum(1) / 2, g, posterior.covariance(g))
+
+    def log_weight(self, w: Tensor, w_new: Tensor, h: Tensor) -> Tensor:
+        """log pi(w) q(w -> w') up to a function that is symmetric in w and w', shape `(chains,)`.
+
+        q(w -> w') is the law of v = (w' - rho w) / sqrt(1 - rho^2) ~ N(beta Gamma g, Gamma), beta^2 = h / 2, and
+        N(w; 0, Gamma) N(v; 0, Gamma) is symmetric.
         """
         rho, sigma = _autoregression(h)
-        v = (x_new - rho * x) / sigma
+        v = (w_new - rho * w) / sigma
         return self.phi + (h / 2).sqrt() * (self.g * v).sum(1) - h / 4 * (self.g * self.gamma_g).sum(1)
 
 

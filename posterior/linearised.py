@@ -14,7 +14,7 @@ prior. Under N(m, K), K = S S^T, and in the coordinates w = S^{-1} (u - m), the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -29,8 +29,15 @@ from infield.posterior.whitening import Whitening
 DIFFERENCE = 1e-3
 """Length of the difference by which J is applied, in prior standard deviations along a direction."""
 
-ROUNDS, TRIES, HALVINGS, ENOUGH = 6, 8, 12, 1.0
-"""Of the search: linearisations, steps with each, halvings of a step, and the gain of a round below which it ends."""
+ROUNDS, TRIES, HALVINGS, ENOUGH = 12, 8, 12, 0.05
+"""Of the search: linearisations, steps with each, halvings of a step, and the gain a datum below which it ends."""
+
+EASE = 10.0
+"""The search weighs the likelihood by this over the reduced chi-square, at most by 1: with the noise of data that a
+linearisation so far away can be trusted to fit (iteratively regularised Gauss-Newton; Bakushinskii 1992)."""
+
+REACH = 5.0
+"""A slope is too long where it is this many times its usual length under the linearised posterior."""
 
 FIRST = 64
 """Directions that a linearisation tries first."""
@@ -85,6 +92,17 @@ class LinearisedPosterior:
         e, _ = self._spectrum
         return float((e / (1 + e)).sum().sqrt())
 
+    @cached_property
+    def longest(self) -> float:
+        """The longest slope of log pi that the linearisation accounts for, in the metric of Gamma."""
+        e, _ = self._spectrum
+        return REACH * (1 + len(e) ** 0.5)
+
+    def within(self, w: Tensor) -> Tensor:
+        """The part of w in the directions of H."""
+        _, V = self._spectrum
+        return w @ V.mT @ V
+
     def hessian(self, w: Tensor) -> Tensor:
         """H w, shape `(batch, modes)`."""
         e, V = self._spectrum
@@ -106,7 +124,16 @@ class LinearisedPosterior:
         return self.covariance(self.whitening.transpose(self.data.gradient) + away @ self.data.rows.mT @ self._pulled)
 
 
-def linearise(measurement: Measurement, at: Tensor, gradient: Tensor, whitening: Whitening, rank: int) -> Linearisation:
+def linearise(
+    measurement: Measurement,
+    at: Tensor,
+    gradient: Tensor,
+    whitening: Whitening,
+    rank: int,
+    *,
+    weight: float = 1.0,
+    first: int = FIRST,
+) -> Linearisation:
     """The quadratic model at a field.
 
     Directions are added, by doubling, until the data say less of the last one than the prior, so that a rank of r costs
@@ -119,11 +146,13 @@ def linearise(measurement: Measurement, at: Tensor, gradient: Tensor, whitening:
         gradient: g there.
         whitening: Of the prior.
         rank: Largest number of directions.
+        weight: Of the likelihood, against which the prior is compared.
+        first: Number of directions that is tried first.
     """
-    z, tried = measurement.operator.A(at), min(FIRST, rank)
+    z, tried = measurement.operator.A(at), min(first, rank)
     while True:
         e, rows = _spectrum(measurement, at, z, whitening, tried)
-        if tried >= min(rank, measurement.count) or e.min() < 1:
+        if tried >= min(rank, measurement.count) or weight * e.min() < 1:
             return Linearisation(at, gradient, whitening.push_forward(rows))
         tried = min(2 * tried, rank)
 
@@ -186,12 +215,12 @@ def most_probable(measurement: Measurement, mean: Tensor, whitening: Whitening, 
 def _search(
     measurement: Measurement, mean: Tensor, whitening: Whitening, rank: int, w: Tensor
 ) -> tuple[Linearisation, float]:
-    """The linearisation where a search from w ends, and log p(y | u) - w^T w / 2 there."""
+    """The linearisation where a search from w ends, and log p(y | u) - w^T w / 2 near it."""
 
     def evaluate(w: Tensor) -> tuple[Tensor, Tensor, float]:
         u = mean + whitening.colour(w)
         value, gradient = value_and_gradient(measurement, u)
-        return u, gradient, float(value - 0.5 * w.square().sum(1))
+        return u, gradient, float(value)
 
     def attempt(w: Tensor) -> tuple[Tensor, Tensor, float]:
         try:
@@ -199,21 +228,27 @@ def _search(
         except InfieldError:  # a step too far is no fault of the data: the line search takes half of it
             return w, w, -torch.inf
 
-    u, gradient, best = evaluate(w)
+    u, gradient, value = evaluate(w)
+    first, enough = FIRST, ENOUGH * (1 + measurement.count)
     for _ in range(ROUNDS):
-        data, start = linearise(measurement, u, gradient, whitening, rank), best
-        posterior = LinearisedPosterior(data, whitening)
+        beta = min(1.0, EASE / float(measurement.chi_square(u)))
+        data = linearise(measurement, u, gradient, whitening, rank, weight=beta, first=first)
+        first = max(first, len(data.rows))
+        posterior = LinearisedPosterior(replace(data, rows=beta**0.5 * data.rows), whitening)
+        start = best = beta * value - 0.5 * float(w.square().sum())
         for _ in range(TRIES):
-            direction, before = posterior.covariance(whitening.transpose(gradient) - w), best
+            before = best
+            direction = posterior.covariance(beta * whitening.transpose(gradient) - w)
             direction = direction * (RADIUS * (1 + posterior.informed) / direction.norm()).clamp_max(1.0)
             for halving in range(HALVINGS):
                 trial = w + 0.5**halving * direction
                 evaluated = attempt(trial)
-                if evaluated[2] > best:
-                    w, (u, gradient, best) = trial, evaluated
+                reached = beta * evaluated[2] - 0.5 * float(trial.square().sum())
+                if reached > best:
+                    w, best, (u, gradient, value) = trial, reached, evaluated
                     break
-            if not best > before + ENOUGH / TRIES:
+            if not best > before + enough / TRIES:
                 break
-        if not best > start + ENOUGH:
+        if beta == 1 and not best > start + enough:
             return data, start
-    return linearise(measurement, u, gradient, whitening, rank), best
+    return linearise(measurement, u, gradient, whitening, rank, first=first), value - 0.5 * float(w.square().sum())

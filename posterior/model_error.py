@@ -1,5 +1,7 @@
-r"""The error of a model as noise of the data: its law, from errors that were seen (Kaipio & Somersalo 2007, "Statistical
-inverse problems: discretization, model reduction and inverse crimes", the enhanced error model).
+r"""The error of a model as noise of the data: its law, from errors that were seen.
+
+This is the enhanced error model (Kaipio & Somersalo 2007, "Statistical inverse problems: discretization, model
+reduction and inverse crimes").
 
 Data are y = z + e + n with z what the model says, e the error of the model and n ~ N(0, D) the noise of the instrument.
 With e taken as Gaussian and independent of the field, n + e has covariance
@@ -7,8 +9,8 @@ With e taken as Gaussian and independent of the field, n + e has covariance
     R = D + (1 - rho) C + rho diag(C),
 
 C the covariance of K seen errors. Few errors know C in K - 1 directions only and none of them well; the share rho that
-goes to the diagonal makes up for it (Schaefer & Strimmer 2005, doi 10.2202/1544-6115.1175, target D). It is the one under
-which errors that were left out are most probable.
+goes to the diagonal makes up for it (Schaefer & Strimmer 2005, doi 10.2202/1544-6115.1175, target D). It is the one
+under which errors that were left out are most probable.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class ModelError:
     Arguments:
         noise: N(0, R), for data from which the mean error was taken.
         share: rho.
-        chi_square: Reduced chi-square of errors, with noise, that the law from the others has not seen: 1 if it is right.
+        chi_square: Reduced chi-square of errors, with noise, under the law from the others: 1 if it is right.
         ratio: Root mean square error of the model over that of the noise, per datum.
     """
 

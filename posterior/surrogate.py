@@ -1,8 +1,11 @@
 r"""A learned map in the place of a solver: faster, wrong by a known amount, and that amount part of the noise.
 
-A solver G is replaced by S + b, S the map and b its mean error, in y = P G(x) + n: y = P (S(x) + b) + P (e - b) + n. The
-law of P (e - b), linear in errors of held-out fields, comes from `posterior.model_error`. It holds for fields as those
-of the training; what it cannot know is how the error depends on the field.
+With S the map, e = G(x) - S(x) its error and b the mean of it, data of the solver G are
+
+    y = P G(x) + n = P (S(x) + b) + P (e - b) + n,    P what follows the solver, n the noise,
+
+and S + b takes the place of G. The law of P (e - b) + n comes from errors of held-out fields (`posterior.model_error`).
+It is that of fields such as were trained on, in the mean: how the error depends on the field is lost.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from torch import Tensor
 
 from infield import InfieldError, import_torchvision_first
 from infield.physics.algebra import compose
-from infield.physics.grid import Grid
+from infield.physics.grid import Axis, Grid
 from infield.physics.linear_operator import plain_physics
 from infield.physics.measurement import Measurement
 from infield.physics.noise import GaussianNoise
@@ -39,7 +42,6 @@ class Surrogate(Physics):
 
     Arguments:
         stored: The map with its errors.
-        device: Where the network runs; fields come and go on their own.
     """
 
     name: ClassVar[str] = "surrogate"
@@ -95,7 +97,7 @@ def load_surrogate(path: str | Path, device: torch.device | str = "cpu") -> Surr
     Raises:
         InfieldError: The file is missing or corrupt, or holds no surrogate; one line names it.
     """
-    stored = load_learned_map(str(path), device)
+    stored = load_learned_map(path, device)
     try:
         return Surrogate(stored)
     except (InfieldError, KeyError, TypeError, ValueError) as error:
@@ -109,10 +111,26 @@ class Replaced:
     Arguments:
         measurement: The measurement, its noise inflated.
         error: What was added to the noise.
+        original: The measurement with its solver.
     """
 
     measurement: Measurement
     error: ModelError
+    original: Measurement
+
+    def error_at(self, fields: Tensor) -> float:
+        """How large the error at the data is for some fields, over what was added to the noise: about 1 if they are as
+        those of the training.
+
+        Arguments:
+            fields: Draws of the posterior, for instance, shape `(batch, channel, *space)`; the solver runs for each.
+        """
+        with torch.no_grad():
+            off = self.original.residual(fields) - self.measurement.residual(fields)
+        noise = self.original.noise.variance.to(off)  # type: ignore[attr-defined]
+        added = self.measurement.noise.variance.to(off) - noise  # type: ignore[attr-defined]
+        seen = 1.0 if self.original.observed is None else self.original.observed.to(off)
+        return float(off.square().sum() / len(off) / (added * seen).sum()) ** 0.5
 
 
 def with_surrogate(measurement: Measurement, surrogate: Surrogate) -> Measurement:
@@ -150,7 +168,7 @@ def replace_solver(measurement: Measurement, surrogate: Surrogate) -> Replaced:
         noise=error.noise,
         description=_described(measurement.description, surrogate),
     )
-    return Replaced(replaced, error)
+    return Replaced(replaced, error, measurement)
 
 
 def _check(measurement: Measurement, surrogate: Surrogate, solver: Physics, *, units: bool) -> None:
@@ -170,22 +188,21 @@ def _check(measurement: Measurement, surrogate: Surrogate, solver: Physics, *, u
     if not off <= max(SAME_SOLVER * surrogate.relative_error, ROUNDING):
         raise _refusal(
             f"the measurement's '{name}' gives a held-out solution {off:.1%} off that of the training, where the "
-            f"surrogate's own error is {surrogate.relative_error:.1%}; its parameters differ from {stored.operator}, or "
-            "units do: train on the measurement's"
+            f"surrogate's own error is {surrogate.relative_error:.1%}; it was trained on {stored.operator}: train "
+            "on the measurement's parameters and units"
         )
 
 
 def _other_grid(found: Any, expected: Grid) -> str:
     if not isinstance(found, Grid) or found.shape != expected.shape:
         return f"its grid is {expected.shape}, the measurement's is {tuple(found.shape)}; train one on that grid"
-    for axis, other in zip(expected.axes, found.axes, strict=True):
-        if axis != other:
-            return (
-                f"its axis '{axis.name}' is {axis.coordinates[0]:g} to {axis.coordinates[-1]:g} {axis.units}"
-                f"{' (periodic)' if axis.periodic else ''}, the measurement's '{other.name}' {other.coordinates[0]:g} to "
-                f"{other.coordinates[-1]:g} {other.units}{' (periodic)' if other.periodic else ''}; train one on that grid"
-            )
-    return "its grid is another"
+    of_surrogate, of_measurement = (" by ".join(map(_axis, grid.axes)) for grid in (expected, found))
+    return f"its grid is {of_surrogate}, the measurement's is {of_measurement}; train one on that grid"
+
+
+def _axis(axis: Axis) -> str:
+    first, last = axis.coordinates[0], axis.coordinates[-1]
+    return f"{axis.name} {first:g} to {last:g} {axis.units}{' periodic' if axis.periodic else ''}"
 
 
 def _refusal(message: str) -> InfieldError:

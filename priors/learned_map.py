@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -103,7 +104,7 @@ def from_entry(entry: Mapping[str, Any], sha256: str = "") -> Stored:
     return Stored(map_, entry["grid"], units, entry["operator"], residuals, witness, entry["provenance"], sha256)
 
 
-def load_learned_map(path: str, device: torch.device | str = "cpu") -> Stored:
+def load_learned_map(path: str | Path, device: torch.device | str = "cpu") -> Stored:
     """Load a learned map from its checkpoint; no other file is needed, and nothing in it is executed.
 
     Arguments:

@@ -101,7 +101,7 @@ class OperatorLearning(LightningModule):
                 f"training pairs: found {len(self.judged[0])} that are held out, expected at least {LEAST} to measure "
                 "the error of a surrogate; raise `validation` or give more samples"
             )
-        self.data = {"grid": data.grid_description, "units": data.units, "operator": data.operator}
+        self.data: dict[str, Any] = {"grid": data.grid_description, "units": data.units, "operator": data.operator}
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         loss = self.loss(batch)

@@ -15,6 +15,7 @@ BENCHES = {
     "kspace": "infield.pipelines.bench.kspace",
     "learned-prior": "infield.pipelines.bench.learned_prior",
     "mixture": "infield.pipelines.bench.mixture",
+    "pde": "infield.pipelines.bench.pde",
     "spectrum": "infield.pipelines.bench.spectrum",
     "scaling": "infield.pipelines.bench.scaling",
 }
@@ -32,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", type=Path, metavar="FILE", help="prior of that kernel; with --train, a new file"
     )
     learned.add_argument("--train", action="store_true", help="with --prior learned: train anew, minutes for each law")
+    pde = parser.add_argument_group("pde")
+    pde.add_argument("--problem", nargs="+", metavar="NAME", help="poisson, helmholtz, darcy, navier-stokes (default all)")
+    pde.add_argument("--methods", nargs="+", metavar="NAME", help="only methods whose names start so (default all)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -47,6 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
             options["kernels"] = (arguments.kernel,)
     elif arguments.kernel or arguments.checkpoint or arguments.train:
         raise InfieldError("--kernel, --checkpoint and --train are options of `bench gp-regression --prior learned`")
+    for option, value in (("problems", arguments.problem), ("methods", arguments.methods)):
+        if value is not None:
+            if arguments.name != "pde":
+                raise InfieldError(f"--problem and --methods are options of bench pde, not of {arguments.name}")
+            options[option] = value
     module = importlib.import_module(name)
     bench = module.run(quick=arguments.quick, seed=arguments.seed, **options)
     bench.print(module.METRICS, module.METHOD_NOTE, getattr(module, "SUMMARY", statistics.median))

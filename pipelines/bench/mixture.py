@@ -46,9 +46,9 @@ METHOD_NOTE = (
 
 
 def run(*, quick: bool = False, seed: int = 0) -> Bench:
-    """20 cases of 512 draws; 4 of 256 when quick, without the slow reference."""
+    """20 cases of 512 draws; 2 of 128 when quick, without the slow reference."""
     torch.set_num_threads(1)
-    cases, slow, n = (4, 0, 256) if quick else (20, 4, 512)
+    cases, slow, n = (2, 0, 128) if quick else (20, 4, 512)
     prior = mixture_prior()
     learned = load_prior(CHECKPOINTS / "gp_mixture.ckpt")
     methods: dict[str, tuple[Sampler, Prior]] = {

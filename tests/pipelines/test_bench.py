@@ -145,12 +145,14 @@ def test_calibration(tmp_path, infield):
 
 
 def test_mixture(tmp_path, infield):
-    """The exact sampler is right where the prior has modes; the flow-consistent law is told apart from it."""
+    """Exact sampler and SMC are right where the prior has modes; the flow-consistent law is told apart from them."""
     said = infield("bench", "mixture", "--quick", "--json", tmp_path / "m.json")
     assert said.status == 0, said.err
     found = document(tmp_path / "m.json")
     assert figure(found, "exact", "sw2_ratio_to_exact") < 1.4
-    assert figure(found, "faps-flow", "sw2_ratio_to_exact") > 1.5
+    assert figure(found, "faps-flow", "c2st") > 0.6
+    assert figure(found, "smc", "sw2_ratio_to_exact") < 1.8 and figure(found, "smc", "velocity_calls") == 200
+    assert figure(found, "smc-learned", "velocity_calls") + figure(found, "smc-learned", "jacobian_products") <= 500
 
 
 def test_kspace_without_its_file(tmp_path, infield, monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -206,6 +206,19 @@ def test_linearisation_is_gauss_newtons(name):
     )
 
 
+def test_the_search_turns_back_where_the_solver_fails():
+    def fragile(u: Tensor) -> Tensor:
+        if float(u.detach().abs().max()) > 4:
+            raise InfieldError("operator 'toy': did not converge")
+        return u.exp()
+
+    prior, measurement = line(), observe(fragile, GaussianNoise(1e-4), y=[9.0, 0.5])
+    found = most_probable(measurement, prior.mean[None], Whitening(prior.covariance), rank=8)
+    torch.testing.assert_close(found.at[0, 0, [1, 5]].exp(), measurement.y[0, 0], rtol=0.02, atol=0.02)
+    with pytest.raises(InfieldError, match="did not converge"):  # a whole first step would have left
+        fragile(measurement.y - 1)
+
+
 def test_many_data_are_linearised_in_few_directions():
     grid = Grid.regular((64,), 1.0, periodic=True)
     prior = gaussian_prior(Matern(2.5, 0.3), grid, source=Matern(0.5, 0.05))
@@ -247,7 +260,7 @@ def test_most_probable_field_has_no_slope(function):
     for direction in normal(20, 1, POINTS, seed=17):
         other = w + 0.5 * direction / direction.norm()
         beside = measurement.log_likelihood(prior.mean[None] + 0.1 + S.colour(other)) - 0.5 * other.square().sum()
-        assert beside < value + 1.0
+        assert beside < value + 0.5
     torch.testing.assert_close(found.gradient, measurement.gradient(found.at))
 
 
@@ -341,9 +354,9 @@ def test_chains_reach_the_closed_form_of_linear_data():
         scores = gaussian_z_scores(u.flatten(1), *law)
         return max(scores.mean, scores.covariance)
 
-    right = problem.chains(8, from_prior=True)
+    right = problem.chains(40, from_prior=True)
     assert z(right.u) < THRESHOLD
-    assert min(right.acceptance) > 1 - 1e-4 and float(right.step.min()) > 1.5
+    assert min(right.acceptance[20:]) > 1 - 1e-4 and float(right.step.min()) > 1.5
     misled = problem.chains(120, information=0.1, from_prior=True)  # a preconditioner that is wrong tenfold
     assert z(misled.u) < THRESHOLD and max(misled.acceptance[60:]) < 0.95
     assert z(problem.chains(0, from_prior=True).u) > 2 * THRESHOLD
@@ -355,13 +368,13 @@ def uncorrected(monkeypatch) -> None:
 
 def forgotten_hessian(monkeypatch) -> None:
     """Phi without its quadratic part: the proposal is no longer the one of the correction."""
-    drift = module._Target.drift
+    at = module._Drift.at.__func__
 
-    def wrong(self, x, value, gradient):
-        right = drift(self, x, value, gradient)
+    def wrong(cls, w, value, gradient, posterior):
+        right = at(cls, w, value, gradient, posterior)
         return module._Drift(value, right.g, right.gamma_g)
 
-    monkeypatch.setattr(module._Target, "drift", wrong)
+    monkeypatch.setattr(module._Drift, "at", classmethod(wrong))
 
 
 def halved_gradient(monkeypatch) -> None:
@@ -381,7 +394,7 @@ def test_wrong_chains_are_rejected(monkeypatch, break_it):
 
 def test_the_step_adapts_to_how_far_from_linear_the_data_are():
     steps = []
-    for name, variance in (("identity", 0.05), ("exp", 0.5), ("cube", 0.05)):
+    for name, variance in (("identity", 0.05), ("exp", 0.5), ("square", 0.05)):
         chains = setting(name, GaussianNoise(variance), seed=3).chains(160, n=300)
         assert np.mean(chains.acceptance[80:]) > 0.45
         steps.append(float(chains.step.median()))
@@ -497,7 +510,7 @@ def test_a_solver_that_fails_and_a_prior_that_diverges_are_named():
             v[4] = torch.where(torch.tensor(t > 0.4), torch.nan, v[4])
             return v
 
-    prior = Diverging(**vars(problem.prior))
+    prior = Diverging(**{f.name: getattr(problem.prior, f.name) for f in fields(GaussianPrior) if f.init})
     with pytest.raises(InfieldError, match="sample 14: found NaN or infinity in the prior's estimate, level 2 of 4"):
         FAPS(levels=4, steps=10)(prior, problem.measurement, 6, SampleStreams(0, range(10, 16)))
 

@@ -1,0 +1,280 @@
+"""The inverse problems of `infield bench pde`: laws of fields, equations, measurements, and the priors of the fields.
+
+Point values of the solution at random places of the grid, in the normalisation of the FAPS paper: the solution is
+scaled to standard deviation 0.5 over the law of the field, and the noise has variance 1e-3 then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from infield import InfieldError, import_torchvision_first
+from infield.physics.dirichlet import interior, with_rim
+from infield.physics.grid import Grid
+from infield.physics.linear_operator import plain_physics
+from infield.physics.measurement import Measurement
+from infield.physics.noise import GaussianNoise
+from infield.physics.registry import build_operator
+from infield.physics.sine_transform import sine_transform
+from infield.pipelines.simulations import KINDS, FieldLaw, Simulation, make_simulation
+from infield.posterior.streams import SampleStreams
+from infield.priors.checkpoint import load_prior
+from infield.priors.covariance import Covariance
+from infield.priors.flow import FlowPrior
+from infield.priors.flow_matching import covariance_of
+from infield.priors.gaussian import GaussianPrior
+from infield.priors.prior import Standardisation
+from infield.priors.random_fields import TwoPhaseField
+from infield.priors.source import Matern
+
+import_torchvision_first()
+from deepinv.physics import Physics  # noqa: E402
+
+PROBLEMS = ("poisson", "helmholtz", "darcy", "navier-stokes")
+POINTS = 64
+PILOTS = 256
+"""Fields of the law from which the scale of its solutions is known; none of them is a case."""
+
+PILOT_SEED = 77_000_000
+MAX_ITERATIONS = 150
+"""Of a Darcy solve: fields of the law need 20; one that needs more is no such field, and must not take minutes."""
+
+CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
+PRIORS = {
+    "poisson": "pde_dirichlet.ckpt",
+    "helmholtz": "pde_dirichlet.ckpt",
+    "darcy": "pde_darcy.ckpt",
+    "navier-stokes": "pde_vorticity.ckpt",
+}
+"""Poisson and Helmholtz have one law of fields, and so one prior."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How much of the solution is seen.
+
+    Arguments:
+        name: What the bench calls it.
+        data: Number of points.
+        noise_variance: In the paper's normalisation.
+    """
+
+    name: str
+    data: int
+    noise_variance: float
+
+
+SETTINGS = (Setting("128 noisy", 128, 1e-3), Setting("500 noise-free", 500, 1e-6))
+"""Noise-free data get a variance of 1e-6, 0.2 % of the standard deviation of the solution: no likelihood is a point."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One equation with its law of fields.
+
+    Arguments:
+        name: One of `PROBLEMS`.
+        points: Along each axis.
+    """
+
+    name: str
+    points: int = POINTS
+
+    @cached_property
+    def simulation(self) -> Simulation:
+        """What `infield simulate` makes of the name, with its defaults."""
+        return make_simulation(self.name, shape=(self.points, self.points))
+
+    @property
+    def grid(self) -> Grid:
+        return self.simulation.grid
+
+    @property
+    def law(self) -> FieldLaw:
+        return KINDS[self.name].law
+
+    @property
+    def linear(self) -> bool:
+        return self.name in ("poisson", "helmholtz")
+
+    @property
+    def threshold(self) -> float | None:
+        """Between the two values of a field that has only two; None for the others."""
+        if not isinstance(self.law, TwoPhaseField):
+            return None
+        return float(np.log(self.law.high * self.law.low) / 2)
+
+    @cached_property
+    def pilots(self) -> dict[str, Tensor]:
+        return self.simulation.samples(PILOT_SEED, range(PILOTS))
+
+    @cached_property
+    def field_deviation(self) -> float:
+        """Standard deviation of the field over its law."""
+        return float(self.pilots["coefficient"].std())
+
+    @cached_property
+    def normalisation(self) -> tuple[float, float]:
+        """Shift and scale that bring solutions to mean 0 and standard deviation 0.5; linear ones have mean 0."""
+        solutions = self.pilots["solution"]
+        scale = 0.5 / float(solutions.std())
+        return (0.0 if self.linear else -scale * float(solutions.mean())), scale
+
+    def truth(self, seed: int, case: int) -> Tensor:
+        """The field of one case, shape `(1, 1, *space)`."""
+        return self.law.draw(self.grid, SampleStreams(seed, [case]).normal)[:, None]
+
+    def measure(self, truth: Tensor, setting: Setting, generator: Generator) -> Measurement:
+        """Data of a field `(1, 1, *space)` at places that the generator chooses."""
+        shift, scale = self.normalisation
+        indices = torch.randperm(self.grid.size, generator=generator)[: setting.data].sort().values
+        one = np.ones((1, 1, 1))
+        arrays = {"sensors": indices.numpy(), "scale": scale * one, "shift": shift * one}
+        normalise: dict[str, Any] = {"name": "affine", "arrays": {"scale": "scale"}}
+        if not self.linear:
+            normalise["arrays"]["shift"] = "shift"
+        points = {"name": "points", "arrays": {"indices": "sensors"}}
+        equation: dict[str, Any] = {"name": self.name, "parameters": dict(self.simulation.operator["parameters"])}
+        if self.name == "darcy":
+            equation["parameters"]["max_iterations"] = MAX_ITERATIONS
+        description = {"name": "compose", "operators": [points, normalise, equation]}
+        operator = build_operator(description, arrays, self.grid, 1)
+        if not self.linear:
+            operator = Forgiving(operator)
+        noise = torch.randn((1, 1, setting.data), generator=generator, dtype=torch.float64)
+        with torch.no_grad():
+            y = operator.A(truth) + setting.noise_variance**0.5 * noise
+        return Measurement(
+            y=y,
+            operator=operator,
+            noise=GaussianNoise(torch.tensor(setting.noise_variance, dtype=torch.float64)),
+            grid=self.grid,
+            truth=truth,
+            description=description,
+            arrays=arrays,
+        )
+
+
+class Forgiving(Physics):
+    """A solver that gives NaN for a sample that it would refuse (a coefficient out of range, too fast a flow).
+
+    A method that asks for the impossible then sees it in this sample alone: ours rejects the proposal, others diverge.
+
+    Arguments:
+        solver: Refuses by an `InfieldError`.
+    """
+
+    name = "forgiving"
+
+    def __init__(self, solver: Physics) -> None:
+        super().__init__(**plain_physics())
+        self.solver = solver
+        for attribute in ("grid", "channels", "data_shape", "data_grid", "observed"):
+            setattr(self, attribute, getattr(solver, attribute))
+
+    def A(self, x: Tensor) -> Tensor:
+        return self._each(self.solver.A, (self.data_shape, x))
+
+    def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
+        return self._each(self.solver.A_vjp, (tuple(x.shape[1:]), x, v))
+
+    def _each(self, solve: Callable[..., Tensor], given: tuple[Any, ...]) -> Tensor:
+        shape, x, *others = given
+        with contextlib.suppress(InfieldError):
+            return solve(x, *others)
+        found = []
+        for sample in zip(x.split(1), *(other.split(1) for other in others), strict=True):
+            try:
+                found.append(solve(*sample))
+            except InfieldError:
+                found.append(x.new_full((1, *shape), torch.nan))
+        return torch.cat(found)
+
+
+def learned_prior(problem: Problem) -> FlowPrior:
+    """The trained prior of a problem's field, from `CHECKPOINTS`; its card stands beside it.
+
+    Raises:
+        InfieldError: It is not there, or of another grid.
+    """
+    path = CHECKPOINTS / PRIORS[problem.name]
+    prior = load_prior(path)
+    if prior.grid_description != problem.grid.to_json():
+        raise InfieldError(f"{path}: found a prior on another grid, expected {problem.points} x {problem.points} points")
+    return prior
+
+
+def untrained_prior(problem: Problem, rank: int = 32) -> FlowPrior:
+    """The closed-form flow of a Gaussian with the spectrum of the pilots, under a network that has learned nothing."""
+    grid = problem.grid
+    fields = problem.pilots["coefficient"][:, None]
+    standardisation = Standardisation(fields.mean().reshape(1, 1, 1), fields.std().reshape(1, 1, 1))
+    x = standardisation.from_units(fields)
+    source = Matern(nu=0.5, length=0.1, wrap=True).on(grid)
+    return FlowPrior(
+        name="untrained",
+        network=_Nothing(),
+        source=source,
+        covariance=covariance_of(x, source, rank),
+        mean=x.mean(0),
+        standardisation=standardisation,
+        skip="gaussian",
+        grid_description=grid.to_json(),
+        units="1",
+        channels=("field",),
+        provenance={"kind": "flow", "network": "none"},
+    )
+
+
+class _Nothing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return 0 * x
+
+
+@dataclass(frozen=True)
+class Sines:
+    """Sines that vanish on the rim, orthonormal at the points inside; the rim's own values as they are.
+
+    Arguments:
+        ndim: Number of space axes.
+    """
+
+    ndim: int
+
+    def analyse(self, x: Tensor) -> Tensor:
+        rim = x - with_rim(interior(x, self.ndim), self.ndim)
+        return rim + with_rim(sine_transform(interior(x, self.ndim), self.ndim), self.ndim)
+
+    def synthesise(self, c: Tensor) -> Tensor:
+        return self.analyse(c)
+
+    def to(self, device: torch.device | str) -> Sines:
+        return self
+
+
+def exact_prior(problem: Problem) -> GaussianPrior:
+    """The law of the fields of Poisson and Helmholtz in closed form: independent sines."""
+    modes = Sines(problem.grid.ndim)
+    fields = problem.law.draw(problem.grid, lambda shape: torch.ones((1, *shape), dtype=torch.float64))
+    covariance = Covariance.diagonal_in(modes, modes.analyse(fields[:, None])[0].square())
+    return GaussianPrior(
+        name=f"law of {problem.name}'s field",
+        source=replace(covariance, diagonal=torch.ones_like(covariance.diagonal)),
+        covariance=covariance,
+        mean=torch.zeros_like(covariance.diagonal),
+        standardisation=Standardisation.identity(covariance.event_shape),
+        provenance={"kind": "gaussian", "law": str(problem.law)},
+    )

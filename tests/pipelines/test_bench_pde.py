@@ -1,0 +1,152 @@
+"""The bench of PDE inverse problems: its problems, its measurements, its peers' coordinates, and its table."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from torch import Generator
+
+from infield import InfieldError
+from infield.pipelines.bench import BENCHES, pde
+from infield.pipelines.bench.pde_peers import Whitened
+from infield.pipelines.bench.pde_problems import (
+    PROBLEMS,
+    SETTINGS,
+    Forgiving,
+    Problem,
+    Setting,
+    exact_prior,
+    untrained_prior,
+)
+from infield.pipelines.fit import run as fit
+from infield.pipelines.simulate import simulate
+from infield.priors.checkpoint import load_prior
+from infield.priors.prior import denoise
+
+FEW = Setting("few", 40, 1e-3)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_data_are_in_the_normalisation_of_the_paper(name):
+    problem = Problem(name, 16)
+    measurement = problem.measure(problem.truth(0, 3), FEW, Generator().manual_seed(0))
+    assert measurement.linear_gaussian == problem.linear and measurement.count == 40
+    with torch.no_grad():
+        data = torch.cat([measurement.operator.A(problem.truth(5, case)) for case in range(48)])
+    inside = 0.5 if name == "navier-stokes" else 0.4, 0.65  # sensors on the rim see zero
+    assert 0.75 * inside[0] < float(data.std()) < 1.3 * inside[1]
+    assert 0.5 < float(measurement.chi_square(measurement.truth)) < 1.8
+    assert not torch.equal(problem.truth(0, 3), problem.truth(0, 4))
+
+
+def test_the_law_of_sources_in_closed_form():
+    """Variances of the values, point by point; with the variances of the modes out of order it is another law."""
+    problem = Problem("poisson", 16)
+    prior = exact_prior(problem)
+    drawn = torch.cat([problem.truth(9, case) for case in range(400)]).var(0)
+    field = prior.covariance.sample(4000, Generator().manual_seed(0)).var(0)
+    assert float((drawn - field).abs().max()) < 0.3 * float(field.max())
+    assert float(drawn.mean()) == pytest.approx(float(field.mean()), rel=0.1)
+    x = problem.truth(0, 0)
+    torch.testing.assert_close(prior.covariance.modes.synthesise(prior.covariance.modes.analyse(x)), x)
+
+
+@pytest.mark.parametrize("name", ["poisson", "darcy"])
+def test_peers_see_the_same_problem_in_white_coordinates(name):
+    problem = Problem(name, 16)
+    prior = untrained_prior(problem, 8)
+    measurement = problem.measure(problem.truth(0, 0), FEW, Generator().manual_seed(0))
+    white = Whitened(prior, measurement)
+    u = torch.randn((3, 1, 16, 16), generator=Generator().manual_seed(1), dtype=torch.float64)
+    x = prior.standardisation.to_units(white.colour(u))
+    torch.testing.assert_close(white.whiten(white.colour(u)), u)
+    ours = measurement.residual(x)
+    torch.testing.assert_close(white.y - white.A(u), ours, atol=1e-8, rtol=1e-6)
+    sigma = 0.7  # u_1 + sigma eps, from a field of the flow at t = 1 / (1 + sigma)
+    t = 1 / (1 + sigma)
+    clean = white.colour(white.denoise(u / t, sigma))
+    torch.testing.assert_close(clean, denoise(prior, white.colour(u), t))
+    v = torch.randn((3, 1, 40), generator=Generator().manual_seed(2), dtype=torch.float64)
+    step = 1e-5
+    forward = (white.A(u + step * u.cos()) - white.A(u - step * u.cos())) / (2 * step)
+    torch.testing.assert_close((forward * v).sum(), (u.cos() * white.A_vjp(u, v)).sum(), rtol=1e-3, atol=1e-8)
+    assert white.calls(1)["solver_calls"] >= 12
+
+
+def test_a_solver_that_refuses_one_sample_serves_the_others():
+    problem = Problem("darcy", 16)
+    operator = problem.measure(problem.truth(0, 0), FEW, Generator().manual_seed(0)).operator
+    assert isinstance(operator, Forgiving)
+    x = torch.cat([problem.truth(0, 0), torch.full((1, 1, 16, 16), 1e4, dtype=torch.float64)]).requires_grad_()
+    z = operator.A(x)
+    assert torch.isfinite(z[0]).all() and torch.isnan(z[1]).all()
+    torch.testing.assert_close(z[:1], operator.solver.A(x[:1]))
+    with pytest.raises(InfieldError, match="sample 1"):
+        operator.solver.A(x)
+
+
+def test_the_bench_through_its_command(tmp_path, infield):
+    said = infield("bench", "pde", "--quick", "--problem", "poisson", "darcy", "--json", tmp_path / "p.json")
+    assert said.status == 0, said.err
+    assert BENCHES["pde"] == pde.__name__
+    records = json.loads((tmp_path / "p.json").read_text())["records"]
+    methods = {r["method"].split(": ")[1] for r in records}
+    assert {"exact (true law)", "faps", "flow-dps", "deepinv-dps", "deepinv-moment-matching", "azula-tds"} <= methods
+    for problem in ("poisson", "darcy"):
+        for setting in SETTINGS:
+            row = f"{problem} {setting.name}: faps"
+            found = {r["metric"]: r["value"] for r in records if r["method"] == row}
+            assert set(pde.METRICS) - {"misclassified"} <= set(found), row
+            assert all(math.isfinite(value) for value in found.values())
+            assert ("misclassified" in found) == (problem == "darcy")
+    absent = {r["method"]: r["value"] for r in records if r["metric"] == "absent"}
+    assert absent["darcy 128 noisy: deepinv-moment-matching"] == "linear only"
+
+
+def test_calibration_is_pooled_over_the_cases():
+    size = pde.Size(points=24, cases=3, draws=8, steps=2, quick=True)
+    bench = pde.run(problems=["poisson"], methods=["exact"], size=size)
+    row = "poisson 128 noisy: exact (true law)"
+    values = [r.value for r in bench.records if (r.method, r.metric) == (row, "spread_skill")]
+    assert len(values) == 3 and len(set(values)) == 1 and 0.7 < values[0] < 1.4
+    assert 0.8 < bench.median(row, "coverage_90") < 1
+
+
+def test_a_method_that_diverges_is_told(monkeypatch):
+    problem = Problem("poisson", 16)
+    assert pde.divergence(problem.truth(0, 0), problem) == ""
+    assert "NaN" in pde.divergence(problem.truth(0, 0) * torch.nan, problem)
+    assert "standard deviations" in pde.divergence(1e4 * problem.truth(0, 0), problem)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["mixture", "--problem", "darcy"], "not of mixture"), (["pde", "--problem", "heat"], "heat: expected one of")],
+)
+def test_options_that_mean_nothing_together(arguments, words, infield):
+    infield("bench", *arguments).refused(words)
+
+
+@pytest.mark.parametrize("config", ["fit_pde_2d", "fit_pde_2d_gpu"])
+def test_both_configurations_train(tmp_path, config):
+    """A tiny version of each on the processor."""
+    data = tmp_path / "d.zarr"
+    simulate(pde.Problem("darcy", 16).simulation, data, samples=48, workers=1, quiet=True)
+    settings = {
+        "data.init_args.path": data,
+        "data.init_args.batch_size": 8,
+        "model.init_args.rank": 4,
+        "model.init_args.network.init_args.widths": "[8, 8]",
+        "trainer.default_root_dir": tmp_path / "run",
+        "trainer.max_steps": 2,
+        "trainer.accelerator": "cpu",
+        "trainer.devices": 1,
+        "trainer.logger": "false",
+    }
+    path = f"pipelines/configs/{config}.yaml"
+    fit(["--config", path, *(word for key, value in settings.items() for word in (f"--{key}", str(value)))])
+    prior = load_prior(tmp_path / "run" / "prior.ckpt")
+    assert prior.covariance.event_shape == (1, 16, 16) and prior.skip == "gaussian"
