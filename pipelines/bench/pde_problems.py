@@ -209,7 +209,9 @@ def learned_prior(problem: Problem) -> FlowPrior:
     path = CHECKPOINTS / PRIORS[problem.name]
     prior = load_prior(path)
     if prior.grid_description != problem.grid.to_json():
-        raise InfieldError(f"{path}: found a prior on another grid, expected {problem.points} x {problem.points} points")
+        raise InfieldError(
+            f"{path}: found a prior on another grid, expected {problem.points} x {problem.points} points"
+        )
     return prior
 
 
