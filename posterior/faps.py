@@ -38,6 +38,7 @@ from torch import Tensor
 
 from infield import InfieldError
 from infield.physics.measurement import Measurement
+from infield.posterior.conservation import Conservation, GivenData
 from infield.posterior.langevin import Chains, check_finite, langevin, start
 from infield.posterior.linear_gaussian import LinearGaussianData
 from infield.posterior.linearised import Linearisation, LinearisedPosterior, most_probable
@@ -62,6 +63,8 @@ class FAPS(Sampler):
             step, the earliest, draw from the linearised data.
         rank: Most directions of the field in which the data are linearised; fewer are taken where they suffice.
         closed_form: Whether linear data with Gaussian noise are conditioned on in closed form; if not, by a chain.
+        conservation: Constraints on the field in its units, which the closed form keeps at every level; where there is
+            a chain, `posterior.conservation.Conserving` keeps them at the end.
     """
 
     levels: int | None = None
@@ -69,6 +72,7 @@ class FAPS(Sampler):
     ramp: float = 2.0
     rank: int = 256
     closed_form: bool = True
+    conservation: Conservation | None = None
 
     method: ClassVar[str] = "faps-flow"
 
@@ -105,7 +109,15 @@ class FAPS(Sampler):
     def local_law(self, prior: Prior, measurement: Measurement) -> LocalLaw:
         """How u_1 given u_t and the data is drawn."""
         if measurement.linear_gaussian and self.closed_form:
-            return ClosedForm(LinearGaussianData(measurement, prior.covariance.modes))
+            constraints = self.conservation
+            if constraints is not None:
+                constraints = constraints.standardised(prior.standardisation, prior.source.event_shape)
+            return ClosedForm(LinearGaussianData(measurement, prior.covariance.modes), constraints)
+        if self.conservation is not None:
+            raise InfieldError(
+                "sampler faps: conservation inside the sampler needs a linear operator and Gaussian noise; wrap the "
+                "sampler: Conserving(sampler=FAPS(), conservation=...)"
+            )
         whitening = Whitening(prior.covariance)
         return ByChains(measurement, most_probable(measurement, prior.mean[None], whitening, self.rank))
 
@@ -134,12 +146,16 @@ class LocalLaw(Protocol):
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """The local law of linear data with Gaussian noise."""
+    """The local law of linear data with Gaussian noise, and of constraints on standardised fields."""
 
     data: LinearGaussianData
+    constraints: Conservation | None = None
 
     def draw(self, mean: Tensor, covariance: Covariance, steps: int, generator: Randomness) -> Tensor:
-        return self.data.draw(mean, covariance, generator)
+        u = self.data.draw(mean, covariance, generator)
+        if self.constraints is None:
+            return u
+        return self.constraints.condition(u, GivenData(self.data, covariance), generator)
 
     @property
     def diagnostics(self) -> dict[str, float]:

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     learned.add_argument("--train", action="store_true", help="with --prior learned: train anew, minutes for each law")
     pde = parser.add_argument_group("pde")
-    pde.add_argument("--problem", nargs="+", metavar="NAME", help="poisson, helmholtz, darcy, navier-stokes (default all)")
+    pde.add_argument("--problem", nargs="+", metavar="NAME", help="which equations, by their names (default all)")
     pde.add_argument("--methods", nargs="+", metavar="NAME", help="only methods whose names start so (default all)")
 
 

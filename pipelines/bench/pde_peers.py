@@ -21,8 +21,8 @@ from infield.posterior.sampler import Calls, standardised
 from infield.priors.prior import Prior, denoise
 
 import_torchvision_first()
-from deepinv.physics import LinearPhysics, Physics  # noqa: E402
 from deepinv.physics import GaussianNoise as DeepinvNoise  # noqa: E402
+from deepinv.physics import LinearPhysics, Physics  # noqa: E402
 
 
 class Whitened:

@@ -143,19 +143,20 @@ class Problem:
         if not self.linear:
             normalise["arrays"]["shift"] = "shift"
         points = {"name": "points", "arrays": {"indices": "sensors"}}
-        equation: dict[str, Any] = {"name": self.name, "parameters": dict(self.simulation.operator["parameters"])}
+        operator = self.simulation.operator or {}
+        equation: dict[str, Any] = {"name": self.name, "parameters": dict(operator["parameters"])}
         if self.name == "darcy":
             equation["parameters"]["max_iterations"] = MAX_ITERATIONS
         description = {"name": "compose", "operators": [points, normalise, equation]}
-        operator = build_operator(description, arrays, self.grid, 1)
+        solver = build_operator(description, arrays, self.grid, 1)
         if not self.linear:
-            operator = Forgiving(operator)
+            solver = Forgiving(solver)
         noise = torch.randn((1, 1, setting.data), generator=generator, dtype=torch.float64)
         with torch.no_grad():
-            y = operator.A(truth) + setting.noise_variance**0.5 * noise
+            y = solver.A(truth) + setting.noise_variance**0.5 * noise
         return Measurement(
             y=y,
-            operator=operator,
+            operator=solver,
             noise=GaussianNoise(torch.tensor(setting.noise_variance, dtype=torch.float64)),
             grid=self.grid,
             truth=truth,

@@ -107,6 +107,19 @@ def test_gaussian_draws_get_the_exact_conditional_law(sampler, variance):
     assert z_of(sampler(prior, measurement, DRAWS, rng(0)).samples, law) > 2 * THRESHOLD
 
 
+@pytest.mark.parametrize("variance", [0.0, 0.5])
+def test_faps_keeps_constraints_at_every_level(variance):
+    prior, measurement = ring_problem()
+    conservation = Conservation.integral(RING, 12.0, variance=variance)
+    law = law_given_all(prior, measurement, conservation)
+    x = FAPS(levels=3, conservation=conservation)(prior, measurement, DRAWS, rng(1)).samples
+    assert z_of(x.flatten(1), law) < THRESHOLD
+    if variance == 0:
+        assert conservation.error(x).abs().max() < 1e-8
+    without = FAPS(levels=3)(prior, measurement, DRAWS, rng(1)).samples  # negative control
+    assert z_of(without.flatten(1), law) > 2 * THRESHOLD
+
+
 def test_the_nearest_field_that_conserves_and_the_covariance_without_the_data_are_rejected():
     prior, measurement = ring_problem()
     conservation = Conservation.integral(RING, LIKELY)
