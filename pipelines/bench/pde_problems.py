@@ -7,7 +7,6 @@ scaled to standard deviation 0.5 over the law of the field, and the noise has va
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -169,6 +168,7 @@ class Forgiving(Physics):
     """A solver that gives NaN for a sample that it would refuse (a coefficient out of range, too fast a flow).
 
     A method that asks for the impossible then sees it in this sample alone: ours rejects the proposal, others diverge.
+    Where the solve of the gradient is refused, it is NaN for the whole batch.
 
     Arguments:
         solver: Refuses by an `InfieldError`.
@@ -183,22 +183,42 @@ class Forgiving(Physics):
             setattr(self, attribute, getattr(solver, attribute))
 
     def A(self, x: Tensor) -> Tensor:
-        return self._each(self.solver.A, (self.data_shape, x))
+        return _Solve.apply(x, self) if x.requires_grad and torch.is_grad_enabled() else self.solve(x)
 
     def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
-        return self._each(self.solver.A_vjp, (tuple(x.shape[1:]), x, v))
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            return torch.autograd.grad(self.A(x), x, v)[0]
 
-    def _each(self, solve: Callable[..., Tensor], given: tuple[Any, ...]) -> Tensor:
-        shape, x, *others = given
+    def solve(self, x: Tensor) -> Tensor:
+        """A x, or NaN, each sample alone where the batch is refused."""
         with contextlib.suppress(InfieldError):
-            return solve(x, *others)
+            return self.solver.A(x)
         found = []
-        for sample in zip(x.split(1), *(other.split(1) for other in others), strict=True):
+        for sample in x.split(1):
             try:
-                found.append(solve(*sample))
+                found.append(self.solver.A(sample))
             except InfieldError:
-                found.append(x.new_full((1, *shape), torch.nan))
+                found.append(x.new_full((1, *self.data_shape), torch.nan))
         return torch.cat(found)
+
+
+class _Solve(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, operator: Forgiving) -> Tensor:
+        with torch.enable_grad():
+            ctx.x = x.detach().requires_grad_()
+            ctx.z = operator.solve(ctx.x)
+        return ctx.z.detach()
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        if not ctx.z.requires_grad:  # every sample was refused
+            return torch.full_like(ctx.x, torch.nan), None
+        try:
+            return torch.autograd.grad(ctx.z, ctx.x, v)[0], None
+        except InfieldError:
+            return torch.full_like(ctx.x, torch.nan), None
 
 
 def learned_prior(problem: Problem) -> FlowPrior:
