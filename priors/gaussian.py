@@ -19,7 +19,6 @@ from infield.priors.prior import Standardisation
 from infield.priors.source import Lattice, Law, White
 from infield.priors.window import WindowedStandardisation
 
-
 KEPT_BRIDGES = 128
 """Times whose factorisations a prior keeps."""
 
