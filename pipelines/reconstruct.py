@@ -39,6 +39,17 @@ CHECKED = 8
 """Samples at which the solver is run once more, to see whether a surrogate was wrong by more than was added."""
 
 
+REPORTED = {
+    "acceptance": ("accepted proposals", ".0%"),
+    "effective_share": ("least effective share of particles", ".2%"),
+    "log_evidence": ("log evidence", ".2f"),
+}
+"""What samplers report of themselves, means over the blocks: in words, and the format of the number."""
+
+COLLAPSED = 0.02
+"""Least effective share of particles below which sequential Monte Carlo has hardly more than one of them."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("measurement", type=Path, metavar="MEASUREMENT.zarr")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="POSTERIOR.zarr")
@@ -91,6 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
         "samples": f"{summary['samples']} by {summary['sampler']}",
         "data chi-square per datum": f"{summary['chi_square']:.3f}",
         **_about_surrogate(summary),
+        **{words: format(summary[name], form) for name, (words, form) in REPORTED.items() if name in summary},
         "velocity calls a sample": f"{summary['velocity_calls']:g}",
         "operator calls a sample": f"{summary['operator_calls']:g}",
         "seconds": f"{summary['seconds']:.1f}",
@@ -193,12 +205,20 @@ def reconstruct(
     writer.finish(diagnostics={"chi_square": chi_square, **trust})
     with open_posterior(output) as posterior:
         cost, label = json.loads(posterior.attrs["cost"]), posterior.attrs["prior"]
+        reported = {k: v for k, v in json.loads(posterior.attrs["diagnostics"]).items() if k in REPORTED}
+    if reported.get("effective_share", 1.0) < COLLAPSED:
+        say(
+            f"warning: the particles collapsed to {reported['effective_share']:.2%} of them: the data lie far outside "
+            "of what the prior expects, look at its mean and scale, or take more steps and particles",
+            quiet=quiet,
+        )
     return {
         "output": str(output),
         "prior": label,
         "prior_sha256": chosen.sha256,
         **stand_in,
         **trust,
+        **reported,
         "sampler": sampler.method,
         "samples": samples,
         "seed": seed,

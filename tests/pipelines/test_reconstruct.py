@@ -416,3 +416,35 @@ def test_real_kspace(tmp_path, infield, reconstruct):
     variance = (measurement.noise.variance * torch.ones_like(measurement.y[0]))[held_out.observed]
     assert 0.7 < predictive_chi_square(predicted(draws), variance, y) < 1.4
     assert predictive_chi_square(predicted(draws.mean(0) + 0.25 * (draws - draws.mean(0))), variance, y) > 1.4
+
+
+SCALED = MIXTURE + "mean: 280\nscale: 3\n"
+
+
+@pytest.mark.parametrize(("prior", "collapsed"), [(SCALED, False), (MIXTURE, True)])
+def test_particles_report_their_island_and_their_collapse(tmp_path, reconstruct, prior, collapsed):
+    """Data 280 standard deviations from the mean of a prior leave one particle, and that is said."""
+    path = save(line(), tmp_path / "m.zarr")
+    (tmp_path / "prior.yaml").write_text(prior)
+    command = [
+        path,
+        "--prior",
+        tmp_path / "prior.yaml",
+        "--sampler",
+        "smc",
+        "--with",
+        "island=24",
+        "--with",
+        "steps=20",
+    ]
+    said = reconstruct(*command, "-o", tmp_path / "p.zarr", "--samples", 40)
+    assert said.status == 0, said.err
+    assert ("particles collapsed" in said.out + said.err) == collapsed and "log evidence" in said.out
+    with xr.open_zarr(tmp_path / "p.zarr", consolidated=False) as posterior:
+        blocks = json.loads(posterior.attrs["block_diagnostics"])
+        assert posterior.sizes["block"] == 2 and list(blocks) == ["0", "1"]
+        mean = sum(block["log_evidence"] for block in blocks.values()) / 2
+        assert json.loads(posterior.attrs["diagnostics"])["log_evidence"] == pytest.approx(mean)
+    again = reconstruct(*command, "-o", tmp_path / "q.zarr", "--samples", 24)
+    assert again.status == 0
+    np.testing.assert_array_equal(samples(tmp_path / "q.zarr"), samples(tmp_path / "p.zarr")[:24])
