@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_convert
 from infield import InfieldError, import_torchvision_first
 from infield.datasets.field_axes import CHANNEL, COMPLEX_CHANNELS
 from infield.datasets.zarr_group import refusal
-from infield.physics.grid import Axis, Grid
+from infield.physics.grid import Axis, Grid, PointSet
 
 import_torchvision_first()
 from lightning.pytorch import LightningDataModule  # noqa: E402
@@ -76,9 +76,9 @@ class FieldFile(LightningDataModule):
         if SAMPLE not in array.dims or len(array.dims) < 2:
             raise refusal(self.path, self.variable, f"dimensions {array.dims}", f"({SAMPLE}, [{CHANNEL},] *space)")
         space = [str(name) for name in array.dims if name not in (SAMPLE, CHANNEL)]
-        self.grid = grid_from_dataset(self.path, dataset, space)
+        self.grid = self._where(dataset, array, space)
         self.grid_description = self.grid.to_json()
-        self.units = _units(self.path, array, self.variable)
+        self.units = units_of(self.path, array, self.variable)
         self.channels = _channel_names(self.path, array, self.variable)
         order = [SAMPLE, *([CHANNEL] if CHANNEL in array.dims else []), *space]
         held_out = int(self.validation * array.sizes[SAMPLE])
@@ -96,6 +96,10 @@ class FieldFile(LightningDataModule):
             array = array.load()
         self.training = FieldSamples(self.path, array, range(count))
         self.held_out = FieldSamples(self.path, array, range(count, count + held_out))
+
+    def _where(self, dataset: xr.Dataset, array: xr.DataArray, space: list[str]) -> Grid | PointSet:
+        """Where the fields of a variable live, from the coordinates of its space dimensions."""
+        return grid_from_dataset(self.path, dataset, space)
 
     def examples(self) -> Tensor:
         """At most `statistics` training fields in units, shape `(examples, channel, *space)`."""
@@ -195,13 +199,14 @@ def grid_from_dataset(path: Path, dataset: xr.Dataset, dims: list[str]) -> Grid:
             raise refusal(path, f"{name}.periodic", repr(periodic), "0 or 1")
         positions = tuple(float(value) for value in coordinate.values)
         try:
-            axes.append(Axis(name, positions, _units(path, coordinate, name), bool(periodic)))
+            axes.append(Axis(name, positions, units_of(path, coordinate, name), bool(periodic)))
         except InfieldError as error:
             raise error if str(error).startswith(str(path)) else InfieldError(f"{path}: {error}") from None
     return Grid(tuple(axes))
 
 
-def _units(path: Path, array: xr.DataArray, name: str) -> str:
+def units_of(path: Path, array: xr.DataArray, name: str) -> str:
+    """The attribute `units` of a variable; InfieldError where it has none."""
     units = array.attrs.get("units")
     if not isinstance(units, str):
         raise refusal(path, f"{name}.units", repr(units), "its units as text, '1' for none")

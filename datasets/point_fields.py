@@ -7,14 +7,12 @@ units of the coordinates.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import xarray as xr
 
 from infield import InfieldError
-from infield.datasets.field_axes import CHANNEL, COMPLEX_CHANNELS
-from infield.datasets.fields import SAMPLE, FieldFile, FieldSamples, open_dataset
+from infield.datasets.field_axes import CHANNEL
+from infield.datasets.fields import SAMPLE, FieldFile, units_of
 from infield.datasets.zarr_group import refusal
 from infield.physics.grid import PointSet
 
@@ -49,38 +47,11 @@ class PointFieldFile(FieldFile):
         super().__init__(path, variable, batch_size, validation, statistics, memory_gib, num_workers, seed)
         self.coordinates = ["x"] if coordinates is None else list(coordinates)
 
-    def setup(self, stage: str) -> None:
-        """Open the file and check what it says of itself."""
-        dataset = open_dataset(self.path)
-        if self.variable not in dataset or dataset[self.variable].dtype.kind not in "iufc":
-            names = ", ".join(str(name) for name, a in dataset.data_vars.items() if a.dtype.kind in "iufc")
-            raise refusal(self.path, self.variable, "no such variable of numbers", f"one of {names}; set `variable`")
-        array = dataset[self.variable]
-        dims = [str(name) for name in array.dims if name not in (SAMPLE, CHANNEL)]
-        if SAMPLE not in array.dims or len(dims) != 1:
+    def _where(self, dataset: xr.Dataset, array: xr.DataArray, space: list[str]) -> PointSet:
+        if len(space) != 1:
             expected = f"({SAMPLE}, [{CHANNEL},] and one along which the points are listed)"
             raise refusal(self.path, self.variable, f"dimensions {array.dims}", expected)
-        self.grid = self._points(dataset, dims[0])  # type: ignore[assignment]  # where fields live, as a grid is
-        self.grid_description = self.grid.to_json()
-        self.units = units_of(self.path, array, self.variable)
-        if array.dtype.kind == "c":
-            self.channels = COMPLEX_CHANNELS
-        elif CHANNEL in array.dims:
-            self.channels = tuple(f"{self.variable}_{i}" for i in range(array.sizes[CHANNEL]))
-        else:
-            self.channels = (self.variable,)
-        held_out = int(self.validation * array.sizes[SAMPLE])
-        count, least = array.sizes[SAMPLE] - held_out, max(3, self.batch_size)
-        if count < least:
-            remedy = "lower `batch_size` or give more samples"
-            raise refusal(self.path, self.variable, f"{count} samples to train on", f"at least {least}", remedy)
-        array = array.transpose(SAMPLE, ..., dims[0])
-        if array.nbytes <= self.memory_gib * 2**30:
-            array = array.load()
-        self.training = FieldSamples(self.path, array, range(count))
-        self.held_out = FieldSamples(self.path, array, range(count, count + held_out))
-
-    def _points(self, dataset: xr.Dataset, dimension: str) -> PointSet:
+        (dimension,) = space
         columns = []
         for name in self.coordinates:
             column = dataset.variables.get(name)
@@ -103,11 +74,3 @@ class PointFieldFile(FieldFile):
             return PointSet(tuple(map(tuple, points.tolist())), tuple(self.coordinates), units[0], dimension)
         except InfieldError as error:
             raise InfieldError(f"{self.path}: {error}") from None
-
-
-def units_of(path: Path, array: xr.DataArray, name: str) -> str:
-    """The attribute `units` of a variable; InfieldError where it has none."""
-    units = array.attrs.get("units")
-    if not isinstance(units, str):
-        raise refusal(path, f"{name}.units", repr(units), "its units as text, '1' for none")
-    return units

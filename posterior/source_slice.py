@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -38,7 +37,7 @@ from infield.physics.measurement import Measurement
 from infield.posterior.convergence import effective_sample_size, r_hat
 from infield.posterior.sampler import Draws, Sampler
 from infield.posterior.streams import Randomness, SampleStreams, normal
-from infield.priors.prior import Prior
+from infield.priors.prior import Prior, heun
 
 SHRINKS = 60
 """Angles that are tried before a chain stays where it is for a sweep; each shrinks the bracket by a third or so."""
@@ -211,7 +210,7 @@ class _Walk:
     def _likelihood(self, x_0: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Phi(x_0) and log L(x_0)."""
         self.evaluations += len(x_0)
-        u = heun(self.prior, x_0, self.sampler.flow_steps)
+        u = flow(self.prior, x_0, self.sampler.flow_steps)
         log_l = self.measurement.log_likelihood(u)
         if log_l.isnan().any():
             chain = int(rows[log_l.isnan()][0]) // self.sampler.rungs
@@ -234,19 +233,12 @@ class _Walk:
         return torch.special.ndtr(normal(self.generator, self.chains, shape))
 
 
-def heun(prior: Prior, x_0: Tensor, steps: int) -> Tensor:
-    """Phi(x_0): dx/dt = v(x, t) from 0 to 1 by Heun's method, the last step by Euler's; shape of x_0.
+def flow(prior: Prior, x_0: Tensor, steps: int) -> Tensor:
+    """Phi(x_0) by Heun's method; shape of x_0.
 
     The times sin^2(pi i / (2 steps)) lie close at both ends, where a flow bends most.
     """
-    times = torch.linspace(0, math.pi / 2, steps + 1, dtype=torch.float64).sin().square().tolist()
-    x = x_0
-    for t, t_next in pairwise(times):
-        v = prior.velocity(x, t)
-        if t_next < 1:
-            v = (v + prior.velocity(x + (t_next - t) * v, t_next)) / 2
-        x = x + (t_next - t) * v
-    return x
+    return heun(prior, x_0, torch.linspace(0, math.pi / 2, steps + 1, dtype=torch.float64).sin().square().tolist())
 
 
 def _tempered(beta: Tensor, log_l: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ A prior speaks of standardised fields x; a user's field in its own units is `shi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
@@ -105,11 +106,15 @@ def sample(prior: Prior, n: int, generator: Generator, *, steps: int = 50) -> Te
     Returns:
         Fields of shape `(n, channel, *space)`.
     """
-    x = prior.source.sample(n, generator)
     times = torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist()
+    return prior.standardisation.to_units(heun(prior, prior.source.sample(n, generator), times))
+
+
+def heun(prior: Prior, x: Tensor, times: Sequence[float]) -> Tensor:
+    """Integrate dx/dt = v(x, t) over increasing times by Heun's method, a step to t = 1 by Euler's; shape of x."""
     for t, t_next in pairwise(times):
         v = prior.velocity(x, t)
         if t_next < 1:
             v = (v + prior.velocity(x + (t_next - t) * v, t_next)) / 2
         x = x + (t_next - t) * v
-    return prior.standardisation.to_units(x)
+    return x

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from infield import import_torchvision_first
 from infield.physics.measurement import Measurement
 from infield.physics.noise import GaussianNoise
-from infield.pipelines.bench.peers import DeepinvDenoiser
+from infield.pipelines.bench.peers import DeepinvDenoiser, posterior_diffusion
 from infield.posterior.sampler import Calls, standardised
 from infield.priors.prior import Prior, denoise
 
@@ -135,13 +135,7 @@ def deepinv_diffusion(
         fidelity = sampling.MomentMatchingDataFidelity(network, weight=weight, cg_max_iter=3)
     else:
         fidelity = sampling.DPSDataFidelity(denoiser=network, guidance=guidance, weight=weight)
-    model = sampling.PosteriorDiffusion(
-        data_fidelity=fidelity,
-        denoiser=network,
-        sde=sampling.VarianceExplodingDiffusion(sigma_max=20.0, sigma_min=0.002, alpha=1.0, minus_one_one=False),
-        solver=sampling.EulerSolver(timesteps=torch.linspace(1, 1e-3, steps), rng=torch.Generator()),
-        minus_one_one=False,
-    )
+    model = posterior_diffusion(fidelity, network, steps)
     physics = (_WhitenedLinearPhysics if problem.linear else _WhitenedPhysics)(problem)
     y = problem.y.to(torch.float32).repeat(n, *[1] * (problem.y.ndim - 1))
     return model(y, physics, x_init=(n, *problem.shape), seed=seed).detach().to(torch.float64)

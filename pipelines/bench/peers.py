@@ -6,6 +6,7 @@ All of them speak of x + sigma noise, white: their denoiser is D(x, sigma) = E[x
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,15 +65,22 @@ def deepinv_posterior_diffusion(
         fidelity = sampling.MomentMatchingDataFidelity(network, cg_max_iter=3)
     else:
         fidelity = sampling.DPSDataFidelity(denoiser=network)
-    model = sampling.PosteriorDiffusion(
+    model = posterior_diffusion(fidelity, network, steps)
+    y = y.to(torch.float32)
+    return model(y.reshape(1, 1, 1, N).repeat(n, 1, 1, 1), physics, seed=seed).detach().reshape(n, N).to(torch.float64)
+
+
+def posterior_diffusion(fidelity: Any, network: Any, steps: int) -> Any:
+    """deepinv's `PosteriorDiffusion` in the setting of all our comparisons: variance-exploding, Euler steps."""
+    from deepinv import sampling
+
+    return sampling.PosteriorDiffusion(
         data_fidelity=fidelity,
         denoiser=network,
         sde=sampling.VarianceExplodingDiffusion(sigma_max=20.0, sigma_min=0.002, alpha=1.0, minus_one_one=False),
         solver=sampling.EulerSolver(timesteps=torch.linspace(1, 1e-3, steps), rng=torch.Generator()),
         minus_one_one=False,
     )
-    y = y.to(torch.float32)
-    return model(y.reshape(1, 1, 1, N).repeat(n, 1, 1, 1), physics, seed=seed).detach().reshape(n, N).to(torch.float64)
 
 
 def azula_mmps(

@@ -18,7 +18,7 @@ from infield.physics.registry import build_operator
 from infield.posterior.calibration import gaussian_z_scores, sliced_wasserstein
 from infield.posterior.exact import Exact
 from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.source_slice import SourceSlice, heun
+from infield.posterior.source_slice import SourceSlice, flow
 from infield.posterior.streams import SampleStreams
 from infield.priors.gaussian import GaussianPrior, gaussian_prior
 from infield.priors.mixture import MixturePrior
@@ -62,8 +62,8 @@ def posterior_law(m: Tensor, C: Tensor, measurement: Measurement) -> tuple[Tenso
 def law_of_flow(prior: GaussianPrior, steps: int) -> tuple[Tensor, Tensor]:
     """Mean and covariance of Phi(x_0), which is affine for a Gaussian prior."""
     unit = torch.eye(5, dtype=torch.float64)[:, None]
-    offset = heun(prior, torch.zeros_like(unit[:1]), steps)
-    E = (heun(prior, unit, steps) - offset).flatten(1).mT
+    offset = flow(prior, torch.zeros_like(unit[:1]), steps)
+    E = (flow(prior, unit, steps) - offset).flatten(1).mT
     return offset.flatten(), E @ prior.source.apply(unit).flatten(1) @ E.mT
 
 
