@@ -11,23 +11,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from distributed import as_completed
 
 from infield import InfieldError
 from infield.datasets.measurement_file import measurement_digest, open_measurement
 from infield.datasets.posterior_file import PosteriorWriter, open_posterior
-from infield.datasets.zarr_group import check_new, remove_for_good
+from infield.datasets.zarr_group import check_new
 from infield.physics.measurement import Measurement
-from infield.pipelines.cluster import client as workers_of
-from infield.pipelines.console import progress, say, table
+from infield.pipelines.blocks import check_run, draw_missing
+from infield.pipelines.console import say, table
 from infield.pipelines.prior_choice import BUILT_IN, choose_prior
 from infield.pipelines.samplers import SAMPLERS, make_sampler, parameters_of
 from infield.posterior.sampler import Posterior, Sampler
@@ -143,9 +141,7 @@ def reconstruct(
         InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
     """
     start = time.perf_counter()
-    for name, value, least in (("--samples", samples, 1), ("--seed", seed, 0), ("--workers", workers, 1)):
-        if value is not None and value < least:
-            raise InfieldError(f"{name}: found {value}, expected at least {least}")
+    check_run(samples, seed, workers)
     check_new(output, overwrite)
     torch.set_num_threads(1)  # blocks run side by side; and one thread gives the same bits on any number of cores
     sampler = sampler or make_sampler("faps")
@@ -180,26 +176,15 @@ def reconstruct(
             **stand_in,
         },
     )
-    try:
-        with progress(quiet=quiet) as bar, workers_of(scheduler, workers or os.cpu_count() or 1) as client:
-            missing = writer.missing_blocks()
-            todo = sum(len(writer.sample_range(block)) for block in missing)
-            task = bar.add_task("samples", total=samples, completed=samples - todo)
-            shared = client.scatter([sampler, chosen.prior, measurement], broadcast=True, hash=False)
-            futures = {client.submit(draw_block, *shared, seed, block, pure=False): block for block in missing}
-            for future in as_completed(futures, loop=client.loop):
-                with _about(measurement_path):
-                    posterior = future.result()
-                rows = writer.sample_range(futures[future])
-                writer.write_block(
-                    futures[future], posterior.samples[: len(rows)], posterior.cost, posterior.diagnostics
-                )
-                bar.advance(task, len(rows))
-                future.release()
-    except BaseException:
-        if len(writer.missing_blocks()) == writer.blocks:  # nothing worth going on from
-            remove_for_good(writer.partial)
-        raise
+
+    def write(block: int, result: Callable[[], Posterior]) -> None:
+        with _about(measurement_path):
+            posterior = result()
+        own = len(writer.sample_range(block))
+        writer.write_block(block, posterior.samples[:own], posterior.cost, posterior.diagnostics)
+
+    shared = (sampler, chosen.prior, measurement, seed)
+    draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
     chi_square = _chi_square(writer, measurement)
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     writer.finish(diagnostics={"chi_square": chi_square, **trust})

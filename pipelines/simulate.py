@@ -13,20 +13,19 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from distributed import as_completed
 
 from infield import InfieldError
 from infield.datasets.simulation_file import SimulationWriter
-from infield.datasets.zarr_group import check_new, remove_for_good
-from infield.pipelines.cluster import client
-from infield.pipelines.console import progress, table
+from infield.datasets.zarr_group import check_new
+from infield.pipelines.blocks import check_run, draw_missing
+from infield.pipelines.console import table
 from infield.pipelines.simulations import KINDS, PROCESS, Simulation, make_simulation
 from infield.priors.processes import PROCESSES
 
@@ -103,9 +102,7 @@ def simulate(
         InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
     """
     start = time.perf_counter()
-    for name, value, least in (("--samples", samples, 1), ("--seed", seed, 0), ("--workers", workers, 1)):
-        if value is not None and value < least:
-            raise InfieldError(f"{name}: found {value}, expected at least {least}")
+    check_run(samples, seed, workers)
     check_new(output, overwrite)
     block = block_size(simulation)
     writer = SimulationWriter(
@@ -119,25 +116,17 @@ def simulate(
         title=f"Simulated fields: {simulation.kind}",
         overwrite=overwrite,
     )
-    try:
-        with progress(quiet=quiet) as bar, client(scheduler, workers or os.cpu_count() or 1) as cluster:
-            missing = writer.missing_blocks()
-            todo = sum(len(writer.sample_range(b)) for b in missing)
-            task = bar.add_task("samples", total=samples, completed=samples - todo)
-            futures = {cluster.submit(draw_block, simulation, seed, block, b, pure=False): b for b in missing}
-            for future in as_completed(futures, loop=cluster.loop):
-                rows = writer.sample_range(futures[future])
-                try:
-                    fields = future.result()
-                except InfieldError as error:
-                    raise InfieldError(f"samples {rows.start} to {rows.start + block - 1}: {error}") from error
-                writer.write_block(futures[future], {name: values[: len(rows)] for name, values in fields.items()})
-                bar.advance(task, len(rows))
-                future.release()
-    except BaseException:
-        if len(writer.missing_blocks()) == writer.blocks:  # nothing worth going on from
-            remove_for_good(writer.partial)
-        raise
+
+    def write(b: int, result: Callable[[], dict[str, np.ndarray]]) -> None:
+        rows = writer.sample_range(b)
+        try:
+            fields = result()
+        except InfieldError as error:
+            raise InfieldError(f"samples {rows.start} to {rows.start + block - 1}: {error}") from error
+        writer.write_block(b, {name: values[: len(rows)] for name, values in fields.items()})
+
+    shared = (simulation, seed, block)
+    draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
     writer.finish()
     return {
         "output": str(output),

@@ -1,0 +1,60 @@
+"""Runs of many samples that are drawn block by block, as tasks on any number of workers, and go on after a kill."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from distributed import as_completed
+
+from infield import InfieldError
+from infield.datasets.block_writer import BlockWriter
+from infield.datasets.zarr_group import remove_for_good
+from infield.pipelines.cluster import client
+from infield.pipelines.console import progress
+
+
+def check_run(samples: int, seed: int, workers: int | None) -> None:
+    """InfieldError where a number of a run is too small."""
+    for name, value, least in (("--samples", samples, 1), ("--seed", seed, 0), ("--workers", workers, 1)):
+        if value is not None and value < least:
+            raise InfieldError(f"{name}: found {value}, expected at least {least}")
+
+
+def draw_missing(
+    writer: BlockWriter,
+    draw: Callable[..., Any],
+    shared: Sequence[Any],
+    write: Callable[[int, Callable[[], Any]], None],
+    *,
+    scheduler: str | None,
+    workers: int | None,
+    quiet: bool,
+) -> None:
+    """Draw the blocks that a file lacks, side by side, and write each as it comes; a file without any block is removed.
+
+    Arguments:
+        writer: The file.
+        draw: Called on a worker as `draw(*shared, block)`.
+        shared: What all blocks need, sent to the workers once.
+        write: Called here as `write(block, result)`; `result()` is what was drawn, or raises what the worker raised.
+        scheduler: Address of a Dask scheduler; None for threads on this machine.
+        workers: Number of these threads; None for as many as cores.
+        quiet: Without progress.
+    """
+    try:
+        with progress(quiet=quiet) as bar, client(scheduler, workers or os.cpu_count() or 1) as cluster:
+            missing = writer.missing_blocks()
+            todo = sum(len(writer.sample_range(block)) for block in missing)
+            task = bar.add_task("samples", total=writer.samples, completed=writer.samples - todo)
+            everywhere = cluster.scatter(list(shared), broadcast=True, hash=False)
+            futures = {cluster.submit(draw, *everywhere, block, pure=False): block for block in missing}
+            for future in as_completed(futures, loop=cluster.loop):
+                write(futures[future], future.result)
+                bar.advance(task, len(writer.sample_range(futures[future])))
+                future.release()
+    except BaseException:
+        if len(writer.missing_blocks()) == writer.blocks:  # nothing worth going on from
+            remove_for_good(writer.partial)
+        raise
