@@ -2,10 +2,13 @@
 
     infield simulate darcy -o DATA.zarr --samples 1000 --points 64 --seed 0
     infield simulate process --law gibbs -o DATA.zarr --samples 20000 --points 128
+    infield simulate channel --re-tau 180 --box minimal -o CHANNEL.zarr
+    infield simulate wall-pressure --re-tau 500 --length 16pi -o LONG.zarr
 
-Kinds: darcy, poisson, helmholtz, navier-stokes (variables coefficient and solution), process (variable field). A prior
-is trained on such a file by `infield fit`. A run that was killed goes on when the same command is given again; sample
-i depends on the seed and on i alone.
+Kinds: darcy, poisson, helmholtz, navier-stokes (variables coefficient and solution), process (variable field), and
+channel, one turbulent flow in time. `infield simulate KIND --help` tells what each takes; all of them take --json. A
+prior is trained on such a file by `infield fit`. A run that was killed goes on when the same command is given again;
+sample i depends on the seed and on i alone.
 """
 
 from __future__ import annotations
@@ -24,17 +27,38 @@ import torch
 from infield import InfieldError
 from infield.datasets.simulation_file import SimulationWriter
 from infield.datasets.zarr_group import check_new
+from infield.pipelines import channel, wall_pressure
 from infield.pipelines.blocks import check_run, draw_missing
 from infield.pipelines.console import table
 from infield.pipelines.simulations import KINDS, PROCESS, Simulation, make_simulation
 from infield.priors.processes import PROCESSES
+
+CHANNEL = "channel"
+WALL_PRESSURE = "wall-pressure"
+_AS_WRITTEN = argparse.RawDescriptionHelpFormatter
 
 BLOCK_VALUES = 2**16
 """Values of a variable that are drawn and stored together, in blocks of at least 16 and at most 1024 samples."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=[*KINDS, PROCESS], help="what is simulated")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND", help="what is simulated")
+    for kind in (*KINDS, PROCESS):
+        _add_arguments(kinds.add_parser(kind, help="many samples", description=__doc__, formatter_class=_AS_WRITTEN))
+    flow = kinds.add_parser(
+        CHANNEL, help="one turbulent flow", description=channel.__doc__, formatter_class=_AS_WRITTEN
+    )
+    channel.add_arguments(flow)
+    planes = kinds.add_parser(
+        WALL_PRESSURE,
+        help="a synthetic stand-in for wall pressure",
+        description=wall_pressure.__doc__,
+        formatter_class=_AS_WRITTEN,
+    )
+    wall_pressure.add_arguments(planes)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DATA.zarr")
     parser.add_argument("--samples", type=int, default=1000, help="number of samples (default 1000)")
     size = parser.add_mutually_exclusive_group()
@@ -54,6 +78,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.kind == CHANNEL:
+        return channel.run(arguments)
+    if arguments.kind == WALL_PRESSURE:
+        return wall_pressure.run(arguments)
     shape = arguments.shape or ()
     if arguments.points is not None:
         shape = (arguments.points,) * (1 if arguments.kind == PROCESS else 2)
