@@ -1,0 +1,111 @@
+"""What can be wrong with planes: uneven positions, a wrong order of axes, gaps in time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from infield import InfieldError
+
+LOOSE, CLOSE = 0.25, 0.5
+"""Neighbours in a plane whose correlation is below LOOSE are read in a wrong order where another order gives CLOSE."""
+
+GAP = 1.5
+"""A time step longer than so many usual ones is a gap."""
+
+GAPS_LISTED = 20
+
+
+def even(where: str, values: np.ndarray) -> tuple[float, float]:
+    """First value and step of positions that are even but for the rounding of the file.
+
+    Raises:
+        InfieldError: They are not, or there are fewer than 2.
+    """
+    exact = np.asarray(values, dtype=np.float64)
+    if len(exact) < 2 or not np.isfinite(exact).all():
+        raise InfieldError(f"{where}: found {len(exact)} positions, expected at least 2 and all of them finite")
+    step = (exact[-1] - exact[0]) / (len(exact) - 1)
+    if step <= 0:
+        raise InfieldError(f"{where}: found positions from {exact[0]:g} to {exact[-1]:g}, expected increasing ones")
+    straight = exact[0] + step * np.arange(len(exact))
+    off = np.abs(exact - straight)
+    rounding = 4 * float(np.finfo(np.float32).eps) * np.abs(exact).max()
+    if off.max() > max(1e-3 * step, rounding):
+        i = int(off.argmax())
+        raise InfieldError(
+            f"{where}: found uneven positions, {exact[i]:g} where {straight[i]:g} is even, expected the same spacing "
+            "everywhere; interpolate the planes first"
+        )
+    return float(exact[0]), float(step)
+
+
+def spans(n: int, step: float, length: float) -> bool:
+    """Whether n points fill a period, within a third of a spacing."""
+    return abs(n * step / length - 1) < 0.3 / n
+
+
+def neighbour_correlation(plane: np.ndarray) -> tuple[float, float]:
+    """Correlation of neighbours along the first and along the second axis of a plane; 1 for one without variance."""
+    p = plane - plane.mean()
+    variance = float((p**2).mean())
+    if not variance > 0 or not math.isfinite(variance):
+        return 1.0, 1.0
+    return float((p[1:] * p[:-1]).mean() / variance), float((p[:, 1:] * p[:, :-1]).mean() / variance)
+
+
+def check_order(where: str, plane: np.ndarray, *, z_is_fastest: bool) -> None:
+    """Refuse a plane whose neighbours are unrelated, where they are related in another order of the same numbers.
+
+    Arguments:
+        plane: Shape `(z, x)`.
+        z_is_fastest: Whether neighbours along z are neighbours in the file.
+
+    Raises:
+        InfieldError: It is read in a wrong order.
+    """
+    own = min(neighbour_correlation(plane))
+    stored = plane.T if z_is_fastest else plane
+    other = min(neighbour_correlation(stored.ravel().reshape(stored.shape[::-1])))
+    if own < LOOSE and other > CLOSE:
+        raise InfieldError(
+            f"{where}: found neighbours in the first plane that are as good as unrelated (correlation {own:.2f}), but "
+            f"related ({other:.2f}) where z and x change places; expected the axes in the order of the file: correct "
+            "the order, or nx and nz"
+        )
+
+
+def time_gaps(values: np.ndarray) -> list[tuple[int, float]]:
+    """Planes before which time is missing, with the length of the step in usual ones; the first few."""
+    steps = np.diff(np.asarray(values, dtype=np.float64))
+    usual = float(np.median(steps)) if len(steps) > 1 else 0.0
+    wide = np.flatnonzero(steps > GAP * usual) if usual > 0 else np.array([], dtype=int)
+    return [(int(i) + 1, float(steps[i] / usual)) for i in wide[:GAPS_LISTED]]
+
+
+def checked_times(where: str, values: np.ndarray, notes: Callable[[str], None]) -> np.ndarray:
+    """Times of planes, float64; gaps are told.
+
+    Raises:
+        InfieldError: A time does not come after the one before.
+    """
+    times = np.asarray(values, dtype=np.float64)
+    steps = np.diff(times)
+    if not np.isfinite(times).all():
+        raise InfieldError(f"{where}: 'time': found NaN or infinity, expected finite times")
+    if (steps <= 0).any():
+        back = int((steps <= 0).argmax()) + 1
+        raise InfieldError(
+            f"{where}: 'time': found {times[back]:g} after {times[back - 1]:g} at plane {back}, expected increasing "
+            "times; take the overlap of the runs out"
+        )
+    gaps = time_gaps(times)
+    if gaps:
+        longest = max(length for _, length in gaps)
+        notes(
+            f"{len(gaps)} gap{'s' * (len(gaps) > 1)} in time, the longest of {longest:.3g} usual steps; planes are "
+            "kept as they are and none is made up"
+        )
+    return times

@@ -1,0 +1,199 @@
+"""Wall pressure as users have it to the wall-pressure format, and planes of it to measurements by a few sensors."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from infield import InfieldError
+from infield.datasets.stored_arrays import readable
+from infield.datasets.wall_plane_files import open_planes
+from infield.datasets.wall_plane_jhtdb import FLOWS
+from infield.datasets.wall_plane_source import Stated
+from infield.datasets.wall_planes import PRESSURE, WALLS, WallPlaneWriter, open_wall_planes
+from infield.datasets.wall_sensors import WallSensors, write_wall_measurement
+from infield.datasets.zarr_group import check_new, remove_for_good
+from infield.pipelines.console import progress, say, table
+from infield.pipelines.wall_pressure import half_heights
+
+PLANES = """Planes of wall pressure to the wall-pressure format: wall units, the mean of each plane removed.
+
+    infield convert wall-pressure planes.h5 -o planes.zarr --re-tau 180
+
+FILE is HDF5, netCDF or zarr with an array (time, [wall,] z, x), coordinates and attributes (infield.datasets.
+wall_plane_files), such as `infield simulate channel` writes; a cut-out of the JHTDB; or a YAML descriptor of a raw
+binary file, as Fortran writes it (infield.datasets.wall_plane_binary). It is read block by block; a killed run goes on.
+"""
+
+SENSORS = """A plane of a wall-pressure file to a measurement of it by a few sensors, with Gaussian noise.
+
+    infield convert wall-sensors long.zarr -o measurement.zarr --share 0.0025 --noise 0.1
+"""
+
+
+def add_plane_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="FILE", help="the planes, or the descriptor of a binary file")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PLANES.zarr")
+    flow = parser.add_argument_group("the flow, where the file does not say; it must agree where it does")
+    flow.add_argument("--re-tau", type=float, metavar="RE", help="friction Reynolds number")
+    flow.add_argument("--u-tau", type=float, metavar="U", help="friction velocity in the file's own units")
+    flow.add_argument("--nu", type=float, help="kinematic viscosity in them")
+    flow.add_argument("--half-height", type=float, metavar="H", help="half height of the channel in them")
+    flow.add_argument("--rho", type=float, help="density in them (default 1)")
+    flow.add_argument("--flow", choices=list(FLOWS), help="of a JHTDB cut-out without a name")
+    layout = parser.add_argument_group("the layout of the file, where it does not say")
+    layout.add_argument("--variable", metavar="NAME", help="the pressure's name")
+    layout.add_argument("--order", type=lambda text: tuple(text.split(",")), metavar="AXES",
+                        help="its axes in the order of the file, slowest first, e.g. time,z,x")  # fmt: skip
+    layout.add_argument("--lengths", type=half_heights, nargs=2, metavar=("LX", "LZ"),
+                        help="periods along x and z in half heights, e.g. 4pi 4/3pi")  # fmt: skip
+    layout.add_argument("--wall", choices=[*WALLS, "both"], help="which wall it is of, or which of both to take")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+
+def run_planes(arguments: argparse.Namespace) -> int:
+    names = ("re_tau", "u_tau", "nu", "half_height", "rho", "variable", "order", "wall", "flow")
+    lengths = None if arguments.lengths is None else tuple(arguments.lengths)
+    stated = Stated(**{name: getattr(arguments, name) for name in names}, lengths=lengths)
+    facts = convert_planes(
+        arguments.source, arguments.output, stated, overwrite=arguments.overwrite, quiet=arguments.json
+    )
+    if arguments.json:
+        print(json.dumps(facts))
+        return 0
+    for note in facts["notes"]:
+        say(f"infield convert: {note}")
+    nz, nx = facts["shape"]
+    rows = {
+        "planes": f"{facts['samples']}, wall: {facts['wall']}" + ", synthetic" * facts["synthetic"],
+        "Re_tau": f"{facts['Re_tau']:g}",
+        "points, z x x": f"{nz} x {nx}",
+        "spacings": f"dx+ {facts['dx_plus']:.4g}, dz+ {facts['dz_plus']:.4g}",
+        "read as": facts["format"],
+    }
+    table(str(arguments.output), rows)
+    return 0
+
+
+def convert_planes(
+    source: Path, output: Path, stated: Stated, *, overwrite: bool = False, quiet: bool = False
+) -> dict[str, Any]:
+    """The command as a function; returns facts in plain JSON types.
+
+    Raises:
+        InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
+    """
+    check_new(output, overwrite)
+    with open_planes(source, stated) as found:
+        planes = found.planes
+        state = source.stat()
+        run = {"source": source.name, "bytes": state.st_size, "modified": state.st_mtime_ns, "steps": planes.history}
+        writer = WallPlaneWriter(output, planes, run=run, overwrite=overwrite)
+        try:
+            with progress(quiet=quiet) as bar:
+                missing = writer.missing_blocks()
+                for b in bar.track(missing, description="blocks"):
+                    with readable(source):
+                        pressure = found.read(writer.sample_range(b))
+                    writer.write_block(b, pressure)
+        except BaseException:
+            if len(writer.missing_blocks()) == writer.blocks:  # nothing worth going on from
+                remove_for_good(writer.partial)
+            raise
+        writer.finish()
+    dz_plus, dx_plus = planes.grid.spacing
+    return {
+        "output": str(output),
+        "format": planes.provenance["format"],
+        "samples": planes.samples,
+        "shape": list(planes.grid.shape),
+        "periodic": {axis.name: axis.periodic for axis in planes.grid.axes},
+        "Re_tau": planes.re_tau,
+        "dx_plus": dx_plus,
+        "dz_plus": dz_plus,
+        "wall": planes.wall,
+        "synthetic": planes.synthetic,
+        "notes": list(found.notes),
+    }
+
+
+def add_sensor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="PLANES.zarr", help="a file of the wall-pressure format")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MEASUREMENT.zarr")
+    parser.add_argument("--sample", type=int, default=0, metavar="I", help="number of the plane (default 0)")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--share", type=float, metavar="FRACTION", help="sensors on this share of the points, at random")
+    where.add_argument("--lattice", type=float, nargs=2, metavar=("DX", "DZ"), help="spacings of sensors, wall units")
+    where.add_argument("--positions", type=Path, metavar="FILE.csv", help="columns x_plus and z_plus, in wall units")
+    parser.add_argument("--noise", type=float, required=True, metavar="STD",
+                        help="standard deviation of the noise in rho u_tau^2")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="seed of places and noise (default 0)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+
+def run_sensors(arguments: argparse.Namespace) -> int:
+    check_new(arguments.output, arguments.overwrite)
+    if arguments.seed < 0:
+        raise InfieldError(f"--seed: found {arguments.seed}, expected at least 0")
+    group, planes = open_wall_planes(arguments.source)
+    if not 0 <= arguments.sample < planes.samples:
+        last = planes.samples - 1
+        raise InfieldError(f"--sample: found {arguments.sample}, expected 0 to {last} in {arguments.source}")
+    with readable(arguments.source):
+        truth = torch.from_numpy(group[PRESSURE][arguments.sample].values.astype(np.float64))
+    if arguments.share is not None:
+        sensors = WallSensors.random(planes.grid, arguments.share, arguments.seed)
+    elif arguments.lattice is not None:
+        dx_plus, dz_plus = arguments.lattice
+        sensors = WallSensors.lattice(planes.grid, dz_plus, dx_plus)
+    else:
+        sensors = WallSensors.at(planes.grid, read_positions(arguments.positions))
+    write_wall_measurement(
+        arguments.output,
+        sensors.measure(truth, arguments.noise, arguments.seed),
+        re_tau=planes.re_tau,
+        synthetic=planes.synthetic,
+        words=sensors.words,
+        history=f"plane {arguments.sample} of {arguments.source.name}, noise of standard deviation {arguments.noise:g}",
+        overwrite=arguments.overwrite,
+    )
+    facts = {
+        "output": str(arguments.output),
+        "Re_tau": planes.re_tau,
+        "synthetic": planes.synthetic,
+        "sensors": sensors.count,
+        "share": sensors.share,
+        "shape": list(planes.grid.shape),
+        "noise": arguments.noise,
+    }
+    if arguments.json:
+        print(json.dumps(facts))
+    else:
+        table(str(arguments.output), {key: str(value) for key, value in facts.items() if key != "output"})
+    return 0
+
+
+def read_positions(path: Path) -> np.ndarray:
+    """Positions `(sensors, 2)` of z and x in wall units, from a CSV file with the columns x_plus and z_plus.
+
+    Raises:
+        InfieldError: The file is missing or no such table.
+    """
+    if not path.is_file():
+        raise InfieldError(f"{path}: found no such file, expected a CSV file of positions; check the path")
+    positions = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                positions.append((float(row["z_plus"]), float(row["x_plus"])))
+            except (KeyError, TypeError, ValueError):
+                raise InfieldError(f"{path}: found line {number} without x_plus and z_plus, expected numbers") from None
+    return np.array(positions).reshape(-1, 2)

@@ -1,0 +1,176 @@
+"""Planes of a SYNTHETIC stand-in for the wall pressure of a turbulent channel, for domains that no simulation reaches.
+
+    infield simulate wall-pressure --re-tau 500 --length 16pi -o long.zarr --samples 100
+
+No flow is computed: a random field with the spectrum, the streamwise correlation lobe and the heavy tails of wall
+pressure is drawn (`infield.priors.wall_pressure`), in wall units, on a periodic domain. Spacings are the same at every
+Reynolds number. The file has the wall-pressure format, with `synthetic` 1; a prior is trained on it by `infield fit`
+with the variable `pressure`. A killed run goes on; sample i depends on the seed and on i alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from infield.datasets.wall_planes import WallPlanes, WallPlaneWriter
+from infield.datasets.zarr_group import check_new
+from infield.physics.grid import Grid
+from infield.physics.wall_units import DX_PLUS, DZ_PLUS, wall_grid
+from infield.pipelines.blocks import check_run, draw_missing
+from infield.pipelines.console import table
+from infield.posterior.streams import SampleStreams
+from infield.priors.wall_pressure import WallPressure
+
+BLOCK_VALUES = 2**21
+"""Values that are drawn and stored together, in blocks of at least 1 and at most 256 planes."""
+
+_LENGTH = re.compile(r"([0-9.]+(?:e[+-]?\d+)?)(?:/([0-9.]+))?\s*(?:\*?\s*(pi))?", re.IGNORECASE)
+
+
+def half_heights(text: str) -> float:
+    """A length as people write it: 12.57, 4pi, 4/3pi, 4/3*pi."""
+    match = _LENGTH.fullmatch(text.strip())
+    try:
+        assert match is not None
+        value = float(match[1]) / float(match[2] or 1) * (math.pi if match[3] else 1)
+    except (AssertionError, ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"found '{text}', expected half heights such as 12.57, 4pi or 4/3pi") from None
+    return value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PLANES.zarr")
+    parser.add_argument("--re-tau", type=float, required=True, metavar="RE",
+                        help="friction Reynolds number, at least 150")  # fmt: skip
+    parser.add_argument("--length", type=half_heights, default=4 * math.pi, metavar="LX",
+                        help="streamwise period in half heights, e.g. 16pi (default 4pi)")  # fmt: skip
+    parser.add_argument("--width", type=half_heights, default=4 / 3 * math.pi, metavar="LZ",
+                        help="spanwise period in half heights (default 4/3pi)")  # fmt: skip
+    parser.add_argument("--dx-plus", type=float, default=DX_PLUS, metavar="DX",
+                        help=f"streamwise spacing in wall units (default {DX_PLUS:.2f})")  # fmt: skip
+    parser.add_argument("--dz-plus", type=float, default=DZ_PLUS, metavar="DZ",
+                        help=f"spanwise spacing in wall units (default {DZ_PLUS:.2f})")  # fmt: skip
+    parser.add_argument("--multiple", type=int, default=2, metavar="N",
+                        help="round the numbers of points to multiples of N (default 2)")  # fmt: skip
+    parser.add_argument("--flatness", type=float, default=5.0,
+                        help="of the synthetic field, at least 3 (default 5)")  # fmt: skip
+    parser.add_argument("--samples", type=int, default=100, help="number of planes (default 100)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the run (default 0)")
+    parser.add_argument("--workers", type=int, help="blocks of planes at a time on this machine (default: its cores)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="address of a running Dask scheduler; else a local one")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output once the new one is done")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table, and no progress")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    law = WallPressure(arguments.re_tau, arguments.flatness)
+    grid = wall_grid(
+        arguments.re_tau,
+        arguments.length,
+        arguments.width,
+        dx_plus=arguments.dx_plus,
+        dz_plus=arguments.dz_plus,
+        multiple=max(arguments.multiple, 1),
+    )
+    summary = simulate_wall_pressure(
+        law,
+        grid,
+        arguments.output,
+        samples=arguments.samples,
+        seed=arguments.seed,
+        workers=arguments.workers,
+        scheduler=arguments.scheduler,
+        overwrite=arguments.overwrite,
+        quiet=arguments.json,
+    )
+    if arguments.json:
+        print(json.dumps(summary))
+        return 0
+    nz, nx = summary["shape"]
+    rows = {
+        "planes": f"{summary['samples']} of a synthetic stand-in, no flow was computed",
+        "Re_tau": f"{law.re_tau:g}",
+        "points, z x x": f"{nz} x {nx}",
+        "length, width": f"{summary['length']:.4g}, {summary['width']:.4g} half heights",
+        "spacings": f"dx+ {grid.spacing[1]:.4g}, dz+ {grid.spacing[0]:.4g}",
+        "seconds": f"{summary['seconds']:.1f}",
+    }
+    table(str(arguments.output), rows)
+    return 0
+
+
+def simulate_wall_pressure(
+    law: WallPressure,
+    grid: Grid,
+    output: Path,
+    *,
+    samples: int,
+    seed: int = 0,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """The command as a function; returns a summary in plain JSON types.
+
+    Raises:
+        InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
+    """
+    start = time.perf_counter()
+    check_run(samples, seed, workers)
+    check_new(output, overwrite)
+    parameters = {"law": type(law).__name__, **dataclasses.asdict(law)}
+    planes = WallPlanes(
+        grid=grid,
+        samples=samples,
+        re_tau=law.re_tau,
+        synthetic=True,
+        provenance={"format": "synthetic random field", "parameters": parameters, "seed": seed},
+        history=("drawn from infield.priors.wall_pressure: a synthetic stand-in, no flow was computed",),
+    )
+    block = block_size(grid)
+    run = {"kind": "synthetic wall pressure", "parameters": parameters, "seed": seed}
+    writer = WallPlaneWriter(output, planes, run=run, block=block, overwrite=overwrite)
+
+    def write(b: int, result: Callable[[], np.ndarray]) -> None:
+        writer.write_block(b, result()[: len(writer.sample_range(b))])
+
+    shared = (law, grid, seed, block)
+    draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
+    writer.finish()
+    width, length = (extent / law.re_tau for extent in grid.lengths)
+    return {
+        "output": str(output),
+        "kind": run["kind"],
+        "synthetic": True,
+        "samples": samples,
+        "shape": list(grid.shape),
+        "length": length,
+        "width": width,
+        "parameters": parameters,
+        "seed": seed,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def block_size(grid: Grid) -> int:
+    """Planes that are drawn together; it depends on the grid alone, so that a plane is the same bits in every run."""
+    return min(256, max(1, BLOCK_VALUES // grid.size))
+
+
+def draw_block(law: WallPressure, grid: Grid, seed: int, size: int, block: int) -> np.ndarray:
+    """All planes of one block, wanted or not: so that no plane depends on how many there are."""
+    torch.set_num_threads(1)
+    numbers = range(block * size, (block + 1) * size)
+    return law.draw(grid, SampleStreams(seed, numbers).normal).numpy()
