@@ -15,6 +15,7 @@ from infield.physics.dirichlet import grid_with_rim, interior, laplacian_eigenva
 from infield.physics.grid import Grid
 from infield.physics.linear_operator import ComplexBuffers, plain_physics
 from infield.physics.pressure import Pressure, PressureEquation
+from infield.physics.refusal import Refused
 
 import_torchvision_first()
 from deepinv.physics import Physics  # noqa: E402
@@ -38,8 +39,8 @@ class Darcy(ComplexBuffers, Physics):
             sqrt(max a / min a) / 2 * log(2 / tolerance) at most.
 
     Raises:
-        InfieldError: If the grid does not fit. `A` raises it for a sample whose a is not positive and finite, or that
-            does not converge, with the sample's number in the batch.
+        InfieldError: If the grid does not fit. `A` raises `Refused` for a sample whose a is not positive and finite, or
+            that does not converge, with the sample's number in the batch.
     """
 
     name: ClassVar[str] = "darcy"
@@ -77,7 +78,7 @@ class Darcy(ComplexBuffers, Physics):
         """a from the field, shape `(batch, *space)`, float64.
 
         Raises:
-            InfieldError: If a sample of it is not positive and finite.
+            Refused: If a sample of it is not positive and finite.
         """
         field = x[:, 0].to(torch.float64)
         a = field.exp() if self.coefficient == "log" else field
@@ -88,7 +89,7 @@ class Darcy(ComplexBuffers, Physics):
             if self.coefficient == "log":
                 found = f"log a = {float(field[sample].flatten()[place])!r}, {found}"
             where = tuple(int(i) for i in np.unravel_index(place, self.grid.shape))
-            raise InfieldError(
+            raise Refused(
                 f"operator 'darcy': sample {sample} of the batch: found {found} at point {where}, expected a "
                 "coefficient that is positive and finite"
             )

@@ -17,6 +17,7 @@ from infield import InfieldError, import_torchvision_first
 from infield.physics.description import OperatorDescription
 from infield.physics.grid import Grid
 from infield.physics.linear_operator import plain_physics
+from infield.physics.refusal import Refused
 from infield.physics.vorticity import LARGEST_CFL, Scheme, frequencies, norm
 
 import_torchvision_first()
@@ -78,8 +79,8 @@ class NavierStokes(Physics):
         """The vorticity at time T, in the precision of the field; differentiable, and under `torch.func` too.
 
         Raises:
-            InfieldError: A trajectory has blown up, or its time step is not stable (says which sample, and when); or
-                the field has another shape.
+            Refused: A trajectory has blown up, or its time step is not stable (says which sample, and when).
+            InfieldError: The field has another shape.
         """
         if x.shape[1:] != self.data_shape:
             found = tuple(x.shape[1:])
@@ -116,7 +117,7 @@ class NavierStokes(Physics):
                 found = f"CFL number {cfl:.3g} with {self.steps} steps, expected at most {LARGEST_CFL}"
                 enough = f"; take {math.ceil(self.steps * cfl / 1.4)} steps" if math.isfinite(cfl) else ""
                 remedy = f": found {found}{enough}, or more" if torch.isfinite(norms[0, sample]) else ""
-                raise InfieldError(
+                raise Refused(
                     f"operator '{self.name}': sample {sample} of the batch {message} at step {step}{remedy}"
                 )
 

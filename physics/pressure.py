@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infield import InfieldError
 from infield.physics.dirichlet import interior, with_rim
+from infield.physics.refusal import Refused
 from infield.physics.sine_transform import sine_transform
 
 
@@ -53,7 +53,7 @@ class PressureEquation:
             u, shape `(batch, *interior)`, and how many iterations each sample took, shape `(batch,)`.
 
         Raises:
-            InfieldError: If a sample has not converged by then, or its right-hand side is not finite.
+            Refused: If a sample has not converged by then, or its right-hand side is not finite.
         """
         K, each = Stencil(self.faces(a)), (-1, *(1,) * self.ndim)
         s = self.scaling(a, K)
@@ -188,9 +188,9 @@ class Pressure(torch.autograd.Function):
         return ctx.equation.sensitivity(a, u, w), w, None
 
 
-def _error(bad: Tensor, message: str) -> InfieldError:
+def _error(bad: Tensor, message: str) -> Refused:
     """Names the first of the bad samples."""
-    return InfieldError(f"operator 'darcy': sample {int(bad.nonzero()[0])} of the batch: {message}")
+    return Refused(f"operator 'darcy': sample {int(bad.nonzero()[0])} of the batch: {message}")
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from infield import InfieldError
 from infield.physics.measurement import Measurement
+from infield.physics.refusal import Refused
 from infield.posterior.likelihood import value_and_gradient
 from infield.posterior.linearised import LinearisedPosterior
 from infield.posterior.streams import Randomness, SampleStreams, normal
@@ -94,9 +95,14 @@ def start(measurement: Measurement, u: Tensor, safe: Tensor, generator: Randomne
         u[bad] = (u[bad] + safe) / 2
         value[bad], gradient[bad] = value_and_gradient(measurement, u[bad])
     sample = _names(generator, bad)
+    reason = ""
+    try:
+        measurement.log_likelihood(u[bad][:1])
+    except Refused as refusal:
+        reason = f" ({refusal})"
     raise InfieldError(
         f"sample {sample}: the log-likelihood stays {float(value[bad][0])} however near its chain starts to the most "
-        "probable field, expected a finite number; check the operator and the noise law"
+        f"probable field{reason}, expected a finite number; check the operator and the noise law"
     )
 
 

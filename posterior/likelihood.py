@@ -8,6 +8,7 @@ from torch import Tensor
 from infield import import_torchvision_first
 from infield.physics.measurement import Measurement
 from infield.physics.noise import GaussianLaw
+from infield.physics.refusal import Refused
 
 import_torchvision_first()
 from deepinv.physics import LinearPhysics, Physics  # noqa: E402
@@ -16,14 +17,27 @@ from deepinv.physics import LinearPhysics, Physics  # noqa: E402
 def value_and_gradient(measurement: Measurement, u: Tensor) -> tuple[Tensor, Tensor]:
     """log p(y | u) and its derivative with respect to the field, by one forward and one backward pass.
 
+    A field that the operator refuses has no likelihood. It does not touch the others, which are then evaluated one by
+    one.
+
     Arguments:
         measurement: Any operator, any noise law.
         u: Fields, shape `(batch, channel, *space)`.
 
     Returns:
-        Values, shape `(batch,)`: -inf or NaN where the field is outside of the law's domain or a number is not finite;
-        and gradients, shape of `u`, zero there.
+        Values, shape `(batch,)`: -inf or NaN where the field is outside of the law's domain, is refused by the operator
+        or a number is not finite; and gradients, shape of `u`, zero there.
     """
+    try:
+        return _value_and_gradient(measurement, u)
+    except Refused:
+        if len(u) == 1:
+            return u.new_full((1,), -torch.inf), torch.zeros_like(u)
+        values, gradients = zip(*(value_and_gradient(measurement, field) for field in u.split(1)), strict=True)
+        return torch.cat(values), torch.cat(gradients)
+
+
+def _value_and_gradient(measurement: Measurement, u: Tensor) -> tuple[Tensor, Tensor]:
     operator, noise = measurement.operator, measurement.noise
     z, x = _forward(measurement, u)
     y, mean = _harmless(measurement, measurement.y), _harmless(measurement, z.detach())

@@ -194,11 +194,12 @@ def most_probable(measurement: Measurement, mean: Tensor, whitening: Whitening, 
         rank: See `linearise`.
 
     Raises:
-        InfieldError: If the data are impossible under the mean.
+        InfieldError: If the data are impossible under the mean, or the operator refuses it.
     """
     white = torch.zeros((1, mean.numel()), dtype=mean.dtype, device=mean.device)
     value, _ = value_and_gradient(measurement, mean)
     if not torch.isfinite(value).all():
+        measurement.log_likelihood(mean)  # an operator that refuses it says why
         raise InfieldError(
             f"sampler faps: the log-likelihood of the prior's mean is {float(value)}, expected a finite number; "
             "give the prior a mean that the data allow (positive for counts)"
@@ -222,12 +223,6 @@ def _search(
         value, gradient = value_and_gradient(measurement, u)
         return u, gradient, float(value)
 
-    def attempt(w: Tensor) -> tuple[Tensor, Tensor, float]:
-        try:
-            return evaluate(w)
-        except InfieldError:  # a step too far is no fault of the data: the line search takes half of it
-            return w, w, -torch.inf
-
     u, gradient, value = evaluate(w)
     first, enough = FIRST, ENOUGH * (1 + measurement.count)
     for _ in range(ROUNDS):
@@ -242,7 +237,7 @@ def _search(
             direction = direction * (RADIUS * (1 + posterior.informed) / direction.norm()).clamp_max(1.0)
             for halving in range(HALVINGS):
                 trial = w + 0.5**halving * direction
-                evaluated = attempt(trial)
+                evaluated = evaluate(trial)
                 reached = beta * evaluated[2] - 0.5 * float(trial.square().sum())
                 if reached > best:
                     w, best, (u, gradient, value) = trial, reached, evaluated

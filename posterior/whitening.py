@@ -10,8 +10,9 @@ from torch import Tensor
 
 from infield.priors.covariance import Covariance
 
-FLOOR = 1e-14
-"""Variances of modes below this share of the largest are raised to it, so that the root has an inverse."""
+FLOOR = 1e-12
+"""What the diagonal holds of a mode is raised to this share of the largest variance of a mode, so that the root has an
+inverse that does not blow up rounding."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Whitening:
 
     @cached_property
     def _scale(self) -> Tensor:
-        d = self.covariance.diagonal.flatten()
-        return d.clamp_min(FLOOR * float(d.max())).sqrt()
+        d, F = self.covariance.diagonal.flatten(), self.covariance.factors.flatten(1)
+        return d.clamp_min(FLOOR * float((d + F.square().sum(0)).max())).sqrt()
 
     @cached_property
     def _stretch(self) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from infield.physics.grid import Grid
 from infield.physics.linear_operator import plain_physics
 from infield.physics.measurement import Measurement
 from infield.physics.noise import CoilGaussianNoise, GaussianNoise, NoiseLaw, PoissonNoise
+from infield.physics.refusal import Refused
 from infield.physics.registry import build_operator
 from infield.posterior import langevin as module
 from infield.posterior.calibration import gaussian_z_scores
@@ -26,7 +27,7 @@ from infield.posterior.likelihood import value_and_gradient
 from infield.posterior.linear_gaussian import LinearGaussianData
 from infield.posterior.linearised import Linearisation, LinearisedPosterior, linearise, most_probable
 from infield.posterior.streams import SampleStreams
-from infield.posterior.whitening import Whitening
+from infield.posterior.whitening import FLOOR, Whitening
 from infield.priors.covariance import Covariance
 from infield.priors.gaussian import GaussianPrior, gaussian_prior
 from infield.priors.modes import Hartley
@@ -124,7 +125,7 @@ def test_whitening_is_a_root_with_an_inverse(name):
 def test_a_mode_without_variance_stays_finite():
     K = Covariance.diagonal_in(Hartley(1), torch.tensor([[0.0, 1.0, 2.0]], dtype=torch.float64))
     x = Whitening(K).colour(normal(5, 3, seed=0))
-    assert torch.isfinite(Whitening(K).whiten(x)).all() and K.modes.analyse(x)[:, 0, 0].abs().max() < 1e-6
+    assert torch.isfinite(Whitening(K).whiten(x)).all() and K.modes.analyse(x)[:, 0, 0].abs().max() < 10 * FLOOR**0.5
 
 
 def missing_data() -> Measurement:
@@ -209,7 +210,7 @@ def test_linearisation_is_gauss_newtons(name):
 def test_the_search_turns_back_where_the_solver_fails():
     def fragile(u: Tensor) -> Tensor:
         if float(u.detach().abs().max()) > 4:
-            raise InfieldError("operator 'toy': did not converge")
+            raise Refused("operator 'toy': did not converge")
         return u.exp()
 
     prior, measurement = line(), observe(fragile, GaussianNoise(1e-4), y=[9.0, 0.5])
@@ -398,7 +399,7 @@ def test_the_step_adapts_to_how_far_from_linear_the_data_are():
         chains = setting(name, GaussianNoise(variance), seed=3).chains(160, n=300)
         assert np.mean(chains.acceptance[80:]) > 0.45
         steps.append(float(chains.step.median()))
-    assert steps[0] == steps[1] == 2.0 > 4 * steps[2]  # independent draws as long as they are accepted
+    assert steps[0] == 2.0 and steps[1] > 1.5 > 3 * steps[2]  # independent draws as long as they are accepted
 
 
 def test_two_modes_are_both_found_when_chains_start_on_either_side():
@@ -422,6 +423,38 @@ def test_a_proposal_without_a_likelihood_is_refused_and_counted():
     assert 0.05 < np.mean(chains.impossible) < 0.9
     free = setting("exp", GaussianNoise(0.2), y=[1.5, 1.0]).chains(20, n=200)
     assert max(free.impossible) == 0 and float(free.u.max()) > 0.6
+
+
+def refusing(u: Tensor) -> Tensor:
+    """exp(u), of a solver that refuses a batch in which a value is above 0.6."""
+    if (bad := (u >= 0.6).flatten(1).any(1)).any():
+        raise Refused(f"operator 'toy': sample {int(bad.nonzero()[0])} of the batch is too large")
+    return u.exp()
+
+
+def test_a_field_that_a_solver_refuses_is_a_proposal_without_a_likelihood():
+    """Chains are those of a likelihood that is NaN there, whatever else is in the batch."""
+    problem = setting("exp", GaussianNoise(0.2), y=[1.5, 1.0])
+    sampled = []
+    for toy in (refusing, lambda u: torch.where((u < 0.6).all(-1, keepdim=True), u.exp(), torch.nan)):
+        measurement = replace(
+            problem.measurement, operator=compose(problem.measurement.operator.operators[0], Pointwise(toy))
+        )
+        result = FAPS(levels=1, steps=20)(problem.prior, measurement, 50, rng(5))
+        assert float(result.samples[:, 0, [1, 5]].max()) < 0.6 and 0 < result.diagnostics["impossible"] < 0.9
+        sampled.append(result.samples)
+    torch.testing.assert_close(*sampled)
+
+
+def test_a_solver_that_refuses_every_field_says_why():
+    problem = setting("exp", GaussianNoise(0.2), y=[1.5, 1.0])
+    operator = compose(problem.measurement.operator.operators[0], Pointwise(lambda u: refusing(u + 1e3)))
+    measurement = replace(problem.measurement, operator=operator)
+    u = torch.zeros((2, 1, POINTS), dtype=torch.float64)
+    with pytest.raises(Refused, match="sample 0 of the batch is too large"):
+        most_probable(measurement, u[:1], Whitening(line().covariance), 4)
+    with pytest.raises(InfieldError, match=r"sample 0: the log-likelihood stays -inf.*\(operator 'toy'.*too large\)"):
+        start(measurement, u, u[:1], rng(0))
 
 
 def test_fields_that_no_chain_can_start_from_are_named():
