@@ -10,6 +10,7 @@ mode dk = 2 pi / L, and dk / 2 for the modes 0 and Nyquist, which stand for one 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -224,3 +225,48 @@ CHANNEL_RMS = (
     (2003.0, 2.817, "Hoyas & Jimenez 2006"),
 )
 """Re_tau, r.m.s. wall pressure in wall units, and the direct numerical simulation that it is from."""
+
+
+@dataclass(frozen=True)
+class WallStatistics:
+    """All of these of a batch of planes, along `z` and `x`.
+
+    Arguments:
+        spectra: One-sided spectra, `(batch, modes)`.
+        correlations: R(r), `(batch, lags)`.
+        moments: r.m.s., skewness, flatness, `(batch,)`.
+        pdf: Of p / p_rms, `(batch, bins)`.
+    """
+
+    spectra: Mapping[str, WallSpectrum]
+    correlations: Mapping[str, Correlation]
+    moments: WallMoments
+    pdf: Density
+
+    @classmethod
+    def of(cls, p: Tensor, spacing: tuple[float, float], periodic: tuple[bool, bool] = (True, True)) -> WallStatistics:
+        """Of planes `(batch, z, x)`; spacings and whether the axes close, in the same order."""
+        axes = tuple(zip(("z", "x"), (0, 1), spacing, periodic, strict=True))
+        return cls(
+            {name: wall_spectrum(p, step, axis, periodic=closes) for name, axis, step, closes in axes},
+            {name: wall_correlation(p, step, axis, periodic=closes) for name, axis, step, closes in axes},
+            wall_moments(p),
+            wall_pdf(p),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[WallStatistics]) -> WallStatistics:
+        """Of the planes of several batches, one after the other."""
+        first = parts[0]
+        return cls(
+            {
+                name: WallSpectrum(one.wavenumber, torch.cat([part.spectra[name].density for part in parts]), one.width)
+                for name, one in first.spectra.items()
+            },
+            {
+                name: Correlation(one.separation, torch.cat([part.correlations[name].covariance for part in parts]))
+                for name, one in first.correlations.items()
+            },
+            WallMoments(*(torch.cat(values) for values in zip(*(part.moments for part in parts), strict=True))),
+            Density(first.pdf.centres, torch.cat([part.pdf.values for part in parts])),
+        )

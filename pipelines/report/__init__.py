@@ -34,6 +34,7 @@ from infield.pipelines.report.figures import (
 )
 from infield.pipelines.report.page import Picture, page
 from infield.pipelines.report.pictures import DRAWS_SHOWN, figures_of_field
+from infield.pipelines.report.wall_pressure import wall_pictures
 from infield.pipelines.report.words import reading, tables, warnings
 from infield.posterior.calibration import radial_spectrum
 
@@ -76,10 +77,14 @@ def write_report(
             calibration = Calibration.of(values, true_values)
             facts |= scores(values, true_values, calibration)
         about, data_units = ("", "1") if measurement is None else _title_and_units(measurement)
+        re_tau, synthetic = (None, False) if measurement is None else _flow_of(measurement)
         with matplotlib.rc_context(STYLE):
+            on_wall, numbers = wall_pictures(draws, truth, re_tau, synthetic)
+            facts |= numbers
             pictured = [
                 *_of_field(draws, given, truth, data_units),
                 *_of_spectrum(draws, given, truth),
+                *on_wall,
                 *_of_calibration(calibration, misfit),
             ]
     facts["warnings"] = warnings(facts)
@@ -118,6 +123,13 @@ def _title_and_units(path: Path) -> tuple[str, str]:
     """What a measurement file is about, and the units of its data."""
     with open_group(path, "measurement", VERSION) as group:
         return str(group.attrs.get("title", "")), str(group["data"].attrs["units"])
+
+
+def _flow_of(path: Path) -> tuple[float | None, bool]:
+    """Re_tau of a measurement of wall pressure where it says so, and whether it is of a synthetic stand-in."""
+    with open_group(path, "measurement", VERSION) as group:
+        re_tau = float(group["Re_tau"]) if "Re_tau" in group.variables else None
+        return re_tau, "synthetic" in group.variables and bool(group["synthetic"])
 
 
 def _facts(path: Path, draws: Draws) -> dict[str, Any]:

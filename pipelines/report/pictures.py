@@ -30,6 +30,9 @@ from infield.pipelines.report.figures import Draws
 
 DRAWS_SHOWN = 3
 
+WIDE, VERY_WIDE = 0.5, 0.2
+"""Fields whose height is at most this share of their width stand two in a row, and one."""
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -86,11 +89,13 @@ def slices_figure(draws: Draws, mean: Tensor, std: Tensor) -> Figure:
 
 
 def _sheet(panels: list[Panel], grid: Grid | PointSet) -> Figure:
-    """Panels in rows of three or four, the left and lower ones with axis labels where all show the same place."""
-    columns = 4 if len(panels) in (4, 7, 8) or len(panels) > 9 else 3
-    rows = -(-len(panels) // columns)
+    """Panels in rows of three or four, of wide fields fewer, with axis labels once where all show the same place."""
     drawn = [(panel, *central_slice(panel.places, panel.values)) for panel in panels]
-    height = WIDTH / columns * 0.92 * float(np.clip(_ratio(drawn[0][1]), 0.35, 1.6))
+    ratio = _ratio(drawn[0][1])
+    columns = 4 if len(panels) in (4, 7, 8) or len(panels) > 9 else 3
+    columns = columns if ratio > WIDE else 2 if ratio > VERY_WIDE else 1
+    rows = -(-len(panels) // columns)
+    height = WIDTH / columns * 0.92 * float(np.clip(ratio, 0.35 if columns > 1 else 0.14, 1.6))
     figure = Figure((WIDTH, rows * height), layout=ConstrainedLayoutEngine(h_pad=0.08))
     for i, (panel, places, values, where) in enumerate(drawn):
         ax = figure.add_subplot(rows, columns, i + 1)
@@ -115,7 +120,7 @@ def _ratio(grid: Grid | PointSet) -> float:
     if not isinstance(grid, Grid) or grid.axes[0].units != grid.axes[1].units:
         return 1.0
     ratio = grid.lengths[0] / grid.lengths[1]
-    return ratio if 0.2 < ratio < 5 else 1.0
+    return ratio if ratio < 5 else 1.0
 
 
 def line_figure(draws: Draws, view: View, mean: Tensor, truth: Tensor | None, data: list[DataPanel]) -> Figure:
