@@ -32,7 +32,7 @@ ALPHA, BETA = (29 / 96, -3 / 40, 1 / 6), (37 / 160, 5 / 24, 1 / 6)  # of viscosi
 LARGEST_CFL = math.sqrt(3)
 """Third-order Runge-Kutta methods are stable for purely oscillating modes up to here."""
 
-CACHE_BYTES = 2**21
+CACHE_BYTES = 2**20
 
 
 @dataclass(frozen=True)

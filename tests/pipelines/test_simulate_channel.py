@@ -132,7 +132,7 @@ def test_saving_often_does_not_matter(simulate, tmp_path, monkeypatch):
 def test_a_killed_process_goes_on(start, simulate, tmp_path):
     """SIGKILL of a process of its own, some blocks on disk."""
     path, partial = tmp_path / "c.zarr", tmp_path / "c.zarr.partial"
-    arguments = ("--re-tau", 180, "--spin-up", 0.1, "--turnovers", 0.5, "--interval", 0.01, "--json")
+    arguments = ("--points", 16, 33, 16, "--spin-up", 0.1, "--turnovers", 0.8, "--interval", 0.01, "--json")
     process = start("infield", "simulate", "channel", *arguments, "-o", path)
     for _ in range(1200):
         time.sleep(0.1)
@@ -218,3 +218,29 @@ def test_boxes_keep_their_spacings():
                 spacing = box.lengths[own] / box.points[there] * 180
                 assert spacing * (1 - 2 / points) <= length * re_tau / points <= spacing * (1 + 1e-9)
     assert minimal.lengths_at(360)[0] == pytest.approx(minimal.lengths[0] / 2) and full.lengths_at(360) == full.lengths
+
+
+REFERENCE = {5: 4.81, 10: 8.52, 20: 12.29, 30: 13.87, 40: 14.72}
+"""Mean velocity of Moser, Kim & Mansour 1999 (Phys. Fluids 11, 943) at Re_tau 178, at some y+."""
+
+
+@pytest.mark.slow
+def test_turbulence_near_the_walls_is_that_of_larger_boxes(simulate, tmp_path):
+    """A minimal box on few points for 6 turnovers: its averages still wander by some 5 %."""
+    path = tmp_path / "c.zarr"
+    coarse = ("--points", 24, 49, 24, "--spin-up", 6, "--turnovers", 6, "--interval", 0.1)
+    assert simulate(*coarse, "-o", path, "--json").summary["turbulent"]
+    group = open_channel(path).mean("time")
+    y_plus, half = 180 * (1 + group["y"].values), 25
+    u, vv = ((group[name].values + group[name].values[::-1]) / 2 for name in ("u_mean", "vv"))
+    uv = (group["uv"].values - group["uv"].values[::-1]) / 2
+    for place, reference in REFERENCE.items():
+        assert np.interp(place, y_plus[:half], u[:half]) == pytest.approx(reference, rel=0.08), place
+    assert (-uv[:half]).max() == pytest.approx(0.72, rel=0.12) and vv.max() == pytest.approx(0.70, rel=0.25)
+    shear = group["wall_shear"].values.mean()
+    stress = 1 / 180 * np.gradient(u, group["y"].values) - uv
+    inside = slice(8, half)
+    np.testing.assert_allclose(stress[inside], -group["y"].values[inside], atol=0.1)  # the balance of momentum
+    assert shear == pytest.approx(1, abs=0.12)
+    laminar = 90 * (1 - group["y"].values ** 2)  # negative control
+    assert np.interp(30, y_plus[:half], laminar[:half]) > 1.5 * REFERENCE[30]
