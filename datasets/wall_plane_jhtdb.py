@@ -30,8 +30,8 @@ PERIOD = {"x": 8 * math.pi, "z": 3 * math.pi}
 """Of both, in half heights."""
 
 ON_THE_WALL = 1.0
-"""Largest distance from the wall, in wall units, of a plane that counts as being on it: the pressure changes there by
-less than a thousandth of its r.m.s."""
+"""Largest distance from the wall, in wall units, of a plane that counts as being on it: the r.m.s. there is 0.3 % off
+(Re_tau 178)."""
 
 _FRAME = re.compile(r"pressure_(\d+)$", re.IGNORECASE)
 

@@ -93,8 +93,14 @@ def convert_planes(
     check_new(output, overwrite)
     with open_planes(source, stated) as found:
         planes = found.planes
-        state = source.stat()
-        run = {"source": source.name, "bytes": state.st_size, "modified": state.st_mtime_ns, "steps": planes.history}
+        beside = source.with_name(str(planes.provenance["source"]))  # of a descriptor, the data
+        files = [file for file in dict.fromkeys((source, beside)) if file.exists()]
+        run = {
+            "source": [file.name for file in files],
+            "bytes": [file.stat().st_size for file in files],
+            "modified": [file.stat().st_mtime_ns for file in files],
+            "steps": planes.history,
+        }
         writer = WallPlaneWriter(output, planes, run=run, overwrite=overwrite)
         try:
             with progress(quiet=quiet) as bar:

@@ -6,8 +6,8 @@ for domains that no simulation of ours reaches. In wall units,
 .. math:: p = g\, e^{\sigma w - \sigma^2},
 
 with two independent Gaussian fields: g carries the spectrum, w of unit variance makes it intermittent. Then
-:math:`E[p^2] = E[g^2]`, the flatness is :math:`3 e^{4 \sigma^2}`, the skewness 0 (that of channels is small, of either
-sign), and the covariance is a product,
+:math:`E[p^2] = E[g^2]`, the flatness is :math:`3 e^{4 \sigma^2}`, the skewness 0 (the small one of channels is left
+out), and the covariance is a product,
 
 .. math:: R_p(r) = R_g(r)\, e^{-\sigma^2 (1 - \rho_w(r))},
    \qquad \rho_w(r) = e^{-|r|^2 / 2 \lambda^2}.
