@@ -21,7 +21,7 @@ title: wall pressure at Re_tau 1000
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,13 @@ def binary_planes(path: Path) -> RawPlanes:
     if not isinstance(order, list) or sorted(map(str, order)) != ["time", "x", "z"]:
         raise InfieldError(f"{path}: 'order': found {order}, expected x, z and time, fastest first")
     sizes = {axis: _count(path, entries, f"n{axis}") for axis in ("x", "z")}
-    dtype, values, sizes["time"] = _values(path, source, entries, order, sizes)
+    dtype, mapped, sizes["time"] = _values(path, source, entries, order, sizes)
     slow_first = order[::-1]
-    planes = np.transpose(
-        values.reshape([sizes[axis] for axis in slow_first]), [slow_first.index(axis) for axis in ("time", "z", "x")]
-    )
+
+    def read(times: slice, wall: int) -> np.ndarray:
+        stored = mapped().reshape([sizes[axis] for axis in slow_first])  # mapped anew: what was read is let go of
+        return np.array(np.transpose(stored, [slow_first.index(axis) for axis in ("time", "z", "x")])[times])
+
     lengths = _lengths(path, entries)
     coordinates = {}
     if "dt" in entries:
@@ -66,7 +68,7 @@ def binary_planes(path: Path) -> RawPlanes:
         path=source,
         kind="raw binary",
         sizes={**sizes, "wall": 1},
-        read=lambda times, wall: np.array(planes[times]),
+        read=read,
         flow={**{name: float(entries[name]) for name in _FLOW if name in entries}, **lengths},
         pressure_units=str(entries.get("pressure_units", "")),
         coordinates=coordinates,
@@ -85,8 +87,8 @@ def binary_planes(path: Path) -> RawPlanes:
 
 def _values(
     path: Path, source: Path, entries: Mapping[str, Any], order: list[str], sizes: Mapping[str, int]
-) -> tuple[np.dtype[Any], np.ndarray, int]:
-    """Type of the values, all of them in the order of the file, mapped, and the number of planes."""
+) -> tuple[np.dtype[Any], Callable[[], np.ndarray], int]:
+    """Type of the values, what maps all of them in the order of the file, and the number of planes."""
     dtype = _dtype(path, entries)
     marker, offset = _count(path, entries, "record_marker", 0), _count(path, entries, "offset", 0)
     if marker not in (0, 4, 8) or (marker and order[-1] != "time"):
@@ -103,7 +105,7 @@ def _values(
             f"more, expected {max(count, 1)} planes; it is truncated, or the descriptor is of another file"
         )
     if not marker:
-        return dtype, np.memmap(source, mode="r", dtype=dtype, offset=offset), count
+        return dtype, lambda: np.memmap(source, mode="r", dtype=dtype, offset=offset), count
     length = np.dtype(f"{dtype.byteorder if dtype.byteorder in '<>' else '='}u{marker}")
     record = np.dtype([("head", length), ("plane", dtype, (payload // dtype.itemsize,)), ("tail", length)])
     stored = np.memmap(source, mode="r", dtype=record, offset=offset)
@@ -114,7 +116,7 @@ def _values(
                 f"{source}: found record markers {found[0]} and {found[1]} around plane {i}, expected {payload}; "
                 "another byte_order, nx, nz, offset or record_marker is right"
             )
-    return dtype, stored["plane"], count
+    return dtype, lambda: np.memmap(source, mode="r", dtype=record, offset=offset)["plane"], count
 
 
 def _descriptor(path: Path) -> dict[str, Any]:
