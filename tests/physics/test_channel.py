@@ -351,6 +351,22 @@ def test_pressure_keeps_the_flow_free_of_divergence_and_at_rest_at_the_walls(dev
     assert min(found[0]) > 0.05 and max(found[1]) < 1e-4, found
 
 
+def test_the_flow_moves_as_the_momentum_equation_has_it():
+    """In all three components and everywhere, though two other unknowns are what is stepped: to second order in h."""
+    flow = channel((12, 49, 12), viscosity=0.05)
+    start = run(flow, smooth(flow), 0.1, 100)
+    errors = []
+    for h in (2e-3, 1e-3):
+        middle = flow.advance(start, h)
+        ends = [flow.spectra(state)[:3] for state in (start, flow.advance(middle, h))]
+        change, _ = momentum(flow, middle)
+        wrong = (ends[1] - ends[0]) * flow.wave / (2 * h) - change
+        errors.append((wrong.abs().amax((1, 2, 3)) / change.abs().amax((1, 2, 3))).numpy())
+    assert (errors[1] < 2e-4).all() and (errors[0] > 3.8 * errors[1]).all(), errors
+    viscous = flow.viscosity * torch.stack([laplacian(flow, f) for f in flow.spectra(middle)[:3]])
+    assert float((0.01 * viscous * flow.wave).abs().max()) > 5 * float(wrong.abs().max())  # 1 % of it would be seen
+
+
 def test_pressure_at_the_walls_is_the_third_derivative_there(developed):
     """nu v''' / k^2 of a flow that obeys the equations: another road, without products and Poisson's equation.
 
