@@ -24,6 +24,7 @@ _BUILDERS = {  # imported when asked for: deepinv takes seconds
     "mask": ("infield.physics.sampling", "build_mask"),
     "multicoil-mri": ("infield.physics.mri", "build_multicoil_mri"),
     "navier-stokes": ("infield.physics.navier_stokes", "build_navier_stokes"),
+    "phases": ("infield.physics.phases", "build_phases"),
     "points": ("infield.physics.sampling", "build_points"),
     "poisson": ("infield.physics.poisson", "build_poisson"),
 }

@@ -16,6 +16,7 @@ from torch import Tensor
 from infield import InfieldError
 from infield.datasets.simulation_file import Variable
 from infield.physics.grid import Axis, Grid
+from infield.physics.phases import signed_distance
 from infield.physics.registry import build_operator
 from infield.posterior.streams import SampleStreams
 from infield.priors.processes import PROCESSES
@@ -68,6 +69,7 @@ KINDS = {
         periodic=True,
     ),
 }
+LEVEL_SET = Variable("level_set", "distance to the interface of the phases, positive where the value is high")
 PROCESS = "process"
 
 
@@ -107,6 +109,8 @@ class Simulation:
             found = [fields]
             if self.operator is not None:
                 found.append(build_operator(self.operator, {}, self.grid, 1).A(fields[:, None])[:, 0])
+            if isinstance(self.law, TwoPhaseField):
+                found.append(signed_distance(fields > sum(self.law.values) / 2, self.grid))
         return {variable.name: values for variable, values in zip(self.variables, found, strict=True)}
 
 
@@ -138,6 +142,7 @@ def make_simulation(
         parameters["coefficient"] = drawn.coefficient
         if drawn.coefficient == "value":
             variables = _pair("permeability a", variables[1].long_name)
+        variables = (*variables, LEVEL_SET)
     grid = Grid.regular(_checked(shape or (64, 64)), periodic=chosen.periodic)
     operator = {"name": kind, "parameters": parameters}
     try:

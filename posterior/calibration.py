@@ -76,14 +76,20 @@ class SpectralError:
     largest: float
 
 
-def ranks(samples: Tensor, truth: Tensor) -> Tensor:
+def ranks(samples: Tensor, truth: Tensor, ties: Generator | None = None) -> Tensor:
     """How many of the n draws lie below the truth, value by value: 0 ... n, uniform where the posterior is right.
 
     Arguments:
         samples: Shape `(n, *event)`.
         truth: Shape `(*event)`.
+        ties: Places the truth at random among the draws that are equal to it. Without it they count as above, which is
+            right only where values are never equal, and wrong for fields of few values, such as those of two phases.
     """
-    return (samples < truth).sum(0)
+    below = (samples < truth).sum(0)
+    if ties is None:
+        return below
+    equal = (samples == truth).sum(0)
+    return below + ((equal + 1) * torch.rand(below.shape, generator=ties, dtype=torch.float64)).floor().long()
 
 
 def coverage(rank: Tensor, n: int, level: float, generator: Generator) -> float:

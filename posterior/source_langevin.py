@@ -44,7 +44,6 @@ from infield.priors.prior import Prior
 import_torchvision_first()
 from deepinv.physics import Physics  # noqa: E402
 
-
 TOGETHER = 2**17
 """Values of so many fields go through the flow together, which bounds the memory of its derivative."""
 

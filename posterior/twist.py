@@ -31,21 +31,29 @@ class Guess:
         mean: m(x), shape `(batch, channel, *space)`.
         guide: C_0^{1/2} grad log psi(x) in the coordinates of the source's modes, same shape.
         log_psi: log psi(x), shape `(batch,)`.
+        VA: V(x) A^T where it was computed, shape `(batch, data, channel, *space)`.
+        size: What the Gaussian surrogate's V was in the data then, the trace of A V A^T.
     """
 
     mean: Tensor
     guide: Tensor
     log_psi: Tensor
+    VA: Tensor | None = None
+    size: float = 1.0
 
     def __getitem__(self, index: Tensor) -> Guess:
-        return Guess(self.mean[index], self.guide[index], self.log_psi[index])
+        VA = None if self.VA is None else self.VA[index]
+        return Guess(self.mean[index], self.guide[index], self.log_psi[index], VA, self.size)
 
 
 class Twist(Protocol):
     jacobian_products: int
     """Vector-Jacobian products of the flow so far, one a particle and cotangent."""
 
-    def at(self, x: Tensor, t: float) -> Guess: ...
+    def at(self, x: Tensor, t: float, before: Guess | None = None) -> Guess:
+        """The twist of particles x; where they have a guess from before, its V may stand for that of now."""
+        ...
+
     def log_likelihood(self, x: Tensor) -> Tensor:
         """log N(y; A x, R), shape `(batch,)`: the twist at t = 1."""
         ...
@@ -80,7 +88,10 @@ class _Whitened:
 
 
 class LocalTwist(_Whitened):
-    """V from the flow's Jacobian, or in closed form where the prior knows it: one product a particle and datum."""
+    """V from the flow's Jacobian, or in closed form where the prior knows it: one product a particle and datum.
+
+    The V of a guess from before is scaled as that of the Gaussian surrogate has changed since.
+    """
 
     def __init__(self, prior: Prior, data: LinearGaussianData) -> None:
         super().__init__(prior, data)
@@ -90,8 +101,13 @@ class LocalTwist(_Whitened):
     def jacobian_products(self) -> int:
         return self.law.jacobian_products
 
-    def at(self, x: Tensor, t: float) -> Guess:
-        m, VA = self.law.at(x, t)
+    def at(self, x: Tensor, t: float, before: Guess | None = None) -> Guess:
+        K = Bridge(self.prior.covariance, self.prior.source, t).conditional()
+        size = float((self.rows * K.apply_to_modes(self.rows.reshape(-1, *K.event_shape)).flatten(1)).sum())
+        if before is None or before.VA is None:
+            m, VA = self.law.at(x, t)
+        else:
+            m, VA = denoise(self.prior, x, t), before.VA * (size / before.size)
         AVA = VA.flatten(2) @ self.fields.flatten(1).mT
         eigenvalues, Q = torch.linalg.eigh((AVA + AVA.mT) / 2)
         spread = 1 + eigenvalues.clamp_min(0)  # the Jacobian of a network need not be positive
@@ -99,7 +115,7 @@ class LocalTwist(_Whitened):
         log_psi = self.constant - 0.5 * (r.square() / spread + spread.log()).sum(1)
         z = torch.einsum("nij,nj->ni", Q, r / spread)  # (A V A^T + 1)^-1 (y - A m)
         guide = torch.einsum("nj,nj...->n...", z, VA) * t / (1 - t) ** 2  # C_0 (dm/dx)^T A^T z
-        return Guess(m, self.whitened(guide), log_psi)
+        return Guess(m, self.whitened(guide), log_psi, VA, size)
 
 
 class SurrogateTwist(_Whitened):
@@ -109,7 +125,7 @@ class SurrogateTwist(_Whitened):
         super().__init__(prior, data)
         self.jacobian_products = 0
 
-    def at(self, x: Tensor, t: float) -> Guess:
+    def at(self, x: Tensor, t: float, before: Guess | None = None) -> Guess:
         K = Bridge(self.prior.covariance, self.prior.source, t).conditional()
         AF = self.rows @ K.factors.flatten(1).mT
         S = (self.rows * K.diagonal.flatten()) @ self.rows.mT + AF @ AF.mT + torch.eye(len(self.y), dtype=x.dtype)

@@ -53,6 +53,8 @@ class TwistedSMC(Sampler):
         exponent: Times are t_k = 1 - (1 - k / (K + 1))^exponent: closer together near t = 1.
         local_data: Up to this many data V comes from the flow's Jacobian, one vector-Jacobian product a datum; of more
             data it is that of the Gaussian with the prior's covariance, which costs one in all.
+        refresh: Steps from one computation of that V to the next. Between them it is scaled; the weights stay right,
+            since a twist may depend on where a particle has been.
         island: Samples that `reconstruct` draws together.
     """
 
@@ -61,12 +63,16 @@ class TwistedSMC(Sampler):
     resample_below: float = 0.5
     exponent: float = 1.5
     local_data: int = 32
+    refresh: int = 1
     island: int = 128
 
     method: ClassVar[str] = "smc"
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 2), ("particles", 1), ("local_data", 0), ("island", 1), ("exponent", 1.0)):
+        for name, least in (
+            *(("steps", 2), ("particles", 1), ("local_data", 0)),
+            *(("refresh", 1), ("island", 1), ("exponent", 1.0)),
+        ):
             if not getattr(self, name) >= least:
                 raise InfieldError(f"sampler smc: found {name}={getattr(self, name)}, expected at least {least}")
         if not 0 <= self.resample_below <= 1:
@@ -96,7 +102,7 @@ class TwistedSMC(Sampler):
         now = twist.at(x, t)
         particles = Weighted(now.log_psi)
         m_before, t_before = now.mean, 0.0
-        for t, t_next in pairwise(times):
+        for k, (t, t_next) in enumerate(pairwise(times), 1):
             s, s_next = 1 - t, 1 - t_next
             rho = t / t_next * (s_next / s) ** 2  # x_t' | x_t, x_1 ~ N(t' x_1 + rho (x_t - t x_1), tau^2 C_0)
             tau = s_next * math.sqrt(1 - (t * s_next / (t_next * s)) ** 2)
@@ -108,7 +114,7 @@ class TwistedSMC(Sampler):
             x = mu + coloured(tau**2 * u + tau * white)  # eq. 9
             log_ratio = -(tau * u * white + tau**2 / 2 * u.square()).flatten(1).sum(1)  # log p(x' | x) / proposal
             m_before, t_before, before = now.mean, t, now.log_psi
-            now = twist.at(x, t_next)
+            now = twist.at(x, t_next, now if k % self.refresh else None)
             particles.reweigh(log_ratio + now.log_psi - before)  # eq. 10
             if particles.effective_share < self.resample_below:
                 chosen = particles.resample(uniform())

@@ -130,8 +130,14 @@ class TwoPhaseField(SpectralField):
         if self.coefficient not in ("log", "value"):
             raise InfieldError(f"random field: found coefficient {self.coefficient!r}, expected log or value")
 
+    @property
+    def values(self) -> tuple[float, float]:
+        """The two values that fields hold, `low` and `high`."""
+        low, high = (math.log(v) if self.coefficient == "log" else float(v) for v in (self.low, self.high))
+        return low, high
+
     def draw(self, grid: Lattice, white: White) -> Tensor:
-        high, low = (math.log(v) if self.coefficient == "log" else float(v) for v in (self.high, self.low))
+        low, high = self.values
         field = super().draw(grid, white)
         return torch.where(field >= 0, torch.full_like(field, high), torch.full_like(field, low))
 

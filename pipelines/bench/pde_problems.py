@@ -6,25 +6,25 @@ scaled to standard deviation 0.5 over the law of the field, and the noise has va
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
 from infield import InfieldError, import_torchvision_first
+from infield.physics.algebra import Affine, Scale, compose
 from infield.physics.dirichlet import interior, with_rim
 from infield.physics.grid import Grid
-from infield.physics.linear_operator import plain_physics
 from infield.physics.measurement import Measurement
 from infield.physics.noise import GaussianNoise
+from infield.physics.phases import Phases
 from infield.physics.registry import build_operator
+from infield.physics.sampling import PointSensors
 from infield.physics.sine_transform import sine_transform
 from infield.pipelines.simulations import KINDS, FieldLaw, Simulation, make_simulation
+from infield.posterior.model_error import with_model_error
 from infield.posterior.streams import SampleStreams
 from infield.priors.checkpoint import load_prior
 from infield.priors.covariance import Covariance
@@ -46,6 +46,9 @@ PILOTS = 256
 PILOT_SEED = 77_000_000
 MAX_ITERATIONS = 150
 """Of a Darcy solve: fields of the law need 20; one that needs more is no such field, and must not take minutes."""
+
+STEP = 0.35
+"""Width of the smooth step between two phases, in spacings of the grid."""
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 PRIORS = {
@@ -74,6 +77,26 @@ class Setting:
 
 SETTINGS = (Setting("128 noisy", 128, 1e-3), Setting("500 noise-free", 500, 1e-6))
 """Noise-free data get a variance of 1e-6, 0.2 % of the standard deviation of the solution: no likelihood is a point."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement, twice.
+
+    Arguments:
+        of_field: Data, solver, noise and true field as they are.
+        sampled: The same of what priors are priors of: the field itself, or the level set of a field of two phases,
+            with a smooth step before the solver, and what that step gets wrong added to the noise.
+    """
+
+    of_field: Measurement
+    sampled: Measurement
+
+    @property
+    def truth(self) -> Tensor:
+        """The true field, shape `(1, *space)`."""
+        assert self.of_field.truth is not None
+        return self.of_field.truth[0]
 
 
 @dataclass(frozen=True)
@@ -110,11 +133,35 @@ class Problem:
         """Between the two values of a field that has only two; None for the others."""
         if not isinstance(self.law, TwoPhaseField):
             return None
-        return float(np.log(self.law.high * self.law.low) / 2)
+        return sum(self.law.values) / 2
 
     @cached_property
     def pilots(self) -> dict[str, Tensor]:
         return self.simulation.samples(PILOT_SEED, range(PILOTS))
+
+    @property
+    def sampled(self) -> Tensor:
+        """What priors are priors of, for the pilots, shape `(pilots, 1, *space)`."""
+        return self.pilots["coefficient" if self.step is None else "level_set"][:, None]
+
+    @cached_property
+    def step(self) -> Phases | None:
+        """From the level set to the field, where it has two phases."""
+        if not isinstance(self.law, TwoPhaseField):
+            return None
+        return Phases(self.grid, *self.law.values, width=STEP * min(self.grid.spacing))
+
+    def field(self, sampled: Tensor) -> Tensor:
+        """The field of what was sampled, shape of it."""
+        return sampled if self.step is None else self.step.sharp(sampled)
+
+    @cached_property
+    def step_errors(self) -> Tensor:
+        """What the solutions of pilots have beyond those of their smooth steps, normalised, `(pilots, 1, *space)`."""
+        assert self.step is not None
+        with torch.no_grad():
+            smooth = self.equation.A(self.step.A(self.sampled))
+        return self.normalisation[1] * (self.pilots["solution"][:, None] - smooth)
 
     @cached_property
     def field_deviation(self) -> float:
@@ -132,93 +179,38 @@ class Problem:
         """The field of one case, shape `(1, 1, *space)`."""
         return self.law.draw(self.grid, SampleStreams(seed, [case]).normal)[:, None]
 
-    def measure(self, truth: Tensor, setting: Setting, generator: Generator) -> Measurement:
+    @cached_property
+    def equation(self) -> Physics:
+        operator = self.simulation.operator or {}
+        parameters = dict(operator["parameters"])
+        if self.name == "darcy":
+            parameters["max_iterations"] = MAX_ITERATIONS
+        return build_operator({"name": self.name, "parameters": parameters}, {}, self.grid, 1)
+
+    def measure(self, truth: Tensor, setting: Setting, generator: Generator) -> Case:
         """Data of a field `(1, 1, *space)` at places that the generator chooses."""
         shift, scale = self.normalisation
         indices = torch.randperm(self.grid.size, generator=generator)[: setting.data].sort().values
-        one = np.ones((1, 1, 1))
-        arrays = {"sensors": indices.numpy(), "scale": scale * one, "shift": shift * one}
-        normalise: dict[str, Any] = {"name": "affine", "arrays": {"scale": "scale"}}
-        if not self.linear:
-            normalise["arrays"]["shift"] = "shift"
-        points = {"name": "points", "arrays": {"indices": "sensors"}}
-        operator = self.simulation.operator or {}
-        equation: dict[str, Any] = {"name": self.name, "parameters": dict(operator["parameters"])}
-        if self.name == "darcy":
-            equation["parameters"]["max_iterations"] = MAX_ITERATIONS
-        description = {"name": "compose", "operators": [points, normalise, equation]}
-        solver = build_operator(description, arrays, self.grid, 1)
-        if not self.linear:
-            solver = Forgiving(solver)
-        noise = torch.randn((1, 1, setting.data), generator=generator, dtype=torch.float64)
+        points = PointSensors.at_indices(self.grid, 1, indices)
+        one = torch.ones((1, 1, 1), dtype=torch.float64)
+        normalise = Scale(self.grid, 1, scale * one) if self.linear else Affine(self.grid, 1, scale * one, shift * one)
+        solver = compose(points, normalise, self.equation)
+        noise = GaussianNoise(torch.tensor(setting.noise_variance, dtype=torch.float64))
         with torch.no_grad():
-            y = solver.A(truth) + setting.noise_variance**0.5 * noise
-        return Measurement(
-            y=y,
-            operator=solver,
-            noise=GaussianNoise(torch.tensor(setting.noise_variance, dtype=torch.float64)),
-            grid=self.grid,
-            truth=truth,
-            description=description,
-            arrays=arrays,
+            z = solver.A(truth)
+        eta = noise.root(torch.randn(z.shape, generator=generator, dtype=torch.float64))
+        of_field = Measurement(y=z + eta, operator=solver, noise=noise, grid=self.grid, truth=truth)
+        if self.step is None:
+            return Case(of_field, of_field)
+        errors = points.A(self.step_errors)
+        sampled = replace(
+            of_field,
+            y=of_field.y - errors.mean(0),
+            operator=compose(solver, self.step),
+            noise=with_model_error(noise, errors, None).noise,
+            truth=None,
         )
-
-
-class Forgiving(Physics):
-    """A solver that gives NaN for a sample that it would refuse (a coefficient out of range, too fast a flow).
-
-    A method that asks for the impossible then sees it in this sample alone: ours rejects the proposal, others diverge.
-    Where the solve of the gradient is refused, it is NaN for the whole batch.
-
-    Arguments:
-        solver: Refuses by an `InfieldError`.
-    """
-
-    name = "forgiving"
-
-    def __init__(self, solver: Physics) -> None:
-        super().__init__(**plain_physics())
-        self.solver = solver
-        for attribute in ("grid", "channels", "data_shape", "data_grid", "observed"):
-            setattr(self, attribute, getattr(solver, attribute))
-
-    def A(self, x: Tensor) -> Tensor:
-        return _Solve.apply(x, self) if x.requires_grad and torch.is_grad_enabled() else self.solve(x)
-
-    def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            return torch.autograd.grad(self.A(x), x, v)[0]
-
-    def solve(self, x: Tensor) -> Tensor:
-        """A x, or NaN, each sample alone where the batch is refused."""
-        with contextlib.suppress(InfieldError):
-            return self.solver.A(x)
-        found = []
-        for sample in x.split(1):
-            try:
-                found.append(self.solver.A(sample))
-            except InfieldError:
-                found.append(x.new_full((1, *self.data_shape), torch.nan))
-        return torch.cat(found)
-
-
-class _Solve(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, operator: Forgiving) -> Tensor:
-        with torch.enable_grad():
-            ctx.x = x.detach().requires_grad_()
-            ctx.z = operator.solve(ctx.x)
-        return ctx.z.detach()
-
-    @staticmethod
-    def backward(ctx: Any, v: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        if not ctx.z.requires_grad:  # every sample was refused
-            return torch.full_like(ctx.x, torch.nan), None
-        try:
-            return torch.autograd.grad(ctx.z, ctx.x, v)[0], None
-        except InfieldError:
-            return torch.full_like(ctx.x, torch.nan), None
+        return Case(of_field, sampled)
 
 
 def learned_prior(problem: Problem) -> FlowPrior:
@@ -239,7 +231,7 @@ def learned_prior(problem: Problem) -> FlowPrior:
 def untrained_prior(problem: Problem, rank: int = 32) -> FlowPrior:
     """The closed-form flow of a Gaussian with the spectrum of the pilots, under a network that has learned nothing."""
     grid = problem.grid
-    fields = problem.pilots["coefficient"][:, None]
+    fields = problem.sampled
     standardisation = Standardisation(fields.mean().reshape(1, 1, 1), fields.std().reshape(1, 1, 1))
     x = standardisation.from_units(fields)
     source = Matern(nu=0.5, length=0.1, wrap=True).on(grid)

@@ -46,7 +46,7 @@ MASK = named("mask", mask="mask")
 def test_names():
     assert operator_names() == (
         *("affine", "compose", "convolution", "darcy", "fourier", "helmholtz", "mask", "multicoil-mri"),
-        *("navier-stokes", "points", "poisson", "sum"),
+        *("navier-stokes", "phases", "points", "poisson", "sum"),
         "deepinv:<ClassName>",
     )
 

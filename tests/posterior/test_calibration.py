@@ -109,6 +109,16 @@ def test_ranks_count_the_draws_below_the_truth():
     assert ranks(samples, torch.tensor([9.0, 6.5])).tolist() == [3, 2]
 
 
+def test_ranks_among_equal_draws_are_uniform_only_with_ties_broken():
+    """A field of two values, right posterior: p is known, truth and draws are 1 with probability p."""
+    p = torch.rand(4000, generator=rng(0), dtype=torch.float64)
+    draws, truth = (torch.rand((n, 4000), generator=rng(n), dtype=torch.float64) < p for n in (19, 1))
+    broken = ranks(draws.double(), truth[0].double(), rng(2))
+    assert rank_uniformity(broken, 19) > 1e-3
+    assert coverage(broken, 19, 0.9, rng(3)) == pytest.approx(0.9, abs=0.02)
+    assert rank_uniformity(ranks(draws.double(), truth[0].double()), 19) < 1e-6
+
+
 @pytest.mark.parametrize("n", [9, 20, 63, 100])
 def test_uniform_ranks_pass_at_the_rate_of_chance_and_others_do_not(n):
     p = []

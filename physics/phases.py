@@ -1,0 +1,100 @@
+r"""Materials of two phases by their level set: the function whose sign says which phase is where.
+
+A two-phase field jumps, and no Gaussian law is near its law. The signed distance to the interface between the phases is
+a continuous function that determines the field and is determined by it (Osher & Sethian 1988; for inverse problems
+Iglesias, Lu & Stuart 2016, "A Bayesian level set method for geometric inverse problems", arXiv 1504.00313). So the
+prior is learned of the distance, and the operator begins with the step from the distance to the field.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from infield import InfieldError, import_torchvision_first
+from infield.physics.description import OperatorDescription
+from infield.physics.grid import Grid
+from infield.physics.linear_operator import plain_physics
+
+import_torchvision_first()
+from deepinv.physics import Physics  # noqa: E402
+
+
+class Phases(Physics):
+    r"""The two-phase field of a level-set function phi: :math:`low + (high - low) / (1 + e^{-\phi / width})`.
+
+    The step is smooth, so that it has a derivative; `sharp` is the field that it stands for.
+
+    Arguments:
+        grid: Where the field lives.
+        low: Value where phi is negative, e.g. the logarithm of a permeability.
+        high: Value where it is positive.
+        width: Of the step, > 0, in the units of phi: for a distance about half a spacing of the grid.
+    """
+
+    name: ClassVar[str] = "phases"
+    observed: Tensor | None
+
+    def __init__(self, grid: Grid, low: float, high: float, width: float) -> None:
+        super().__init__(**plain_physics())
+        self.grid = self.data_grid = grid
+        self.channels = 1
+        self.data_shape = (1, *grid.shape)
+        self.low, self.high, self.width = low, high, width
+        self.register_buffer("observed", None)
+
+    def A(self, x: Tensor) -> Tensor:
+        return self.low + (self.high - self.low) * torch.sigmoid(x / self.width)
+
+    def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
+        """The (diagonal) derivative at `x` applied to `v`."""
+        step = torch.sigmoid(x / self.width)
+        return (self.high - self.low) / self.width * step * (1 - step) * v
+
+    def sharp(self, x: Tensor) -> Tensor:
+        """`high` where x is at least zero, `low` elsewhere; shape of x."""
+        return torch.where(x >= 0, torch.full_like(x, self.high), torch.full_like(x, self.low))
+
+
+def signed_distance(high: Tensor, grid: Grid) -> Tensor:
+    """Distance of every point to the interface, positive in the phase `high`, in the units of the grid's coordinates.
+
+    The interface lies midway between neighbours of different phases. A field of one phase has none: its points are as
+    far from it as the domain is wide.
+
+    Arguments:
+        high: Bool, where the phase of the high value is, shape `(batch, *space)`.
+        grid: Uniform along its axes, none of them periodic.
+
+    Returns:
+        Shape of `high`, float64.
+    """
+    if any(axis.periodic or not axis.uniform for axis in grid.axes):
+        raise InfieldError("signed distance: found a periodic or an uneven grid, expected an open uniform one")
+    half, widest = min(grid.spacing) / 2, math.hypot(*grid.lengths)
+
+    def distance(inside: np.ndarray) -> np.ndarray:
+        """To the nearest point outside, less half a spacing; zero outside."""
+        if inside.all():
+            return np.full(inside.shape, widest)
+        return np.where(inside, ndimage.distance_transform_edt(inside, sampling=grid.spacing) - half, 0.0)
+
+    fields = [distance(field) - distance(~field) for field in high.numpy(force=True)]
+    return torch.from_numpy(np.stack(fields)).to(high.device)
+
+
+def build_phases(description: OperatorDescription) -> Phases:
+    description.expect(parameters=("low", "high", "width"))
+    if description.channels != 1:
+        raise description.error(f"found {description.channels} channels, expected 1")
+    values = {name: description.parameters.get(name) for name in ("low", "high")}
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise description.error(f"found {name} {value!r}, expected a finite number")
+    width = description.positive("width", description.parameters.get("width"))
+    return Phases(description.regular_grid(), float(values["low"]), float(values["high"]), width)
