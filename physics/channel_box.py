@@ -41,6 +41,12 @@ BOXES = {
     "full": Box((4 * math.pi, 4 / 3 * math.pi), (128, 129, 128), inner=False),
 }
 """`minimal`: 565 x 192 wall units, little more than what sustains turbulence at a wall (Jimenez & Moin 1991, J. Fluid
-Mech. 225, 213). Its statistics are right near the walls, and not in the outer flow, which does not fit in. `full`:
-4 pi x 4/3 pi half heights, on the points of Moser, Kim & Mansour 1999 (Phys. Fluids 11, 943) at Re_tau 180: for a GPU.
+Mech. 225, 213). `full`: 4 pi x 4/3 pi half heights on the points of Moser, Kim & Mansour 1999 (Phys. Fluids 11, 943) at
+Re_tau 180: for a GPU.
+
+Where a minimal box is right, measured against the tables of Moser et al. in 40 turnovers at Re_tau 180: below y+ = 40
+the mean velocity within 0.8 % and r.m.s. of u within 3 %. Where it is not: near the wall r.m.s. of v and w are up to
+10 % too small and -uv 6 % (a box twice as long on the same spacings has them within 6 % in 9 turnovers); the outer flow
+does not fit in (at the centre the mean is 2.5 % too large, r.m.s. of u 20 % too small); wall pressure has r.m.s. 1.73
+instead of 1.53, and its correlation along x a lobe of -0.2 that is as long as the box, instead of -0.09.
 """
