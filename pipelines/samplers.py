@@ -14,7 +14,6 @@ from infield.posterior.exact import Exact
 from infield.posterior.faps import FAPS
 from infield.posterior.faps_published import FAPSPublished
 from infield.posterior.sampler import Sampler
-from infield.posterior.source_langevin import SourceLangevin
 from infield.posterior.source_slice import SourceSlice
 from infield.posterior.twisted_smc import TwistedSMC
 
@@ -23,7 +22,6 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "faps-flow": FAPS,
     "faps-published": FAPSPublished,
     "smc": TwistedSMC,
-    "source-langevin": SourceLangevin,
     "source-slice": SourceSlice,
     "exact": Exact,
 }
