@@ -35,9 +35,15 @@ class FieldParametrisation:
 
     Arguments:
         source: C_0.
+        emphasis: Of small scales in training, from 0 to 1: the loss weighs the error of each mode by this power of the
+            inverse variance that the source gives it. A smooth field has next to no variance in its small scales, so
+            that with 0 an error that is small beside a value's variance may be a rough draw all the same; with 1, all
+            scales count alike against the noise that the network has to tell from the field, and large ones are learned
+            later. What is minimised is the same velocity.
     """
 
     source: Covariance
+    emphasis: float = 0.0
 
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gain of the first term, scale of the network's input and of its output, at times t that broadcast."""
@@ -52,7 +58,7 @@ class FieldParametrisation:
         return gain * x + scale_out * _learned(network, scale_in * x, t)
 
     def field_loss(self, network: Network, x_1: Tensor, white: Tensor, t: Tensor) -> Tensor:
-        """Mean square error of F, shape `(batch,)`; 1 in the mean for a network that returns zero.
+        """Mean square error of F, shape `(batch,)`; 1 in the mean for a network that returns zero, without emphasis.
 
         Arguments:
             network: F.
@@ -66,11 +72,16 @@ class FieldParametrisation:
             x_0 = self.source.colour(white, white.new_zeros((len(white), 0)))
         x_t = tau * x_1 + (1 - tau) * x_0
         target = (x_1 - x_0 - gain * x_t) / scale_out
-        return (target - _learned(network, scale_in * x_t, t)).square().flatten(1).mean(1)
+        error = target - _learned(network, scale_in * x_t, t)
+        if self.emphasis:
+            c = self.source.diagonal
+            with torch.autocast(x_1.device.type, enabled=False):
+                error = self.source.modes.analyse(error) * (c.mean() / c) ** (self.emphasis / 2)
+        return error.square().flatten(1).mean(1)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> FieldParametrisation:
         """The same on another device, in another precision."""
-        return FieldParametrisation(in_precision(self.source, dtype).to(device))
+        return replace(self, source=in_precision(self.source, dtype).to(device))
 
 
 def in_precision(source: Covariance, dtype: torch.dtype) -> Covariance:

@@ -61,6 +61,8 @@ class FlowMatching(LightningModule):
         skip: `gaussian`: the network adds to the closed-form velocity of the Gaussian with the data's spectrum; `none`:
             it learns the whole velocity, of fields whitened by the source; `scalar`: it learns the whole velocity in
             field space, and the prior can be taken to other grids.
+        emphasis: Of small scales in the loss, from 0 to 1, with `skip: scalar` (see `priors.field_space`); the other
+            losses are in whitened coordinates, in which all scales count alike.
         learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
         warmup: Steps of linear warm-up.
         weight_decay: Of AdamW.
@@ -76,6 +78,7 @@ class FlowMatching(LightningModule):
         source: dict[str, Any] | None = None,
         rank: int = 64,
         skip: Skip = "gaussian",
+        emphasis: float = 0.0,
         learning_rate: float = 1e-3,
         warmup: int = 100,
         weight_decay: float = 0.0,
@@ -85,7 +88,12 @@ class FlowMatching(LightningModule):
         self.description = network_description(network)
         self.source = dict(source or {"law": "white"})
         self.law = law_from_spec(self.source)
-        self.network, self.rank, self.skip, self.seed = network, rank, skip, seed
+        if not 0 <= emphasis <= 1 or (emphasis and skip != "scalar"):
+            raise InfieldError(
+                f"flow: found emphasis {emphasis} with `skip: {skip}`, expected 0 to 1, and above 0 only with "
+                "`skip: scalar`"
+            )
+        self.network, self.rank, self.skip, self.seed, self.emphasis = network, rank, skip, seed, emphasis
         self.learning_rate, self.warmup, self.weight_decay = learning_rate, warmup, weight_decay
 
     def setup(self, stage: str) -> None:
@@ -118,7 +126,8 @@ class FlowMatching(LightningModule):
             grid_description=data.grid_description,
             units=data.units,
             channels=data.channels,
-            provenance={"kind": "flow", "network": name, "source": self.source, "seed": self.seed, "examples": len(x)},
+            provenance={"kind": "flow", "network": name, "source": self.source, "seed": self.seed, "examples": len(x)}
+            | ({"emphasis": self.emphasis} if self.emphasis else {}),
         )
 
     def _check(self, data: Any) -> None:
@@ -142,7 +151,10 @@ class FlowMatching(LightningModule):
         self._working = self._in_single_precision()
 
     def _in_single_precision(self) -> Parametrisation | FieldParametrisation:
-        return self.prior.parametrisation.to(self.device, torch.float32)
+        parametrisation = self.prior.parametrisation.to(self.device, torch.float32)
+        if isinstance(parametrisation, FieldParametrisation):
+            return replace(parametrisation, emphasis=self.emphasis)
+        return parametrisation
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         loss = self.loss(batch, self._generator(self.current_epoch, batch_idx))

@@ -15,7 +15,9 @@ from infield.priors.checkpoint import ENTRY, load_prior, to_entry
 from infield.priors.covariance import Covariance, from_draws, from_matrix
 from infield.priors.field_space import FieldParametrisation
 from infield.priors.flow import FlowPrior
+from infield.priors.flow_matching import FlowMatching
 from infield.priors.fno import FNO
+from infield.priors.gaussian import GaussianPrior
 from infield.priors.gibbs import gibbs_matrix
 from infield.priors.matern import matern_matrix
 from infield.priors.modes import Hartley
@@ -255,6 +257,49 @@ def test_the_loss_of_a_network_that_returns_zero_is_one():
         Covariance.diagonal_in(parametrisation.source.modes, parametrisation.source.diagonal / 2)
     )
     assert abs(float(unscaled.field_loss(zero, x_1 * 3, white, t)[t > 0.7].mean()) - 1) > 0.2
+
+
+@pytest.mark.parametrize("emphasis", [0.0, 0.5, 1.0])
+def test_emphasis_weighs_small_scales_and_leaves_the_minimiser(emphasis):
+    """An error in one mode counts by the power of its variance under the source; the true velocity loses least."""
+    grid = line(64)
+    source = source_on(Matern(0.5, 0.1), grid, 1)
+    parametrisation = FieldParametrisation(source, emphasis)
+    g = torch.Generator().manual_seed(0)
+    white, t = torch.randn((3000, 1, 64), generator=g).double(), torch.full((3000,), 0.6).double()
+    x_1 = source.sample(3000, g)
+    prior = GaussianPrior(
+        name="law",
+        source=source,
+        covariance=source,
+        mean=torch.zeros((1, 64), dtype=torch.float64),
+        standardisation=Standardisation.identity((1, 64)),
+        provenance={},
+    )
+    gain, scale_in, scale_out = parametrisation.coefficients(torch.tensor(0.6, dtype=torch.float64))
+
+    def network(error):
+        def F(z, t):
+            x = z.double() / scale_in
+            return (prior.velocity(x, 0.6) - gain * x) / scale_out + error
+
+        return F
+
+    best = float(parametrisation.field_loss(network(0.0), x_1, white, t).mean())
+    c, extra = source.diagonal.flatten(), []
+    for k in (int(c.argmax()), int(c.argmin())):
+        unit = torch.zeros((1, 1, 64), dtype=torch.float64)
+        unit[..., k] = 8.0
+        error = source.modes.synthesise(unit)
+        extra.append(float(parametrisation.field_loss(network(error), x_1, white, t).mean()) - best)
+        assert extra[-1] == pytest.approx(float((c.mean() / c[k]) ** emphasis), rel=0.3)
+    assert extra[1] / extra[0] == pytest.approx(float(c.max() / c.min()) ** emphasis, rel=0.4)
+
+
+def test_emphasis_where_it_means_nothing_is_refused():
+    for settings in ({"emphasis": 2.0, "skip": "scalar"}, {"emphasis": 0.5, "skip": "gaussian"}):
+        with pytest.raises(InfieldError, match="found emphasis"):
+            FlowMatching(FNO(1), **settings)
 
 
 def test_the_gibbs_law():
