@@ -7,6 +7,7 @@ What the file must have: the variable's attribute `units`; for every space dimen
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ import_torchvision_first()
 from lightning.pytorch import LightningDataModule  # noqa: E402
 
 SAMPLE = "sample"
+
+FACTS = ("Re_tau", "synthetic")
+"""Attributes of a file that a prior's provenance repeats: of which flow the fields are."""
 
 
 class FieldFile(LightningDataModule):
@@ -80,6 +84,8 @@ class FieldFile(LightningDataModule):
         self.grid_description = self.grid.to_json()
         self.units = units_of(self.path, array, self.variable)
         self.channels = _channel_names(self.path, array, self.variable)
+        told = {name: dataset.attrs.get(name) for name in FACTS}
+        self.facts = {name: float(value) for name, value in told.items() if isinstance(value, Real)}
         order = [SAMPLE, *([CHANNEL] if CHANNEL in array.dims else []), *space]
         held_out = int(self.validation * array.sizes[SAMPLE])
         count = array.sizes[SAMPLE] - held_out

@@ -14,6 +14,7 @@ from infield.physics.measurement import Measurement
 from infield.posterior.empirical_bayes import fit_prior
 from infield.priors.checkpoint import load_prior
 from infield.priors.description import prior_from_description
+from infield.priors.domains import OnDomains
 from infield.priors.flow import FlowPrior
 from infield.priors.prior import Prior
 from infield.priors.regrid import OnPoints
@@ -84,7 +85,8 @@ def _on_grid_of(path: Path, prior: FlowPrior, measurement: Measurement) -> FlowP
     grid = measurement.grid
     if not isinstance(grid, Grid) and not isinstance(prior.network, OnPoints):
         raise InfieldError(f"--prior {path}: it is for fields on a grid, the measurement's lives on scattered points")
-    if tuple(space) != tuple(grid.shape) or not isinstance(grid, Grid) or "axes" not in prior.grid_description:
+    anew = isinstance(prior.network, OnDomains)  # even of one shape a domain may or may not close
+    if anew or tuple(space) != tuple(grid.shape) or not isinstance(grid, Grid) or "axes" not in prior.grid_description:
         try:
             return prior.on(grid)
         except InfieldError as error:

@@ -20,6 +20,7 @@ from infield.priors.covariance import Covariance
 from infield.priors.flow import FlowPrior
 from infield.priors.fno import FNO
 from infield.priors.modes import Eigenbasis, Hartley, LeadingDirections, Modes, Pixels
+from infield.priors.patched import Patched
 from infield.priors.point_network import PointNetwork, points_of
 from infield.priors.prior import Standardisation
 from infield.priors.unet import UNet
@@ -31,7 +32,7 @@ VERSION = 2
 KINDS = {"prior": (ENTRY, VERSION), "surrogate": ("infield_surrogate", 1)}
 """What `infield fit` trains: the entry of a checkpoint that holds it, and the newest version of that entry."""
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"fno": FNO, "unet": UNet, "points": PointNetwork}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"fno": FNO, "unet": UNet, "points": PointNetwork, "patched": Patched}
 
 
 def network_description(network: nn.Module) -> dict[str, Any]:
@@ -42,7 +43,10 @@ def network_description(network: nn.Module) -> dict[str, Any]:
     """
     for name, kind in NETWORKS.items():
         if type(network) is kind:
-            return {"name": name, "arguments": network.arguments}
+            arguments = dict(network.arguments)  # type: ignore[arg-type]
+            if isinstance(network, Patched):
+                arguments["network"] = network_description(network.inner)
+            return {"name": name, "arguments": arguments}
     raise InfieldError(f"network of a flow: found {type(network).__name__}, expected one of {', '.join(NETWORKS)}")
 
 
@@ -65,11 +69,17 @@ def to_entry(prior: FlowPrior, weights: Mapping[str, Tensor] | None = None) -> d
         "units": prior.units,
         "channels": list(prior.channels),
         "modes": _modes_to_entry(prior.source.modes),
-        "source": prior.source.diagonal.cpu(),
+        "source": _slim(prior.source.diagonal),
         "covariance": {"diagonal": prior.covariance.diagonal.cpu(), "factors": prior.covariance.factors.cpu()},
-        "mean": prior.mean.cpu(),
+        "mean": _slim(prior.mean),
         "provenance": prior.provenance,
     }
+
+
+def _slim(x: Tensor) -> Tensor:
+    """The same numbers; where all are one, it is stored once."""
+    first = x.cpu().flatten()[:1]
+    return first.clone().reshape([1] * x.ndim).expand(x.shape) if bool((x.cpu() == first).all()) else x.cpu()
 
 
 def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sha256: str = "") -> FlowPrior:
@@ -234,7 +244,10 @@ def build_network(description: Mapping[str, Any]) -> nn.Module:
     name = description["name"]
     if name not in NETWORKS:
         raise InfieldError(f"network: found {name!r}, expected one of {', '.join(NETWORKS)}")
-    return NETWORKS[name](**description["arguments"])
+    arguments = dict(description["arguments"])
+    if isinstance(arguments.get("network"), Mapping):
+        arguments["network"] = build_network(arguments["network"])
+    return NETWORKS[name](**arguments)
 
 
 def _modes_to_entry(modes: Modes) -> dict[str, Any]:

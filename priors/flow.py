@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from infield import InfieldError
 from infield.priors.covariance import Covariance
+from infield.priors.domains import OnDomains, on_domain
 from infield.priors.field_space import FieldParametrisation, Network, in_precision
 from infield.priors.prior import Standardisation
 from infield.priors.regrid import Regrid, Site
@@ -197,7 +198,8 @@ class FlowPrior:
     def on(self, site: Site) -> FlowPrior:
         """The same prior on another grid, or other points, of its domain: the same weights are the same velocity there.
 
-        The source is its law evaluated there. Mean and covariance, a surrogate, are interpolated (`priors.regrid`).
+        The source is its law evaluated there. Mean and covariance, a surrogate, are interpolated (`priors.regrid`). A
+        prior whose network sees patches knows fields of one spacing on domains of any size (`priors.domains`).
 
         Arguments:
             site: `physics.grid.Grid` or `PointSet`.
@@ -206,6 +208,8 @@ class FlowPrior:
             InfieldError: The prior is tied to its grid (its skip, its network or its source is), or the site is not of
             its domain.
         """
+        if isinstance(self.network, OnDomains):
+            return on_domain(self, site)
         description = site.to_json()
         if description == self.grid_description:
             return self

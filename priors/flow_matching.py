@@ -8,6 +8,7 @@ The loss is that of `priors.flow.Parametrisation`, in coordinates whitened by th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,15 +17,17 @@ import torch
 from torch import Generator, Tensor, nn
 
 from infield import InfieldError, import_torchvision_first
-from infield.priors.checkpoint import ENTRY, from_entry, network_description, to_entry
+from infield.priors.checkpoint import ENTRY, from_entry, load_prior, network_description, to_entry
 from infield.priors.covariance import Covariance, from_draws
 from infield.priors.field_space import FieldParametrisation
 from infield.priors.flow import FlowPrior, Parametrisation, Skip
 from infield.priors.modes import Hartley
+from infield.priors.patched import Patched
 from infield.priors.prior import Standardisation
 from infield.priors.regrid import OnPoints
 from infield.priors.regrid import source_on as source_on
 from infield.priors.source import Lattice, law_from_spec
+from infield.priors.spectral_density import SpectralDensity
 from infield.priors.training import adamw_with_cosine, training_record
 
 import_torchvision_first()
@@ -55,9 +58,10 @@ class FlowMatching(LightningModule):
 
     Arguments:
         network: A `priors.unet.UNet`, `priors.fno.FNO` or `priors.point_network.PointNetwork`, made for the channels
-            and axes of the data.
+            and axes of the data; or one of the first two in a `priors.patched.Patched`, for domains of any size. May be
+            left out where `initial` has it.
         source: Law of the source by name, e.g. `{law: matern, nu: 0.5, length: 0.05}`, length in the units of the grid.
-        rank: Factors of the stored covariance.
+        rank: Factors of the stored covariance; 0 for a patched network, whose law is the same everywhere.
         skip: `gaussian`: the network adds to the closed-form velocity of the Gaussian with the data's spectrum; `none`:
             it learns the whole velocity, of fields whitened by the source; `scalar`: it learns the whole velocity in
             field space, and the prior can be taken to other grids.
@@ -68,13 +72,16 @@ class FlowMatching(LightningModule):
         weight_decay: Of AdamW.
         seed: Of the random numbers of the path. They derive from seed, epoch and batch, so that a run that was stopped
             between epochs and goes on is the same as one that never stopped.
+        initial: A prior's checkpoint whose weights the training starts from (fine-tuning). Standardisation, mean and
+            covariance are those of the new fields; a lower learning rate than from scratch serves.
     """
 
     prior: FlowPrior
+    network: nn.Module
 
     def __init__(
         self,
-        network: nn.Module,
+        network: nn.Module | None = None,
         source: dict[str, Any] | None = None,
         rank: int = 64,
         skip: Skip = "gaussian",
@@ -83,9 +90,11 @@ class FlowMatching(LightningModule):
         warmup: int = 100,
         weight_decay: float = 0.0,
         seed: int = 0,
+        initial: str | None = None,
     ) -> None:
         super().__init__()
-        self.description = network_description(network)
+        start, self.initial = _start(network, initial)
+        self.description = network_description(start)
         self.source = dict(source or {"law": "white"})
         self.law = law_from_spec(self.source)
         if not 0 <= emphasis <= 1 or (emphasis and skip != "scalar"):
@@ -93,7 +102,7 @@ class FlowMatching(LightningModule):
                 f"flow: found emphasis {emphasis} with `skip: {skip}`, expected 0 to 1, and above 0 only with "
                 "`skip: scalar`"
             )
-        self.network, self.rank, self.skip, self.seed, self.emphasis = network, rank, skip, seed, emphasis
+        self.network, self.rank, self.skip, self.seed, self.emphasis = start, rank, skip, seed, emphasis
         self.learning_rate, self.warmup, self.weight_decay = learning_rate, warmup, weight_decay
 
     def setup(self, stage: str) -> None:
@@ -112,23 +121,41 @@ class FlowMatching(LightningModule):
         standardisation = Standardisation(shift, scale)
         x = standardisation.from_units(fields)
         source = source_on(self.law, data.grid, len(data.channels))
-        if isinstance(self.network, OnPoints):
-            self.network = self.network.on(data.grid.points())
         name = self.description["name"]
+        if isinstance(self.network, Patched):
+            covariance, mean = self._stationary(self.network, x, source, data.grid)
+        else:
+            if isinstance(self.network, OnPoints):
+                self.network = self.network.on(data.grid.points())
+            covariance, mean = covariance_of(x, source, self.rank), x.mean(0)
+        told = {"emphasis": self.emphasis, "data": getattr(data, "facts", None), "initial": self.initial}
         self.prior = FlowPrior(
             name=f"flow, {name}, from {self.law}",
             network=self.network,
             source=source,
-            covariance=covariance_of(x, source, self.rank),
-            mean=x.mean(0),
+            covariance=covariance,
+            mean=mean,
             standardisation=standardisation,
             skip=self.skip,
             grid_description=data.grid_description,
             units=data.units,
             channels=data.channels,
             provenance={"kind": "flow", "network": name, "source": self.source, "seed": self.seed, "examples": len(x)}
-            | ({"emphasis": self.emphasis} if self.emphasis else {}),
+            | {name: value for name, value in told.items() if value},
         )
+
+    def _stationary(self, network: Patched, x: Tensor, source: Covariance, grid: Lattice) -> tuple[Covariance, Tensor]:
+        """Covariance and mean of a law that is the same everywhere; the network hears which axes close."""
+        periodic = tuple(bool(axis.periodic) for axis in getattr(grid, "axes", ()))
+        if self.rank or not isinstance(source.modes, Hartley) or not periodic:
+            raise InfieldError(
+                f"a patched network knows one law for all places of a uniform grid: found rank {self.rank} and modes "
+                f"{type(source.modes).__name__}; set `rank: 0`, and a source that is white or, where axes do not "
+                "close, has `wrap: true`"
+            )
+        network.periodic = periodic
+        mean = x.mean((0, *range(2, x.ndim))).reshape(-1, *[1] * (x.ndim - 2)).expand(x.shape[1:])
+        return stationary_covariance(x, source, periodic), mean
 
     def _check(self, data: Any) -> None:
         if not isinstance(data, TrainingFields):
@@ -136,7 +163,10 @@ class FlowMatching(LightningModule):
                 f"data of a flow: found {type(data).__name__}, expected a data module with grid, units, channels and "
                 "examples"
             )
-        found = (self.description["arguments"]["channels"], self.description["arguments"]["ndim"])
+        innermost = self.description
+        while isinstance(innermost["arguments"].get("network"), dict):
+            innermost = innermost["arguments"]["network"]
+        found = (innermost["arguments"]["channels"], innermost["arguments"]["ndim"])
         expected = (len(data.channels), data.grid.ndim)
         if found != expected:
             raise InfieldError(
@@ -226,6 +256,56 @@ class AveragedWeights(WeightAveraging):
 def _short(value: Any, length: int = 120) -> str:
     text = repr(value)
     return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def _start(network: nn.Module | None, initial: str | None) -> tuple[nn.Module, dict[str, Any] | None]:
+    """The network that a training starts with, and what a prior's file says of where its weights are from."""
+    if initial is None:
+        if network is None:
+            raise InfieldError("flow matching: found neither a network nor an `initial` checkpoint, expected one")
+        return network, None
+    prior = load_prior(initial)
+    if network is not None:
+        found, expected = (_of_weights(network_description(one)) for one in (prior.network, network))
+        if found != expected:
+            raise InfieldError(
+                f"initial {initial}: found the network {_short(found)}, expected {_short(expected)} as configured; "
+                "leave the network out to take the checkpoint's"
+            )
+        network.load_state_dict(prior.network.state_dict())
+    record = {"name": prior.name, "sha256": prior.sha256}
+    return (network or prior.network).train().requires_grad_(True), record
+
+
+def _of_weights(description: dict[str, Any]) -> dict[str, Any]:
+    """The part of a network's description on which its weights depend."""
+    if description["name"] != "patched":
+        return description
+    arguments = {name: description["arguments"][name] for name in ("network", "patch")}
+    return {**description, "arguments": arguments}
+
+
+def stationary_covariance(x: Tensor, source: Covariance, periodic: Sequence[bool]) -> Covariance:
+    """Covariance of fields whose law is the same everywhere, and mirrored in each axis: variances over |k|.
+
+    Along axes that do not close, a Hann taper keeps the jump at the ends out of the short waves.
+
+    Arguments:
+        x: Standardised fields, shape `(examples, channel, *space)`.
+        source: The source, in Fourier modes.
+        periodic: Which axes close.
+    """
+    taper = torch.ones((), dtype=x.dtype)
+    for axis, closes in enumerate(periodic):
+        n = x.shape[2 + axis]
+        window = torch.ones(n, dtype=x.dtype) if closes else torch.hann_window(n, periodic=False, dtype=x.dtype)
+        taper = taper[..., None] * (window / window.square().mean().sqrt())
+    x_mean = x.mean((0, *range(2, x.ndim))).reshape(-1, *[1] * (x.ndim - 2))
+    variance = torch.zeros(x.shape[1:], dtype=x.dtype)
+    for some in x.split(max(2**22 // x[0].numel(), 1)):
+        variance += source.modes.analyse(taper * (some - x_mean)).square().sum(0) / len(x)
+    floor = 1e-8 * float(variance.mean())
+    return Covariance.diagonal_in(source.modes, SpectralDensity(variance.clamp_min(floor)).on(x.shape[2:]))
 
 
 def covariance_of(x: Tensor, source: Covariance, rank: int) -> Covariance:

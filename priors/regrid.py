@@ -83,7 +83,8 @@ class Regrid:
                     f"its {what} are {', '.join(found)}, the measurement's {', '.join(expected)}: convert one of them"
                 )
         for axis, (low, high, slack) in zip(self.start.get("axes", ()), self._ends, strict=True):
-            first, last = axis["coordinates"][0], axis["coordinates"][0] + _spacing(axis) * len(axis["coordinates"])
+            first = axis["coordinates"][0]
+            last = first + spacing_along(axis) * len(axis["coordinates"])
             short = "axes" in end and (low - first > slack or last - high > slack)
             if short or first - low > slack or high - last > slack:
                 raise InfieldError(
@@ -103,7 +104,7 @@ class Regrid:
             else:
                 h = axes[i].spacing
                 low, high = axes[i].coordinates[0], axes[i].coordinates[0] + h * axes[i].size
-            wide = max(_spacing(axis), h)
+            wide = max(spacing_along(axis), h)
             ends.append((low, high, (1e-3 if axis["periodic"] and axes is not None else 1.001) * wide))
         return ends
 
@@ -132,7 +133,7 @@ class Regrid:
             )
         places = []
         for axis, new in zip(grid, axes, strict=True):
-            length = _spacing(axis) * len(axis["coordinates"])
+            length = spacing_along(axis) * len(axis["coordinates"])
             places.append(((new.coordinates[0] - axis["coordinates"][0]) / length, new.spacing / length))
         return network.placed(tuple(places))
 
@@ -218,7 +219,8 @@ def _axes_and_units(description: dict[str, Any]) -> tuple[list[str], list[str]]:
     return [axis["name"] for axis in axes], [axis["units"] for axis in axes]
 
 
-def _spacing(axis: dict[str, Any]) -> float:
+def spacing_along(axis: dict[str, Any]) -> float:
+    """Mean distance between neighbours along an axis in plain JSON types."""
     c = axis["coordinates"]
     return float((c[-1] - c[0]) / (len(c) - 1)) if len(c) > 1 else 1.0
 
@@ -229,7 +231,7 @@ def _extended(axis: dict[str, Any], values: np.ndarray, i: int) -> tuple[np.ndar
     if not axis["periodic"]:
         return c, values
     first = np.take(values, [0], axis=i)
-    return np.append(c, c[0] + _spacing(axis) * len(c)), np.concatenate([values, first], axis=i)
+    return np.append(c, c[0] + spacing_along(axis) * len(c)), np.concatenate([values, first], axis=i)
 
 
 def _spline(axis: dict[str, Any], values: np.ndarray, i: int) -> Callable[[np.ndarray], np.ndarray]:

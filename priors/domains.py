@@ -1,0 +1,154 @@
+"""A learned prior of patches on another domain: the same weights, and the spectrum read off as a density."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from scipy.fft import next_fast_len
+from torch import Tensor, nn
+
+from infield import InfieldError
+from infield.priors.covariance import Covariance
+from infield.priors.modes import Hartley
+from infield.priors.regrid import Site, spacing_along
+from infield.priors.source import Matern, White, law_from_spec
+from infield.priors.spectral_density import SpectralDensity
+from infield.priors.window import Window, WindowedStandardisation
+
+if TYPE_CHECKING:
+    from infield.priors.flow import FlowPrior
+
+SAME_SPACING = 0.01
+"""Spacings that differ by less than this share are taken to be the same."""
+
+
+@runtime_checkable
+class OnDomains(Protocol):
+    """A network for domains of any size, at one spacing."""
+
+    def covering(self, periodic: Sequence[bool], origin: Sequence[int]) -> nn.Module:
+        """The same weights on a domain whose axes close or not, and whose first point is so many points from that of
+        training."""
+        ...
+
+
+@dataclass(frozen=True)
+class Domain:
+    """From the grid of training to another domain with the same axes, units and spacings.
+
+    An axis that does not close becomes part of a torus that is longer by the domain of training, as far as which
+    correlations are known; the domain is a window of it.
+
+    Arguments:
+        start: Description of the grid of training, in plain JSON types.
+        site: The grid where the prior is wanted.
+
+    Raises:
+        InfieldError: The two differ in axes, units or spacings, or the site is no uniform grid.
+    """
+
+    start: dict[str, Any]
+    site: Site
+
+    def __post_init__(self) -> None:
+        known, wanted = self.start.get("axes"), getattr(self.site, "axes", None)
+        if known is None or wanted is None:
+            raise InfieldError("it is a prior of patches: found scattered points, expected a grid")
+        names, others = [axis["name"] for axis in known], [axis.name for axis in wanted]
+        if names != others:
+            order = "in another order" if sorted(names) == sorted(others) else "by other names"
+            raise InfieldError(
+                f"its axes are ({', '.join(names)}), the measurement's ({', '.join(others)}), {order}: a prior knows "
+                "which direction is which; transpose the measurement"
+            )
+        for ours, other in zip(known, wanted, strict=True):
+            if ours["units"] != other.units:
+                raise InfieldError(
+                    f"its axis '{other.name}' is in {ours['units']}, the measurement's in {other.units}: convert one"
+                )
+            spacing = spacing_along(ours)
+            if not other.uniform or abs(other.spacing / spacing - 1) > SAME_SPACING:
+                found = f"a spacing of {other.spacing:g}" if other.uniform else "uneven spacings"
+                raise InfieldError(
+                    f"its spacing along '{other.name}' is {spacing:g} {other.units}: found {found}, expected the same "
+                    "on any domain; resample the field, or take a prior of that spacing"
+                )
+
+    @cached_property
+    def window(self) -> Window:
+        """The torus, and what of it is the domain."""
+        axes = zip(self.start["axes"], self.site.axes, strict=True)  # type: ignore[attr-defined]
+        torus = tuple(
+            axis.size if axis.periodic else int(next_fast_len(axis.size + len(ours["coordinates"]), real=True))
+            for ours, axis in axes
+        )
+        return Window(tuple(self.site.shape), torus)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the domain is the torus."""
+        return self.window.shape == self.window.torus
+
+    @cached_property
+    def origin(self) -> tuple[int, ...]:
+        """How many points the domain starts behind the grid of training."""
+        axes = zip(self.start["axes"], self.site.axes, strict=True)  # type: ignore[attr-defined]
+        return tuple(round((axis.coordinates[0] - ours["coordinates"][0]) / spacing_along(ours)) for ours, axis in axes)
+
+    def network(self, network: OnDomains) -> nn.Module:
+        """The same weights on the torus."""
+        return network.covering([True] * self.site.ndim, self.origin)
+
+    def spectrum(self, variance: Tensor, *, whole: bool = True) -> Tensor:
+        """Variances of the modes of the torus from those of the grid of training, shape `(channel, *torus)`."""
+        return SpectralDensity(variance).on(self.window.torus, whole=whole and self.closed)
+
+    def source(self, law: White | Matern, channels: int) -> Covariance:
+        """The law of the source on the torus."""
+        law = replace(law, wrap=False) if isinstance(law, Matern) else law  # what closes is the torus
+        spectrum = law.embedded(self.site, self.window.torus).spectrum
+        spectrum = spectrum.clamp_min(1e-15 * float(spectrum.max()))
+        return Covariance.diagonal_in(Hartley(self.site.ndim), spectrum.expand(channels, *self.window.torus))
+
+
+def on_domain(prior: FlowPrior, site: Site, *, whole: bool = True) -> FlowPrior:
+    """A prior of patches on another domain, as `FlowPrior.on` serves it.
+
+    Source and covariance are evaluated anew (`priors.spectral_density`), the mean is one number a channel, and the
+    network is the same at every place.
+
+    Arguments:
+        prior: The prior on its grid of training.
+        site: Where it is wanted.
+        whole: Whether the site is the domain; False for a tile of one, which has a mean.
+
+    Raises:
+        InfieldError: As `Domain`; or the source is not on record.
+    """
+    if not isinstance(prior.network, OnDomains):
+        raise InfieldError(f"its network, {type(prior.network).__name__}, does not see patches")
+    domain = Domain(prior.grid_description, site)
+    if whole and domain.closed and domain.window.shape == prior.covariance.event_shape[1:] and not any(domain.origin):
+        return prior
+    spec = prior.provenance.get("source")
+    if spec is None:
+        raise InfieldError("its source is not on record; use a prior of `infield fit`")
+    channels = len(prior.channels)
+    source = domain.source(law_from_spec(spec), channels)
+    spectrum = domain.spectrum(prior.covariance.truncated(0).diagonal, whole=whole)
+    standardisation = prior.standardisation
+    if not domain.closed:
+        standardisation = WindowedStandardisation(standardisation.shift, standardisation.scale, domain.window)
+    space = tuple(range(1, prior.mean.ndim))
+    return replace(
+        prior,
+        network=domain.network(prior.network),
+        source=source,
+        covariance=Covariance.diagonal_in(source.modes, spectrum),
+        mean=prior.mean.mean(space, keepdim=True).expand(source.event_shape),
+        standardisation=standardisation,
+        grid_description=site.to_json(),
+    )
