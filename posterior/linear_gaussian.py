@@ -5,8 +5,9 @@ For u ~ N(m, K) and y = A u + eta, eta ~ N(0, R), a draw of u | y is (Matheron's
 
     u + K A^T (A K A^T + R)^{-1} (y + eta - A u),    u ~ N(m, K),  eta ~ N(0, R).
 
-Few data: the matrix A K A^T + R is formed once a covariance and factored. Many data: with K = S S^T the same
-correction is
+Few data: the matrix A K A^T + R is formed once a covariance and factored. So it is for up to a few thousand point
+sensors on a large torus under a stationary covariance (`posterior.stationary_sensors`). Many data: with K = S S^T the
+same correction is
 
     S (1 + S^T A^T R^{-1} A S)^{-1} S^T A^T R^{-1} (y + eta - A u),
 
@@ -28,15 +29,19 @@ from infield import InfieldError
 from infield.physics.measurement import Measurement
 from infield.physics.noise import GaussianLaw
 from infield.posterior.conjugate_gradients import conjugate_gradients
+from infield.posterior.stationary_sensors import StationarySensors
 from infield.posterior.streams import Randomness, normal
 from infield.priors.covariance import Covariance
-from infield.priors.modes import Modes
+from infield.priors.modes import Hartley, Modes
 
 DENSE_DATA = 1500
 """Up to this many data the data-by-data matrix is formed (18 MiB)."""
 
 DENSE_ENTRIES = 40_000_000
 """And data-by-modes and data-by-y matrices, where they have at most this many entries (320 MiB)."""
+
+SENSORS = 4096
+"""Up to this many point sensors on a stationary field their matrix is formed (128 MiB), however large the field."""
 
 BATCH_ENTRIES = 1_500_000
 """Entries of the data of so many fields that conjugate gradients treat together (12 MiB an array)."""
@@ -82,6 +87,17 @@ class LinearGaussianData:
         """Whether the data are few enough to form matrices."""
         entries = self.measurement.count * max(math.prod(self.measurement.event_shape), self.observed.numel())
         return self.measurement.count <= DENSE_DATA and entries <= DENSE_ENTRIES
+
+    @cached_property
+    def sensors(self) -> StationarySensors | None:
+        """The data as point sensors on a torus, where they are too many for its modes but not for each other."""
+        if self.dense or self.measurement.count > SENSORS or not isinstance(self.modes, Hartley):
+            return None
+        return StationarySensors.of(self.measurement.operator, tuple(self.measurement.event_shape[1:]))
+
+    def by_sensors(self, covariance: Covariance) -> bool:
+        """Whether a covariance between the data is read off its covariance function."""
+        return self.sensors is not None and self.sensors.serves(covariance)
 
     @cached_property
     def index(self) -> Tensor:
@@ -137,6 +153,8 @@ class LinearGaussianData:
 
     def factorise(self, covariance: Covariance) -> Tensor:
         """Lower Cholesky factor of A K A^T + R on the observed data, shape `(data, data)`."""
+        if self.sensors is not None:
+            return torch.linalg.cholesky(self.sensors.gram(covariance, self.index) + self.noise_matrix)
         B = self.operator_matrix
         BF = B @ covariance.factors.flatten(1).mT
         gram = (B * covariance.diagonal.flatten()) @ B.mT + BF @ BF.mT + self.noise_matrix
@@ -168,6 +186,8 @@ class LinearGaussianData:
         """K A^T (A K A^T + R)^{-1} r for r of shape `(batch, *data)`."""
         if self.dense:
             return self._dense_correction(r, covariance)
+        if self.by_sensors(covariance):
+            return self._sensor_correction(r, covariance)
         few = max(BATCH_ENTRIES // self.observed.numel(), 1)  # large batches only outgrow the caches
         return torch.cat([self._iterative_correction(part, covariance) for part in r.split(few)])
 
@@ -175,6 +195,11 @@ class LinearGaussianData:
         z = torch.cholesky_solve(r.flatten(1)[:, self.index].mT, self.factorise(covariance)).mT
         back = (z @ self.operator_matrix).reshape(len(r), *covariance.event_shape)
         return self.modes.synthesise(covariance.apply_to_modes(back))
+
+    def _sensor_correction(self, r: Tensor, covariance: Covariance) -> Tensor:
+        z = torch.cholesky_solve(r.flatten(1)[:, self.index].mT, self.factorise(covariance)).mT
+        y = r.new_zeros((len(r), self.observed.numel())).index_copy(1, self.index, z)
+        return covariance.apply(self.adjoint(y.reshape(r.shape)))
 
     @cached_property
     def information(self) -> Tensor:
@@ -219,7 +244,7 @@ class LinearGaussianData:
         Raises:
             InfieldError: If the data are too many to form their matrix.
         """
-        if not self.dense:
+        if not (self.dense or self.by_sensors(covariance)):
             raise InfieldError(
                 f"the evidence of {self.measurement.count} data was asked for: expected at most {DENSE_DATA}; "
                 "thin the data"

@@ -87,7 +87,7 @@ every_case = pytest.mark.parametrize("name", ["mask", "points"])
 
 @every_case
 def test_the_mean_is_that_of_dense_algebra_on_the_domain(name):
-    """With matrices of few data, and with the conjugate gradients of many."""
+    """With matrices of few data, with those of many sensors, and with the conjugate gradients of many data."""
     m, prior = measurement(name), windowed()
     mean, _ = dense_posterior(m)
     data = LinearGaussianData(standardised(m, prior.standardisation), prior.source.modes, tolerance=1e-11)
@@ -98,7 +98,10 @@ def test_the_mean_is_that_of_dense_algebra_on_the_domain(name):
         return float((found.flatten() - mean).abs().max())
 
     assert data.dense and error() < 1e-8
-    data.__dict__["dense"] = False
+    data.__dict__ |= {"dense": False}
+    data.__dict__.pop("sensors")
+    assert data.by_sensors(prior.covariance) and error() < 1e-8
+    data.__dict__["sensors"] = None
     assert error() < 1e-8
     wrapped, _ = dense_posterior(m, periods=(1.25, 1.4 * 7 / 6))
     assert float((wrapped - mean).abs().max()) > 0.1
