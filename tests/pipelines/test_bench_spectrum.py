@@ -25,7 +25,7 @@ def test_every_row_has_its_figures(quick):
         shells = [quick[method, f"error_{first}_{last}"] for first, last in SHELLS]
         assert quick[method, "error_max"] == max(shells)
     for method in (SKIP, LEARNED, WHITE):
-        assert quick[method, "training_steps"] == 4 and quick[method, "training_seconds"] > 0
+        assert quick[method, "training_steps"] == 4 and quick[method, "training_core_seconds"] > 0
 
 
 def test_the_controls_are_told_apart(quick):
@@ -51,8 +51,9 @@ def test_the_ratio_is_of_powers():
 
 
 def test_a_row_that_was_trained_is_not_trained_again(tmp_path, monkeypatch):
-    """What a stopped run left is used, whatever it says; the time limits reach the trainer."""
-    asked = []
+    """What a stopped run left is used, whatever it says; the length of training follows from the measured speed."""
+    asked, clock = [], iter((0.0, 20.0, 20.0, 1100.0))
+    monkeypatch.setattr(spectrum, "core_seconds", lambda: next(clock))
 
     def fit(folder, settings):
         asked.append(settings)
@@ -65,8 +66,8 @@ def test_a_row_that_was_trained_is_not_trained_again(tmp_path, monkeypatch):
     fields = tmp_path / "fields.nc"
     _, cost = spectrum._trained(tmp_path / "row", fields, {"skip": "gaussian"}, False, 3)
     gauge, training = asked
-    assert (gauge["trainer.max_time"], training["trainer.max_time"]) == ("00:00:00:30", "00:00:09:42")
-    assert training["trainer.max_steps"] == int(0.93 * 600 * 60 / 30)
+    assert gauge["trainer.max_time"] == "00:00:00:30" and "trainer.max_time" not in training
+    assert training["trainer.max_steps"] == 19 * 60 * 60 // 20 and cost["training_core_seconds"] == 1080
     assert training["model.init_args.skip"] == "gaussian" and training["seed_everything"] == 3
     assert cost["training_steps"] == 60
     again, recorded = spectrum._trained(tmp_path / "row", fields, {"skip": "gaussian"}, False, 3)
