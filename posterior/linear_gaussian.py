@@ -40,8 +40,9 @@ DENSE_DATA = 1500
 DENSE_ENTRIES = 40_000_000
 """And data-by-modes and data-by-y matrices, where they have at most this many entries (320 MiB)."""
 
-SENSORS = 4096
-"""Up to this many point sensors on a stationary field their matrix is formed (128 MiB), however large the field."""
+SENSORS, SENSOR_ENTRIES = 4096, 1_000_000
+"""Up to so many point sensors on a stationary field their matrix is formed by look-ups (128 MiB), however large the
+field; from so many entries of a data-by-modes matrix on that is the faster way."""
 
 BATCH_ENTRIES = 1_500_000
 """Entries of the data of so many fields that conjugate gradients treat together (12 MiB an array)."""
@@ -90,8 +91,10 @@ class LinearGaussianData:
 
     @cached_property
     def sensors(self) -> StationarySensors | None:
-        """The data as point sensors on a torus, where they are too many for its modes but not for each other."""
-        if self.dense or self.measurement.count > SENSORS or not isinstance(self.modes, Hartley):
+        """The data as point sensors on a torus, where that is the best way to see them."""
+        entries = self.measurement.count * math.prod(self.measurement.event_shape)
+        few = self.dense and entries <= SENSOR_ENTRIES
+        if few or self.measurement.count > SENSORS or not isinstance(self.modes, Hartley):
             return None
         return StationarySensors.of(self.measurement.operator, tuple(self.measurement.event_shape[1:]))
 
@@ -153,7 +156,8 @@ class LinearGaussianData:
 
     def factorise(self, covariance: Covariance) -> Tensor:
         """Lower Cholesky factor of A K A^T + R on the observed data, shape `(data, data)`."""
-        if self.sensors is not None:
+        if self.by_sensors(covariance):
+            assert self.sensors is not None
             return torch.linalg.cholesky(self.sensors.gram(covariance, self.index) + self.noise_matrix)
         B = self.operator_matrix
         BF = B @ covariance.factors.flatten(1).mT
@@ -184,10 +188,10 @@ class LinearGaussianData:
 
     def correction(self, r: Tensor, covariance: Covariance) -> Tensor:
         """K A^T (A K A^T + R)^{-1} r for r of shape `(batch, *data)`."""
-        if self.dense:
-            return self._dense_correction(r, covariance)
         if self.by_sensors(covariance):
             return self._sensor_correction(r, covariance)
+        if self.dense:
+            return self._dense_correction(r, covariance)
         few = max(BATCH_ENTRIES // self.observed.numel(), 1)  # large batches only outgrow the caches
         return torch.cat([self._iterative_correction(part, covariance) for part in r.split(few)])
 

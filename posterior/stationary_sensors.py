@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from infield.physics.algebra import Composition, Scale
-from infield.physics.sampling import Mask, PointSensors
+from infield.physics.sampling import PointSensors
 from infield.physics.window import Crop
 from infield.priors.covariance import Covariance
 from infield.priors.modes import Hartley
@@ -48,19 +48,15 @@ class StationarySensors:
         """An operator as such data, one a flat entry of its data; None where it is none.
 
         Arguments:
-            operator: Point sensors or a mask, perhaps of a scaled field (one scale for all places), perhaps through the
-                window of a torus.
+            operator: Point sensors, perhaps of a scaled field (one scale for all places), perhaps through the window of
+                a torus.
             torus: Space shape of its fields.
         """
         parts = _parts(operator)
         outer = parts[0]
-        if isinstance(outer, PointSensors):
-            corners, weights = outer.corners, outer.weights
-        elif isinstance(outer, Mask):
-            corners = torch.arange(outer.grid.size)[None]
-            weights = torch.ones(corners.shape, dtype=torch.float64)
-        else:
+        if not isinstance(outer, PointSensors):
             return None
+        corners, weights = outer.corners, outer.weights
         shape = tuple(outer.grid.shape)
         for inner in parts[1:]:
             if isinstance(inner, Scale) and (inner.scale == inner.scale.flatten()[0]).all():
