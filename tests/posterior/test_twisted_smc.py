@@ -162,6 +162,22 @@ def test_posterior_of_a_mixture_where_annealing_fails(prior, measurement):
     assert smc.cost["velocity_calls"] == 80
 
 
+def test_a_covariance_that_is_kept_for_some_steps_only_guides(prior, measurement):
+    """The weights know of it, so that draws and evidence stay right; it costs a third of the products."""
+    exact = Exact()(prior, measurement, 4000, rng(1)).samples
+    mean, law = posterior_mean(prior, measurement), LinearGaussianData(measurement, prior.source.modes)
+    parts = torch.stack([law.log_evidence(c.mean, c.covariance) for c in prior.components])
+    evidence = float(torch.logsumexp(parts + prior.weights.log(), 0))
+    kept = TwistedSMC(steps=40, particles=2, refresh=3)(prior, measurement, 1000, rng(2))
+    assert mean_error(kept.samples, mean, exact.std(0)) < 0.12
+    assert abs(std_ratio(kept.samples, exact) - 1) < 0.05
+    assert abs(kept.diagnostics["log_evidence"] - evidence) < 0.2
+    products = [
+        TwistedSMC(steps=10, particles=2, refresh=r)(Hidden(prior), measurement, 20, rng(6)).diagnostics for r in (1, 3)
+    ]
+    assert products[0]["jacobian_products"] == 10 * 2 * 4 and products[1]["jacobian_products"] == 4 * 2 * 4
+
+
 def test_evidence_is_that_of_the_closed_form(prior, measurement):
     data = LinearGaussianData(measurement, prior.source.modes)
     parts = torch.stack([data.log_evidence(c.mean, c.covariance) for c in prior.components])
@@ -203,6 +219,7 @@ def test_streams_repeat_an_island(prior, measurement):
     [
         ({"steps": 1}, "steps=1, expected at least 2"),
         ({"particles": 0}, "particles=0"),
+        ({"refresh": 0}, "refresh=0, expected at least 1"),
         ({"exponent": math.nan}, "exponent=nan"),
         ({"resample_below": 1.5}, "resample_below=1.5, expected 0 to 1"),
     ],
