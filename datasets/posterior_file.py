@@ -73,9 +73,12 @@ class PosteriorWriter(BlockWriter):
             samples=samples,
             block=block,
             run=self._run,
-            lay_out=lambda draft: lay_out_posterior(draft, self._field, self._run, title),
+            lay_out=lambda draft: self._lay_out(draft, title),
             overwrite=overwrite,
         )
+
+    def _lay_out(self, draft: Path, title: str) -> None:
+        lay_out_posterior(draft, self._field, self._run, title)
 
     def write_block(
         self, b: int, tensor: Tensor, cost: Mapping[str, float], diagnostics: Mapping[str, float] | None = None
@@ -125,12 +128,15 @@ class PosteriorWriter(BlockWriter):
         """
         self.refuse_missing_blocks()
         mean, std = self._moments()
+        self._complete({"mean": mean, "std": std}, self._told(cost or {}, diagnostics or {}))
+
+    def _told(self, cost: Mapping[str, Any], diagnostics: Mapping[str, Any]) -> dict[str, str]:
+        """What the attributes say of the run as a whole."""
         totals = {name: float(self._read(name).sum()) for name in COSTS}
-        told = {
-            "cost": json.dumps({**totals, **(cost or {})}),
-            "diagnostics": json.dumps({**self._block_means(), **(diagnostics or {})}),
+        return {
+            "cost": json.dumps({**totals, **cost}),
+            "diagnostics": json.dumps({**self._block_means(), **diagnostics}),
         }
-        self._complete({"mean": mean, "std": std}, told)
 
     def _block_means(self) -> dict[str, float]:
         reports = list(self._told_of_blocks(BLOCK_DIAGNOSTICS).values())

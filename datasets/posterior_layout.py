@@ -26,7 +26,9 @@ def event_shape(field: Field) -> tuple[int, ...]:
     return (*((len(field.channels),) if len(field.channels) > 1 else ()), *field.grid.shape)
 
 
-def lay_out_posterior(path: Path, field: Field, run: Mapping[str, Any], title: str) -> None:
+def lay_out_posterior(
+    path: Path, field: Field, run: Mapping[str, Any], title: str, tile: tuple[int, ...] | None = None
+) -> None:
     """Write a posterior group in which nothing is done yet.
 
     A number that was never written reads as NaN.
@@ -36,6 +38,7 @@ def lay_out_posterior(path: Path, field: Field, run: Mapping[str, Any], title: s
         field: The field that is sampled.
         run: What the samples depend on, with `samples`, `block` and `dtype`.
         title: One line for people.
+        tile: Points of a chunk along the space axes; None for all in one.
     """
     samples, block = run["samples"], min(run["block"], run["samples"])
     coordinates = field.coordinates()
@@ -52,9 +55,11 @@ def lay_out_posterior(path: Path, field: Field, run: Mapping[str, Any], title: s
     if isinstance(field.grid, PointSet):
         about["coordinates"] = " ".join(field.grid.names)
     dims, shape = (*((CHANNEL,) if len(field.channels) > 1 else ()), *field.dims), event_shape(field)
-    lay_out("samples", ("sample", *dims), (samples, *shape), (block, *shape), attributes=about)
+    space = shape[len(shape) - len(field.dims) :]
+    chunk = (*shape[: len(shape) - len(space)], *map(min, tile or space, space))
+    lay_out("samples", ("sample", *dims), (samples, *shape), (block, *chunk), attributes=about)
     for name, method in (("mean", "sample: mean"), ("std", "sample: standard_deviation")):
-        lay_out(name, dims, shape, shape, attributes={**about, "cell_methods": method})
+        lay_out(name, dims, shape, chunk, attributes={**about, "cell_methods": method})
     blocks = -(-samples // block)
     for name, unit in zip(COSTS, ("1", "1", "s"), strict=True):
         lay_out(name, ("block",), (blocks,), (1,), dtype="float64", attributes={"units": unit})

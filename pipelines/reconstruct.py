@@ -28,9 +28,11 @@ from infield.pipelines.blocks import check_run, draw_missing
 from infield.pipelines.console import say, table
 from infield.pipelines.prior_choice import BUILT_IN, choose_prior
 from infield.pipelines.samplers import SAMPLERS, make_sampler, parameters_of
+from infield.posterior.faps import FAPS, LEVELS
 from infield.posterior.sampler import Posterior, Sampler
 from infield.posterior.streams import SampleStreams
 from infield.posterior.surrogate import Replaced, Surrogate, load_surrogate, replace_solver
+from infield.posterior.tiled_faps import TiledFAPS
 from infield.priors.prior import Prior
 
 CHECKED = 8
@@ -64,8 +66,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="auto", help="where networks run: auto, cpu, cuda, cuda:1 ... (default auto)"
     )
-    parser.add_argument("--workers", type=int, help="blocks of samples at a time on this machine (default: its cores)")
+    parser.add_argument("--workers", type=int, metavar="N",
+                        help="blocks, or tiles, at a time on this machine (default: its cores; tiles: 1)")  # fmt: skip
     parser.add_argument("--scheduler", metavar="ADDRESS", help="address of a running Dask scheduler; else a local one")
+    parser.add_argument("--tiles", type=int, nargs="+", metavar="POINTS",
+                        help="points of a tile along each axis: fields larger than memory, tile by tile, for priors of "
+                        "patches and point sensors")  # fmt: skip
+    parser.add_argument("--halo", type=int, nargs="+", metavar="POINTS",
+                        help="points that a tile sees beyond its own (default: half of --tiles)")  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write a report that opens in a browser")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output once the new one is done")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table, and no progress")
@@ -76,20 +84,27 @@ def run(arguments: argparse.Namespace) -> int:
         from infield.pipelines.report import check_new_report, write_report
 
         check_new_report(arguments.report, arguments.overwrite)
-    summary = reconstruct(
-        arguments.measurement,
-        arguments.output,
-        prior=arguments.prior,
-        surrogate=arguments.surrogate,
-        sampler=make_sampler(arguments.sampler, arguments.settings),
-        samples=arguments.samples,
-        seed=arguments.seed,
-        device=arguments.device,
-        workers=arguments.workers,
-        scheduler=arguments.scheduler,
-        overwrite=arguments.overwrite,
-        quiet=arguments.json,
-    )
+    sampler = make_sampler(arguments.sampler, arguments.settings)
+    common: dict[str, Any] = {
+        "samples": arguments.samples,
+        "seed": arguments.seed,
+        "workers": arguments.workers,
+        "scheduler": arguments.scheduler,
+        "overwrite": arguments.overwrite,
+        "quiet": arguments.json,
+    }
+    if arguments.tiles is None and arguments.halo is None:
+        summary = reconstruct(
+            arguments.measurement,
+            arguments.output,
+            prior=arguments.prior,
+            surrogate=arguments.surrogate,
+            sampler=sampler,
+            device=arguments.device,
+            **common,
+        )
+    else:
+        summary = _in_tiles(arguments, sampler, common)
     if arguments.report:
         write_report(arguments.output, arguments.report, arguments.measurement, overwrite=arguments.overwrite)
     if arguments.json:
@@ -107,6 +122,23 @@ def run(arguments: argparse.Namespace) -> int:
     }
     table(str(arguments.output), rows)
     return 0
+
+
+def _in_tiles(arguments: argparse.Namespace, sampler: Sampler, common: dict[str, Any]) -> dict[str, Any]:
+    from infield.pipelines.tiles import reconstruct_in_tiles
+
+    if arguments.tiles is None:
+        raise InfieldError("--halo: found no --tiles, expected the points of a tile along each axis; give both")
+    if not isinstance(sampler, FAPS) or sampler != FAPS(levels=sampler.levels):
+        raise InfieldError("--tiles: it is faps tile by tile, expected --sampler faps and no --with but levels")
+    if arguments.prior is None or not Path(arguments.prior).suffix == ".ckpt" or arguments.surrogate is not None:
+        raise InfieldError("--tiles: expected --prior with the checkpoint of a prior of patches, and no --surrogate")
+    halo = arguments.halo or [n // 2 for n in arguments.tiles]
+    tiled = TiledFAPS(tile=tuple(arguments.tiles), halo=tuple(halo), levels=sampler.levels or LEVELS)
+    where = _device(arguments.device)
+    return reconstruct_in_tiles(
+        arguments.measurement, arguments.output, prior=Path(arguments.prior), sampler=tiled, device=where, **common
+    )
 
 
 def _about_surrogate(summary: dict[str, Any]) -> dict[str, str]:

@@ -49,6 +49,9 @@ from infield.priors.bridge import Bridge
 from infield.priors.covariance import Covariance
 from infield.priors.prior import Prior, denoise
 
+LEVELS = 40
+"""K of the paper, for priors that are not Gaussian."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FAPS(Sampler):
@@ -86,7 +89,7 @@ class FAPS(Sampler):
             )
 
     def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
-        K = self.levels or (1 if prior.gaussian else 40)
+        K = self.levels or (1 if prior.gaussian else LEVELS)
         C, C_0 = prior.covariance, prior.source
         local = self.local_law(prior, measurement)
 

@@ -1,0 +1,193 @@
+"""`reconstruct --tiles`: the same bytes in turn, on threads and on processes, after a kill, and without a worker."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from torch import nn
+
+from infield.datasets.posterior_file import open_posterior
+from infield.datasets.wall_sensors import WallSensors, write_wall_measurement
+from infield.physics.wall_units import wall_grid
+from infield.pipelines import tiles
+from infield.posterior.streams import SampleStreams
+from infield.priors.checkpoint import ENTRY, to_entry
+from infield.priors.covariance import Covariance
+from infield.priors.flow import FlowPrior
+from infield.priors.fno import FNO
+from infield.priors.modes import Hartley
+from infield.priors.patched import Patched
+from infield.priors.prior import Standardisation
+from infield.priors.source import White
+from infield.priors.unet import UNet
+from infield.priors.wall_pressure import WallPressure
+
+SHORT, GRID = wall_grid(180, 2 * math.pi, math.pi), wall_grid(180, 8 * math.pi, math.pi)
+
+
+def prior() -> FlowPrior:
+    torch.manual_seed(0)
+    unet = UNet(1, 2, (4, 8), 1, True, False)
+    nn.init.normal_(unet.head.weight, std=0.05)
+    return FlowPrior(
+        name="test",
+        network=Patched(unet, (16, 16), (8, 8)).eval().requires_grad_(False),
+        source=White().within(Hartley(2), SHORT),
+        covariance=Covariance.diagonal_in(Hartley(2), WallPressure(180).spectrum(SHORT).clamp_min(1e-8)[None]),
+        mean=torch.zeros(1, *SHORT.shape).double(),
+        standardisation=Standardisation(torch.zeros(1, 1, 1).double(), torch.ones(1, 1, 1).double()),
+        skip="gaussian",
+        grid_description=SHORT.to_json(),
+        units="1",
+        channels=("pressure",),
+        provenance={"source": {"law": "white"}, "data": {"Re_tau": 180.0}},
+    )
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A prior of patches and a measurement on a longer domain, and the common part of a command."""
+    torch.save({ENTRY: to_entry(prior())}, tmp_path / "prior.ckpt")
+    truth = WallPressure(180).draw(GRID, SampleStreams(1, [0]).normal)[0]
+    measurement = WallSensors.random(GRID, 0.005, 1).measure(truth, 0.2, 2)
+    write_wall_measurement(tmp_path / "m.zarr", measurement, re_tau=180, synthetic=True)
+    return tmp_path
+
+
+def command(folder, output, *more):
+    settings = ("--tiles", 24, 64, "--halo", 8, 16, "--with", "levels=3", "--samples", 6, "--json")
+    return (folder / "m.zarr", "-o", folder / output, "--prior", folder / "prior.ckpt", *settings, *more)
+
+
+def samples(path) -> np.ndarray:
+    with open_posterior(path) as posterior:
+        return posterior["samples"].values
+
+
+def test_in_turn_and_on_workers_the_same_bytes(files, reconstruct):
+    summary = reconstruct(*command(files, "turn.zarr")).summary
+    assert summary["tiles"] == 8 and 1 < summary["seen_over_owned"] < 4 and 0.3 < summary["chi_square"] < 3
+    expected = samples(files / "turn.zarr")
+    assert reconstruct(*command(files, "threads.zarr", "--workers", 2)).status == 0
+    assert np.array_equal(samples(files / "threads.zarr"), expected)
+    assert reconstruct(*command(files, "other.zarr", "--seed", 1)).status == 0
+    assert not np.array_equal(samples(files / "other.zarr"), expected)  # negative control
+    fewer = reconstruct(*command(files, "fewer.zarr", "--samples", 5)).summary
+    assert fewer["samples"] == 5 and np.array_equal(samples(files / "fewer.zarr"), expected[:5])
+    with open_posterior(files / "turn.zarr") as posterior:
+        assert set(posterior.variables) >= {"samples", "mean", "std", "z", "x"} and "tile_state" not in posterior
+        np.testing.assert_allclose(posterior["mean"], expected.mean(0), atol=1e-6)
+        np.testing.assert_allclose(posterior["std"], expected.std(0, ddof=1), atol=1e-6)
+    chunks = zarr.open_group(files / "turn.zarr")["samples"].chunks
+    assert chunks == (4, 24, 64)
+
+
+def test_the_chi_square_is_that_of_the_samples(files, reconstruct):
+    from infield.datasets.measurement_file import open_measurement
+
+    summary = reconstruct(*command(files, "p.zarr")).summary
+    stored = torch.from_numpy(samples(files / "p.zarr").astype(float))[:, None]
+    expected = float(open_measurement(files / "m.zarr").chi_square(stored).mean())
+    assert summary["chi_square"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_run_that_was_killed_goes_on(files, reconstruct, monkeypatch):
+    assert reconstruct(*command(files, "whole.zarr")).status == 0
+    done, advance = [], tiles.advance_tile
+
+    def until_killed(*arguments):
+        if len(done) == 17:
+            raise KeyboardInterrupt
+        done.append(arguments)
+        advance(*arguments)
+
+    monkeypatch.setattr(tiles, "advance_tile", until_killed)
+    assert reconstruct(*command(files, "p.zarr")).status == 130
+    assert not (files / "p.zarr").exists() and (files / "p.zarr.partial").exists()
+    monkeypatch.setattr(tiles, "advance_tile", lambda *arguments: (done.append(arguments), advance(*arguments)))
+    reconstruct(*command(files, "p.zarr", "--seed", 3)).refused("'seed': found 0, expected 3")
+    said = reconstruct(*command(files, "p.zarr"))
+    assert said.status == 0, said.err
+    assert np.array_equal(samples(files / "p.zarr"), samples(files / "whole.zarr"))
+    assert len(done) == 2 * 3 * 8  # nothing was done twice
+
+
+def test_a_level_that_is_done_again_changes_nothing(files, reconstruct, monkeypatch):
+    """As when a scheduler asks a second worker for what a dead one had finished, or had not quite."""
+    assert reconstruct(*command(files, "once.zarr")).status == 0
+    advance = tiles.advance_tile
+
+    def twice(setup, block, level, tile, *after):
+        advance(setup, block, level, tile)
+        store = tiles._store(setup)
+        store._level[(block, *tile)] = level  # as if the flag had not been written
+        advance(setup, block, level, tile)
+        advance(setup, block, max(level - 1, 0), tile)  # long done: its input is overwritten by now
+
+    monkeypatch.setattr(tiles, "advance_tile", twice)
+    assert reconstruct(*command(files, "twice.zarr")).status == 0
+    assert np.array_equal(samples(files / "twice.zarr"), samples(files / "once.zarr"))
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_no_sample(files, reconstruct):
+    from distributed import LocalCluster
+
+    expected = reconstruct(*command(files, "turn.zarr", "--with", "levels=12")).summary
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        victim, killed = cluster.workers[0].pid, []
+
+        def kill():
+            partial = files / "p.zarr.partial"
+            while not partial.exists() or int(zarr.open_group(partial)["tile_level"][...].sum()) < 20:
+                time.sleep(0.02)
+            os.kill(victim, signal.SIGKILL)
+            killed.append(int(zarr.open_group(partial)["tile_level"][...].sum()))
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        said = reconstruct(*command(files, "p.zarr", "--with", "levels=12", "--scheduler", cluster.scheduler_address))
+        killer.join()
+    assert said.status == 0 and killed and killed[0] < 2 * 12 * 8  # it was at work
+    assert np.array_equal(samples(files / "p.zarr"), samples(files / "turn.zarr"))
+    assert expected["samples"] == 6
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--sampler", "faps-published"), "expected --sampler faps"),
+        (("--with", "steps=3"), "no --with but levels"),
+        (("--prior", "matern-3/2"), "checkpoint of a prior of patches"),
+        (("--tiles", 8), "expected one"),
+        (("--halo", 8, -1), "expected at least 1 and 0"),
+        (("--workers", 0), "--workers: found 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(files, reconstruct, more, words):
+    reconstruct(*command(files, "p.zarr", *more)).refused(words)
+    assert not (files / "p.zarr").exists() and not (files / "p.zarr.partial").exists()
+
+
+def test_a_halo_alone_or_another_prior_is_refused(files, reconstruct):
+    halo = (files / "m.zarr", "-o", files / "p.zarr", "--prior", files / "prior.ckpt", "--halo", 8, 8)
+    reconstruct(*halo).refused("--halo", "give both")
+    other = replace(prior(), network=FNO(1, 2, 4, 4, 1))
+    torch.save({ENTRY: to_entry(other)}, files / "prior.ckpt")
+    reconstruct(*command(files, "p.zarr")).refused("m.zarr", "prior.ckpt", "tiles need a prior of patches")
+
+
+def test_a_grid_of_another_spacing_is_refused(files, reconstruct):
+    grid = wall_grid(180, 8 * math.pi, math.pi, dx_plus=10.0)
+    measurement = WallSensors.random(grid, 0.005, 1).measure(torch.zeros(grid.shape), 0.2, 2)
+    write_wall_measurement(files / "m.zarr", measurement, re_tau=180, synthetic=True, overwrite=True)
+    reconstruct(*command(files, "p.zarr")).refused("spacing along 'x' is 17.67", "found a spacing of 10")
