@@ -13,7 +13,9 @@ from torch import Generator, Tensor
 
 from infield import InfieldError
 from infield.datasets.measurement_file import write_measurement
+from infield.datasets.measurement_layout import VERSION
 from infield.datasets.wall_planes import PRESSURE
+from infield.datasets.zarr_group import open_group
 from infield.physics.grid import Axis, Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise import GaussianNoise
@@ -191,3 +193,9 @@ def write_wall_measurement(
     )
     title = f"{what}, Re_tau {re_tau:g}" + (f": {words}" if words else "")
     write_measurement(path, measurement, overwrite=overwrite, title=title, history=history, extra=extra)
+
+
+def measured_re_tau(path: str | Path) -> float | None:
+    """The friction Reynolds number that a measurement file states; None where it states none."""
+    group = open_group(Path(path), "measurement", VERSION)
+    return float(group["Re_tau"]) if "Re_tau" in group.variables and group["Re_tau"].ndim == 0 else None

@@ -9,8 +9,10 @@ from pathlib import Path
 import yaml
 
 from infield import InfieldError
+from infield.datasets.wall_sensors import measured_re_tau
 from infield.physics.grid import Grid
 from infield.physics.measurement import Measurement
+from infield.physics.wall_units import SAME
 from infield.posterior.empirical_bayes import fit_prior
 from infield.priors.checkpoint import load_prior
 from infield.priors.description import prior_from_description
@@ -59,6 +61,20 @@ def choose_prior(name: str | None, measurement: Measurement, *, device: str = "c
         return _described(path, measurement)
     flow = _on_grid_of(path, load_prior(path, device=device), measurement)
     return ChosenPrior(flow, path.name, flow.sha256, False)
+
+
+def about_flow(path: Path, prior: Prior) -> str | None:
+    """A line where a measurement of wall pressure is of another flow than the prior's training; None where not."""
+    known = getattr(prior, "provenance", {}).get("data", {}).get("Re_tau")
+    found = measured_re_tau(path)
+    if known is None or found is None or abs(found / known - 1) <= SAME:
+        return None
+    longer = "weak" if found > known else "strong"
+    return (
+        f"{path}: found Re_tau {found:g}, the prior was trained at Re_tau {known:g}: in wall units its short waves "
+        f"hold, its longest ones are too {longer}; fine-tune it on a few hundred planes of this flow "
+        "(pipelines/configs/fit_wall_pressure.yaml)"
+    )
 
 
 def _described(path: Path, measurement: Measurement) -> ChosenPrior:

@@ -26,7 +26,7 @@ from infield.datasets.zarr_group import check_new
 from infield.physics.measurement import Measurement
 from infield.pipelines.blocks import check_run, draw_missing
 from infield.pipelines.console import say, table
-from infield.pipelines.prior_choice import BUILT_IN, choose_prior
+from infield.pipelines.prior_choice import BUILT_IN, about_flow, choose_prior
 from infield.pipelines.samplers import SAMPLERS, make_sampler, parameters_of
 from infield.posterior.faps import FAPS, LEVELS
 from infield.posterior.sampler import Posterior, Sampler
@@ -183,6 +183,9 @@ def reconstruct(
         chosen = choose_prior(prior, measurement, device=where)
     if chosen.fitted:
         say(f"no prior from elsewhere: {chosen.prior.name}", quiet=quiet)
+    note = about_flow(measurement_path, chosen.prior)
+    if note:
+        say(note, quiet=quiet)
     stand_in: dict[str, str] = {}
     if surrogate is not None:
         learned = load_surrogate(surrogate, where)
@@ -233,6 +236,7 @@ def reconstruct(
         "output": str(output),
         "prior": label,
         "prior_sha256": chosen.sha256,
+        **({"note": note} if note else {}),
         **stand_in,
         **trust,
         **reported,

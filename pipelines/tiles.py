@@ -28,7 +28,8 @@ from infield.physics.measurement import Measurement
 from infield.physics.sampling import PointSensors
 from infield.pipelines.blocks import check_run
 from infield.pipelines.cluster import client
-from infield.pipelines.console import progress
+from infield.pipelines.console import progress, say
+from infield.pipelines.prior_choice import about_flow
 from infield.posterior.tiled_faps import TiledFAPS, TiledPosterior
 from infield.posterior.tiling import Tiling
 from infield.priors.checkpoint import file_sha256, load_prior
@@ -89,6 +90,9 @@ def reconstruct_in_tiles(
     )  # fmt: skip
     posterior = _posterior(setup)
     measurement, tiling = posterior.measurement, posterior.tiling
+    note = about_flow(measurement_path, posterior.prior)
+    if note:
+        say(note, quiet=quiet)
     writer = TiledPosteriorWriter(
         output,
         tile=tiling.tile,
@@ -126,6 +130,7 @@ def reconstruct_in_tiles(
         "output": str(output),
         "prior": f"{prior.name}: {posterior.prior.name}",
         "prior_sha256": digests[0],
+        **({"note": note} if note else {}),
         "sampler": sampler.method,
         "samples": samples,
         "seed": seed,

@@ -191,3 +191,24 @@ def test_a_grid_of_another_spacing_is_refused(files, reconstruct):
     measurement = WallSensors.random(grid, 0.005, 1).measure(torch.zeros(grid.shape), 0.2, 2)
     write_wall_measurement(files / "m.zarr", measurement, re_tau=180, synthetic=True, overwrite=True)
     reconstruct(*command(files, "p.zarr")).refused("spacing along 'x' is 17.67", "found a spacing of 10")
+
+
+def test_another_flow_than_the_priors_is_stated(files, reconstruct):
+    assert "note" not in reconstruct(*command(files, "same.zarr")).summary
+    measurement = WallSensors.random(GRID, 0.005, 1).measure(torch.zeros(GRID.shape), 0.2, 2)
+    write_wall_measurement(files / "m.zarr", measurement, re_tau=500, synthetic=True, overwrite=True)
+    whole = (
+        files / "m.zarr",
+        "-o",
+        files / "q.zarr",
+        "--prior",
+        files / "prior.ckpt",
+        "--with",
+        "levels=2",
+        "--samples",
+        2,
+    )
+    for said in (reconstruct(*command(files, "p.zarr")), reconstruct(*whole, "--json")):
+        assert "found Re_tau 500, the prior was trained at Re_tau 180" in said.summary["note"]
+    said = reconstruct(*whole, "--overwrite")
+    assert said.status == 0 and "its longest ones are too weak; fine-tune it" in said.err
