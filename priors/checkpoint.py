@@ -23,6 +23,7 @@ from infield.priors.modes import Eigenbasis, Hartley, LeadingDirections, Modes, 
 from infield.priors.patched import Patched
 from infield.priors.point_network import PointNetwork, points_of
 from infield.priors.prior import Standardisation
+from infield.priors.spectral_density import fold, unfold
 from infield.priors.unet import UNet
 
 ENTRY = "infield_prior"
@@ -70,7 +71,7 @@ def to_entry(prior: FlowPrior, weights: Mapping[str, Tensor] | None = None) -> d
         "channels": list(prior.channels),
         "modes": _modes_to_entry(prior.source.modes),
         "source": _slim(prior.source.diagonal),
-        "covariance": {"diagonal": prior.covariance.diagonal.cpu(), "factors": prior.covariance.factors.cpu()},
+        "covariance": _covariance_to_entry(prior),
         "mean": _slim(prior.mean),
         "provenance": prior.provenance,
     }
@@ -80,6 +81,25 @@ def _slim(x: Tensor) -> Tensor:
     """The same numbers; where all are one, it is stored once."""
     first = x.cpu().flatten()[:1]
     return first.clone().reshape([1] * x.ndim).expand(x.shape) if bool((x.cpu() == first).all()) else x.cpu()
+
+
+def _covariance_to_entry(prior: FlowPrior) -> dict[str, Any]:
+    """A stationary law that is the same mirrored in each axis is stored over |k|: on a plane a quarter of the numbers."""
+    diagonal, space = prior.covariance.diagonal.cpu(), prior.covariance.event_shape[1:]
+    folded = fold(diagonal)
+    if (
+        isinstance(prior.network, Patched)
+        and prior.covariance.rank == 0
+        and torch.equal(unfold(folded, space), diagonal)
+    ):
+        return {"folded": folded, "space": list(space)}
+    return {"diagonal": diagonal, "factors": prior.covariance.factors.cpu()}
+
+
+def _covariance_from_entry(entry: Mapping[str, Any], modes: Modes) -> Covariance:
+    if "folded" in entry:
+        return Covariance.diagonal_in(modes, unfold(entry["folded"], tuple(entry["space"])))
+    return Covariance(modes, entry["diagonal"], entry["factors"])
 
 
 def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sha256: str = "") -> FlowPrior:
@@ -104,7 +124,7 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
         name=entry["name"],
         network=network,
         source=Covariance.diagonal_in(modes, entry["source"]),
-        covariance=Covariance(modes, entry["covariance"]["diagonal"], entry["covariance"]["factors"]),
+        covariance=_covariance_from_entry(entry["covariance"], modes),
         mean=entry["mean"],
         standardisation=Standardisation(entry["standardisation"]["shift"], entry["standardisation"]["scale"]),
         skip=entry["skip"],

@@ -32,6 +32,23 @@ REMOVED = 1e-3
 """Share of the variances of its neighbours below which the mode 0 counts as removed."""
 
 
+def fold(variance: Tensor) -> Tensor:
+    """Variances over |k|, `(channel, n_1 // 2 + 1, ...)`: means over the signs of those over k, `(channel, *space)`."""
+    for axis in range(1, variance.ndim):
+        n = variance.shape[axis]
+        half = torch.arange(n // 2 + 1, device=variance.device)
+        variance = (variance.index_select(axis, half) + variance.index_select(axis, (n - half) % n)) / 2
+    return variance
+
+
+def unfold(folded: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Variances over k, shape `(channel, *shape)`, from those over |k|."""
+    for axis, n in enumerate(shape, start=1):
+        k = torch.arange(n, device=folded.device)
+        folded = folded.index_select(axis, torch.minimum(k, n - k))
+    return folded
+
+
 @dataclass(frozen=True)
 class SpectralDensity:
     """The variances of Fourier modes on one box, as a function of wavenumber.
@@ -61,13 +78,7 @@ class SpectralDensity:
 
     @cached_property
     def _folded(self) -> Tensor:
-        """Variances over |k|, shape `(channel, n_1 // 2 + 1, ...)`: the mean over the signs."""
-        folded = self.variance
-        for axis in range(1, folded.ndim):
-            n = folded.shape[axis]
-            half = torch.arange(n // 2 + 1, device=folded.device)
-            folded = (folded.index_select(axis, half) + folded.index_select(axis, (n - half) % n)) / 2
-        return folded
+        return fold(self.variance)
 
     def on(self, shape: tuple[int, ...], *, whole: bool = True) -> Tensor:
         """Variances of the modes of another box of the same spacings, shape `(channel, *shape)`.

@@ -12,7 +12,7 @@ from torch import nn
 from infield import InfieldError
 from infield.physics.grid import Axis, Grid, PointSet
 from infield.physics.wall_units import wall_grid
-from infield.priors.checkpoint import ENTRY, from_entry, to_entry
+from infield.priors.checkpoint import from_entry, to_entry
 from infield.priors.covariance import Covariance
 from infield.priors.domains import on_domain
 from infield.priors.flow import FlowPrior
@@ -22,7 +22,7 @@ from infield.priors.modes import Hartley
 from infield.priors.patched import Patched
 from infield.priors.prior import Standardisation, sample
 from infield.priors.source import Matern, White, law_to_spec
-from infield.priors.spectral_density import SpectralDensity
+from infield.priors.spectral_density import SpectralDensity, fold, unfold
 from infield.priors.unet import UNet
 from infield.priors.wall_pressure import WallPressure
 
@@ -91,6 +91,7 @@ def prior(grid: Grid = SHORT, *, source=WHITE, skip="gaussian", mean_removed=Tru
     nn.init.normal_(unet.head.weight, std=0.02)
     spectrum = WallPressure(180).spectrum(grid).clamp_min(1e-8)[None]
     spectrum[0, 0, 0] = 1e-8 if mean_removed else spectrum[0, 0, 1]
+    spectrum = unfold(fold(spectrum), grid.shape)
     start = source.within(Hartley(2), grid) if isinstance(source, White) else source.on(grid)
     return FlowPrior(
         name="test",
@@ -177,8 +178,12 @@ def test_it_goes_through_a_file_that_stores_constants_once():
     x = torch.randn(1, 1, *LONG.shape).double()
     assert torch.equal(again.on(LONG).velocity(x, 0.3), short.on(LONG).velocity(x, 0.3))
     assert entry["mean"].untyped_storage().nbytes() == entry["source"].untyped_storage().nbytes() == 8
-    assert entry["covariance"]["diagonal"].untyped_storage().nbytes() == 8 * SHORT.size
-    assert ENTRY == "infield_prior"
+    assert entry["covariance"]["folded"].numel() == 33 * 65  # of 64 x 128
+    assert torch.equal(again.covariance.diagonal, short.covariance.diagonal)
+    uneven = short.covariance.diagonal.clone()
+    uneven[0, 3, 5] *= 2
+    uneven = replace(short, covariance=Covariance.diagonal_in(Hartley(2), uneven))
+    assert torch.equal(from_entry(to_entry(uneven)).covariance.diagonal, uneven.covariance.diagonal)
 
 
 @pytest.mark.parametrize(
