@@ -84,7 +84,7 @@ def _slim(x: Tensor) -> Tensor:
 
 
 def _covariance_to_entry(prior: FlowPrior) -> dict[str, Any]:
-    """A stationary law that is the same mirrored in each axis is stored over |k|: on a plane a quarter of the numbers."""
+    """A stationary law that is the same mirrored in each axis is stored over |k|: on a plane a quarter of it."""
     diagonal, space = prior.covariance.diagonal.cpu(), prior.covariance.event_shape[1:]
     folded = fold(diagonal)
     if (
