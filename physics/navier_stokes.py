@@ -117,9 +117,7 @@ class NavierStokes(Physics):
                 found = f"CFL number {cfl:.3g} with {self.steps} steps, expected at most {LARGEST_CFL}"
                 enough = f"; take {math.ceil(self.steps * cfl / 1.4)} steps" if math.isfinite(cfl) else ""
                 remedy = f": found {found}{enough}, or more" if torch.isfinite(norms[0, sample]) else ""
-                raise Refused(
-                    f"operator '{self.name}': sample {sample} of the batch {message} at step {step}{remedy}"
-                )
+                raise Refused(f"operator '{self.name}': sample {sample} of the batch {message} at step {step}{remedy}")
 
 
 def check_torus(grid: Grid) -> Grid:
