@@ -148,8 +148,9 @@ def poisson_disc(shape: tuple[int, int], acceleration: float, centre_fraction: f
 
     Every sample has a random place in its cell. In random order it is kept unless one that was kept before is closer
     than that one's distance, which grows linearly from 1 at the rectangle: so no two are closer than the smaller of
-    their distances, and none could be added. The growth is what gives the acceleration. (Not sigpy's function, which
-    does much the same: where no growth gives the acceleration to a tenth, as on small shapes, it searches without end.)
+    their distances, and none could be added. The growth is what gives the acceleration; below about 2.5 there is none,
+    and the distance is less than 1 everywhere. (Not sigpy's function, which does much the same: where no growth gives
+    the acceleration to a tenth, as on small shapes, it searches without end.)
 
     Arguments:
         shape: Samples `(ky, kx)`.
@@ -167,11 +168,11 @@ def poisson_disc(shape: tuple[int, int], acceleration: float, centre_fraction: f
     outside = [np.maximum(np.abs(np.arange(n) - n // 2) - c / 2, 0.0) for n, c in zip(shape, centre, strict=True)]
     distance = np.hypot(*np.meshgrid(*(d / d.max() for d in outside), indexing="ij"))
     wanted = shape[0] * shape[1] / acceleration
-    slow, fast = 0.0, float(max(shape))
+    slow, fast = -1.0, float(max(shape))
     best = np.zeros(shape, dtype=bool)
     for _ in range(40):
         growth = (slow + fast) / 2
-        mask = discs(1 + growth * distance, distance < 1, order, places) | middle
+        mask = discs(1 + growth * (distance if growth > 0 else np.ones(shape)), distance < 1, order, places) | middle
         if abs(mask.sum() - wanted) < abs(best.sum() - wanted):
             best = mask
         if abs(mask.sum() - wanted) <= max(1.0, 0.005 * wanted):

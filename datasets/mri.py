@@ -1,13 +1,13 @@
-"""Multi-coil Cartesian MRI: raw k-space to a measurement.
+"""Multi-coil Cartesian MRI: a slice of raw k-space, of whatever file, to a measurement.
 
-Conventions: k-space is centred (zero frequency at index n // 2) and the transform is orthonormal,
-y_c = fftshift(fft2(ifftshift(s_c x), norm="ortho")), as in sigpy, BART -u, fastMRI and deepinv.
+The conventions are those of `datasets.kspace`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,10 @@ from torch import Tensor
 from infield import InfieldError
 from infield.datasets.coil_maps import CALIBRATION_WIDTH, KERNEL_WIDTH, calibration_width, centre_block, coil_maps
 from infield.datasets.coil_noise import coil_covariance, outer_samples
+from infield.datasets.kspace import KSpace, inverse_fourier, minimum_variance_unbiased, root_sum_of_squares
+from infield.datasets.kspace_arrays import read_maps
+from infield.datasets.kspace_file import ArrayLayout, open_kspace
+from infield.datasets.kspace_masks import Seed, sampling_mask
 from infield.datasets.measurement_file import write_measurement
 from infield.datasets.measurement_layout import VERSION, complex_numbers
 from infield.datasets.zarr_group import flags, open_group, variable
@@ -33,6 +37,27 @@ _DIMS: Mapping[str, tuple[str, ...]] = {
     "coil_maps": ("coil", "y", "x"),
     "noise_covariance": ("coil", "coil_conjugate"),
 }
+ESPIRIT, FROM_FILE, UNIFORM = "espirit", "file", "uniform"
+_UNIFORM_COILS = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undersampling:
+    """Which samples of a complete slice an accelerated scan would have kept, see `kspace_masks.sampling_mask`.
+
+    Arguments:
+        acceleration: R.
+        mask: Name of the mask.
+        centre_fraction: Share of the lines in the middle that is kept; None for 0.32 / R.
+        seed: Of the mask.
+        lines: Axis along which lines are left out (0 ky, 1 kx); None for the one that is not the readout.
+    """
+
+    acceleration: float
+    mask: str = "random"
+    centre_fraction: float | None = None
+    seed: Seed = 0
+    lines: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +65,17 @@ class ConvertedMRI:
     """A measurement with what was set aside of it.
 
     Arguments:
-        measurement: Data `(1, 2, coil, ky, kx)`, operator, noise law and the image's grid.
+        measurement: Data `(1, 2, coil, ky, kx)`, operator, noise law and the image's grid. Where a complete slice was
+            undersampled, its truth is the minimum variance unbiased estimate (MVUE) from all samples under the same
+            maps; it has noise of its own, some of it that of the data.
         held_out_mask: Positions that were measured and set aside, bool `(ky, kx)`; none where nothing was.
         held_out_y: Their data in the layout of the measurement's y, 0 elsewhere.
         scale: Stored data times `scale` are the data of the source.
         calibration_width: Width of the fully sampled block from which the coil maps come, in samples.
         source: Name of the file that was converted.
+        steps: What was done, one line a step.
+        targets: Magnitude images to compare with, in stored units: `target_rss` (y, x), the root of the sum of squares
+            of complete data, and `target_file`, of any size, what the source itself gives as its target.
     """
 
     measurement: Measurement
@@ -54,9 +84,11 @@ class ConvertedMRI:
     scale: float
     calibration_width: int
     source: str
+    steps: tuple[str, ...] = ()
+    targets: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def write(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write a measurement file; held-out samples go in as `held_out_mask` and `held_out_data`.
+        """Write a measurement file; held-out samples go in as `held_out_mask` and `held_out_data`, targets by name.
 
         Raises:
             InfieldError: `path` exists, or the disk is full.
@@ -66,14 +98,15 @@ class ConvertedMRI:
             y = self.held_out_y[0].numpy(force=True)
             extra["held_out_mask"] = _KSPACE[1:], self.held_out_mask.numpy(force=True).astype(np.int8)
             extra["held_out_data"] = _KSPACE, complex_numbers(y), {"units": "1"}
-        width = self.calibration_width
-        history = f"coil maps by ESPIRiT from the central {width} x {width} samples, noise from the outermost ones"
+        for name, image in self.targets.items():
+            of_grid = image.shape == tuple(self.measurement.grid.shape)
+            extra[name] = ("y", "x") if of_grid else (f"{name}_y", f"{name}_x"), image, {"units": "1"}
         write_measurement(
             path,
             self.measurement,
             overwrite=overwrite,
             title=f"Multi-coil MRI, {self.source}",
-            history=f"{self.source}: divided by {self.scale:.6g}, {history}",
+            history="\n".join(self.steps),
             dims=_DIMS,
             extra=extra,
         )
@@ -99,49 +132,136 @@ def open_held_out(path: str | Path) -> tuple[Tensor, Tensor] | None:
     return torch.from_numpy(mask), torch.from_numpy(np.stack([y.real, y.imag]))[None].to(torch.float64)
 
 
-def convert_mri(source: str | Path, *, hold_out: float = 0.0, seed: int = 0) -> ConvertedMRI:
-    """Turn raw k-space into a measurement, with coil maps and noise estimated from the data themselves.
+def convert_mri(
+    source: str | Path,
+    *,
+    hold_out: float = 0.0,
+    seed: int = 0,
+    slice_number: int | None = None,
+    coils_from: str | Path | None = None,
+    undersampling: Undersampling | None = None,
+    layout: ArrayLayout | None = None,
+) -> ConvertedMRI:
+    """Turn a slice of raw k-space into a measurement; what the file does not say is estimated from the data.
 
     *Coil maps*: ESPIRiT on the largest fully sampled centred square, at most 24 wide, cropped to the support of the
     image: sum_c |s_c|^2 = 1 inside, 0 outside. On the brain slice of sigpy's tutorial the crop leaves 0.5 % of the
     calibration block's energy unexplained, without it 0.4 % remain so; held-out samples are predicted better with it
-    (relative error 0.34 against 0.37 under one and the same Gaussian prior), so it stays.
-    *Noise*: the coil covariance Psi comes from the outermost tenth of the samples, see `coil_noise`. What signal is
-    left there counts as noise, so the estimate errs to the large side, by a few per cent on that slice.
+    (relative error 0.34 against 0.37 under one and the same Gaussian prior), so it stays. Maps of a file are brought
+    to that normalisation.
+    *Noise*: known from noise lines, and then the coils are combined so that it is white; otherwise the coil covariance
+    Psi comes from the outermost tenth of the samples, see `coil_noise`. What signal is left there counts as noise, so
+    the estimate errs to the large side, by a few per cent on that slice.
     *Scale*: the 99th percentile of the magnitude of the zero-filled coil combination becomes 1.
 
-    Held-out samples enter neither the noise nor the scale, and the maps see the calibration block alone.
+    Held-out samples enter neither the noise nor the scale, and the maps see the calibration block alone; samples that
+    undersampling leaves out enter none of them.
 
     Arguments:
-        source: A `.npy` file with complex k-space `(coil, ky, kx)`, 0 where nothing was measured.
+        source: The file, see `kspace_file.FORMATS`.
         hold_out: Share of all measured positions to set aside; they are drawn outside the calibration block.
         seed: Seed of that draw.
+        slice_number: Which slice; may be left out where there is one.
+        coils_from: "espirit", "file" (maps in the source), "uniform" (one coil that is 1 everywhere), or a file of
+            maps; by default the source's own where it has some, uniform for one coil, ESPIRiT otherwise.
+        undersampling: What to leave out of a complete slice.
+        layout: Of a plain array.
 
     Raises:
-        InfieldError: The file is missing or of another format, its contents are no centred multi-coil k-space, or
-            `hold_out` asks for more than there is.
+        InfieldError: The file is missing or of another format, its contents are no centred multi-coil k-space, there
+            are neither coil maps nor samples to estimate them from, or more is asked for than there is.
     """
     source = Path(source)
-    kspace = _read_kspace(source)
-    sampled = (kspace != 0).any(0)
-    width = calibration_width(sampled)
-    _check_centre(source, kspace, width)
-    held_out = _draw_held_out(sampled, width, hold_out, seed)
-    mask = sampled & ~held_out
-    maps = coil_maps(kspace, width)
-    scale = float(np.quantile(np.abs((maps.conj() * _inverse_fourier(kspace * mask)).sum(0)), 0.99))
-    psi = coil_covariance(outer_samples(kspace, mask)) / scale**2
-    data = kspace / scale
-    grid = Grid(tuple(Axis(n, tuple(map(float, range(s))), "pixel") for n, s in zip("yx", sampled.shape, strict=True)))
+    with open_kspace(source, layout) as file:
+        kspace = file.slice(slice_number)
+    try:
+        return measurement_of(
+            kspace,
+            name=source.name,
+            hold_out=hold_out,
+            seed=seed,
+            coils_from=coils_from,
+            undersampling=undersampling,
+        )
+    except InfieldError as error:
+        raise error if str(error).startswith(_NOT_OF_THE_FILE) else InfieldError(f"{source}: {error}") from None
+
+
+_NOT_OF_THE_FILE = ("hold-out:", "mask ", "mask:", "--coils-from")
+
+
+def measurement_of(
+    kspace: KSpace,
+    *,
+    name: str,
+    hold_out: float = 0.0,
+    seed: int = 0,
+    coils_from: str | Path | None = None,
+    undersampling: Undersampling | None = None,
+) -> ConvertedMRI:
+    """Turn a slice of k-space into a measurement, see `convert_mri`.
+
+    Arguments:
+        kspace: The slice.
+        name: Where it is from, for people.
+
+    Raises:
+        InfieldError: As `convert_mri` does, without the file's name.
+    """
+    kspace, chosen = _with_maps(kspace, coils_from)
+    steps = list(kspace.history)
+    if kspace.noise_covariance is not None and kspace.coil_maps is None:
+        kspace = kspace.whitened()
+        steps = list(kspace.history)
+    complete = kspace if kspace.complete else None
+    if undersampling is not None:
+        kspace = _undersampled(kspace, undersampling)
+        fraction = kspace.mask.sum() / kspace.mask.size
+        steps.append(
+            f"undersampled: mask {undersampling.mask}, acceleration {undersampling.acceleration:g}, "
+            f"{fraction:.1%} of the samples kept"
+        )
+    width = calibration_width(kspace.mask)
+    calibration, calibrated = kspace.samples, width
+    if kspace.calibration is not None:
+        lines = calibration_width((kspace.calibration != 0).any(0))
+        if lines > width or undersampling is not None:
+            calibration, calibrated = kspace.calibration, lines
+    _check_peak(kspace.samples)
+    held_out = _draw_held_out(kspace.mask, width, hold_out, seed)
+    mask = kspace.mask & ~held_out
+    maps, words = _maps(kspace, chosen, calibration, calibrated)
+    zero_filled = (maps.conj() * inverse_fourier(kspace.samples * mask)).sum(0)
+    scale = float(np.quantile(np.abs(zero_filled), 0.99))
+    if kspace.noise_covariance is None:
+        psi = coil_covariance(outer_samples(kspace.samples, mask)) / scale**2
+        noise_words = "noise from the outermost ones"
+    else:
+        psi = kspace.noise_covariance / scale**2
+        noise_words = "noise as the file tells it"
+    targets = {}
+    truth = None
+    if complete is not None and undersampling is not None:
+        images = inverse_fourier(complete.samples) / scale
+        image = minimum_variance_unbiased(images, maps, psi)
+        truth = torch.from_numpy(np.stack([image.real, image.imag]))[None]
+        targets["target_rss"] = root_sum_of_squares(images)
+        steps.append("truth: minimum variance unbiased estimate from all samples, which has noise of its own")
+    if kspace.target is not None:
+        targets["target_file"] = kspace.target / scale
+    steps.append(f"divided by {scale:.6g}, {words}, {noise_words}")
     arrays = {"mask": mask, "coil_maps": maps}
-    description = {"name": "multicoil-mri", "parameters": {}, "arrays": {name: name for name in arrays}}
+    grid = _grid(kspace)
+    description = {"name": "multicoil-mri", "parameters": {}, "arrays": {key: key for key in arrays}}
+    data = kspace.samples / scale
     measurement = Measurement(
         y=_real(data * mask),
         operator=build_operator(description, arrays, grid, 2),
         noise=CoilGaussianNoise(torch.from_numpy(psi)),
         grid=grid,
         channels=("real", "imag"),
-        observed=torch.from_numpy(np.broadcast_to(mask, (2, *kspace.shape)).copy()),
+        observed=torch.from_numpy(np.broadcast_to(mask, (2, *data.shape)).copy()),
+        truth=truth,
         description=description,
         arrays=arrays,
     )
@@ -150,52 +270,97 @@ def convert_mri(source: str | Path, *, hold_out: float = 0.0, seed: int = 0) -> 
         held_out_mask=torch.from_numpy(held_out),
         held_out_y=_real(data * held_out),
         scale=scale,
-        calibration_width=width,
-        source=source.name,
+        calibration_width=calibrated,
+        source=name,
+        steps=tuple(steps),
+        targets=targets,
     )
 
 
-def _read_kspace(source: Path) -> np.ndarray:
-    expected = "expected complex k-space (coil, ky, kx)"
-    if source.suffix != ".npy":
+def _with_maps(kspace: KSpace, coils_from: str | Path | None) -> tuple[KSpace, str]:
+    """The slice with the maps that are to be used, or without any where they are to be estimated; and how."""
+    if coils_from is None:
+        own = kspace.coil_maps is not None
+        coils_from = FROM_FILE if own else UNIFORM if len(kspace.samples) == _UNIFORM_COILS else ESPIRIT
+    if coils_from == FROM_FILE:
+        if kspace.coil_maps is None:
+            raise InfieldError(
+                "found no coil maps in the file, expected some; estimate them (--coils-from espirit) or name their file"
+            )
+        return kspace, FROM_FILE
+    if coils_from == UNIFORM and len(kspace.samples) != _UNIFORM_COILS:
+        raise InfieldError(f"found {len(kspace.samples)} coils, expected one for a uniform coil map")
+    if coils_from in (ESPIRIT, UNIFORM):
+        return dataclasses.replace(kspace, coil_maps=None), str(coils_from)
+    path = Path(coils_from)
+    if not path.suffix:
         raise InfieldError(
-            f"{source}: found a '{source.suffix}' file, {expected} in a NumPy '.npy' file; convert it first"
+            f"--coils-from: found '{coils_from}', expected {ESPIRIT}, {FROM_FILE}, {UNIFORM} or a file of coil maps"
         )
-    if not source.is_file():
-        raise InfieldError(f"{source}: found no such file, {expected}; check the path")
-    try:
-        kspace = np.load(source, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    maps = read_maps(path)
+    if maps.shape != kspace.samples.shape:
         raise InfieldError(
-            f"{source}: found no readable NumPy file ({' '.join(str(error).split())}), {expected}"
-        ) from None
-    if kspace.ndim != 3:
-        raise InfieldError(f"{source}: found an array of shape {kspace.shape}, {expected}; give one slice")
-    if kspace.dtype.kind != "c":
-        raise InfieldError(f"{source}: found values of type {kspace.dtype}, {expected}; raw data, not a picture")
-    bad = int(kspace.size - np.isfinite(kspace).sum())
-    if bad:
-        raise InfieldError(
-            f"{source}: found NaN or infinity in {bad} of {kspace.size} values, expected finite ones; set 0"
+            f"found coil maps of shape {maps.shape} in {path}, expected {kspace.samples.shape} as the k-space has; "
+            "coils or sizes do not match"
         )
-    if not kspace.any():
-        raise InfieldError(f"{source}: found 0 everywhere, expected measured samples")
-    return kspace.astype(np.complex128)
+    return dataclasses.replace(kspace, coil_maps=maps.astype(np.complex128)), str(path.name)
 
 
-def _check_centre(source: Path, kspace: np.ndarray, width: int) -> None:
-    power = np.sum(np.abs(kspace) ** 2, axis=0)
+def _undersampled(kspace: KSpace, undersampling: Undersampling) -> KSpace:
+    if not kspace.complete:
+        raise InfieldError(
+            f"found {kspace.mask.mean():.1%} of the samples with gaps between them, expected a complete slice to "
+            "undersample (--accelerate); of such data, --hold-out sets samples aside"
+        )
+    lines = 1 - kspace.readout if undersampling.lines is None else undersampling.lines
+    kept = kspace.mask & sampling_mask(
+        undersampling.mask,
+        kspace.mask.shape,
+        undersampling.acceleration,
+        centre_fraction=undersampling.centre_fraction,
+        lines=lines,
+        seed=undersampling.seed,
+    )
+    return dataclasses.replace(kspace, mask=kept, samples=kspace.samples * kept)
+
+
+def _maps(kspace: KSpace, chosen: str, calibration: np.ndarray, width: int) -> tuple[np.ndarray, str]:
+    """Normalised coil maps `(coil, y, x)`, and what they are in words."""
+    if chosen == UNIFORM:
+        return np.ones_like(kspace.samples), "one uniform coil"
+    if kspace.coil_maps is not None:
+        return normalised(kspace.coil_maps), f"coil maps from {'the file' if chosen == FROM_FILE else chosen}"
+    if width < 2 * KERNEL_WIDTH:
+        raise InfieldError(
+            f"found a fully sampled centre of {width} x {width} and no coil maps, expected at least "
+            f"{2 * KERNEL_WIDTH} x {2 * KERNEL_WIDTH} samples, from which the coil maps come, or the maps themselves "
+            "(--coils-from)"
+        )
+    return coil_maps(calibration, width), f"coil maps by ESPIRiT from the central {width} x {width} samples"
+
+
+def normalised(maps: np.ndarray) -> np.ndarray:
+    """Maps with sum_c |s_c|^2 = 1, and 0 where they all but vanish, below 10^-6 of their largest."""
+    norm = root_sum_of_squares(maps)
+    inside = norm > 1e-6 * norm.max()
+    return np.where(inside, maps / np.where(inside, norm, 1), 0)
+
+
+def _grid(kspace: KSpace) -> Grid:
+    """Points of the image: in mm where the size of one is known, by number otherwise."""
+    spacing, units = ((1.0, 1.0), "pixel") if kspace.voxel is None else (kspace.voxel, "mm")
+    places = zip("yx", kspace.mask.shape, spacing, strict=True)
+    return Grid(tuple(Axis(axis, tuple(float(i) * step for i in range(n)), units) for axis, n, step in places))
+
+
+def _check_peak(samples: np.ndarray) -> None:
+    power = np.sum(np.abs(samples) ** 2, axis=0)
     peak = tuple(int(i) for i in np.unravel_index(power.argmax(), power.shape))
     centre = tuple(n // 2 for n in power.shape)
     if max(abs(p - c) for p, c in zip(peak, centre, strict=True)) > CALIBRATION_WIDTH // 2:
         raise InfieldError(
-            f"{source}: found the strongest sample at {peak}, expected it near the centre {centre}; k-space must be "
-            "centred, numpy.fft.fftshift does it"
-        )
-    if width < 2 * KERNEL_WIDTH:
-        raise InfieldError(
-            f"{source}: found a fully sampled centre of {width} x {width}, expected at least "
-            f"{2 * KERNEL_WIDTH} x {2 * KERNEL_WIDTH} samples, from which the coil maps come"
+            f"found the strongest sample at {peak}, expected it near the centre {centre}; k-space must be centred, "
+            "numpy.fft.fftshift does it"
         )
 
 
@@ -212,11 +377,6 @@ def _draw_held_out(sampled: np.ndarray, width: int, share: float, seed: int) -> 
     held_out = np.zeros(sampled.shape, dtype=bool)
     held_out.flat[positions[order[: round(share * int(sampled.sum()))]]] = True
     return held_out
-
-
-def _inverse_fourier(kspace: np.ndarray) -> np.ndarray:
-    axes = (-2, -1)
-    return np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kspace, axes), axes=axes, norm="ortho"), axes)
 
 
 def _real(values: np.ndarray) -> Tensor:

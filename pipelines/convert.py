@@ -1,13 +1,15 @@
 """Raw data of a domain to a file of ours.
 
     infield convert mri KSPACE.npy -o brain.zarr
+    infield convert mri file1000000.h5 -o brain.zarr --slice 8 --accelerate 4
     infield convert wall-pressure PLANES.h5 -o planes.zarr
     infield convert wall-sensors planes.zarr -o measurement.zarr --share 0.0025 --noise 0.1
 
-mri: complex k-space `(coil, ky, kx)` as numpy stores it, zeros where nothing was sampled, to a measurement. Coil maps
-(ESPIRiT) and noise are estimated from the data. wall-pressure: planes of many formats to training planes.
-wall-sensors: one of these planes to a measurement of it by a few sensors. `infield convert DOMAIN --help` tells what
-each takes; all of them take --json.
+mri: a slice of complex k-space to a measurement, from numpy (.npy, .npz: coil, ky, kx, zeros where nothing was
+sampled), fastMRI (.h5), ISMRMRD (.h5, .mrd), BART (.cfl with .hdr) and MATLAB (.mat). Coil maps (ESPIRiT) and noise are
+estimated from the data where the file does not tell them; --accelerate leaves samples of a complete slice out.
+wall-pressure: planes of many formats to training planes. wall-sensors: one of these planes to a measurement of it by a
+few sensors. `infield convert DOMAIN --help` tells what each takes; all of them take --json.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ import json
 from pathlib import Path
 
 from infield import InfieldError
-from infield.datasets.mri import convert_mri
+from infield.datasets.kspace_arrays import AXES
+from infield.datasets.kspace_file import ArrayLayout
+from infield.datasets.kspace_masks import MASKS, Seed, name_seed
+from infield.datasets.mri import Undersampling, convert_mri
 from infield.datasets.zarr_group import check_new
 from infield.pipelines import wall_planes
 from infield.pipelines.console import table
@@ -40,6 +45,23 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hold-out", type=float, default=0.0, metavar="FRACTION",
                         help="set this share of the samples aside, to test predictions on (default 0)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="seed of that choice (default 0)")
+    parser.add_argument("--slice", type=int, metavar="N", help="which slice, of a file with several, from 0")
+    parser.add_argument("--coils-from", metavar="espirit|file|uniform|PATH",
+                        help="coil maps: by ESPIRiT, those of the file, one uniform coil, or those of another file "
+                        "(default: the file's own; uniform for one coil; else ESPIRiT)")  # fmt: skip
+    thinning = parser.add_argument_group("leave samples of a complete slice out, and keep its image as the truth")
+    thinning.add_argument("--accelerate", type=float, metavar="R", help="acceleration, e.g. 4 or 8")
+    thinning.add_argument("--mask", choices=MASKS, help="as fastMRI defines them (default random); or Poisson-disc")
+    thinning.add_argument("--center-fraction", type=float, metavar="FRACTION",
+                          help="share of the lines in the middle that is kept (default 0.32 / R)")  # fmt: skip
+    thinning.add_argument("--mask-seed", metavar="N|name",
+                          help="seed of the mask; name: fastMRI's from the file's name (default --seed)")  # fmt: skip
+    thinning.add_argument("--along", choices=["ky", "kx"], help="leave out lines of this axis (default: the phases)")
+    array = parser.add_argument_group("a plain array (.npy, .npz, .mat, .cfl), where it does not say")
+    array.add_argument("--variable", metavar="NAME", help="its name")
+    array.add_argument("--order", type=lambda text: tuple(text.split(",")), metavar="AXES",
+                       help=f"its axes of {', '.join(AXES)}, as its shape is printed, e.g. ky,kx,coil")  # fmt: skip
+    array.add_argument("--image", action="store_true", help="it holds complex images; their k-space is computed")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
@@ -52,7 +74,15 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.hold_out < 1:
         raise InfieldError(f"--hold-out: found {arguments.hold_out}, expected a share of at least 0 and below 1")
     check_new(arguments.output, arguments.overwrite)
-    converted = convert_mri(arguments.source, hold_out=arguments.hold_out, seed=arguments.seed)
+    converted = convert_mri(
+        arguments.source,
+        hold_out=arguments.hold_out,
+        seed=arguments.seed,
+        slice_number=arguments.slice,
+        coils_from=arguments.coils_from,
+        undersampling=_undersampling(arguments),
+        layout=ArrayLayout(variable=arguments.variable, order=arguments.order, image=arguments.image),
+    )
     converted.write(arguments.output, overwrite=arguments.overwrite)
     measurement = converted.measurement
     facts = {
@@ -61,7 +91,9 @@ def run(arguments: argparse.Namespace) -> int:
         "shape": list(measurement.grid.shape),
         "samples": int(measurement.count // (2 * measurement.y.shape[2])),
         "held_out_samples": int(converted.held_out_mask.sum()),
+        "acceleration": float(measurement.y[0, 0, 0].numel() * 2 * measurement.y.shape[2] / measurement.count),
         "calibration_width": converted.calibration_width,
+        "truth": measurement.truth is not None,
         "scale": converted.scale,
     }
     if arguments.json:
@@ -72,3 +104,26 @@ def run(arguments: argparse.Namespace) -> int:
             {key.replace("_", " "): str(value) for key, value in facts.items() if key != "output"},
         )
     return 0
+
+
+def _undersampling(arguments: argparse.Namespace) -> Undersampling | None:
+    """What to leave out, as the options say."""
+    if arguments.accelerate is None:
+        for name in ("mask", "center_fraction", "mask_seed", "along"):
+            if getattr(arguments, name) is not None:
+                raise InfieldError(f"--{name.replace('_', '-')}: found no --accelerate R, expected one with it")
+        return None
+    seed: Seed = arguments.seed
+    if arguments.mask_seed == "name":
+        seed = name_seed(arguments.source.name)
+    elif arguments.mask_seed is not None:
+        if not arguments.mask_seed.isdecimal():
+            raise InfieldError(f"--mask-seed: found '{arguments.mask_seed}', expected a whole number or 'name'")
+        seed = int(arguments.mask_seed)
+    return Undersampling(
+        acceleration=arguments.accelerate,
+        mask=arguments.mask or "random",
+        centre_fraction=arguments.center_fraction,
+        seed=seed,
+        lines=None if arguments.along is None else ["ky", "kx"].index(arguments.along),
+    )

@@ -119,7 +119,9 @@ def test_poisson_disc_points_keep_their_distance_and_none_could_be_added(shape):
     assert _too_close(scattered, apart, radius) > 10
 
 
-@pytest.mark.parametrize(("shape", "acceleration"), [((64, 48), 4), ((63, 51), 6), ((90, 90), 8)])
+@pytest.mark.parametrize(
+    ("shape", "acceleration"), [((64, 48), 4), ((63, 51), 6), ((90, 90), 8), ((64, 64), 2), ((64, 64), 1.5)]
+)
 def test_poisson_disc_meets_the_acceleration(shape, acceleration):
     mask = sampling_mask("poisson", shape, acceleration, centre_fraction=0.12, seed=4)
     assert mask.size / mask.sum() == pytest.approx(acceleration, rel=0.02)
@@ -127,7 +129,7 @@ def test_poisson_disc_meets_the_acceleration(shape, acceleration):
     assert mask[middle].all() and not mask[[0, 0, -1, -1], [0, -1, 0, -1]].any()
     radius = np.hypot(*np.meshgrid(*((np.arange(n) - n // 2) / (n / 2) for n in shape), indexing="ij"))
     density = [mask[(radius >= a) & (radius < a + 0.25) & ~middle].mean() for a in (0.15, 0.4, 0.65)]
-    assert density[0] > density[1] > density[2] > 0
+    assert density[0] > density[1] > density[2] > 0 or acceleration < 2.5
 
 
 def test_poisson_disc_depends_on_its_seed_alone():
@@ -143,7 +145,7 @@ def test_poisson_disc_depends_on_its_seed_alone():
         (("random", (8, 8), 1), "expected an acceleration above 1"),
         (("random", (8, 8), float("nan")), "expected an acceleration above 1"),
         (("magic", (8, 64), 2.5), "found acceleration 2.5, expected a whole number"),
-        (("poisson", (40, 40), 1.2), "found no points of acceleration 1.2 on 40 x 40 samples"),
+        (("poisson", (40, 40), 1.05), "found no points of acceleration 1.05 on 40 x 40 samples"),
     ],
 )
 def test_bad_numbers(arguments, words):

@@ -223,9 +223,9 @@ def test_bad_kspace_is_refused_in_one_line(tmp_path, case):
 
 
 def test_other_formats_are_named(tmp_path):
-    (tmp_path / "k.h5").write_bytes(b"")
-    with pytest.raises(InfieldError, match=r"found a '\.h5' file.*\.npy"):
-        convert_mri(tmp_path / "k.h5")
+    (tmp_path / "k.dat").write_bytes(b"")
+    with pytest.raises(InfieldError, match=r"found a '\.dat' file.*\.npy, \.npz, \.h5.*siemens_to_ismrmrd"):
+        convert_mri(tmp_path / "k.dat")
 
 
 @pytest.mark.parametrize("share", [-0.1, 0.9, 1.0, float("nan")])

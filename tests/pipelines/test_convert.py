@@ -122,9 +122,9 @@ def test_bad_source(tmp_path, infield, case):
 
 
 def test_another_format(tmp_path, infield):
-    (tmp_path / "raw.h5").write_bytes(b"")
-    said = infield("convert", "mri", tmp_path / "raw.h5", "-o", tmp_path / "m.zarr")
-    said.refused(str(tmp_path / "raw.h5"), "found a '.h5' file", ".npy")
+    (tmp_path / "raw.dat").write_bytes(b"")
+    said = infield("convert", "mri", tmp_path / "raw.dat", "-o", tmp_path / "m.zarr")
+    said.refused(str(tmp_path / "raw.dat"), "found a '.dat' file", ".npy")
 
 
 @pytest.mark.parametrize("share", ["-0.1", "1", "0.95", "nan", "many"])

@@ -1,0 +1,123 @@
+"""fastMRI's HDF5 files (Zbontar et al. 2018, arXiv:1811.08839), and others of the same layout such as M4Raw's.
+
+`kspace (slice, [coil,] rows, columns)`; rows are the readout, oversampled twofold, columns the phases, of which whole
+ones are left out. `ismrmrd_header` (XML) tells the sizes; `mask` (of the columns) is there in test files only, and the
+target `reconstruction_rss` or `reconstruction_esc` in the others. Here rows become ky and columns kx, as the images are
+shown.
+
+The oversampled readout is cropped in image space to the header's number of rows, which is exact since every measured
+column has all its rows. Columns are left as they are: where some are missing, an image cannot be cropped along them
+without mixing what was measured with what was not. fastMRI's targets are the middle of such an image.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import h5py
+import numpy as np
+
+from infield import InfieldError
+from infield.datasets.kspace import KSpace, without_oversampling
+from infield.datasets.kspace_file import KSpaceFile
+
+TARGETS = ("reconstruction_rss", "reconstruction_esc")
+_HEADER = "ismrmrd_header"
+_ATTRIBUTES = ("acquisition", "patient_id", "acceleration", "num_low_frequency")
+
+
+def open_fastmri(path: Path, file: h5py.File) -> KSpaceFile:
+    """Wrap an open file.
+
+    Raises:
+        InfieldError: Its arrays or its header are not as fastMRI's.
+    """
+    kspace = file["kspace"]
+    if not isinstance(kspace, h5py.Dataset) or kspace.ndim not in (3, 4) or kspace.dtype.kind != "c":
+        found = f"{kspace.dtype} of shape {kspace.shape}" if isinstance(kspace, h5py.Dataset) else "a group"
+        raise InfieldError(
+            f"{path}: 'kspace': found {found}, expected complex (slice, coil, ky, kx) or, of one coil, (slice, ky, kx)"
+        )
+    sizes = _sizes(path, file)
+    told = [f"{key} {_text(file.attrs[key])}" for key in _ATTRIBUTES if key in file.attrs]
+    words = f"{path.name} ({', '.join(told)})" if told else path.name
+
+    def read(number: int) -> KSpace:
+        samples = np.asarray(kspace[number], dtype=np.complex128)
+        samples = samples[None] if samples.ndim == 2 else samples
+        if not np.isfinite(samples).all():
+            raise InfieldError(f"found NaN or infinity in slice {number}, expected finite values")
+        if not samples.any():
+            raise InfieldError(f"found 0 everywhere in slice {number}, expected measured samples")
+        columns = (samples != 0).any((0, 1))
+        if "mask" in file:
+            mask = np.asarray(file["mask"]).astype(bool).ravel()
+            if mask.shape != columns.shape:
+                raise InfieldError(f"'mask': found {mask.size} columns, expected {columns.size} as 'kspace' has")
+            columns &= mask
+        history = [f"{words}, slice {number} of {len(kspace)}"]
+        if sizes.columns is not None:
+            columns[: sizes.columns.start] = False
+            columns[sizes.columns.stop :] = False
+        samples = samples * columns
+        rows = samples.shape[1]
+        if sizes.rows is not None and sizes.rows < rows:
+            samples = without_oversampling(samples, -2, sizes.rows)
+            samples[..., ~columns] = 0
+            history.append(f"readout of {rows} rows cropped to {sizes.rows} in image space")
+        name = next((name for name in TARGETS if name in file), None)
+        return KSpace(
+            samples=samples,
+            mask=np.broadcast_to(columns, samples.shape[1:]).copy(),
+            readout=0,
+            target=None if name is None else np.asarray(file[name][number], dtype=np.float64),
+            voxel=sizes.voxel,
+            history=tuple(history),
+        )
+
+    return KSpaceFile(path=path, format="fastMRI", slices=len(kspace), read=read)
+
+
+class _Sizes:
+    """What the header says: rows of the image, measured columns, mm of a point; None for what it does not say."""
+
+    rows: int | None = None
+    columns: slice | None = None
+    voxel: tuple[float, float] | None = None
+
+
+def _sizes(path: Path, file: h5py.File) -> _Sizes:
+    sizes = _Sizes()
+    if _HEADER not in file:
+        return sizes
+    text = file[_HEADER][()]
+    try:
+        root = ElementTree.fromstring(text if isinstance(text, str | bytes) else bytes(text))
+    except (ElementTree.ParseError, TypeError, ValueError) as error:
+        raise InfieldError(f"{path}: '{_HEADER}': found no XML ({error}), expected an MRD header") from None
+
+    def number(*names: str) -> float | None:
+        found = root.find("/".join(["{*}encoding", *(f"{{*}}{name}" for name in names)]))
+        try:
+            return float(str(found.text)) if found is not None else None
+        except ValueError:
+            raise InfieldError(f"{path}: '{_HEADER}': found {names[-1]} {found.text!r}, expected a number") from None  # type: ignore[union-attr]
+
+    width = file["kspace"].shape[-1]
+    encoded, rows = number("encodedSpace", "matrixSize", "y"), number("reconSpace", "matrixSize", "x")
+    limits = [number("encodingLimits", "kspace_encoding_step_1", name) for name in ("center", "maximum")]
+    sizes.rows = None if rows is None else int(rows)
+    if encoded is not None and limits[0] is not None and limits[1] is not None and int(encoded) == width:
+        start = int(encoded) // 2 - int(limits[0])
+        sizes.columns = slice(max(start, 0), start + int(limits[1]) + 1)
+    extent = [number("encodedSpace", "fieldOfView_mm", axis) for axis in "xy"]
+    points = [number("encodedSpace", "matrixSize", axis) for axis in "xy"]
+    if all(value is not None and value > 0 for value in (*extent, *points)):
+        dy, dx = (mm / n for mm, n in zip(extent, points, strict=True))  # type: ignore[operator]
+        sizes.voxel = dy, dx
+    return sizes
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
