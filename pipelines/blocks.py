@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,28 @@ from infield.datasets.block_writer import BlockWriter
 from infield.datasets.zarr_group import remove_for_good
 from infield.pipelines.cluster import client
 from infield.pipelines.console import progress
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, *, samples: int, of: str = "samples") -> None:
+    """Options of a command that draws many samples.
+
+    Arguments:
+        parser: Gets them.
+        samples: How many, where nothing is said.
+        of: What the samples are called.
+    """
+    parser.add_argument("--samples", type=int, default=samples, help=f"number of {of} (default {samples})")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the run (default 0)")
+    parser.add_argument("--workers", type=int, help=f"blocks of {of} at a time on this machine (default: its cores)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="address of a running Dask scheduler; else a local one")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output once the new one is done")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table, and no progress")
+
+
+def run_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """These options as the functions behind the commands take them."""
+    names = ("samples", "seed", "workers", "scheduler", "overwrite")
+    return {name: getattr(arguments, name) for name in names} | {"quiet": arguments.json}
 
 
 def check_run(samples: int, seed: int, workers: int | None) -> None:

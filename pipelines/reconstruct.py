@@ -24,7 +24,7 @@ from infield.datasets.measurement_file import measurement_digest, open_measureme
 from infield.datasets.posterior_file import PosteriorWriter, open_posterior
 from infield.datasets.zarr_group import check_new
 from infield.physics.measurement import Measurement
-from infield.pipelines.blocks import check_run, draw_missing
+from infield.pipelines.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.console import say, table
 from infield.pipelines.prior_choice import BUILT_IN, about_flow, choose_prior
 from infield.pipelines.samplers import SAMPLERS, make_sampler, parameters_of
@@ -61,22 +61,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--with", dest="settings", action="append", default=[], metavar="PARAMETER=VALUE",
                         help="a parameter of the sampler, e.g. --with levels=20; may be repeated")  # fmt: skip
-    parser.add_argument("--samples", type=int, default=64, help="number of samples (default 64)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the run (default 0)")
     parser.add_argument(
         "--device", default="auto", help="where networks run: auto, cpu, cuda, cuda:1 ... (default auto)"
     )
-    parser.add_argument("--workers", type=int, metavar="N",
-                        help="blocks, or tiles, at a time on this machine (default: its cores; tiles: 1)")  # fmt: skip
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="address of a running Dask scheduler; else a local one")
     parser.add_argument("--tiles", type=int, nargs="+", metavar="POINTS",
-                        help="points of a tile along each axis: fields larger than memory, tile by tile, for priors of "
-                        "patches and point sensors")  # fmt: skip
+                        help="points of a tile along each axis: fields larger than memory, tile by tile (--workers 1 "
+                        "if not given), for priors of patches and point sensors")  # fmt: skip
     parser.add_argument("--halo", type=int, nargs="+", metavar="POINTS",
                         help="points that a tile sees beyond its own (default: half of --tiles)")  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write a report that opens in a browser")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing output once the new one is done")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table, and no progress")
+    add_run_arguments(parser, samples=64)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -85,14 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         check_new_report(arguments.report, arguments.overwrite)
     sampler = make_sampler(arguments.sampler, arguments.settings)
-    common: dict[str, Any] = {
-        "samples": arguments.samples,
-        "seed": arguments.seed,
-        "workers": arguments.workers,
-        "scheduler": arguments.scheduler,
-        "overwrite": arguments.overwrite,
-        "quiet": arguments.json,
-    }
+    common = run_settings(arguments)
     if arguments.tiles is None and arguments.halo is None:
         summary = reconstruct(
             arguments.measurement,

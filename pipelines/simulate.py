@@ -28,7 +28,7 @@ from infield import InfieldError
 from infield.datasets.simulation_file import SimulationWriter
 from infield.datasets.zarr_group import check_new
 from infield.pipelines import channel, wall_pressure
-from infield.pipelines.blocks import check_run, draw_missing
+from infield.pipelines.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.console import table
 from infield.pipelines.simulations import KINDS, PROCESS, Simulation, make_simulation
 from infield.priors.processes import PROCESSES
@@ -60,7 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DATA.zarr")
-    parser.add_argument("--samples", type=int, default=1000, help="number of samples (default 1000)")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--shape", type=int, nargs="+", metavar="N", help="points along each axis, slowest first")
     size.add_argument("--points", type=int, metavar="N",
@@ -68,13 +67,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--law", metavar="NAME", help=f"of a process: {', '.join(PROCESSES)}")
     parser.add_argument("--with", dest="settings", action="append", default=[], metavar="PARAMETER=VALUE",
                         help="a parameter of law or equation, e.g. --with tau=5; may be repeated")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="seed of the run (default 0)")
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32",
                         help="precision of the file (default float32; everything is computed in float64)")  # fmt: skip
-    parser.add_argument("--workers", type=int, help="blocks of samples at a time on this machine (default: its cores)")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="address of a running Dask scheduler; else a local one")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing output once the new one is done")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table, and no progress")
+    add_run_arguments(parser, samples=1000)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -89,13 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     summary = simulate(
         simulation,
         arguments.output,
-        samples=arguments.samples,
-        seed=arguments.seed,
         dtype=arguments.dtype,
-        workers=arguments.workers,
-        scheduler=arguments.scheduler,
-        overwrite=arguments.overwrite,
-        quiet=arguments.json,
+        **run_settings(arguments),
     )
     if arguments.json:
         print(json.dumps(summary))

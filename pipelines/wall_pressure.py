@@ -27,7 +27,7 @@ from infield.datasets.wall_planes import WallPlanes, WallPlaneWriter
 from infield.datasets.zarr_group import check_new
 from infield.physics.grid import Grid
 from infield.physics.wall_units import DX_PLUS, DZ_PLUS, wall_grid
-from infield.pipelines.blocks import check_run, draw_missing
+from infield.pipelines.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.console import table
 from infield.posterior.streams import SampleStreams
 from infield.priors.wall_pressure import WallPressure
@@ -65,12 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="round the numbers of points to multiples of N (default 2)")  # fmt: skip
     parser.add_argument("--flatness", type=float, default=5.0,
                         help="of the synthetic field, at least 3 (default 5)")  # fmt: skip
-    parser.add_argument("--samples", type=int, default=100, help="number of planes (default 100)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the run (default 0)")
-    parser.add_argument("--workers", type=int, help="blocks of planes at a time on this machine (default: its cores)")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="address of a running Dask scheduler; else a local one")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing output once the new one is done")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table, and no progress")
+    add_run_arguments(parser, samples=100, of="planes")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -87,12 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         law,
         grid,
         arguments.output,
-        samples=arguments.samples,
-        seed=arguments.seed,
-        workers=arguments.workers,
-        scheduler=arguments.scheduler,
-        overwrite=arguments.overwrite,
-        quiet=arguments.json,
+        **run_settings(arguments),
     )
     if arguments.json:
         print(json.dumps(summary))
