@@ -92,11 +92,12 @@ def build_phases(description: OperatorDescription) -> Phases:
     description.expect(parameters=("low", "high", "width"))
     if description.channels != 1:
         raise description.error(f"found {description.channels} channels, expected 1")
-    values = []
+    levels: list[float] = []
     for name in ("low", "high"):
         value = description.parameters.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise description.error(f"found {name} {value!r}, expected a finite number")
-        values.append(float(value))
+        levels.append(float(value))
+    low, high = levels
     width = description.positive("width", description.parameters.get("width"))
-    return Phases(description.regular_grid(), *values, width)
+    return Phases(description.regular_grid(), low, high, width)
