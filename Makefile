@@ -22,7 +22,7 @@ demo: install
 	$(BIN)/infield demo --output demo
 
 test: install
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" -n logical --maxprocesses 8 --dist loadfile
 
 test-slow: install
 	$(PYTEST) -m slow
