@@ -88,6 +88,36 @@ class KSpace:
             history=(*self.history, "coils combined so that their noise is white (pre-whitening)"),
         )
 
+    def cropped(self, shape: tuple[int, int]) -> KSpace:
+        """The same slice with its middle samples alone: fewer, larger points in the same field of view.
+
+        The transform is orthonormal, so that the image's values change by the root of the ratio of the two counts.
+
+        Arguments:
+            shape: Samples `(ky, kx)` to keep, at most those that there are.
+
+        Raises:
+            InfieldError: The slice has coil maps, which are not resampled.
+        """
+        if self.coil_maps is not None:
+            raise InfieldError("found coil maps of the full resolution, expected none where it is lowered")
+        sizes = self.mask.shape
+        middle = tuple(slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(sizes, shape, strict=True))
+        gain = float(np.sqrt(np.prod(shape) / np.prod(sizes)))
+        voxel = self.voxel and tuple(mm * n / m for mm, n, m in zip(self.voxel, sizes, shape, strict=True))
+        return dataclasses.replace(
+            self,
+            samples=self.samples[:, *middle],
+            mask=self.mask[middle],
+            calibration=None if self.calibration is None else self.calibration[:, *middle],
+            target=None if self.target is None else self.target * gain,
+            voxel=voxel,
+            history=(
+                *self.history,
+                f"resolution lowered from {sizes[0]} x {sizes[1]} to {shape[0]} x {shape[1]} points",
+            ),
+        )
+
 
 def _expect(name: str, values: np.ndarray | None, shape: tuple[int, ...], of: str) -> None:
     if values is not None and values.shape != shape:

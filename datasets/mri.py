@@ -6,6 +6,7 @@ The conventions are those of `datasets.kspace`.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,6 +141,8 @@ def convert_mri(
     slice_number: int | None = None,
     coils_from: str | Path | None = None,
     undersampling: Undersampling | None = None,
+    resolution: float | None = None,
+    voxel: tuple[float, float] | None = None,
     layout: ArrayLayout | None = None,
 ) -> ConvertedMRI:
     """Turn a slice of raw k-space into a measurement; what the file does not say is estimated from the data.
@@ -155,7 +158,8 @@ def convert_mri(
     *Scale*: the 99th percentile of the magnitude of the zero-filled coil combination becomes 1.
 
     Held-out samples enter neither the noise nor the scale, and the maps see the calibration block alone; samples that
-    undersampling leaves out enter none of them.
+    undersampling leaves out enter none of them. (Of a slice whose resolution is lowered, the noise comes from the
+    samples beyond.)
 
     Arguments:
         source: The file, see `kspace_file.FORMATS`.
@@ -165,6 +169,9 @@ def convert_mri(
         coils_from: "espirit", "file" (maps in the source), "uniform" (one coil that is 1 everywhere), or a file of
             maps; by default the source's own where it has some, uniform for one coil, ESPIRiT otherwise.
         undersampling: What to leave out of a complete slice.
+        resolution: Size of a point, mm, to which the image is coarsened, by leaving the outer samples out; None to
+            leave it as it is.
+        voxel: Size of a point along y and x, mm, where the file does not tell it.
         layout: Of a plain array.
 
     Raises:
@@ -174,6 +181,8 @@ def convert_mri(
     source = Path(source)
     with open_kspace(source, layout) as file:
         kspace = file.slice(slice_number)
+    if voxel is not None:
+        kspace = dataclasses.replace(kspace, voxel=voxel)
     try:
         return measurement_of(
             kspace,
@@ -182,12 +191,13 @@ def convert_mri(
             seed=seed,
             coils_from=coils_from,
             undersampling=undersampling,
+            resolution=resolution,
         )
     except InfieldError as error:
         raise error if str(error).startswith(_NOT_OF_THE_FILE) else InfieldError(f"{source}: {error}") from None
 
 
-_NOT_OF_THE_FILE = ("hold-out:", "mask ", "mask:", "--coils-from")
+_NOT_OF_THE_FILE = ("hold-out:", "mask ", "mask:", "--coils-from", "--resolution")
 
 
 def measurement_of(
@@ -198,6 +208,7 @@ def measurement_of(
     seed: int = 0,
     coils_from: str | Path | None = None,
     undersampling: Undersampling | None = None,
+    resolution: float | None = None,
 ) -> ConvertedMRI:
     """Turn a slice of k-space into a measurement, see `convert_mri`.
 
@@ -209,10 +220,12 @@ def measurement_of(
         InfieldError: As `convert_mri` does, without the file's name.
     """
     kspace, chosen = _with_maps(kspace, coils_from)
-    steps = list(kspace.history)
     if kspace.noise_covariance is not None and kspace.coil_maps is None:
         kspace = kspace.whitened()
-        steps = list(kspace.history)
+    fine = kspace
+    if resolution is not None:
+        kspace = kspace.cropped(_coarser(kspace, resolution))
+    steps = list(kspace.history)
     complete = kspace if kspace.complete else None
     if undersampling is not None:
         kspace = _undersampled(kspace, undersampling)
@@ -234,7 +247,8 @@ def measurement_of(
     zero_filled = (maps.conj() * inverse_fourier(kspace.samples * mask)).sum(0)
     scale = float(np.quantile(np.abs(zero_filled), 0.99))
     if kspace.noise_covariance is None:
-        psi = coil_covariance(outer_samples(kspace.samples, mask)) / scale**2
+        outer = outer_samples(kspace.samples, mask) if resolution is None else _outer(fine, held_out)
+        psi = coil_covariance(outer) / scale**2
         noise_words = "noise from the outermost ones"
     else:
         psi = kspace.noise_covariance / scale**2
@@ -275,6 +289,27 @@ def measurement_of(
         steps=tuple(steps),
         targets=targets,
     )
+
+
+def _coarser(kspace: KSpace, resolution: float) -> tuple[int, int]:
+    """Samples of an image whose points are about so large, mm."""
+    if kspace.voxel is None:
+        raise InfieldError("--resolution: found no size of a point in the file, expected one; tell it (--voxel)")
+    if not max(kspace.voxel) <= resolution < math.inf:
+        raise InfieldError(
+            f"--resolution: found {resolution:g} mm where points are {kspace.voxel[0]:.3g} x {kspace.voxel[1]:.3g} mm, "
+            "expected a coarser one"
+        )
+    ny, nx = (round(n * mm / resolution) for n, mm in zip(kspace.mask.shape, kspace.voxel, strict=True))
+    return ny, nx
+
+
+def _outer(fine: KSpace, held_out: np.ndarray) -> np.ndarray:
+    """The outermost samples before the resolution was lowered, where there is less signal, and none held out."""
+    mask = fine.mask.copy()
+    middle = tuple(slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(mask.shape, held_out.shape, strict=True))
+    mask[middle] &= ~held_out
+    return outer_samples(fine.samples, mask)
 
 
 def _with_maps(kspace: KSpace, coils_from: str | Path | None) -> tuple[KSpace, str]:

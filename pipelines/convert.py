@@ -2,12 +2,14 @@
 
     infield convert mri KSPACE.npy -o brain.zarr
     infield convert mri file1000000.h5 -o brain.zarr --slice 8 --accelerate 4
+    infield convert mri scan.mrd -o brain --slice all
     infield convert wall-pressure PLANES.h5 -o planes.zarr
     infield convert wall-sensors planes.zarr -o measurement.zarr --share 0.0025 --noise 0.1
 
 mri: a slice of complex k-space to a measurement, from numpy (.npy, .npz: coil, ky, kx, zeros where nothing was
 sampled), fastMRI (.h5), ISMRMRD (.h5, .mrd), BART (.cfl with .hdr) and MATLAB (.mat). Coil maps (ESPIRiT) and noise are
-estimated from the data where the file does not tell them; --accelerate leaves samples of a complete slice out.
+estimated from the data where the file does not tell them; --accelerate leaves samples of a complete slice out. Several
+slices (--slice all, --slice 3-12) become a folder with a measurement for each, one after the other.
 wall-pressure: planes of many formats to training planes. wall-sensors: one of these planes to a measurement of it by a
 few sensors. `infield convert DOMAIN --help` tells what each takes; all of them take --json.
 """
@@ -16,11 +18,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 from infield import InfieldError
 from infield.datasets.kspace_arrays import AXES
-from infield.datasets.kspace_file import ArrayLayout
+from infield.datasets.kspace_file import ArrayLayout, open_kspace
 from infield.datasets.kspace_masks import MASKS, Seed, name_seed
 from infield.datasets.mri import Undersampling, convert_mri
 from infield.datasets.zarr_group import check_new
@@ -45,7 +49,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hold-out", type=float, default=0.0, metavar="FRACTION",
                         help="set this share of the samples aside, to test predictions on (default 0)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="seed of that choice (default 0)")
-    parser.add_argument("--slice", type=int, metavar="N", help="which slice, of a file with several, from 0")
+    parser.add_argument("--slice", metavar="N|A-B|all", help="which slices, of a file with several, from 0")
+    parser.add_argument("--resolution", type=float, metavar="MM",
+                        help="coarsen the image to points about so large, by leaving the outer samples out; a prior "
+                        "knows fields of one spacing")  # fmt: skip
     parser.add_argument("--coils-from", metavar="espirit|file|uniform|PATH",
                         help="coil maps: by ESPIRiT, those of the file, one uniform coil, or those of another file "
                         "(default: the file's own; uniform for one coil; else ESPIRiT)")  # fmt: skip
@@ -61,6 +68,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     array.add_argument("--variable", metavar="NAME", help="its name")
     array.add_argument("--order", type=lambda text: tuple(text.split(",")), metavar="AXES",
                        help=f"its axes of {', '.join(AXES)}, as its shape is printed, e.g. ky,kx,coil")  # fmt: skip
+    array.add_argument("--voxel", type=float, nargs=2, metavar="MM", help="size of a point along y and x")
     array.add_argument("--image", action="store_true", help="it holds complex images; their k-space is computed")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
@@ -73,20 +81,68 @@ def run(arguments: argparse.Namespace) -> int:
         return wall_planes.run_sensors(arguments)
     if not 0 <= arguments.hold_out < 1:
         raise InfieldError(f"--hold-out: found {arguments.hold_out}, expected a share of at least 0 and below 1")
-    check_new(arguments.output, arguments.overwrite)
+    if arguments.voxel is not None and not all(0 < mm < math.inf for mm in arguments.voxel):
+        raise InfieldError(f"--voxel: found {' '.join(map(str, arguments.voxel))}, expected two sizes in mm, above 0")
+    layout = ArrayLayout(variable=arguments.variable, order=arguments.order, image=arguments.image)
+    numbers = _numbers(arguments, layout)
+    if numbers is None or isinstance(numbers, int):
+        facts = _convert(arguments, layout, numbers, arguments.output)
+        if arguments.json:
+            print(json.dumps(facts))
+        else:
+            rows = {key.replace("_", " "): str(value) for key, value in facts.items() if key != "output"}
+            table(str(arguments.output), rows)
+        return 0
+    outputs = {number: arguments.output / f"slice_{number:03d}.zarr" for number in numbers}
+    for output in outputs.values():
+        check_new(output, arguments.overwrite)
+    found = {number: _convert(arguments, layout, number, output) for number, output in outputs.items()}
+    if arguments.json:
+        print(json.dumps({"output": str(arguments.output), "slices": list(found.values())}))
+    else:
+        rows = {
+            output.name: f"{' x '.join(map(str, found[number]['shape']))}, {found[number]['coils']} coils, "
+            f"acceleration {found[number]['acceleration']:.2f}, scale {found[number]['scale']:.4g}"
+            for number, output in outputs.items()
+        }
+        table(str(arguments.output), rows)
+    return 0
+
+
+def _numbers(arguments: argparse.Namespace, layout: ArrayLayout) -> int | range | None:
+    """Slices to convert: one by its number, several, or None for the only one."""
+    text = arguments.slice
+    if text is None or text.isdecimal():
+        return None if text is None else int(text)
+    with open_kspace(arguments.source, layout) as file:
+        count = file.slices
+    first, dash, last = ("0", "-", str(count - 1)) if text == "all" else text.partition("-")
+    if not (dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last) < count):
+        raise InfieldError(
+            f"{arguments.source}: found --slice {text}, expected a number, two with a dash between, or all; there are "
+            f"slices 0 to {count - 1}"
+        )
+    return range(int(first), int(last) + 1)
+
+
+def _convert(arguments: argparse.Namespace, layout: ArrayLayout, number: int | None, output: Path) -> dict[str, Any]:
+    """Convert one slice; returns what there is to tell of it, in plain JSON types."""
+    check_new(output, arguments.overwrite)
     converted = convert_mri(
         arguments.source,
         hold_out=arguments.hold_out,
         seed=arguments.seed,
-        slice_number=arguments.slice,
+        slice_number=number,
         coils_from=arguments.coils_from,
         undersampling=_undersampling(arguments),
-        layout=ArrayLayout(variable=arguments.variable, order=arguments.order, image=arguments.image),
+        resolution=arguments.resolution,
+        voxel=arguments.voxel and tuple(arguments.voxel),
+        layout=layout,
     )
-    converted.write(arguments.output, overwrite=arguments.overwrite)
+    converted.write(output, overwrite=arguments.overwrite)
     measurement = converted.measurement
-    facts = {
-        "output": str(arguments.output),
+    return {
+        "output": str(output),
         "coils": int(measurement.y.shape[2]),
         "shape": list(measurement.grid.shape),
         "samples": int(measurement.count // (2 * measurement.y.shape[2])),
@@ -96,14 +152,6 @@ def run(arguments: argparse.Namespace) -> int:
         "truth": measurement.truth is not None,
         "scale": converted.scale,
     }
-    if arguments.json:
-        print(json.dumps(facts))
-    else:
-        table(
-            str(arguments.output),
-            {key.replace("_", " "): str(value) for key, value in facts.items() if key != "output"},
-        )
-    return 0
 
 
 def _undersampling(arguments: argparse.Namespace) -> Undersampling | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from infield import InfieldError
+from infield.datasets.field_axes import COMPLEX_CHANNELS
 from infield.datasets.wall_sensors import measured_re_tau
 from infield.physics.grid import Grid
 from infield.physics.measurement import Measurement
@@ -92,6 +93,11 @@ def _described(path: Path, measurement: Measurement) -> ChosenPrior:
 def _on_grid_of(path: Path, prior: FlowPrior, measurement: Measurement) -> FlowPrior:
     """A learned prior on the grid of a measurement; refused, naming what differs, where it is of another field."""
     channels, *space = prior.covariance.event_shape
+    if channels == 1 and measurement.channels == COMPLEX_CHANNELS:
+        raise InfieldError(
+            f"--prior {path}: found a prior of real fields, expected one of complex fields (channels real, imag), as "
+            "the measurement's is; train one on complex fields, e.g. those of `infield simulate brain`"
+        )
     if channels != len(measurement.channels):
         raise InfieldError(
             f"--prior {path}: it has {channels} channels, the measurement's field has {len(measurement.channels)} "

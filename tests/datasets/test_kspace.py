@@ -70,6 +70,22 @@ def test_cropping_keeps_the_middle_of_the_image_and_white_noise(n, size):
     np.testing.assert_allclose(rows.conj().T @ rows, np.eye(size), atol=1e-12)  # noise keeps covariance 1
 
 
+@pytest.mark.parametrize(("shape", "few"), [((24, 20), (12, 10)), ((25, 21), (13, 10)), ((24, 21), (11, 21))])
+def test_a_lower_resolution_is_the_same_image_at_fewer_points(shape, few):
+    """A band-limited image has the same values at the points that both grids have, but for the transform's norm."""
+    small = white(np.random.default_rng(0), 2, *few)
+    middle = tuple(slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(shape, few, strict=True))
+    samples = np.zeros((2, *shape), dtype=complex)
+    samples[:, *middle] = small
+    full = KSpace(samples=samples, mask=np.ones(shape, dtype=bool), voxel=(1.0, 2.0))
+    cropped = full.cropped(few)
+    np.testing.assert_array_equal(cropped.samples, small)
+    assert cropped.voxel == (shape[0] / few[0], 2 * shape[1] / few[1])
+    gain = np.sqrt(np.prod(few) / np.prod(shape))
+    of_centre = [inverse_fourier(k)[..., k.shape[-2] // 2, k.shape[-1] // 2] for k in (samples, small)]
+    np.testing.assert_allclose(of_centre[1] * gain, of_centre[0], atol=1e-12)
+
+
 def test_every_second_sample_is_no_crop():
     """Negative control: leaving out every second sample folds the outside into the image."""
     image = np.zeros((1, 16), dtype=complex)

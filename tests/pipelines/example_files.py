@@ -143,7 +143,7 @@ def contents(path: Path) -> dict[str, bytes]:
     return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
 
 
-def kspace(shape=(48, 40), coils=4, centre=20, std=0.004, seed=0) -> np.ndarray:
+def kspace(shape=(48, 40), coils=4, centre=20, std=0.004, seed=0, share=0.45) -> np.ndarray:
     """Raw k-space of a complex head seen by several coils, (coil, ky, kx); 0 where nothing was sampled."""
     rng = np.random.default_rng(seed)
     y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
@@ -151,7 +151,7 @@ def kspace(shape=(48, 40), coils=4, centre=20, std=0.004, seed=0) -> np.ndarray:
     image = (radius < 1) * (1 + 0.5 * np.cos(9 * y + 4 * x)) * np.exp(1j * (0.6 * y - x * y))
     angles = np.arange(coils) * 2 * np.pi / coils
     maps = np.stack([np.exp(-0.4 * ((y - np.cos(a)) ** 2 + (x - np.sin(a)) ** 2) + 1j * (a + y)) for a in angles])
-    sampled = rng.random(shape) < 0.45
+    sampled = rng.random(shape) < share
     sampled[tuple(slice(n // 2 - centre // 2, n // 2 + centre // 2) for n in shape)] = True
     noise = std * (rng.standard_normal((coils, *shape)) + 1j * rng.standard_normal((coils, *shape)))
     axes = (-2, -1)

@@ -3,12 +3,14 @@
 import os
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 import xarray as xr
-from example_files import contents, kspace, samples
+from example_files import checkpoint, contents, kspace, samples
 
+from infield.datasets.kspace import inverse_fourier
 from infield.datasets.measurement_file import open_measurement
 from infield.datasets.mri import open_held_out
 from infield.physics.registry import build_operator
@@ -173,3 +175,86 @@ def test_real_slice(tmp_path, infield):
     assert said.err == "" and (facts["coils"], facts["shape"], facts["calibration_width"]) == (8, [230, 180], 24)
     assert (facts["samples"], facts["held_out_samples"]) == (4633, 515)
     assert open_measurement(tmp_path / "brain.zarr").count == 2 * 8 * 4633
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory):
+    """Three slices in fastMRI's format, complete, one point 2 mm wide."""
+    path = tmp_path_factory.mktemp("volume") / "file1000000.h5"
+    k = np.stack([kspace(shape=(64, 40), share=1.0, seed=seed) for seed in range(3)]).astype(np.complex64)
+    with h5py.File(path, "w") as file:
+        file["kspace"] = k
+        file["reconstruction_rss"] = np.ones((3, 32, 32), dtype=np.float32)
+    return path, k
+
+
+def test_a_slice_is_undersampled_as_fastmri_does(tmp_path, infield, volume):
+    path, k = volume
+    options = ("--slice", 1, "--accelerate", 2, "--mask", "equispaced", "--center-fraction", 0.3, "--mask-seed", "name")
+    facts = infield("convert", "mri", path, "-o", tmp_path / "m.zarr", *options, "--json").summary
+    assert facts["truth"] and facts["shape"] == [64, 40] and 1.2 < facts["acceleration"] < 2
+    measurement = open_measurement(tmp_path / "m.zarr")
+    kept = measurement.arrays["mask"].astype(bool)
+    assert (kept.all(0) | ~kept.any(0)).all() and measurement.truth.shape == (1, 2, 64, 40)
+    with xr.open_zarr(tmp_path / "m.zarr", consolidated=False) as file:
+        assert {"target_rss", "target_file"} <= set(file) and "slice 1 of 3" in file.attrs["history"]
+        rss = np.sqrt((np.abs(inverse_fourier(k[1].astype(complex))) ** 2).sum(0))
+        np.testing.assert_allclose(file["target_rss"] * file["source_scale"], rss, rtol=1e-6)
+
+
+def test_several_slices_become_a_folder(tmp_path, infield, volume):
+    path, k = volume
+    said = infield("convert", "mri", path, "-o", tmp_path / "v", "--slice", "1-2", "--coils-from", "espirit", "--json")
+    assert [Path(one["output"]).name for one in said.summary["slices"]] == ["slice_001.zarr", "slice_002.zarr"]
+    for number, facts in zip((1, 2), said.summary["slices"], strict=True):
+        data = torch.complex(*open_measurement(facts["output"]).y[0]).numpy() * facts["scale"]
+        np.testing.assert_allclose(data, k[number], atol=1e-6 * np.abs(k).max())
+    infield("convert", "mri", path, "-o", tmp_path / "v", "--slice", "all").refused("slice_001.zarr", "existing output")
+    assert not (tmp_path / "v" / "slice_000.zarr").exists()
+
+
+def test_a_lower_resolution(tmp_path, infield, source):
+    options = ("--voxel", 2, 2, "--resolution", 2.5)
+    facts = infield("convert", "mri", source, "-o", tmp_path / "m.zarr", *options, "--json").summary
+    assert facts["shape"] == [38, 32]
+    measurement, fine = open_measurement(tmp_path / "m.zarr"), np.load(source)
+    data = torch.complex(*measurement.y[0]).numpy() * facts["scale"]
+    np.testing.assert_allclose(data, fine[:, 5:43, 4:36], atol=1e-12 * np.abs(fine).max())
+    assert [axis.units for axis in measurement.grid.axes] == ["mm", "mm"]
+    assert [round(axis.spacing, 3) for axis in measurement.grid.axes] == [round(96 / 38, 3), 2.5]
+    whole = infield("convert", "mri", source, "-o", tmp_path / "f.zarr", "--json").summary["scale"]
+    noise = [open_measurement(tmp_path / name).noise.covariance for name in ("m.zarr", "f.zarr")]
+    np.testing.assert_allclose(noise[0] * facts["scale"] ** 2, noise[1] * whole**2, rtol=1e-10)  # of the same samples
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--slice", "3"), "found --slice 3, expected 0 to 2"),
+        (("--slice", "2-1"), "found --slice 2-1, expected a number, two with a dash between, or all"),
+        (("--slice", "1-3"), "there are slices 0 to 2"),
+        ((), "found 3 slices, expected one; choose it (--slice 0 to 2)"),
+        (("--slice", "0", "--order", "ky,kx"), "found a layout of a plain array, expected none for a '.h5' file"),
+        (("--slice", "0", "--coils-from", "file"), "found no coil maps in the file, expected some"),
+        (("--slice", "0", "--mask", "magic"), "--mask: found no --accelerate R"),
+        (("--slice", "0", "--accelerate", "4", "--mask-seed", "x"), "--mask-seed: found 'x'"),
+        (("--slice", "0", "--resolution", "3"), "--resolution: found no size of a point in the file"),
+        (("--slice", "0", "--voxel", "1", "1", "--resolution", "0.5"), "expected a coarser one"),
+        (("--slice", "0", "--voxel", "0", "1"), "--voxel: found 0.0 1.0, expected two sizes in mm, above 0"),
+    ],
+)
+def test_bad_options(tmp_path, infield, volume, options, words):
+    infield("convert", "mri", volume[0], "-o", tmp_path / "m.zarr", *options).refused(words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_truncated_file(tmp_path, infield, volume):
+    path = tmp_path / "cut.h5"
+    path.write_bytes(volume[0].read_bytes()[:5000])
+    infield("convert", "mri", path, "-o", tmp_path / "m.zarr", "--slice", "all").refused(str(path), "copy it again")
+
+
+def test_a_real_prior_of_complex_data(tmp_path, infield, reconstruct, source):
+    infield("convert", "mri", source, "-o", tmp_path / "m.zarr")
+    said = reconstruct(tmp_path / "m.zarr", "-o", tmp_path / "p.zarr", "--prior", checkpoint(tmp_path / "real.ckpt"))
+    said.refused("real.ckpt", "found a prior of real fields, expected one of complex fields")
