@@ -209,7 +209,8 @@ def reconstruct(
     draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
     chi_square = _chi_square(writer, measurement)
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
-    writer.finish(diagnostics={"chi_square": chi_square, **trust})
+    caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
+    writer.finish(diagnostics={"chi_square": chi_square, **trust, **caveat})
     with open_posterior(output) as posterior:
         cost, label = json.loads(posterior.attrs["cost"]), posterior.attrs["prior"]
         reported = {k: v for k, v in json.loads(posterior.attrs["diagnostics"]).items() if k in REPORTED}
@@ -219,6 +220,8 @@ def reconstruct(
             "of what the prior expects, look at its mean and scale, or take more steps and particles",
             quiet=quiet,
         )
+    if sampler.caveat:
+        say(f"warning: {sampler.caveat}", quiet=quiet)
     return {
         "output": str(output),
         "prior": label,
@@ -226,6 +229,7 @@ def reconstruct(
         **({"note": note} if note else {}),
         **stand_in,
         **trust,
+        **caveat,
         **reported,
         "sampler": sampler.method,
         "samples": samples,

@@ -13,6 +13,7 @@ from infield import InfieldError
 from infield.posterior.exact import Exact
 from infield.posterior.faps import FAPS
 from infield.posterior.faps_published import FAPSPublished
+from infield.posterior.red_diff import REDDiff
 from infield.posterior.sampler import Sampler
 from infield.posterior.source_slice import SourceSlice
 from infield.posterior.twisted_smc import TwistedSMC
@@ -23,6 +24,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "faps-published": FAPSPublished,
     "smc": TwistedSMC,
     "source-slice": SourceSlice,
+    "red-diff": REDDiff,
     "exact": Exact,
 }
 

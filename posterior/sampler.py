@@ -31,11 +31,13 @@ class Posterior:
         samples: Draws, shape `(n, channel, *space)`, float64.
         cost: `velocity_calls` and `operator_calls` (A and A^T) a draw, and `seconds` for the batch.
         diagnostics: What the sampler reports of itself, and `chi_square`, the mean reduced chi-square of the draws.
+        caveat: What the samples must not be taken for; None where they are draws of a posterior.
     """
 
     samples: Tensor
     cost: dict[str, float]
     diagnostics: dict[str, Any] = field(default_factory=dict)
+    caveat: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ class Sampler(ABC):
     """
 
     method: ClassVar[str]
+    caveat: ClassVar[str | None] = None
+    """What the samples must not be taken for; None where they are draws of a posterior."""
 
     @property
     def block(self) -> int:
@@ -139,7 +143,7 @@ class Sampler(ABC):
         cost = {"velocity_calls": velocity.fields / n, "operator_calls": operator.fields / n}
         samples = units.to_units(draws.fields)
         diagnostics = {**draws.diagnostics, "chi_square": float(measurement.chi_square(samples).mean())}
-        return Posterior(samples, {**cost, "seconds": time.perf_counter() - start}, diagnostics)
+        return Posterior(samples, {**cost, "seconds": time.perf_counter() - start}, diagnostics, self.caveat)
 
     @abstractmethod
     def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:

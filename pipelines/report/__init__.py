@@ -152,7 +152,10 @@ def _facts(path: Path, draws: Draws) -> dict[str, Any]:
         "operator_calls": cost["operator_calls"] / blocks,
         "seconds": cost["seconds"],
     }
-    chi_square = json_attribute(path, dataset, "diagnostics").get("chi_square")
+    diagnostics = json_attribute(path, dataset, "diagnostics")
+    if "caveat" in diagnostics:
+        facts["caveat"] = str(diagnostics["caveat"])
+    chi_square = diagnostics.get("chi_square")
     return facts if chi_square is None else {**facts, "chi_square": float(chi_square)}
 
 

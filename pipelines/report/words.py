@@ -24,6 +24,11 @@ def reading(facts: dict[str, Any]) -> list[str]:
         "share, they and the prior do. The mean is the best single estimate but smoother than any true field; the "
         "standard deviation says, place by place, how far off it may be."
     )
+    if "caveat" in facts:
+        how = (
+            "Each sample is a best estimate, a field near which the posterior is large. They are not draws of the "
+            "posterior: their standard deviation and their intervals say nothing of how far off they may be."
+        )
     parts = []
     if "chi_square" in facts:
         verdict = "as it should be" if _chi_square_warning(facts) is None else "which is not right, see the warning"
@@ -51,7 +56,8 @@ def reading(facts: dict[str, Any]) -> list[str]:
 
 def warnings(facts: dict[str, Any]) -> list[str]:
     """What forbids to take the posterior at its word; none is the good case."""
-    found = [_chi_square_warning(facts), _coverage_warning(facts)]
+    caveat = f"{facts['caveat']}." if "caveat" in facts else None
+    found = [caveat, _chi_square_warning(facts), _coverage_warning(facts)]
     if facts["samples"] < FEW_DRAWS:
         found.append(
             f"Few draws ({facts['samples']}): intervals and standard deviation are rough; take at least {FEW_DRAWS}."

@@ -219,6 +219,22 @@ def test_a_report_beside_the_samples(tmp_path, reconstruct):
     assert said.summary["samples"] == 4 and report.read_text().lstrip().lower().startswith("<!doctype html>")
 
 
+def test_a_sampler_that_seeks_modes_says_so(tmp_path, reconstruct):
+    """In the summary, the file, on the screen and in the report; samplers of the posterior say no such thing."""
+    path, report = save(plane(), tmp_path / "m.zarr"), tmp_path / "r.html"
+    command = [path, "--prior", "matern-3/2", "--samples", 3]
+    red = [*command, "--sampler", "red-diff", "--with", "steps=5"]
+    caveat = "spread is not a posterior"
+    assert caveat in reconstruct(*red, "-o", tmp_path / "p.zarr", "--report", report, "--json").summary["caveat"]
+    with xr.open_zarr(tmp_path / "p.zarr", consolidated=False) as posterior:
+        assert caveat in json.loads(posterior.attrs["diagnostics"])["caveat"]
+    assert caveat in report.read_text() and "They are not draws of the posterior" in report.read_text()
+    said = reconstruct(*red, "-o", tmp_path / "q.zarr")
+    assert said.status == 0 and caveat in said.out + said.err
+    honest = reconstruct(*command, "-o", tmp_path / "r.zarr", "--report", tmp_path / "s.html", "--json")
+    assert "caveat" not in honest.summary and "draws of the posterior:" not in (tmp_path / "s.html").read_text()
+
+
 def slow(path: Path, output: Path, number=6 * BLOCK) -> list:
     """A command of six blocks that take long enough to stop it in the middle."""
     steps = ["--with", "levels=4", "--with", "langevin_steps=40", "--with", "flow_steps=2", "--with", "rank_steps=2"]
