@@ -12,6 +12,7 @@ from torch import Tensor
 from infield import InfieldError, import_torchvision_first
 from infield.physics.description import OperatorDescription
 from infield.physics.grid import Grid, PointSet
+from infield.physics.least_squares import LeastSquares
 from infield.physics.linear_operator import ComplexBuffers, LinearOperator, plain_physics
 
 import_torchvision_first()
@@ -55,12 +56,16 @@ class Composition(ComplexBuffers, Physics):
         return v
 
 
-class LinearComposition(Composition, LinearPhysics):
+class LinearComposition(Composition, LeastSquares):
     """A composition of linear operators."""
 
     def __init__(self, operators: Sequence[LinearPhysics]) -> None:
         LinearPhysics.__init__(self, img_size=getattr(operators[-1], "img_size", None), **plain_physics())
         self._join(operators)
+        self.factor = _one_number(operators[-1]) if len(operators) == 2 else None
+        row_power = getattr(operators[0], "row_power", None)
+        if self.factor is not None and row_power is not None:
+            self.row_power = self.factor**2 * row_power
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         for operator in self.operators:
@@ -69,6 +74,26 @@ class LinearComposition(Composition, LinearPhysics):
 
     def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
         return self.A_adjoint(v)
+
+    def A_dagger(self, y: Tensor, **settings: Any) -> Tensor:
+        """A^+ y; after one change of scale alone it is that of the outer operator."""
+        if self.factor is None or self.row_power is not None:
+            return super().A_dagger(y, **settings)
+        return self.operators[0].A_dagger(y, **settings) / self.factor
+
+    def prox_l2(self, z: Tensor, y: Tensor, gamma: float, **settings: Any) -> Tensor:
+        """As `LeastSquares.prox_l2`; after one change of scale alone by that of the outer operator."""
+        if self.factor is None or self.row_power is not None:
+            return super().prox_l2(z, y, gamma, **settings)
+        return self.operators[0].prox_l2(self.factor * z, y, gamma * self.factor**2, **settings) / self.factor
+
+
+def _one_number(operator: Physics) -> float | None:
+    """What a change of scale multiplies with, where that is the same positive number everywhere."""
+    if not isinstance(operator, Scale):
+        return None
+    first = float(operator.scale.flatten()[0])
+    return first if first > 0 and bool((operator.scale == first).all()) else None
 
 
 def compose(*operators: Physics) -> Composition:

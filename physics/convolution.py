@@ -16,6 +16,9 @@ from infield.physics.linear_operator import LinearOperator
 
 Boundary = Literal["periodic", "zero"]
 
+INVISIBLE = 1e-6
+"""Waves that a kernel lets through by less than this share of the strongest count as not seen in a pseudo-inverse."""
+
 
 class Convolution(LinearOperator):
     r"""The field convolved with one kernel, :math:`y_i = \sum_j k_j x_{i - (j - c)}`, by FFT; every channel alike.
@@ -52,6 +55,19 @@ class Convolution(LinearOperator):
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         return self._filter(y, self.transfer.conj())
+
+    def A_dagger(self, y: Tensor, **settings: Any) -> Tensor:
+        if self.period != self.grid.shape:  # a boundary of zeros
+            return super().A_dagger(y, **settings)
+        power = self.transfer.abs().square()
+        seen = power > INVISIBLE**2 * power.max()
+        return self._filter(y, torch.where(seen, self.transfer.conj() / power.clamp_min(power.max() * INVISIBLE**2), 0))
+
+    def prox_l2(self, z: Tensor, y: Tensor, gamma: float, **settings: Any) -> Tensor:
+        if self.period != self.grid.shape:
+            return super().prox_l2(z, y, gamma, **settings)
+        inverse = self.transfer.conj() / (self.transfer.abs().square() + 1 / gamma)
+        return z + self._filter(y - self.A(z), inverse)
 
 
 def gaussian_kernel(grid: Grid, widths: tuple[float, ...], boundary: Boundary) -> Tensor:

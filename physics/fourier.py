@@ -29,6 +29,7 @@ class FourierSampling(LinearOperator):
         shape = (2, *grid.shape)
         super().__init__(grid, channels, shape, observed=mask.expand(shape).clone())
         self.axes = tuple(range(-grid.ndim, 0))
+        self.row_power = 1.0 if channels == 2 else None  # of a real field a coefficient and its mirror image are one
 
     def A(self, x: Tensor) -> Tensor:
         field = torch.complex(x[:, 0], x[:, 1] if self.channels == 2 else torch.zeros_like(x[:, 0]))

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from infield import import_torchvision_first
 from infield.physics.grid import Axis, Grid, PointSet
+from infield.physics.least_squares import LeastSquares
 
 import_torchvision_first()
-from deepinv.physics import LinearPhysics, ZeroNoise  # noqa: E402
+from deepinv.physics import ZeroNoise  # noqa: E402
 
 
 class ComplexBuffers(torch.nn.Module):
@@ -40,7 +41,7 @@ def index_grid(shape: tuple[int, ...]) -> Grid:
     return Grid(tuple(Axis(f"index_{i}", tuple(float(j) for j in range(n))) for i, n in enumerate(shape)))
 
 
-class LinearOperator(ComplexBuffers, LinearPhysics):
+class LinearOperator(ComplexBuffers, LeastSquares):
     """A linear map from fields `(batch, channel, *space)` to data `(batch, *data)`.
 
     Arguments:

@@ -11,13 +11,14 @@ from torch import Tensor
 from infield import import_torchvision_first
 from infield.physics.description import OperatorDescription
 from infield.physics.grid import Grid
+from infield.physics.least_squares import LeastSquares
 from infield.physics.linear_operator import ComplexBuffers, index_grid, plain_physics
 
 import_torchvision_first()
 from deepinv.physics import MultiCoilMRI as DeepinvMultiCoilMRI  # noqa: E402
 
 
-class MultiCoilMRI(ComplexBuffers, DeepinvMultiCoilMRI):
+class MultiCoilMRI(ComplexBuffers, LeastSquares, DeepinvMultiCoilMRI):
     r"""deepinv's operator, y_n = P F (s_n x) for each coil n, with centred orthonormal F.
 
     The field is a complex image, `(batch, 2, H, W)`; data are `(batch, 2, N, H, W)`, zero where not sampled.

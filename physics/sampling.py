@@ -25,6 +25,7 @@ class Mask(LinearOperator):
 
     name = "mask"
     observed: Tensor
+    row_power = 1.0
 
     def __init__(self, grid: Grid | PointSet, channels: int, mask: Tensor) -> None:
         shape = (channels, *grid.shape)
@@ -58,6 +59,8 @@ class PointSensors(LinearOperator):
         super().__init__(grid, channels, (channels, corners.shape[1]), sensors)
         self.register_buffer("corners", corners)
         self.register_buffer("weights", weights)
+        if len(corners) == 1 and corners.unique().numel() == corners.numel() and bool((weights == 1).all()):
+            self.row_power = 1.0
 
     @classmethod
     def at_indices(cls, grid: Grid | PointSet, channels: int, indices: Tensor) -> PointSensors:

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
 from infield import import_torchvision_first
+from infield.physics.algebra import Scale, compose
 from infield.physics.convolution import Convolution
 from infield.physics.fourier import FourierSampling
 from infield.physics.grid import Axis, Grid, PointSet
+from infield.physics.least_squares import LeastSquares, null_projection
 from infield.physics.linear_operator import LinearOperator
 from infield.physics.registry import build_operator
 from infield.physics.sampling import Mask
@@ -315,6 +317,65 @@ def test_unobserved_data_are_zero_and_do_not_matter(case):
     y = data(A, 2)
     spoiled = torch.where(A.observed, y, torch.nan)
     assert torch.equal(A.A_adjoint(spoiled), A.A_adjoint(torch.where(A.observed, y, 0.0)))
+
+
+def pseudo_inverse_error(A, matrix: np.ndarray) -> float:
+    """A^+ of data that the operator can make, so that conjugate gradients and a closed form mean the same."""
+    M, y = torch.from_numpy(matrix), A.A(fields(A, 2))
+    return relative(A.A_dagger(y).flatten(1), y.flatten(1) @ torch.linalg.pinv(M, rtol=1e-6).T)
+
+
+def proximal_error(A, matrix: np.ndarray, gamma: float = 3.0) -> float:
+    """(gamma A^T A + I)^-1 (gamma A^T y + z)."""
+    M, y, z = torch.from_numpy(matrix), data(A, 2), fields(A, 2, seed=4)
+    y = y if A.observed is None else torch.where(A.observed, y, 0.0)
+    right = gamma * y.flatten(1) @ M + z.flatten(1)
+    exact = torch.linalg.solve(gamma * M.T @ M + torch.eye(M.shape[1]), right.T).T
+    return relative(A.prox_l2(z, y, gamma).flatten(1), exact)
+
+
+@every_operator
+def test_pseudo_inverse_and_proximal_step(case):
+    A = case.build()
+    if not isinstance(A, LeastSquares):  # deepinv's own
+        return
+    conditions = torch.linalg.svdvals(torch.from_numpy(case.dense))
+    seen = conditions[conditions > 1e-6 * conditions[0]]
+    if seen[0] / seen[-1] < 100:  # conjugate gradients square it
+        assert pseudo_inverse_error(A, case.dense) < 1e-6
+    assert proximal_error(A, case.dense) < 1e-7
+
+
+def test_closed_forms_take_no_iterations_and_survive_a_change_of_scale():
+    grid, scale = Grid.regular((5, 6), periodic=True), torch.full((2, 1, 1), 3.0, dtype=torch.float64)
+    mask = torch.rand((5, 6), generator=torch.Generator().manual_seed(0)) > 0.5
+    for outer in (
+        Mask(grid, 2, mask),
+        FourierSampling(grid, 2, mask),
+        Convolution(grid, 2, torch.rand(3, 3, dtype=torch.float64)),
+    ):
+        A = compose(outer, Scale(grid, 2, scale))
+        dense = torch.stack([A.A(e[None])[0].flatten() for e in torch.eye(60).double().reshape(60, 2, 5, 6)], dim=1)
+        calls = []
+        outer_A = outer.A
+        outer.A = lambda x, outer_A=outer_A, calls=calls: calls.append(1) or outer_A(x)
+        assert proximal_error(A, dense.numpy()) < 1e-12
+        assert pseudo_inverse_error(A, dense.numpy()) < 1e-12
+        assert len(calls) <= 4  # two make data
+        x = fields(A, 2)
+        null = null_projection(A, x)
+        assert relative(A.A(x - null), A.A(x)) < 1e-12 and A.A(null).abs().max() < 1e-12
+        assert relative(null_projection(A, null), null) < 1e-12 if null.norm() > 1e-9 else True
+
+
+def test_rows_that_are_not_orthonormal_are_not_taken_for_such():
+    grid = Grid.regular((3, 4))
+    twice = build_operator({"name": "points", "arrays": {"indices": "i"}}, {"i": np.array([1, 5, 1])}, grid, 1)
+    once = build_operator({"name": "points", "arrays": {"indices": "i"}}, {"i": np.array([1, 5])}, grid, 1)
+    assert once.row_power == 1 and twice.row_power is None
+    assert FourierSampling(grid, 1, torch.ones(3, 4, dtype=torch.bool)).row_power is None
+    uneven = compose(once, Scale(grid, 1, torch.rand(1, 3, 4, dtype=torch.float64) + 1))
+    assert uneven.row_power is None and uneven.factor is None
 
 
 # --- shapes that nobody thought of ---
