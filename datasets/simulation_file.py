@@ -40,11 +40,21 @@ class Variable:
         name: Name of the variable.
         long_name: What it is, for people.
         units: Units of its values, "1" for none.
+        complex: Whether they are complex numbers.
     """
 
     name: str
     long_name: str
     units: str = "1"
+    complex: bool = False
+
+    def stored(self, dtype: str) -> np.dtype:
+        """Type of its values in a file of real numbers of type `dtype`."""
+        return np.result_type(dtype, np.complex64) if self.complex else np.dtype(dtype)
+
+    def described(self) -> dict[str, Any]:
+        """What it is, in JSON types."""
+        return {key: value for key, value in asdict(self).items() if key != "complex" or value}
 
 
 class SimulationWriter(BlockWriter):
@@ -58,7 +68,7 @@ class SimulationWriter(BlockWriter):
         block: Samples that are written together; also the chunk of the file.
         run: What makes the samples what they are, in JSON types, e.g. `kind`, `parameters`, `seed`; all of it becomes
             attributes. A run is only continued where all of it is the same.
-        dtype: "float32" or "float64", in which values are stored.
+        dtype: "float32" or "float64", in which values are stored; of complex ones each part.
         title: One line for people.
         overwrite: Whether an existing group may be replaced, once the new one is finished.
 
@@ -82,7 +92,7 @@ class SimulationWriter(BlockWriter):
         self.grid, self.variables, self.dtype = grid, tuple(variables), dtype
         told = json.loads(json.dumps(dict(run)))
         layout = {"samples": samples, "block": block, "dtype": dtype}
-        layout |= {"grid": grid.to_json(), "variables": [asdict(variable) for variable in self.variables]}
+        layout |= {"grid": grid.to_json(), "variables": [variable.described() for variable in self.variables]}
         attributes = {
             **{key: value if isinstance(value, str | int) else json.dumps(value) for key, value in told.items()},
             "Conventions": CONVENTIONS,
@@ -118,12 +128,13 @@ class SimulationWriter(BlockWriter):
         rows = self.sample_range(b)
         expected = (len(rows), *self.grid.shape)
         stored = {}
-        for name in [variable.name for variable in self.variables]:
+        for variable in self.variables:
+            name = variable.name
             if name not in fields or fields[name].shape != expected:
                 found = getattr(fields.get(name), "shape", None)
                 raise ValueError(f"block {b}: found {name} of shape {found}, expected {expected}")
             with np.errstate(over="ignore"):  # what does not fit becomes infinity, and is refused below
-                stored[name] = fields[name].astype(self.dtype)
+                stored[name] = fields[name].astype(variable.stored(self.dtype))
             whole = np.isfinite(stored[name]).reshape(len(rows), -1).all(1)
             if not whole.all():
                 raise InfieldError(
@@ -154,7 +165,7 @@ class SimulationWriter(BlockWriter):
                 shape=(self.samples, *self.grid.shape),
                 chunks=(block, *self.grid.shape),
                 dimension_names=("sample", *field.dims),
-                dtype=self.dtype,
+                dtype=variable.stored(self.dtype),
                 fill_value=np.nan,
                 attributes={"units": variable.units, "long_name": variable.long_name},
             )

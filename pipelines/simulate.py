@@ -2,13 +2,15 @@
 
     infield simulate darcy -o DATA.zarr --samples 1000 --points 64 --seed 0
     infield simulate process --law gibbs -o DATA.zarr --samples 20000 --points 128
+    infield simulate brain -o BRAINS.zarr --samples 8192 --points 128
     infield simulate channel --re-tau 180 --box minimal -o CHANNEL.zarr
     infield simulate wall-pressure --re-tau 500 --length 16pi -o LONG.zarr
 
-Kinds: darcy, poisson, helmholtz, navier-stokes (variables coefficient and solution), process (variable field), and
-channel, one turbulent flow in time. `infield simulate KIND --help` tells what each takes; all of them take --json. A
-prior is trained on such a file by `infield fit`. A run that was killed goes on when the same command is given again;
-sample i depends on the seed and on i alone.
+Kinds: darcy, poisson, helmholtz, navier-stokes (variables coefficient and solution), process (variable field), brain
+(variable image, complex slices of synthetic heads; needs the extra mri), channel, one turbulent flow in time, and
+wall-pressure. `infield simulate KIND --help` tells what each takes; all of them take --json. A prior is trained on such
+a file by `infield fit`. A run that was killed goes on when the same command is given again; sample i depends on the
+seed and on i alone.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from infield.datasets.zarr_group import check_new
 from infield.pipelines import channel, wall_pressure
 from infield.pipelines.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.console import table
-from infield.pipelines.simulations import KINDS, PROCESS, Simulation, make_simulation
+from infield.pipelines.simulations import BRAIN, KINDS, PROCESS, Simulation, make_simulation
 from infield.priors.processes import PROCESSES
 
 CHANNEL = "channel"
@@ -43,7 +45,7 @@ BLOCK_VALUES = 2**16
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND", help="what is simulated")
-    for kind in (*KINDS, PROCESS):
+    for kind in (*KINDS, PROCESS, BRAIN):
         _add_arguments(kinds.add_parser(kind, help="many samples", description=__doc__, formatter_class=_AS_WRITTEN))
     flow = kinds.add_parser(
         CHANNEL, help="one turbulent flow", description=channel.__doc__, formatter_class=_AS_WRITTEN
@@ -63,7 +65,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--shape", type=int, nargs="+", metavar="N", help="points along each axis, slowest first")
     size.add_argument("--points", type=int, metavar="N",
-                      help="points along every axis (default 64 on two axes; 128 on one for a process)")  # fmt: skip
+                      help="points along every axis (default 64 on two axes; 128 of a brain, or on one axis for a "
+                      "process)")  # fmt: skip
     parser.add_argument("--law", metavar="NAME", help=f"of a process: {', '.join(PROCESSES)}")
     parser.add_argument("--with", dest="settings", action="append", default=[], metavar="PARAMETER=VALUE",
                         help="a parameter of law or equation, e.g. --with tau=5; may be repeated")  # fmt: skip

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
+from infield.datasets.brain_template import template_folder
+from infield.datasets.brains import Brains
 from infield.datasets.simulation_file import Variable
 from infield.physics.grid import Axis, Grid
 from infield.physics.phases import signed_distance
@@ -21,13 +23,12 @@ from infield.physics.registry import build_operator
 from infield.posterior.streams import SampleStreams
 from infield.priors.processes import PROCESSES
 from infield.priors.random_fields import LI_VORTICITY, SpectralField, TwoPhaseField, White
-from infield.priors.source import Lattice
 
 
 class FieldLaw(Protocol):
     """A law of which fields can be drawn on a grid; a dataclass whose fields are its parameters."""
 
-    def draw(self, grid: Lattice, white: White) -> Tensor: ...
+    def draw(self, grid: Any, white: White) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ KINDS = {
         periodic=True,
     ),
 }
+BRAIN = "brain"
 LEVEL_SET = Variable("level_set", "distance to the interface of the phases, positive where the value is high")
 PROCESS = "process"
 
@@ -99,7 +101,7 @@ class Simulation:
         return described
 
     def samples(self, seed: int, numbers: range) -> dict[str, Tensor]:
-        """Samples by their numbers: every variable, `(samples, *space)`, float64.
+        """Samples by their numbers: every variable, `(samples, *space)`, float64 or complex128.
 
         Raises:
             InfieldError: The solver refuses one of them.
@@ -120,7 +122,7 @@ def make_simulation(
     """Build a simulation.
 
     Arguments:
-        kind: One of `KINDS`, or "process".
+        kind: One of `KINDS`, "brain" or "process".
         law: Name of the process.
         shape: Points along each axis.
         settings: `NAME=VALUE` for the parameters of the law and of the operator.
@@ -133,6 +135,8 @@ def make_simulation(
         return _process(law, shape, given)
     if law is not None:
         raise InfieldError(f"--law {law}: only a process has a choice of laws; set parameters of the law by --with")
+    if kind == BRAIN:
+        return _brain(shape, given)
     chosen = KINDS[kind]
     names = _names(chosen.law)
     drawn = dataclasses.replace(chosen.law, **{k: v for k, v in given.items() if k in names})  # type: ignore[type-var]
@@ -167,6 +171,24 @@ def _process(law: str | None, shape: Sequence[int], given: dict[str, Any]) -> Si
     axis = Axis("x", tuple(i / shape[0] for i in range(shape[0])))
     variables = (Variable("field", f"value of a random function ({law})"),)
     return Simulation(f"{PROCESS} {law}", PROCESSES[law](**given), variables, Grid((axis,)))
+
+
+def _brain(shape: Sequence[int], given: dict[str, Any]) -> Simulation:
+    unknown = sorted(set(given) - set(_names(Brains)))
+    if unknown:
+        raise InfieldError(
+            f"--with: a brain has no parameter {', '.join(unknown)}; it takes {', '.join(_names(Brains))}"
+        )
+    shape = _checked(shape or (128, 128))
+    if len(shape) != 2 or min(shape) < 32:
+        raise InfieldError(f"--shape: found {' '.join(map(str, shape))}, expected two numbers of at least 32 points")
+    try:
+        law = Brains(**given)
+    except TypeError as error:
+        raise InfieldError(f"--with: found a value of another kind ({error}), expected numbers") from None
+    template_folder(law.template)
+    grid = Grid.regular(shape, (law.fov,) * 2, units="mm", periodic=True)
+    return Simulation(BRAIN, law, (Variable("image", "complex MR image of a synthetic head", complex=True),), grid)
 
 
 def _names(law: Any) -> list[str]:
