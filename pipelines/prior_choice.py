@@ -15,7 +15,9 @@ from infield.physics.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.wall_units import SAME
 from infield.posterior.empirical_bayes import fit_prior
-from infield.priors.checkpoint import load_prior
+from infield.priors.average_velocity import KIND as ONE_STEP
+from infield.priors.average_velocity import AverageVelocity, load_average_velocity
+from infield.priors.checkpoint import load_prior, read_any_entry
 from infield.priors.description import prior_from_description
 from infield.priors.domains import OnDomains
 from infield.priors.flow import FlowPrior
@@ -31,13 +33,13 @@ class ChosenPrior:
     """A prior, and what a posterior file says of it.
 
     Arguments:
-        prior: The prior on the measurement's grid.
+        prior: The prior on the measurement's grid, or a posterior in one step.
         label: What the user asked for.
         sha256: Digest of its numbers: of the checkpoint's file, or of the tensors of a closed-form prior.
         fitted: Whether it was fitted to the measurement itself.
     """
 
-    prior: Prior
+    prior: Prior | AverageVelocity
     label: str
     sha256: str
     fitted: bool
@@ -60,11 +62,15 @@ def choose_prior(name: str | None, measurement: Measurement, *, device: str = "c
         )
     if path.suffix in (".yaml", ".yml"):
         return _described(path, measurement)
+    if read_any_entry(path)[0] == ONE_STEP:
+        model = load_average_velocity(path, device=device)
+        _check_grid_of(path, model, measurement)
+        return ChosenPrior(model, path.name, model.sha256, False)
     flow = _on_grid_of(path, load_prior(path, device=device), measurement)
     return ChosenPrior(flow, path.name, flow.sha256, False)
 
 
-def about_flow(path: Path, prior: Prior) -> str | None:
+def about_flow(path: Path, prior: Prior | AverageVelocity) -> str | None:
     """A line where a measurement of wall pressure is of another flow than the prior's training; None where not."""
     known = getattr(prior, "provenance", {}).get("data", {}).get("Re_tau")
     found = measured_re_tau(path)
@@ -115,6 +121,33 @@ def _on_grid_of(path: Path, prior: FlowPrior, measurement: Measurement) -> FlowP
             raise InfieldError(
                 f"--prior {path}: its grid is {tuple(space)}, the measurement's is {tuple(grid.shape)}; {error}"
             ) from error
+    _check_extent(path, prior, grid)
+    return prior
+
+
+def _check_grid_of(path: Path, model: AverageVelocity, measurement: Measurement) -> None:
+    """Refuse a posterior in one step for fields on another grid."""
+    channels, *space = model.event_shape
+    _check_channels(path, channels, measurement)
+    _check_units(path, model, measurement)
+    grid = measurement.grid
+    if not isinstance(grid, Grid) or tuple(space) != grid.shape:
+        raise InfieldError(
+            f"--prior {path}: it is for fields of shape {tuple(space)}, the measurement's has {tuple(grid.shape)}: a "
+            "posterior in one step serves the grid that it was trained on"
+        )
+    _check_extent(path, model, grid)
+
+
+def _check_channels(path: Path, channels: int, measurement: Measurement) -> None:
+    if channels != len(measurement.channels):
+        raise InfieldError(
+            f"--prior {path}: it has {channels} channels, the measurement's field has {len(measurement.channels)} "
+            f"({', '.join(measurement.channels)})"
+        )
+
+
+def _check_extent(path: Path, prior: FlowPrior | AverageVelocity, grid: Grid) -> None:
     for axis, other in zip(prior.grid_description["axes"], grid.axes, strict=True):
         found = axis["coordinates"][-1] - axis["coordinates"][0]
         expected = other.coordinates[-1] - other.coordinates[0]
@@ -123,10 +156,9 @@ def _on_grid_of(path: Path, prior: FlowPrior, measurement: Measurement) -> FlowP
                 f"--prior {path}: its axis '{axis['name']}' spans {found:g} {axis['units']}, the measurement's "
                 f"'{other.name}' {expected:g} {other.units}: a prior knows fields of one extent"
             )
-    return prior
 
 
-def _check_units(path: Path, prior: Prior, measurement: Measurement) -> None:
+def _check_units(path: Path, prior: Prior | AverageVelocity, measurement: Measurement) -> None:
     if prior.units not in (None, measurement.units):
         raise InfieldError(
             f"--prior {path}: it is in units '{prior.units}', the measurement's field in "

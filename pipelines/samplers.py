@@ -13,8 +13,10 @@ from infield import InfieldError
 from infield.posterior.exact import Exact
 from infield.posterior.faps import FAPS
 from infield.posterior.faps_published import FAPSPublished
+from infield.posterior.null_flow import NullFlow
 from infield.posterior.red_diff import REDDiff
 from infield.posterior.sampler import Sampler
+from infield.posterior.snap import SNaP
 from infield.posterior.source_slice import SourceSlice
 from infield.posterior.twisted_smc import TwistedSMC
 
@@ -24,6 +26,8 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "faps-published": FAPSPublished,
     "smc": TwistedSMC,
     "source-slice": SourceSlice,
+    "snap": SNaP,
+    "null-flow": NullFlow,
     "red-diff": REDDiff,
     "exact": Exact,
 }

@@ -16,6 +16,7 @@ from infield import InfieldError, import_torchvision_first
 from infield.physics.measurement import Measurement
 from infield.physics.window import through_window
 from infield.posterior.streams import Randomness
+from infield.priors.average_velocity import AverageVelocity
 from infield.priors.prior import Prior, Standardisation
 from infield.priors.window import WindowedStandardisation, seen_shape
 
@@ -104,17 +105,21 @@ class Sampler(ABC):
     method: ClassVar[str]
     caveat: ClassVar[str | None] = None
     """What the samples must not be taken for; None where they are draws of a posterior."""
+    takes_prior: ClassVar[bool] = True
+    """Whether it is given a prior; else a posterior in one step, trained for a family of measurements."""
 
     @property
     def block(self) -> int:
         """Samples that are drawn together. Part of a run's identity: with it, sample i is the same in every run."""
         return BLOCK
 
-    def __call__(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Posterior:
+    def __call__(
+        self, prior: Prior | AverageVelocity, measurement: Measurement, n: int, generator: Randomness
+    ) -> Posterior:
         """Draw n samples of the posterior.
 
         Arguments:
-            prior: Prior on the grid of the measurement.
+            prior: Prior on the grid of the measurement; a posterior in one step, for samplers that take one.
             measurement: Data, operator and noise.
             n: Number of samples.
             generator: One `torch.Generator`, or `SampleStreams` with one stream a sample.
@@ -123,6 +128,11 @@ class Sampler(ABC):
             InfieldError: If prior and measurement speak of different fields, or the sampler cannot serve this
             measurement.
         """
+        if self.takes_prior and isinstance(prior, AverageVelocity):
+            raise InfieldError(
+                f"sampler {self.method}: found '{prior.name}', a posterior in one step, expected a prior; use "
+                "--sampler snap, or null-flow for exact data"
+            )
         shape = seen_shape(prior.source.event_shape, prior.standardisation)
         if shape != measurement.event_shape:
             raise InfieldError(

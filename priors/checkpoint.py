@@ -21,6 +21,7 @@ from infield.priors.flow import FlowPrior
 from infield.priors.fno import FNO
 from infield.priors.modes import Eigenbasis, Hartley, LeadingDirections, Modes, Pixels
 from infield.priors.patched import Patched
+from infield.priors.perceptron import Perceptron
 from infield.priors.point_network import PointNetwork, points_of
 from infield.priors.prior import Standardisation
 from infield.priors.spectral_density import fold, unfold
@@ -30,10 +31,16 @@ ENTRY = "infield_prior"
 VERSION = 2
 """2: `skip` may be `scalar`, a Fourier neural operator may have padding and gates, modes may be leading directions."""
 
-KINDS = {"prior": (ENTRY, VERSION), "surrogate": ("infield_surrogate", 1)}
+KINDS = {"prior": (ENTRY, VERSION), "surrogate": ("infield_surrogate", 1), "one-step": ("infield_one_step", 1)}
 """What `infield fit` trains: the entry of a checkpoint that holds it, and the newest version of that entry."""
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"fno": FNO, "unet": UNet, "points": PointNetwork, "patched": Patched}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "fno": FNO,
+    "unet": UNet,
+    "points": PointNetwork,
+    "patched": Patched,
+    "perceptron": Perceptron,
+}
 
 
 def network_description(network: nn.Module) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from infield import InfieldError
-from infield.priors.time_embedding import TimeEmbedding
+from infield.priors.time_embedding import Numbers, TimeEmbedding
 
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -19,6 +19,9 @@ _TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose
 
 class UNet(nn.Module):
     """Maps a field `(batch, channel, *space)` and times `(batch,)` to a field of the same shape; zero before training.
+
+    With `inputs` and `times` it maps fields and what they are conditioned on, `(batch, inputs, *space)`, and several
+    numbers in [0, 1] each, `(batch, times)`, and can be differentiated in these numbers.
 
     Sizes need not be powers of two: the field is padded to a multiple of the coarsest cell and the result is cropped.
 
@@ -30,6 +33,8 @@ class UNet(nn.Module):
         unshuffle: Fold each 2 x ... x 2 cell into channels first: more than four times faster in two dimensions, at the
             price of detail in the finest layer.
         periodic: Convolutions close around the domain; otherwise its edge is padded with zeros.
+        inputs: Channels of what goes in, where they are more than those of the field.
+        times: Numbers that go in.
     """
 
     def __init__(
@@ -40,6 +45,8 @@ class UNet(nn.Module):
         blocks: int = 1,
         unshuffle: bool = True,
         periodic: bool = True,
+        inputs: int | None = None,
+        times: int = 1,
     ) -> None:
         super().__init__()
         if ndim not in _CONVOLUTIONS or channels < 1 or blocks < 1 or not widths or min(widths) < 1:
@@ -58,14 +65,18 @@ class UNet(nn.Module):
             "unshuffle": unshuffle,
             "periodic": periodic,
         }
+        if inputs is not None or times > 1:
+            self.arguments |= {"inputs": inputs, "times": times}
         folded, time = channels * self.cell**ndim, 4 * widths[0]
 
         def chain(width_in: int, width: int) -> nn.ModuleList:
             widths_in = [width_in] + [width] * (blocks - 1)
             return nn.ModuleList(_ResidualBlock(w, width, time, ndim, periodic) for w in widths_in)
 
-        self.time = TimeEmbedding(time)
-        self.stem = _convolution(folded, widths[0], ndim, periodic)
+        self.time: nn.Module = TimeEmbedding(time)
+        if times > 1:
+            self.time = Numbers(time, times)
+        self.stem = _convolution((inputs or channels) * self.cell**ndim, widths[0], ndim, periodic)
         self.down = nn.ModuleList(chain(width, width) for width in widths)
         steps = list(itertools.pairwise(widths))
         self.coarser = nn.ModuleList(_CONVOLUTIONS[ndim](a, b, kernel_size=2, stride=2) for a, b in steps)

@@ -1,0 +1,36 @@
+"""What tells an operator from others of its kind: by these numbers a trained posterior knows which it serves."""
+
+from __future__ import annotations
+
+import torch
+
+from infield import import_torchvision_first
+from infield.physics.algebra import LinearComposition
+from infield.physics.convolution import Convolution
+
+import_torchvision_first()
+from deepinv.physics import LinearPhysics  # noqa: E402
+
+
+def operator_numbers(operator: LinearPhysics) -> tuple[str, dict[str, float]]:
+    """Name of an operator and its numbers, whatever standardisation stands before it.
+
+    `observed` is the share of the data that are measured, `passed` the mean power of the waves that a convolution lets
+    through over that of the strongest.
+    """
+    while isinstance(operator, LinearComposition) and operator.factor is not None:
+        operator = operator.operators[0]
+    observed = getattr(operator, "observed", None)
+    numbers = {"observed": 1.0 if observed is None else float(observed.double().mean())}
+    if isinstance(operator, Convolution):
+        power = torch.fft.fftn(operator.A(_impulse(operator)), dim=operator.axes)
+        numbers["passed"] = float((power.abs().square() / power.abs().square().max()).mean())
+    return getattr(operator, "name", type(operator).__name__), numbers
+
+
+def _impulse(operator: Convolution) -> torch.Tensor:
+    """1 in the middle of the domain, 0 elsewhere."""
+    shape = operator.grid.shape
+    impulse = torch.zeros((1, 1, *shape), dtype=operator.transfer.real.dtype)
+    impulse[(0, 0, *(n // 2 for n in shape))] = 1
+    return impulse

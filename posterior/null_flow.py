@@ -1,0 +1,48 @@
+r"""Posterior draws from exact data in one evaluation of a network that moves in the null space only.
+
+"NullFlow" (Shi, Chandler, Park, Shoushtari, Kamilov 2026, arXiv:2606.22696), as restated in SNaP, section 2:
+
+.. math:: x_0 = A^+ y + P e,   e \sim N(0, \tau^2 I),   P = I - A^+ A,   x_1 = x_0 + P u(x_0, 0, 1 | y),
+
+so that A x_1 = y whatever the network says. Noise in the data stays in the draws: for noisy data there is `snap`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from infield import InfieldError
+from infield.physics.least_squares import null_projection
+from infield.physics.measurement import Measurement
+from infield.posterior.one_step import ask
+from infield.posterior.sampler import Draws, Sampler
+from infield.posterior.streams import Randomness
+
+EXACT = 1e-3
+"""Noise below this share of a field's standard deviation counts as none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NullFlow(Sampler):
+    """One step inside the fields that agree with the data exactly.
+
+    Arguments:
+        trust_data: Take noisy data for exact ones; the draws then keep their noise and are no posterior.
+    """
+
+    trust_data: bool = False
+    method: ClassVar[str] = "null-flow"
+    takes_prior: ClassVar[bool] = False
+
+    def draw(self, prior: Any, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+        asked = ask(self.method, prior, measurement, exact=True)
+        if asked.noise > EXACT * asked.scale and not self.trust_data:
+            raise InfieldError(
+                f"sampler {self.method}: found noise of standard deviation {asked.noise:.3g}, expected at most "
+                f"{EXACT * asked.scale:.3g}: draws would keep it; use --sampler snap"
+            )
+        A: Any = measurement.operator
+        x_0, data_mean = asked.source(n, generator, noise=0.0)  # A^+ y + P eps
+        u = asked.average_velocity(x_0, data_mean, noise=0.0)
+        return Draws(x_0 + null_projection(A, u))  # x_0 + P u(x_0, 0, 1 | y)

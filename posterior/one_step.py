@@ -1,0 +1,91 @@
+"""What samplers of one step share: the trained model that they are given, asked whether it serves a measurement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from infield import InfieldError
+from infield.physics.algebra import LinearComposition
+from infield.physics.gaussian import GaussianNoise
+from infield.physics.measurement import Measurement
+from infield.physics.operator_numbers import operator_numbers
+from infield.posterior.streams import Randomness, normal
+from infield.priors.adapted_source import adapted_source
+from infield.priors.average_velocity import AverageVelocity, conditions, not_served
+from infield.priors.prior import Prior
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model and a measurement that it serves, in standardised units.
+
+    Arguments:
+        model: The model.
+        measurement: The measurement.
+        noise: Standard deviation of its noise in the units of the data.
+        scale: That of the model's fields in units.
+    """
+
+    model: AverageVelocity
+    measurement: Measurement
+    noise: float
+    scale: float
+
+    def source(self, n: int, generator: Randomness, *, noise: float) -> tuple[Tensor, Tensor]:
+        """x_0 and the mean of its law, shapes `(n, channel, *space)` and `(1, channel, *space)`."""
+        y, observed, A = self.measurement.y, self.measurement.observed, self.measurement.operator
+        seen = torch.ones_like(y) if observed is None else observed.to(y)[None]
+        y = torch.where(seen > 0, y, torch.zeros_like(y))
+        e = normal(generator, n, self.measurement.event_shape)
+        n_ = seen * normal(generator, n, tuple(y.shape[1:]))
+        zero = torch.zeros_like(e[:1])
+        mean = adapted_source(A, y, zero, torch.zeros_like(y), tau=self.model.tau, noise=noise)  # type: ignore[arg-type]
+        return adapted_source(A, y, e, n_, tau=self.model.tau, noise=noise), mean  # type: ignore[arg-type]
+
+    def average_velocity(self, x_0: Tensor, mean: Tensor, *, noise: float) -> Tensor:
+        """u(x_0, 0, 1 | y), shape of x_0, float64."""
+        outer = self.measurement.operator
+        while isinstance(outer, LinearComposition) and outer.factor is not None:
+            outer = outer.operators[0]
+        weight = next(self.model.network.parameters())
+        seen = conditions(outer, mean).expand(len(x_0), -1, *x_0.shape[2:])
+        r = torch.zeros(len(x_0)).to(weight)
+        told = torch.full_like(r, noise / self.scale)
+        u = self.model.velocity(x_0.to(weight), r, torch.ones_like(r), seen.to(weight), told)
+        return u.to(x_0)
+
+
+def ask(method: str, prior: Prior | AverageVelocity, measurement: Measurement, *, exact: bool) -> Asked:
+    """The model and the measurement, checked.
+
+    Arguments:
+        method: Name of the sampler, for messages.
+        prior: What the sampler was given.
+        measurement: In the model's standardised units.
+        exact: Whether the data are taken to be exact.
+
+    Raises:
+        InfieldError: It is no model of one step, or was trained for other measurements.
+    """
+    if not isinstance(prior, AverageVelocity):
+        raise InfieldError(
+            f"sampler {method}: found the prior '{prior.name}', expected a posterior in one step, trained by `infield "
+            "fit` with `priors.mean_flow.MeanFlow`; priors go with --sampler faps"
+        )
+    variance = getattr(measurement.noise, "variance", None)
+    if not isinstance(measurement.noise, GaussianNoise) or variance is None or variance.numel() != 1:
+        raise InfieldError(
+            f"sampler {method}: found another noise law, expected Gaussian noise of one variance for all data; whiten "
+            "the data, or use --sampler faps"
+        )
+    noise, scale = float(variance.sqrt()), float(prior.standardisation.scale.flatten()[0])
+    reason = not_served(prior, *operator_numbers(measurement.operator), 0.0 if exact else noise)  # type: ignore[arg-type]
+    if reason:
+        raise InfieldError(
+            f"sampler {method}: '{prior.name}' was not trained for this measurement: {reason}; train one that is, or "
+            "use a prior with --sampler faps"
+        )
+    return Asked(prior, measurement, noise, scale)

@@ -1,0 +1,35 @@
+r"""Posterior draws from noisy data in one evaluation of a network.
+
+"SNaP: One-Step Posterior Sampling for Noisy Inverse Problems" (Shoushtari, Chandler, Shi, Kamilov 2026). For every tau,
+x_0 -> x_0 + u(x_0, 0, 1 | y) takes the source N(m_y, tau^2 W) of the data to the posterior, with the exact average
+velocity u of the straight path between the two, conditioned on the data (theorem 1); `priors.mean_flow` trains it.
+
+| paper | here |
+| --- | --- |
+| q_tau(x given y) = N(m_y, tau^2 W) | `Asked.source` |
+| u(x, 0, 1 given y) | `Asked.average_velocity` |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from infield.physics.measurement import Measurement
+from infield.posterior.one_step import ask
+from infield.posterior.sampler import Draws, Sampler
+from infield.posterior.streams import Randomness
+
+
+@dataclass(frozen=True, kw_only=True)
+class SNaP(Sampler):
+    """One step from a source that the data and their noise adapt to; for Gaussian noise of one variance."""
+
+    method: ClassVar[str] = "snap"
+    takes_prior: ClassVar[bool] = False
+
+    def draw(self, prior: Any, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+        asked = ask(self.method, prior, measurement, exact=False)
+        s = asked.noise
+        x_0, m_y = asked.source(n, generator, noise=s)  # eps + A^T (A A^T + l I)^-1 (y - A eps - n')
+        return Draws(x_0 + asked.average_velocity(x_0, m_y, noise=s))  # x + u(x, 0, 1 | y)

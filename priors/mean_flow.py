@@ -1,0 +1,261 @@
+r"""Posteriors in one step: average velocities (MeanFlow) from a source that the data adapt to.
+
+"Mean Flows for One-step Generative Modeling" (Geng et al. 2025, arXiv:2505.13447); the source and the conditioning are
+those of "NullFlow" (Shi et al. 2026, arXiv:2606.22696) and, with noise, of "SNaP" (Shoushtari et al. 2026), see
+`priors.adapted_source`. With x_t = (1 - t) x_0 + t x_1 and v = x_1 - x_0, the average velocity between r and t obeys
+
+.. math:: u(x_r, r, t) = v + (t - r) \frac{d}{dr} u(x_r, r, t),   \frac{d}{dr} u = (\partial_z u) v + \partial_r u.
+
+| paper (MeanFlow) | here |
+| --- | --- |
+| t = 1 source, t = 0 data | t = 0 source, t = 1 data |
+| z_t, interval [r, t], u(z_t, r, t) | z_r, interval [r, t], u(z_r, r, t): from its earlier end |
+| identity u = v - (t - r) du/dt | u = v + (t - r) du/dr |
+| weight 1 / (error + c) of every example | none: with it the minimiser is not the conditional mean, nor the draws calibrated |
+| conditional v in du/dt | the marginal one, u(z, r, r), as in Improved Mean Flows (arXiv:2512.02012): less noise, the same minimiser |
+
+With exact data the velocity is confined to the null space of A: P u in place of u, P = I - A^+ A.
+"""  # noqa: E501 - a table
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from infield import InfieldError, import_torchvision_first
+from infield.priors.adapted_source import adapted_source
+from infield.priors.average_velocity import ENTRY, AverageVelocity, conditions, from_entry, to_entry
+from infield.priors.checkpoint import network_description
+from infield.priors.prior import Standardisation
+from infield.priors.training import adamw_with_cosine, training_record
+
+import_torchvision_first()
+from lightning.pytorch import LightningModule  # noqa: E402
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
+
+_VALIDATION = 2**31
+"""Stands for the epoch in the random numbers of validation, which are the same in every epoch."""
+
+SURVEYED = 256
+"""Operators that are drawn before training, to know the range of their numbers."""
+
+NUMBERS = 3
+"""r, t and the noise."""
+
+
+@runtime_checkable
+class Family(Protocol):
+    """A family of linear operators, e.g. one of `datasets.operator_families`."""
+
+    def draw(self, grid: Any, channels: int, generator: Generator) -> Any:
+        """One of them, at random."""
+        ...
+
+    def numbers(self, operator: Any) -> tuple[str, dict[str, float]]:
+        """Its name, and what tells it from others."""
+        ...
+
+
+class MeanFlow(LightningModule):
+    """Trains an `AverageVelocity` on fields of a data module, measured anew in every batch.
+
+    Arguments:
+        network: A `priors.unet.UNet` or `priors.perceptron.Perceptron` with `inputs` three times the channels of the
+            data and `times: 3`.
+        family: Which operators.
+        noise: Least and greatest standard deviation of the noise, in standard deviations of the field.
+        noiseless: Share of the measurements that are exact.
+        tau: Standard deviation of the prior behind the source, in standard deviations of the field.
+        operators: Operators a batch.
+        equal: Share of the pairs of times with r = t.
+        corner: Share of the other ones that are drawn near r = 0, t = 1, which is what is used.
+        learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
+        warmup: Steps of linear warm-up.
+        weight_decay: Of AdamW.
+        seed: Of operators, noise, sources and times; they derive from seed, epoch and batch.
+    """
+
+    model: AverageVelocity
+
+    def __init__(
+        self,
+        network: nn.Module,
+        family: Any,
+        noise: tuple[float, float] = (0.0, 0.1),
+        noiseless: float = 0.0,
+        tau: float = 0.5,
+        operators: int = 4,
+        equal: float = 0.5,
+        corner: float = 0.1,
+        learning_rate: float = 5e-4,
+        warmup: int = 100,
+        weight_decay: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.description = network_description(network)
+        if self.description["arguments"].get("times", 1) != NUMBERS:
+            raise InfieldError(
+                f"network of a one-step posterior: found times {self.description['arguments'].get('times', 1)}, "
+                f"expected `times: {NUMBERS}` and `inputs` three times the channels"
+            )
+        shares = {"noiseless": noiseless, "equal": equal, "corner": corner}
+        wrong = [name for name, share in shares.items() if not 0 <= share <= 1]
+        if wrong or not 0 <= noise[0] <= noise[1] or not tau > 0 or operators < 1:
+            raise InfieldError(
+                f"one-step posterior: found noise {tuple(noise)}, tau {tau:g}, operators {operators}, {shares}; "
+                "expected increasing numbers of at least 0, positive ones, and shares from 0 to 1"
+            )
+        if not isinstance(family, Family):
+            raise InfieldError(f"one-step posterior: found the family {family!r}, expected one with draw and numbers")
+        self.network, self.family, self.seed = network, family, seed
+        self.noise, self.noiseless, self.tau, self.operators = (
+            (float(noise[0]), float(noise[1])),
+            noiseless,
+            tau,
+            operators,
+        )
+        self.equal, self.corner = equal, corner
+        self.learning_rate, self.warmup, self.weight_decay = learning_rate, warmup, weight_decay
+
+    def setup(self, stage: str) -> None:
+        """Measure the training fields, and survey the family of operators."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        fields = data.examples().to(torch.float64)
+        channels, space = fields.shape[1], fields.shape[2:]
+        found = (self.description["arguments"]["channels"], self.description["arguments"].get("inputs"))
+        if found != (channels, 3 * channels):
+            raise InfieldError(
+                f"network of a one-step posterior: found channels {found[0]} and inputs {found[1]}, expected "
+                f"{channels} and {3 * channels} for these fields"
+            )
+        shift = fields.mean((0, *range(2, fields.ndim))).reshape(-1, *[1] * len(space))
+        scale = (fields - shift).square().mean().sqrt().expand(shift.shape).clone()
+        if not scale.min() > 0:
+            raise InfieldError("training fields: found one value only, expected fields that vary")
+        self.grid = data.grid
+        self.model = AverageVelocity(
+            name=f"one step, {self.description['name']}",
+            network=self.network,
+            standardisation=Standardisation(shift, scale),
+            event_shape=tuple(fields.shape[1:]),
+            tau=self.tau,
+            noise=(0.0 if self.noiseless else self.noise[0], self.noise[1]),
+            serves=self._survey(channels),
+            grid_description=data.grid_description,
+            units=data.units,
+            channels=data.channels,
+            provenance={"kind": "one step", "family": repr(self.family), "seed": self.seed, "examples": len(fields)},
+        )
+
+    def _survey(self, channels: int) -> dict[str, Any]:
+        """Name of the operators, and the range of their numbers."""
+        generator = self._generator(_VALIDATION + 1, 0)
+        seen = [self.family.numbers(self.family.draw(self.grid, channels, generator)) for _ in range(SURVEYED)]
+        names = {name for name, _ in seen}
+        if len(names) != 1:
+            raise InfieldError(f"one-step posterior: found the operators {sorted(names)}, expected one family")
+        ranges = {key: [min(n[key] for _, n in seen), max(n[key] for _, n in seen)] for key in seen[0][1]}
+        return {"operator": names.pop(), "numbers": ranges}
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        loss = self.loss(batch, self._generator(self.current_epoch, batch_idx))
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        loss = self.loss(batch, self._generator(_VALIDATION, batch_idx))
+        self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
+
+    def loss(self, fields: Tensor, generator: Generator) -> Tensor:
+        """Mean loss of fields `(batch, channel, *space)` in units, with random numbers of a CPU generator."""
+        x_1 = self.model.standardisation.from_units(fields).float()
+        parts = x_1.split(-(-len(x_1) // self.operators))
+        return torch.cat([self._loss_of(part, generator) for part in parts]).mean()
+
+    def _loss_of(self, x_1: Tensor, generator: Generator) -> Tensor:
+        """Loss of each of some fields that one operator measures, shape `(batch,)`."""
+
+        def normal(shape: torch.Size) -> Tensor:
+            return torch.randn(shape, generator=generator).to(x_1)
+
+        operator = self.family.draw(self.grid, x_1.shape[1], generator).to(x_1)
+        share, between = torch.rand(2, generator=generator).tolist()
+        s = 0.0 if share < self.noiseless else self.noise[0] + between * (self.noise[1] - self.noise[0])
+        # the measurement, and the source that it leads to
+        clean = operator.A(x_1)
+        seen_data = torch.ones_like(clean) if operator.observed is None else operator.observed.to(clean)
+        y = clean + s * seen_data * normal(clean.shape)
+        x_0 = adapted_source(operator, y, normal(x_1.shape), seen_data * normal(clean.shape), tau=self.tau, noise=s)
+        mean = adapted_source(operator, y, torch.zeros_like(x_1), torch.zeros_like(y), tau=self.tau, noise=s)
+        seen, level = conditions(operator, mean), x_1.new_full((len(x_1),), s)
+        project = _null_projection(operator) if s == 0 and operator.row_power is not None else _same
+
+        def u(z: Tensor, r: Tensor, t: Tensor) -> Tensor:
+            return project(self.model.velocity(z, r, t, seen, level))
+
+        # a point on the path between them
+        r, t = (time.to(x_1) for time in self._times(len(x_1), generator))
+        r_, t_ = (time.reshape(-1, *[1] * (x_1.ndim - 1)) for time in (r, t))
+        v = x_1 - x_0
+        z = (1 - r_) * x_0 + r_ * x_1
+        # u_target = v + (t - r) du/dr
+        with torch.no_grad():
+            marginal = u(z, r, r)
+            slope = torch.func.jvp(lambda z, r: u(z, r, t), (z, r), (marginal, torch.ones_like(r)))[1]
+        error = u(z, r, t) - (v + (t_ - r_) * slope)
+        return error.square().flatten(1).mean(1)
+
+    def _times(self, n: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """r <= t, both of shape `(n,)`: t logit-normal, r uniform below it; some r = t, some near (0, 1)."""
+        t = torch.sigmoid(torch.randn(n, generator=generator))
+        r = t * torch.rand(n, generator=generator)
+        kind, near = torch.rand(n, generator=generator), 0.1 * torch.rand((2, n), generator=generator)
+        corner = kind >= 1 - self.corner * (1 - self.equal)
+        r, t = torch.where(corner, near[0], r), torch.where(corner, 1 - near[1], t)
+        return torch.where(kind < self.equal, t, r), t
+
+    def _generator(self, epoch: int, batch: int) -> Generator:
+        seeds = np.random.SeedSequence((self.seed, epoch, batch, self.global_rank))
+        return Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the model. The callback that averages has already put its weights in place of the current ones."""
+        prefix = "network."
+        weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+        training = training_record(self.trainer, checkpoint)
+        model = replace(self.model, provenance={**self.model.provenance, "training": training})
+        checkpoint[ENTRY] = to_entry(model, weights)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the standardisation of the first run."""
+        entry = checkpoint.get(ENTRY)
+        if entry is None:
+            raise InfieldError(
+                f"checkpoint to go on from: '{ENTRY}': found no such entry, expected that of a one-step posterior"
+            )
+        now = to_entry(self.model, {})
+        for key in ("network", "tau", "noise", "serves", "grid", "units", "channels"):
+            if entry[key] != now[key]:
+                raise InfieldError(
+                    f"checkpoint to go on from: '{ENTRY}.{key}': found {entry[key]!r:.120}, expected {now[key]!r:.120} "
+                    "as this run has; use the run's own configuration, or start afresh in another directory"
+                )
+        self.model = from_entry(entry, self.network)
+
+
+def _null_projection(operator: Any) -> Callable[[Tensor], Tensor]:
+    """P = I - A^+ A."""
+    return lambda x: x - operator.A_dagger(operator.A(x))
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
