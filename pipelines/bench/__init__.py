@@ -15,9 +15,11 @@ BENCHES = {
     "kspace": "infield.pipelines.bench.kspace",
     "learned-prior": "infield.pipelines.bench.learned_prior",
     "mixture": "infield.pipelines.bench.mixture",
+    "one-step": "infield.pipelines.bench.one_step",
     "pde": "infield.pipelines.bench.pde",
     "spectrum": "infield.pipelines.bench.spectrum",
     "scaling": "infield.pipelines.bench.scaling",
+    "wall-pressure": "infield.pipelines.bench.wall_pressure",
 }
 
 
@@ -58,7 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
             options[option] = value
     module = importlib.import_module(name)
     bench = module.run(quick=arguments.quick, seed=arguments.seed, **options)
-    bench.print(module.METRICS, module.METHOD_NOTE, getattr(module, "SUMMARY", statistics.median))
+    summary = getattr(module, "SUMMARY", statistics.median)
+    for metrics in getattr(module, "FIRST_METRICS", ()):  # tables before the last one
+        bench.print(metrics, "", summary)
+    bench.print(module.METRICS, module.METHOD_NOTE, summary)
     if arguments.json:
         bench.write(arguments.json)
     return 0

@@ -87,6 +87,8 @@ class Bench:
                 table.add_row(method, str(absent.value))
                 continue
             values = [self.over_cases(summary, method, metric) for metric in metrics]
+            if all(v != v for v in values):  # a row of another table
+                continue
             cells = ["-" if v != v else format(v, f) for v, f in zip(values, metrics.values(), strict=True)]
             table.add_row(method, *cells)
         console = Console(width=max(Console().width, 110))

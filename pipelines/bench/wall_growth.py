@@ -1,0 +1,111 @@
+"""What a posterior of a wall-pressure plane costs as the domain grows, tile by tile, and what a second worker brings.
+
+Every size is one run of `infield reconstruct --tiles` in a process of its own, whose peak memory is that of the whole
+process. The sizes have as many levels and samples, and tiles that see as much beyond themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from distributed import LocalCluster
+
+from infield import InfieldError
+from infield.datasets.wall_sensors import WallSensors, write_wall_measurement
+from infield.physics.grid import Axis, Grid
+from infield.physics.wall_units import DX_PLUS, DZ_PLUS, WALL_LENGTH
+from infield.pipelines.bench.records import Bench
+from infield.pipelines.bench.wall_cases import NOISE_STD, SHARE
+from infield.posterior.streams import SampleStreams
+from infield.priors.wall_pressure import WallPressure
+
+RE_TAU, BASE, TILE, HALO = 180.0, (128, 256), (64, 128), (32, 32)
+"""Base: 8/3 pi x 8 pi half heights at Re_tau 180."""
+
+
+def write_measurement(folder: Path, factor: int, seed: int) -> Path:
+    """Sensors on a domain whose area is so many times that of `BASE`, a power of 4; no truth is stored."""
+    side = math.isqrt(factor)
+    sizes = zip(("z", "x"), BASE, (DZ_PLUS, DX_PLUS), strict=True)
+    axes = (Axis(name, tuple(step * i for i in range(side * n)), WALL_LENGTH, True) for name, n, step in sizes)
+    grid, path = Grid(tuple(axes)), folder / f"measurement_{factor}.zarr"
+    truth = WallPressure(RE_TAU).draw(grid, SampleStreams(seed, [factor]).normal)[0]
+    sensors = WallSensors.random(grid, SHARE, seed)
+    seen = sensors.measure(truth, NOISE_STD, seed)
+    write_wall_measurement(path, sensors.readings(seen.y.flatten(), NOISE_STD), re_tau=RE_TAU, synthetic=True)
+    return path
+
+
+def add_growth(
+    bench: Bench, prior: Path, folder: Path, factors: tuple[int, ...], levels: int, samples: int, seed: int
+) -> None:
+    """Peak memory and time of each size; over all, the slope d log(seconds) / d log(points) and the largest growth of
+    memory."""
+    seconds, peaks = [], []
+    for factor in factors:
+        path, output = write_measurement(folder, factor, seed), folder / f"posterior_{factor}.zarr"
+        report = _reconstruct(prior, path, output, levels, samples)
+        row = f"domain x {factor}"
+        bench.add(f"{factor}", row, "peak_mib", report["peak_mib"], "MiB")
+        bench.add(f"{factor}", row, "run_seconds", report["seconds"], "s")
+        bench.add(f"{factor}", row, "chi_square", report["chi_square"])
+        seconds.append(report["seconds"])
+        peaks.append(report["peak_mib"])
+    if len(factors) > 1:
+        slope = float(np.polyfit(np.log(factors), np.log(seconds), 1)[0])
+        bench.add("all", "growth", "slope", slope)
+        bench.add("all", "growth", "memory_growth", peaks[-1] / peaks[0] - 1)
+
+
+def add_workers(
+    bench: Bench, prior: Path, folder: Path, factor: int, levels: int, samples: int, seed: int, counts: tuple[int, ...]
+) -> None:
+    """Seconds of the same run on so many Dask workers, each a process of one thread, and their ratio to those of the
+    first count."""
+    path, first = write_measurement(folder, factor, seed), math.nan
+    for count in counts:
+        with LocalCluster(n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+            scheduler = ("--scheduler", cluster.scheduler_address)
+            warm = folder / f"warm_{count}.zarr"  # so that imports of the workers do not count
+            _reconstruct(prior, write_measurement(folder, 1, seed), warm, 1, 4, *scheduler)
+            output = folder / f"workers_{count}.zarr"
+            seconds = _reconstruct(prior, path, output, levels, samples, *scheduler)["seconds"]
+        first = seconds if math.isnan(first) else first
+        bench.add("workers", f"{count} Dask worker{'s' * (count > 1)}", "run_seconds", seconds, "s")
+        bench.add("workers", f"{count} Dask worker{'s' * (count > 1)}", "speedup", first / seconds)
+
+
+def _reconstruct(prior: Path, path: Path, output: Path, levels: int, samples: int, *more: str) -> dict[str, Any]:
+    """The summary of the command, run in a process of its own, and that process' peak memory."""
+    settings = ("--tiles", *TILE, "--halo", *HALO, "--with", f"levels={levels}", "--samples", samples, "--overwrite")
+    arguments = ("reconstruct", path, "-o", output, "--prior", prior, *settings, "--json", *more)
+    command = [sys.executable, "-m", __name__, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InfieldError(f"bench wall-pressure: reconstruct: {done.stderr.strip().splitlines()[-1]}")
+    summary, peak = (json.loads(line) for line in done.stdout.strip().splitlines()[-2:])
+    return {**summary, "peak_mib": peak}
+
+
+def _peak_mib() -> float:
+    """Peak memory of this process: of its own, where the system tells it apart from that of the one it came from."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+if __name__ == "__main__":
+    from infield.pipelines.cli import main
+
+    status = main(sys.argv[1:])
+    print(json.dumps(_peak_mib()))
+    sys.exit(status)
