@@ -10,6 +10,8 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from infield import InfieldError
+from infield.posterior.dds import DDS
+from infield.posterior.diffusion_mbir import DiffusionMBIR
 from infield.posterior.exact import Exact
 from infield.posterior.faps import FAPS
 from infield.posterior.faps_published import FAPSPublished
@@ -29,6 +31,8 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "snap": SNaP,
     "null-flow": NullFlow,
     "red-diff": REDDiff,
+    "dds": DDS,
+    "diffusion-mbir": DiffusionMBIR,
     "exact": Exact,
 }
 

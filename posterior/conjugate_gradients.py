@@ -9,6 +9,9 @@ from torch import Tensor
 
 from infield import InfieldError
 
+SOLVED = 1e-9
+"""Residual, as a share of the right-hand side, below which `conjugate_gradient_steps` takes no more of them."""
+
 
 def conjugate_gradients(
     operator: Callable[[Tensor], Tensor],
@@ -57,3 +60,36 @@ def conjugate_gradients(
         f"conjugate gradients: residual {worst:.1e} after {max_iterations} iterations, expected {tolerance:.0e}; "
         "the noise level may be far too small for these data, or the operator's adjoint wrong"
     )
+
+
+def conjugate_gradient_steps(operator: Callable[[Tensor], Tensor], right: Tensor, start: Tensor, steps: int) -> Tensor:
+    """Some steps towards the solution of M x = b from a start; few of them leave most of the start where M is small.
+
+    Arguments:
+        operator: x -> M x on a batch, M symmetric positive semidefinite; shape `(batch, *unknowns)`.
+        right: b, that shape.
+        start: x before the first step, that shape.
+        steps: Products with M after the first; a system that is solved, to 1e-9 of b, stays as it is.
+
+    Returns:
+        x, that shape.
+    """
+
+    def dot(a: Tensor, b: Tensor) -> Tensor:
+        return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
+
+    Mx = operator(start)
+    x, r = start, right - Mx
+    p, rho = r, dot(r, r)
+    solved = SOLVED**2 * torch.maximum(dot(right, right), dot(Mx, Mx))
+    for _ in range(steps):
+        going = rho > solved  # what is left is rounding, in directions where M may be 0
+        if not going.any():
+            break
+        Mp = operator(p)
+        alpha = torch.where(going, rho / dot(p, Mp), 0.0)
+        x, r = x + alpha * p, r - alpha * Mp
+        rho_next = dot(r, r)
+        p = torch.where(going, r + rho_next / rho * p, p)
+        rho = torch.where(going, rho_next, rho)
+    return x

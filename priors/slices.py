@@ -1,0 +1,148 @@
+"""A prior of volumes from a prior of slices: each slice an independent field of the slices' law.
+
+It knows nothing of what neighbouring slices share; `posterior.dds` and `posterior.diffusion_mbir` add that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from infield import InfieldError
+from infield.priors.covariance import Covariance
+from infield.priors.gaussian import GaussianPrior
+from infield.priors.modes import Modes
+from infield.priors.prior import Prior, Standardisation
+from infield.priors.window import Window, WindowedStandardisation
+
+FACTOR_ENTRIES = 50_000_000
+"""Up to so many entries the low-rank parts of all slices are kept (400 MB)."""
+
+
+@dataclass(frozen=True)
+class SliceModes:
+    """A basis of slices as a basis of volumes `(..., channel, z, *space)`, slice by slice.
+
+    Arguments:
+        inner: Basis of fields of shape `(channel, *space)`.
+        ndim: Number of axes of a slice's space.
+    """
+
+    inner: Modes
+    ndim: int
+
+    def analyse(self, x: Tensor) -> Tensor:
+        return self._swap(self.inner.analyse(self._swap(x)))
+
+    def synthesise(self, c: Tensor) -> Tensor:
+        return self._swap(self.inner.synthesise(self._swap(c)))
+
+    def to(self, device: torch.device | str) -> SliceModes:
+        return SliceModes(self.inner.to(device), self.ndim)
+
+    def _swap(self, x: Tensor) -> Tensor:
+        return x.transpose(-self.ndim - 1, -self.ndim - 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlicePrior:
+    """Volumes of `depth` independent slices; see `priors.prior.Prior`. Fields are `(batch, channel, z, *space)`.
+
+    Arguments:
+        slices: The prior of one slice.
+        depth: Number of slices.
+    """
+
+    slices: Prior
+    depth: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.slices.name}, {self.depth} slices of it"
+
+    @property
+    def units(self) -> str | None:
+        return self.slices.units
+
+    @property
+    def gaussian(self) -> bool:
+        return self.slices.gaussian
+
+    @cached_property
+    def source(self) -> Covariance:
+        return self._of_all(self.slices.source)
+
+    @cached_property
+    def covariance(self) -> Covariance:
+        """That of the slices in blocks; where this outgrows memory, a surrogate keeps its diagonal alone.
+
+        Raises:
+            InfieldError: It outgrows memory and the prior is Gaussian, where it must be right.
+        """
+        of_slice = self.slices.covariance
+        entries = of_slice.rank * self.depth**2 * of_slice.diagonal.numel()
+        if entries <= FACTOR_ENTRIES:
+            return self._of_all(of_slice)
+        if self.gaussian:
+            raise InfieldError(
+                f"prior '{self.name}': its covariance of rank {of_slice.rank} a slice has {entries:.0e} entries, "
+                f"expected at most {FACTOR_ENTRIES:.0e}; use --sampler dds, which does without"
+            )
+        return self._of_all(of_slice.truncated(0))
+
+    @cached_property
+    def mean(self) -> Tensor:
+        return self._stacked(self.slices.mean)
+
+    @cached_property
+    def standardisation(self) -> Standardisation:
+        units = self.slices.standardisation
+        shift, scale = units.shift.unsqueeze(1), units.scale.unsqueeze(1)
+        if not isinstance(units, WindowedStandardisation):
+            return Standardisation(shift, scale)
+        window = Window((self.depth, *units.window.shape), (self.depth, *units.window.torus))
+        return WindowedStandardisation(shift, scale, window)
+
+    @property
+    def components(self) -> tuple[GaussianPrior, ...] | None:
+        """Of a Gaussian prior, itself as one; None where the exact posterior is not known."""
+        if not self.gaussian:
+            return None
+        of_volumes = GaussianPrior(
+            name=self.name,
+            source=self.source,
+            covariance=self.covariance,
+            mean=self.mean,
+            standardisation=self.standardisation,
+            provenance={"kind": "gaussian", "slices": self.slices.name},
+            units=self.units,
+        )
+        return (of_volumes,)
+
+    @property
+    def weights(self) -> Tensor:
+        return torch.ones(1, dtype=torch.float64)
+
+    def velocity(self, x: Tensor, t: float) -> Tensor:
+        """v(x, t), shape `(batch, channel, z, *space)`: of all slices as one batch."""
+        slices = x.transpose(1, 2)
+        v = self.velocity_of_slices(slices.flatten(0, 1), t)
+        return v.unflatten(0, slices.shape[:2]).transpose(1, 2)
+
+    def velocity_of_slices(self, x: Tensor, t: float) -> Tensor:
+        """v(x, t) for slices, shape `(slices, channel, *space)`."""
+        return self.slices.velocity(x, t)
+
+    def _of_all(self, covariance: Covariance) -> Covariance:
+        modes = SliceModes(covariance.modes, covariance.diagonal.ndim - 1)
+        diagonal, rank = self._stacked(covariance.diagonal), covariance.rank
+        factors = diagonal.new_zeros((rank, self.depth, *diagonal.shape))
+        for z in range(self.depth):
+            factors[:, z, :, z] = covariance.factors
+        return Covariance(modes, diagonal, factors.flatten(0, 1))
+
+    def _stacked(self, field: Tensor) -> Tensor:
+        return field.unsqueeze(1).repeat(1, self.depth, *[1] * (field.ndim - 1))
