@@ -12,6 +12,7 @@ from infield.posterior.calibration import coverage, mean_error, ranks, sliced_wa
 from infield.posterior.exact import Exact, posterior_mean
 from infield.posterior.sampler import Sampler
 from infield.posterior.two_sample import classifier_accuracy
+from infield.priors.average_velocity import AverageVelocity
 from infield.priors.prior import Prior
 
 METRICS = {
@@ -30,7 +31,7 @@ def add_beside_exact(
     exact_prior: Prior,
     measurement: Measurement,
     truth: Tensor,
-    methods: Mapping[str, tuple[Sampler, Prior]],
+    methods: Mapping[str, tuple[Sampler, Prior | AverageVelocity]],
     draws: int,
     generator: Generator,
     *,
@@ -44,7 +45,7 @@ def add_beside_exact(
         exact_prior: The prior whose exact posterior is the reference.
         measurement: What was measured.
         truth: Of what field, shape `(channel, *space)`.
-        methods: Sampler, and the prior that it is given, by method.
+        methods: Sampler, and the prior (or posterior in one step) that it is given, by method.
         draws: Draws of each, and of the two sets of exact draws: the reference, and the floor that others have to it.
         generator: Source of all random numbers but the directions of the sliced distance.
         classifier: Also train a classifier to tell the draws from the reference.
