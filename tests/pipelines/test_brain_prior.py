@@ -1,0 +1,83 @@
+"""The road of MRI without restricted data: synthetic brains, a prior of them, raw k-space, its posterior."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from infield import InfieldError
+from infield.datasets.kspace import fourier
+from infield.datasets.measurement_file import open_measurement
+from infield.physics.grid import Grid
+from infield.pipelines.fit import run
+from infield.priors.checkpoint import load_prior
+
+CONFIG = Path(__file__).parents[2] / "pipelines" / "configs" / "fit_brain_2d.yaml"
+SMALL = {
+    "model.init_args.network.init_args.network.init_args.widths": "[8,8]",
+    "model.init_args.network.init_args.patch": "[16,16]",
+    "model.init_args.network.init_args.overlap": "[4,4]",
+    "data.init_args.batch_size": 8,
+    "trainer.max_steps": 3,
+    "trainer.accelerator": "cpu",
+    "trainer.logger": "false",
+    "trainer.enable_progress_bar": "false",
+    "trainer.enable_model_summary": "false",
+}
+
+
+@pytest.fixture(scope="module")
+def brains(tmp_path_factory):
+    """Sixteen samples at 32 points, and the prior that three steps of the configuration make of them."""
+    from infield.pipelines.cli import main
+
+    folder = tmp_path_factory.mktemp("brains")
+    arguments = ["--samples", "16", "--points", "32", "--workers", "1", "--json"]
+    assert main(["simulate", "brain", "-o", str(folder / "b.zarr"), *arguments]) == 0
+    values = {**SMALL, "data.init_args.path": folder / "b.zarr", "trainer.default_root_dir": folder / "run"}
+    assert run(["--config", str(CONFIG), *(word for k, v in values.items() for word in (f"--{k}", str(v)))]) == 0
+    return folder
+
+
+def coils(image, count=4):
+    """Complete k-space of an image by a few smooth coils, `(coil, ky, kx)`."""
+    y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in image.shape), indexing="ij")
+    angles = np.arange(count) * 2 * np.pi / count
+    maps = np.stack([np.exp(-0.5 * ((y - np.cos(a)) ** 2 + (x - np.sin(a)) ** 2) + 1j * a) for a in angles])
+    return fourier(maps / np.sqrt((np.abs(maps) ** 2).sum(0)) * image)
+
+
+def test_from_a_simulation_to_a_posterior(brains, tmp_path, infield, reconstruct):
+    """A prior of 32 x 32 points serves a slice of another matrix and field of view, brought to its spacing."""
+    image = xr.open_zarr(brains / "b.zarr", consolidated=False)["image"][0].values.astype(complex)
+    rng = np.random.default_rng(0)
+    k = np.zeros((4, 48, 40), dtype=complex)
+    k[:, 8:40, 4:36] = coils(image)  # the same image, finer
+    k += 0.02 * (rng.standard_normal(k.shape) + 1j * rng.standard_normal(k.shape))
+    np.save(tmp_path / "k.npy", k)
+    options = ("--voxel", 5.0, 6.0, "--resolution", 7.5, "--accelerate", 2, "--center-fraction", 0.4)
+    facts = infield("convert", "mri", tmp_path / "k.npy", "-o", tmp_path / "m.zarr", *options, "--json").summary
+    assert facts["shape"] == [32, 32] and facts["truth"]
+    measurement = open_measurement(tmp_path / "m.zarr")
+    prior = load_prior(brains / "run" / "prior.ckpt").on(measurement.grid)
+    draw = torch.randn(1, 2, 32, 32, dtype=torch.float64)
+    assert prior.channels == ("real", "imag") and prior.velocity(draw, 0.5).shape == draw.shape
+    said = reconstruct(tmp_path / "m.zarr", "-o", tmp_path / "p.zarr", "--prior", brains / "run" / "prior.ckpt",
+                       "--samples", 2, "--with", "levels=6", "--json")  # fmt: skip
+    assert said.summary["chi_square"] < 3
+    mean = xr.open_zarr(tmp_path / "p.zarr", consolidated=False)["mean"].values
+    truth = measurement.truth[0].numpy()
+    assert np.linalg.norm(mean - truth) < 0.6 * np.linalg.norm(truth)  # three steps of training teach little
+
+
+def test_another_spacing_is_refused_in_one_line(brains, tmp_path, infield, reconstruct):
+    np.save(tmp_path / "k.npy", coils(np.ones((40, 40)) * np.hanning(40)))
+    infield("convert", "mri", tmp_path / "k.npy", "-o", tmp_path / "pixels.zarr")
+    infield("convert", "mri", tmp_path / "k.npy", "-o", tmp_path / "mm.zarr", "--voxel", 5, 5)
+    prior = ("--prior", brains / "run" / "prior.ckpt", "-o", tmp_path / "p.zarr")
+    reconstruct(tmp_path / "pixels.zarr", *prior).refused("its axis 'y' is in mm, the measurement's in pixel")
+    reconstruct(tmp_path / "mm.zarr", *prior).refused("its spacing along 'y' is 7.5 mm: found a spacing of 5")
+    with pytest.raises(InfieldError, match="spacing"):
+        load_prior(brains / "run" / "prior.ckpt").on(Grid.regular((32, 32), (220.0, 220.0), units="mm", periodic=True))
