@@ -26,8 +26,8 @@ from infield.pipelines.bench.wall_cases import NOISE_STD, SHARE
 from infield.posterior.streams import SampleStreams
 from infield.priors.wall_pressure import WallPressure
 
-RE_TAU, BASE, TILE, HALO = 180.0, (128, 256), (64, 128), (32, 32)
-"""Base: 8/3 pi x 8 pi half heights at Re_tau 180."""
+RE_TAU, BASE, TILE, HALO = 180.0, (64, 128), (32, 64), (16, 32)
+"""Base: 4/3 pi x 4 pi half heights at Re_tau 180, which a tile just sees all of."""
 
 
 def write_measurement(folder: Path, factor: int, seed: int) -> Path:

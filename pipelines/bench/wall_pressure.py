@@ -28,7 +28,7 @@ coarser one cannot hold is added to the sensors' noise, with its true variance.
 *Growth*: `reconstruct --tiles` on domains 1 to 64 times as large, peak memory of the process, and the slope
 d log(seconds) / d log(points); then the same run on one and on two Dask workers (meaningful on an idle machine only).
 
-In full about twenty minutes of one core.
+In full about fifteen minutes of one idle core.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Size:
 
     Arguments:
         truths: Planes that are measured, by Re_tau.
-        draws: Posterior draws of each.
+        draws: Posterior draws of each, by Re_tau.
         prior_draws: Draws of the priors alone, by Re_tau.
         levels: Of FAPS.
         steps: Of Heun's method, for draws of the priors alone.
@@ -116,21 +116,32 @@ class Size:
     """
 
     truths: dict[float, int]
+    draws: dict[float, int]
     prior_draws: dict[float, int]
-    draws: int = 8
     levels: int = 8
     steps: int = 32
     length: float = LENGTH
     factors: tuple[int, ...] = (1, 4, 16, 64)
-    growth: tuple[int, int] = (3, 4)
+    growth: tuple[int, int] = (2, 4)
     workers: tuple[int, ...] = (1, 2)
 
 
-FULL = Size(truths={180.0: 4, 500.0: 2, 1000.0: 1}, prior_draws={180.0: 16, 500.0: 4, 1000.0: 2})
+FULL = Size(
+    truths={180.0: 4, 500.0: 2, 1000.0: 1},
+    draws={180.0: 8, 500.0: 4, 1000.0: 4},
+    prior_draws={180.0: 8, 500.0: 2, 1000.0: 1},
+)
 QUICK = Size(
-    truths={180.0: 1, 500.0: 1}, prior_draws={180.0: 2, 500.0: 1}, draws=2, levels=2, steps=3, length=8 * math.pi,
-    factors=(1,), growth=(1, 1), workers=(),
-)  # fmt: skip
+    truths={180.0: 1, 500.0: 1},
+    draws={180.0: 2, 500.0: 2},
+    prior_draws={180.0: 2, 500.0: 1},
+    levels=2,
+    steps=3,
+    length=8 * math.pi,
+    factors=(1,),
+    growth=(1, 1),
+    workers=(),
+)
 
 
 def run(*, quick: bool = False, seed: int = 0, size: Size | None = None, parts: Sequence[str] = ("all",)) -> Bench:
@@ -166,23 +177,23 @@ def checkpoint(re_tau: float, *, outer: bool = False) -> Path:
 def _add_posteriors(bench: Bench, case: Case, size: Size, seed: int) -> None:
     """All rows of one Re_tau."""
     name, base = f"{case.re_tau:g}", case.re_tau == BASE_RE_TAU
-    sampler, count = FAPS(levels=size.levels), len(case.truths)
+    sampler, count, n = FAPS(levels=size.levels), len(case.truths), size.draws[case.re_tau]
 
     def add(row: str, drawn: Drawn, known: Known, paired: Tensor | None = None) -> None:
         _add(bench, case, f"{name} {row}", drawn, known, paired, seed)
 
-    law = WallPressure(case.re_tau).draw(case.grid, SampleStreams(seed + 1, range(count * size.draws)).normal)
-    add("law", Drawn(law.unflatten(0, (count, -1))), case.all)
+    law = WallPressure(case.re_tau).draw(case.grid, SampleStreams(seed + 1, range(count * n)).normal)
+    add("law", Drawn(law.unflatten(0, (count, n))), case.all)
     start = time.perf_counter()
     lines = torch.stack([interpolation(*pair) for pair in zip(case.sensors, case.measured, strict=True)])[:, None]
     add("interpolation", Drawn(lines, (time.perf_counter() - start) / count), case.sensed)
     add("kriging, mean", Drawn(case.means[:, None]), case.sensed)
-    kriging = draws_of(sampler, case.kriging, case.measured, size.draws, seed)
+    kriging = draws_of(sampler, case.kriging, case.measured, n, seed)
     add("kriging", kriging, case.all)
 
     prior = load_prior(checkpoint(case.re_tau))
     add("prior alone", *_alone(prior.on(case.grid), case, size, seed))
-    own = draws_of(sampler, prior.on(case.grid), case.measured, size.draws, seed)
+    own = draws_of(sampler, prior.on(case.grid), case.measured, n, seed)
     add("ours" if base else "ours, fine-tuned", own, case.all, kriging.planes)
     if base:
         return
@@ -195,7 +206,7 @@ def _add_zero_shot(
 ) -> None:
     """Rows of a prior of another Re_tau; where there are some without inner scaling, these, and that before its
     scale."""
-    sampler, name = FAPS(levels=size.levels), f"{case.re_tau:g}"
+    sampler, name, n = FAPS(levels=size.levels), f"{case.re_tau:g}", size.draws[case.re_tau]
     ablation = checkpoint(case.re_tau, outer=True)
     other = WallPressure(source).spectrum(case.grid)
     scales = {"": 1.0} if ablation.is_file() else {}
@@ -203,12 +214,12 @@ def _add_zero_shot(
         gain = 1.0 if scale == 1.0 else float(case.octaves.variances.mean() / other.mean())
         same = case.octaves.against(gain * other)
         known = {axis: case.sensed[axis] | (error.abs() <= SAME_DB) for axis, error in same.items()}
-        drawn = draws_of(sampler, scaled(prior, scale).on(case.grid), case.measured, size.draws, seed)
+        drawn = draws_of(sampler, scaled(prior, scale).on(case.grid), case.measured, n, seed)
         _add(bench, case, f"{name} ours, zero-shot from {source:g}{words}", drawn, known, kriging.planes, seed)
     if not ablation.is_file():
         return
     for words, outer in (("zero-shot", in_half_heights(prior, case.re_tau)), ("fine-tuned", load_prior(ablation))):
-        drawn = draws_in_half_heights(sampler, outer, case, size.draws, seed)
+        drawn = draws_in_half_heights(sampler, outer, case, n, seed)
         _add(bench, case, f"{name} {words}, no inner scaling", drawn, case.all, None, seed)
 
 
