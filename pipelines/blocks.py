@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from distributed import as_completed
@@ -66,17 +67,28 @@ def draw_missing(
         workers: Number of these threads; None for as many as cores.
         quiet: Without progress.
     """
-    try:
-        with progress(quiet=quiet) as bar, client(scheduler, workers or os.cpu_count() or 1) as cluster:
+    with nothing_left_of_nothing(writer), progress(quiet=quiet) as bar:
+        with client(scheduler, workers or os.cpu_count() or 1) as cluster:
             missing = writer.missing_blocks()
-            todo = sum(len(writer.sample_range(block)) for block in missing)
-            task = bar.add_task("samples", total=writer.samples, completed=writer.samples - todo)
+            task = bar.add_task("samples", total=writer.samples, completed=writer.samples - samples_in(writer, missing))
             everywhere = cluster.scatter(list(shared), broadcast=True, hash=False)
             futures = {cluster.submit(draw, *everywhere, block, pure=False): block for block in missing}
             for future in as_completed(futures, loop=cluster.loop):
                 write(futures[future], future.result)
                 bar.advance(task, len(writer.sample_range(futures[future])))
                 future.release()
+
+
+def samples_in(writer: BlockWriter, blocks: Iterable[int]) -> int:
+    """How many samples some blocks hold."""
+    return sum(len(writer.sample_range(block)) for block in blocks)
+
+
+@contextmanager
+def nothing_left_of_nothing(writer: BlockWriter) -> Iterator[None]:
+    """Remove a file without any block when the work on it is interrupted."""
+    try:
+        yield
     except BaseException:
         if len(writer.missing_blocks()) == writer.blocks:  # nothing worth going on from
             remove_for_good(writer.partial)

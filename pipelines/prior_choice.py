@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import yaml
 
 from infield import InfieldError
 from infield.datasets.field_axes import COMPLEX_CHANNELS
 from infield.datasets.wall_sensors import measured_re_tau
-from infield.physics.grid import Grid
+from infield.physics.grid import Grid, PointSet
 from infield.physics.measurement import Measurement
 from infield.physics.wall_units import SAME
 from infield.posterior.empirical_bayes import fit_prior
@@ -23,9 +24,30 @@ from infield.priors.domains import OnDomains
 from infield.priors.flow import FlowPrior
 from infield.priors.prior import Prior
 from infield.priors.regrid import OnPoints
+from infield.priors.slices import SlicePrior
 
 BUILT_IN = {"matern-1/2": 0.5, "matern-3/2": 1.5, "matern-5/2": 2.5, "fitted": None}
 """Built-in names: Matern priors of this order (None: of any), their other parameters fitted to the measurement."""
+
+
+class Field(Protocol):
+    """What is sought: a `Measurement`'s field, or one of its slices."""
+
+    @property
+    def grid(self) -> Grid | PointSet: ...
+    @property
+    def channels(self) -> tuple[str, ...]: ...
+    @property
+    def units(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One slice of a volume, as a field."""
+
+    grid: Grid
+    channels: tuple[str, ...]
+    units: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +76,27 @@ def choose_prior(name: str | None, measurement: Measurement, *, device: str = "c
     if name is None or name in BUILT_IN:
         prior = fit_prior(measurement, nu=BUILT_IN[name or "fitted"])
         return ChosenPrior(prior, name or "fitted", _digest(prior), True)
+    return _from_file(name, measurement, device)
+
+
+def choose_slice_prior(name: str | None, measurement: Measurement, *, device: str = "cpu") -> ChosenPrior:
+    """Resolve `--prior` for a volume (z, y, x) of which the prior knows single slices (y, x).
+
+    Raises:
+        InfieldError: If the field is no volume, or the prior is not one for its slices.
+    """
+    grid = measurement.grid
+    if not isinstance(grid, Grid) or grid.ndim != 3:
+        raise InfieldError(f"--slices: found a field on {grid.ndim} axes, expected a volume on a grid (z, y, x)")
+    if name is None or name in BUILT_IN:
+        raise InfieldError(f"--slices: expected --prior with a checkpoint or a description of slices, found {name}")
+    of_slice = _from_file(name, Slice(Grid(grid.axes[1:]), measurement.channels, measurement.units), device)
+    if isinstance(of_slice.prior, AverageVelocity):
+        raise InfieldError(f"--prior {name}: it is a posterior in one step, expected a prior of slices")
+    return replace(of_slice, prior=SlicePrior(slices=of_slice.prior, depth=grid.shape[0]))
+
+
+def _from_file(name: str, measurement: Field, device: str) -> ChosenPrior:
     path = Path(name)
     if not path.exists():
         raise InfieldError(
@@ -84,7 +127,7 @@ def about_flow(path: Path, prior: Prior | AverageVelocity) -> str | None:
     )
 
 
-def _described(path: Path, measurement: Measurement) -> ChosenPrior:
+def _described(path: Path, measurement: Field) -> ChosenPrior:
     try:
         description = yaml.safe_load(path.read_text())
         prior = prior_from_description(description, measurement.grid, len(measurement.channels))
@@ -96,7 +139,7 @@ def _described(path: Path, measurement: Measurement) -> ChosenPrior:
     return ChosenPrior(prior, path.name, _digest(prior), False)
 
 
-def _on_grid_of(path: Path, prior: FlowPrior, measurement: Measurement) -> FlowPrior:
+def _on_grid_of(path: Path, prior: FlowPrior, measurement: Field) -> FlowPrior:
     """A learned prior on the grid of a measurement; refused, naming what differs, where it is of another field."""
     channels, *space = prior.covariance.event_shape
     if channels == 1 and measurement.channels == COMPLEX_CHANNELS:
@@ -125,7 +168,7 @@ def _on_grid_of(path: Path, prior: FlowPrior, measurement: Measurement) -> FlowP
     return prior
 
 
-def _check_grid_of(path: Path, model: AverageVelocity, measurement: Measurement) -> None:
+def _check_grid_of(path: Path, model: AverageVelocity, measurement: Field) -> None:
     """Refuse a posterior in one step for fields on another grid."""
     channels, *space = model.event_shape
     _check_channels(path, channels, measurement)
@@ -139,7 +182,7 @@ def _check_grid_of(path: Path, model: AverageVelocity, measurement: Measurement)
     _check_extent(path, model, grid)
 
 
-def _check_channels(path: Path, channels: int, measurement: Measurement) -> None:
+def _check_channels(path: Path, channels: int, measurement: Field) -> None:
     if channels != len(measurement.channels):
         raise InfieldError(
             f"--prior {path}: it has {channels} channels, the measurement's field has {len(measurement.channels)} "
@@ -158,7 +201,7 @@ def _check_extent(path: Path, prior: FlowPrior | AverageVelocity, grid: Grid) ->
             )
 
 
-def _check_units(path: Path, prior: Prior | AverageVelocity, measurement: Measurement) -> None:
+def _check_units(path: Path, prior: Prior | AverageVelocity, measurement: Field) -> None:
     if prior.units not in (None, measurement.units):
         raise InfieldError(
             f"--prior {path}: it is in units '{prior.units}', the measurement's field in "

@@ -26,14 +26,16 @@ from infield.datasets.zarr_group import check_new
 from infield.physics.measurement import Measurement
 from infield.pipelines.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.console import say, table
-from infield.pipelines.prior_choice import BUILT_IN, about_flow, choose_prior
+from infield.pipelines.prior_choice import BUILT_IN, about_flow, choose_prior, choose_slice_prior
 from infield.pipelines.samplers import SAMPLERS, make_sampler, parameters_of
+from infield.pipelines.slices import draw_volumes
 from infield.posterior.faps import FAPS, LEVELS
 from infield.posterior.sampler import Posterior, Sampler
 from infield.posterior.streams import SampleStreams
 from infield.posterior.surrogate import Replaced, Surrogate, load_surrogate, replace_solver
 from infield.posterior.tiled_faps import TiledFAPS
 from infield.priors.prior import Prior
+from infield.priors.slices import SlicePrior
 
 CHECKED = 8
 """Samples at which the solver is run once more, to see whether a surrogate was wrong by more than was added."""
@@ -69,6 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "if not given), for priors of patches and point sensors")  # fmt: skip
     parser.add_argument("--halo", type=int, nargs="+", metavar="POINTS",
                         help="points that a tile sees beyond its own (default: half of --tiles)")  # fmt: skip
+    parser.add_argument("--slices", type=int, metavar="NUMBER",
+                        help="the prior knows single slices (y, x) of the volume (z, y, x); so many of them are a task "
+                        "for a worker")  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write a report that opens in a browser")
     add_run_arguments(parser, samples=64)
 
@@ -88,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
             surrogate=arguments.surrogate,
             sampler=sampler,
             device=arguments.device,
+            slices=arguments.slices,
             **common,
         )
     else:
@@ -114,6 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _in_tiles(arguments: argparse.Namespace, sampler: Sampler, common: dict[str, Any]) -> dict[str, Any]:
     from infield.pipelines.tiles import reconstruct_in_tiles
 
+    if arguments.slices is not None:
+        raise InfieldError("--slices: a volume has slices or tiles; leave out --tiles and --halo")
     if arguments.tiles is None:
         raise InfieldError("--halo: found no --tiles, expected the points of a tile along each axis; give both")
     if not isinstance(sampler, FAPS) or sampler != FAPS(levels=sampler.levels):
@@ -149,6 +157,7 @@ def reconstruct(
     samples: int = 64,
     seed: int = 0,
     device: str = "auto",
+    slices: int | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     overwrite: bool = False,
@@ -161,13 +170,16 @@ def reconstruct(
     """
     start = time.perf_counter()
     check_run(samples, seed, workers)
+    if slices is not None and slices < 1:
+        raise InfieldError(f"--slices: found {slices}, expected at least 1")
     check_new(output, overwrite)
     torch.set_num_threads(1)  # blocks run side by side; and one thread gives the same bits on any number of cores
     sampler = sampler or make_sampler("faps")
     measurement = open_measurement(measurement_path)
     where = _device(device)
     with _about(measurement_path) if prior is None or prior in BUILT_IN else nullcontext():
-        chosen = choose_prior(prior, measurement, device=where)
+        choose = choose_prior if slices is None else choose_slice_prior
+        chosen = choose(prior, measurement, device=where)
     if chosen.fitted:
         say(f"no prior from elsewhere: {chosen.prior.name}", quiet=quiet)
     note = about_flow(measurement_path, chosen.prior)
@@ -196,6 +208,7 @@ def reconstruct(
             "seed": seed,
             "measurement_sha256": measurement_digest(measurement_path),
             **stand_in,
+            **({} if slices is None else {"slices_a_task": slices}),
         },
     )
 
@@ -205,8 +218,12 @@ def reconstruct(
         own = len(writer.sample_range(block))
         writer.write_block(block, posterior.samples[:own], posterior.cost, posterior.diagnostics)
 
-    shared = (sampler, chosen.prior, measurement, seed)
-    draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
+    if slices is not None and isinstance(chosen.prior, SlicePrior):
+        of_slices = (sampler, chosen.prior, measurement, seed)
+        draw_volumes(writer, draw_block, of_slices, write, slices, scheduler=scheduler, workers=workers, quiet=quiet)
+    else:
+        shared = (sampler, chosen.prior, measurement, seed)
+        draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
     chi_square = _chi_square(writer, measurement)
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
