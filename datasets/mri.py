@@ -382,10 +382,10 @@ def normalised(maps: np.ndarray) -> np.ndarray:
 
 
 def _grid(kspace: KSpace) -> Grid:
-    """Points of the image: in mm where the size of one is known, by number otherwise."""
+    """Points of the image, which its transform makes periodic: in mm where the size of one is known, else by number."""
     spacing, units = ((1.0, 1.0), "pixel") if kspace.voxel is None else (kspace.voxel, "mm")
     places = zip("yx", kspace.mask.shape, spacing, strict=True)
-    return Grid(tuple(Axis(axis, tuple(float(i) * step for i in range(n)), units) for axis, n, step in places))
+    return Grid(tuple(Axis(axis, tuple(float(i) * step for i in range(n)), units, True) for axis, n, step in places))
 
 
 def _check_peak(samples: np.ndarray) -> None:
