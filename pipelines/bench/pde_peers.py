@@ -2,7 +2,7 @@
 
 All but FAPS know white noise only. So they see the field in the coordinates that whiten the source, u = C_0^{-1/2} x:
 there the source is white, u_t / t = u_1 + sigma eps with sigma = (1 - t) / t is their diffusion, and A C_0^{1/2} their
-operator. Calls of operator and velocity are counted as `posterior.sampler` counts ours.
+operator (`posterior.for_deepinv`).
 """
 
 from __future__ import annotations
@@ -13,101 +13,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from infield import import_torchvision_first
-from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.pipelines.bench.peers import DeepinvDenoiser, posterior_diffusion
-from infield.posterior.sampler import Calls, standardised
-from infield.priors.prior import Prior, denoise
-
-import_torchvision_first()
-from deepinv.physics import GaussianNoise as DeepinvNoise  # noqa: E402
-from deepinv.physics import LinearPhysics, Physics  # noqa: E402
-
-
-class Whitened:
-    """A prior and a measurement in the coordinates that whiten the prior's source, shape `(batch, channel, *space)`.
-
-    Arguments:
-        prior: The prior.
-        measurement: Of its field, in units, with Gaussian noise of one variance.
-    """
-
-    def __init__(self, prior: Prior, measurement: Measurement) -> None:
-        data = standardised(measurement, prior.standardisation)
-        self.linear = isinstance(data.operator, LinearPhysics)
-        self._operator = Calls(data.operator, "A", "A_adjoint" if self.linear else "A_vjp", derivatives=True)
-        self._velocity = Calls(prior, "velocity")
-        self.operator, self.prior, self.y = self._operator.counted, self._velocity.counted, data.y
-        assert isinstance(data.noise, GaussianNoise)
-        self.noise_std = float(data.noise.variance) ** 0.5
-        self.shape = prior.source.event_shape
-        self.deviation = prior.source.diagonal.sqrt()
-        self.largest_variance = float((prior.covariance.truncated(0).diagonal / prior.source.diagonal).max())
-
-    def calls(self, n: int) -> dict[str, float]:
-        """Cost a draw, of n."""
-        return {"solver_calls": self._operator.fields / n, "velocity_calls": self._velocity.fields / n}
-
-    def colour(self, u: Tensor) -> Tensor:
-        """Standardised fields x = C_0^{1/2} u, float64."""
-        return self.prior.source.modes.synthesise(self.deviation * u.to(torch.float64))
-
-    def whiten(self, x: Tensor) -> Tensor:
-        return self.prior.source.modes.analyse(x) / self.deviation
-
-    def fields(self, u: Tensor) -> Tensor:
-        """Draws in units."""
-        return self.prior.standardisation.to_units(self.colour(u))
-
-    def velocity(self, u: Tensor, t: float) -> Tensor:
-        return self.whiten(self.prior.velocity(self.colour(u), t))
-
-    def denoise(self, z: Tensor, sigma: Tensor | float) -> Tensor:
-        """E[u_1 | u_1 + sigma eps = z] for one sigma > 0; shape and precision of z."""
-        t = 1 / (1 + float(torch.as_tensor(sigma).flatten()[0]))
-        return self.whiten(denoise(self.prior, self.colour(t * z), t)).to(z.dtype)
-
-    def A(self, u: Tensor) -> Tensor:
-        return self.operator.A(self.colour(u)).to(u.dtype)
-
-    def A_adjoint(self, y: Tensor) -> Tensor:
-        """Of a linear operator."""
-        return self._uncolour(self.operator.A_adjoint(y.to(torch.float64))).to(y.dtype)
-
-    def A_vjp(self, u: Tensor, y: Tensor) -> Tensor:
-        if self.linear:
-            return self.A_adjoint(y)
-        return self._uncolour(self.operator.A_vjp(self.colour(u), y.to(torch.float64))).to(y.dtype)
-
-    def _uncolour(self, x: Tensor) -> Tensor:
-        return self.deviation * self.prior.source.modes.analyse(x)
-
-
-class _WhitenedPhysics(Physics):
-    """The operator as deepinv has them."""
-
-    def __init__(self, problem: Whitened) -> None:
-        super().__init__(noise_model=DeepinvNoise(problem.noise_std))
-        self.problem = problem
-
-    def A(self, x: Tensor, **kwargs: Any) -> Tensor:
-        return self.problem.A(x)
-
-    def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
-        return self.problem.A_vjp(x, v)
-
-
-class _WhitenedLinearPhysics(LinearPhysics):
-    def __init__(self, problem: Whitened) -> None:
-        super().__init__(img_size=problem.shape, noise_model=DeepinvNoise(problem.noise_std))
-        self.problem = problem
-
-    def A(self, x: Tensor, **kwargs: Any) -> Tensor:
-        return self.problem.A(x)
-
-    def A_adjoint(self, y: Tensor, **kwargs: Any) -> Tensor:
-        return self.problem.A_adjoint(y)
+from infield.pipelines.bench.deepinv_peers import posterior_diffusion
+from infield.posterior.for_deepinv import DeepinvDenoiser, physics_of
+from infield.posterior.for_deepinv import Whitened as Whitened
 
 
 def deepinv_diffusion(
@@ -136,7 +44,7 @@ def deepinv_diffusion(
     else:
         fidelity = sampling.DPSDataFidelity(denoiser=network, guidance=guidance, weight=weight)
     model = posterior_diffusion(fidelity, network, steps)
-    physics = (_WhitenedLinearPhysics if problem.linear else _WhitenedPhysics)(problem)
+    physics = physics_of(problem)
     y = problem.y.to(torch.float32).repeat(n, *[1] * (problem.y.ndim - 1))
     return model(y, physics, x_init=(n, *problem.shape), seed=seed).detach().to(torch.float64)
 

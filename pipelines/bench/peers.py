@@ -5,32 +5,12 @@ All of them speak of x + sigma noise, white: their denoiser is D(x, sigma) = E[x
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from infield import import_torchvision_first
-
-Denoiser = Callable[[Tensor, Tensor], Tensor]
-
-
-class DeepinvDenoiser(torch.nn.Module):
-    """A denoiser in the form in which deepinv calls one: sigma a number or one a batch element.
-
-    Arguments:
-        denoise: (x, sigma) -> E[x_0 | x], x of shape `(batch, 1, 1, points)`, sigma of shape `(batch, 1, 1, 1)`.
-    """
-
-    def __init__(self, denoise: Denoiser) -> None:
-        super().__init__()
-        self.denoise = denoise
-
-    def forward(self, x: Tensor, sigma: Tensor | float | None = None, *args: object, **kwargs: object) -> Tensor:
-        s = torch.as_tensor(sigma, dtype=x.dtype)
-        s = s.expand(x.shape[0]) if s.ndim == 0 else s
-        return self.denoise(x, s.reshape(-1, 1, 1, 1).expand(len(x), 1, 1, 1))
+from infield.pipelines.bench.deepinv_peers import posterior_diffusion
+from infield.posterior.for_deepinv import DeepinvDenoiser, Denoiser
 
 
 def deepinv_posterior_diffusion(
@@ -68,19 +48,6 @@ def deepinv_posterior_diffusion(
     model = posterior_diffusion(fidelity, network, steps)
     y = y.to(torch.float32)
     return model(y.reshape(1, 1, 1, N).repeat(n, 1, 1, 1), physics, seed=seed).detach().reshape(n, N).to(torch.float64)
-
-
-def posterior_diffusion(fidelity: Any, network: Any, steps: int) -> Any:
-    """deepinv's `PosteriorDiffusion` in the setting of all our comparisons: variance-exploding, Euler steps."""
-    from deepinv import sampling
-
-    return sampling.PosteriorDiffusion(
-        data_fidelity=fidelity,
-        denoiser=network,
-        sde=sampling.VarianceExplodingDiffusion(sigma_max=20.0, sigma_min=0.002, alpha=1.0, minus_one_one=False),
-        solver=sampling.EulerSolver(timesteps=torch.linspace(1, 1e-3, steps), rng=torch.Generator()),
-        minus_one_one=False,
-    )
 
 
 def azula_mmps(
