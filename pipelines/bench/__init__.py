@@ -19,6 +19,7 @@ BENCHES = {
     "pde": "infield.pipelines.bench.pde",
     "spectrum": "infield.pipelines.bench.spectrum",
     "scaling": "infield.pipelines.bench.scaling",
+    "volumes": "infield.pipelines.bench.volumes",
     "wall-pressure": "infield.pipelines.bench.wall_pressure",
 }
 
