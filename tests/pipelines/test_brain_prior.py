@@ -1,5 +1,6 @@
 """The road of MRI without restricted data: synthetic brains, a prior of them, raw k-space, its posterior."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,14 @@ import torch
 import xarray as xr
 
 from infield import InfieldError
+from infield.datasets.brains import Brains
 from infield.datasets.kspace import fourier
 from infield.datasets.measurement_file import open_measurement
 from infield.physics.grid import Grid
 from infield.pipelines.fit import run
+from infield.posterior.streams import SampleStreams
 from infield.priors.checkpoint import load_prior
+from infield.priors.prior import denoise
 
 CONFIG = Path(__file__).parents[2] / "pipelines" / "configs" / "fit_brain_2d.yaml"
 SMALL = {
@@ -81,3 +85,33 @@ def test_another_spacing_is_refused_in_one_line(brains, tmp_path, infield, recon
     reconstruct(tmp_path / "mm.zarr", *prior).refused("its spacing along 'y' is 7.5 mm: found a spacing of 5")
     with pytest.raises(InfieldError, match="spacing"):
         load_prior(brains / "run" / "prior.ckpt").on(Grid.regular((32, 32), (220.0, 220.0), units="mm", periodic=True))
+
+
+class _Nothing(torch.nn.Module):
+    """A network that has learned nothing: the prior is the Gaussian with its spectrum."""
+
+    def __init__(self):
+        super().__init__()
+        self.none = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, x, t):
+        return 0 * x
+
+
+def test_the_shipped_prior_knows_more_than_a_spectrum():
+    """It takes noise off brains that it has not seen better than the Gaussian with its own spectrum does."""
+    path = CONFIG.parents[1] / "checkpoints" / "brain_2d.ckpt"
+    assert path.stat().st_size <= 10e6
+    prior = load_prior(path)
+    grid = Grid.from_json(prior.grid_description)
+    assert prior.channels == ("real", "imag") and [round(axis.spacing, 4) for axis in grid.axes] == [1.875, 1.875]
+    image = Brains().draw(grid, SampleStreams(2000, [0, 1]).normal)
+    x = prior.standardisation.from_units(torch.stack([image.real, image.imag], dim=1))
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for t in (0.5, 0.8):
+        noisy = t * x + (1 - t) * noise
+        errors = [(denoise(one, noisy, t) - x).square().mean() for one in (prior, replace(prior, network=_Nothing()))]
+        assert errors[0] < 0.6 * errors[1]
+    elsewhere = prior.on(Grid.regular((96, 123), (180.0, 230.0), units="mm", periodic=True))
+    z = torch.randn(1, 2, 96, 123, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert elsewhere.velocity(z, 0.5).isfinite().all()
