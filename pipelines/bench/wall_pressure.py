@@ -26,7 +26,8 @@ readings less their noise. What it can know are then the octaves in which the la
 coarser one cannot hold is added to the sensors' noise, with its true variance.
 
 *Growth*: `reconstruct --tiles` on domains 1 to 64 times as large, peak memory of the process, and the slope
-d log(seconds) / d log(points); then the same run on one and on two Dask workers (meaningful on an idle machine only).
+d log(seconds) / d log(points) between the last two; then the same run on one and on two Dask workers (meaningful on an
+idle machine only).
 
 In full about fifteen minutes of one idle core.
 """
@@ -88,7 +89,14 @@ METRICS = {
     "velocity_calls": ".0f",
     "seconds": ".1f",
 }
-GROWTH = {"run_seconds": ".1f", "peak_mib": ".0f", "memory_growth": ".1%", "slope": ".2f", "speedup": ".2f"}
+GROWTH = {
+    "run_seconds": ".1f",
+    "core_seconds": ".1f",
+    "peak_mib": ".0f",
+    "memory_growth": ".1%",
+    "slope": ".2f",
+    "speedup": ".2f",
+}
 FIRST_METRICS = (GROWTH,)
 SUMMARY = statistics.mean
 METHOD_NOTE = (

@@ -106,15 +106,16 @@ def test_growth_in_a_process_of_its_own(tmp_path):
     wall_growth.add_growth(bench, checkpoint(180.0), tmp_path, (1,), 1, 1, 0)
     found = {(r.method, r.metric): r.value for r in bench.records}
     assert 100 < found["domain x 1", "peak_mib"] < 2000 and found["domain x 1", "run_seconds"] > 0
+    assert found["domain x 1", "core_seconds"] > 0
     assert 0.3 < found["domain x 1", "chi_square"] < 3
 
 
 def test_slope_and_growth_of_memory(tmp_path, monkeypatch):
-    runs = iter([(2.0, 400.0), (8.0, 420.0), (32.0, 440.0)])
+    runs = iter([(3.0, 400.0), (8.0, 420.0), (32.0, 440.0)])
 
     def reconstruct(*arguments):
         seconds, peak = next(runs)
-        return {"seconds": seconds, "peak_mib": peak, "chi_square": 1.0}
+        return {"seconds": 2 * seconds, "core_seconds": seconds, "peak_mib": peak, "chi_square": 1.0}
 
     monkeypatch.setattr(wall_growth, "_reconstruct", reconstruct)
     bench = Bench("wall-pressure", 0)
