@@ -1,10 +1,17 @@
-"""A disk that fills up."""
+"""A disk that fills up; and a torchvision that every process of the tests can import.
+
+Processes of pytest-xdist hand warnings to the one that collects them, which imports the warnings' modules.
+"""
 
 import errno
 from contextlib import contextmanager
 
 import pytest
 from zarr.storage import LocalStore
+
+from infield import import_torchvision_first
+
+import_torchvision_first()
 
 
 @pytest.fixture
