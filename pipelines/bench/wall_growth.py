@@ -71,14 +71,15 @@ def add_workers(
 ) -> None:
     """Seconds of the same run on so many Dask workers, each a process of one thread, and their ratio to those of the
     first count."""
-    path, small, first = write_measurement(folder, factor, seed), folder / "small", math.nan
-    small.mkdir()
-    warm_up = write_measurement(small, 1, seed)  # so that imports of the workers do not count
+    apart, first = folder / "workers", math.nan
+    apart.mkdir()
+    path = write_measurement(apart, factor, seed)
+    warm_up = write_measurement(apart, 1, seed)  # so that imports of the workers do not count
     for count in counts:
         with LocalCluster(n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
             scheduler = ("--scheduler", cluster.scheduler_address)
-            _reconstruct(prior, warm_up, small / f"posterior_{count}.zarr", 1, 4, *scheduler)
-            output = folder / f"workers_{count}.zarr"
+            _reconstruct(prior, warm_up, apart / f"warm_{count}.zarr", 1, 4, *scheduler)
+            output = apart / f"posterior_{count}.zarr"
             seconds = _reconstruct(prior, path, output, levels, samples, *scheduler)["seconds"]
         first = seconds if math.isnan(first) else first
         bench.add("workers", f"{count} Dask worker{'s' * (count > 1)}", "run_seconds", seconds, "s")
