@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
@@ -28,15 +27,18 @@ from infield.priors.regrid import OnPoints
 from infield.priors.regrid import source_on as source_on
 from infield.priors.source import Lattice, law_from_spec
 from infield.priors.spectral_density import SpectralDensity
-from infield.priors.training import adamw_with_cosine, training_record
+from infield.priors.training import (
+    VALIDATION,
+    adamw_with_cosine,
+    batch_generator,
+    network_weights,
+    training_record,
+)
 
 import_torchvision_first()
 from lightning.pytorch import LightningModule  # noqa: E402
 from lightning.pytorch.callbacks import WeightAveraging  # noqa: E402
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
-
-_VALIDATION = 2**31
-"""Stands for the epoch in the random numbers of validation, which are the same in every epoch."""
 
 
 @runtime_checkable
@@ -192,7 +194,7 @@ class FlowMatching(LightningModule):
         return loss
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        loss = self.loss(batch, self._generator(_VALIDATION, batch_idx))
+        loss = self.loss(batch, self._generator(VALIDATION, batch_idx))
         self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
 
     def loss(self, fields: Tensor, generator: Generator) -> Tensor:
@@ -205,16 +207,14 @@ class FlowMatching(LightningModule):
         return self._working.field_loss(self.network, x_1, white.to(x_1), t.to(x_1)).mean()
 
     def _generator(self, epoch: int, batch: int) -> Generator:
-        seeds = np.random.SeedSequence((self.seed, epoch, batch, self.global_rank))
-        return Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
+        return batch_generator(self.seed, epoch, batch, self.global_rank)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the prior. The callback that averages has already put its weights in place of the current ones."""
-        prefix = "network."
-        weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+        weights = network_weights(checkpoint)
         training = training_record(self.trainer, checkpoint)
         prior = replace(self.prior, provenance={**self.prior.provenance, "training": training})
         checkpoint[ENTRY] = to_entry(prior, weights)

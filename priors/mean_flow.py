@@ -23,7 +23,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
@@ -32,14 +31,17 @@ from infield.priors.adapted_source import adapted_source
 from infield.priors.average_velocity import ENTRY, AverageVelocity, conditions, from_entry, to_entry
 from infield.priors.checkpoint import network_description
 from infield.priors.prior import Standardisation
-from infield.priors.training import adamw_with_cosine, training_record
+from infield.priors.training import (
+    VALIDATION,
+    adamw_with_cosine,
+    batch_generator,
+    network_weights,
+    training_record,
+)
 
 import_torchvision_first()
 from lightning.pytorch import LightningModule  # noqa: E402
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
-
-_VALIDATION = 2**31
-"""Stands for the epoch in the random numbers of validation, which are the same in every epoch."""
 
 SURVEYED = 256
 """Operators that are drawn before training, to know the range of their numbers."""
@@ -155,7 +157,7 @@ class MeanFlow(LightningModule):
 
     def _survey(self, channels: int) -> dict[str, Any]:
         """Name of the operators, and the range of their numbers."""
-        generator = self._generator(_VALIDATION + 1, 0)
+        generator = self._generator(VALIDATION + 1, 0)
         seen = [self.family.numbers(self.family.draw(self.grid, channels, generator)) for _ in range(SURVEYED)]
         names = {name for name, _ in seen}
         if len(names) != 1:
@@ -169,7 +171,7 @@ class MeanFlow(LightningModule):
         return loss
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        loss = self.loss(batch, self._generator(_VALIDATION, batch_idx))
+        loss = self.loss(batch, self._generator(VALIDATION, batch_idx))
         self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
 
     def loss(self, fields: Tensor, generator: Generator) -> Tensor:
@@ -221,16 +223,14 @@ class MeanFlow(LightningModule):
         return torch.where(kind < self.equal, t, r), t
 
     def _generator(self, epoch: int, batch: int) -> Generator:
-        seeds = np.random.SeedSequence((self.seed, epoch, batch, self.global_rank))
-        return Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
+        return batch_generator(self.seed, epoch, batch, self.global_rank)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the model. The callback that averages has already put its weights in place of the current ones."""
-        prefix = "network."
-        weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+        weights = network_weights(checkpoint)
         training = training_record(self.trainer, checkpoint)
         model = replace(self.model, provenance={**self.model.provenance, "training": training})
         checkpoint[ENTRY] = to_entry(model, weights)

@@ -17,7 +17,7 @@ from infield import InfieldError, import_torchvision_first
 from infield.priors.checkpoint import network_description
 from infield.priors.learned_map import ENTRY, LearnedMap, Stored, from_entry, to_entry
 from infield.priors.prior import Standardisation
-from infield.priors.training import adamw_with_cosine, training_record
+from infield.priors.training import adamw_with_cosine, network_weights, training_record
 
 import_torchvision_first()
 from lightning.pytorch import LightningModule  # noqa: E402
@@ -121,9 +121,8 @@ class OperatorLearning(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the map with its errors. The callback that averages has already put its weights in place."""
-        prefix, network = "network.", copy.deepcopy(self.network)
-        state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-        network.load_state_dict(state)
+        network = copy.deepcopy(self.network)
+        network.load_state_dict(network_weights(checkpoint))
         learned = LearnedMap(network.eval(), self.learned.source, self.learned.target)
         x, u = self.judged
         with torch.no_grad():

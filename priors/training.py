@@ -1,4 +1,4 @@
-"""What trainings share: the schedule of the learning rate, and the record of a run."""
+"""What trainings share: random numbers, the schedule of the learning rate, weights, and the record of a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Generator, Tensor
 
 import infield
 from infield import import_torchvision_first
@@ -14,6 +16,28 @@ from infield import import_torchvision_first
 import_torchvision_first()
 from lightning.pytorch import LightningModule, Trainer  # noqa: E402
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
+
+VALIDATION = 2**31
+"""Stands for the epoch in the random numbers of validation, which are the same in every epoch."""
+
+
+def batch_generator(seed: int, epoch: int, batch: int, rank: int) -> Generator:
+    """Random numbers of a batch, on the CPU; from these numbers alone, so that a run that goes on is the same.
+
+    Arguments:
+        seed: Of the training.
+        epoch: Which one, or `VALIDATION`.
+        batch: Its number in the epoch.
+        rank: Of the process.
+    """
+    state = np.random.SeedSequence((seed, epoch, batch, rank)).generate_state(1, np.uint64)[0]
+    return Generator().manual_seed(int(state >> 1))
+
+
+def network_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Weights of a module's `network` in a checkpoint of Lightning's, by their names in the network."""
+    prefix = "network."
+    return {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
 
 
 def adamw_with_cosine(
