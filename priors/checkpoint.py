@@ -31,7 +31,13 @@ ENTRY = "infield_prior"
 VERSION = 2
 """2: `skip` may be `scalar`, a Fourier neural operator may have padding and gates, modes may be leading directions."""
 
-KINDS = {"prior": (ENTRY, VERSION), "surrogate": ("infield_surrogate", 1), "one-step": ("infield_one_step", 1)}
+KINDS = {
+    "prior": (ENTRY, VERSION),
+    "surrogate": ("infield_surrogate", 1),
+    "one-step": ("infield_one_step", 1),
+    "unrolled": ("infield_unrolled", 1),
+    "pmrf": ("infield_pmrf", 1),
+}
 """What `infield fit` trains: the entry of a checkpoint that holds it, and the newest version of that entry."""
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {

@@ -1,0 +1,262 @@
+"""What trainings on a family of measurements share: fields measured anew in every batch, by operators at random.
+
+A family is surveyed before the training, so that what was trained knows which measurements it serves.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Generator, Tensor, nn
+
+from infield import InfieldError, import_torchvision_first
+from infield.priors.checkpoint import network_description
+from infield.priors.prior import Standardisation
+from infield.priors.supervised import Supervised
+from infield.priors.training import VALIDATION, adamw_with_cosine, batch_generator, training_record
+
+import_torchvision_first()
+from lightning.pytorch import LightningModule  # noqa: E402
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
+
+SURVEYED = 256
+"""Operators that are drawn before training, to know the range of their numbers."""
+
+
+@runtime_checkable
+class Family(Protocol):
+    """A family of linear operators, e.g. one of `datasets.operator_families`."""
+
+    def draw(self, grid: Any, channels: int, generator: Generator) -> Any:
+        """One of them, at random."""
+        ...
+
+    def numbers(self, operator: Any) -> tuple[str, dict[str, float]]:
+        """Its name, and what tells it from others."""
+        ...
+
+
+def survey(family: Family, grid: Any, channels: int, generator: Generator) -> dict[str, Any]:
+    """Name of the operators of a family, `operator`, and the range of each of their `numbers`.
+
+    Raises:
+        InfieldError: They are of several kinds.
+    """
+    seen = [family.numbers(family.draw(grid, channels, generator)) for _ in range(SURVEYED)]
+    names = {name for name, _ in seen}
+    if len(names) != 1:
+        raise InfieldError(f"family of operators: found {sorted(names)}, expected operators of one kind")
+    ranges = {key: [min(n[key] for _, n in seen), max(n[key] for _, n in seen)] for key in seen[0][1]}
+    return {"operator": names.pop(), "numbers": ranges}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Some fields that one operator measured.
+
+    Arguments:
+        x_1: The fields, standardised, shape `(batch, channel, *space)`, float32.
+        operator: A.
+        y: Data, shape `(batch, *data)`, 0 where nothing is observed.
+        noise: s, standard deviation of the noise of this measurement, standardised.
+    """
+
+    x_1: Tensor
+    operator: Any
+    y: Tensor
+    noise: float
+
+
+def measured(
+    family: Family, grid: Any, x_1: Tensor, noise: tuple[float, float], noiseless: float, generator: Generator
+) -> Measured:
+    """Measure fields by one operator of a family, with noise from a range.
+
+    Arguments:
+        family: Which operators.
+        grid: Where the fields live.
+        x_1: Fields, shape `(batch, channel, *space)`.
+        noise: Least and greatest standard deviation.
+        noiseless: Share of the measurements that are exact.
+        generator: On the CPU.
+    """
+    operator = family.draw(grid, x_1.shape[1], generator).to(x_1)
+    share, between = torch.rand(2, generator=generator).tolist()
+    s = 0.0 if share < noiseless else noise[0] + between * (noise[1] - noise[0])
+    clean = operator.A(x_1)
+    n = torch.randn(clean.shape, generator=generator).to(clean)
+    if operator.observed is not None:
+        n = n * operator.observed.to(clean)
+    return Measured(x_1, operator, clean + s * n, s)
+
+
+def standardisation_of(fields: Tensor) -> Standardisation:
+    """Mean of each channel, and one scale for all, so that operators keep their closed forms.
+
+    Raises:
+        InfieldError: There is one value only.
+    """
+    shift = fields.mean((0, *range(2, fields.ndim))).reshape(-1, *[1] * (fields.ndim - 2))
+    scale = (fields - shift).square().mean().sqrt().expand(shift.shape).clone()
+    if not scale.min() > 0:
+        raise InfieldError("training fields: found one value only, expected fields that vary")
+    return Standardisation(shift, scale)
+
+
+class FamilyTraining(LightningModule):
+    """Trains a `Supervised` on fields of a data module; a method says what of it and by which loss.
+
+    Arguments:
+        network: The network that is trained.
+        family: Which operators.
+        noise: Least and greatest standard deviation of the noise, in standard deviations of the field.
+        noiseless: Share of the measurements that are exact.
+        operators: Operators a batch.
+        learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
+        warmup: Steps of linear warm-up.
+        weight_decay: Of AdamW.
+        seed: Of operators, noise and whatever else is random; it derives from seed, epoch and batch.
+
+    Raises:
+        InfieldError: The network or a number is not as expected.
+    """
+
+    what: ClassVar[str]
+    """What messages call it."""
+    entry: ClassVar[str]
+    """Where a checkpoint stores it."""
+    fixed: ClassVar[tuple[str, ...]] = ("network", "noise", "serves", "grid", "units", "channels")
+    """Parts of the entry that a run which goes on must agree with."""
+    model: Any
+
+    def __init__(
+        self,
+        network: nn.Module,
+        family: Any,
+        noise: tuple[float, float],
+        noiseless: float,
+        operators: int,
+        learning_rate: float,
+        warmup: int,
+        weight_decay: float,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.description = network_description(network)
+        if not 0 <= noiseless <= 1 or not 0 <= noise[0] <= noise[1] or operators < 1:
+            raise InfieldError(
+                f"{self.what}: found noise {tuple(noise)}, noiseless {noiseless:g}, operators {operators}; expected "
+                "increasing numbers of at least 0, a share from 0 to 1, and at least one operator"
+            )
+        if not isinstance(family, Family):
+            raise InfieldError(f"{self.what}: found the family {family!r}, expected one with draw and numbers")
+        self.network, self.family, self.seed = network, family, seed
+        self.noise, self.noiseless, self.operators = (float(noise[0]), float(noise[1])), noiseless, operators
+        self.learning_rate, self.warmup, self.weight_decay = learning_rate, warmup, weight_decay
+
+    def expect_network(self, channels: int, inputs: int, times: int) -> None:
+        """Refuse a network of other sizes.
+
+        Arguments:
+            channels: Of the fields.
+            inputs: Channels of what goes in.
+            times: Numbers that go in.
+        """
+        arguments = self.description["arguments"]
+        found = (arguments["channels"], arguments.get("inputs") or arguments["channels"], arguments.get("times", 1))
+        if found != (channels, inputs, times):
+            raise InfieldError(
+                f"network of a {self.what}: found channels {found[0]}, inputs {found[1]}, times {found[2]}, expected "
+                f"{channels}, {inputs} and {times} for these fields"
+            )
+
+    def setup(self, stage: str) -> None:
+        """Measure the training fields, and survey the family of operators."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        fields = data.examples().to(torch.float64)
+        self.grid = data.grid
+        generator = batch_generator(self.seed, VALIDATION + 1, 0, self.global_rank)
+        kind = {"kind": self.what, "family": repr(self.family), "seed": self.seed, "examples": len(fields)}
+        facts: dict[str, Any] = {
+            "name": f"{self.what}, {self.description['name']}",
+            "network": self.network,
+            "event_shape": tuple(fields.shape[1:]),
+            "noise": (0.0 if self.noiseless else self.noise[0], self.noise[1]),
+            "serves": survey(self.family, data.grid, fields.shape[1], generator),
+            "grid_description": data.grid_description,
+            "units": data.units,
+            "channels": data.channels,
+            "provenance": kind,
+        }
+        self.model = self.make(fields, facts)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        loss = self.loss(batch, batch_generator(self.seed, self.current_epoch, batch_idx, self.global_rank))
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        loss = self.loss(batch, batch_generator(self.seed, VALIDATION, batch_idx, self.global_rank))
+        self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
+
+    def loss(self, fields: Tensor, generator: Generator) -> Tensor:
+        """Mean loss of fields `(batch, channel, *space)` in units, with random numbers of a CPU generator."""
+        parts = self.measured_parts(fields, generator)
+        return torch.cat([self.loss_of(part, generator) for part in parts]).mean()
+
+    def measured_parts(self, fields: Tensor, generator: Generator) -> Iterator[Measured]:
+        """The fields of a batch, each part of them measured by an operator of its own."""
+        x_1 = self.model.standardisation.from_units(fields).float()
+        for part in x_1.split(-(-len(x_1) // self.operators)):
+            yield measured(self.family, self.grid, part, self.noise, self.noiseless, generator)
+
+    @abstractmethod
+    def make(self, fields: Tensor, facts: dict[str, Any]) -> Supervised:
+        """What is trained.
+
+        Arguments:
+            fields: Training fields in units, shape `(examples, channel, *space)`, float64.
+            facts: Arguments of a `Supervised`, all but its standardisation.
+        """
+
+    @abstractmethod
+    def loss_of(self, part: Measured, generator: Generator) -> Tensor:
+        """Loss of each of some fields that one operator measured, shape `(batch,)`."""
+
+    @abstractmethod
+    def to_entry(self, model: Any, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+        """What a checkpoint of Lightning's is to store of the model, with the weights that it holds."""
+
+    @abstractmethod
+    def from_entry(self, entry: Mapping[str, Any]) -> Supervised:
+        """The model that a checkpoint stores, with the network of this run."""
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the model. The callback that averages has already put its weights in place of the current ones."""
+        training = training_record(self.trainer, checkpoint)
+        model = replace(self.model, provenance={**self.model.provenance, "training": training})
+        checkpoint[self.entry] = self.to_entry(model, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the standardisation of the first run."""
+        entry = checkpoint.get(self.entry)
+        if entry is None:
+            raise InfieldError(
+                f"checkpoint to go on from: '{self.entry}': found no such entry, expected that of a {self.what}"
+            )
+        now = self.to_entry(self.model, {"state_dict": self.state_dict()})
+        for key in self.fixed:
+            if entry[key] != now[key]:
+                raise InfieldError(
+                    f"checkpoint to go on from: '{self.entry}.{key}': found {entry[key]!r:.120}, expected "
+                    f"{now[key]!r:.120} as this run has; use the run's own configuration, or start afresh in another "
+                    "directory"
+                )
+        self.model = self.from_entry(entry)
