@@ -87,6 +87,12 @@ class LinearComposition(Composition, LeastSquares):
             return super().prox_l2(z, y, gamma, **settings)
         return self.operators[0].prox_l2(self.factor * z, y, gamma * self.factor**2, **settings) / self.factor
 
+    def prox_stationary(self, z: Tensor, y: Tensor, power: Tensor, noise: float, **settings: Any) -> Tensor:
+        """As `LeastSquares.prox_stationary`, likewise."""
+        if self.factor is None or not isinstance(self.operators[0], LeastSquares):
+            return super().prox_stationary(z, y, power, noise, **settings)
+        return self.operators[0].prox_stationary(z, y / self.factor, power, noise / self.factor, **settings)
+
 
 def _one_number(operator: Physics) -> float | None:
     """What a change of scale multiplies with, where that is the same positive number everywhere."""

@@ -69,6 +69,13 @@ class Convolution(LinearOperator):
         inverse = self.transfer.conj() / (self.transfer.abs().square() + 1 / gamma)
         return z + self._filter(y - self.A(z), inverse)
 
+    def prox_stationary(self, z: Tensor, y: Tensor, power: Tensor, noise: float, **settings: Any) -> Tensor:
+        if self.period != self.grid.shape:
+            return super().prox_stationary(z, y, power, noise, **settings)
+        c = power[..., : self.grid.shape[-1] // 2 + 1].to(z)
+        inverse = c * self.transfer.conj() / (c * self.transfer.abs().square() + noise**2)
+        return z + self._filter(y - self.A(z), inverse)
+
 
 def gaussian_kernel(grid: Grid, widths: tuple[float, ...], boundary: Boundary) -> Tensor:
     """A Gaussian that sums to one, as far as it reaches inside the domain.

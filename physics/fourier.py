@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -42,6 +44,13 @@ class FourierSampling(LinearOperator):
         k = torch.fft.ifftshift(torch.complex(y[:, 0], y[:, 1]), self.axes)
         field = torch.fft.fftshift(torch.fft.ifftn(k, dim=self.axes, norm="ortho"), self.axes)
         return torch.stack([field.real, field.imag][: self.channels], dim=1)
+
+    def prox_stationary(self, z: Tensor, y: Tensor, power: Tensor, noise: float, **settings: Any) -> Tensor:
+        """As `LeastSquares.prox_stationary`, in closed form for a complex field."""
+        if self.channels == 1:
+            return super().prox_stationary(z, y, power, noise, **settings)
+        c = torch.fft.fftshift(power.to(z), self.axes)
+        return z + self.A_adjoint(c / (c + noise**2) * (y - self.A(z)))
 
     def _sampled(self, y: Tensor) -> Tensor:
         return torch.where(self.observed, y, torch.zeros_like(y))

@@ -42,8 +42,8 @@ class Asked:
         e = normal(generator, n, self.measurement.event_shape)
         n_ = seen * normal(generator, n, tuple(y.shape[1:]))
         zero = torch.zeros_like(e[:1])
-        mean = adapted_source(A, y, zero, torch.zeros_like(y), tau=self.model.tau, noise=noise)  # type: ignore[arg-type]
-        return adapted_source(A, y, e, n_, tau=self.model.tau, noise=noise), mean  # type: ignore[arg-type]
+        mean = adapted_source(A, y, zero, torch.zeros_like(y), power=self.model.power, noise=noise)  # type: ignore[arg-type]
+        return adapted_source(A, y, e, n_, power=self.model.power, noise=noise), mean  # type: ignore[arg-type]
 
     def average_velocity(self, x_0: Tensor, mean: Tensor, *, noise: float) -> Tensor:
         """u(x_0, 0, 1 | y), shape of x_0, float64."""

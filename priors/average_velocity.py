@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from infield.priors.checkpoint import KINDS, build_network, file_sha256, network_description, parts_of, read_entry
 from infield.priors.covariance import Covariance
-from infield.priors.modes import Pixels
+from infield.priors.modes import Hartley, Pixels
 from infield.priors.prior import Standardisation
 
 KIND = "one-step"
@@ -41,7 +41,7 @@ class AverageVelocity:
         network: Maps field, conditions and three numbers to a field.
         standardisation: How standardised fields become fields in units.
         event_shape: `(channel, *space)`.
-        tau: Standard deviation of the prior behind the source, in standardised units.
+        power: Of the prior behind the source, see `priors.adapted_source`, in standardised units.
         noise: Least and greatest standard deviation of the noise in training, in standardised units.
         serves: Operator by name, and the range of each number that tells one of its kind from another.
         grid_description: The grid in JSON types.
@@ -55,7 +55,7 @@ class AverageVelocity:
     network: nn.Module
     standardisation: Standardisation
     event_shape: tuple[int, ...]
-    tau: float
+    power: Tensor
     noise: tuple[float, float]
     serves: dict[str, Any]
     grid_description: dict[str, Any] = field(default_factory=dict)
@@ -66,8 +66,9 @@ class AverageVelocity:
 
     @property
     def source(self) -> Covariance:
-        """tau^2 I, the prior behind the source."""
-        return Covariance.diagonal_in(Pixels(), torch.full(self.event_shape, self.tau**2, dtype=torch.float64))
+        """C, of the prior behind the source."""
+        modes = Hartley(self.power.ndim) if self.power.ndim else Pixels()
+        return Covariance.diagonal_in(modes, self.power.to(torch.float64).expand(self.event_shape))
 
     def velocity(self, z: Tensor, r: Tensor, t: Tensor, seen: Tensor, noise: Tensor) -> Tensor:
         """u(z, r, t | y), shape of z.
@@ -131,7 +132,7 @@ def to_entry(model: AverageVelocity, weights: Mapping[str, Tensor] | None = None
         "weights": {name: value.detach().cpu() for name, value in weights.items()},
         "standardisation": {"shift": model.standardisation.shift, "scale": model.standardisation.scale},
         "event_shape": list(model.event_shape),
-        "tau": model.tau,
+        "power": model.power,
         "noise": list(model.noise),
         "serves": model.serves,
         "grid": model.grid_description,
@@ -159,7 +160,7 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
         network=network,
         standardisation=Standardisation(units["shift"], units["scale"]),
         event_shape=tuple(entry["event_shape"]),
-        tau=float(entry["tau"]),
+        power=entry["power"],
         noise=(float(noise[0]), float(noise[1])),
         serves=dict(entry["serves"]),
         grid_description=entry["grid"],

@@ -20,7 +20,7 @@ With exact data the velocity is confined to the null space of A: P u in place of
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -72,7 +72,8 @@ class MeanFlow(LightningModule):
         family: Which operators.
         noise: Least and greatest standard deviation of the noise, in standard deviations of the field.
         noiseless: Share of the measurements that are exact.
-        tau: Standard deviation of the prior behind the source, in standard deviations of the field.
+        tau: Standard deviation of a white prior behind the source, in standard deviations of the field; without one the
+            source has the power spectrum of the training fields.
         operators: Operators a batch.
         equal: Share of the pairs of times with r = t.
         corner: Share of the other ones that are drawn near r = 0, t = 1, which is what is used.
@@ -90,7 +91,7 @@ class MeanFlow(LightningModule):
         family: Any,
         noise: tuple[float, float] = (0.0, 0.1),
         noiseless: float = 0.0,
-        tau: float = 0.5,
+        tau: float | None = None,
         operators: int = 4,
         equal: float = 0.5,
         corner: float = 0.1,
@@ -108,9 +109,9 @@ class MeanFlow(LightningModule):
             )
         shares = {"noiseless": noiseless, "equal": equal, "corner": corner}
         wrong = [name for name, share in shares.items() if not 0 <= share <= 1]
-        if wrong or not 0 <= noise[0] <= noise[1] or not tau > 0 or operators < 1:
+        if wrong or not 0 <= noise[0] <= noise[1] or not (tau is None or tau > 0) or operators < 1:
             raise InfieldError(
-                f"one-step posterior: found noise {tuple(noise)}, tau {tau:g}, operators {operators}, {shares}; "
+                f"one-step posterior: found noise {tuple(noise)}, tau {tau}, operators {operators}, {shares}; "
                 "expected increasing numbers of at least 0, positive ones, and shares from 0 to 1"
             )
         if not isinstance(family, Family):
@@ -146,7 +147,7 @@ class MeanFlow(LightningModule):
             network=self.network,
             standardisation=Standardisation(shift, scale),
             event_shape=tuple(fields.shape[1:]),
-            tau=self.tau,
+            power=_mean_power((fields - shift) / scale) if self.tau is None else torch.tensor(float(self.tau) ** 2),
             noise=(0.0 if self.noiseless else self.noise[0], self.noise[1]),
             serves=self._survey(channels),
             grid_description=data.grid_description,
@@ -176,30 +177,19 @@ class MeanFlow(LightningModule):
 
     def loss(self, fields: Tensor, generator: Generator) -> Tensor:
         """Mean loss of fields `(batch, channel, *space)` in units, with random numbers of a CPU generator."""
-        x_1 = self.model.standardisation.from_units(fields).float()
-        parts = x_1.split(-(-len(x_1) // self.operators))
-        return torch.cat([self._loss_of(part, generator) for part in parts]).mean()
+        return self._loss_of(self.model.standardisation.from_units(fields).float(), generator).mean()
 
     def _loss_of(self, x_1: Tensor, generator: Generator) -> Tensor:
-        """Loss of each of some fields that one operator measures, shape `(batch,)`."""
+        """Loss of each of some fields, shape `(batch,)`."""
+        parts = x_1.split(-(-len(x_1) // self.operators))
+        measured = [self._measured(part, generator) for part in parts]
+        x_0, seen, level = (torch.cat([getattr(m, name) for m in measured]) for name in ("x_0", "seen", "noise"))
+        part = torch.arange(len(parts)).repeat_interleave(torch.tensor([len(p) for p in parts]))
 
-        def normal(shape: torch.Size) -> Tensor:
-            return torch.randn(shape, generator=generator).to(x_1)
-
-        operator = self.family.draw(self.grid, x_1.shape[1], generator).to(x_1)
-        share, between = torch.rand(2, generator=generator).tolist()
-        s = 0.0 if share < self.noiseless else self.noise[0] + between * (self.noise[1] - self.noise[0])
-        # the measurement, and the source that it leads to
-        clean = operator.A(x_1)
-        seen_data = torch.ones_like(clean) if operator.observed is None else operator.observed.to(clean)
-        y = clean + s * seen_data * normal(clean.shape)
-        x_0 = adapted_source(operator, y, normal(x_1.shape), seen_data * normal(clean.shape), tau=self.tau, noise=s)
-        mean = adapted_source(operator, y, torch.zeros_like(x_1), torch.zeros_like(y), tau=self.tau, noise=s)
-        seen, level = conditions(operator, mean), x_1.new_full((len(x_1),), s)
-        project = _null_projection(operator) if s == 0 and operator.row_power is not None else _same
-
-        def u(z: Tensor, r: Tensor, t: Tensor) -> Tensor:
-            return project(self.model.velocity(z, r, t, seen, level))
+        def u(z: Tensor, r: Tensor, t: Tensor, which: Tensor) -> Tensor:
+            velocity = self.model.velocity(z, r, t, seen[which], level[which]).to(z.dtype)  # from autocast
+            shares = velocity.split(part[which].bincount(minlength=len(parts)).tolist())
+            return torch.cat([m.project(share) for m, share in zip(measured, shares, strict=True)])
 
         # a point on the path between them
         r, t = (time.to(x_1) for time in self._times(len(x_1), generator))
@@ -207,11 +197,40 @@ class MeanFlow(LightningModule):
         v = x_1 - x_0
         z = (1 - r_) * x_0 + r_ * x_1
         # u_target = v + (t - r) du/dr
-        with torch.no_grad():
-            marginal = u(z, r, r)
-            slope = torch.func.jvp(lambda z, r: u(z, r, t), (z, r), (marginal, torch.ones_like(r)))[1]
-        error = u(z, r, t) - (v + (t_ - r_) * slope)
+        target, apart = v.clone(), (r < t).nonzero()[:, 0]
+        if len(apart):
+            z_a, r_a, t_a = z[apart], r[apart], t[apart]
+            with torch.no_grad():
+                marginal = u(z_a, r_a, r_a, apart)
+                tangents = (marginal, torch.ones_like(r_a))
+                slope = torch.func.jvp(lambda z, r: u(z, r, t_a, apart), (z_a, r_a), tangents)[1]
+            target[apart] += (t_ - r_)[apart] * slope
+        error = u(z, r, t, torch.arange(len(x_1))) - target
         return error.square().flatten(1).mean(1)
+
+    def _measured(self, x_1: Tensor, generator: Generator) -> _Measured:
+        """Fields measured by one operator of the family, and the source that the data lead to."""
+
+        def normal(shape: torch.Size) -> Tensor:
+            return torch.randn(shape, generator=generator).to(x_1)
+
+        operator = self.family.draw(self.grid, x_1.shape[1], generator).to(x_1)
+        share, between = torch.rand(2, generator=generator).tolist()
+        s = 0.0 if share < self.noiseless else self.noise[0] + between * (self.noise[1] - self.noise[0])
+        clean = operator.A(x_1)
+        seen_data = torch.ones_like(clean) if operator.observed is None else operator.observed.to(clean)
+        y = clean + s * seen_data * normal(clean.shape)
+        # a draw of the source, and its mean, which no random numbers give
+        e, n = normal(x_1.shape), seen_data * normal(clean.shape)
+        twice = (torch.cat([a, torch.zeros_like(a)]) for a in (e, n))
+        x_0, mean = adapted_source(operator, torch.cat([y, y]), *twice, power=self.model.power, noise=s).chunk(2)
+        confined = s == 0 and operator.row_power is not None
+        return _Measured(
+            x_0=x_0,
+            seen=conditions(operator, mean),
+            noise=x_1.new_full((len(x_1),), s),
+            project=_null_projection(operator) if confined else _same,
+        )
 
     def _times(self, n: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """r <= t, both of shape `(n,)`: t logit-normal, r uniform below it; some r = t, some near (0, 1)."""
@@ -243,13 +262,43 @@ class MeanFlow(LightningModule):
                 f"checkpoint to go on from: '{ENTRY}': found no such entry, expected that of a one-step posterior"
             )
         now = to_entry(self.model, {})
-        for key in ("network", "tau", "noise", "serves", "grid", "units", "channels"):
+        for key in ("network", "noise", "serves", "grid", "units", "channels"):
             if entry[key] != now[key]:
                 raise InfieldError(
                     f"checkpoint to go on from: '{ENTRY}.{key}': found {entry[key]!r:.120}, expected {now[key]!r:.120} "
                     "as this run has; use the run's own configuration, or start afresh in another directory"
                 )
         self.model = from_entry(entry, self.network)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Fields measured by one operator.
+
+    Arguments:
+        x_0: Draws of the source, shape `(batch, channel, *space)`.
+        seen: What the network is told of the data, shape `(batch, 2 channel, *space)`.
+        noise: Standard deviation, shape `(batch,)`.
+        project: Confines velocities to the null space, or leaves them as they are.
+    """
+
+    x_0: Tensor
+    seen: Tensor
+    noise: Tensor
+    project: Callable[[Tensor], Tensor]
+
+
+def _mean_power(fields: Tensor) -> Tensor:
+    """Eigenvalues of the stationary covariance nearest to that of fields of mean 0, shape `(*space)`.
+
+    Arguments:
+        fields: Shape `(sample, channel, *space)`.
+    """
+    axes = tuple(range(2, fields.ndim))
+    total = sum(torch.fft.fftn(part, dim=axes, norm="ortho").abs().square().sum((0, 1)) for part in fields.split(256))
+    power = total / (fields.shape[0] * fields.shape[1])  # type: ignore[operator]
+    back = tuple(range(power.ndim))
+    return (power + power.flip(back).roll([1] * power.ndim, back)) / 2  # -k as k
 
 
 def _null_projection(operator: Any) -> Callable[[Tensor], Tensor]:

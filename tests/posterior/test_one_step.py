@@ -29,7 +29,8 @@ def model(noise=(0.0, 0.5)) -> AverageVelocity:
     """Of fields N(3, 2^2) at every point, independent, in K."""
     units = Standardisation(torch.full((1, 1), SHIFT).double(), torch.full((1, 1), SCALE).double())
     serves = {"operator": "mask", "numbers": {"observed": [0.4, 0.6]}}
-    return AverageVelocity("exact", GaussianAverage(), units, (1, POINTS), TAU, noise, serves, units="K")
+    power = torch.tensor(TAU**2)
+    return AverageVelocity("exact", GaussianAverage(), units, (1, POINTS), power, noise, serves, units="K")
 
 
 def measurement(noise: float, mask=MASK, name="mask") -> Measurement:

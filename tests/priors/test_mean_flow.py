@@ -14,6 +14,7 @@ from infield.datasets.operator_families import Deblurring, Inpainting, Undersamp
 from infield.physics.grid import Grid
 from infield.physics.operator_numbers import operator_numbers
 from infield.physics.sampling import Mask
+from infield.priors import adapted_source as adapted_source_module
 from infield.priors import mean_flow
 from infield.priors.adapted_source import adapted_source
 from infield.priors.average_velocity import (
@@ -30,12 +31,14 @@ from infield.priors.prior import Standardisation
 from infield.priors.unet import UNet
 
 GRID = Grid.regular((6,), 1.0, periodic=True)
+POWER = torch.tensor(TAU**2, dtype=torch.float64)
 
 
 def model_of(network, noise=(0.1, 0.1), tau=TAU, channels=1, shape=(6,)):
     one = torch.ones(channels, *[1] * len(shape), dtype=torch.float64)
     serves = {"operator": "mask", "numbers": {"observed": [0.2, 0.8]}}
-    return AverageVelocity("test", network, Standardisation(0 * one, one), (channels, *shape), tau, noise, serves)
+    units, power = Standardisation(0 * one, one), torch.tensor(tau**2)
+    return AverageVelocity("test", network, units, (channels, *shape), power, noise, serves)
 
 
 def flow_of(network, monkeypatch, **settings):
@@ -99,7 +102,7 @@ def test_source_is_the_posterior_under_a_white_prior():
     A = torch.stack([operator.A(e[None, None])[0, 0] for e in torch.eye(6, dtype=torch.float64)], dim=1)
     y = torch.randn((1, 1, 6), generator=generator, dtype=torch.float64)
     noise = [torch.randn((n, 1, 6), generator=generator, dtype=torch.float64) for _ in range(2)]
-    x = adapted_source(operator, y, *noise, tau=TAU, noise=s)[:, 0]
+    x = adapted_source(operator, y, *noise, power=POWER, noise=s)[:, 0]
     precision = A.T @ A / s**2 + torch.eye(6) / TAU**2
     mean = torch.linalg.solve(precision, A.T @ y[0, 0] / s**2)
     root = torch.linalg.cholesky(precision)
@@ -108,7 +111,54 @@ def test_source_is_the_posterior_under_a_white_prior():
     products = torch.stack([white[:, i] * white[:, j] - float(i == j) for i in range(6) for j in range(i + 1)], dim=1)
     assert z_score(products) < 4.5
     zero = torch.zeros((1, 1, 6), dtype=torch.float64)
-    assert torch.allclose(adapted_source(operator, y, zero, zero, tau=TAU, noise=s)[0, 0], mean, atol=1e-10)
+    assert torch.allclose(adapted_source(operator, y, zero, zero, power=POWER, noise=s)[0, 0], mean, atol=1e-10)
+
+
+def linear_mean(operator, power, s: float) -> torch.Tensor:
+    """K of the mean K y of the source, shape (6, 6)."""
+    unit, zero = torch.eye(6, dtype=torch.float64)[:, None], torch.zeros((6, 1, 6), dtype=torch.float64)
+    return adapted_source(operator, unit, zero, zero, power=power, noise=s)[:, 0].T
+
+
+def test_source_with_a_spectrum_is_the_posterior_under_it(monkeypatch):
+    monkeypatch.setattr(adapted_source_module, "SETTINGS", {})  # to rounding
+    k = torch.fft.fftfreq(6, dtype=torch.float64) * 6
+    power, s, n = 1 / (0.5 + k**2), 0.2, 20000
+    operator = Mask(GRID, 1, torch.tensor([True, True, False, True, False, False]))
+    generator = Generator().manual_seed(1)
+    e, noise = (torch.randn((n, 1, 6), generator=generator, dtype=torch.float64) for _ in range(2))
+    y = operator.A(torch.randn((1, 1, 6), generator=generator, dtype=torch.float64))
+    x = adapted_source(operator, y, e, operator.observed * noise, power=power, noise=s)[:, 0]
+    unit = torch.eye(6, dtype=torch.float64)
+    C, A = torch.fft.ifft(power * torch.fft.fft(unit)).real, torch.diag(operator.observed[0].double())
+    K = C @ A @ torch.linalg.inv(A @ C @ A + s**2 * unit)
+    white = torch.linalg.solve(torch.linalg.cholesky(C - K @ A @ C), (x - K @ y[0, 0]).T).T
+    assert z_score(white) < 4.5
+    products = torch.stack([white[:, i] * white[:, j] - float(i == j) for i in range(6) for j in range(i + 1)], dim=1)
+    assert z_score(products) < 4.5
+
+
+def test_its_spread_is_its_error_on_average_for_fields_of_any_law(monkeypatch):
+    """Averaged over shifts of a mask, for fields whose mean power is the source's; not for another power."""
+    monkeypatch.setattr(adapted_source_module, "SETTINGS", {})
+    root = torch.randn((6, 6), generator=Generator().manual_seed(0), dtype=torch.float64)
+    true, s = root @ root.T, 0.3
+    fields = 6**0.5 * torch.linalg.cholesky(true).T[:, None]  # six of them, with this second moment exactly
+    power = mean_flow._mean_power(fields)
+    unit = torch.eye(6, dtype=torch.float64)
+    mask = torch.tensor([True, True, False, True, False, False])
+
+    def ratio(power: torch.Tensor) -> float:
+        C, spread, error = torch.fft.ifft(power * torch.fft.fft(unit)).real, 0.0, 0.0
+        for shift in range(6):
+            A = torch.diag(mask.roll(shift).double())
+            K = linear_mean(Mask(GRID, 1, mask.roll(shift)), power, s) @ A
+            spread += float((C - K @ A @ C).trace())
+            error += float(((unit - K @ A) @ true @ (unit - K @ A).T + s**2 * K @ K.T).trace())
+        return spread / error
+
+    assert ratio(power) == pytest.approx(1, abs=1e-6)
+    assert abs(ratio(2 * power) - 1) > 0.3
 
 
 def test_source_without_noise_agrees_with_the_data_and_is_the_limit():
@@ -116,10 +166,12 @@ def test_source_without_noise_agrees_with_the_data_and_is_the_limit():
     generator = Generator().manual_seed(1)
     x_1, e, n = (torch.randn((3, 1, 6), generator=generator, dtype=torch.float64) for _ in range(3))
     y = operator.A(x_1)
-    x_0 = adapted_source(operator, y, e, n, tau=TAU, noise=0.0)
+    x_0 = adapted_source(operator, y, e, n, power=POWER, noise=0.0)
     assert torch.allclose(operator.A(x_0), y, atol=1e-12)
-    assert torch.allclose(adapted_source(operator, y, e, n, tau=TAU, noise=1e-7), x_0, atol=1e-6)
-    assert not torch.allclose(adapted_source(operator, y, e, n, tau=TAU, noise=0.3), x_0, atol=1e-2)
+    assert torch.allclose(adapted_source(operator, y, e, n, power=POWER, noise=1e-7), x_0, atol=1e-6)
+    assert not torch.allclose(adapted_source(operator, y, e, n, power=POWER, noise=0.3), x_0, atol=1e-2)
+    spectrum = 1 / (0.5 + (torch.fft.fftfreq(6, dtype=torch.float64) * 6) ** 2)
+    assert torch.allclose(operator.A(adapted_source(operator, y, e, n, power=spectrum, noise=0.0)), y, atol=1e-12)
 
 
 def test_velocity_is_confined_to_the_null_space_without_noise(monkeypatch):
