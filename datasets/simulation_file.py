@@ -70,6 +70,8 @@ class SimulationWriter(BlockWriter):
             attributes. A run is only continued where all of it is the same.
         dtype: "float32" or "float64", in which values are stored; of complex ones each part.
         title: One line for people.
+        coordinates: Further coordinates, along `sample` or along axes of the grid, or replacing those of axes.
+        chunk: Shape of a chunk in space; None for the whole of it.
         overwrite: Whether an existing group may be replaced, once the new one is finished.
 
     Raises:
@@ -87,9 +89,12 @@ class SimulationWriter(BlockWriter):
         run: Mapping[str, Any],
         dtype: str = "float32",
         title: str = "",
+        coordinates: Mapping[str, xr.Variable] | None = None,
+        chunk: tuple[int, ...] | None = None,
         overwrite: bool = False,
     ) -> None:
         self.grid, self.variables, self.dtype = grid, tuple(variables), dtype
+        self.beside, self.chunk = dict(coordinates or {}), chunk or grid.shape
         told = json.loads(json.dumps(dict(run)))
         layout = {"samples": samples, "block": block, "dtype": dtype}
         layout |= {"grid": grid.to_json(), "variables": [variable.described() for variable in self.variables]}
@@ -154,7 +159,8 @@ class SimulationWriter(BlockWriter):
 
     def _lay_out(self, path: Path, attributes: Mapping[str, Any]) -> None:
         field = Field(self.grid, ("field",), "1")
-        coordinates = {**field.coordinates(), "sample": xr.Variable(("sample",), np.arange(self.samples))}
+        numbers = xr.Variable(("sample",), np.arange(self.samples))
+        coordinates = {**field.coordinates(), "sample": numbers, **self.beside}
         empty = xr.Dataset(coords=coordinates, attrs=dict(attributes))
         empty.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
         group = zarr.open_group(path, mode="r+", use_consolidated=False)
@@ -163,7 +169,7 @@ class SimulationWriter(BlockWriter):
             group.create_array(
                 variable.name,
                 shape=(self.samples, *self.grid.shape),
-                chunks=(block, *self.grid.shape),
+                chunks=(block, *self.chunk),
                 dimension_names=("sample", *field.dims),
                 dtype=variable.stored(self.dtype),
                 fill_value=np.nan,

@@ -5,13 +5,14 @@
     infield convert mri scan.mrd -o brain --slice all
     infield convert wall-pressure PLANES.h5 -o planes.zarr
     infield convert wall-sensors planes.zarr -o measurement.zarr --share 0.0025 --noise 0.1
+    infield convert lightcone cone_*.h5 -o cones.zarr
 
 mri: a slice of complex k-space to a measurement, from numpy (.npy, .npz: coil, ky, kx, zeros where nothing was
 sampled), fastMRI (.h5), ISMRMRD (.h5, .mrd), BART (.cfl with .hdr) and MATLAB (.mat). Coil maps (ESPIRiT) and noise are
 estimated from the data where the file does not tell them; --accelerate leaves samples of a complete slice out. Several
 slices (--slice all, --slice 3-12) become a folder with a measurement for each, one after the other.
 wall-pressure: planes of many formats to training planes. wall-sensors: one of these planes to a measurement of it by a
-few sensors. `infield convert DOMAIN --help` tells what each takes; all of them take --json.
+few sensors. lightcone: 21 cm lightcones of many formats to one file. `infield convert DOMAIN --help` tells what each takes; all of them take --json.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from infield.datasets.kspace_file import ArrayLayout, open_kspace
 from infield.datasets.kspace_masks import MASKS, Seed, name_seed
 from infield.datasets.mri import Undersampling, convert_mri
 from infield.datasets.zarr_group import check_new
-from infield.pipelines import wall_planes
+from infield.pipelines import lightcones, wall_planes
 from infield.pipelines.console import table
 
 
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("mri", _add_arguments, __doc__),
         ("wall-pressure", wall_planes.add_plane_arguments, wall_planes.PLANES),
         ("wall-sensors", wall_planes.add_sensor_arguments, wall_planes.SENSORS),
+        ("lightcone", lightcones.add_arguments, lightcones.LIGHTCONES),
     ):
         as_written = argparse.RawDescriptionHelpFormatter
         add(domains.add_parser(name, description=described, formatter_class=as_written))
@@ -79,6 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
         return wall_planes.run_planes(arguments)
     if arguments.domain == "wall-sensors":
         return wall_planes.run_sensors(arguments)
+    if arguments.domain == "lightcone":
+        return lightcones.run(arguments)
     if not 0 <= arguments.hold_out < 1:
         raise InfieldError(f"--hold-out: found {arguments.hold_out}, expected a share of at least 0 and below 1")
     if arguments.voxel is not None and not all(0 < mm < math.inf for mm in arguments.voxel):

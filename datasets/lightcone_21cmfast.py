@@ -1,0 +1,147 @@
+"""Adapter: lightcones as 21cmFAST itself saves them, `LightCone.save` of versions 4 and 3, read with h5py alone.
+
+One cone a file. Neither version stores redshifts, frequencies or units: redshifts follow from the stored comoving
+distances and cosmology; temperatures are in mK. The packages read only their own version's files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from infield import InfieldError
+from infield.datasets.cosmology import NEUTRINOS_V3, NEUTRINOS_V4, cosmology, redshifts_of
+from infield.datasets.lightcone_source import RawCones, Stated
+from infield.datasets.lightcones import TEMPERATURE
+from infield.datasets.stored_arrays import readable
+
+FIELDS = "lightcones"
+_V4, _V3 = "InputParameters", "user_params"
+
+
+def is_native(file: h5py.File) -> bool:
+    """Whether 21cmFAST made a file, of whatever version."""
+    return FIELDS in file or _V4 in file or (_V3 in file and "cosmo_params" in file)
+
+
+def native_cone(path: Path, file: h5py.File, stated: Stated) -> RawCones:
+    """The cone of a file that is open.
+
+    Raises:
+        InfieldError: The file has other keys than those of versions 3.4 and 4.
+    """
+    version = _version(file)
+    if _V4 in file:
+        size, cosmo, astro = (f"{_V4}/{name}" for name in ("simulation_options", "cosmo_params", "astro_params"))
+        distances, neutrinos, seed = "lightcone_distances", NEUTRINOS_V4, file[_V4].attrs.get("random_seed")
+        others = [f"{_V4}/matter_options", f"{_V4}/astro_options"]
+    else:
+        size, cosmo, astro, others = _V3, "cosmo_params", "astro_params", ["flag_options"]
+        distances, neutrinos, seed = "distances", NEUTRINOS_V3, file.attrs.get("random_seed")
+    for key in (FIELDS, size, cosmo, astro, distances):
+        if key not in file:
+            raise InfieldError(
+                f"{path}: '{key}': found no such key in a file of 21cmFAST {version}, expected the keys of versions "
+                "3.4 or 4; save it with one of those"
+            )
+    name = _field(path, file, stated)
+    cube: h5py.Dataset = file[f"{FIELDS}/{name}"]
+    distance = np.asarray(file[distances], dtype=float)
+    points = _number(path, file[size].attrs, "HII_DIM")
+    length = _number(path, file[size].attrs, "BOX_LEN")
+    expected = (int(points), int(points), len(distance))
+    if cube.shape != expected:
+        raise InfieldError(
+            f"{path}: '{FIELDS}/{name}': found shape {cube.shape}, expected {expected} from its own keys"
+        )
+    _refuse_unfinished(path, file)
+    h, omega_m, omega_b = (_number(path, file[cosmo].attrs, key) for key in ("hlittle", "OMm", "OMb"))
+    universe = cosmology(100 * h, omega_m, omega_b, neutrinos)
+    parameters = {key: np.array([value]) for key, value in _numbers(file[astro].attrs).items()}
+    constants = {key: {**_plain(file[key].attrs)} for key in (size, cosmo, astro, *others) if key in file}
+    return RawCones(
+        path=path,
+        format=f"21cmFAST {version}",
+        samples=1,
+        points=(int(points), int(points)),
+        cell=length / points,
+        distance=distance,
+        redshift=redshifts_of(distance, universe),
+        parameters=parameters,
+        seeds=None if seed is None else np.array([int(seed)]),
+        read=_reader(path, name),
+        provenance={"simulator": f"21cmFAST {version}", "field": name, **constants},
+        history=_history(file, name),
+    )
+
+
+def _version(file: h5py.File) -> str:
+    told = file.attrs.get("version", file.attrs.get("__version__"))
+    return told.decode() if isinstance(told, bytes) else str(told) if told is not None else "of unknown version"
+
+
+def _field(path: Path, file: h5py.File, stated: Stated) -> str:
+    name = stated.variable or TEMPERATURE
+    if name not in file[FIELDS]:
+        fields = ", ".join(file[FIELDS]) or "none"
+        raise InfieldError(f"{path}: '{FIELDS}/{name}': found no such field, expected one of {fields} (--variable)")
+    if not name.startswith(TEMPERATURE):
+        raise InfieldError(
+            f"{path}: '{FIELDS}/{name}': found a field that is no brightness temperature, expected one in mK "
+            "(--variable)"
+        )
+    return name
+
+
+def _refuse_unfinished(path: Path, file: h5py.File) -> None:
+    """Version 4 writes a cone while it grows, and says -1 once it is whole."""
+    last = int(file.attrs.get("last_completed_lcidx", -1))
+    if last > 0:
+        raise InfieldError(
+            f"{path}: 'last_completed_lcidx': found {last}, expected -1: the simulation stopped before its end; finish "
+            "it"
+        )
+
+
+def _history(file: h5py.File, name: str) -> tuple[str, ...]:
+    shifted = f"{TEMPERATURE}_with_rsds"
+    if name == TEMPERATURE and shifted in file[FIELDS]:
+        return (f"field {TEMPERATURE}, without redshift-space distortions; the file also has {shifted}",)
+    return ()
+
+
+def _number(path: Path, attributes: Mapping[str, Any], key: str) -> float:
+    value = attributes.get(key)
+    if value is None or not np.isfinite(float(value)) or float(value) <= 0:
+        raise InfieldError(f"{path}: '{key}': found {value}, expected a finite number above zero")
+    return float(value)
+
+
+def _numbers(attributes: Mapping[str, Any]) -> dict[str, float]:
+    """The attributes that are numbers, flags left out."""
+    return {
+        str(key): float(value)
+        for key, value in attributes.items()
+        if np.size(value) == 1 and np.asarray(value).dtype.kind in "iuf" and np.isfinite(float(value))
+    }
+
+
+def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes in JSON types."""
+    found = {}
+    for key, value in attributes.items():
+        value = value.item() if isinstance(value, np.generic) else value
+        found[str(key)] = value if isinstance(value, bool | int | float | str) else str(value)
+    return found
+
+
+def _reader(path: Path, name: str) -> Callable[[int, slice], np.ndarray]:
+    def read(sample: int, cells: slice) -> np.ndarray:
+        with readable(path), h5py.File(path, "r") as file:
+            return np.asarray(file[f"{FIELDS}/{name}"][:, :, cells])
+
+    return read

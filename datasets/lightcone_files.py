@@ -1,0 +1,45 @@
+"""The door to files of lightcones: which adapter reads which file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+
+from infield import InfieldError
+from infield.datasets.lightcone_21cmfast import is_native, native_cone
+from infield.datasets.lightcone_arrays import array_cones
+from infield.datasets.lightcone_fits import fits_cube
+from infield.datasets.lightcone_source import LightconeSource, RawCones, Stated, join
+from infield.datasets.lightcone_stack import is_stack, stacked_cones
+from infield.datasets.stored_arrays import readable
+
+FORMATS = "an HDF5 file of 21cmFAST 3.4 or 4 or of ml21cm, numpy arrays (.npz, .npy), or a FITS cube"
+
+
+def open_lightcone_files(paths: Sequence[Path], stated: Stated) -> LightconeSource:
+    """Lightcones of files of any of the formats, as one set; cones themselves stay on disk.
+
+    Raises:
+        InfieldError: A file is missing, damaged or says too little, or the files do not fit together.
+    """
+    return join([_open(path, stated) for path in paths], stated)
+
+
+def _open(path: Path, stated: Stated) -> RawCones:
+    if not path.exists():
+        raise InfieldError(f"{path}: found nothing there, expected {FORMATS}; check the path")
+    if path.suffix.lower() in (".npy", ".npz"):
+        return array_cones(path, stated)
+    if path.suffix.lower() in (".fits", ".fit"):
+        return fits_cube(path, stated)
+    if not path.is_file() or not h5py.is_hdf5(path):
+        raise InfieldError(f"{path}: found a file of another format, expected {FORMATS}")
+    with readable(path), h5py.File(path, "r") as file:
+        if is_native(file):
+            return native_cone(path, file, stated)
+        if is_stack(file):
+            return stacked_cones(path, file, stated)
+        keys = ", ".join(file) or "none"
+    raise InfieldError(f"{path}: found the keys {keys}, expected {FORMATS}; older versions wrote other keys")

@@ -1,0 +1,116 @@
+"""21 cm lightcones as users have them to one file of lightcones."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from infield import InfieldError
+from infield.datasets.lightcone_files import open_lightcone_files
+from infield.datasets.lightcone_source import Stated
+from infield.datasets.lightcones import TEMPERATURE, Lightcones, lightcone_writer
+from infield.datasets.zarr_group import check_new, remove_for_good
+from infield.pipelines.blocks import nothing_left_of_nothing
+from infield.pipelines.console import progress, say, table
+
+LIGHTCONES = """Lightcones to one file: brightness temperatures (sample, x, y, los) in mK, z ascending.
+
+    infield convert lightcone cone_*.h5 -o cones.zarr
+    infield convert lightcone cone.npy --redshifts z.txt --box 128 -o cones.zarr
+
+FILE is what 21cmFAST 4 or 3.4 saves (HDF5), a stack of ml21cm (HDF5), numpy arrays (.npz, or .npy as tools21cm has
+them), or a FITS cube with frequency first. Redshifts, frequencies and comoving distances become coordinates; the
+parameters and the seed of each cone, where the file tells them, variables. Cones of one file are of one box and one
+line of sight. A killed run goes on.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sources", type=Path, nargs="+", metavar="FILE", help="the lightcones")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="CONES.zarr")
+    parser.add_argument("--variable", metavar="NAME", help="field of the file (default brightness_temp)")
+    parser.add_argument("--depth", type=int, metavar="CELLS", help="keep so many cells, from the lowest redshift on")
+    parser.add_argument("--parameters", type=lambda text: tuple(text.split(",")), metavar="NAMES",
+                        help="parameters to keep (default ION_Tvir_MIN, HII_EFF_FACTOR and what else varies)")  # fmt: skip
+    plain = parser.add_argument_group("plain arrays and cubes, where the file does not say")
+    plain.add_argument("--redshifts", type=Path, metavar="FILE", help="redshifts of the cells: .npy, or one a line")
+    plain.add_argument("--box", type=float, metavar="MPC", help="size across in comoving Mpc")
+    plain.add_argument("--hubble", type=float, metavar="H0", help="km/s/Mpc (default 67.66)")
+    plain.add_argument("--omega-m", type=float, metavar="OM", help="density of matter (default 0.3096)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    for name in ("box", "hubble", "omega_m"):
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < math.inf:
+            raise InfieldError(f"--{name.replace('_', '-')}: found {value}, expected a finite number above zero")
+    names = ("variable", "depth", "parameters", "box", "redshifts", "hubble", "omega_m")
+    stated = Stated(**{name: getattr(arguments, name) for name in names})
+    facts = convert_lightcones(
+        arguments.sources, arguments.output, stated, overwrite=arguments.overwrite, quiet=arguments.json
+    )
+    if arguments.json:
+        print(json.dumps(facts))
+        return 0
+    for note in facts["notes"]:
+        say(f"infield convert: {note}")
+    table(str(arguments.output), rows_of(facts))
+    return 0
+
+
+def convert_lightcones(
+    sources: Sequence[Path], output: Path, stated: Stated, *, overwrite: bool = False, quiet: bool = False
+) -> dict[str, Any]:
+    """The command as a function; returns facts in plain JSON types.
+
+    Raises:
+        InfieldError: Whatever of the input the user can mend; nothing of the output is left then.
+    """
+    check_new(output, overwrite)
+    source = open_lightcone_files(sources, stated)
+    files = [{"bytes": path.stat().st_size, "modified": path.stat().st_mtime_ns} for path in sources]
+    title = f"21 cm lightcones, {source.files[0].format}"
+    writer = lightcone_writer(output, source.cones, run={"sources": files}, title=title, overwrite=overwrite)
+    with nothing_left_of_nothing(writer), progress(quiet=quiet) as bar:
+        for i in bar.track(writer.missing_blocks(), description="cones"):
+            try:
+                cone = source.read(i)
+            except InfieldError:  # a file that is mended is another one: there is nothing to go on from
+                remove_for_good(writer.partial)
+                raise
+            writer.write_block(i, {TEMPERATURE: cone[None]})
+    writer.finish()
+    return {"output": str(output), **about(source.cones), "notes": list(source.notes)}
+
+
+def about(cones: Lightcones) -> dict[str, Any]:
+    """What there is to tell of lightcones, in JSON types."""
+    axes = cones.grid.axes
+    return {
+        "cones": cones.samples,
+        "shape": list(cones.grid.shape),
+        "box_Mpc": list(cones.grid.lengths),
+        "cell_Mpc": [axis.spacing for axis in axes],
+        "redshift": [float(cones.redshift[0]), float(cones.redshift[-1])],
+        "frequency_MHz": [float(cones.frequency[0]), float(cones.frequency[-1])],
+        "parameters": {name: [float(v.min()), float(v.max())] for name, v in cones.parameters.items()},
+    }
+
+
+def rows_of(facts: dict[str, Any]) -> dict[str, str]:
+    """The same for a table."""
+    z, f = facts["redshift"], facts["frequency_MHz"]
+    parameters = [f"{name} {low:g} to {high:g}" for name, (low, high) in facts["parameters"].items()]
+    return {
+        "cones": str(facts["cones"]),
+        "cells, x x y x los": " x ".join(map(str, facts["shape"])),
+        "box": " x ".join(f"{length:g}" for length in facts["box_Mpc"]) + " Mpc",
+        "redshift": f"{z[0]:.4g} to {z[1]:.4g} ({f[0]:.1f} to {f[1]:.1f} MHz)",
+        "parameters": ", ".join(parameters) or "none known",
+    }
