@@ -56,21 +56,25 @@ class Convolution(LinearOperator):
     def A_adjoint(self, y: Tensor) -> Tensor:
         return self._filter(y, self.transfer.conj())
 
+    @property
+    def direct(self) -> bool:
+        return self.period == self.grid.shape
+
     def A_dagger(self, y: Tensor, **settings: Any) -> Tensor:
-        if self.period != self.grid.shape:  # a boundary of zeros
+        if not self.direct:  # a boundary of zeros
             return super().A_dagger(y, **settings)
         power = self.transfer.abs().square()
         seen = power > INVISIBLE**2 * power.max()
         return self._filter(y, torch.where(seen, self.transfer.conj() / power.clamp_min(power.max() * INVISIBLE**2), 0))
 
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float, **settings: Any) -> Tensor:
-        if self.period != self.grid.shape:
+        if not self.direct:
             return super().prox_l2(z, y, gamma, **settings)
         inverse = self.transfer.conj() / (self.transfer.abs().square() + 1 / gamma)
         return z + self._filter(y - self.A(z), inverse)
 
     def prox_stationary(self, z: Tensor, y: Tensor, power: Tensor, noise: float, **settings: Any) -> Tensor:
-        if self.period != self.grid.shape:
+        if not self.direct:
             return super().prox_stationary(z, y, power, noise, **settings)
         c = power[..., : self.grid.shape[-1] // 2 + 1].to(z)
         inverse = c * self.transfer.conj() / (c * self.transfer.abs().square() + noise**2)

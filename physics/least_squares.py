@@ -27,6 +27,11 @@ class LeastSquares(LinearPhysics):
 
     row_power: float | None = None
 
+    @property
+    def direct(self) -> bool:
+        """Whether `A_dagger` and `prox_l2` are closed forms."""
+        return self.row_power is not None
+
     def A_dagger(self, y: Tensor, **settings: Any) -> Tensor:
         """A^+ y, the field of least norm among those that fit the data best, shape `(batch, channel, *space)`."""
         if self.row_power is not None:

@@ -13,7 +13,7 @@ from infield.physics.gaussian import GaussianNoise
 from infield.physics.measurement import Measurement
 from infield.physics.operator_numbers import operator_numbers
 from infield.posterior.streams import Randomness, normal
-from infield.priors.adapted_source import adapted_source
+from infield.priors.adapted_source import adapted_source, confined
 from infield.priors.average_velocity import AverageVelocity, conditions, not_served
 from infield.priors.prior import Prior
 
@@ -55,7 +55,7 @@ class Asked:
         r = torch.zeros(len(x_0)).to(weight)
         told = torch.full_like(r, noise / self.scale)
         u = self.model.velocity(x_0.to(weight), r, torch.ones_like(r), seen.to(weight), told)
-        return u.to(x_0)
+        return confined(outer, u.to(x_0), noise=noise / self.scale)  # type: ignore[arg-type]
 
 
 def ask(method: str, prior: Prior | AverageVelocity, measurement: Measurement, *, exact: bool) -> Asked:

@@ -31,6 +31,9 @@ class Solvable(Protocol):
 
     def A(self, x: Tensor) -> Tensor: ...
 
+    @property
+    def direct(self) -> bool: ...
+
     def A_dagger(self, y: Tensor) -> Tensor: ...
 
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float) -> Tensor: ...
@@ -60,3 +63,16 @@ def adapted_source(operator: Solvable, y: Tensor, e: Tensor, n: Tensor, *, power
         return operator.prox_stationary(e, y, power, noise, **SETTINGS)
     x = operator.prox_stationary(e, y, power, EXACT * float(power.mean().sqrt()), **SETTINGS)
     return x + operator.A_dagger(y - operator.A(x))
+
+
+def confined(operator: Solvable, u: Tensor, *, noise: float) -> Tensor:
+    """A velocity without what the data leave no room for: (I - A^T (A A^T + s I)^-1 A) u, and P u where they are exact.
+
+    s, not s^2: it is then of the size of what is left open, as the network's own output should be. One to one for
+    s > 0, so that nothing is lost. Where the operator has no closed form u stays as it is.
+    """
+    if not operator.direct:
+        return u
+    if noise == 0:
+        return u - operator.A_dagger(operator.A(u))
+    return operator.prox_l2(u, torch.zeros_like(operator.A(u)), 1 / noise)

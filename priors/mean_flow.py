@@ -14,20 +14,22 @@ those of "NullFlow" (Shi et al. 2026, arXiv:2606.22696) and, with noise, of "SNa
 | weight 1 / (error + c) of every example | none: with it the minimiser is not the conditional mean, nor the draws calibrated |
 | conditional v in du/dt | the marginal one, u(z, r, r), as in Improved Mean Flows (arXiv:2512.02012): less noise, the same minimiser |
 
-With exact data the velocity is confined to the null space of A: P u in place of u, P = I - A^+ A.
+With exact data the velocity is confined to the null space of A: P u in place of u, P = I - A^+ A; with noise, to what it
+leaves open (`priors.adapted_source.confined`).
 """  # noqa: E501 - a table
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor, nn
 
 from infield import InfieldError, import_torchvision_first
-from infield.priors.adapted_source import adapted_source
+from infield.priors.adapted_source import adapted_source, confined
 from infield.priors.average_velocity import ENTRY, AverageVelocity, conditions, from_entry, to_entry
 from infield.priors.checkpoint import network_description
 from infield.priors.prior import Standardisation
@@ -189,7 +191,7 @@ class MeanFlow(LightningModule):
         def u(z: Tensor, r: Tensor, t: Tensor, which: Tensor) -> Tensor:
             velocity = self.model.velocity(z, r, t, seen[which], level[which]).to(z.dtype)  # from autocast
             shares = velocity.split(part[which].bincount(minlength=len(parts)).tolist())
-            return torch.cat([m.project(share) for m, share in zip(measured, shares, strict=True)])
+            return torch.cat([m.confined(share) for m, share in zip(measured, shares, strict=True)])
 
         # a point on the path between them
         r, t = (time.to(x_1) for time in self._times(len(x_1), generator))
@@ -224,12 +226,11 @@ class MeanFlow(LightningModule):
         e, n = normal(x_1.shape), seen_data * normal(clean.shape)
         twice = (torch.cat([a, torch.zeros_like(a)]) for a in (e, n))
         x_0, mean = adapted_source(operator, torch.cat([y, y]), *twice, power=self.model.power, noise=s).chunk(2)
-        confined = s == 0 and operator.row_power is not None
         return _Measured(
             x_0=x_0,
             seen=conditions(operator, mean),
             noise=x_1.new_full((len(x_1),), s),
-            project=_null_projection(operator) if confined else _same,
+            confined=partial(confined, operator, noise=s),
         )
 
     def _times(self, n: int, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -279,13 +280,13 @@ class _Measured:
         x_0: Draws of the source, shape `(batch, channel, *space)`.
         seen: What the network is told of the data, shape `(batch, 2 channel, *space)`.
         noise: Standard deviation, shape `(batch,)`.
-        project: Confines velocities to the null space, or leaves them as they are.
+        confined: Takes from velocities what the data leave no room for.
     """
 
     x_0: Tensor
     seen: Tensor
     noise: Tensor
-    project: Callable[[Tensor], Tensor]
+    confined: Callable[[Tensor], Tensor]
 
 
 def _mean_power(fields: Tensor) -> Tensor:
@@ -299,12 +300,3 @@ def _mean_power(fields: Tensor) -> Tensor:
     power = total / (fields.shape[0] * fields.shape[1])  # type: ignore[operator]
     back = tuple(range(power.ndim))
     return (power + power.flip(back).roll([1] * power.ndim, back)) / 2  # -k as k
-
-
-def _null_projection(operator: Any) -> Callable[[Tensor], Tensor]:
-    """P = I - A^+ A."""
-    return lambda x: x - operator.A_dagger(operator.A(x))
-
-
-def _same(x: Tensor) -> Tensor:
-    return x

@@ -38,4 +38,6 @@ class GaussianAverage(nn.Module):
         velocity = mu - mean + (t * variance - (1 - t) * left) / squared(t).clamp_min(1e-30) * (z - m(t))
         gap = torch.where(t > r, t - r, torch.ones_like(t))
         average = (m(t) + (squared(t) / squared(r).clamp_min(1e-30)).sqrt() * (z - m(r)) - z) / gap
-        return torch.where(t > r, average, velocity) + 0 * self.unused
+        u = torch.where(t > r, average, velocity)
+        # `confined` multiplies by this what is seen
+        return torch.where(mask > 0.5, u * (1 + s) / s.clamp_min(1e-30), u) + 0 * self.unused

@@ -1,0 +1,204 @@
+"""Posteriors in one step of fields: complex slices of heads, inpainted, deblurred, and from k-space of one coil.
+
+Truths are synthetic brains of 64 x 64 points that no training has seen, each measured by an operator of its own from
+the family that the shipped model was trained for, with noise of 0, 0.01 and 0.05 in each part (an image is about 1
+where it is bright). Rows of one measurement:
+
+* `snap`, or `null-flow` where data are exact: one evaluation a draw;
+* `source`: the same without the network, the Gaussian posterior that it starts from;
+* `dps`: deepinv's, 1000 steps, on a flow prior of the same slices whose network has the same size, on the first truth.
+
+Calibration ratio over all truths: variance of the draws over the squared error of their mean, less what the number of
+draws adds to it; 1 is right.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from infield.datasets.brains import Brains
+from infield.datasets.operator_families import Deblurring, Inpainting, OperatorFamily, UndersampledKspace
+from infield.physics.gaussian import GaussianNoise
+from infield.physics.grid import Grid
+from infield.physics.measurement import Measurement
+from infield.pipelines.bench.deepinv_peers import dps
+from infield.pipelines.bench.records import Bench
+from infield.pipelines.console import progress
+from infield.posterior.calibration import coverage, ranks
+from infield.posterior.for_deepinv import UnitRange, Whitened
+from infield.posterior.null_flow import NullFlow
+from infield.posterior.one_step import ask
+from infield.posterior.sampler import Draws, Sampler
+from infield.posterior.snap import SNaP
+from infield.posterior.streams import Randomness, SampleStreams
+from infield.priors.average_velocity import AverageVelocity, load_average_velocity
+from infield.priors.checkpoint import load_prior
+
+CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
+POINTS, FIELD_OF_VIEW = 64, 240.0
+NOISES, CHANNELS = (0.0, 0.01, 0.05), ("real", "imag")
+EXACT = 1e-6
+"""What a measurement file says of exact data: a noise law needs a variance."""
+
+METRICS = {
+    "calibration": ".3f",
+    "coverage_90": ".3f",
+    "psnr_of_mean": ".2f",
+    "first_psnr_of_mean": ".2f",
+    "first_psnr_of_draw": ".2f",
+    "misfit": ".1e",
+    "evaluations": ".0f",
+    "seconds_a_draw": ".4f",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of measurement and the model that serves it.
+
+    Arguments:
+        family: Draws its operators.
+        model: File name of the checkpoint.
+    """
+
+    family: OperatorFamily
+    model: str
+
+    @property
+    def path(self) -> Path:
+        return CHECKPOINTS / self.model
+
+
+TASKS = {
+    "inpainting": Task(Inpainting((0.2, 0.5)), "one_step_inpainting.ckpt"),
+    "deblurring": Task(Deblurring((1.0, 2.0)), "one_step_deblurring.ckpt"),
+    "mri 4x": Task(UndersampledKspace("random", (4.0,)), "one_step_mri.ckpt"),
+    "mri 8x": Task(UndersampledKspace("random", (8.0,)), "one_step_mri.ckpt"),
+}
+PRIOR = CHECKPOINTS / "brain_64.ckpt"
+
+
+class Source(SNaP):
+    """The law that a step starts from."""
+
+    def draw(self, prior: Any, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+        asked = ask(self.method, prior, measurement, exact=False)
+        return Draws(asked.source(n, generator, noise=asked.noise)[0])
+
+
+@dataclass
+class Score:
+    """How right the draws of some measurements are; sums over these.
+
+    Arguments:
+        bench: Where it goes.
+        row: Under which name.
+    """
+
+    bench: Bench
+    row: str
+    variance: float = 0.0
+    error: float = 0.0
+    ranks: list[Tensor] = field(default_factory=list)
+
+    def add(self, case: int, draws: Tensor, measurement: Measurement, seconds: float, calls: float) -> None:
+        """The draws of one truth, shape `(n, 2, y, x)`, what they took together, and evaluations each."""
+        assert measurement.truth is not None
+        truth, n = measurement.truth[0], len(draws)
+        variance, error = float(draws.var(0).sum()), float((draws.mean(0) - truth).square().sum())
+        self.variance, self.error = self.variance + variance, self.error + error - variance / n
+        self.ranks.append(ranks(draws, truth))
+        for metric, x in (("psnr_of_mean", draws.mean(0, keepdim=True)), ("psnr_of_draw", draws[:1])):
+            self.bench.add(f"{case}", self.row, metric, psnr(x, truth), "dB")
+            if case == 0:
+                self.bench.add("0", self.row, f"first_{metric}", psnr(x, truth), "dB")
+        misfit = measurement.residual(draws).abs().max() / measurement.y.abs().max()
+        self.bench.add(f"{case}", self.row, "misfit", float(misfit))
+        self.bench.add(f"{case}", self.row, "evaluations", calls)
+        self.bench.add(f"{case}", self.row, "seconds_a_draw", seconds / n, "s")
+
+    def write(self, draws: int, generator: Generator) -> None:
+        """What is only known of many truths."""
+        if self.variance > 1e-9 * self.error:
+            self.bench.add("0", self.row, "calibration", self.variance / self.error)
+            self.bench.add("0", self.row, "coverage_90", coverage(torch.stack(self.ranks), draws, 0.9, generator))
+
+
+def add_fields(bench: Bench, *, truths: int, draws: int, dps_steps: int, seed: int) -> None:
+    """Rows of every task and noise.
+
+    Arguments:
+        bench: Where they go.
+        truths: Measurements of each.
+        draws: Of each.
+        dps_steps: Of DPS.
+        seed: Of truths, operators, noise and draws.
+    """
+    grid = Grid.regular((POINTS, POINTS), (FIELD_OF_VIEW, FIELD_OF_VIEW), names=("y", "x"), units="mm", periodic=True)
+    images = Brains().draw(grid, SampleStreams(4000 + seed, range(truths)).normal)
+    fields = torch.stack([images.real, images.imag], dim=1)
+    every = [(name, noise) for name in TASKS for noise in NOISES]
+    with progress() as bar:
+        for name, noise in bar.track(every, description="fields"):
+            generator = Generator().manual_seed(1000 * seed + 7)
+            cases = [measure(x[None], TASKS[name].family, grid, noise, generator) for x in fields]
+            model, title = load_average_velocity(TASKS[name].path), f"{name}, noise {noise:g}"
+            invertible = name == "deblurring" and not noise
+            if not invertible:
+                sampler: Sampler = SNaP() if noise else NullFlow()
+                _add_draws(bench, f"{title}: {sampler.method}", sampler, model, cases, draws, seed)
+            else:
+                _add_inverse(bench, f"{title}: pseudo-inverse", cases)
+            if noise:
+                _add_draws(bench, f"{title}: (its source)", Source(), model, cases, draws, seed)
+            _add_dps(bench, f"{title}: dps", cases[0], draws, dps_steps, seed)
+
+
+def measure(truth: Tensor, family: OperatorFamily, grid: Grid, noise: float, generator: Generator) -> Measurement:
+    """A field `(1, 2, y, x)` through an operator of the family, with noise."""
+    operator = family.draw(grid, 2, generator)
+    clean = operator.A(truth)
+    observed = getattr(operator, "observed", None)
+    seen = torch.ones_like(clean) if observed is None else observed.to(clean)
+    y = clean + noise * seen * torch.randn(clean.shape, generator=generator, dtype=clean.dtype)
+    law = GaussianNoise(torch.tensor((noise or EXACT) ** 2, dtype=torch.float64))
+    return Measurement(y=y, operator=operator, noise=law, grid=grid, channels=CHANNELS, truth=truth)
+
+
+def psnr(x: Tensor, truth: Tensor) -> float:
+    """Of complex images: the largest magnitude of the truth over the root mean square error, in dB."""
+    peak = truth.square().sum(0).max()
+    return float(10 * torch.log10(peak / (x - truth).square().sum(1).mean()))
+
+
+def _add_draws(
+    bench: Bench, row: str, sampler: Sampler, model: AverageVelocity, cases: list[Measurement], draws: int, seed: int
+) -> None:
+    score = Score(bench, row)
+    for case, measurement in enumerate(cases):
+        posterior = sampler(model, measurement, draws, SampleStreams(seed, range(draws)))
+        score.add(case, posterior.samples, measurement, posterior.cost["seconds"], posterior.cost["velocity_calls"])
+    score.write(draws, Generator().manual_seed(seed))
+
+
+def _add_inverse(bench: Bench, row: str, cases: list[Measurement]) -> None:
+    """A^+ y, all that NullFlow is where nothing is left open."""
+    score = Score(bench, row)
+    for case, measurement in enumerate(cases):
+        start = time.perf_counter()
+        x = measurement.operator.A_dagger(measurement.y)  # type: ignore[operator]
+        score.add(case, x.expand(2, *x.shape[1:]), measurement, 2 * (time.perf_counter() - start), 0.0)
+
+
+def _add_dps(bench: Bench, row: str, measurement: Measurement, draws: int, steps: int, seed: int) -> None:
+    score = Score(bench, row)
+    problem = UnitRange(Whitened(load_prior(PRIOR).on(measurement.grid), measurement))
+    start = time.perf_counter()
+    x = problem.fields(dps(problem, draws, seed + 1, steps))
+    score.add(0, x, measurement, time.perf_counter() - start, problem.calls(draws)["velocity_calls"])
