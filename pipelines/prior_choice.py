@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -16,8 +17,8 @@ from infield.physics.grid import Grid, PointSet
 from infield.physics.measurement import Measurement
 from infield.physics.wall_units import SAME
 from infield.posterior.empirical_bayes import fit_prior
-from infield.priors.average_velocity import KIND as ONE_STEP
-from infield.priors.average_velocity import AverageVelocity, load_average_velocity
+from infield.posterior.sampler import Trained
+from infield.priors import average_velocity, rectified_flow, unrolled
 from infield.priors.checkpoint import load_prior, read_any_entry
 from infield.priors.description import prior_from_description
 from infield.priors.domains import OnDomains
@@ -25,6 +26,13 @@ from infield.priors.flow import FlowPrior
 from infield.priors.prior import Prior
 from infield.priors.regrid import OnPoints
 from infield.priors.slices import SlicePrior
+
+TRAINED: dict[str, Callable[..., Trained]] = {
+    average_velocity.KIND: average_velocity.load_average_velocity,
+    unrolled.KIND: unrolled.load_unrolled,
+    rectified_flow.KIND: rectified_flow.load_rectified_flow,
+}
+"""How checkpoints of what was trained for a family of measurements are read."""
 
 BUILT_IN = {"matern-1/2": 0.5, "matern-3/2": 1.5, "matern-5/2": 2.5, "fitted": None}
 """Built-in names: Matern priors of this order (None: of any), their other parameters fitted to the measurement."""
@@ -55,13 +63,13 @@ class ChosenPrior:
     """A prior, and what a posterior file says of it.
 
     Arguments:
-        prior: The prior on the measurement's grid, or a posterior in one step.
+        prior: The prior on the measurement's grid, or what was trained for a family of measurements.
         label: What the user asked for.
         sha256: Digest of its numbers: of the checkpoint's file, or of the tensors of a closed-form prior.
         fitted: Whether it was fitted to the measurement itself.
     """
 
-    prior: Prior | AverageVelocity
+    prior: Prior | Trained
     label: str
     sha256: str
     fitted: bool
@@ -91,8 +99,8 @@ def choose_slice_prior(name: str | None, measurement: Measurement, *, device: st
     if name is None or name in BUILT_IN:
         raise InfieldError(f"--slices: expected --prior with a checkpoint or a description of slices, found {name}")
     of_slice = _from_file(name, Slice(Grid(grid.axes[1:]), measurement.channels, measurement.units), device)
-    if isinstance(of_slice.prior, AverageVelocity):
-        raise InfieldError(f"--prior {name}: it is a posterior in one step, expected a prior of slices")
+    if isinstance(of_slice.prior, Trained):
+        raise InfieldError(f"--prior {name}: found '{of_slice.prior.name}', expected a prior of slices")
     return replace(of_slice, prior=SlicePrior(slices=of_slice.prior, depth=grid.shape[0]))
 
 
@@ -105,15 +113,16 @@ def _from_file(name: str, measurement: Field, device: str) -> ChosenPrior:
         )
     if path.suffix in (".yaml", ".yml"):
         return _described(path, measurement)
-    if read_any_entry(path)[0] == ONE_STEP:
-        model = load_average_velocity(path, device=device)
+    kind, _ = read_any_entry(path)
+    if kind in TRAINED:
+        model = TRAINED[kind](path, device=device)
         _check_grid_of(path, model, measurement)
         return ChosenPrior(model, path.name, model.sha256, False)
     flow = _on_grid_of(path, load_prior(path, device=device), measurement)
     return ChosenPrior(flow, path.name, flow.sha256, False)
 
 
-def about_flow(path: Path, prior: Prior | AverageVelocity) -> str | None:
+def about_flow(path: Path, prior: Prior | Trained) -> str | None:
     """A line where a measurement of wall pressure is of another flow than the prior's training; None where not."""
     known = getattr(prior, "provenance", {}).get("data", {}).get("Re_tau")
     found = measured_re_tau(path)
@@ -168,16 +177,16 @@ def _on_grid_of(path: Path, prior: FlowPrior, measurement: Field) -> FlowPrior:
     return prior
 
 
-def _check_grid_of(path: Path, model: AverageVelocity, measurement: Field) -> None:
-    """Refuse a posterior in one step for fields on another grid."""
+def _check_grid_of(path: Path, model: Trained, measurement: Field) -> None:
+    """Refuse what was trained for fields on another grid."""
     channels, *space = model.event_shape
     _check_channels(path, channels, measurement)
     _check_units(path, model, measurement)
     grid = measurement.grid
     if not isinstance(grid, Grid) or tuple(space) != grid.shape:
         raise InfieldError(
-            f"--prior {path}: it is for fields of shape {tuple(space)}, the measurement's has {tuple(grid.shape)}: a "
-            "posterior in one step serves the grid that it was trained on"
+            f"--prior {path}: it is for fields of shape {tuple(space)}, the measurement's has {tuple(grid.shape)}: "
+            "what was trained for a family of measurements serves the grid that it was trained on"
         )
     _check_extent(path, model, grid)
 
@@ -190,7 +199,7 @@ def _check_channels(path: Path, channels: int, measurement: Field) -> None:
         )
 
 
-def _check_extent(path: Path, prior: FlowPrior | AverageVelocity, grid: Grid) -> None:
+def _check_extent(path: Path, prior: FlowPrior | Trained, grid: Grid) -> None:
     for axis, other in zip(prior.grid_description["axes"], grid.axes, strict=True):
         found = axis["coordinates"][-1] - axis["coordinates"][0]
         expected = other.coordinates[-1] - other.coordinates[0]
@@ -201,7 +210,7 @@ def _check_extent(path: Path, prior: FlowPrior | AverageVelocity, grid: Grid) ->
             )
 
 
-def _check_units(path: Path, prior: Prior | AverageVelocity, measurement: Field) -> None:
+def _check_units(path: Path, prior: Prior | Trained, measurement: Field) -> None:
     if prior.units not in (None, measurement.units):
         raise InfieldError(
             f"--prior {path}: it is in units '{prior.units}', the measurement's field in "

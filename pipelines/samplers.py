@@ -16,11 +16,13 @@ from infield.posterior.exact import Exact
 from infield.posterior.faps import FAPS
 from infield.posterior.faps_published import FAPSPublished
 from infield.posterior.null_flow import NullFlow
+from infield.posterior.pmrf import PMRF
 from infield.posterior.red_diff import REDDiff
 from infield.posterior.sampler import Sampler
 from infield.posterior.snap import SNaP
 from infield.posterior.source_slice import SourceSlice
 from infield.posterior.twisted_smc import TwistedSMC
+from infield.posterior.unrolled import UnrolledEstimate
 
 SAMPLERS: dict[str, type[Sampler]] = {
     "faps": FAPS,
@@ -30,6 +32,8 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "source-slice": SourceSlice,
     "snap": SNaP,
     "null-flow": NullFlow,
+    "unrolled": UnrolledEstimate,
+    "pmrf": PMRF,
     "red-diff": REDDiff,
     "dds": DDS,
     "diffusion-mbir": DiffusionMBIR,

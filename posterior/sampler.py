@@ -18,6 +18,8 @@ from infield.physics.window import through_window
 from infield.posterior.streams import Randomness
 from infield.priors.average_velocity import AverageVelocity
 from infield.priors.prior import Prior, Standardisation
+from infield.priors.rectified_flow import RectifiedFlow
+from infield.priors.unrolled import Unrolled
 from infield.priors.window import WindowedStandardisation, seen_shape
 
 import_torchvision_first()
@@ -91,6 +93,15 @@ def standardised(measurement: Measurement, units: Standardisation) -> Measuremen
     return through_window(inner, units.window.torus) if isinstance(units, WindowedStandardisation) else inner
 
 
+Trained = AverageVelocity | Unrolled | RectifiedFlow
+"""What samplers take in place of a prior: trained for a family of measurements."""
+
+_SAMPLERS = {
+    AverageVelocity: ("a posterior in one step", "snap, or null-flow for exact data"),
+    Unrolled: ("an unrolled network", "unrolled"),
+    RectifiedFlow: ("a posterior-mean rectified flow", "pmrf"),
+}
+
 BLOCK = 8
 """Samples that `reconstruct` draws together, where a sampler does not say otherwise."""
 
@@ -106,20 +117,18 @@ class Sampler(ABC):
     caveat: ClassVar[str | None] = None
     """What the samples must not be taken for; None where they are draws of a posterior."""
     takes_prior: ClassVar[bool] = True
-    """Whether it is given a prior; else a posterior in one step, trained for a family of measurements."""
+    """Whether it is given a prior; else what was trained for a family of measurements."""
 
     @property
     def block(self) -> int:
         """Samples that are drawn together. Part of a run's identity: with it, sample i is the same in every run."""
         return BLOCK
 
-    def __call__(
-        self, prior: Prior | AverageVelocity, measurement: Measurement, n: int, generator: Randomness
-    ) -> Posterior:
+    def __call__(self, prior: Prior | Trained, measurement: Measurement, n: int, generator: Randomness) -> Posterior:
         """Draw n samples of the posterior.
 
         Arguments:
-            prior: Prior on the grid of the measurement; a posterior in one step, for samplers that take one.
+            prior: Prior on the grid of the measurement; for samplers that take none, what was trained for such.
             measurement: Data, operator and noise.
             n: Number of samples.
             generator: One `torch.Generator`, or `SampleStreams` with one stream a sample.
@@ -128,12 +137,13 @@ class Sampler(ABC):
             InfieldError: If prior and measurement speak of different fields, or the sampler cannot serve this
             measurement.
         """
-        if self.takes_prior and isinstance(prior, AverageVelocity):
+        if self.takes_prior and isinstance(prior, Trained):
+            what, sampler = _SAMPLERS[type(prior)]
             raise InfieldError(
-                f"sampler {self.method}: found '{prior.name}', a posterior in one step, expected a prior; use "
-                "--sampler snap, or null-flow for exact data"
+                f"sampler {self.method}: found '{prior.name}', {what}, expected a prior; use --sampler {sampler}"
             )
-        shape = seen_shape(prior.source.event_shape, prior.standardisation)
+        of_network = prior.event_shape if isinstance(prior, Trained) else prior.source.event_shape
+        shape = seen_shape(of_network, prior.standardisation)
         if shape != measurement.event_shape:
             raise InfieldError(
                 f"prior '{prior.name}' is for fields of shape {shape} (channel, space), "
@@ -147,7 +157,8 @@ class Sampler(ABC):
         start, units = time.perf_counter(), prior.standardisation
         data = standardised(measurement, units)
         transpose = "A_adjoint" if isinstance(data.operator, LinearPhysics) else "A_vjp"
-        velocity, operator = Calls(prior, "velocity"), Calls(data.operator, "A", transpose, derivatives=True)
+        network = "correction" if isinstance(prior, Unrolled) else "velocity"
+        velocity, operator = Calls(prior, network), Calls(data.operator, "A", transpose, derivatives=True)
         with torch.no_grad():
             draws = self.draw(velocity.counted, replace(data, operator=operator.counted), n, generator)
         cost = {"velocity_calls": velocity.fields / n, "operator_calls": operator.fields / n}

@@ -203,11 +203,6 @@ class FamilyTraining(LightningModule):
         loss = self.loss(batch, batch_generator(self.seed, VALIDATION, batch_idx, self.global_rank))
         self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
 
-    def loss(self, fields: Tensor, generator: Generator) -> Tensor:
-        """Mean loss of fields `(batch, channel, *space)` in units, with random numbers of a CPU generator."""
-        parts = self.measured_parts(fields, generator)
-        return torch.cat([self.loss_of(part, generator) for part in parts]).mean()
-
     def measured_parts(self, fields: Tensor, generator: Generator) -> Iterator[Measured]:
         """The fields of a batch, each part of them measured by an operator of its own."""
         x_1 = self.model.standardisation.from_units(fields).float()
@@ -224,8 +219,8 @@ class FamilyTraining(LightningModule):
         """
 
     @abstractmethod
-    def loss_of(self, part: Measured, generator: Generator) -> Tensor:
-        """Loss of each of some fields that one operator measured, shape `(batch,)`."""
+    def loss(self, fields: Tensor, generator: Generator) -> Tensor:
+        """Mean loss of fields `(batch, channel, *space)` in units, with random numbers of a CPU generator."""
 
     @abstractmethod
     def to_entry(self, model: Any, checkpoint: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from infield import InfieldError
-from infield.priors.family_training import FamilyTraining, Measured, standardisation_of
+from infield.priors.family_training import FamilyTraining, standardisation_of
 from infield.priors.training import network_weights
 from infield.priors.unrolled import ENTRY, Unrolled, from_entry, to_entry
 
@@ -68,10 +68,13 @@ class PosteriorMean(FamilyTraining):
         variances = self.log_variances.detach().exp()
         return Unrolled(**facts, standardisation=standardisation_of(fields), variances=variances)
 
-    def loss_of(self, part: Measured, generator: Generator) -> Tensor:
+    def loss(self, fields: Tensor, generator: Generator) -> Tensor:
         variances = self.log_variances.exp()
-        x_K = self.model.estimate(part.operator, part.y, part.noise, variances=variances)
-        return (x_K - part.x_1).square().flatten(1).mean(1)
+        squares = []
+        for part in self.measured_parts(fields, generator):
+            x_K = self.model.estimate(part.operator, part.y, part.noise, variances=variances)
+            squares.append((x_K - part.x_1).square())
+        return torch.cat(squares).mean()
 
     def to_entry(self, model: Unrolled, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         variances = checkpoint["state_dict"]["log_variances"].exp().cpu()

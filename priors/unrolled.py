@@ -20,7 +20,7 @@ holds the two against each other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -124,4 +124,4 @@ def load_unrolled(path: str | Path, device: torch.device | str = "cpu") -> Unrol
     """
     entry = read_entry(path, KIND)
     with parts_of(path, KIND):
-        return replace(from_entry(entry), sha256=file_sha256(path)).to(device)
+        return from_entry(entry, sha256=file_sha256(path)).to(device)

@@ -1,0 +1,74 @@
+"""What samplers of models that were trained on measurements share: the model, asked whether it serves a measurement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from infield import InfieldError
+from infield.physics.algebra import LinearComposition
+from infield.physics.gaussian import GaussianNoise
+from infield.physics.measurement import Measurement
+from infield.physics.operator_numbers import operator_numbers
+from infield.priors.average_velocity import not_served
+from infield.priors.supervised import Supervised
+from infield.priors.unrolled import Unrolled
+
+
+@dataclass(frozen=True)
+class Served:
+    """A measurement of standardised fields that a model serves.
+
+    Arguments:
+        measurement: The measurement.
+        noise: Standard deviation of its noise, in the units of the data.
+        scale: Of the model's fields in units.
+    """
+
+    measurement: Measurement
+    noise: float
+    scale: float
+
+    def estimate(self, f: Unrolled) -> Tensor:
+        """f(y), shape `(1, channel, *space)`, float64."""
+        y, observed, A = self.measurement.y, self.measurement.observed, self.measurement.operator
+        if observed is not None:
+            y = torch.where(observed, y, torch.zeros_like(y))
+        bare = A
+        while isinstance(bare, LinearComposition) and bare.factor is not None:
+            bare = bare.operators[0]
+        return f.estimate(A, y, self.noise, bare=bare, unit=self.scale)
+
+
+def served(method: str, kind: type[Supervised], words: str, model: Any, measurement: Measurement) -> Served:
+    """The measurement, checked.
+
+    Arguments:
+        method: Name of the sampler, for messages.
+        kind: What it takes.
+        words: The same in words, and how it is trained.
+        model: What it was given.
+        measurement: In the model's standardised units.
+
+    Raises:
+        InfieldError: The model is of another kind, or was trained for other measurements.
+    """
+    if not isinstance(model, kind):
+        raise InfieldError(f"sampler {method}: found the prior '{model.name}', expected {words}")
+    variance = getattr(measurement.noise, "variance", None)
+    if not isinstance(measurement.noise, GaussianNoise) or variance is None or variance.numel() != 1:
+        raise InfieldError(
+            f"sampler {method}: found another noise law, expected Gaussian noise of one variance for all data; whiten "
+            "the data, or use --sampler faps"
+        )
+    noise, scale = float(variance.sqrt()), float(model.standardisation.scale.flatten()[0])
+    reason = not_served(model, *operator_numbers(measurement.operator), noise)  # type: ignore[arg-type]
+    if reason:
+        raise InfieldError(
+            f"sampler {method}: '{model.name}' was not trained for this measurement: {reason}; train one that is, or "
+            "use a prior with --sampler faps"
+        )
+    return Served(measurement, noise, scale)

@@ -1,0 +1,34 @@
+"""The estimate of an unrolled network (MoDL: Aggarwal, Mani & Jacob 2019, arXiv:1712.02862): one field, no posterior.
+
+`priors.unrolled` is the network and `priors.posterior_mean` its training, on the square error, whose least value is at
+the posterior mean. So it is the anchor of a comparison: hardly any estimate has less square error, and none of its
+training's cost is seen here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from infield.physics.measurement import Measurement
+from infield.posterior.sampler import Draws, Sampler
+from infield.posterior.served import served
+from infield.posterior.streams import Randomness
+from infield.priors.unrolled import Unrolled
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnrolledEstimate(Sampler):
+    """The network's approximation of the posterior mean, as often as samples are asked for."""
+
+    method: ClassVar[str] = "unrolled"
+    takes_prior: ClassVar[bool] = False
+    caveat: ClassVar[str | None] = (
+        "one estimate, the posterior mean as a network approximates it: all samples are the same, and their spread, "
+        "zero, is not that of the posterior"
+    )
+
+    def draw(self, prior: Any, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+        trained = "an unrolled network, trained by `infield fit` with `priors.posterior_mean.PosteriorMean`"
+        x_K = served(self.method, Unrolled, trained, prior, measurement).estimate(prior)
+        return Draws(x_K.expand(n, *x_K.shape[1:]).clone())

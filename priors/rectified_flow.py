@@ -1,0 +1,86 @@
+r"""A posterior-mean rectified flow, as a file holds it: an estimate of the posterior mean, and a flow on from there.
+
+"Posterior-Mean Rectified Flow: Towards Minimum MSE Photo-Realistic Image Restoration" (Ohayon, Michaeli & Elad 2025,
+arXiv:2410.00418). With f(y) = E[x_1 | y],
+
+.. math:: x_0 = f(y) + \sigma_s e,   x_t = t x_1 + (1 - t) x_0,   v(x, t) = E[x_1 - x_0 | x_t = x],
+
+the flow of v carries the law of x_0 to the law of the fields. The flow sees x_t alone, not the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from infield.priors import unrolled
+from infield.priors.checkpoint import KINDS, build_network, file_sha256, parts_of, read_entry
+from infield.priors.supervised import Supervised, entry_of, fields_of
+from infield.priors.unrolled import Unrolled
+
+KIND = "pmrf"
+ENTRY, VERSION = KINDS[KIND]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RectifiedFlow(Supervised):
+    """v on standardised fields. Arguments as `Supervised`, and:
+
+    Arguments:
+        mean: f, in the same standardised units.
+        spread: sigma_s, standard deviation of what is added to f(y), in standardised units.
+    """
+
+    mean: Unrolled
+    spread: float
+
+    def velocity(self, x: Tensor, t: Tensor) -> Tensor:
+        """v(x, t), shape of x; x `(batch, channel, *space)`, t `(batch,)`."""
+        weight = next(self.network.parameters())
+        return self.network(x.to(weight), t.to(weight)).to(x)
+
+    def to(self, device: torch.device | str) -> RectifiedFlow:
+        """A copy whose networks run elsewhere."""
+        return replace(self, network=self.network.to(device), mean=self.mean.to(device))
+
+
+def to_entry(model: RectifiedFlow, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+    """What a checkpoint stores. Arguments as `supervised.entry_of`."""
+    mean = unrolled.to_entry(model.mean)
+    return {"version": VERSION, **entry_of(model, weights), "mean": mean, "spread": model.spread}
+
+
+def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sha256: str = "") -> RectifiedFlow:
+    """The inverse of `to_entry`.
+
+    Arguments:
+        entry: What `to_entry` returned.
+        network: A network to use as it is; without one it is built and gets the stored weights.
+        sha256: Digest of the file.
+    """
+    if network is None:
+        network = build_network(entry["network"])
+        network.load_state_dict(dict(entry["weights"]))
+        network.eval().requires_grad_(False)
+    mean, spread = unrolled.from_entry(entry["mean"]), float(entry["spread"])
+    return RectifiedFlow(**fields_of(entry), network=network, mean=mean, spread=spread, sha256=sha256)
+
+
+def load_rectified_flow(path: str | Path, device: torch.device | str = "cpu") -> RectifiedFlow:
+    """Load a posterior-mean rectified flow from its checkpoint; no other file is needed, and nothing in it is executed.
+
+    Arguments:
+        path: A checkpoint of `infield fit`, or the slim file that it leaves beside it (`pmrf.ckpt`).
+        device: Where its networks run.
+
+    Raises:
+        InfieldError: As `read_entry`; or a part is missing or of another shape.
+    """
+    entry = read_entry(path, KIND)
+    with parts_of(path, KIND):
+        return from_entry(entry, sha256=file_sha256(path)).to(device)
