@@ -90,6 +90,6 @@ def nothing_left_of_nothing(writer: BlockWriter) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if len(writer.missing_blocks()) == writer.blocks:  # nothing worth going on from
+        if writer.partial.exists() and len(writer.missing_blocks()) == writer.blocks:  # nothing worth going on from
             remove_for_good(writer.partial)
         raise

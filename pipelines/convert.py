@@ -12,7 +12,8 @@ sampled), fastMRI (.h5), ISMRMRD (.h5, .mrd), BART (.cfl with .hdr) and MATLAB (
 estimated from the data where the file does not tell them; --accelerate leaves samples of a complete slice out. Several
 slices (--slice all, --slice 3-12) become a folder with a measurement for each, one after the other.
 wall-pressure: planes of many formats to training planes. wall-sensors: one of these planes to a measurement of it by a
-few sensors. lightcone: 21 cm lightcones of many formats to one file. `infield convert DOMAIN --help` tells what each takes; all of them take --json.
+few sensors. lightcone: 21 cm lightcones of many formats to one file. `infield convert DOMAIN --help` tells what each
+takes; all of them take --json.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variable", metavar="NAME", help="field of the file (default brightness_temp)")
     parser.add_argument("--depth", type=int, metavar="CELLS", help="keep so many cells, from the lowest redshift on")
     parser.add_argument("--parameters", type=lambda text: tuple(text.split(",")), metavar="NAMES",
-                        help="parameters to keep (default ION_Tvir_MIN, HII_EFF_FACTOR and what else varies)")  # fmt: skip
+                        help="to keep (default ION_Tvir_MIN, HII_EFF_FACTOR and what else varies)")  # fmt: skip
     plain = parser.add_argument_group("plain arrays and cubes, where the file does not say")
     plain.add_argument("--redshifts", type=Path, metavar="FILE", help="redshifts of the cells: .npy, or one a line")
     plain.add_argument("--box", type=float, metavar="MPC", help="size across in comoving Mpc")

@@ -5,12 +5,13 @@
     infield simulate brain -o BRAINS.zarr --samples 8192 --points 128
     infield simulate channel --re-tau 180 --box minimal -o CHANNEL.zarr
     infield simulate wall-pressure --re-tau 500 --length 16pi -o LONG.zarr
+    infield simulate 21cm --n 256 -o CONES.zarr
 
 Kinds: darcy, poisson, helmholtz, navier-stokes (variables coefficient and solution), process (variable field), brain
-(variable image, complex slices of synthetic heads; needs the extra mri), channel, one turbulent flow in time, and
-wall-pressure. `infield simulate KIND --help` tells what each takes; all of them take --json. A prior is trained on such
-a file by `infield fit`. A run that was killed goes on when the same command is given again; sample i depends on the
-seed and on i alone.
+(variable image, complex slices of synthetic heads; needs the extra mri), channel, one turbulent flow in time,
+wall-pressure, and 21cm, lightcones of 21cmFAST (needs the extra cm21). `infield simulate KIND --help` tells what each
+takes; all of them take --json. A prior is trained on such a file by `infield fit`. A run that was killed goes on when
+the same command is given again; sample i depends on the seed and on i alone (of 21cm on the number of cones too).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import torch
 from infield import InfieldError
 from infield.datasets.simulation_file import SimulationWriter
 from infield.datasets.zarr_group import check_new
-from infield.pipelines import channel, wall_pressure
+from infield.pipelines import channel, simulate_21cm, wall_pressure
 from infield.pipelines.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.console import table
 from infield.pipelines.simulations import BRAIN, KINDS, PROCESS, Simulation, make_simulation
@@ -37,6 +38,7 @@ from infield.priors.processes import PROCESSES
 
 CHANNEL = "channel"
 WALL_PRESSURE = "wall-pressure"
+CM21 = "21cm"
 _AS_WRITTEN = argparse.RawDescriptionHelpFormatter
 
 BLOCK_VALUES = 2**16
@@ -58,6 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         formatter_class=_AS_WRITTEN,
     )
     wall_pressure.add_arguments(planes)
+    cones = kinds.add_parser(
+        CM21, help="lightcones of 21cmFAST", description=simulate_21cm.__doc__, formatter_class=_AS_WRITTEN
+    )
+    simulate_21cm.add_arguments(cones)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
         return channel.run(arguments)
     if arguments.kind == WALL_PRESSURE:
         return wall_pressure.run(arguments)
+    if arguments.kind == CM21:
+        return simulate_21cm.run(arguments)
     shape = arguments.shape or ()
     if arguments.points is not None:
         shape = (arguments.points,) * (1 if arguments.kind == PROCESS else 2)

@@ -130,7 +130,7 @@ def make_simulation(
     Raises:
         InfieldError: Something of it is not known or does not fit.
     """
-    given = dict(_setting(text) for text in settings)
+    given = dict(setting(text) for text in settings)
     if kind == PROCESS:
         return _process(law, shape, given)
     if law is not None:
@@ -201,7 +201,8 @@ def _checked(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def setting(text: str) -> tuple[str, Any]:
+    """Name and value of `NAME=VALUE`; a value that is no Python literal is text."""
     name, separator, value = text.partition("=")
     if not separator or not name:
         raise InfieldError(f"--with {text}: expected NAME=VALUE")
