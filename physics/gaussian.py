@@ -70,7 +70,7 @@ class CoilGaussianNoise:
 
     Arguments:
         covariance: The matrix Psi (N, N), complex Hermitian positive definite, in squared units of the data.
-        k_dimensions: Number of k-space axes behind the coil axis: data are `(batch, 2, N, *k)`.
+        k_dimensions: Number of k-space axes behind the coil axis, slices among them: data are `(batch, 2, N, *k)`.
 
     Raises:
         InfieldError: If the matrix is not square, finite, Hermitian and positive definite.
@@ -155,7 +155,8 @@ class CoilGaussianNoise:
         return z + self.root(white(z, generator))
 
     def to_json(self) -> dict[str, Any]:
-        return {"law": "coil-gaussian", "covariance": "noise_covariance"}
+        axes = {} if self.k_dimensions == 2 else {"k_dimensions": self.k_dimensions}
+        return {"law": "coil-gaussian", "covariance": "noise_covariance", **axes}
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"noise_covariance": self.covariance.numpy(force=True)}

@@ -1,4 +1,4 @@
-"""Multi-coil magnetic resonance imaging with known coil sensitivities."""
+"""Multi-coil magnetic resonance imaging with known coil sensitivities: of one slice, and of a stack of them."""
 
 from __future__ import annotations
 
@@ -12,46 +12,33 @@ from infield import import_torchvision_first
 from infield.physics.description import OperatorDescription
 from infield.physics.grid import Grid
 from infield.physics.least_squares import LeastSquares
-from infield.physics.linear_operator import ComplexBuffers, index_grid, plain_physics
+from infield.physics.linear_operator import ComplexBuffers, LinearOperator, index_grid, plain_physics
 
 import_torchvision_first()
 from deepinv.physics import MultiCoilMRI as DeepinvMultiCoilMRI  # noqa: E402
 
 
-class MultiCoilMRI(ComplexBuffers, LeastSquares, DeepinvMultiCoilMRI):
-    r"""deepinv's operator, y_n = P F (s_n x) for each coil n, with centred orthonormal F.
-
-    The field is a complex image, `(batch, 2, H, W)`; data are `(batch, 2, N, H, W)`, zero where not sampled.
+class _CoilsThroughFFT(ComplexBuffers):
+    """A and its adjoint, of coil images `(coil, [z,] y, x)`.
 
     With c = n // 2 the centred transform of an axis is exp(-2 pi i (k - c)(x - c) / n): an ordinary one between two
     phases, which are multiplied into the coil maps and the samples. So no array is shifted, for odd sizes as for even
     ones; deepinv's own methods shift every coil image four times.
-
-    Arguments:
-        grid: Where the image lives, two axes.
-        coil_maps: Sensitivities, complex128, shape `(N, H, W)`.
-        mask: Bool, shape `(H, W)`: which k-space samples are measured, frequency zero at `n // 2`.
     """
 
-    name: ClassVar[str] = "multicoil-mri"
+    data_shape: tuple[int, ...]
     observed: Tensor
     image_side: Tensor
     kspace_side: Tensor
     sampled: Tensor
 
-    def __init__(self, grid: Grid, coil_maps: Tensor, mask: Tensor) -> None:
-        size = (2, *grid.shape)
-        super().__init__(mask=mask.to(torch.float64), coil_maps=coil_maps, img_size=size, **plain_physics())
-        self.grid = grid
-        self.channels = 2
-        self.data_shape = (2, *coil_maps.shape)
-        self.data_grid = index_grid(self.data_shape[1:])
-        self.register_buffer("observed", mask.expand(self.data_shape).clone())
-        rows, columns = (_centring_phase(n) for n in grid.shape)
+    def _keep(self, coil_maps: Tensor, mask: Tensor) -> None:
+        rows, columns = (_centring_phase(n) for n in mask.shape[-2:])
         phase = rows[:, None] * columns
         self.register_buffer("image_side", phase * coil_maps)
         self.register_buffer("sampled", mask.flatten().nonzero()[:, 0])
-        self.register_buffer("kspace_side", (phase * _constant_phase(grid.shape))[mask])
+        constant = _constant_phase(tuple(mask.shape[-2:]))
+        self.register_buffer("kspace_side", (phase * constant).expand(mask.shape)[mask])
 
     def A(self, x: Tensor) -> Tensor:
         image = torch.complex(x[:, 0], x[:, 1])[:, None]
@@ -68,6 +55,50 @@ class MultiCoilMRI(ComplexBuffers, LeastSquares, DeepinvMultiCoilMRI):
         return torch.view_as_real((images * self.image_side.conj()).sum(1)).movedim(-1, 1)
 
 
+class MultiCoilMRI(_CoilsThroughFFT, LeastSquares, DeepinvMultiCoilMRI):
+    r"""deepinv's operator, y_n = P F (s_n x) for each coil n, with centred orthonormal F.
+
+    The field is a complex image, `(batch, 2, H, W)`; data are `(batch, 2, N, H, W)`, zero where not sampled.
+
+    Arguments:
+        grid: Where the image lives, two axes.
+        coil_maps: Sensitivities, complex128, shape `(N, H, W)`.
+        mask: Bool, shape `(H, W)`: which k-space samples are measured, frequency zero at `n // 2`.
+    """
+
+    name: ClassVar[str] = "multicoil-mri"
+
+    def __init__(self, grid: Grid, coil_maps: Tensor, mask: Tensor) -> None:
+        size = (2, *grid.shape)
+        super().__init__(mask=mask.to(torch.float64), coil_maps=coil_maps, img_size=size, **plain_physics())
+        self.grid = grid
+        self.channels = 2
+        self.data_shape = (2, *coil_maps.shape)
+        self.data_grid = index_grid(self.data_shape[1:])
+        self.register_buffer("observed", mask.expand(self.data_shape).clone())
+        self._keep(coil_maps, mask)
+
+
+class MultiCoilSlices(_CoilsThroughFFT, LinearOperator):
+    r"""A volume measured slice by slice, y_nz = P_z F (s_nz x_z) for each coil n and slice z, F of two axes.
+
+    The field is a complex volume, `(batch, 2, D, H, W)`; data are `(batch, 2, N, D, H, W)`, zero where not sampled.
+
+    Arguments:
+        grid: Where the volume lives, slices first.
+        coil_maps: Sensitivities, complex128, shape `(N, D, H, W)`.
+        mask: Bool, shape `(H, W)` for all slices, or `(D, H, W)`.
+    """
+
+    name: ClassVar[str] = "multicoil-mri-slices"
+    observed: Tensor
+
+    def __init__(self, grid: Grid, coil_maps: Tensor, mask: Tensor) -> None:
+        mask, shape = mask.expand(grid.shape), (2, *coil_maps.shape)
+        super().__init__(grid, 2, shape, observed=mask.expand(shape).clone())
+        self._keep(coil_maps, mask)
+
+
 def _centring_phase(n: int) -> Tensor:
     """exp(2 pi i c x / n) for x = 0 ... n - 1, c = n // 2."""
     angle = 2 * math.pi * (n // 2) / n * torch.arange(n, dtype=torch.float64)
@@ -81,14 +112,24 @@ def _constant_phase(shape: tuple[int, ...]) -> Tensor:
 
 
 def build_multicoil_mri(description: OperatorDescription) -> MultiCoilMRI:
+    grid, maps = _coils(description, 2, "(real, imaginary) on 2 axes")
+    return MultiCoilMRI(grid, maps, description.mask(grid.shape))
+
+
+def build_multicoil_slices(description: OperatorDescription) -> MultiCoilSlices:
+    grid, maps = _coils(description, 3, "(real, imaginary) on 3 axes, slices first")
+    return MultiCoilSlices(grid, maps, description.mask(grid.shape[1:], grid.shape))
+
+
+def _coils(description: OperatorDescription, axes: int, expected: str) -> tuple[Grid, Tensor]:
+    """The grid of a complex field on so many axes, and its coil maps, checked."""
     description.expect(arrays=("coil_maps", "mask"))
     grid = description.regular_grid()
-    if grid.ndim != 2 or description.channels != 2:
+    if grid.ndim != axes or description.channels != 2:
         found = f"{description.channels} channels on {grid.ndim} axes"
-        raise description.error(f"found a field of {found}, expected 2 channels (real, imaginary) on 2 axes")
+        raise description.error(f"found a field of {found}, expected 2 channels {expected}")
     maps = description.array("coil_maps")
-    if maps.ndim != 3 or maps.shape[1:] != grid.shape or len(maps) == 0:
-        raise description.error(
-            f"found coil_maps of shape {maps.shape}, expected (coils, {grid.shape[0]}, {grid.shape[1]})"
-        )
-    return MultiCoilMRI(grid, torch.from_numpy(maps.astype("complex128")), description.mask(grid.shape))
+    if maps.ndim != axes + 1 or maps.shape[1:] != grid.shape or len(maps) == 0:
+        sizes = ", ".join(map(str, grid.shape))
+        raise description.error(f"found coil_maps of shape {maps.shape}, expected (coils, {sizes})")
+    return grid, torch.from_numpy(maps.astype("complex128"))

@@ -32,6 +32,7 @@ _FIELDS = {
     "poisson-gaussian": ("gain", "variance"),
     "low-rank-gaussian": ("diagonal", "factors"),
 }
+_OPTIONAL = {"coil-gaussian": ("k_dimensions",)}
 
 
 def noise_from_json(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> NoiseLaw:
@@ -39,7 +40,8 @@ def noise_from_json(description: Mapping[str, Any], arrays: Mapping[str, np.ndar
 
     Arguments:
         description: `{"law": "gaussian", "variance": 0.01}`, with the name of a variable in place of a number where
-            each datum has its own variance; `{"law": "coil-gaussian", "covariance": NAME}`;
+            each datum has its own variance; `{"law": "coil-gaussian", "covariance": NAME}`, and `"k_dimensions": 3` for
+            several slices;
             `{"law": "low-rank-gaussian", "diagonal": 0.01, "factors": NAME}`, the diagonal a number or a name;
             `{"law": "poisson", "gain": 1.0}`; `{"law": "poisson-gaussian", "gain": 1.0, "variance": 0.01}`.
         arrays: Variables by name.
@@ -51,7 +53,7 @@ def noise_from_json(description: Mapping[str, Any], arrays: Mapping[str, np.ndar
     law = description.get("law")
     if not isinstance(law, str) or law not in _FIELDS:
         raise InfieldError(f"noise: found law {law!r}, expected one of {', '.join(_FIELDS)}")
-    found, expected = sorted(set(description) - {"law"}), sorted(_FIELDS[law])
+    found, expected = sorted(set(description) - {"law", *_OPTIONAL.get(law, ())}), sorted(_FIELDS[law])
     if found != expected:
         raise InfieldError(f"noise '{law}': found the entries {found}, expected {expected}")
 
@@ -71,7 +73,10 @@ def noise_from_json(description: Mapping[str, Any], arrays: Mapping[str, np.ndar
         covariance = value("covariance")
         if not isinstance(covariance, np.ndarray):
             raise InfieldError(f"noise '{law}': found covariance {covariance!r}, expected the name of a variable")
-        return CoilGaussianNoise(torch.as_tensor(covariance))
+        axes = description.get("k_dimensions", 2)
+        if axes not in (2, 3):
+            raise InfieldError(f"noise '{law}': found k_dimensions {axes!r}, expected 2, or 3 for several slices")
+        return CoilGaussianNoise(torch.as_tensor(covariance), axes)
     if law == "low-rank-gaussian":
         factors = value("factors")
         if not isinstance(factors, np.ndarray):

@@ -23,6 +23,7 @@ _BUILDERS = {  # imported when asked for: deepinv takes seconds
     "helmholtz": ("infield.physics.poisson", "build_helmholtz"),
     "mask": ("infield.physics.sampling", "build_mask"),
     "multicoil-mri": ("infield.physics.mri", "build_multicoil_mri"),
+    "multicoil-mri-slices": ("infield.physics.mri", "build_multicoil_slices"),
     "navier-stokes": ("infield.physics.navier_stokes", "build_navier_stokes"),
     "phases": ("infield.physics.phases", "build_phases"),
     "points": ("infield.physics.sampling", "build_points"),

@@ -18,7 +18,7 @@ from infield.physics.measurement import Measurement
 import_torchvision_first()
 from deepinv.physics import LinearPhysics  # noqa: E402
 
-FOURIER = ("fourier", "multicoil-mri", "deepinv:MRI", "deepinv:MultiCoilMRI")
+FOURIER = ("fourier", "multicoil-mri", "multicoil-mri-slices", "deepinv:MRI", "deepinv:MultiCoilMRI")
 """Operators whose data are complex numbers on a grid of frequencies."""
 
 

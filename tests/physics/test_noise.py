@@ -377,6 +377,7 @@ INDEFINITE = np.array([[1.0, 2.0], [2.0, 1.0]])
             r"found a covariance of shape \(3,\), expected \(coils, coils\)",
         ),
         ({"law": "coil-gaussian", "covariance": "nan"}, "NaN or Inf"),
+        ({"law": "coil-gaussian", "covariance": "skew", "k_dimensions": 4}, "found k_dimensions 4, expected 2, or 3"),
         ({"law": "coil-gaussian", "covariance": "skew"}, "not Hermitian"),
         ({"law": "coil-gaussian", "covariance": "indefinite"}, "not positive definite"),
         ({"law": "poisson", "gain": 0}, "found gain 0"),

@@ -192,6 +192,15 @@ def cases() -> list[Case]:
         description = {"name": "deepinv:MRI", "arrays": {"mask": "m"}}
         add("deepinv-mri", description, arrays, grid, 2, real_matrix(each[0] @ np.diag(1 / maps[0].ravel())))
 
+    shape, coils = (3, 5, 4), 2
+    maps = rng.normal(size=(coils, *shape)) + 1j * rng.normal(size=(coils, *shape))
+    for name, sampled in (("slices", rng.random(shape) > 0.4), ("slices-one-mask", rng.random(shape[1:]) > 0.4)):
+        transform = np.kron(np.eye(3), dft(shape[1:]))
+        seen = np.diag(np.broadcast_to(sampled, shape).ravel())
+        each = np.concatenate([seen @ transform @ np.diag(s.ravel()) for s in maps])
+        description = {"name": "multicoil-mri-slices", "arrays": {"coil_maps": "s", "mask": "m"}}
+        add(name, description, {"s": maps, "m": sampled}, Grid.regular(shape), 2, real_matrix(each))
+
     grid = Grid.regular((5, 7))
     mask, kernel, scale = rng.random((5, 7)) > 0.5, rng.normal(size=(3, 3)), rng.normal(size=(2, 1, 1))
     arrays = {"m": mask, "k": kernel, "k4": kernel[None, None], "scale": scale}

@@ -46,7 +46,7 @@ MASK = named("mask", mask="mask")
 def test_names():
     assert operator_names() == (
         *("affine", "compose", "convolution", "darcy", "fourier", "helmholtz", "mask", "multicoil-mri"),
-        *("navier-stokes", "phases", "points", "poisson", "sum"),
+        *("multicoil-mri-slices", "navier-stokes", "phases", "points", "poisson", "sum"),
         "deepinv:<ClassName>",
     )
 
@@ -126,6 +126,10 @@ def test_bad_fields():
         build(named("fourier", mask="mask"), channels=3)
     with pytest.raises(InfieldError, match=r"found coil_maps of shape \(4, 5\), expected \(coils, 4, 5\)"):
         build(named("multicoil-mri", coil_maps="flat", mask="mask"), channels=2)
+    with pytest.raises(InfieldError, match=r"2 channels on 2 axes, expected 2 channels .* on 3 axes, slices first"):
+        build(named("multicoil-mri-slices", coil_maps="flat", mask="mask"), channels=2)
+    with pytest.raises(InfieldError, match=r"found coil_maps of shape \(4, 5\), expected \(coils, 2, 4, 5\)"):
+        build(named("multicoil-mri-slices", coil_maps="flat", mask="mask"), Grid.regular((2, 4, 5)), channels=2)
     uneven = Grid((Axis("y", (0.0, 1.0, 2.0, 4.0)), Axis("x", (0.0, 1.0, 2.0, 3.0, 4.0))))
     with pytest.raises(InfieldError, match="found uneven spacing along axis 'y'"):
         build(named("convolution", {"gaussian_width": 1.0}), uneven)
