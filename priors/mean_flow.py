@@ -191,7 +191,7 @@ class MeanFlow(LightningModule):
         def u(z: Tensor, r: Tensor, t: Tensor, which: Tensor) -> Tensor:
             velocity = self.model.velocity(z, r, t, seen[which], level[which]).to(z.dtype)  # from autocast
             shares = velocity.split(part[which].bincount(minlength=len(parts)).tolist())
-            return torch.cat([m.confined(share) for m, share in zip(measured, shares, strict=True)])
+            return torch.cat([m.confined(u) for m, u in zip(measured, shares, strict=True) if len(u)])
 
         # a point on the path between them
         r, t = (time.to(x_1) for time in self._times(len(x_1), generator))

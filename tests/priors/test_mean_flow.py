@@ -202,6 +202,16 @@ def test_velocities_are_confined_as_the_noise_allows():
     assert confined(blur[1], u, noise=0.2) is u and not blur[1].direct
 
 
+def test_a_batch_may_have_no_average_over_time_behind_an_operator():
+    """MKL's FFT refuses empty batches: half of the examples have r = t, and all of one operator's may."""
+    grid = Grid.regular((8, 8), 1.0, periodic=True)
+    flow = MeanFlow(UNet(2, 2, widths=(8,), inputs=6, times=3), UndersampledKspace("random", (2.0,)), operators=4)
+    flow.grid, flow.model = grid, model_of(flow.network, channels=2, shape=(8, 8))
+    x_1 = torch.randn((4, 2, 8, 8), generator=Generator().manual_seed(0))
+    losses = torch.stack([flow._loss_of(x_1, Generator().manual_seed(seed)) for seed in range(20)])
+    assert losses.shape == (20, 4) and torch.isfinite(losses).all()
+
+
 def test_times_cover_the_corner_that_is_used():
     flow = MeanFlow(Perceptron(1, (6,), inputs=3, times=3), Inpainting(), equal=0.5, corner=0.2)
     r, t = flow._times(20000, Generator().manual_seed(0))
