@@ -21,6 +21,7 @@ _BUILDERS = {  # imported when asked for: deepinv takes seconds
     "darcy": ("infield.physics.darcy", "build_darcy"),
     "fourier": ("infield.physics.fourier", "build_fourier"),
     "helmholtz": ("infield.physics.poisson", "build_helmholtz"),
+    "interferometer": ("infield.physics.interferometer", "build_interferometer"),
     "mask": ("infield.physics.sampling", "build_mask"),
     "multicoil-mri": ("infield.physics.mri", "build_multicoil_mri"),
     "multicoil-mri-slices": ("infield.physics.mri", "build_multicoil_slices"),

@@ -19,6 +19,7 @@ from infield.physics.algebra import Scale, compose
 from infield.physics.convolution import Convolution
 from infield.physics.fourier import FourierSampling
 from infield.physics.grid import Axis, Grid, PointSet
+from infield.physics.interferometer import independent_modes
 from infield.physics.least_squares import LeastSquares, null_projection
 from infield.physics.linear_operator import LinearOperator
 from infield.physics.registry import build_operator
@@ -62,6 +63,21 @@ def real_matrix(complex_matrix: np.ndarray, channels: int = 2) -> np.ndarray:
     """A complex map as one of (real, imaginary) stacks; with one channel the field is real."""
     real, imaginary = complex_matrix.real, complex_matrix.imag
     return np.block([[real, -imaginary], [imaginary, real]])[:, : channels * complex_matrix.shape[1]]
+
+
+def visibility_matrix(shape: tuple[int, int, int], cells: int, stretch: int) -> np.ndarray:
+    """Sums over the sky, channel means, and sums over the channels of each stretch, from their definitions."""
+    nx, ny, depth = shape
+    channels = depth // cells
+
+    def along(modes, n, length):
+        return np.exp(-2j * np.pi * np.outer(modes, np.arange(n)) / n) / np.sqrt(length)
+
+    means = np.kron(np.eye(channels), np.full((1, cells), 1 / cells))
+    if stretch:
+        means = np.kron(np.eye(channels // stretch), along(np.arange(stretch), stretch, stretch)) @ means
+    sky = np.kron(along(np.arange(nx), nx, nx), along(np.arange(ny // 2 + 1), ny, ny))
+    return np.kron(sky, means)
 
 
 def convolution_matrix(shape: tuple[int, ...], kernel: np.ndarray, boundary: str) -> np.ndarray:
@@ -201,6 +217,26 @@ def cases() -> list[Case]:
         description = {"name": "multicoil-mri-slices", "arrays": {"coil_maps": "s", "mask": "m"}}
         add(name, description, {"s": maps, "m": sampled}, Grid.regular(shape), 2, real_matrix(each))
 
+    for shape, cells, stretch, fwhm in (
+        ((4, 6, 6), 1, 0, None),
+        ((5, 4, 8), 2, 4, None),
+        ((4, 5, 12), 2, 3, None),
+        ((3, 3, 4), 1, 2, 2.5),
+        ((6, 4, 3), 1, 0, 1.5),
+    ):
+        grid, (nx, ny, depth) = Grid.regular(shape, tuple(float(n) for n in shape), periodic=True), shape
+        mask = (rng.random((nx, ny // 2 + 1, depth // cells)) > 0.4) & independent_modes(nx, ny).numpy()[..., None]
+        beam, arrays = np.ones(shape), {"m": mask}
+        if fwhm is not None:
+            arrays["w"] = fwhm + 0.1 * np.arange(depth)
+            r2 = np.add.outer((np.arange(nx) - nx // 2) ** 2, (np.arange(ny) - ny // 2) ** 2)
+            beam = 0.5 ** (4 * r2[..., None] / arrays["w"] ** 2)
+        parameters = {"channel_cells": cells, "delay_channels": stretch}
+        roles = {"mask": "m"} if fwhm is None else {"mask": "m", "beam_fwhm": "w"}
+        description = {"name": "interferometer", "parameters": parameters, "arrays": roles}
+        dense = visibility_matrix(shape, cells, stretch) @ np.diag(beam.ravel())
+        add(f"telescope-{cells}-{stretch}", description, arrays, grid, 1, real_matrix(mask.ravel()[:, None] * dense, 1))
+
     grid = Grid.regular((5, 7))
     mask, kernel, scale = rng.random((5, 7)) > 0.5, rng.normal(size=(3, 3)), rng.normal(size=(2, 1, 1))
     arrays = {"m": mask, "k": kernel, "k4": kernel[None, None], "scale": scale}
@@ -225,7 +261,7 @@ def cases() -> list[Case]:
 
 
 CASES = cases()
-SAMPLING = ("mask", "channel-mask", "fourier", "blur-fourier", "multicoil", "compose")
+SAMPLING = ("mask", "channel-mask", "fourier", "blur-fourier", "multicoil", "compose", "telescope")
 every_operator = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 
 

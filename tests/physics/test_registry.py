@@ -45,8 +45,8 @@ MASK = named("mask", mask="mask")
 
 def test_names():
     assert operator_names() == (
-        *("affine", "compose", "convolution", "darcy", "fourier", "helmholtz", "mask", "multicoil-mri"),
-        *("multicoil-mri-slices", "navier-stokes", "phases", "points", "poisson", "sum"),
+        *("affine", "compose", "convolution", "darcy", "fourier", "helmholtz", "interferometer"),
+        *("mask", "multicoil-mri", "multicoil-mri-slices", "navier-stokes", "phases", "points", "poisson", "sum"),
         "deepinv:<ClassName>",
     )
 
