@@ -31,13 +31,9 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise import CoilGaussianNoise
 from infield.physics.registry import build_operator
 
-_KSPACE = ("coil", "ky", "kx")
-_DIMS: Mapping[str, tuple[str, ...]] = {
-    "data": _KSPACE,
-    "mask": ("ky", "kx"),
-    "coil_maps": ("coil", "y", "x"),
-    "noise_covariance": ("coil", "coil_conjugate"),
-}
+DIVIDED = "divided by"
+"""How the step begins that says of the scale."""
+
 ESPIRIT, FROM_FILE, UNIFORM = "espirit", "file", "uniform"
 _UNIFORM_COILS = 1
 
@@ -63,7 +59,7 @@ class Undersampling:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertedMRI:
-    """A measurement with what was set aside of it.
+    """A measurement with what was set aside of it; of a volume, z stands before the two axes of a slice everywhere.
 
     Arguments:
         measurement: Data `(1, 2, coil, ky, kx)`, operator, noise law and the image's grid. Where a complete slice was
@@ -94,21 +90,29 @@ class ConvertedMRI:
         Raises:
             InfieldError: `path` exists, or the disk is full.
         """
+        space = self.measurement.grid.names
+        k = (*space[:-2], "ky", "kx")
         extra = xr.Dataset({"source_scale": ((), np.float64(self.scale), {"long_name": "source data / stored data"})})
         if self.held_out_mask.any():
             y = self.held_out_y[0].numpy(force=True)
-            extra["held_out_mask"] = _KSPACE[1:], self.held_out_mask.numpy(force=True).astype(np.int8)
-            extra["held_out_data"] = _KSPACE, complex_numbers(y), {"units": "1"}
+            extra["held_out_mask"] = k, self.held_out_mask.numpy(force=True).astype(np.int8)
+            extra["held_out_data"] = ("coil", *k), complex_numbers(y), {"units": "1"}
         for name, image in self.targets.items():
             of_grid = image.shape == tuple(self.measurement.grid.shape)
-            extra[name] = ("y", "x") if of_grid else (f"{name}_y", f"{name}_x"), image, {"units": "1"}
+            own = (*space[:-2], f"{name}_y", f"{name}_x")
+            extra[name] = space if of_grid else own, image, {"units": "1"}
         write_measurement(
             path,
             self.measurement,
             overwrite=overwrite,
             title=f"Multi-coil MRI, {self.source}",
             history="\n".join(self.steps),
-            dims=_DIMS,
+            dims={
+                "data": ("coil", *k),
+                "mask": k[-self.measurement.arrays["mask"].ndim :],
+                "coil_maps": ("coil", *space),
+                "noise_covariance": ("coil", "coil_conjugate"),
+            },
             extra=extra,
         )
 
@@ -263,7 +267,8 @@ def measurement_of(
         steps.append("truth: minimum variance unbiased estimate from all samples, which has noise of its own")
     if kspace.target is not None:
         targets["target_file"] = kspace.target / scale
-    steps.append(f"divided by {scale:.6g}, {words}, {noise_words}")
+    steps.append(f"{words}, {noise_words}")
+    steps.append(f"{DIVIDED} {scale:.6g}")
     arrays = {"mask": mask, "coil_maps": maps}
     grid = _grid(kspace)
     description = {"name": "multicoil-mri", "parameters": {}, "arrays": {key: key for key in arrays}}

@@ -3,17 +3,20 @@
     infield convert mri KSPACE.npy -o brain.zarr
     infield convert mri file1000000.h5 -o brain.zarr --slice 8 --accelerate 4
     infield convert mri scan.mrd -o brain --slice all
+    infield convert mri file1000000.h5 -o volume.zarr --slice 4-11 --volume
     infield convert wall-pressure PLANES.h5 -o planes.zarr
     infield convert wall-sensors planes.zarr -o measurement.zarr --share 0.0025 --noise 0.1
     infield convert lightcone cone_*.h5 -o cones.zarr
+    infield convert lightcone-observation cones.zarr -o measurement.zarr --cells 0-63
 
 mri: a slice of complex k-space to a measurement, from numpy (.npy, .npz: coil, ky, kx, zeros where nothing was
 sampled), fastMRI (.h5), ISMRMRD (.h5, .mrd), BART (.cfl with .hdr) and MATLAB (.mat). Coil maps (ESPIRiT) and noise are
 estimated from the data where the file does not tell them; --accelerate leaves samples of a complete slice out. Several
-slices (--slice all, --slice 3-12) become a folder with a measurement for each, one after the other.
+slices (--slice all, --slice 3-12) become a folder with a measurement for each, one after the other; or with --volume
+one measurement of a volume (z, y, x), for `infield reconstruct --slices`.
 wall-pressure: planes of many formats to training planes. wall-sensors: one of these planes to a measurement of it by a
-few sensors. lightcone: 21 cm lightcones of many formats to one file. `infield convert DOMAIN --help` tells what each
-takes; all of them take --json.
+few sensors. lightcone: 21 cm lightcones of many formats to one file. lightcone-observation: one of these cones to a
+mock observation by a telescope. `infield convert DOMAIN --help` tells what each takes; all of them take --json.
 """
 
 from __future__ import annotations
@@ -29,8 +32,9 @@ from infield.datasets.kspace_arrays import AXES
 from infield.datasets.kspace_file import ArrayLayout, open_kspace
 from infield.datasets.kspace_masks import MASKS, Seed, name_seed
 from infield.datasets.mri import Undersampling, convert_mri
+from infield.datasets.mri_volume import convert_mri_volume
 from infield.datasets.zarr_group import check_new
-from infield.pipelines import lightcones, wall_planes
+from infield.pipelines import lightcone_observation, lightcones, wall_planes
 from infield.pipelines.console import table
 
 
@@ -41,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("wall-pressure", wall_planes.add_plane_arguments, wall_planes.PLANES),
         ("wall-sensors", wall_planes.add_sensor_arguments, wall_planes.SENSORS),
         ("lightcone", lightcones.add_arguments, lightcones.LIGHTCONES),
+        ("lightcone-observation", lightcone_observation.add_arguments, lightcone_observation.OBSERVATION),
     ):
         as_written = argparse.RawDescriptionHelpFormatter
         add(domains.add_parser(name, description=described, formatter_class=as_written))
@@ -53,6 +58,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="set this share of the samples aside, to test predictions on (default 0)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="seed of that choice (default 0)")
     parser.add_argument("--slice", metavar="N|A-B|all", help="which slices, of a file with several, from 0")
+    parser.add_argument(
+        "--volume", action="store_true", help="the slices (default: all) become one measurement of a volume"
+    )
     parser.add_argument("--resolution", type=float, metavar="MM",
                         help="coarsen the image to points about so large, by leaving the outer samples out; a prior "
                         "knows fields of one spacing")  # fmt: skip
@@ -84,13 +92,15 @@ def run(arguments: argparse.Namespace) -> int:
         return wall_planes.run_sensors(arguments)
     if arguments.domain == "lightcone":
         return lightcones.run(arguments)
+    if arguments.domain == "lightcone-observation":
+        return lightcone_observation.run(arguments)
     if not 0 <= arguments.hold_out < 1:
         raise InfieldError(f"--hold-out: found {arguments.hold_out}, expected a share of at least 0 and below 1")
     if arguments.voxel is not None and not all(0 < mm < math.inf for mm in arguments.voxel):
         raise InfieldError(f"--voxel: found {' '.join(map(str, arguments.voxel))}, expected two sizes in mm, above 0")
     layout = ArrayLayout(variable=arguments.variable, order=arguments.order, image=arguments.image)
     numbers = _numbers(arguments, layout)
-    if numbers is None or isinstance(numbers, int):
+    if arguments.volume or numbers is None or isinstance(numbers, int):
         facts = _convert(arguments, layout, numbers, arguments.output)
         if arguments.json:
             print(json.dumps(facts))
@@ -116,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _numbers(arguments: argparse.Namespace, layout: ArrayLayout) -> int | range | None:
     """Slices to convert: one by its number, several, or None for the only one."""
-    text = arguments.slice
+    text = arguments.slice or ("all" if arguments.volume else None)
     if text is None or text.isdecimal():
         return None if text is None else int(text)
     with open_kspace(arguments.source, layout) as file:
@@ -130,29 +140,36 @@ def _numbers(arguments: argparse.Namespace, layout: ArrayLayout) -> int | range 
     return range(int(first), int(last) + 1)
 
 
-def _convert(arguments: argparse.Namespace, layout: ArrayLayout, number: int | None, output: Path) -> dict[str, Any]:
-    """Convert one slice; returns what there is to tell of it, in plain JSON types."""
+def _convert(
+    arguments: argparse.Namespace, layout: ArrayLayout, numbers: int | range | None, output: Path
+) -> dict[str, Any]:
+    """Convert one slice, or several to a volume; returns what there is to tell of it, in plain JSON types."""
     check_new(output, arguments.overwrite)
-    converted = convert_mri(
-        arguments.source,
-        hold_out=arguments.hold_out,
-        seed=arguments.seed,
-        slice_number=number,
-        coils_from=arguments.coils_from,
-        undersampling=_undersampling(arguments),
-        resolution=arguments.resolution,
-        voxel=arguments.voxel and tuple(arguments.voxel),
-        layout=layout,
-    )
+    settings: dict[str, Any] = {
+        "hold_out": arguments.hold_out,
+        "seed": arguments.seed,
+        "coils_from": arguments.coils_from,
+        "undersampling": _undersampling(arguments),
+        "resolution": arguments.resolution,
+        "voxel": arguments.voxel and tuple(arguments.voxel),
+        "layout": layout,
+    }
+    if arguments.volume:
+        slices = numbers if isinstance(numbers, range) else [numbers or 0]
+        converted = convert_mri_volume(arguments.source, slices, **settings)
+    else:
+        assert not isinstance(numbers, range)
+        converted = convert_mri(arguments.source, slice_number=numbers, **settings)
     converted.write(output, overwrite=arguments.overwrite)
     measurement = converted.measurement
+    coils, shape = int(measurement.y.shape[2]), list(measurement.grid.shape)
     return {
         "output": str(output),
-        "coils": int(measurement.y.shape[2]),
-        "shape": list(measurement.grid.shape),
-        "samples": int(measurement.count // (2 * measurement.y.shape[2])),
+        "coils": coils,
+        "shape": shape,
+        "samples": int(measurement.count // (2 * coils)),
         "held_out_samples": int(converted.held_out_mask.sum()),
-        "acceleration": float(measurement.y[0, 0, 0].numel() * 2 * measurement.y.shape[2] / measurement.count),
+        "acceleration": float(math.prod(shape) * 2 * coils / measurement.count),
         "calibration_width": converted.calibration_width,
         "truth": measurement.truth is not None,
         "scale": converted.scale,
