@@ -32,7 +32,8 @@ def conjugate_gradients(
             unit-variance unknowns (M is its precision), this bounds the error of w in posterior standard deviations,
             root mean square: |M^{1/2} (w - M^{-1} b)| = |M^{-1/2} (b - M w)| <= |b - M w|.
         max_iterations: Give up after so many products with M.
-        diagonal: Preconditioner, an approximation of the diagonal of M, shape `(unknowns,)`, positive.
+        diagonal: Preconditioner, an approximation of the diagonal of M, positive, shape `(unknowns,)` or `(batch,
+            unknowns)`.
 
     Raises:
         InfieldError: If a system has not converged by then.
