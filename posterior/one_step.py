@@ -9,12 +9,11 @@ from torch import Tensor
 
 from infield import InfieldError
 from infield.physics.algebra import LinearComposition
-from infield.physics.gaussian import GaussianNoise
 from infield.physics.measurement import Measurement
-from infield.physics.operator_numbers import operator_numbers
+from infield.posterior.served import noise_served, scale_of
 from infield.posterior.streams import Randomness, normal
 from infield.priors.adapted_source import adapted_source, confined
-from infield.priors.average_velocity import AverageVelocity, conditions, not_served
+from infield.priors.average_velocity import AverageVelocity, conditions
 from infield.priors.prior import Prior
 
 
@@ -75,17 +74,4 @@ def ask(method: str, prior: Prior | AverageVelocity, measurement: Measurement, *
             f"sampler {method}: found the prior '{prior.name}', expected a posterior in one step, trained by `infield "
             "fit` with `priors.mean_flow.MeanFlow`; priors go with --sampler faps"
         )
-    variance = getattr(measurement.noise, "variance", None)
-    if not isinstance(measurement.noise, GaussianNoise) or variance is None or variance.numel() != 1:
-        raise InfieldError(
-            f"sampler {method}: found another noise law, expected Gaussian noise of one variance for all data; whiten "
-            "the data, or use --sampler faps"
-        )
-    noise, scale = float(variance.sqrt()), float(prior.standardisation.scale.flatten()[0])
-    reason = not_served(prior, *operator_numbers(measurement.operator), 0.0 if exact else noise)  # type: ignore[arg-type]
-    if reason:
-        raise InfieldError(
-            f"sampler {method}: '{prior.name}' was not trained for this measurement: {reason}; train one that is, or "
-            "use a prior with --sampler faps"
-        )
-    return Asked(prior, measurement, noise, scale)
+    return Asked(prior, measurement, noise_served(method, prior, measurement, exact=exact), scale_of(prior))

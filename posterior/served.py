@@ -13,7 +13,7 @@ from infield.physics.algebra import LinearComposition
 from infield.physics.gaussian import GaussianNoise
 from infield.physics.measurement import Measurement
 from infield.physics.operator_numbers import operator_numbers
-from infield.priors.average_velocity import not_served
+from infield.priors.average_velocity import AverageVelocity, not_served
 from infield.priors.supervised import Supervised
 from infield.priors.unrolled import Unrolled
 
@@ -58,17 +58,39 @@ def served(method: str, kind: type[Supervised], words: str, model: Any, measurem
     """
     if not isinstance(model, kind):
         raise InfieldError(f"sampler {method}: found the prior '{model.name}', expected {words}")
+    return Served(measurement, noise_served(method, model, measurement), scale_of(model))
+
+
+def noise_served(
+    method: str, model: AverageVelocity | Supervised, measurement: Measurement, *, exact: bool = False
+) -> float:
+    """Standard deviation of the noise of a measurement that a model serves.
+
+    Arguments:
+        method: Name of the sampler, for messages.
+        model: What was trained.
+        measurement: In its standardised units.
+        exact: Whether the data are taken to be exact.
+
+    Raises:
+        InfieldError: The model was trained for other measurements.
+    """
     variance = getattr(measurement.noise, "variance", None)
     if not isinstance(measurement.noise, GaussianNoise) or variance is None or variance.numel() != 1:
         raise InfieldError(
             f"sampler {method}: found another noise law, expected Gaussian noise of one variance for all data; whiten "
             "the data, or use --sampler faps"
         )
-    noise, scale = float(variance.sqrt()), float(model.standardisation.scale.flatten()[0])
-    reason = not_served(model, *operator_numbers(measurement.operator), noise)  # type: ignore[arg-type]
+    noise, (operator, numbers) = float(variance.sqrt()), operator_numbers(measurement.operator)  # type: ignore[arg-type]
+    reason = not_served(model, operator, numbers, 0.0 if exact else noise)  # type: ignore[arg-type]
     if reason:
         raise InfieldError(
             f"sampler {method}: '{model.name}' was not trained for this measurement: {reason}; train one that is, or "
             "use a prior with --sampler faps"
         )
-    return Served(measurement, noise, scale)
+    return noise
+
+
+def scale_of(model: AverageVelocity | Supervised) -> float:
+    """Its fields in units over standardised ones."""
+    return float(model.standardisation.scale.flatten()[0])
