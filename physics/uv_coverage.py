@@ -55,13 +55,10 @@ def samples_in_cells(
     Returns:
         Shape `(nx, ny // 2 + 1)`, kx in the order of `fftfreq`; samples beyond the highest mode are left out.
     """
-    wavelength = LIGHT / (frequency * 1e6)
-    size, waves = np.array(lengths) / distance, uv.reshape(-1, 2) / wavelength
-    n = np.rint(waves * size).astype(np.int64)
+    waves_to_modes = np.array(lengths) / distance * (frequency * 1e6 / LIGHT)
     nx, ny = points
-    within = (np.abs(n[:, 0]) <= (nx - 1) // 2) & (np.abs(n[:, 1]) <= (ny - 1) // 2)
-    n = n[within]
-    counts = np.zeros((nx, ny))
-    for sign in (1, -1):  # a baseline, and its opposite that measures the mirror image
-        np.add.at(counts, (sign * n[:, 0] % nx, sign * n[:, 1] % ny), 1)
-    return counts[:, : ny // 2 + 1]
+    n = np.rint(uv.reshape(-1, 2) * waves_to_modes)
+    n = n[(np.abs(n[:, 0]) <= (nx - 1) // 2) & (np.abs(n[:, 1]) <= (ny - 1) // 2)].astype(np.int64)
+    counts = np.bincount(n[:, 0] % nx * ny + n[:, 1] % ny, minlength=nx * ny).reshape(nx, ny)
+    mirrored = np.roll(counts[::-1, ::-1], (1, 1), (0, 1))  # an opposite baseline measures the mirror image
+    return (counts + mirrored)[:, : ny // 2 + 1].astype(float)

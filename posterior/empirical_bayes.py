@@ -74,25 +74,30 @@ def fit_prior(measurement: Measurement, *, nu: float | None = None, seed: int = 
 
 
 def _moments(measurement: Measurement, generator: Generator) -> tuple[Tensor, float]:
-    """Mean of each channel by least squares, and the variance of a value that explains the power of the data."""
+    """Mean of each channel by least squares, and the variance of a value that explains the power of the data.
+
+    Data count by the inverse of their noise. A mean that the operator does not see is zero.
+    """
     channels, *space = measurement.event_shape
     data = LinearGaussianData(measurement, Pixels())
+    weight = (data.noise.variance * torch.ones_like(measurement.y)).flatten()[data.index].rsqrt()
     constants = torch.eye(channels, dtype=torch.float64).reshape(channels, channels, *[1] * len(space))
     of_constants = measurement.operator.A(constants.expand(channels, channels, *space).contiguous()).flatten(1)[
         :, data.index
     ]
-    y = measurement.y.flatten()[data.index]
-    mean = torch.linalg.lstsq(of_constants.mT, y[:, None]).solution
+    y, of_constants = weight * measurement.y.flatten()[data.index], weight * of_constants
     probes = torch.randn((4, channels, *space), generator=generator, dtype=torch.float64)
     gain = float(
-        measurement.operator.A(probes).flatten(1)[:, data.index].square().sum() / 4
-    )  # trace(A A^T), Hutchinson
-    noise = float((data.noise.variance * torch.ones_like(measurement.y)).flatten()[data.index].sum())
-    power = float((y - (of_constants.mT @ mean)[:, 0]).square().sum())
+        (weight * measurement.operator.A(probes).flatten(1)[:, data.index]).square().sum() / 4
+    )  # trace(A A^T) of whitened data, Hutchinson
+    unseen = of_constants.square().sum(1, keepdim=True) <= 1e-12 * gain  # rounding alone
+    of_constants = torch.where(unseen, torch.zeros_like(of_constants), of_constants)
+    mean = torch.linalg.lstsq(of_constants.mT, y[:, None], driver="gelsd").solution  # least norm where unseen
+    noise, power = float(len(y)), float((y - (of_constants.mT @ mean)[:, 0]).square().sum())
     if power <= noise or gain == 0:
         raise InfieldError(
-            f"the data hold no more power ({power:.3g}) than their noise ({noise:.3g}): no prior can be fitted to "
-            "them; check the noise level, or name a prior with --prior"
+            f"the data hold no more power than their noise ({power / noise:.3g} times as much): no prior can be fitted "
+            "to them; check the noise level, or name a prior with --prior"
         )
     return mean.reshape(channels, *[1] * len(space)), (power - noise) / gain
 

@@ -8,9 +8,10 @@ import json
 import fake_21cmfast
 import numpy as np
 import pytest
+import xarray as xr
 
 from infield import InfieldError
-from infield.datasets.cosmology import frequencies_of
+from infield.datasets.cosmology import cosmology, frequencies_of, redshifts_of
 from infield.datasets.lightcones import SEED, TEMPERATURE, open_lightcones
 from infield.pipelines.lightcone_design import Design, cone_seeds
 
@@ -161,3 +162,62 @@ def test_convert_says_that_it_turned_a_cone_round(infield, tmp_path):
     npz(tmp_path / "c.npz", np.ones((4, 4, 6)), redshift=9 - 0.1 * np.arange(6))
     said = infield("convert", "lightcone", tmp_path / "c.npz", "-o", tmp_path / "c.zarr")
     assert said.status == 0 and "turned round" in said.err
+
+
+def observe(infield, cones, path, *options):
+    return infield("convert", "lightcone-observation", cones, "-o", path, "--json", *options)
+
+
+@pytest.fixture
+def smooth_cones(infield, tmp_path):
+    """Two Gaussian cones of a red spectrum on 128 Mpc."""
+    k = np.hypot(np.hypot(*np.meshgrid(*[np.fft.fftfreq(8)] * 2, indexing="ij"))[..., None], np.fft.fftfreq(16))
+    k[0, 0, 0] = 1
+    white = np.fft.fftn(np.random.default_rng(0).standard_normal((2, 8, 8, 16)), axes=(1, 2, 3))
+    values = np.fft.ifftn(white * k**-1.5, axes=(1, 2, 3)).real
+    z = redshifts_of(9000.0 + 16 * np.arange(16), cosmology())
+    npz(tmp_path / "c.npz", (40 * values / values.std()).astype(np.float32), box_len_Mpc=128.0, redshift=z)
+    infield("convert", "lightcone", tmp_path / "c.npz", "-o", tmp_path / "c.zarr")
+    return tmp_path / "c.zarr"
+
+
+def test_a_cone_is_reconstructed_from_its_observation(infield, smooth_cones, tmp_path):
+    """The whole road by commands, with the default prior: nearer to the truth than zero is, and the data are fitted."""
+    facts = observe(infield, smooth_cones, tmp_path / "m.zarr", "--hours", 3000, "--sample", 1).summary
+    assert facts["channels"] == 16 and facts["antennas"] == 224 and 0.2 < facts["share_of_modes"] < 1
+    said = infield("reconstruct", tmp_path / "m.zarr", "-o", tmp_path / "p.zarr", "--samples", 12, "--json")
+    assert said.status == 0, said.err
+    posterior = xr.open_zarr(tmp_path / "p.zarr", consolidated=False)
+    truth = xr.open_zarr(tmp_path / "m.zarr", consolidated=False)["truth"].values
+    truth = truth - truth.mean((0, 1))  # the mean of a channel is not measured
+    mean = posterior["mean"].values.reshape(truth.shape)
+    mean = mean - mean.mean((0, 1))
+    assert np.corrcoef(mean.ravel(), truth.ravel())[0, 1] > 0.5
+    assert said.summary["chi_square"] == pytest.approx(1, abs=0.3)
+
+
+def test_observations_with_a_wedge_a_beam_and_a_layout(infield, smooth_cones, tmp_path):
+    plain = observe(infield, smooth_cones, tmp_path / "a.zarr").summary
+    cut = observe(infield, smooth_cones, tmp_path / "b.zarr", "--wedge", 30, "--buffer", 0.02, "--beam").summary
+    assert cut["wedge_slope"] == pytest.approx(1.8, abs=0.2) and cut["visibilities"] < plain["visibilities"]
+    group = xr.open_zarr(tmp_path / "b.zarr", consolidated=False)
+    assert group["data"].dims == ("part", "kx", "ky", "channel") and group["k_los"].attrs["units"] == "rad Mpc-1"
+    assert group["beam_fwhm"].dims == ("los",) and group["frequency"].attrs["units"] == "MHz"
+    (tmp_path / "few.csv").write_text("east_m,north_m\n0,0\n150,0\n0,150\n")
+    few = observe(infield, smooth_cones, tmp_path / "c2.zarr", "--layout", tmp_path / "few.csv").summary
+    assert few["antennas"] == 3 and few["visibilities"] < plain["visibilities"] and few["telescope"].startswith("few")
+
+
+def test_observations_that_cannot_be(infield, smooth_cones, tmp_path):
+    for options, words in (
+        (("--sample", 2), ["--sample", "0 to 1"]),
+        (("--cells", "4"), ["--cells", "0-15"]),
+        (("--cells", "4-16"), ["--cells", "0-15"]),
+        (("--hours", 0), ["--hours"]),
+        (("--wedge", 91), ["--wedge", "0 to 90"]),
+        (("--wedge", 90, "--buffer", 5), ["no mode that is measured"]),
+        (("--channel-cells", 5), ["channels of 5 cells on 16"]),
+        (("--layout", "none.csv"), ["none.csv", "no such file"]),
+    ):
+        observe(infield, smooth_cones, tmp_path / "m.zarr", *options).refused(*words)
+        assert not (tmp_path / "m.zarr").exists()

@@ -1,0 +1,153 @@
+"""A lightcone to a mock observation of it by a radio interferometer."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from infield import InfieldError
+from infield.datasets.lightcone_observation import Observation, ObservedField, read_layout
+from infield.datasets.lightcones import TEMPERATURE, open_lightcones
+from infield.datasets.stored_arrays import readable
+from infield.datasets.zarr_group import check_new
+from infield.physics.telescopes import TELESCOPES
+from infield.pipelines.console import table
+
+OBSERVATION = """A lightcone to a mock observation of it: gridded visibilities with thermal noise, the cone as truth.
+
+    infield convert lightcone-observation cones.zarr -o measurement.zarr --cells 0-63 --hours 1000
+    infield convert lightcone-observation cones.zarr -o measurement.zarr --telescope hera-like --cells 0-63 --wedge 90
+
+The telescopes are like their namesakes: as many stations in the same extent, placed by a formula; --layout takes true
+positions. The mean of each channel is not measured. --wedge cuts the foregrounds' wedge, up to the horizon at 90, in
+the Fourier space of each stretch of channels. What noise is and where is told in infield.physics.radiometer and
+infield.physics.uv_coverage. The mock holds no foregrounds: they are avoided, not removed.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="CONES.zarr", help="a file of lightcones")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MEASUREMENT.zarr")
+    parser.add_argument("--sample", type=int, default=0, metavar="I", help="number of the cone (default 0)")
+    parser.add_argument("--cells", metavar="A-B", help="cells of the line of sight that are observed (default all)")
+    parser.add_argument("--telescope", choices=list(TELESCOPES), default="ska-low-like",
+                        help="antennas and layout (default ska-low-like)")  # fmt: skip
+    parser.add_argument("--layout", type=Path, metavar="FILE.csv", help="true positions: columns east_m and north_m")
+    parser.add_argument("--hours", type=float, default=1000.0, help="of integration altogether (default 1000)")
+    parser.add_argument(
+        "--hours-a-day", type=float, metavar="H", help="the field is followed (default the telescope's)"
+    )
+    parser.add_argument("--channel-cells", type=int, default=1, metavar="N", help="cells in a channel (default 1)")
+    parser.add_argument("--wedge", type=float, metavar="DEGREES",
+                        help="cut the wedge up to this angle from the middle of the field; 90: horizon")  # fmt: skip
+    parser.add_argument("--buffer", type=float, default=0.07, metavar="K",
+                        help="beyond the wedge in rad/Mpc (default 0.07, 0.1 h/Mpc)")  # fmt: skip
+    parser.add_argument("--delay-channels", type=int, metavar="M",
+                        help="channels of a stretch for the wedge (default: all)")  # fmt: skip
+    parser.add_argument("--beam", action="store_true", help="with the primary beam")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    check_new(arguments.output, arguments.overwrite)
+    group, cones = open_lightcones(arguments.source)
+    if not 0 <= arguments.sample < cones.samples:
+        raise InfieldError(
+            f"--sample: found {arguments.sample}, expected 0 to {cones.samples - 1} in {arguments.source}"
+        )
+    cells = _cells(arguments.cells, cones.grid.shape[2])
+    field = ObservedField(cones, cells, _observation(arguments, len(cells)))
+    with readable(arguments.source):
+        values = group[TEMPERATURE][arguments.sample, :, :, cells.start : cells.stop].values
+    measurement = field.measure(torch.from_numpy(values.astype(np.float64)), arguments.seed)
+    history = f"cone {arguments.sample} of {arguments.source.name}, cells {cells.start} to {cells.stop - 1}"
+    field.write(arguments.output, measurement, history=history, overwrite=arguments.overwrite)
+    facts = {"output": str(arguments.output), **about(field)}
+    if arguments.json:
+        print(json.dumps(facts))
+    else:
+        table(str(arguments.output), _rows(facts))
+    return 0
+
+
+def about(field: ObservedField) -> dict[str, Any]:
+    """What there is to tell of an observation, in JSON types."""
+    o, observed = field.observation, field.mask
+    signal_like = np.sqrt(2 * field.variance[observed])
+    return {
+        "telescope": o.telescope.name,
+        "antennas": len(o.telescope.positions),
+        "hours": o.hours,
+        "shape": list(field.grid.shape),
+        "redshift": [float(field.redshift[0]), float(field.redshift[-1])],
+        "channels": len(field.channel_frequency),
+        "channel_width_MHz": float(field.channel_width.mean()),
+        "visibilities": int(observed.sum()),
+        "share_of_modes": float(2 * observed.sum() / (math.prod(observed.shape[2:]) * math.prod(field.grid.shape[:2]))),
+        "noise_mK": [float(q) for q in np.quantile(signal_like, (0.05, 0.5, 0.95))],
+        "wedge_slope": None if field.slope is None else float(field.slope.mean()),
+    }
+
+
+def _rows(facts: dict[str, Any]) -> dict[str, str]:
+    z, noise = facts["redshift"], facts["noise_mK"]
+    rows = {
+        "telescope": f"{facts['telescope']}, {facts['antennas']} antennas, {facts['hours']:g} h",
+        "cells": " x ".join(map(str, facts["shape"])) + f", z {z[0]:.4g} to {z[1]:.4g}",
+        "channels": f"{facts['channels']} of {1e3 * facts['channel_width_MHz']:.0f} kHz",
+        "visibilities": f"{facts['visibilities']}, {facts['share_of_modes']:.1%} of the modes",
+        "their noise": f"{noise[1]:.3g} mK (90 % from {noise[0]:.3g} to {noise[2]:.3g})",
+    }
+    if facts["wedge_slope"] is not None:
+        rows["wedge cut"] = f"k_los below {facts['wedge_slope']:.3g} k_perp + buffer"
+    return rows
+
+
+def _observation(arguments: argparse.Namespace, depth: int) -> Observation:
+    for name in ("hours", "hours_a_day"):
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < math.inf:
+            raise InfieldError(f"--{name.replace('_', '-')}: found {value}, expected a finite number above zero")
+    for name, least in (("channel_cells", 1), ("delay_channels", 2), ("seed", 0)):
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            raise InfieldError(f"--{name.replace('_', '-')}: found {value}, expected at least {least}")
+    if arguments.wedge is not None and not 0 <= arguments.wedge <= 90:
+        raise InfieldError(f"--wedge: found {arguments.wedge}, expected an angle of 0 to 90 degrees")
+    if not 0 <= arguments.buffer < math.inf:
+        raise InfieldError(f"--buffer: found {arguments.buffer}, expected a finite number of at least 0")
+    telescope = TELESCOPES[arguments.telescope](None if arguments.layout is None else read_layout(arguments.layout))
+    if arguments.layout is not None:
+        telescope = dataclasses.replace(telescope, name=f"{arguments.layout.stem} ({telescope.name} antennas)")
+    if arguments.hours_a_day is not None:
+        telescope = dataclasses.replace(telescope, hours_a_day=arguments.hours_a_day)
+    stretch = arguments.delay_channels
+    if stretch is None:
+        stretch = 0 if arguments.wedge is None else depth // arguments.channel_cells
+    return Observation(
+        telescope=telescope,
+        hours=arguments.hours,
+        channel_cells=arguments.channel_cells,
+        delay_channels=stretch,
+        horizon=arguments.wedge,
+        buffer=arguments.buffer,
+        beam=arguments.beam,
+    )
+
+
+def _cells(text: str | None, depth: int) -> range:
+    if text is None:
+        return range(depth)
+    first, dash, last = text.partition("-")
+    if not (dash and first.isdecimal() and last.isdecimal() and int(first) < int(last) < depth):
+        raise InfieldError(f"--cells: found {text}, expected two numbers with a dash between, within 0-{depth - 1}")
+    return range(int(first), int(last) + 1)
