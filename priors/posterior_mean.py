@@ -81,4 +81,10 @@ class PosteriorMean(FamilyTraining):
         return {**to_entry(model, network_weights(checkpoint)), "variances": variances}
 
     def from_entry(self, entry: Mapping[str, Any]) -> Unrolled:
+        if len(entry["variances"]) != len(self.log_variances):
+            raise InfieldError(
+                f"checkpoint to go on from: found {len(entry['variances']) - 1} steps, expected "
+                f"{len(self.log_variances) - 1} as this run has; use the run's own configuration, or start afresh in "
+                "another directory"
+            )
         return from_entry(entry, self.network)

@@ -38,6 +38,36 @@ LEAST_NOISE = 1e-3
 """Noise of exact data, in standard deviations of the field: what the data's step divides by is never zero."""
 
 
+class _DataStep(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, gamma: Tensor, operator: Any, y: Tensor) -> Tensor:
+        x = operator.prox_l2(z, y, gamma)
+        ctx.operator, ctx.y = operator, y
+        ctx.save_for_backward(x, gamma)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (x, gamma), (operator, y), (g,) = ctx.saved_tensors, (ctx.operator, ctx.y), gradients
+        v = operator.prox_l2(g, torch.zeros_like(y), gamma)  # (1 + gamma A^T A)^-1 g
+        return v, (v * operator.A_adjoint(y - operator.A(x))).sum(), None, None
+
+
+def data_step(operator: Any, z: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
+    """The proximal step of the data, x = (1 + gamma A^T A)^-1 (z + gamma A^T y), by the operator's own `prox_l2`.
+
+    Its derivatives in z and gamma are one more such step, whatever conjugate gradients that takes: nothing of them is
+    kept for the way back.
+
+    Arguments:
+        operator: A.
+        z: Shape `(batch, channel, *space)`.
+        y: Data, shape `(batch, *data)`.
+        gamma: Weight of the data, positive, without axes.
+    """
+    return _DataStep.apply(z, gamma, operator, y)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Unrolled(Supervised):
     """The posterior mean, approximately, of fields of a family of measurements. Arguments as `Supervised`, and:
@@ -71,11 +101,11 @@ class Unrolled(Supervised):
         v = (self.variances if variances is None else variances).to(y)
         K, s = len(v) - 1, max(noise / unit, LEAST_NOISE)
         start = y.new_zeros((len(y), *self.event_shape))  # the prior mean
-        x = operator.prox_l2(start, y, v[0] / (s * unit) ** 2)
+        x = data_step(operator, start, y, v[0] / (s * unit) ** 2)
         seen = conditions(bare or operator, x)
         for k in range(K):
             z = x + self.correction(x, seen, k / K, s)  # D(x_k)
-            x = operator.prox_l2(z, y, v[k + 1] / (s * unit) ** 2)  # lambda = s^2 / v
+            x = data_step(operator, z, y, v[k + 1] / (s * unit) ** 2)  # lambda = s^2 / v
         return x
 
     def correction(self, x: Tensor, seen: Tensor, step: float, noise: float) -> Tensor:

@@ -19,7 +19,7 @@ from infield.priors.perceptron import Perceptron
 from infield.priors.posterior_mean import PosteriorMean
 from infield.priors.prior import Standardisation
 from infield.priors.unet import UNet
-from infield.priors.unrolled import Unrolled, from_entry, load_unrolled, to_entry
+from infield.priors.unrolled import Unrolled, data_step, from_entry, load_unrolled, to_entry
 
 import_torchvision_first()
 from deepinv.models import MoDL  # noqa: E402
@@ -208,6 +208,28 @@ def test_every_number_of_it_is_trained(family, monkeypatch):
                 both.append(float(loss()))
                 module.log_variances[k] -= h
             assert (both[0] - both[1]) / 2e-2 == pytest.approx(float(module.log_variances.grad[k]), rel=0.05, abs=1e-4)
+
+
+@pytest.mark.parametrize("family", [Inpainting(), Deblurring(boundary="zero")])
+def test_the_derivatives_of_the_datas_step(family):
+    """Against finite differences in double precision, in closed form and by conjugate gradients."""
+    operator = family.draw(Grid.regular((5, 4), 1.0, periodic=True), 1, Generator().manual_seed(0))
+    z, x = (torch.randn((2, 1, 5, 4), generator=Generator().manual_seed(i), dtype=torch.float64) for i in range(2))
+    y, gamma = operator.A(x), torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    torch.autograd.gradcheck(lambda z, gamma: data_step(operator, z, y, gamma), (z.requires_grad_(), gamma), atol=1e-6)
+    assert torch.equal(data_step(operator, z, y, gamma), operator.prox_l2(z, y, gamma))
+
+
+def test_a_run_of_other_steps_does_not_go_on(monkeypatch):
+    def training(steps):
+        network = Perceptron(1, (POINTS,), 8, 1, inputs=3, times=2)
+        return ready(PosteriorMean(network, ThreePoints(), steps=steps), monkeypatch, draws(20, 0))
+
+    two, three = training(2), training(3)
+    checkpoint = {"infield_unrolled": two.to_entry(two.model, {"state_dict": two.state_dict()})}
+    two.on_load_checkpoint(checkpoint)
+    with pytest.raises(InfieldError, match="found 2 steps, expected 3"):
+        three.on_load_checkpoint(checkpoint)
 
 
 def test_file_round_trip(tmp_path):
