@@ -14,6 +14,10 @@ those of "NullFlow" (Shi et al. 2026, arXiv:2606.22696) and, with noise, of "SNa
 | weight 1 / (error + c) of every example | none: with it the minimiser is not the conditional mean, nor the draws calibrated |
 | conditional v in du/dt | the marginal one, u(z, r, r), as in Improved Mean Flows (arXiv:2512.02012): less noise, the same minimiser |
 
+The identity learns from short steps first, and what it has not learned yet is spread: a step that is too sure contracts
+to the mean. So a score of mean and variance of two draws in one step may be added, whose least value the exact average
+velocity has too: `spread_score`.
+
 With exact data the velocity is confined to the null space of A: P u in place of u, P = I - A^+ A; with noise, to what it
 leaves open (`priors.adapted_source.confined`).
 """  # noqa: E501 - a table
@@ -79,6 +83,7 @@ class MeanFlow(LightningModule):
         operators: Operators a batch.
         equal: Share of the pairs of times with r = t.
         corner: Share of the other ones that are drawn near r = 0, t = 1, which is what is used.
+        score: Weight of `spread_score` of draws in one step, on every second example; for fields of many values.
         learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
         warmup: Steps of linear warm-up.
         weight_decay: Of AdamW.
@@ -97,6 +102,7 @@ class MeanFlow(LightningModule):
         operators: int = 4,
         equal: float = 0.5,
         corner: float = 0.1,
+        score: float = 0.0,
         learning_rate: float = 5e-4,
         warmup: int = 100,
         weight_decay: float = 0.0,
@@ -111,10 +117,10 @@ class MeanFlow(LightningModule):
             )
         shares = {"noiseless": noiseless, "equal": equal, "corner": corner}
         wrong = [name for name, share in shares.items() if not 0 <= share <= 1]
-        if wrong or not 0 <= noise[0] <= noise[1] or not (tau is None or tau > 0) or operators < 1:
+        if wrong or not 0 <= noise[0] <= noise[1] or not (tau is None or tau > 0) or operators < 1 or score < 0:
             raise InfieldError(
-                f"one-step posterior: found noise {tuple(noise)}, tau {tau}, operators {operators}, {shares}; "
-                "expected increasing numbers of at least 0, positive ones, and shares from 0 to 1"
+                f"one-step posterior: found noise {tuple(noise)}, tau {tau}, operators {operators}, score {score}, "
+                f"{shares}; expected increasing numbers of at least 0, positive ones, and shares from 0 to 1"
             )
         if not isinstance(family, Family):
             raise InfieldError(f"one-step posterior: found the family {family!r}, expected one with draw and numbers")
@@ -125,7 +131,7 @@ class MeanFlow(LightningModule):
             tau,
             operators,
         )
-        self.equal, self.corner = equal, corner
+        self.equal, self.corner, self.score = equal, corner, score
         self.learning_rate, self.warmup, self.weight_decay = learning_rate, warmup, weight_decay
 
     def setup(self, stage: str) -> None:
@@ -208,7 +214,14 @@ class MeanFlow(LightningModule):
                 slope = torch.func.jvp(lambda z, r: u(z, r, t_a, apart), (z_a, r_a), tangents)[1]
             target[apart] += (t_ - r_)[apart] * slope
         error = u(z, r, t, torch.arange(len(x_1))) - target
-        return error.square().flatten(1).mean(1)
+        loss = error.square().flatten(1).mean(1)
+        if self.score:
+            which = torch.arange(0, len(x_1), 2)
+            zero, one = torch.zeros_like(r[which]), torch.ones_like(r[which])
+            again = torch.cat([m.x_0_again for m in measured])
+            first, second = (x[which] + u(x[which], zero, one, which) for x in (x_0, again))
+            loss[which] += 2 * self.score * spread_score(first, second, x_1[which])
+        return loss
 
     def _measured(self, x_1: Tensor, generator: Generator) -> _Measured:
         """Fields measured by one operator of the family, and the source that the data lead to."""
@@ -224,10 +237,15 @@ class MeanFlow(LightningModule):
         y = clean + s * seen_data * normal(clean.shape)
         # a draw of the source, and its mean, which no random numbers give
         e, n = normal(x_1.shape), seen_data * normal(clean.shape)
-        twice = (torch.cat([a, torch.zeros_like(a)]) for a in (e, n))
-        x_0, mean = adapted_source(operator, torch.cat([y, y]), *twice, power=self.model.power, noise=s).chunk(2)
+        draws = [(e, n), (torch.zeros_like(e), torch.zeros_like(n))]
+        if self.score:
+            draws.append((normal(x_1.shape), seen_data * normal(clean.shape)))
+        every = (torch.cat(parts) for parts in zip(*draws, strict=True))
+        y = y.repeat(len(draws), *[1] * (y.ndim - 1))
+        x_0, mean, *again = adapted_source(operator, y, *every, power=self.model.power, noise=s).split(len(x_1))
         return _Measured(
             x_0=x_0,
+            x_0_again=again[0] if again else x_0,
             seen=conditions(operator, mean),
             noise=x_1.new_full((len(x_1),), s),
             confined=partial(confined, operator, noise=s),
@@ -278,15 +296,33 @@ class _Measured:
 
     Arguments:
         x_0: Draws of the source, shape `(batch, channel, *space)`.
+        x_0_again: Independent ones, where the score asks for them.
         seen: What the network is told of the data, shape `(batch, 2 channel, *space)`.
         noise: Standard deviation, shape `(batch,)`.
         confined: Takes from velocities what the data leave no room for.
     """
 
     x_0: Tensor
+    x_0_again: Tensor
     seen: Tensor
     noise: Tensor
     confined: Callable[[Tensor], Tensor]
+
+
+def spread_score(first: Tensor, second: Tensor, truth: Tensor) -> Tensor:
+    """(log V + B / V) / 2 of two draws and the truth of each example, shape `(batch,)`.
+
+    V is the variance of the draws and B the squared error of their mean, both means over values and estimated without
+    bias from the two. It is the score of Dawid & Sebastiani (1999) for the field as a whole: its mean is least where
+    the draws' mean is that of the truth and V = B. Of few values two draws do not tell V well enough.
+    """
+
+    def square(a: Tensor, b: Tensor) -> Tensor:
+        return (a - b).square().flatten(1).mean(1)
+
+    V = square(first, second) / 2 + 1e-12
+    B = (square(first, truth) + square(second, truth)) / 2 - V
+    return (V.log() + B / V) / 2
 
 
 def _mean_power(fields: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from infield.priors.average_velocity import (
     not_served,
     to_entry,
 )
-from infield.priors.mean_flow import MeanFlow
+from infield.priors.mean_flow import MeanFlow, spread_score
 from infield.priors.perceptron import Perceptron
 from infield.priors.prior import Standardisation
 from infield.priors.unet import UNet
@@ -202,6 +202,43 @@ def test_velocities_are_confined_as_the_noise_allows():
     assert confined(blur[1], u, noise=0.2) is u and not blur[1].direct
 
 
+def test_the_score_is_least_for_the_right_mean_and_spread():
+    """Also where errors differ from field to field more than the draws can know."""
+    generator, n, values = Generator().manual_seed(0), 400, 1000
+    size = 1 + (torch.rand((n, 1, 1), generator=generator) < 0.1) * 3  # a tenth of the fields are 4 times as far off
+    truth, *white = (torch.randn((n, 1, values), generator=generator, dtype=torch.float64) for _ in range(3))
+    truth, right = size * truth, float((size**2).double().mean()) ** 0.5
+
+    def score(spread: float, shift: float) -> torch.Tensor:
+        return spread_score(*(shift + spread * w for w in white), truth)
+
+    exact = score(right, 0.0)
+    for spread, shift in ((0.9 * right, 0.0), (1.1 * right, 0.0), (right, 0.3)):
+        assert (score(spread, shift) - exact).mean() > 0.002
+
+
+def test_the_score_is_of_draws_in_one_step(monkeypatch):
+    """Of half of the examples, and it sees a spread that is wrong there only."""
+
+    class Narrow(GaussianAverage):
+        def forward(self, x, numbers):
+            z, mean, mask = x.chunk(3, dim=1)
+            u, middle = super().forward(x, numbers), super().forward(torch.cat([mean, mean, mask], dim=1), numbers)
+            one_step = (numbers[:, 0] == 0) & (numbers[:, 1] == 1)
+            return u - torch.where(one_step[:, None, None], 0.7 * (z + u - mean - middle), torch.zeros_like(u))
+
+    x_1 = torch.randn((4000, 1, 6), generator=Generator().manual_seed(0))
+    added = {}
+    for network in (GaussianAverage(), Narrow()):
+        flows = [flow_of(network, monkeypatch, noise=(0.1, 0.1), operators=1, score=s, corner=0.0) for s in (0.0, 2.0)]
+        for flow in flows:  # the second source is drawn after all else but the times
+            monkeypatch.setattr(flow, "_times", lambda n, generator: (torch.full((n,), 0.3), torch.full((n,), 0.6)))
+        without, with_score = (flow._loss_of(x_1, Generator().manual_seed(1)) for flow in flows)
+        assert torch.equal(without[1::2], with_score[1::2])
+        added[type(network)] = float((with_score - without)[::2].mean().detach())
+    assert added[Narrow] > added[GaussianAverage] + 1
+
+
 def test_a_batch_may_have_no_average_over_time_behind_an_operator():
     """MKL's FFT refuses empty batches: half of the examples have r = t, and all of one operator's may."""
     grid = Grid.regular((8, 8), 1.0, periodic=True)
@@ -312,6 +349,7 @@ def test_wider_blurs_pass_less():
         ({"noise": (0.2, 0.1)}, "noise"),
         ({"family": 7}, "family 7"),
         ({"equal": 1.5}, "equal"),
+        ({"score": -1.0}, "score -1"),
     ],
 )
 def test_bad_settings(settings, words):
