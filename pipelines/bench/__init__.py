@@ -15,6 +15,7 @@ BENCHES = {
     "kspace": "infield.pipelines.bench.kspace",
     "learned-prior": "infield.pipelines.bench.learned_prior",
     "mixture": "infield.pipelines.bench.mixture",
+    "mri": "infield.pipelines.bench.mri",
     "one-step": "infield.pipelines.bench.one_step",
     "pde": "infield.pipelines.bench.pde",
     "spectrum": "infield.pipelines.bench.spectrum",

@@ -47,11 +47,18 @@ def dps(problem: UnitRange, n: int, seed: int, steps: int = 1000, *, weight: flo
     return model(_data(problem, n), physics_of(problem), x_init=(n, *problem.shape), seed=seed).detach().double()
 
 
-def diffpir(problem: UnitRange, n: int, seed: int, steps: int = 100) -> Tensor:
+def diffpir(problem: UnitRange, n: int, seed: int, steps: int = 100, *, solver_steps: int = 50) -> Tensor:
     """DiffPIR (Zhu et al. 2023), with its defaults and the noise of the data; shape `(n, *shape)`.
 
     It starts from the adjoint of the data, which is of the size of an image for orthonormal rows alone; so it is given
     the prior's mean in its place.
+
+    Arguments:
+        problem: In [0, 1].
+        n: Draws.
+        seed: Of torch's own generator.
+        steps: Evaluations of the denoiser.
+        solver_steps: At most so many of conjugate gradients in each step towards the data; 50 are deepinv's.
     """
     from deepinv.optim import L2
     from deepinv.sampling import DiffPIR
@@ -60,7 +67,9 @@ def diffpir(problem: UnitRange, n: int, seed: int, steps: int = 100) -> Tensor:
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # it has no generator argument, and takes seed 0 for none
         start = torch.full((n, *problem.shape), 0.5)
-        return model(_data(problem, n), physics_of(problem), x_init=start).detach().double()
+        physics = physics_of(problem)
+        physics.max_iter = solver_steps
+        return model(_data(problem, n), physics, x_init=start).detach().double()
 
 
 def ddrm(problem: UnitRange, n: int, seed: int, steps: int = 100) -> Tensor:
