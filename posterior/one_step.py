@@ -34,7 +34,7 @@ class Asked:
     scale: float
 
     def source(self, n: int, generator: Randomness, *, noise: float) -> tuple[Tensor, Tensor]:
-        """x_0 and the mean of its law, shapes `(n, channel, *space)` and `(1, channel, *space)`."""
+        """x_0, widened as the model asks, and its mean, shapes `(n, channel, *space)` and `(1, channel, *space)`."""
         y, observed, A = self.measurement.y, self.measurement.observed, self.measurement.operator
         seen = torch.ones_like(y) if observed is None else observed.to(y)[None]
         y = torch.where(seen > 0, y, torch.zeros_like(y))
@@ -42,7 +42,8 @@ class Asked:
         n_ = seen * normal(generator, n, tuple(y.shape[1:]))
         zero = torch.zeros_like(e[:1])
         mean = adapted_source(A, y, zero, torch.zeros_like(y), power=self.model.power, noise=noise)  # type: ignore[arg-type]
-        return adapted_source(A, y, e, n_, power=self.model.power, noise=noise), mean  # type: ignore[arg-type]
+        x_0 = adapted_source(A, y, e, n_, power=self.model.power, noise=noise)  # type: ignore[arg-type]
+        return mean + self.model.widening * (x_0 - mean), mean
 
     def average_velocity(self, x_0: Tensor, mean: Tensor, *, noise: float) -> Tensor:
         """u(x_0, 0, 1 | y), shape of x_0, float64."""

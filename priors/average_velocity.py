@@ -47,6 +47,9 @@ class AverageVelocity:
         grid_description: The grid in JSON types.
         units: Of the field.
         channels: Their names.
+        widening: Factor on what a draw of the source differs from the source's mean by; it makes the variance of draws
+            in one step the squared error of their mean, over fields that were held out in training. 1 for a velocity
+            that is exact.
         provenance: How it was trained, in JSON types.
         sha256: Digest of its file.
     """
@@ -61,6 +64,7 @@ class AverageVelocity:
     grid_description: dict[str, Any] = field(default_factory=dict)
     units: str | None = None
     channels: tuple[str, ...] = ()
+    widening: float = 1.0
     provenance: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
@@ -138,6 +142,7 @@ def to_entry(model: AverageVelocity, weights: Mapping[str, Tensor] | None = None
         "grid": model.grid_description,
         "units": model.units,
         "channels": list(model.channels),
+        "widening": model.widening,
         "provenance": model.provenance,
     }
 
@@ -166,6 +171,7 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
         grid_description=entry["grid"],
         units=entry["units"],
         channels=tuple(entry["channels"]),
+        widening=float(entry["widening"]),
         provenance=entry["provenance"],
         sha256=sha256,
     )

@@ -16,7 +16,8 @@ those of "NullFlow" (Shi et al. 2026, arXiv:2606.22696) and, with noise, of "SNa
 
 The identity learns from short steps first, and what it has not learned yet is spread: a step that is too sure contracts
 to the mean. So a score of mean and variance of two draws in one step may be added, whose least value the exact average
-velocity has too: `spread_score`.
+velocity has too: `spread_score`. What is left is measured on held-out fields when a checkpoint is written, and the source
+widened by it: a factor near 1, kept in the file.
 
 With exact data the velocity is confined to the null space of A: P u in place of u, P = I - A^+ A; with noise, to what it
 leaves open (`priors.adapted_source.confined`).
@@ -24,6 +25,7 @@ leaves open (`priors.adapted_source.confined`).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -54,6 +56,10 @@ SURVEYED = 256
 
 NUMBERS = 3
 """r, t and the noise."""
+
+WIDENED = 3
+"""Times that the spread of draws is measured on held-out fields, each time with the widening that the last one asked
+for."""
 
 
 @runtime_checkable
@@ -190,7 +196,7 @@ class MeanFlow(LightningModule):
     def _loss_of(self, x_1: Tensor, generator: Generator) -> Tensor:
         """Loss of each of some fields, shape `(batch,)`."""
         parts = x_1.split(-(-len(x_1) // self.operators))
-        measured = [self._measured(part, generator) for part in parts]
+        measured = [self._measured(part, generator, again=self.score > 0) for part in parts]
         x_0, seen, level = (torch.cat([getattr(m, name) for m in measured]) for name in ("x_0", "seen", "noise"))
         part = torch.arange(len(parts)).repeat_interleave(torch.tensor([len(p) for p in parts]))
 
@@ -223,8 +229,8 @@ class MeanFlow(LightningModule):
             loss[which] += 2 * self.score * spread_score(first, second, x_1[which])
         return loss
 
-    def _measured(self, x_1: Tensor, generator: Generator) -> _Measured:
-        """Fields measured by one operator of the family, and the source that the data lead to."""
+    def _measured(self, x_1: Tensor, generator: Generator, *, again: bool) -> _Measured:
+        """Fields measured by one operator of the family, and the source that the data lead to, drawn once or twice."""
 
         def normal(shape: torch.Size) -> Tensor:
             return torch.randn(shape, generator=generator).to(x_1)
@@ -238,14 +244,14 @@ class MeanFlow(LightningModule):
         # a draw of the source, and its mean, which no random numbers give
         e, n = normal(x_1.shape), seen_data * normal(clean.shape)
         draws = [(e, n), (torch.zeros_like(e), torch.zeros_like(n))]
-        if self.score:
+        if again:
             draws.append((normal(x_1.shape), seen_data * normal(clean.shape)))
         every = (torch.cat(parts) for parts in zip(*draws, strict=True))
         y = y.repeat(len(draws), *[1] * (y.ndim - 1))
-        x_0, mean, *again = adapted_source(operator, y, *every, power=self.model.power, noise=s).split(len(x_1))
+        x_0, mean, *second = adapted_source(operator, y, *every, power=self.model.power, noise=s).split(len(x_1))
         return _Measured(
             x_0=x_0,
-            x_0_again=again[0] if again else x_0,
+            x_0_again=second[0] if second else x_0,
             seen=conditions(operator, mean),
             noise=x_1.new_full((len(x_1),), s),
             confined=partial(confined, operator, noise=s),
@@ -270,8 +276,38 @@ class MeanFlow(LightningModule):
         """Add the model. The callback that averages has already put its weights in place of the current ones."""
         weights = network_weights(checkpoint)
         training = training_record(self.trainer, checkpoint)
-        model = replace(self.model, provenance={**self.model.provenance, "training": training})
+        widening = self._widening(weights)
+        model = replace(self.model, widening=widening, provenance={**self.model.provenance, "training": training})
         checkpoint[ENTRY] = to_entry(model, weights)
+
+    @torch.no_grad()
+    def _widening(self, weights: dict[str, Tensor]) -> float:
+        """By how much the source is to be widened, so that draws in one step spread as far as their mean is off."""
+        held_out = self.trainer.datamodule.val_dataloader() if self.score else []  # type: ignore[attr-defined]
+        network = copy.deepcopy(self.network).eval()
+        network.load_state_dict(weights)
+        model = replace(self.model, network=network)
+        cases: list[_Measured] = []
+        truths: list[Tensor] = []
+        for number, batch in enumerate(held_out):
+            x_1 = self.model.standardisation.from_units(batch.to(self.device)).float()
+            generator = self._generator(VALIDATION + 2, number)
+            for part in x_1.split(-(-len(x_1) // self.operators)):
+                cases.append(self._measured(part, generator, again=True))
+                truths.append(part)
+        widening = 1.0
+        for _ in range(WIDENED if cases else 0):
+            V, B = 0.0, 0.0
+            for m, x_1 in zip(cases, truths, strict=True):
+                mean, zero = m.seen[:, : x_1.shape[1]], torch.zeros_like(m.noise)
+                sources = (mean + widening * (x_0 - mean) for x_0 in (m.x_0, m.x_0_again))
+                first, second = (
+                    x_0 + m.confined(model.velocity(x_0, zero, zero + 1, m.seen, m.noise)) for x_0 in sources
+                )
+                v, b = spread_and_error(first, second, x_1)
+                V, B = V + float(v.sum()), B + float(b.sum())
+            widening *= (B / V) ** 0.5 if B > 0 else 1.0
+        return widening
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the standardisation of the first run."""
@@ -312,17 +348,23 @@ class _Measured:
 def spread_score(first: Tensor, second: Tensor, truth: Tensor) -> Tensor:
     """(log V + B / V) / 2 of two draws and the truth of each example, shape `(batch,)`.
 
-    V is the variance of the draws and B the squared error of their mean, both means over values and estimated without
-    bias from the two. It is the score of Dawid & Sebastiani (1999) for the field as a whole: its mean is least where
-    the draws' mean is that of the truth and V = B. Of few values two draws do not tell V well enough.
+    V is the variance of the draws and B the squared error of their mean, both means over values. It is the score of
+    Dawid & Sebastiani (1999) for the field as a whole: its mean is least where the draws' mean is that of the truth and
+    V = B. Of few values two draws do not tell V well enough.
     """
+
+    V, B = spread_and_error(first, second, truth)
+    return (V.log() + B / V) / 2
+
+
+def spread_and_error(first: Tensor, second: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """V, the variance of draws, and B, the squared error of their mean, without bias from two of them; `(batch,)`."""
 
     def square(a: Tensor, b: Tensor) -> Tensor:
         return (a - b).square().flatten(1).mean(1)
 
     V = square(first, second) / 2 + 1e-12
-    B = (square(first, truth) + square(second, truth)) / 2 - V
-    return (V.log() + B / V) / 2
+    return V, (square(first, truth) + square(second, truth)) / 2 - V
 
 
 def _mean_power(fields: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from gaussian_average import TAU, GaussianAverage
@@ -55,6 +57,16 @@ def test_snap_with_the_exact_average_velocity_is_the_posterior():
     posterior = SNaP()(model(), measurement(0.6), 20000, Generator().manual_seed(0))
     assert max(z_scores(posterior.samples, 0.6)) < 4.5
     assert posterior.cost["velocity_calls"] == 1
+
+
+def test_the_source_is_widened_as_the_model_asks():
+    plain, wide = (
+        SNaP()(replace(model(), widening=w), measurement(0.6), 5, Generator().manual_seed(0)).samples
+        for w in (1.0, 2.0)
+    )
+    # the flow between Gaussians scales what differs from the mean
+    middle = plain - (wide - plain)
+    assert torch.allclose(middle, middle[:1].expand_as(middle), atol=1e-5) and (wide - plain).abs().max() > 0.5
 
 
 def test_it_is_not_where_it_is_told_another_noise():

@@ -239,6 +239,36 @@ def test_the_score_is_of_draws_in_one_step(monkeypatch):
     assert added[Narrow] > added[GaussianAverage] + 1
 
 
+def test_the_source_is_widened_until_the_spread_is_right_on_held_out_fields(monkeypatch):
+    """Draws that are too narrow by 0.8: the source, and with it the draws, becomes wider by 1.25; exact ones stay."""
+
+    class Narrow(GaussianAverage):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, x, numbers):
+            z, mean, mask = x.chunk(3, dim=1)
+            u, middle = super().forward(x, numbers), super().forward(torch.cat([mean, mean, mask], dim=1), numbers)
+            return u + (self.factor - 1) * (z + u - mean - middle)
+
+    class Data:
+        def val_dataloader(self):
+            generator = Generator().manual_seed(5)
+            return [torch.randn((4000, 1, 6), generator=generator, dtype=torch.float64) for _ in range(4)]
+
+    class Trainer:
+        datamodule, global_rank = Data(), 0
+
+    for factor in (1.0, 0.8):
+        # nearly exact data: what is seen neither spreads nor errs
+        flow = flow_of(Narrow(factor), monkeypatch, noise=(0.01, 0.01), score=1.0)
+        monkeypatch.setattr(type(flow), "trainer", Trainer())
+        monkeypatch.setattr(type(flow), "global_rank", 0)
+        assert flow._widening(flow.network.state_dict()) == pytest.approx(1 / factor, rel=0.02)
+    assert flow_of(Narrow(0.8), monkeypatch, noise=(0.01, 0.01))._widening(flow.network.state_dict()) == 1
+
+
 def test_a_batch_may_have_no_average_over_time_behind_an_operator():
     """MKL's FFT refuses empty batches: half of the examples have r = t, and all of one operator's may."""
     grid = Grid.regular((8, 8), 1.0, periodic=True)
