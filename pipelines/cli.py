@@ -18,6 +18,7 @@ VERBS = {
     "convert": "raw data of a domain to a measurement file",
     "simulate": "data sets of random fields and of solutions of partial differential equations",
     "fit": "train a flow-matching prior from a YAML configuration",
+    "compare-cones": "two ensembles of 21 cm lightcones beside each other",
     "reconstruct": "posterior samples of the field behind a measurement file",
     "bench": "calibration and cost beside named peers, in one run",
     "demo": "the whole road in three minutes: measurement, posterior, report",
@@ -70,7 +71,7 @@ def _run(verb: str, arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     try:
-        module = importlib.import_module(f"infield.pipelines.{verb}")
+        module = importlib.import_module(f"infield.pipelines.{verb.replace('-', '_')}")
         if verb == "fit":  # LightningCLI reads the rest by itself
             return int(module.run(arguments))
         parser = _Parser(

@@ -89,7 +89,9 @@ def write_report(
             ]
     facts["warnings"] = warnings(facts)
     subtitle = f"{posterior.name}: {facts['samples']} posterior samples by {facts['sampler']}"
-    _write(report, page(about or facts["title"], subtitle, facts["warnings"], reading(facts), pictured, tables(facts)))
+    write_page(
+        report, page(about or facts["title"], subtitle, facts["warnings"], reading(facts), pictured, tables(facts))
+    )
     return facts
 
 
@@ -214,7 +216,12 @@ def _of_calibration(calibration: Calibration | None, misfit: Misfit | None) -> l
     return [as_picture("Calibration", figure, " ".join(parts))]
 
 
-def _write(path: Path, text: str) -> None:
+def write_page(path: Path, text: str) -> None:
+    """Write a page; it appears when it is whole.
+
+    Raises:
+        InfieldError: The disk is full.
+    """
     draft = path.with_name(path.name + ".draft")
     try:
         with disk_full_in_words(path, "make room and start again"):

@@ -1,0 +1,250 @@
+"""Two ensembles of 21 cm lightcones beside each other: a report of one HTML file, and scores.
+
+    infield compare-cones simulated.zarr emulated.zarr -o report.html
+    infield compare-cones cones.zarr cones.zarr --first 0-31 --second 32-63 -o halves.html
+
+The first is the reference. Scores are those of Xia & Wise (arXiv 2605.29016): mean absolute differences of medians over
+the reference's spread (MAE_std) and of spreads (MAE_sigma), of global signal, exact zeros, power spectra of chunks of
+redshift (spherical and cylindrical) and scattering coefficients; each beside its floor, what two ensembles of one law
+and of these sizes score, from random halves of the reference. Cones are read a few at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+import xarray as xr
+from torch import Generator, Tensor
+
+from infield import InfieldError
+from infield.datasets.lightcones import TEMPERATURE, Lightcones, open_lightcones
+from infield.datasets.stored_arrays import readable
+from infield.pipelines.console import progress, table
+from infield.pipelines.report import check_new_report, write_page
+from infield.pipelines.report.canvas import STYLE
+from infield.pipelines.report.lightcones import Ensemble, lightcone_pictures
+from infield.pipelines.report.page import page
+from infield.posterior.lightcone_summary import Comparison, LightconeSummary, compare
+
+TOGETHER = 2**22
+"""Voxels that are read together."""
+
+BINS = 60
+SAME = 1e-3
+"""Relative differences up to which two grids are one."""
+
+WORDS = {
+    "global_signal": "global signal",
+    "zeros": "share of exact zeros",
+    "spectrum": "power spectrum",
+    "cylindrical": "cylindrical spectrum",
+    "scattering": "scattering coefficients",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("reference", type=Path, metavar="A.zarr", help="the reference ensemble")
+    parser.add_argument("other", type=Path, metavar="B.zarr", help="what is compared with it")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="REPORT.html")
+    parser.add_argument("--first", metavar="A-B", help="members of the reference (default all)")
+    parser.add_argument("--second", metavar="A-B", help="members of the other (default all)")
+    parser.add_argument("--chunk", type=int, metavar="CELLS",
+                        help="cells of a chunk of the line of sight (default: as deep as a cone is wide)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="seed of halves and bootstrap (default 0)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing report")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table, and no progress")
+
+
+@dataclass(frozen=True)
+class Members:
+    """Some cones of a file.
+
+    Arguments:
+        path: The file.
+        group: The same, open.
+        cones: What it says.
+        numbers: Which members.
+    """
+
+    path: Path
+    group: xr.Dataset
+    cones: Lightcones
+    numbers: range
+
+    def block(self, start: int, stop: int) -> Tensor:
+        """Members by their place in `numbers`, `(some, x, y, los)`, float64."""
+        wanted = self.numbers[start:stop]
+        with readable(self.path):
+            values = self.group[TEMPERATURE][wanted.start : wanted.stop].values
+        return torch.from_numpy(values.astype(np.float64))
+
+    @property
+    def parameters(self) -> dict[str, tuple[float, float]]:
+        """Lowest and highest value of each parameter among the members."""
+        part = slice(self.numbers.start, self.numbers.stop)
+        return {name: (float(v[part].min()), float(v[part].max())) for name, v in self.cones.parameters.items()}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    check_new_report(arguments.output, arguments.overwrite)
+    if arguments.seed < 0:
+        raise InfieldError(f"--seed: found {arguments.seed}, expected at least 0")
+    first = _members(arguments.reference, arguments.first, "--first")
+    second = _members(arguments.other, arguments.second, "--second")
+    facts = compare_cones(
+        first, second, arguments.output, chunk=arguments.chunk, seed=arguments.seed, quiet=arguments.json
+    )
+    if arguments.json:
+        print(json.dumps(facts))
+        return 0
+    rows = {"cones": f"{facts['members'][0]} and {facts['members'][1]}"}
+    for name, words in WORDS.items():
+        score = facts["scores"][name]
+        rows[f"{words}, MAE_std"] = _told(score)
+    table(str(arguments.output), rows)
+    return 0
+
+
+def compare_cones(
+    first: Members, second: Members, report: Path, *, chunk: int | None = None, seed: int = 0, quiet: bool = False
+) -> dict[str, Any]:
+    """The command as a function; returns the scores in plain JSON types.
+
+    Raises:
+        InfieldError: The ensembles are of different grids or too small, or the disk is full.
+    """
+    _refuse_another_grid(first, second)
+    nx, _, depth = first.cones.grid.shape
+    dx, dy, dz = first.cones.grid.spacing
+    cells = min(nx, depth) if chunk is None else chunk
+    if not 4 <= cells <= depth:
+        raise InfieldError(f"--chunk: found {cells} cells, expected 4 to {depth}, the depth of the cones")
+    edges = _edges(first, second)
+    with progress(quiet=quiet) as bar:
+        task = bar.add_task("cones", total=len(first.numbers) + len(second.numbers))
+        found = []
+        for members in (first, second):
+            parts = []
+            step = max(1, TOGETHER // math.prod(members.cones.grid.shape))
+            for start in range(0, len(members.numbers), step):
+                cones = members.block(start, start + step)
+                scales = max(1, int(math.log2(min(nx, cells))) - 1)
+                parts.append(LightconeSummary.of(cones, (dx, dy, dz), cells, edges, scales=scales))
+                bar.advance(task, len(cones))
+            found.append(LightconeSummary.joined(parts))
+    comparison = compare(found[0], found[1], Generator().manual_seed(seed))
+    names = [members.path.name.removesuffix(".zarr") for members in (first, second)]
+    if names[0] == names[1]:
+        names = [f"{n} {m.numbers.start} to {m.numbers.stop - 1}" for n, m in zip(names, (first, second), strict=True)]
+    ensembles = [
+        Ensemble(name, members.cones, summary, members.block(0, 1)[0].numpy())
+        for name, members, summary in zip(names, (first, second), found, strict=True)
+    ]
+    facts = {
+        "output": str(report),
+        "members": [len(first.numbers), len(second.numbers)],
+        "cells_of_a_chunk": cells,
+        "scores": {name: _scores(one) for name, one in comparison.items()},
+        "exact_zeros": [float(summary.zeros.mean()) for summary in found],
+        "parameters": [first.parameters, second.parameters],
+    }
+    with matplotlib.rc_context(STYLE):
+        pictures = lightcone_pictures(ensembles[0], ensembles[1], comparison, cells, edges)
+    warnings, tables = _warnings(first, second, facts), {"Scores": _rows(facts), "Ensembles": _about(first, second)}
+    subtitle = f"{names[1]} against {names[0]}"
+    write_page(report, page("21 cm lightcones, ensemble against ensemble", subtitle, warnings, [], pictures, tables))
+    return facts
+
+
+def _members(path: Path, text: str | None, option: str) -> Members:
+    group, cones = open_lightcones(path)
+    numbers = range(cones.samples)
+    if text is not None:
+        first, dash, last = text.partition("-")
+        if not (dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last) < cones.samples):
+            raise InfieldError(f"{option}: found {text}, expected two numbers with a dash between, in 0-{numbers[-1]}")
+        numbers = range(int(first), int(last) + 1)
+    if len(numbers) < 2:
+        raise InfieldError(f"{path}: found {len(numbers)} cone, expected at least two to compare ensembles")
+    return Members(path, group, cones, numbers)
+
+
+def _refuse_another_grid(first: Members, second: Members) -> None:
+    one, two = first.cones, second.cones
+    same = one.grid.shape == two.grid.shape and np.allclose(one.grid.spacing, two.grid.spacing, rtol=SAME)
+    if not same or not np.allclose(one.redshift, two.redshift, rtol=SAME):
+        told = [
+            f"{' x '.join(map(str, c.grid.shape))} cells of {c.grid.spacing[0]:g} Mpc, z {c.redshift[0]:.4g} to "
+            f"{c.redshift[-1]:.4g}"
+            for c in (one, two)
+        ]
+        raise InfieldError(f"{second.path}: found {told[1]}, expected {told[0]} as in {first.path}: one grid for both")
+
+
+def _edges(first: Members, second: Members) -> Tensor:
+    """Bins of temperature over the range of the first cones of both."""
+    values = torch.cat([members.block(0, min(8, len(members.numbers))).flatten() for members in (first, second)])
+    low, high = float(values.min()), float(values.max())
+    margin = 0.05 * (high - low) or 1.0
+    return torch.linspace(low - margin, high + margin, BINS + 1, dtype=torch.float64)
+
+
+def _scores(one: Comparison) -> dict[str, Any]:
+    found: dict[str, Any] = {**one.error.scores, "kept": one.error.kept, "band_of_MAE_std": list(one.score_band)}
+    if one.floor is not None:
+        found |= {"floor": one.floor.expected, "floor_of_halves": one.floor.halves}
+        if one.floor.expected["MAE_std"] > 0:
+            found["times_the_floor"] = found["MAE_std"] / one.floor.expected["MAE_std"]
+    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in found.items()}
+
+
+def _told(score: dict[str, Any]) -> str:
+    if score["MAE_std"] is None:
+        return "no bin is kept"
+    return f"{score['MAE_std']:.3f}" + (f", floor {score['floor']['MAE_std']:.3f}" if "floor" in score else "")
+
+
+def _rows(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
+    rows = []
+    for name, words in WORDS.items():
+        score = facts["scores"][name]
+        times = f"{score['times_the_floor']:.2f} times the floor" if "times_the_floor" in score else "floor not known"
+        rows.append((f"{words}, MAE_std", _told(score), f"{times}; {score['kept']:.0%} of the bins kept"))
+        if score["MAE_sigma"] is not None:
+            floor = f"floor {score['floor']['MAE_sigma']:.3f}" if "floor" in score else ""
+            rows.append((f"{words}, MAE_sigma", f"{score['MAE_sigma']:.3f}", floor))
+    zeros = facts["exact_zeros"]
+    rows.append(("exact zeros", f"{zeros[0]:.2%} and {zeros[1]:.2%}", "share of all voxels"))
+    return rows
+
+
+def _about(first: Members, second: Members) -> list[tuple[str, str, str]]:
+    rows = []
+    for members in (first, second):
+        spans = [(name, low, high) for name, (low, high) in members.parameters.items()]
+        told = ", ".join(f"{name} {low:g}" + (f" to {high:g}" if high > low else "") for name, low, high in spans)
+        rows.append((members.path.name, f"{len(members.numbers)} cones; {told or 'parameters not known'}", ""))
+    return rows
+
+
+def _warnings(first: Members, second: Members, facts: dict[str, Any]) -> Sequence[str]:
+    found = []
+    if first.parameters != second.parameters:
+        found.append(
+            "The ensembles are of different parameters, or of different ranges of them: differences are no error of an "
+            "emulator alone."
+        )
+    if min(facts["members"]) < 50:
+        found.append(
+            "Fewer than 50 members: medians and spreads are uncertain; read the scores beside their floor only."
+        )
+    return found
