@@ -173,6 +173,28 @@ def test_each_channel_has_its_own_mean():
     torch.testing.assert_close(prior.standardisation.shift, offset, atol=1.5, rtol=0)
 
 
+def test_data_of_great_noise_do_not_hide_the_others():
+    """Half of the data are a thousand times noisier than the field varies: they count for what they are."""
+    grid = Grid.regular((12, 12), 1.0, periodic=True)
+    truth = MEAN + LAW.on(grid).sample(1, rng(3))
+    measurement = observe(grid, {"name": "mask", "arrays": {"mask": "mask"}}, {"mask": np.ones(grid.shape)}, truth)
+    noise = GaussianNoise(torch.where(torch.rand(1, 12, 12, generator=rng(4)) < 0.5, 1e6 * VARIANCE, NOISE))
+    y = noise.sample(truth, rng(5))
+    prior = fit_prior(replace(measurement, y=y, noise=noise), nu=1.5)
+    assert abs(float(prior.standardisation.shift) - MEAN) < 1.5 and 0.3 < variance_of(prior) / VARIANCE < 3
+
+
+def test_a_mean_that_no_datum_sees_is_zero():
+    """Fourier coefficients without the one at zero."""
+    grid = Grid.regular((12, 12), 1.0, periodic=True)
+    mask = np.ones(grid.shape)
+    mask[6, 6] = 0
+    truth = MEAN + LAW.on(grid).sample(1, rng(3))
+    measurement = observe(grid, {"name": "fourier", "arrays": {"mask": "mask"}}, {"mask": mask}, truth)
+    prior = fit_prior(measurement, nu=1.5)
+    assert float(prior.standardisation.shift) == 0 and 0.3 < variance_of(prior) / VARIANCE < 3
+
+
 def test_errors():
     measurement, _ = on_a_grid()
     with pytest.raises(InfieldError, match="hold no more power"):
