@@ -132,6 +132,7 @@ def _reader(path: Path, number: int, axes: int, factor: np.ndarray) -> Callable[
             raise InfieldError(
                 f"{path}: found a damaged cube ({' '.join(str(error).split())}), copy it again"
             ) from error
-        return np.moveaxis(np.asarray(planes, dtype=np.float64) * factor[cells, None, None], (0, 1, 2), (2, 1, 0))
+        scaled = np.asarray(planes, dtype=np.float32) * factor[cells, None, None].astype(np.float32)
+        return np.moveaxis(scaled, (0, 1, 2), (2, 1, 0))
 
     return read
