@@ -13,7 +13,7 @@ from infield.physics.grid import Axis, Grid
 from infield.physics.interferometer import Interferometer, independent_modes, wavenumbers
 from infield.physics.radiometer import POLARISATIONS, visibility_variance
 from infield.physics.registry import build_operator
-from infield.physics.telescopes import LIGHT, hera_like, hexagon, ska_low_like, spiral
+from infield.physics.telescopes import LIGHT, Telescope, hera_like, hexagon, ska_low_like, spiral
 from infield.physics.uv_coverage import baselines, samples_in_cells, tracks
 from infield.physics.wedge import outside_wedge, wedge_slope
 
@@ -202,6 +202,19 @@ def test_noise_from_the_voltages_of_antennas():
     ).item()  # fmt: skip
     found = (mode.real.var() / variance, mode.imag.var() / variance)
     assert found == pytest.approx((0.5, 0.5), rel=0.1)  # 4.5 standard deviations of 4000 trials
+
+
+def test_noise_in_jansky_beside_tools21cm():
+    """`sigma_noise_radio(8, 0.2, 1000, 10)` of tools21cm 2.4.3 gives 0.92423 Jy for a visibility of its stations."""
+    stations = Telescope("tools21cm", np.zeros((2, 2)), 0.0, math.pi * 20**2, 110.0, 40.0, 100.0, 0.0, 6.0)
+    frequency, solid_angle, points = 1420.0 / 9, 2e-4, (32, 32)
+    variance = visibility_variance(
+        stations, np.full((1, 1, 1), 10.0), frequency=np.array([frequency]), width=np.array([0.2]),
+        solid_angle=np.array([solid_angle]), points=points,
+    ).item()  # fmt: skip
+    kelvin_sr = 1e-3 * math.sqrt(variance) * solid_angle / 32
+    jansky = kelvin_sr * 2 * 1.380649e-23 / (LIGHT / (frequency * 1e6)) ** 2 / 1e-26
+    assert jansky == pytest.approx(0.92423, rel=3e-3)
 
 
 def test_more_time_more_width_and_a_longer_day_are_less_noise():
