@@ -27,8 +27,11 @@ ENTRY, VERSION = KINDS[KIND]
 HALF_NOISE = 0.1
 """Noise, in standard deviations of the field, of which the network is told 1/2: s is told as s / (s + this)."""
 
-SLACK = 0.02
-"""By how much of its range a number of an operator may lie outside it."""
+SLACK = 0.1
+"""By how much of its range a number of an operator may lie outside it: the range is that of a few hundred operators."""
+
+NOISE_SLACK = 0.02
+"""By how much of its value the noise may lie outside its range."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def not_served(model: AverageVelocity, operator: str, numbers: Mapping[str, floa
             return f"found {name} {found}, expected {least:.3g} to {greatest:.3g}"
     scale = float(model.standardisation.scale.flatten()[0])
     least, greatest = (scale * value for value in model.noise)
-    if not least * (1 - SLACK) - 1e-3 * scale <= noise <= greatest * (1 + SLACK) + 1e-9 * scale:
+    if not least * (1 - NOISE_SLACK) - 1e-3 * scale <= noise <= greatest * (1 + NOISE_SLACK) + 1e-9 * scale:
         return f"found noise of standard deviation {noise:.3g}, expected {least:.3g} to {greatest:.3g}"
     return None
 

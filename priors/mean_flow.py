@@ -26,7 +26,7 @@ leaves open (`priors.adapted_source.confined`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -51,7 +51,7 @@ import_torchvision_first()
 from lightning.pytorch import LightningModule  # noqa: E402
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
 
-SURVEYED = 256
+SURVEYED = 2048
 """Operators that are drawn before training, to know the range of their numbers."""
 
 NUMBERS = 3
@@ -282,7 +282,11 @@ class MeanFlow(LightningModule):
 
     @torch.no_grad()
     def _widening(self, weights: dict[str, Tensor]) -> float:
-        """By how much the source is to be widened, so that draws in one step spread as far as their mean is off."""
+        """By how much the source is to be widened, so that draws in one step spread as far as their mean is off.
+
+        Squared errors differ much from field to field. The source with the fields' spectrum is right on average before
+        any step, so that how far it is not on these fields is chance, and the same chance for the draws.
+        """
         held_out = self.trainer.datamodule.val_dataloader() if self.score else []  # type: ignore[attr-defined]
         network = copy.deepcopy(self.network).eval()
         network.load_state_dict(weights)
@@ -295,18 +299,18 @@ class MeanFlow(LightningModule):
             for part in x_1.split(-(-len(x_1) // self.operators)):
                 cases.append(self._measured(part, generator, again=True))
                 truths.append(part)
-        widening = 1.0
-        for _ in range(WIDENED if cases else 0):
-            V, B = 0.0, 0.0
+        if not cases:
+            return 1.0
+        widening, chance = 1.0, _ratio([(m.x_0, m.x_0_again, x_1) for m, x_1 in zip(cases, truths, strict=True)])
+        for _ in range(WIDENED):
+            draws = []
             for m, x_1 in zip(cases, truths, strict=True):
                 mean, zero = m.seen[:, : x_1.shape[1]], torch.zeros_like(m.noise)
                 sources = (mean + widening * (x_0 - mean) for x_0 in (m.x_0, m.x_0_again))
-                first, second = (
-                    x_0 + m.confined(model.velocity(x_0, zero, zero + 1, m.seen, m.noise)) for x_0 in sources
-                )
-                v, b = spread_and_error(first, second, x_1)
-                V, B = V + float(v.sum()), B + float(b.sum())
-            widening *= (B / V) ** 0.5 if B > 0 else 1.0
+                steps = (x_0 + m.confined(model.velocity(x_0, zero, zero + 1, m.seen, m.noise)) for x_0 in sources)
+                first, second = steps
+                draws.append((first, second, x_1))
+            widening *= (_ratio(draws) / (chance if self.tau is None else 1.0)) ** 0.5
         return widening
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -365,6 +369,12 @@ def spread_and_error(first: Tensor, second: Tensor, truth: Tensor) -> tuple[Tens
 
     V = square(first, second) / 2 + 1e-12
     return V, (square(first, truth) + square(second, truth)) / 2 - V
+
+
+def _ratio(cases: Sequence[tuple[Tensor, Tensor, Tensor]]) -> float:
+    """B / V over all of some cases (first draws, second draws, truths); 1 where they are too few to tell."""
+    V, B = torch.stack([torch.stack(spread_and_error(*case)).sum(1) for case in cases]).sum(0).tolist()
+    return B / V if B > 0 else 1.0
 
 
 def _mean_power(fields: Tensor) -> Tensor:
