@@ -17,7 +17,14 @@ def test_bench(tmp_path, infield):
     assert said.status == 0
     records = json.loads((tmp_path / "bench.json").read_text())["records"]
     methods = {r["method"] for r in records}
-    assert methods == {"exact", "snap", "smc", "faps-flow", "(untrained)", "(half the noise)"}
+    toy = {method for method in methods if ":" not in method}
+    assert toy == {"exact", "snap", "smc", "faps-flow", "(untrained)", "(half the noise)"}
+    fields = {method.partition(": ")[2] for method in methods - toy}
+    assert fields == {"snap", "null-flow", "(its source)", "pseudo-inverse", "dps"}
+    exact = {r["value"] for r in records if r["method"].endswith("null-flow") and r["metric"] == "misfit"}
+    assert len(exact) and max(exact) < 1e-5
+    evaluations = {r["value"] for r in records if r["method"].endswith(": snap") and r["metric"] == "evaluations"}
+    assert evaluations == {1.0}
     calls = {r["value"] for r in records if r["method"] == "snap" and r["metric"] == "velocity_calls"}
     assert calls == {1.0}
     told = [r for r in records if r["metric"] == "calibration_ratio"]
