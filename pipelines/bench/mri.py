@@ -9,8 +9,8 @@ their noise, and the prior, of axial slices, is not made for it.
 Methods: `faps`, with its local law from the prior's spectrum; `faps-measured`, with a law that is measured on a dozen
 brains of another seed; FAPS as published and RED-Diff; deepinv's DPS, DiffPIR and moment matching on the same prior;
 the posterior mean under a Gaussian whose spectrum is fitted to the data; and sigpy's CG-SENSE, L1-wavelet and total
-variation. Every sampler draws as many samples, since the mean of more is better. The whole run takes about 25 minutes
-of one core.
+variation. Every sampler draws as many samples, since the mean of more is better. A case takes about 130 seconds of one
+core (measured), the whole run of seven about a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ METHOD_NOTE = (
     "samples: relative error of their prediction, chi-square and coverage of it with the noise added. "
     "red-diff seeks modes, its spread is no posterior. Of sigpy's methods, '(best)' is the number of iterations or the "
     "weight that is best for this very truth, or these very held-out samples; the others' weight is by the discrepancy "
-    "principle."
+    "principle. Not run: smc takes at most 1500 data; source-slice needs hundreds of sweeps of 39 evaluations each; "
+    "snap and null-flow a posterior in one step, trained for these operators; dds and diffusion-mbir are for volumes, "
+    "exact for Gaussian priors (gaussian-fitted is its mean); deepinv-ddrm needs the singular values of a matrix of "
+    "5e9 entries."
 )
 
 DRAWS, LEVELS = 4, 8
@@ -94,13 +97,14 @@ WEIGHTS = (0.06, 0.12, 0.25, 0.5, 1.0)
 ITERATIONS = (3, 5, 8, 12, 20, 30)
 
 ABSENT = {
-    "smc": "takes at most 1500 data",
-    "source-slice": "hundreds of sweeps of 39 evaluations each",
-    "snap, null-flow": "need a posterior in one step, trained for these operators",
-    "dds, diffusion-mbir": "are for volumes",
-    "exact": "is for Gaussian priors; with one fitted to the data: gaussian-fitted",
-    "deepinv-ddrm": "needs the singular values of the operator, a matrix of 5e9 entries here",
+    "smc": "many data",
+    "source-slice": "slow",
+    "snap, null-flow": "untrained",
+    "dds, diffusion-mbir": "volumes",
+    "exact": "Gaussian",
+    "deepinv-ddrm": "matrix",
 }
+"""What cannot run here, in a word; `METHOD_NOTE` says more."""
 
 
 @dataclass(frozen=True)
