@@ -77,7 +77,7 @@ METHOD_NOTE = (
     "5e9 entries."
 )
 
-DRAWS, LEVELS = 4, 8
+DRAWS, LEVELS = 4, 16
 CALIBRATION_BRAINS, CALIBRATION_SEED = 12, 3000
 """Brains on which the local law is measured; the prior saw those of seed 1000, the cases are of seed 2000."""
 
@@ -94,7 +94,7 @@ of `faps-measured` was 0.97 of that of L1-wavelet at 1 mm, and 0.96 at 1.2 mm: t
 
 INSIDE = 0.05
 WEIGHTS = (0.06, 0.12, 0.25, 0.5, 1.0)
-ITERATIONS = (3, 5, 8, 12, 20, 30)
+ITERATIONS = (1, 3, 5, 8, 12, 20, 30)
 
 ABSENT = {
     "smc": "many data",
