@@ -41,8 +41,9 @@ class Asked:
         e = normal(generator, n, self.measurement.event_shape)
         n_ = seen * normal(generator, n, tuple(y.shape[1:]))
         zero = torch.zeros_like(e[:1])
-        mean = adapted_source(A, y, zero, torch.zeros_like(y), power=self.model.power, noise=noise)  # type: ignore[arg-type]
-        x_0 = adapted_source(A, y, e, n_, power=self.model.power, noise=noise)  # type: ignore[arg-type]
+        law = {"power": self.model.power, "noise": noise, "unit": self.scale}
+        mean = adapted_source(A, y, zero, torch.zeros_like(y), **law)  # type: ignore[arg-type]
+        x_0 = adapted_source(A, y, e, n_, **law)  # type: ignore[arg-type]
         return mean + self.model.widening * (x_0 - mean), mean
 
     def average_velocity(self, x_0: Tensor, mean: Tensor, *, noise: float) -> Tensor:

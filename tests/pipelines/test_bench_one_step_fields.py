@@ -29,14 +29,14 @@ def test_right_draws_have_ratio_one_and_cover():
     right = scored(1.0)
     # 20480 values, their variance known to 1 %
     assert right["calibration"] == pytest.approx(1, abs=0.04)
-    assert right["coverage_90"] == pytest.approx(0.9, abs=0.01)
+    assert right["inside_90"] == pytest.approx(0.9, abs=0.01)
     assert right["seconds_a_draw"] == 2 / 16 and right["evaluations"] == 1
 
 
 def test_draws_that_are_too_sure_are_found():
     sure = scored(0.7)
     assert sure["calibration"] == pytest.approx(0.49, abs=0.03)
-    assert sure["coverage_90"] < 0.8
+    assert sure["inside_90"] < 0.8
 
 
 @pytest.mark.parametrize(
