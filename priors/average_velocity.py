@@ -9,17 +9,17 @@ posterior. It is no prior: it serves the operators and the noise that it was tra
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from infield.priors.checkpoint import KINDS, build_network, file_sha256, network_description, parts_of, read_entry
+from infield.priors.checkpoint import KINDS, file_sha256, parts_of, read_entry
 from infield.priors.covariance import Covariance
 from infield.priors.modes import Hartley, Pixels
-from infield.priors.prior import Standardisation
+from infield.priors.supervised import Supervised, entry_of, fields_of, network_of
 
 KIND = "one-step"
 ENTRY, VERSION = KINDS[KIND]
@@ -34,42 +34,20 @@ NOISE_SLACK = 0.02
 """By how much of its value the noise may lie outside its range."""
 
 
-@dataclass(frozen=True)
-class AverageVelocity:
-    """u on standardised fields of shape `(channel, *space)`; one scale for all channels, so that operators keep their
-    closed forms.
+@dataclass(frozen=True, kw_only=True)
+class AverageVelocity(Supervised):
+    """u on standardised fields of shape `(channel, *space)`; the network maps field, conditions and three numbers to a
+    field.
 
     Arguments:
-        name: What a report calls it.
-        network: Maps field, conditions and three numbers to a field.
-        standardisation: How standardised fields become fields in units.
-        event_shape: `(channel, *space)`.
         power: Of the prior behind the source, see `priors.adapted_source`, in standardised units.
-        noise: Least and greatest standard deviation of the noise in training, in standardised units.
-        serves: Operator by name, and the range of each number that tells one of its kind from another.
-        grid_description: The grid in JSON types.
-        units: Of the field.
-        channels: Their names.
         widening: Factor on what a draw of the source differs from the source's mean by; it makes the variance of draws
             in one step the squared error of their mean, over fields that were held out in training. 1 for a velocity
             that is exact.
-        provenance: How it was trained, in JSON types.
-        sha256: Digest of its file.
     """
 
-    name: str
-    network: nn.Module
-    standardisation: Standardisation
-    event_shape: tuple[int, ...]
     power: Tensor
-    noise: tuple[float, float]
-    serves: dict[str, Any]
-    grid_description: dict[str, Any] = field(default_factory=dict)
-    units: str | None = None
-    channels: tuple[str, ...] = ()
     widening: float = 1.0
-    provenance: dict[str, Any] = field(default_factory=dict)
-    sha256: str = ""
 
     @property
     def source(self) -> Covariance:
@@ -88,10 +66,6 @@ class AverageVelocity:
         """
         numbers = torch.stack([r, t, noise / (noise + HALF_NOISE)], dim=1)
         return self.network(torch.cat([z, seen], dim=1), numbers)
-
-    def to(self, device: torch.device | str) -> AverageVelocity:
-        """A copy whose network runs elsewhere."""
-        return replace(self, network=self.network.to(device))
 
 
 def conditions(operator: Any, mean: Tensor) -> Tensor:
@@ -125,29 +99,8 @@ def not_served(model: AverageVelocity, operator: str, numbers: Mapping[str, floa
 
 
 def to_entry(model: AverageVelocity, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
-    """What a checkpoint stores: nested dictionaries of tensors, numbers and text.
-
-    Arguments:
-        model: The model.
-        weights: Weights of its network, where others than its own are to be stored.
-    """
-    weights = model.network.state_dict() if weights is None else weights
-    return {
-        "version": VERSION,
-        "name": model.name,
-        "network": network_description(model.network),
-        "weights": {name: value.detach().cpu() for name, value in weights.items()},
-        "standardisation": {"shift": model.standardisation.shift, "scale": model.standardisation.scale},
-        "event_shape": list(model.event_shape),
-        "power": model.power,
-        "noise": list(model.noise),
-        "serves": model.serves,
-        "grid": model.grid_description,
-        "units": model.units,
-        "channels": list(model.channels),
-        "widening": model.widening,
-        "provenance": model.provenance,
-    }
+    """What a checkpoint stores. Arguments as `supervised.entry_of`."""
+    return {"version": VERSION, **entry_of(model, weights), "power": model.power, "widening": model.widening}
 
 
 def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sha256: str = "") -> AverageVelocity:
@@ -158,24 +111,11 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
         network: A network to use as it is; without one it is built and gets the stored weights.
         sha256: Digest of the file.
     """
-    if network is None:
-        network = build_network(entry["network"])
-        network.load_state_dict(dict(entry["weights"]))
-        network.eval().requires_grad_(False)
-    units, noise = entry["standardisation"], entry["noise"]
     return AverageVelocity(
-        name=entry["name"],
-        network=network,
-        standardisation=Standardisation(units["shift"], units["scale"]),
-        event_shape=tuple(entry["event_shape"]),
+        **fields_of(entry),
+        network=network_of(entry) if network is None else network,
         power=entry["power"],
-        noise=(float(noise[0]), float(noise[1])),
-        serves=dict(entry["serves"]),
-        grid_description=entry["grid"],
-        units=entry["units"],
-        channels=tuple(entry["channels"]),
         widening=float(entry["widening"]),
-        provenance=entry["provenance"],
         sha256=sha256,
     )
 

@@ -23,7 +23,7 @@ import_torchvision_first()
 from lightning.pytorch import LightningModule  # noqa: E402
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
 
-SURVEYED = 256
+SURVEYED = 2048
 """Operators that are drawn before training, to know the range of their numbers."""
 
 

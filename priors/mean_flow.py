@@ -26,33 +26,19 @@ leaves open (`priors.adapted_source.confined`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
 from infield.priors.adapted_source import adapted_source, confined
 from infield.priors.average_velocity import ENTRY, AverageVelocity, conditions, from_entry, to_entry
-from infield.priors.checkpoint import network_description
-from infield.priors.prior import Standardisation
-from infield.priors.training import (
-    VALIDATION,
-    adamw_with_cosine,
-    batch_generator,
-    network_weights,
-    training_record,
-)
-
-import_torchvision_first()
-from lightning.pytorch import LightningModule  # noqa: E402
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
-
-SURVEYED = 2048
-"""Operators that are drawn before training, to know the range of their numbers."""
+from infield.priors.family_training import FamilyTraining, measured, standardisation_of
+from infield.priors.training import VALIDATION, batch_generator, network_weights
 
 NUMBERS = 3
 """r, t and the noise."""
@@ -62,20 +48,7 @@ WIDENED = 3
 for."""
 
 
-@runtime_checkable
-class Family(Protocol):
-    """A family of linear operators, e.g. one of `datasets.operator_families`."""
-
-    def draw(self, grid: Any, channels: int, generator: Generator) -> Any:
-        """One of them, at random."""
-        ...
-
-    def numbers(self, operator: Any) -> tuple[str, dict[str, float]]:
-        """Its name, and what tells it from others."""
-        ...
-
-
-class MeanFlow(LightningModule):
+class MeanFlow(FamilyTraining):
     """Trains an `AverageVelocity` on fields of a data module, measured anew in every batch.
 
     Arguments:
@@ -96,6 +69,8 @@ class MeanFlow(LightningModule):
         seed: Of operators, noise, sources and times; they derive from seed, epoch and batch.
     """
 
+    what = "one-step posterior"
+    entry = ENTRY
     model: AverageVelocity
 
     def __init__(
@@ -114,80 +89,32 @@ class MeanFlow(LightningModule):
         weight_decay: float = 0.0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.description = network_description(network)
+        super().__init__(network, family, noise, noiseless, operators, learning_rate, warmup, weight_decay, seed)
         if self.description["arguments"].get("times", 1) != NUMBERS:
             raise InfieldError(
                 f"network of a one-step posterior: found times {self.description['arguments'].get('times', 1)}, "
                 f"expected `times: {NUMBERS}` and `inputs` three times the channels"
             )
-        shares = {"noiseless": noiseless, "equal": equal, "corner": corner}
+        shares = {"equal": equal, "corner": corner}
         wrong = [name for name, share in shares.items() if not 0 <= share <= 1]
-        if wrong or not 0 <= noise[0] <= noise[1] or not (tau is None or tau > 0) or operators < 1 or score < 0:
+        if wrong or not (tau is None or tau > 0) or score < 0:
             raise InfieldError(
-                f"one-step posterior: found noise {tuple(noise)}, tau {tau}, operators {operators}, score {score}, "
-                f"{shares}; expected increasing numbers of at least 0, positive ones, and shares from 0 to 1"
+                f"one-step posterior: found tau {tau}, score {score}, {shares}; expected positive numbers and shares "
+                "from 0 to 1"
             )
-        if not isinstance(family, Family):
-            raise InfieldError(f"one-step posterior: found the family {family!r}, expected one with draw and numbers")
-        self.network, self.family, self.seed = network, family, seed
-        self.noise, self.noiseless, self.tau, self.operators = (
-            (float(noise[0]), float(noise[1])),
-            noiseless,
-            tau,
-            operators,
-        )
-        self.equal, self.corner, self.score = equal, corner, score
-        self.learning_rate, self.warmup, self.weight_decay = learning_rate, warmup, weight_decay
+        self.tau, self.equal, self.corner, self.score = tau, equal, corner, score
 
-    def setup(self, stage: str) -> None:
-        """Measure the training fields, and survey the family of operators."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        fields = data.examples().to(torch.float64)
-        channels, space = fields.shape[1], fields.shape[2:]
-        found = (self.description["arguments"]["channels"], self.description["arguments"].get("inputs"))
-        if found != (channels, 3 * channels):
-            raise InfieldError(
-                f"network of a one-step posterior: found channels {found[0]} and inputs {found[1]}, expected "
-                f"{channels} and {3 * channels} for these fields"
-            )
-        shift = fields.mean((0, *range(2, fields.ndim))).reshape(-1, *[1] * len(space))
-        scale = (fields - shift).square().mean().sqrt().expand(shift.shape).clone()
-        if not scale.min() > 0:
-            raise InfieldError("training fields: found one value only, expected fields that vary")
-        self.grid = data.grid
-        self.model = AverageVelocity(
-            name=f"one step, {self.description['name']}",
-            network=self.network,
-            standardisation=Standardisation(shift, scale),
-            event_shape=tuple(fields.shape[1:]),
-            power=_mean_power((fields - shift) / scale) if self.tau is None else torch.tensor(float(self.tau) ** 2),
-            noise=(0.0 if self.noiseless else self.noise[0], self.noise[1]),
-            serves=self._survey(channels),
-            grid_description=data.grid_description,
-            units=data.units,
-            channels=data.channels,
-            provenance={"kind": "one step", "family": repr(self.family), "seed": self.seed, "examples": len(fields)},
-        )
-
-    def _survey(self, channels: int) -> dict[str, Any]:
-        """Name of the operators, and the range of their numbers."""
-        generator = self._generator(VALIDATION + 1, 0)
-        seen = [self.family.numbers(self.family.draw(self.grid, channels, generator)) for _ in range(SURVEYED)]
-        names = {name for name, _ in seen}
-        if len(names) != 1:
-            raise InfieldError(f"one-step posterior: found the operators {sorted(names)}, expected one family")
-        ranges = {key: [min(n[key] for _, n in seen), max(n[key] for _, n in seen)] for key in seen[0][1]}
-        return {"operator": names.pop(), "numbers": ranges}
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        loss = self.loss(batch, self._generator(self.current_epoch, batch_idx))
-        self.log("loss", loss, prog_bar=True)
-        return loss
-
-    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        loss = self.loss(batch, self._generator(VALIDATION, batch_idx))
-        self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
+    def make(self, fields: Tensor, facts: dict[str, Any]) -> AverageVelocity:
+        channels = fields.shape[1]
+        self.expect_network(channels, 3 * channels, NUMBERS)
+        units = standardisation_of(fields)
+        if self.tau is None:
+            power = _mean_power(units.from_units(fields))
+        else:
+            power = torch.tensor(float(self.tau) ** 2)
+        facts["name"] = f"one step, {self.description['name']}"
+        facts["provenance"]["kind"] = "one step"
+        return AverageVelocity(**facts, standardisation=units, power=power)
 
     def loss(self, fields: Tensor, generator: Generator) -> Tensor:
         """Mean loss of fields `(batch, channel, *space)` in units, with random numbers of a CPU generator."""
@@ -196,14 +123,14 @@ class MeanFlow(LightningModule):
     def _loss_of(self, x_1: Tensor, generator: Generator) -> Tensor:
         """Loss of each of some fields, shape `(batch,)`."""
         parts = x_1.split(-(-len(x_1) // self.operators))
-        measured = [self._measured(part, generator, again=self.score > 0) for part in parts]
-        x_0, seen, level = (torch.cat([getattr(m, name) for m in measured]) for name in ("x_0", "seen", "noise"))
+        parts_seen = [self._measured(part, generator, again=self.score > 0) for part in parts]
+        x_0, seen, level = (torch.cat([getattr(m, name) for m in parts_seen]) for name in ("x_0", "seen", "noise"))
         part = torch.arange(len(parts)).repeat_interleave(torch.tensor([len(p) for p in parts]))
 
         def u(z: Tensor, r: Tensor, t: Tensor, which: Tensor) -> Tensor:
             velocity = self.model.velocity(z, r, t, seen[which], level[which]).to(z.dtype)  # from autocast
             shares = velocity.split(part[which].bincount(minlength=len(parts)).tolist())
-            return torch.cat([m.confined(u) for m, u in zip(measured, shares, strict=True) if len(u)])
+            return torch.cat([m.confined(u) for m, u in zip(parts_seen, shares, strict=True) if len(u)])
 
         # a point on the path between them
         r, t = (time.to(x_1) for time in self._times(len(x_1), generator))
@@ -224,7 +151,7 @@ class MeanFlow(LightningModule):
         if self.score:
             which = torch.arange(0, len(x_1), 2)
             zero, one = torch.zeros_like(r[which]), torch.ones_like(r[which])
-            again = torch.cat([m.x_0_again for m in measured])
+            again = torch.cat([m.x_0_again for m in parts_seen])
             first, second = (x[which] + u(x[which], zero, one, which) for x in (x_0, again))
             loss[which] += 2 * self.score * spread_score(first, second, x_1[which])
         return loss
@@ -235,17 +162,14 @@ class MeanFlow(LightningModule):
         def normal(shape: torch.Size) -> Tensor:
             return torch.randn(shape, generator=generator).to(x_1)
 
-        operator = self.family.draw(self.grid, x_1.shape[1], generator).to(x_1)
-        share, between = torch.rand(2, generator=generator).tolist()
-        s = 0.0 if share < self.noiseless else self.noise[0] + between * (self.noise[1] - self.noise[0])
-        clean = operator.A(x_1)
-        seen_data = torch.ones_like(clean) if operator.observed is None else operator.observed.to(clean)
-        y = clean + s * seen_data * normal(clean.shape)
+        m = measured(self.family, self.grid, x_1, self.noise, self.noiseless, generator)
+        operator, y, s = m.operator, m.y, m.noise
+        seen_data = torch.ones_like(y) if operator.observed is None else operator.observed.to(y)
         # a draw of the source, and its mean, which no random numbers give
-        e, n = normal(x_1.shape), seen_data * normal(clean.shape)
+        e, n = normal(x_1.shape), seen_data * normal(y.shape)
         draws = [(e, n), (torch.zeros_like(e), torch.zeros_like(n))]
         if again:
-            draws.append((normal(x_1.shape), seen_data * normal(clean.shape)))
+            draws.append((normal(x_1.shape), seen_data * normal(y.shape)))
         every = (torch.cat(parts) for parts in zip(*draws, strict=True))
         y = y.repeat(len(draws), *[1] * (y.ndim - 1))
         x_0, mean, *second = adapted_source(operator, y, *every, power=self.model.power, noise=s).split(len(x_1))
@@ -266,19 +190,16 @@ class MeanFlow(LightningModule):
         r, t = torch.where(corner, near[0], r), torch.where(corner, 1 - near[1], t)
         return torch.where(kind < self.equal, t, r), t
 
-    def _generator(self, epoch: int, batch: int) -> Generator:
-        return batch_generator(self.seed, epoch, batch, self.global_rank)
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the model. The callback that averages has already put its weights in place of the current ones."""
-        weights = network_weights(checkpoint)
-        training = training_record(self.trainer, checkpoint)
-        widening = self._widening(weights)
-        model = replace(self.model, widening=widening, provenance={**self.model.provenance, "training": training})
-        checkpoint[ENTRY] = to_entry(model, weights)
+        """Measure the widening with the weights that the checkpoint holds, and add the model."""
+        self.model = replace(self.model, widening=self._widening(network_weights(checkpoint)))
+        super().on_save_checkpoint(checkpoint)
+
+    def to_entry(self, model: AverageVelocity, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+        return to_entry(model, network_weights(checkpoint))
+
+    def from_entry(self, entry: Mapping[str, Any]) -> AverageVelocity:
+        return from_entry(entry, self.network)
 
     @torch.no_grad()
     def _widening(self, weights: dict[str, Tensor]) -> float:
@@ -295,7 +216,7 @@ class MeanFlow(LightningModule):
         truths: list[Tensor] = []
         for number, batch in enumerate(held_out):
             x_1 = self.model.standardisation.from_units(batch.to(self.device)).float()
-            generator = self._generator(VALIDATION + 2, number)
+            generator = batch_generator(self.seed, VALIDATION + 2, number, self.global_rank)
             for part in x_1.split(-(-len(x_1) // self.operators)):
                 cases.append(self._measured(part, generator, again=True))
                 truths.append(part)
@@ -312,22 +233,6 @@ class MeanFlow(LightningModule):
                 draws.append((first, second, x_1))
             widening *= (_ratio(draws) / (chance if self.tau is None else 1.0)) ** 0.5
         return widening
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the standardisation of the first run."""
-        entry = checkpoint.get(ENTRY)
-        if entry is None:
-            raise InfieldError(
-                f"checkpoint to go on from: '{ENTRY}': found no such entry, expected that of a one-step posterior"
-            )
-        now = to_entry(self.model, {})
-        for key in ("network", "noise", "serves", "grid", "units", "channels"):
-            if entry[key] != now[key]:
-                raise InfieldError(
-                    f"checkpoint to go on from: '{ENTRY}.{key}': found {entry[key]!r:.120}, expected {now[key]!r:.120} "
-                    "as this run has; use the run's own configuration, or start afresh in another directory"
-                )
-        self.model = from_entry(entry, self.network)
 
 
 @dataclass(frozen=True)

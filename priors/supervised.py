@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from infield.priors.checkpoint import network_description
+from infield.priors.checkpoint import build_network, network_description
 from infield.priors.prior import Standardisation
 
 
@@ -70,6 +70,13 @@ def entry_of(model: Supervised, weights: Mapping[str, Tensor] | None = None) -> 
         "channels": list(model.channels),
         "provenance": model.provenance,
     }
+
+
+def network_of(entry: Mapping[str, Any]) -> nn.Module:
+    """The network that an entry holds, with its weights, for use and not for training."""
+    network = build_network(entry["network"])
+    network.load_state_dict(dict(entry["weights"]))
+    return network.eval().requires_grad_(False)
 
 
 def fields_of(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,8 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from infield.priors.average_velocity import HALF_NOISE, conditions
-from infield.priors.checkpoint import KINDS, build_network, file_sha256, parts_of, read_entry
-from infield.priors.supervised import Supervised, entry_of, fields_of
+from infield.priors.checkpoint import KINDS, file_sha256, parts_of, read_entry
+from infield.priors.supervised import Supervised, entry_of, fields_of, network_of
 
 KIND = "unrolled"
 ENTRY, VERSION = KINDS[KIND]
@@ -135,10 +135,7 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
         network: A network to use as it is; without one it is built and gets the stored weights.
         sha256: Digest of the file.
     """
-    if network is None:
-        network = build_network(entry["network"])
-        network.load_state_dict(dict(entry["weights"]))
-        network.eval().requires_grad_(False)
+    network = network_of(entry) if network is None else network
     return Unrolled(**fields_of(entry), network=network, variances=entry["variances"], sha256=sha256)
 
 

@@ -32,7 +32,10 @@ def model(noise=(0.0, 0.5)) -> AverageVelocity:
     units = Standardisation(torch.full((1, 1), SHIFT).double(), torch.full((1, 1), SCALE).double())
     serves = {"operator": "mask", "numbers": {"observed": [0.4, 0.6]}}
     power = torch.tensor(TAU**2)
-    return AverageVelocity("exact", GaussianAverage(), units, (1, POINTS), power, noise, serves, units="K")
+    return AverageVelocity(
+        name="exact", network=GaussianAverage(), standardisation=units, event_shape=(1, POINTS), power=power,
+        noise=noise, serves=serves, units="K",
+    )  # fmt: skip
 
 
 def measurement(noise: float, mask=MASK, name="mask") -> Measurement:

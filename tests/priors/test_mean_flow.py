@@ -15,7 +15,7 @@ from infield.physics.grid import Grid
 from infield.physics.operator_numbers import operator_numbers
 from infield.physics.sampling import Mask
 from infield.priors import adapted_source as adapted_source_module
-from infield.priors import mean_flow
+from infield.priors import family_training, mean_flow
 from infield.priors.adapted_source import adapted_source, confined
 from infield.priors.average_velocity import (
     AverageVelocity,
@@ -38,11 +38,15 @@ def model_of(network, noise=(0.1, 0.1), tau=TAU, channels=1, shape=(6,)):
     one = torch.ones(channels, *[1] * len(shape), dtype=torch.float64)
     serves = {"operator": "mask", "numbers": {"observed": [0.2, 0.8]}}
     units, power = Standardisation(0 * one, one), torch.tensor(tau**2)
-    return AverageVelocity("test", network, units, (channels, *shape), power, noise, serves)
+    return AverageVelocity(
+        name="test", network=network, standardisation=units, event_shape=(channels, *shape), power=power, noise=noise,
+        serves=serves,
+    )  # fmt: skip
 
 
 def flow_of(network, monkeypatch, **settings):
-    monkeypatch.setattr(mean_flow, "network_description", lambda network: {"name": "x", "arguments": {"times": 3}})
+    described = {"name": "x", "arguments": {"times": 3}}
+    monkeypatch.setattr(family_training, "network_description", lambda network: described)
     flow = MeanFlow(network, Inpainting((0.5, 0.5)), tau=TAU, **settings)
     flow.grid, flow.model = GRID, model_of(network)
     return flow
