@@ -94,6 +94,13 @@ class LinearComposition(Composition, LeastSquares):
         return self.operators[0].prox_stationary(z, y / self.factor, power, noise / self.factor, **settings)
 
 
+def without_units(operator: Physics) -> Physics:
+    """The operator itself, behind whatever changes of scale stand before it."""
+    while isinstance(operator, LinearComposition) and operator.factor is not None:
+        operator = operator.operators[0]
+    return operator
+
+
 def _one_number(operator: Physics) -> float | None:
     """What a change of scale multiplies with, where that is the same positive number everywhere."""
     if not isinstance(operator, Scale):

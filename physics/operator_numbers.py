@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from infield import import_torchvision_first
-from infield.physics.algebra import LinearComposition
+from infield.physics.algebra import without_units
 from infield.physics.convolution import Convolution
 
 import_torchvision_first()
@@ -18,14 +18,13 @@ def operator_numbers(operator: LinearPhysics) -> tuple[str, dict[str, float]]:
     `observed` is the share of the data that are measured, `passed` the mean power of the waves that a convolution lets
     through over that of the strongest.
     """
-    while isinstance(operator, LinearComposition) and operator.factor is not None:
-        operator = operator.operators[0]
-    observed = getattr(operator, "observed", None)
+    bare = without_units(operator)
+    observed = getattr(bare, "observed", None)
     numbers = {"observed": 1.0 if observed is None else float(observed.double().mean())}
-    if isinstance(operator, Convolution):
-        power = torch.fft.fftn(operator.A(_impulse(operator)), dim=operator.axes)
+    if isinstance(bare, Convolution):
+        power = torch.fft.fftn(bare.A(_impulse(bare)), dim=bare.axes)
         numbers["passed"] = float((power.abs().square() / power.abs().square().max()).mean())
-    return getattr(operator, "name", type(operator).__name__), numbers
+    return getattr(bare, "name", type(bare).__name__), numbers
 
 
 def _impulse(operator: Convolution) -> torch.Tensor:

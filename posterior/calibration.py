@@ -194,6 +194,20 @@ def spread_skill(samples: Tensor, truth: Tensor) -> float:
     return float(((n + 1) / n * samples.var(axis).mean() / skill).sqrt())
 
 
+def variance_and_error(samples: Tensor, truth: Tensor) -> tuple[float, float]:
+    """Variance of n draws, and squared error of their mean less what n adds to it; sums over values.
+
+    Sums over cases of the two have the ratio 1 where the posterior is right, below 1 where it is too sure (SNaP,
+    equation 17). It is the square of `spread_skill`, for cases of different n.
+
+    Arguments:
+        samples: Shape `(n, *event)`, n at least 2.
+        truth: Shape `(*event)`.
+    """
+    variance = float(samples.var(0).sum())
+    return variance, float((samples.mean(0) - truth).square().sum()) - variance / len(samples)
+
+
 def predictive_chi_square(samples: Tensor, noise_variance: Tensor, y: Tensor) -> float:
     """Chi-square per datum of held-out data under the posterior predictive: spread of the draws plus noise.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.algebra import LinearComposition
+from infield.physics.algebra import without_units
 from infield.physics.measurement import Measurement
 from infield.posterior.served import noise_served, scale_of
 from infield.posterior.streams import Randomness, normal
@@ -48,9 +48,7 @@ class Asked:
 
     def average_velocity(self, x_0: Tensor, mean: Tensor, *, noise: float) -> Tensor:
         """u(x_0, 0, 1 | y), shape of x_0, float64."""
-        outer = self.measurement.operator
-        while isinstance(outer, LinearComposition) and outer.factor is not None:
-            outer = outer.operators[0]
+        outer = without_units(self.measurement.operator)
         weight = next(self.model.network.parameters())
         seen = conditions(outer, mean).expand(len(x_0), -1, *x_0.shape[2:])
         r = torch.zeros(len(x_0)).to(weight)

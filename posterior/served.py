@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.algebra import LinearComposition
+from infield.physics.algebra import without_units
 from infield.physics.gaussian import GaussianNoise
 from infield.physics.measurement import Measurement
 from infield.physics.operator_numbers import operator_numbers
@@ -37,10 +37,7 @@ class Served:
         y, observed, A = self.measurement.y, self.measurement.observed, self.measurement.operator
         if observed is not None:
             y = torch.where(observed, y, torch.zeros_like(y))
-        bare = A
-        while isinstance(bare, LinearComposition) and bare.factor is not None:
-            bare = bare.operators[0]
-        return f.estimate(A, y, self.noise, bare=bare, unit=self.scale)
+        return f.estimate(A, y, self.noise, bare=without_units(A), unit=self.scale)
 
 
 def served(method: str, kind: type[Supervised], words: str, model: Any, measurement: Measurement) -> Served:

@@ -33,7 +33,7 @@ from infield.pipelines.bench.mri_baselines import by_discrepancy, cg_sense, l1_w
 from infield.pipelines.bench.mri_cases import SPACING, Case, fully_sampled, simulated, thinned
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.console import progress
-from infield.posterior.calibration import coverage, predictive_chi_square, ranks, relative_l2
+from infield.posterior.calibration import coverage, predictive_chi_square, ranks, relative_l2, variance_and_error
 from infield.posterior.empirical_bayes import fit_prior
 from infield.posterior.exact import posterior_mean
 from infield.posterior.faps import FAPS
@@ -301,5 +301,5 @@ def calibration_ratio(x: Tensor, truth: Tensor) -> float:
         x: Shape `(n, *event)`, n at least 2.
         truth: Shape `(*event)`.
     """
-    variance, error = float(x.var(0).sum()), float((x.mean(0) - truth).square().sum())
-    return variance / (error - variance / len(x))
+    variance, error = variance_and_error(x, truth)
+    return variance / error

@@ -36,7 +36,7 @@ from infield.pipelines.bench.one_step_fields import METRICS as FIELDS
 from infield.pipelines.bench.one_step_fields import add_fields
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.console import progress
-from infield.posterior.calibration import coverage, ranks, uniformity
+from infield.posterior.calibration import coverage, ranks, uniformity, variance_and_error
 from infield.posterior.exact import Exact
 from infield.posterior.faps import FAPS
 from infield.posterior.sampler import Sampler
@@ -237,10 +237,10 @@ def _add_calibration(
     for _ in range(truths):
         truth = draw(1, generator)[0]
         x = sampler(prior, measure(truth, generator, told=told), draws, generator).samples
-        variance += float(x.var(0).mean()) / truths
-        error += float((x.mean(0) - truth).square().mean()) / truths
+        sums = variance_and_error(x, truth)
+        variance, error = variance + sums[0], error + sums[1]
         every.append(ranks(x, truth))
     rank = torch.stack(every)
-    bench.add("0", name, "calibration_ratio", variance / (error - variance / draws))
+    bench.add("0", name, "calibration_ratio", variance / error)
     bench.add("0", name, "sbc_p_value", uniformity(rank[:, 0, 0], draws, generator))
     bench.add("0", name, "coverage_of_truths", coverage(rank, draws, 0.9, generator))

@@ -31,7 +31,7 @@ from infield.physics.measurement import Measurement
 from infield.pipelines.bench.deepinv_peers import dps
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.console import progress
-from infield.posterior.calibration import coverage, ranks
+from infield.posterior.calibration import coverage, ranks, variance_and_error
 from infield.posterior.for_deepinv import UnitRange, Whitened
 from infield.posterior.null_flow import NullFlow
 from infield.posterior.one_step import ask
@@ -119,8 +119,8 @@ class Score:
         """The draws of one truth, shape `(n, 2, y, x)`, what they took together, and evaluations each."""
         assert measurement.truth is not None
         truth, n = measurement.truth[0], len(draws)
-        variance, error = float(draws.var(0).sum()), float((draws.mean(0) - truth).square().sum())
-        self.variance, self.error = self.variance + variance, self.error + error - variance / n
+        variance, error = variance_and_error(draws, truth)
+        self.variance, self.error = self.variance + variance, self.error + error
         if n > FEW:
             self.ranks.append(ranks(draws, truth))
         means = (("psnr_of_mean", draws if n > FEW else draws[:0]), ("psnr_of_four", draws[:4]))
