@@ -17,7 +17,13 @@ from infield import InfieldError, import_torchvision_first
 from infield.priors.checkpoint import network_description
 from infield.priors.prior import Standardisation
 from infield.priors.supervised import Supervised
-from infield.priors.training import VALIDATION, adamw_with_cosine, batch_generator, training_record
+from infield.priors.training import (
+    VALIDATION,
+    adamw_with_cosine,
+    batch_generator,
+    standard_normal,
+    training_record,
+)
 
 import_torchvision_first()
 from lightning.pytorch import LightningModule  # noqa: E402
@@ -88,7 +94,7 @@ def measured(
     share, between = torch.rand(2, generator=generator).tolist()
     s = 0.0 if share < noiseless else noise[0] + between * (noise[1] - noise[0])
     clean = operator.A(x_1)
-    n = torch.randn(clean.shape, generator=generator).to(clean)
+    n = standard_normal(clean.shape, clean, generator)
     if operator.observed is not None:
         n = n * operator.observed.to(clean)
     return Measured(x_1, operator, clean + s * n, s)

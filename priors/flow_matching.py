@@ -32,11 +32,12 @@ from infield.priors.training import (
     adamw_with_cosine,
     batch_generator,
     network_weights,
+    standard_normal,
     training_record,
 )
 
 import_torchvision_first()
-from lightning.pytorch import LightningModule  # noqa: E402
+from lightning.pytorch import LightningModule, Trainer  # noqa: E402
 from lightning.pytorch.callbacks import WeightAveraging  # noqa: E402
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
 
@@ -203,8 +204,8 @@ class FlowMatching(LightningModule):
         n = len(x_1)
         # One time in each of n equal intervals: uniform, with less noise than n independent times.
         t = (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
-        white = torch.randn(x_1.shape, generator=generator)
-        return self._working.field_loss(self.network, x_1, white.to(x_1), t.to(x_1)).mean()
+        white = standard_normal(x_1.shape, x_1, generator)
+        return self._working.field_loss(self.network, x_1, white, t.to(x_1)).mean()
 
     def _generator(self, epoch: int, batch: int) -> Generator:
         return batch_generator(self.seed, epoch, batch, self.global_rank)
@@ -247,10 +248,17 @@ class AveragedWeights(WeightAveraging):
     """
 
     def __init__(self, decay: float = 0.998) -> None:
-        def average(averaged: Tensor, current: Tensor, n: Tensor | int) -> Tensor:
-            return averaged + (1 - min(decay, (1 + int(n)) / (10 + int(n)))) * (current - averaged)
+        def average(averaged: list[Tensor], current: list[Tensor], n: Tensor | int) -> None:
+            share, apart = 1 - min(decay, (1 + int(n)) / (10 + int(n))), torch._foreach_sub(current, averaged)
+            torch._foreach_mul_(apart, share)
+            torch._foreach_add_(averaged, apart)
 
-        super().__init__(avg_fn=average)
+        super().__init__(multi_avg_fn=average)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """As Lightning's, where the training will be: what is trained is moved there only later."""
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
 
 
 def _short(value: Any, length: int = 120) -> str:

@@ -38,7 +38,7 @@ from infield import InfieldError
 from infield.priors.adapted_source import adapted_source, confined
 from infield.priors.average_velocity import ENTRY, AverageVelocity, conditions, from_entry, to_entry
 from infield.priors.family_training import FamilyTraining, measured, standardisation_of
-from infield.priors.training import VALIDATION, batch_generator, network_weights
+from infield.priors.training import VALIDATION, batch_generator, network_weights, standard_normal
 
 NUMBERS = 3
 """r, t and the noise."""
@@ -133,12 +133,14 @@ class MeanFlow(FamilyTraining):
             return torch.cat([m.confined(u) for m, u in zip(parts_seen, shares, strict=True) if len(u)])
 
         # a point on the path between them
-        r, t = (time.to(x_1) for time in self._times(len(x_1), generator))
+        times = self._times(len(x_1), generator)
+        apart = (times[0] < times[1]).nonzero()[:, 0]  # on the CPU, as all that says which examples
+        r, t = (time.to(x_1) for time in times)
         r_, t_ = (time.reshape(-1, *[1] * (x_1.ndim - 1)) for time in (r, t))
         v = x_1 - x_0
         z = (1 - r_) * x_0 + r_ * x_1
         # u_target = v + (t - r) du/dr
-        target, apart = v.clone(), (r < t).nonzero()[:, 0]
+        target = v.clone()
         if len(apart):
             z_a, r_a, t_a = z[apart], r[apart], t[apart]
             with torch.no_grad():
@@ -159,9 +161,7 @@ class MeanFlow(FamilyTraining):
     def _measured(self, x_1: Tensor, generator: Generator, *, again: bool) -> _Measured:
         """Fields measured by one operator of the family, and the source that the data lead to, drawn once or twice."""
 
-        def normal(shape: torch.Size) -> Tensor:
-            return torch.randn(shape, generator=generator).to(x_1)
-
+        normal = partial(standard_normal, like=x_1, generator=generator)
         m = measured(self.family, self.grid, x_1, self.noise, self.noiseless, generator)
         operator, y, s = m.operator, m.y, m.noise
         seen_data = torch.ones_like(y) if operator.observed is None else operator.observed.to(y)

@@ -26,7 +26,7 @@ from infield import InfieldError
 from infield.priors.average_velocity import not_served
 from infield.priors.family_training import FamilyTraining, Measured
 from infield.priors.rectified_flow import ENTRY, RectifiedFlow, from_entry, to_entry
-from infield.priors.training import network_weights
+from infield.priors.training import network_weights, standard_normal
 from infield.priors.unrolled import load_unrolled
 
 
@@ -108,7 +108,7 @@ class PMRF(FamilyTraining):
 
     def source_of(self, part: Measured, generator: Generator) -> Tensor:
         """x_0 = f(y) + sigma_s e, shape of x_1."""
-        e = torch.randn(part.x_1.shape, generator=generator).to(part.x_1)
+        e = standard_normal(part.x_1.shape, part.x_1, generator)
         return self.model.mean.estimate(part.operator, part.y, part.noise) + self.spread * e
 
     def to_entry(self, model: RectifiedFlow, checkpoint: Mapping[str, Any]) -> dict[str, Any]:

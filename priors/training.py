@@ -34,6 +34,21 @@ def batch_generator(seed: int, epoch: int, batch: int, rank: int) -> Generator:
     return Generator().manual_seed(int(state >> 1))
 
 
+def standard_normal(shape: torch.Size, like: Tensor, generator: Generator) -> Tensor:
+    """Standard normal numbers of a tensor's type, where it is: on an accelerator by a generator there, which the CPU's
+    seeds, because to draw them on the CPU would take longer than a step of training; so they differ between devices.
+
+    Arguments:
+        shape: Of the numbers.
+        like: The tensor.
+        generator: On the CPU.
+    """
+    if like.device.type == "cpu":
+        return torch.randn(shape, generator=generator).to(like)
+    there = Generator(like.device).manual_seed(int(torch.randint(2**63 - 1, (), generator=generator)))
+    return torch.randn(shape, generator=there, device=like.device).to(like)
+
+
 def network_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """Weights of a module's `network` in a checkpoint of Lightning's, by their names in the network."""
     prefix = "network."
