@@ -26,6 +26,7 @@ from infield.datasets.zarr_group import check_new
 from infield.physics.measurement import Measurement
 from infield.pipelines.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.console import say, table
+from infield.pipelines.devices import device_named
 from infield.pipelines.prior_choice import BUILT_IN, about_flow, choose_prior, choose_slice_prior
 from infield.pipelines.samplers import SAMPLERS, make_sampler, parameters_of
 from infield.pipelines.slices import draw_volumes
@@ -130,7 +131,7 @@ def _in_tiles(arguments: argparse.Namespace, sampler: Sampler, common: dict[str,
         raise InfieldError("--tiles: expected --prior with the checkpoint of a prior of patches, and no --surrogate")
     halo = arguments.halo or [n // 2 for n in arguments.tiles]
     tiled = TiledFAPS(tile=tuple(arguments.tiles), halo=tuple(halo), levels=sampler.levels or LEVELS)
-    where = _device(arguments.device)
+    where = device_named(arguments.device)
     return reconstruct_in_tiles(
         arguments.measurement, arguments.output, prior=Path(arguments.prior), sampler=tiled, device=where, **common
     )
@@ -176,7 +177,7 @@ def reconstruct(
     torch.set_num_threads(1)  # blocks run side by side; and one thread gives the same bits on any number of cores
     sampler = sampler or make_sampler("faps")
     measurement = open_measurement(measurement_path)
-    where = _device(device)
+    where = device_named(device)
     with _about(measurement_path) if prior is None or prior in BUILT_IN else nullcontext():
         choose = choose_prior if slices is None else choose_slice_prior
         chosen = choose(prior, measurement, device=where)
@@ -295,15 +296,3 @@ def _about(path: Path) -> Iterator[None]:
         yield
     except InfieldError as error:
         raise InfieldError(f"{path}: {error}") from error
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise InfieldError(
-            f"--device {name}: {str(error).splitlines()[0]}; expected auto, cpu or an available cuda"
-        ) from error
-    return name

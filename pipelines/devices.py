@@ -1,0 +1,24 @@
+"""Where networks run, by the name that a person gives."""
+
+from __future__ import annotations
+
+import torch
+
+from infield import InfieldError
+
+
+def device_named(name: str) -> str:
+    """A device of torch: "auto" is an accelerator where there is one.
+
+    Raises:
+        InfieldError: It is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise InfieldError(
+            f"--device {name}: {str(error).splitlines()[0]}; expected auto, cpu or an available cuda"
+        ) from error
+    return name
