@@ -19,6 +19,7 @@ from infield import InfieldError
 from infield.priors.covariance import Covariance
 from infield.priors.flow import FlowPrior
 from infield.priors.fno import FNO
+from infield.priors.local_unet import LocalUNet
 from infield.priors.modes import Eigenbasis, Hartley, LeadingDirections, Modes, Pixels
 from infield.priors.patched import Patched
 from infield.priors.perceptron import Perceptron
@@ -37,6 +38,7 @@ KINDS = {
     "one-step": ("infield_one_step", 1),
     "unrolled": ("infield_unrolled", 1),
     "pmrf": ("infield_pmrf", 1),
+    "lightcones": ("infield_lightcones", 1),
 }
 """What `infield fit` trains: the entry of a checkpoint that holds it, and the newest version of that entry."""
 
@@ -46,6 +48,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "points": PointNetwork,
     "patched": Patched,
     "perceptron": Perceptron,
+    "local unet": LocalUNet,
 }
 
 

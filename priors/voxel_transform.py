@@ -17,7 +17,9 @@ t = T ... 0, source last  t = 0 ... 1, source first
 
 What the paper lacks: ionised voxels are exactly 0 mK, a third to a half of all of them. That is an atom of the law of a
 voxel, and a continuous flow draws it with probability zero. So, as for two-phase media (`physics.phases`), a second
-channel says where the ionised region is: the signed distance to its boundary, positive inside.
+channel says where the ionised region is: the signed distance to its boundary, positive inside. The first channel then
+either leaves the zeros where they are, so that with `kind` "linear" it is the temperature itself, and what a telescope
+measures is linear in it; or (`fill`) goes on smoothly into the ionised region, which is easier to learn.
 
 *No trace of the mean.* With the paper's 1000 steps from 1e-4 to 0.02, the last one keeps 0.00635 of the data: the mean
 m of a cube of 64 x 64 x 1024 = 4.2 M voxels, in standard deviations of a voxel, then stands 0.00635 sqrt(4.2e6) |m| =
@@ -30,7 +32,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +74,7 @@ class VoxelTransform:
         knee: k: 0 for a plain factor A, else > 0.
         atom: Whether exact zeros are told apart, by a second channel.
         width: In cells, > 0: the second channel is tanh(distance / width).
+        fill: With the atom: whether values of neutral voxels go on into the ionised region.
         periodic: Of the axes (x, y, line of sight), which close.
 
     Raises:
@@ -86,6 +89,7 @@ class VoxelTransform:
     knee: float = 0.0
     atom: bool = True
     width: float = 2.0
+    fill: bool = True
     periodic: tuple[bool, bool, bool] = (True, True, False)
 
     def __post_init__(self) -> None:
@@ -107,6 +111,11 @@ class VoxelTransform:
     def channels(self) -> tuple[str, ...]:
         """Names of the channels of transformed fields."""
         return ("temperature", "ionised") if self.atom else ("temperature",)
+
+    @property
+    def affine(self) -> bool:
+        """Whether the first channel is an affine function of the temperature, ionised voxels included."""
+        return self.kind == "linear" and not self.knee and not (self.atom and self.fill)
 
     @property
     def reach(self) -> int:
@@ -132,9 +141,11 @@ class VoxelTransform:
         if not self.atom:
             return value
         ionised = (temperature == 0).numpy(force=True)[:, 0]
-        filled = [self._filled(*pair) for pair in zip(value.numpy(force=True)[:, 0], ionised, strict=True)]
+        first = value.numpy(force=True)[:, 0]
+        if self.fill:
+            first = np.stack([self._filled(*pair) for pair in zip(first, ionised, strict=True)])
         place = [np.tanh(self._distance(cone) / self.width) for cone in ionised]
-        return torch.from_numpy(np.stack([np.stack(filled), np.stack(place)], axis=1)).to(value.device)
+        return torch.from_numpy(np.stack([first, np.stack(place)], axis=1)).to(value.device)
 
     def inverse(self, value: Tensor) -> Tensor:
         """Temperatures in mK, shape `(batch, 1, x, y, los)`: exactly 0 where the second channel is positive.
@@ -209,12 +220,13 @@ def fit_voxel_transform(
     knee: float = 0.0,
     atom: bool = True,
     width: float = 2.0,
+    fill: bool = True,
 ) -> VoxelTransform:
     """The transform whose values have mean 0 and variance 1 (before A and k) over the fields of training.
 
     Arguments:
-        temperature: In mK, of any shape. Exact zeros are left out where they are told apart.
-        kind, amplitude, knee, atom, width: As in `VoxelTransform`.
+        temperature: In mK, of any shape. Exact zeros are left out where they are told apart and filled.
+        kind, amplitude, knee, atom, width, fill: As in `VoxelTransform`.
 
     Raises:
         InfieldError: A temperature is not finite, all are the same, a name or number is out of range, or the likelihood
@@ -222,14 +234,14 @@ def fit_voxel_transform(
     """
     _finite(temperature)
     fields = temperature.detach().to(torch.float64).flatten()
-    fields = fields[fields != 0] if atom else fields
+    fields = fields[fields != 0] if atom and fill else fields
     if not len(fields) or bool((fields == fields[0]).all()):
         found = f"{float(fields[0]):g} mK" if len(fields) else "nothing but exact zeros"
         raise InfieldError(f"voxel transform: found {found} everywhere, expected fields of training that vary")
     exponent = _most_likely_lambda(fields.numpy(force=True)) if kind == "yeo-johnson" else 1.0
-    VoxelTransform(kind, 0.0, 1.0, exponent, amplitude, knee, atom, width)
+    chosen = VoxelTransform(kind, 0.0, 1.0, exponent, amplitude, knee, atom, width, fill)
     y = curve(kind, fields, exponent)
-    return VoxelTransform(kind, float(y.mean()), float(y.std(correction=0)), exponent, amplitude, knee, atom, width)
+    return replace(chosen, mean=float(y.mean()), scale=float(y.std(correction=0)))
 
 
 def _most_likely_lambda(fields: np.ndarray) -> float:
@@ -294,6 +306,7 @@ def to_entry(transform: VoxelTransform) -> dict[str, Any]:
         "knee": transform.knee,
         "atom": transform.atom,
         "width": transform.width,
+        "fill": transform.fill,
         "periodic": list(transform.periodic),
     }
 
@@ -306,7 +319,8 @@ def from_entry(entry: Mapping[str, Any]) -> VoxelTransform:
     """
     if entry.get("version") != VERSION:
         raise InfieldError(f"voxel transform: found version {entry.get('version')}, expected {VERSION}; update infield")
-    missing = sorted({"kind", "mean", "scale", "lambda", "amplitude", "knee", "atom", "width", "periodic"} - set(entry))
+    parts = {"kind", "mean", "scale", "lambda", "amplitude", "knee", "atom", "width", "fill", "periodic"}
+    missing = sorted(parts - set(entry))
     if missing:
         raise InfieldError(f"voxel transform: found no {', '.join(missing)} in the checkpoint; fit the prior again")
     x, y, los = (bool(closes) for closes in entry["periodic"])
@@ -319,5 +333,6 @@ def from_entry(entry: Mapping[str, Any]) -> VoxelTransform:
         knee=float(entry["knee"]),
         atom=bool(entry["atom"]),
         width=float(entry["width"]),
+        fill=bool(entry["fill"]),
         periodic=(x, y, los),
     )

@@ -1,0 +1,258 @@
+"""A conditional prior of 21 cm lightcones: at any parameters in its range, on any part of its line of sight."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from infield import InfieldError
+from infield.priors import voxel_transform
+from infield.priors.checkpoint import build_network, file_sha256, network_description, parts_of, read_entry
+from infield.priors.covariance import Covariance
+from infield.priors.lightcone_flow import LightconeFlow, Profiles
+from infield.priors.local_unet import LocalUNet
+from infield.priors.modes import Hartley
+from infield.priors.prior import Standardisation, heun
+from infield.priors.slice_statistics import SliceStatistics
+from infield.priors.spectral_density import SpectralDensity, fold, unfold
+from infield.priors.voxel_transform import VoxelTransform
+
+VERSION = 1
+STEPS = 25
+"""Of Heun's method, where a user does not say otherwise: 49 network calls a cone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LightconePrior:
+    """Lightcones given astrophysical parameters.
+
+    Arguments:
+        name: What a report calls it.
+        network: F of `priors.lightcone_flow`.
+        statistics: mu and sigma of slices.
+        transform: From mK to values, and back.
+        ranges: Parameters by 21cmFAST's names, and the range of each in training; none for cones of the whole range
+            without a condition.
+        cell: Spacing of all axes in Mpc.
+        points: Cells across in training; other numbers serve, since x and y close on themselves.
+        distance: Comoving distances of the cells of the line of sight in Mpc, ascending.
+        redshift: Of the same cells.
+        spectrum: Variances of the Fourier modes of x on a stretch of training, shape `(channel, x, y, los)`.
+        provenance: Where its numbers come from, in JSON types.
+        sha256: Digest of the file that it was read from.
+    """
+
+    name: str
+    network: LocalUNet
+    statistics: SliceStatistics
+    transform: VoxelTransform
+    ranges: Mapping[str, tuple[float, float]]
+    cell: float
+    points: tuple[int, int]
+    distance: np.ndarray
+    redshift: np.ndarray
+    spectrum: Tensor
+    provenance: Mapping[str, Any]
+    sha256: str = ""
+
+    def theta(self, parameters: Mapping[str, float], *, extrapolate: bool = False) -> Tensor:
+        """Parameters in [0, 1], shape `(parameters,)`.
+
+        Raises:
+            InfieldError: A name is missing or unknown, or a value is not finite or, without `extrapolate`, outside the
+            range of training.
+        """
+        unknown, missing = sorted(set(parameters) - set(self.ranges)), sorted(set(self.ranges) - set(parameters))
+        if unknown or missing:
+            expected = ", ".join(self.ranges) or "none"
+            found = f"unknown {unknown[0]}" if unknown else f"no {missing[0]}"
+            raise InfieldError(f"parameters: found {found}, expected {expected}")
+        theta = []
+        for name, (low, high) in self.ranges.items():
+            value = float(parameters[name])
+            if not math.isfinite(value) or (not low <= value <= high and not extrapolate):
+                raise InfieldError(
+                    f"parameter {name}: found {value:g}, expected {low:g} to {high:g}, the range of training; "
+                    "--extrapolate insists"
+                )
+            theta.append((value - low) / (high - low))
+        return torch.tensor(theta, dtype=torch.float64)
+
+    def at(
+        self,
+        parameters: Mapping[str, float],
+        *,
+        points: tuple[int, int] | None = None,
+        cells: slice | None = None,
+        extrapolate: bool = False,
+    ) -> LightconeFlow:
+        """The prior of cones at these parameters, on a part of the line of sight.
+
+        Where the transform is linear, its fields are the temperature in mK and the place of the ionised region.
+
+        Arguments:
+            parameters: By 21cmFAST's names.
+            points: Cells across; those of training where not given.
+            cells: Of the line of sight; all where not given.
+            extrapolate: Whether parameters outside the range of training are taken.
+
+        Raises:
+            InfieldError: As `theta`; or the part of the line of sight is empty.
+        """
+        theta = self.theta(parameters, extrapolate=extrapolate)
+        cells = cells or slice(None)
+        s = torch.linspace(0, 1, len(self.distance), dtype=torch.float64)[cells][None]
+        if s.numel() == 0:
+            raise InfieldError(f"line of sight: found no cell in {cells}, expected some of {len(self.distance)}")
+        return self.on(theta, s, points or self.points)
+
+    def on(self, theta: Tensor, s: Tensor, points: tuple[int, int]) -> LightconeFlow:
+        """The prior at places s `(1, los)` in [0, 1], and parameters in [0, 1]."""
+        device = next(self.statistics.parameters()).device
+        mu, sigma = self.statistics(theta[None].float().to(device), s.float().to(device))
+        profiles = Profiles(s, mu.double().cpu(), sigma.double().cpu())
+        to_units = self.transform
+        gain = torch.ones(len(to_units.channels), 1, 1, 1, dtype=torch.float64)
+        offset = torch.zeros_like(gain)
+        if to_units.affine:
+            gain[0], offset[0] = to_units.scale / to_units.amplitude, to_units.mean
+        mu, sigma = (part[0, :, None, None] for part in (profiles.mu, profiles.sigma))
+        space = (*points, s.shape[1])
+        return LightconeFlow(
+            name=self.name,
+            network=self.network,
+            theta=theta,
+            profiles=profiles,
+            covariance=Covariance.diagonal_in(Hartley(3), SpectralDensity(self.spectrum.double()).on(space)),
+            standardisation=Standardisation(offset + gain * mu, gain * sigma),
+            units="mK" if to_units.affine else "1",
+            sha256=self.sha256,
+        )
+
+    def draw(
+        self,
+        parameters: Mapping[str, float],
+        generator: Generator,
+        *,
+        n: int = 1,
+        points: tuple[int, int] | None = None,
+        cells: slice | None = None,
+        steps: int = STEPS,
+        extrapolate: bool = False,
+    ) -> Tensor:
+        """Lightcones `(n, x, y, los)` in mK, float32, exactly 0 where ionised; 2 steps - 1 network calls a cone.
+
+        Arguments:
+            parameters: By 21cmFAST's names.
+            generator: Of the source.
+            n: How many.
+            points, cells, extrapolate: As in `at`.
+            steps: Of Heun's method.
+
+        Raises:
+            InfieldError: As `at`.
+        """
+        flow = self.at(parameters, points=points, cells=cells, extrapolate=extrapolate)
+        return self.integrate(flow, generator, n, steps)
+
+    def integrate(self, flow: LightconeFlow, generator: Generator, n: int, steps: int) -> Tensor:
+        """Cones `(n, x, y, los)` in mK of one of its flows, by Heun's method."""
+        device = next(self.network.parameters()).device
+        x = torch.randn((n, *flow.source.event_shape), generator=generator, dtype=torch.float32).to(device)
+        return self.temperature(flow, heun(flow, x, times(steps)))[:, 0]
+
+    def temperature(self, flow: LightconeFlow, x: Tensor) -> Tensor:
+        """Temperatures in mK, exactly 0 where ionised, of standardised fields; shape `(batch, 1, x, y, los)`."""
+        mu, sigma = (part[:, :, None, None].to(x) for part in (flow.profiles.mu, flow.profiles.sigma))
+        return self.transform.inverse(mu + sigma * x)
+
+    def to(self, device: torch.device | str) -> LightconePrior:
+        """The same prior with its networks on another device."""
+        return replace(self, network=self.network.to(device), statistics=self.statistics.to(device))
+
+
+def times(steps: int) -> Sequence[float]:
+    """Times of Heun's method: dense near 0, where the largest structures are decided, for white noise hides them least.
+
+    The mean of N voxels stands out of white noise from t of about N^(-1/2) on, below 0.01 for a cone.
+    """
+    return (torch.linspace(0, 1, steps + 1, dtype=torch.float64) ** 1.5).tolist()
+
+
+def to_entry(prior: LightconePrior, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+    """What a checkpoint stores: nested dictionaries of tensors, numbers and text.
+
+    Arguments:
+        prior: The prior.
+        weights: Of its network, where others than its own are to be stored.
+    """
+    weights = prior.network.state_dict() if weights is None else weights
+    return {
+        "version": VERSION,
+        "name": prior.name,
+        "network": network_description(prior.network),
+        "weights": {name: value.detach().cpu() for name, value in weights.items()},
+        "statistics": {
+            "arguments": prior.statistics.arguments,
+            "weights": {name: value.detach().cpu() for name, value in prior.statistics.state_dict().items()},
+        },
+        "transform": voxel_transform.to_entry(prior.transform),
+        "ranges": {name: list(span) for name, span in prior.ranges.items()},
+        "cell": prior.cell,
+        "points": list(prior.points),
+        "distance": torch.from_numpy(np.array(prior.distance)),
+        "redshift": torch.from_numpy(np.array(prior.redshift)),
+        "spectrum": {"folded": fold(prior.spectrum.cpu()).float(), "space": list(prior.spectrum.shape[1:])},
+        "provenance": dict(prior.provenance),
+    }
+
+
+def from_entry(entry: Mapping[str, Any], network: LocalUNet | None = None, *, sha256: str = "") -> LightconePrior:
+    """The inverse of `to_entry`.
+
+    Arguments:
+        entry: What `to_entry` returned.
+        network: A network to use as it is; without one it is built and gets the stored weights.
+        sha256: Digest of the file.
+    """
+    if network is None:
+        built = build_network(entry["network"])
+        assert isinstance(built, LocalUNet)
+        network = built
+        network.load_state_dict(dict(entry["weights"]))
+        network.eval().requires_grad_(False)
+    statistics = SliceStatistics(**entry["statistics"]["arguments"])
+    statistics.load_state_dict(dict(entry["statistics"]["weights"]))
+    nx, ny = entry["points"]
+    return LightconePrior(
+        name=entry["name"],
+        network=network,
+        statistics=statistics.eval().requires_grad_(False),
+        transform=voxel_transform.from_entry(entry["transform"]),
+        ranges={name: (float(low), float(high)) for name, (low, high) in entry["ranges"].items()},
+        cell=float(entry["cell"]),
+        points=(int(nx), int(ny)),
+        distance=entry["distance"].numpy(),
+        redshift=entry["redshift"].numpy(),
+        spectrum=unfold(entry["spectrum"]["folded"].double(), tuple(entry["spectrum"]["space"])),
+        provenance={**entry["provenance"], "sha256": sha256} if sha256 else entry["provenance"],
+        sha256=sha256,
+    )
+
+
+def load_lightcone_prior(path: str | Path, device: torch.device | str = "cpu") -> LightconePrior:
+    """Load a prior of lightcones from its checkpoint; no other file is needed.
+
+    Raises:
+        InfieldError: The file is missing or corrupt, holds no such prior, is of a newer version, or a part is missing.
+    """
+    entry = read_entry(path, "lightcones")
+    with parts_of(path, "lightcones"):
+        return from_entry(entry, sha256=file_sha256(path)).to(device)
