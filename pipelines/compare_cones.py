@@ -15,32 +15,23 @@ import argparse
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 import torch
-import xarray as xr
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.datasets.lightcones import TEMPERATURE, Lightcones, open_lightcones
-from infield.datasets.stored_arrays import readable
+from infield.pipelines.cone_members import Members, members_of, refuse_another_grid
 from infield.pipelines.console import progress, table
 from infield.pipelines.report import check_new_report, write_page
 from infield.pipelines.report.canvas import STYLE
 from infield.pipelines.report.lightcones import Ensemble, lightcone_pictures
 from infield.pipelines.report.page import page
-from infield.posterior.lightcone_summary import Comparison, LightconeSummary, compare
-
-TOGETHER = 2**22
-"""Voxels that are read together."""
+from infield.posterior.lightcone_summary import Comparison, compare
 
 BINS = 60
-SAME = 1e-3
-"""Relative differences up to which two grids are one."""
 
 WORDS = {
     "global_signal": "global signal",
@@ -64,42 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table, and no progress")
 
 
-@dataclass(frozen=True)
-class Members:
-    """Some cones of a file.
-
-    Arguments:
-        path: The file.
-        group: The same, open.
-        cones: What it says.
-        numbers: Which members.
-    """
-
-    path: Path
-    group: xr.Dataset
-    cones: Lightcones
-    numbers: range
-
-    def block(self, start: int, stop: int) -> Tensor:
-        """Members by their place in `numbers`, `(some, x, y, los)`, float64."""
-        wanted = self.numbers[start:stop]
-        with readable(self.path):
-            values = self.group[TEMPERATURE][wanted.start : wanted.stop].values
-        return torch.from_numpy(values.astype(np.float64))
-
-    @property
-    def parameters(self) -> dict[str, tuple[float, float]]:
-        """Lowest and highest value of each parameter among the members."""
-        part = slice(self.numbers.start, self.numbers.stop)
-        return {name: (float(v[part].min()), float(v[part].max())) for name, v in self.cones.parameters.items()}
-
-
 def run(arguments: argparse.Namespace) -> int:
     check_new_report(arguments.output, arguments.overwrite)
     if arguments.seed < 0:
         raise InfieldError(f"--seed: found {arguments.seed}, expected at least 0")
-    first = _members(arguments.reference, arguments.first, "--first")
-    second = _members(arguments.other, arguments.second, "--second")
+    first = members_of(arguments.reference, arguments.first, "--first")
+    second = members_of(arguments.other, arguments.second, "--second")
+    for members in (first, second):
+        if len(members.numbers) < 2:
+            raise InfieldError(f"{members.path}: found one cone, expected at least two to compare ensembles")
     facts = compare_cones(
         first, second, arguments.output, chunk=arguments.chunk, seed=arguments.seed, quiet=arguments.json
     )
@@ -122,25 +86,15 @@ def compare_cones(
     Raises:
         InfieldError: The ensembles are of different grids or too small, or the disk is full.
     """
-    _refuse_another_grid(first, second)
+    refuse_another_grid(first, second)
     nx, _, depth = first.cones.grid.shape
-    dx, dy, dz = first.cones.grid.spacing
     cells = min(nx, depth) if chunk is None else chunk
     if not 4 <= cells <= depth:
         raise InfieldError(f"--chunk: found {cells} cells, expected 4 to {depth}, the depth of the cones")
     edges = _edges(first, second)
     with progress(quiet=quiet) as bar:
         task = bar.add_task("cones", total=len(first.numbers) + len(second.numbers))
-        found = []
-        for members in (first, second):
-            parts = []
-            step = max(1, TOGETHER // math.prod(members.cones.grid.shape))
-            for start in range(0, len(members.numbers), step):
-                cones = members.block(start, start + step)
-                scales = max(1, int(math.log2(min(nx, cells))) - 1)
-                parts.append(LightconeSummary.of(cones, (dx, dy, dz), cells, edges, scales=scales))
-                bar.advance(task, len(cones))
-            found.append(LightconeSummary.joined(parts))
+        found = [m.summary(cells, edges, lambda n: bar.advance(task, n)) for m in (first, second)]
     comparison = compare(found[0], found[1], Generator().manual_seed(seed))
     names = [members.path.name.removesuffix(".zarr") for members in (first, second)]
     if names[0] == names[1]:
@@ -163,31 +117,6 @@ def compare_cones(
     subtitle = f"{names[1]} against {names[0]}"
     write_page(report, page("21 cm lightcones, ensemble against ensemble", subtitle, warnings, [], pictures, tables))
     return facts
-
-
-def _members(path: Path, text: str | None, option: str) -> Members:
-    group, cones = open_lightcones(path)
-    numbers = range(cones.samples)
-    if text is not None:
-        first, dash, last = text.partition("-")
-        if not (dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last) < cones.samples):
-            raise InfieldError(f"{option}: found {text}, expected two numbers with a dash between, in 0-{numbers[-1]}")
-        numbers = range(int(first), int(last) + 1)
-    if len(numbers) < 2:
-        raise InfieldError(f"{path}: found {len(numbers)} cone, expected at least two to compare ensembles")
-    return Members(path, group, cones, numbers)
-
-
-def _refuse_another_grid(first: Members, second: Members) -> None:
-    one, two = first.cones, second.cones
-    same = one.grid.shape == two.grid.shape and np.allclose(one.grid.spacing, two.grid.spacing, rtol=SAME)
-    if not same or not np.allclose(one.redshift, two.redshift, rtol=SAME):
-        told = [
-            f"{' x '.join(map(str, c.grid.shape))} cells of {c.grid.spacing[0]:g} Mpc, z {c.redshift[0]:.4g} to "
-            f"{c.redshift[-1]:.4g}"
-            for c in (one, two)
-        ]
-        raise InfieldError(f"{second.path}: found {told[1]}, expected {told[0]} as in {first.path}: one grid for both")
 
 
 def _edges(first: Members, second: Members) -> Tensor:

@@ -1,0 +1,110 @@
+"""Some cones of a file of lightcones, by number; and their summaries, a few cones at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from infield import InfieldError
+from infield.datasets.lightcones import TEMPERATURE, Lightcones, open_lightcones
+from infield.datasets.stored_arrays import readable
+from infield.posterior.lightcone_summary import LightconeSummary
+
+TOGETHER = 2**22
+"""Voxels that are read together."""
+
+SAME = 1e-3
+"""Relative differences up to which two grids are one."""
+
+
+@dataclass(frozen=True)
+class Members:
+    """Some cones of a file.
+
+    Arguments:
+        path: The file.
+        group: The same, open.
+        cones: What it says.
+        numbers: Which members.
+    """
+
+    path: Path
+    group: xr.Dataset
+    cones: Lightcones
+    numbers: range
+
+    def block(self, start: int, stop: int) -> Tensor:
+        """Members by their place in `numbers`, `(some, x, y, los)`, float64."""
+        wanted = self.numbers[start:stop]
+        with readable(self.path):
+            values = self.group[TEMPERATURE][wanted.start : wanted.stop].values
+        return torch.from_numpy(values.astype(np.float64))
+
+    @property
+    def parameters(self) -> dict[str, tuple[float, float]]:
+        """Lowest and highest value of each parameter among the members."""
+        part = slice(self.numbers.start, self.numbers.stop)
+        return {name: (float(v[part].min()), float(v[part].max())) for name, v in self.cones.parameters.items()}
+
+    def summary(self, cells: int, edges: Tensor, advance: Callable[[int], object]) -> LightconeSummary:
+        """Summaries of all members.
+
+        Arguments:
+            cells: Of a chunk of the line of sight.
+            edges: Of the bins of temperature, mK.
+            advance: Told how many cones are done since it was last called.
+
+        Raises:
+            InfieldError: A cone cannot be read, or has NaN or infinity.
+        """
+        grid = self.cones.grid
+        dx, dy, dz = grid.spacing
+        step = max(1, TOGETHER // math.prod(grid.shape))
+        parts = []
+        for start in range(0, len(self.numbers), step):
+            cones = self.block(start, start + step)
+            whole = torch.isfinite(cones).flatten(1).all(1)
+            if not whole.all():
+                number = self.numbers[start + int(whole.int().argmin())]
+                raise InfieldError(f"{self.path}: found NaN or infinity in cone {number}, expected finite temperatures")
+            scales = max(1, int(math.log2(min(grid.shape[0], cells))) - 1)
+            parts.append(LightconeSummary.of(cones, (dx, dy, dz), cells, edges, scales=scales))
+            advance(len(cones))
+        return LightconeSummary.joined(parts)
+
+
+def members_of(path: Path, text: str | None, option: str) -> Members:
+    """Cones of a file: all of them, or those that an option names as `A-B` or `A`.
+
+    Raises:
+        InfieldError: The file is no file of lightcones, or has no such cones.
+    """
+    group, cones = open_lightcones(path)
+    numbers = range(cones.samples)
+    if text is not None:
+        first, dash, last = text.partition("-")
+        last = last if dash else first
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < cones.samples):
+            raise InfieldError(f"{option}: found {text}, expected A-B or A, of 0-{numbers[-1]}")
+        numbers = range(int(first), int(last) + 1)
+    return Members(path, group, cones, numbers)
+
+
+def refuse_another_grid(first: Members, second: Members) -> None:
+    """InfieldError where two files are of different grids or redshifts."""
+    one, two = first.cones, second.cones
+    same = one.grid.shape == two.grid.shape and np.allclose(one.grid.spacing, two.grid.spacing, rtol=SAME)
+    if not same or not np.allclose(one.redshift, two.redshift, rtol=SAME):
+        told = [
+            f"{' x '.join(map(str, c.grid.shape))} cells of {c.grid.spacing[0]:g} Mpc, z {c.redshift[0]:.4g} to "
+            f"{c.redshift[-1]:.4g}"
+            for c in (one, two)
+        ]
+        raise InfieldError(f"{second.path}: found {told[1]}, expected {told[0]} as in {first.path}: one grid for both")
