@@ -18,6 +18,7 @@ VERBS = {
     "convert": "raw data of a domain to a measurement file",
     "simulate": "data sets of random fields and of solutions of partial differential equations",
     "fit": "train a flow-matching prior from a YAML configuration",
+    "emulate": "21 cm lightcones at astrophysical parameters, from a conditional prior",
     "compare-cones": "two ensembles of 21 cm lightcones beside each other",
     "reconstruct": "posterior samples of the field behind a measurement file",
     "bench": "calibration and cost beside named peers, in one run",

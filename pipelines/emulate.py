@@ -1,0 +1,222 @@
+"""21 cm lightcones drawn from a conditional prior: an ensemble at given astrophysical parameters, of any depth.
+
+    infield emulate --prior PRIOR.ckpt --params params.yaml --samples 800 -o ensemble.zarr
+    infield emulate --prior PRIOR.ckpt --params params.yaml --redshift 8 12 --points 64 -o wide.zarr
+    infield compare-cones simulated.zarr ensemble.zarr -o report.html
+
+params.yaml is one point (NAME: VALUE, by 21cmFAST's names, a line a parameter), ranges (NAME: [LOW, HIGH]) for a Latin
+hypercube, or a list of points that share --samples evenly, in their order. Parameters outside the range of the prior's
+training are refused; --extrapolate insists, and the file says so. The line of sight is that of the prior, or the part
+of it that --redshift and --depth tell; memory does not grow with it. A run that was killed goes on when the same
+command is given again, and gives the same cones; each one depends on its `random_seed`, its parameters and the size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator
+
+from infield import InfieldError
+from infield.datasets.lightcones import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
+from infield.datasets.zarr_group import check_new
+from infield.pipelines.blocks import add_run_arguments, check_run, draw_missing, run_settings
+from infield.pipelines.console import table
+from infield.pipelines.devices import device_named
+from infield.pipelines.emulation_points import EmulationPoints, read_points
+from infield.pipelines.lightcone_design import cone_seeds
+from infield.pipelines.lightcones import about, rows_of
+from infield.priors.lightcones import STEPS, LightconePrior, load_lightcone_prior
+
+ROUNDING = 1e-6
+"""Of redshifts that a person types."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prior", type=Path, required=True, metavar="PRIOR.ckpt", help="a prior of lightcones")
+    parser.add_argument("--params", type=Path, required=True, metavar="PARAMS.yaml", help="astrophysical parameters")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="CONES.zarr")
+    parser.add_argument("--depth", type=int, metavar="CELLS", help="along the line of sight (default: all of it)")
+    parser.add_argument("--redshift", type=float, nargs=2, metavar=("LOW", "HIGH"),
+                        help="the part of the line of sight (default: all that the prior knows)")  # fmt: skip
+    parser.add_argument("--points", type=int, metavar="N", help="cells across (default: as in training)")
+    parser.add_argument("--steps", type=int, default=STEPS, metavar="N",
+                        help=f"of the integration, 2 N - 1 network calls a cone (default {STEPS})")  # fmt: skip
+    parser.add_argument("--extrapolate", action="store_true", help="take parameters outside the range of training")
+    parser.add_argument(
+        "--device", default="auto", help="where networks run: auto, cpu, cuda, cuda:1 ... (default auto)"
+    )
+    add_run_arguments(parser, samples=64, of="cones")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    prior = load_lightcone_prior(arguments.prior, device=device_named(arguments.device))
+    facts = emulate(
+        prior,
+        read_points(arguments.params),
+        arguments.output,
+        points=arguments.points,
+        depth=arguments.depth,
+        redshift=arguments.redshift,
+        steps=arguments.steps,
+        extrapolate=arguments.extrapolate,
+        **run_settings(arguments),
+    )
+    if arguments.json:
+        print(json.dumps(facts))
+        return 0
+    rows = {"prior": facts["prior"], **rows_of(facts), "network calls a cone": str(facts["velocity_calls"])}
+    if facts["extrapolated"]:
+        rows["beyond training"] = ", ".join(facts["extrapolated"])
+    table(str(arguments.output), rows | {"seconds": f"{facts['seconds']:.1f}"})
+    return 0
+
+
+def emulate(
+    prior: LightconePrior,
+    where: EmulationPoints,
+    output: Path,
+    *,
+    points: int | None = None,
+    depth: int | None = None,
+    redshift: tuple[float, float] | None = None,
+    steps: int = STEPS,
+    extrapolate: bool = False,
+    samples: int = 64,
+    seed: int = 0,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """The command as a function; returns facts in plain JSON types.
+
+    Raises:
+        InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
+    """
+    start = time.perf_counter()
+    check_run(samples, seed, workers)
+    for name, value in (("--points", points), ("--steps", steps)):
+        if value is not None and value < 1:
+            raise InfieldError(f"{name}: found {value}, expected at least 1")
+    check_new(output, overwrite)
+    beyond = _beyond(prior, where, extrapolate)
+    cells = part_of_line(prior.redshift, depth, redshift)
+    across = prior.points if points is None else (points, points)
+    parameters, seeds = where.parameters(samples, seed), cone_seeds(samples, seed)
+    cones = [{name: float(values[i]) for name, values in parameters.items()} for i in range(samples)]
+    calls = 2 * steps - 1
+    lightcones = Lightcones(
+        grid=lightcone_grid(across, prior.cell, prior.distance[cells]),
+        redshift=prior.redshift[cells],
+        samples=samples,
+        parameters=parameters,
+        seeds=seeds,
+        provenance={
+            "prior": {"name": prior.name, "sha256": prior.sha256, "provenance": dict(prior.provenance)},
+            "parameters": where.described,
+            "velocity_calls": calls,
+            "extrapolated": beyond,
+        },
+        history=(
+            f"drawn from the prior {prior.name} (sha256 {prior.sha256}), {calls} network calls a cone",
+            *[f"extrapolated: {words}" for words in beyond],
+        ),
+    )
+    run_of = {"seed": seed, "steps": steps}
+    writer = lightcone_writer(output, lightcones, run=run_of, title="21 cm lightcones, emulated", overwrite=overwrite)
+
+    def write(i: int, result: Callable[[], np.ndarray]) -> None:
+        writer.write_block(i, {TEMPERATURE: result()[None]})
+
+    shared = (prior, cones, seeds, across, cells, steps, extrapolate)
+    draw_missing(writer, draw_cone, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
+    writer.finish()
+    return {
+        "output": str(output),
+        "prior": prior.name,
+        "sha256": prior.sha256,
+        **about(lightcones),
+        "velocity_calls": calls,
+        "extrapolated": beyond,
+        "seed": seed,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def draw_cone(
+    prior: LightconePrior,
+    cones: list[dict[str, float]],
+    seeds: np.ndarray,
+    points: tuple[int, int],
+    cells: slice,
+    steps: int,
+    extrapolate: bool,
+    i: int,
+) -> np.ndarray:
+    """Cone number i, `(x, y, los)` in mK: of one thread, so that it is the same bytes on any number of cores."""
+    torch.set_num_threads(1)
+    generator = Generator().manual_seed(int(seeds[i]))
+    drawn = prior.draw(cones[i], generator, points=points, cells=cells, steps=steps, extrapolate=extrapolate)
+    return drawn[0].numpy(force=True)
+
+
+def part_of_line(known: np.ndarray, depth: int | None, redshift: tuple[float, float] | None) -> slice:
+    """Cells of a line of sight between two redshifts, at most so many from the lowest one on.
+
+    Arguments:
+        known: Redshifts of its cells, ascending.
+        depth: Number of cells; None for all.
+        redshift: Lowest and highest; None for all.
+
+    Raises:
+        InfieldError: They are not those of the line of sight, or too few cells are left.
+    """
+    first, stop = 0, len(known)
+    if redshift is not None:
+        low, high = redshift
+        ends = known[0] - (known[1] - known[0]) / 2, known[-1] + (known[-1] - known[-2]) / 2
+        if not (math.isfinite(low) and math.isfinite(high) and ends[0] <= low < high <= ends[1]):
+            raise InfieldError(
+                f"--redshift: found {low:g} to {high:g}, expected a lower and a higher one in {ends[0]:.6g} to "
+                f"{ends[1]:.6g}, what the prior knows"
+            )
+        inside = np.flatnonzero((known >= low - ROUNDING) & (known <= high + ROUNDING))
+        first, stop = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
+    found = stop - first
+    if found < 2:
+        raise InfieldError(f"--redshift: found {found} cells between them, expected at least 2; ask for more")
+    if depth is not None and not 2 <= depth <= found:
+        raise InfieldError(
+            f"--depth: found {depth} cells, expected 2 to {found}, what the prior knows from z = {known[first]:.4g} to "
+            f"{known[stop - 1]:.4g}"
+        )
+    return slice(first, stop if depth is None else first + depth)
+
+
+def _beyond(prior: LightconePrior, where: EmulationPoints, extrapolate: bool) -> list[str]:
+    """In words, what lies outside the range of training; refused, unless a person insists."""
+    found: dict[str, None] = {}
+    for point in where.corners:
+        try:
+            prior.theta(point, extrapolate=extrapolate)
+        except InfieldError as error:
+            raise InfieldError(f"{where.path}: {error}") from error
+        found |= dict.fromkeys(_words(point, prior.ranges))
+    return list(found)
+
+
+def _words(point: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]) -> list[str]:
+    return [
+        f"{name} {point[name]:g}, training {low:g} to {high:g}"
+        for name, (low, high) in ranges.items()
+        if not low <= point[name] <= high
+    ]

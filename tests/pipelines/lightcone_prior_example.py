@@ -1,0 +1,43 @@
+"""A small prior of lightcones with random weights: it knows nothing of the universe, but it can be drawn from."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from infield.datasets.cosmology import cosmology, redshifts_of
+from infield.priors.lightcones import LightconePrior, to_entry
+from infield.priors.local_unet import LocalUNet
+from infield.priors.slice_statistics import SliceStatistics
+from infield.priors.voxel_transform import VoxelTransform
+
+CELL = 4.0
+RANGES = {"ION_Tvir_MIN": (4.0, 6.0), "HII_EFF_FACTOR": (10.0, 250.0)}
+
+
+def prior(points=4, depth=12, seed=0, distance=9000.0):
+    distances = distance + CELL * np.arange(depth)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = LocalUNet(channels=2, inputs=7, numbers=2, widths=(4,))
+        for parameter in network.head.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        statistics = SliceStatistics(2, 2, width=4)
+    return LightconePrior(
+        name="small",
+        network=network.eval().requires_grad_(False),
+        statistics=statistics.eval().requires_grad_(False),
+        transform=VoxelTransform("linear", -10.0, 20.0),
+        ranges=RANGES,
+        cell=CELL,
+        points=(points, points),
+        distance=distances,
+        redshift=redshifts_of(distances, cosmology()),
+        spectrum=torch.ones(2, points, points, depth, dtype=torch.float64),
+        provenance={"data": "none"},
+    )
+
+
+def save(path, **changes):
+    torch.save({"infield_lightcones": to_entry(prior(**changes))}, path)
+    return path
