@@ -74,8 +74,7 @@ class Members:
             if not whole.all():
                 number = self.numbers[start + int(whole.int().argmin())]
                 raise InfieldError(f"{self.path}: found NaN or infinity in cone {number}, expected finite temperatures")
-            scales = max(1, int(math.log2(min(grid.shape[0], cells))) - 1)
-            parts.append(LightconeSummary.of(cones, (dx, dy, dz), cells, edges, scales=scales))
+            parts.append(LightconeSummary.of(cones, (dx, dy, dz), cells, edges))
             advance(len(cones))
         return LightconeSummary.joined(parts)
 

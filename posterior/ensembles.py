@@ -13,7 +13,7 @@ of one law are not at zero: for n and m Gaussian members the median's error alon
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -98,15 +98,37 @@ def floor(
         sizes: Members of the two ensembles that are compared.
         splits: Number of random halvings.
     """
-    n, half = len(reference), len(reference) // 2
-    found: list[dict[str, float]] = []
-    for _ in range(splits):
-        order = torch.randperm(n, generator=generator)
-        one, two = reference[order[:half]], reference[order[half : 2 * half]]
-        found.append(ensemble_error(one, two, threshold).scores)
+    n = len(reference)
+    found = [
+        ensemble_error(reference[one], reference[two], threshold).scores for one, two in halvings(n, generator, splits)
+    ]
     halves = {name: sum(scores[name] for scores in found) / splits for name in found[0]}
-    factor = math.sqrt((1 / sizes[0] + 1 / sizes[1]) / (2 / half))
+    factor = by_chance(sizes, n // 2)
     return Floor(halves, {name: factor * score for name, score in halves.items()})
+
+
+def halvings(members: int, generator: Generator, splits: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Numbers of the members of two random halves, shape `(members // 2,)` each, so many times."""
+    half = members // 2
+    for _ in range(splits):
+        order = torch.randperm(members, generator=generator)
+        yield order[:half], order[half : 2 * half]
+
+
+def by_chance(sizes: tuple[int, int], half: int) -> float:
+    """How much two ensembles of these sizes and of one law differ, over what two of `half` members each do."""
+    return math.sqrt((1 / sizes[0] + 1 / sizes[1]) / (2 / half))
+
+
+def within_scatter(reference: Tensor, other: Tensor, least: float) -> Tensor:
+    """Whether the medians of two ensembles differ by no more than the reference scatters, shape of the bins.
+
+    Arguments:
+        reference, other: Summaries of the members, shapes `(n, *bins)` and `(m, *bins)`.
+        least: Difference that is let through where the reference does not scatter, in the units of the summary.
+    """
+    (y_0, sigma_0), (y_1, _) = median_and_spread(reference), median_and_spread(other)
+    return (y_1 - y_0).abs() <= sigma_0.clamp(min=least)
 
 
 def bootstrap_band(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
@@ -17,6 +18,9 @@ IMAGES = 8
 
 THRESHOLDS = {"global_signal": 1.0, "zeros": 0.0, "spectrum": 1.0, "cylindrical": 0.0, "scattering": 0.0}
 """Below which a bin is not kept: mK, share, mK^2, mK^2 Mpc^3, mK."""
+
+OF_MEMBERS = ("global_signal", "zeros", "density", "spectrum", "cylindrical", "scattering")
+"""Parts of a summary, one row a cone."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class LightconeSummary:
 
     @classmethod
     def of(
-        cls, cones: Tensor, spacing: tuple[float, float, float], cells: int, edges: Tensor, *, scales: int
+        cls, cones: Tensor, spacing: tuple[float, float, float], cells: int, edges: Tensor, *, scales: int | None = None
     ) -> LightconeSummary:
         """Of cones `(n, x, y, los)` in mK.
 
@@ -54,9 +58,10 @@ class LightconeSummary:
             spacing: Of cells in Mpc.
             cells: Of the line of sight in a chunk, at most its depth.
             edges: Of the bins of temperature, mK.
-            scales: Octaves of the scattering transform.
+            scales: Octaves of the scattering transform; None for all that a chunk has, less the longest.
         """
         _, nx, ny, depth = cones.shape
+        scales = max(1, int(math.log2(min(nx, cells))) - 1) if scales is None else scales
         shells = Shells((nx, ny, cells), spacing)
         transform = Scattering((nx, cells), scales)
         spectra, cylinders, coefficients = [], [], []
@@ -87,9 +92,12 @@ class LightconeSummary:
     @classmethod
     def joined(cls, parts: Sequence[LightconeSummary]) -> LightconeSummary:
         """Of several batches of cones of one grid."""
-        members = ("global_signal", "zeros", "density", "spectrum", "cylindrical", "scattering")
-        found = {name: torch.cat([getattr(part, name) for part in parts]) for name in members}
+        found = {name: torch.cat([getattr(part, name) for part in parts]) for name in OF_MEMBERS}
         return cls(**found, k=parts[0].k, k_perp=parts[0].k_perp, k_par=parts[0].k_par)
+
+    def some(self, numbers: Tensor) -> LightconeSummary:
+        """Of some members, by their numbers."""
+        return replace(self, **{name: getattr(self, name)[numbers] for name in OF_MEMBERS})
 
 
 @dataclass(frozen=True)
