@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from infield import InfieldError
 from infield.datasets.wall_sensors import WallSensors, write_wall_measurement
 from infield.physics.grid import Axis, Grid
 from infield.physics.wall_units import DX_PLUS, DZ_PLUS, WALL_LENGTH
+from infield.pipelines.bench.peak_memory import peak_mib
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.bench.wall_cases import NOISE_STD, SHARE
 from infield.posterior.streams import SampleStreams
@@ -98,20 +98,11 @@ def _reconstruct(prior: Path, path: Path, output: Path, levels: int, samples: in
     return {**summary, **own}
 
 
-def _peak_mib() -> float:
-    """Peak memory of this process: of its own, where the system tells it apart from that of the one it came from."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
 if __name__ == "__main__":
     from infield.pipelines import reconstruct, tiles  # noqa: F401
     from infield.pipelines.cli import main
 
     start = time.process_time()
     status = main(sys.argv[1:])
-    print(json.dumps({"peak_mib": _peak_mib(), "core_seconds": time.process_time() - start}))
+    print(json.dumps({"peak_mib": peak_mib(), "core_seconds": time.process_time() - start}))
     sys.exit(status)

@@ -1,0 +1,275 @@
+"""Lightcones of a conditional prior against those of the simulator, at parameters that the training has not seen.
+
+    infield bench cm21 --simulations TRAIN.zarr --reference REF0.zarr REF1.zarr --prior PRIOR.ckpt
+
+TRAIN.zarr is what the prior was trained on; each reference an ensemble of many seeds at one point. At every point as
+many cones as the reference has (or --samples) are drawn and compared with it as `infield compare-cones` does: medians
+over the ensemble of global signal, power spectra of chunks of redshift, scattering coefficients and shares of exact
+zeros. Errors are multiples of the floor: what random halves of the reference differ by, scaled to the sizes compared.
+
+Beside the prior: `gaussian`, a conditional Gaussian field with the mean and the spectra of the training cones, by local
+regression over the parameters (`priors.gaussian_lightcones`); `unconditional`, the same prior at parameters taken at
+random from the range of training; and `simulator`, one half of the reference against the other.
+
+Costs: network calls and seconds a cone of one thread, those of the simulator (--simulator-seconds, or one cone by
+py21cmfast, of this Python or of --python, where TRAIN.zarr tells its settings), and peak memory of a process that draws
+128 or 1024 cells of the line of sight. Seconds of a core do not depend on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import Progress, TaskID
+from torch import Tensor
+
+from infield import InfieldError
+from infield.pipelines.bench.cm21_cases import Case, Training, open_cases
+from infield.pipelines.bench.cm21_costs import Clock, simulator_core_seconds
+from infield.pipelines.bench.cm21_memory import add_memory
+from infield.pipelines.bench.records import Bench
+from infield.pipelines.cone_members import members_of
+from infield.pipelines.console import progress
+from infield.pipelines.emulate import draw_cone
+from infield.pipelines.lightcone_design import Design, cone_seeds
+from infield.posterior.lightcone_summary import LightconeSummary
+from infield.posterior.streams import SampleStreams
+from infield.priors.lightcone_flow import STRETCH
+from infield.priors.lightcones import STEPS, LightconePrior, load_lightcone_prior
+
+METRICS = {
+    "global_signal_floors": ".2f",
+    "spectrum_floors": ".2f",
+    "cylindrical_floors": ".2f",
+    "scattering_floors": ".2f",
+    "zeros_floors": ".2f",
+    "spectrum_rel": ".1%",
+    "zeros_within": ".0%",
+}
+COSTS = {
+    "velocity_calls": ".0f",
+    "seconds": ".2f",
+    "core_seconds": ".2f",
+    "peak_mib": ".0f",
+    "added_mib": ".0f",
+}
+ASKED = {"found": ".3f", "asked": ".2f", "reached": ".0f"}
+FIRST_METRICS = (
+    ASKED,
+    COSTS,
+    {name: ".3f" for name in ("global_signal_MAE_std", "spectrum_MAE_std", "scattering_MAE_std", "zeros_MAE_std")},
+)
+SUMMARY = statistics.mean
+METHOD_NOTE = (
+    "floors: MAE_std over what random halves of the simulator's ensemble score, at the sizes compared; 1 is as good as "
+    "the simulator, and 'simulator' shows what chance makes of 1. spectrum rel: mean |error| of the median Delta^2, "
+    "0.1 to 0.5 rad/Mpc, where it is above 1 mK^2 (its own floor is in the JSON); zeros within: slices whose median "
+    "share of exact zeros is within the scatter between seeds, of those that have any. A Gaussian field has none. "
+    "reached: 1 for yes. Seconds a cone, one thread."
+)
+
+PRIOR, GAUSSIAN, UNCONDITIONAL, SIMULATOR = "prior", "gaussian", "unconditional", "simulator"
+QUICK_MEMBERS, QUICK_STEPS = 8, 2
+Draw = Callable[[range], Tensor]
+"""Cones by their numbers, `(some, x, y, los)` in mK."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run compares.
+
+    Arguments:
+        path: Of the prior.
+        prior: The same, loaded.
+        training: What it was trained on.
+        cases: Points that it has not seen, all on the grid of the training.
+        samples: Cones that are drawn at a point; None for as many as the reference has.
+        steps: Of the integration.
+        seed: Of draws and halvings.
+        simulator_seconds: Of a core for one cone of the simulator; None to run it.
+        python: A Python that has py21cmfast; None for this one.
+        memory: Whether peak memory is measured.
+    """
+
+    path: Path
+    prior: LightconePrior
+    training: Training
+    cases: Sequence[Case]
+    samples: int | None
+    steps: int
+    seed: int
+    simulator_seconds: float | None
+    python: str | None
+    memory: bool
+
+
+def run(
+    *,
+    simulations: Path | None = None,
+    reference: Sequence[Path] = (),
+    prior: Path | None = None,
+    samples: int | None = None,
+    steps: int | None = None,
+    simulator_seconds: float | None = None,
+    python: str | None = None,
+    parts: Sequence[str] = ("all",),
+    quick: bool = False,
+    seed: int = 0,
+) -> Bench:
+    """Ensembles at every reference, and costs.
+
+    Arguments:
+        simulations: The cones of training.
+        reference: Ensembles of the simulator, one file a point.
+        prior: The prior's checkpoint.
+        samples: Cones that are drawn at a point; None for as many as the reference has.
+        steps: Of the integration; None for the default of `infield emulate`.
+        simulator_seconds: Of a core for one cone of the simulator; None to run it where it can be.
+        python: A Python that has py21cmfast; None for this one.
+        parts: Which of `PARTS`; "all" for all of them.
+        quick: Eight cones of each, two steps, no memory: to see that it runs.
+        seed: Of draws and halvings.
+
+    Raises:
+        InfieldError: A file is missing, none or of another grid, or a number makes no sense.
+    """
+    if simulations is None or prior is None or not reference:
+        raise InfieldError("bench cm21: expected --simulations TRAIN.zarr, --reference REF.zarr ... and --prior P.ckpt")
+    for name, value, least in (("--samples", samples, 2), ("--steps", steps, 1)):
+        if value is not None and value < least:
+            raise InfieldError(f"{name}: found {value}, expected at least {least}")
+    if simulator_seconds is not None and not 0 < simulator_seconds < math.inf:
+        raise InfieldError(f"--simulator-seconds: found {simulator_seconds}, expected a finite number above zero")
+    unknown = sorted(set(parts) - {"all", *PARTS})
+    if unknown:
+        raise InfieldError(f"--parts: found {unknown[0]}, expected one of {', '.join(PARTS)}")
+    torch.set_num_threads(1)
+    loaded, members = load_lightcone_prior(prior), members_of(simulations, None, "--simulations")
+    setting = Setting(
+        path=prior,
+        prior=loaded,
+        training=Training(members, list(loaded.ranges)),
+        cases=open_cases(reference, members, loaded, QUICK_MEMBERS if quick else None, seed),
+        samples=QUICK_MEMBERS if quick and samples is None else samples,
+        steps=steps or (QUICK_STEPS if quick else STEPS),
+        seed=seed,
+        simulator_seconds=simulator_seconds,
+        python=python,
+        memory=not quick,
+    )
+    bench = Bench("cm21", seed)
+    for name, add in PARTS.items():
+        if "all" in parts or name in parts:
+            add(bench, setting)
+    return bench
+
+
+def add_emulation(bench: Bench, setting: Setting) -> None:
+    """Ensembles beside those of the simulator, and what is asked of them."""
+    numbers = [setting.samples or len(case.members.numbers) for case in setting.cases]
+    with progress() as bar:
+        task = bar.add_task("cones", total=max(numbers) + 2 * sum(numbers))
+
+        def summary(case: Case, draw: Draw, n: int) -> LightconeSummary:
+            return case.summary_of(_counted(draw, bar, task), n)
+
+        anywhere = summary(setting.cases[0], _unconditional(setting, max(numbers)), max(numbers))
+        for case, n in zip(setting.cases, numbers, strict=True):
+            case.judge_simulator(bench, SIMULATOR)
+            case.judge(bench, PRIOR, summary(case, _conditional(bench, setting, case, n), n))
+            case.judge(bench, GAUSSIAN, summary(case, _gaussian(setting, case), n))
+            case.judge(bench, UNCONDITIONAL, anywhere.some(torch.arange(n)))
+    mean = {name: bench.over_cases(SUMMARY, PRIOR, name) for name in METRICS}
+    scattering = [bench.over_cases(SUMMARY, method, "scattering_MAE_std") for method in (GAUSSIAN, PRIOR)]
+    _ask(bench, "global signal, floors", mean["global_signal_floors"], 2, most=True)
+    _ask(bench, "power spectrum, relative", mean["spectrum_rel"], 0.1, most=True)
+    _ask(bench, "scattering, error of the Gaussian over ours", scattering[0] / scattering[1], 3, most=False)
+    _ask(bench, "exact zeros, slices within the scatter", mean["zeros_within"], 1, most=False)
+    _ask(bench, "network calls a cone", bench.over_cases(SUMMARY, PRIOR, "velocity_calls"), 50, most=True)
+
+
+def add_costs(bench: Bench, setting: Setting) -> None:
+    """Seconds of the prior and of the simulator, and the prior's memory."""
+    case = setting.cases[0]
+    if math.isnan(bench.over_cases(SUMMARY, PRIOR, "core_seconds")):  # else measured with the ensembles
+        _conditional(bench, setting, case, 1)(range(1))
+    ours, simulator = bench.over_cases(SUMMARY, PRIOR, "core_seconds"), setting.simulator_seconds
+    if simulator is None and (setting.python or importlib.util.find_spec("py21cmfast")):
+        simulator = simulator_core_seconds(setting.training.members.cones, case.point, setting.python)
+    if simulator is not None:
+        bench.add("cost", SIMULATOR, "core_seconds", simulator, "s")
+        _ask(bench, "seconds, the simulator's over ours", simulator / ours, 100, most=False)
+    if setting.memory:
+        _ask(bench, "memory, depth 1024 over 128", add_memory(bench, setting.path), 1.3, most=True)
+
+
+PARTS: dict[str, Callable[[Bench, Setting], None]] = {"emulation": add_emulation, "costs": add_costs}
+"""In this order. A cone through a telescope is a third one, in a file of its own."""
+
+
+def _conditional(bench: Bench, setting: Setting, case: Case, n: int) -> Draw:
+    """Draws at the point, whose time and network calls are recorded."""
+    seeds, depth = cone_seeds(n, setting.seed), case.members.cones.grid.shape[2]
+
+    def draw(numbers: range) -> Tensor:
+        cones, calls = [], []
+        hook = setting.prior.network.register_forward_hook(lambda *_: calls.append(1))
+        for i in numbers:
+            clock = Clock()
+            cones.append(_cone(setting, case, [case.point] * n, seeds, i))
+            for name, seconds in zip(("seconds", "core_seconds"), clock.read(), strict=True):
+                bench.add(case.name, PRIOR, name, seconds, "s")
+        hook.remove()
+        stretches = math.ceil(depth / STRETCH)  # of the line of sight, which make one call
+        bench.add(case.name, PRIOR, "velocity_calls", len(calls) / len(numbers) / stretches)
+        return torch.stack(cones)
+
+    return draw
+
+
+def _unconditional(setting: Setting, n: int) -> Draw:
+    """Draws of the same prior at parameters anywhere in the range of training."""
+    case, seeds = setting.cases[0], cone_seeds(n, setting.seed + 1)
+    anywhere = Design(setting.prior.ranges, {}).points(n, setting.seed)
+    points = [{name: float(values[i]) for name, values in anywhere.items()} for i in range(n)]
+    return lambda numbers: torch.stack([_cone(setting, case, points, seeds, i) for i in numbers])
+
+
+def _gaussian(setting: Setting, case: Case) -> Draw:
+    """Draws of the Gaussian with the mean and the spectra that the training cones have at the point."""
+    law = setting.training.gaussian(case.point)
+    return lambda numbers: law.draw(SampleStreams(setting.seed + 2, numbers).normal)
+
+
+def _cone(setting: Setting, case: Case, points: list[dict[str, float]], seeds: np.ndarray, i: int) -> Tensor:
+    """As `infield emulate` draws it."""
+    nx, ny, _ = case.members.cones.grid.shape
+    cone = draw_cone(setting.prior, points, seeds, (nx, ny), case.cells, setting.steps, False, i)
+    return torch.from_numpy(cone)
+
+
+def _counted(draw: Draw, bar: Progress, task: TaskID) -> Draw:
+    """The same draws, told to a progress bar."""
+
+    def counted(numbers: range) -> Tensor:
+        cones = draw(numbers)
+        bar.advance(task, len(numbers))
+        return cones
+
+    return counted
+
+
+def _ask(bench: Bench, figure: str, found: float, asked: float, *, most: bool) -> None:
+    """A figure beside what is asked of it; one that is not known is left out."""
+    if math.isnan(found):
+        return
+    reached = found <= asked if most else found >= asked
+    for metric, value in (("found", found), ("asked", asked), ("reached", float(reached))):
+        bench.add("asked", figure, metric, value)
