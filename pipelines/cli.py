@@ -20,6 +20,7 @@ VERBS = {
     "fit": "train a flow-matching prior from a YAML configuration",
     "emulate": "21 cm lightcones at astrophysical parameters, from a conditional prior",
     "compare-cones": "two ensembles of 21 cm lightcones beside each other",
+    "infer-parameters": "astrophysical parameters of 21 cm lightcones, by simulation-based inference",
     "reconstruct": "posterior samples of the field behind a measurement file",
     "bench": "calibration and cost beside named peers, in one run",
     "demo": "the whole road in three minutes: measurement, posterior, report",

@@ -11,7 +11,7 @@ import infield as package
 from infield import InfieldError
 from infield.pipelines import cli
 
-VERBS = ["convert", "simulate", "fit", "emulate", "compare-cones", "reconstruct", "bench", "demo"]
+VERBS = ["convert", "simulate", "fit", "emulate", "compare-cones", "infer-parameters", "reconstruct", "bench", "demo"]
 
 
 def test_help_names_every_verb(infield):
@@ -31,7 +31,7 @@ def test_version(infield):
     assert infield("--version").out == f"infield {package.__version__}\n"
 
 
-@pytest.mark.parametrize("verb", ["convert", "simulate", "emulate", "compare-cones", "reconstruct", "bench", "demo"])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "fit"])
 def test_help_of_a_verb(infield, verb):
     said = infield(verb, "--help")
     assert said.status == 0 and said.err == ""
@@ -40,7 +40,9 @@ def test_help_of_a_verb(infield, verb):
 
 @pytest.mark.parametrize("verb", ["recon", "--colour", "", "cli", "../fit"])
 def test_unknown_verb(infield, verb):
-    infield(verb).refused(f"'{verb}'", "expected one of convert, simulate, fit, emulate, compare-cones, reconstruct")
+    infield(verb).refused(
+        f"'{verb}'", "expected one of convert, simulate, fit, emulate, compare-cones, infer-parameters"
+    )
 
 
 @pytest.mark.parametrize(

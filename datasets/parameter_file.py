@@ -1,0 +1,62 @@
+"""Posteriors of astrophysical parameters: draws for each cone, and what held-out simulations say of them.
+
+A zarr group. For each parameter, under its own name and in its units: `NAME (cone, draw)`, with `prior_low` and
+`prior_high`; `NAME_truth (cone)`, NaN where it is not known; `NAME_rank (held_out)` and `NAME_held_out (held_out)`, the
+rank of a held-out simulation's parameter among its `draws` draws, and that parameter. `distance (cone)` and
+`distance_held_out (held_out)` say how far a cone's summaries are from the nearest simulated ones. `cone` and `held_out`
+are numbers of cones in their files. Attributes: `parameters` (JSON), `calibration` (JSON), `seed`, `simulations`,
+`lightcones`, `versions`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from infield.datasets.block_writer import installed_versions
+from infield.datasets.zarr_group import CONVENTIONS, disk_full_in_words, open_group, put_in_place
+
+KIND, VERSION = "parameters", 1
+
+
+def write_parameters(path: Path, dataset: xr.Dataset, told: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    """Write a file of parameters; it appears when it is whole.
+
+    Arguments:
+        path: The file.
+        dataset: Its variables.
+        told: Its attributes, in JSON types.
+        overwrite: Whether an existing group may be replaced.
+
+    Raises:
+        InfieldError: The path is taken, or the disk is full.
+    """
+    attributes = {
+        **{key: value if isinstance(value, str | int) else json.dumps(value) for key, value in told.items()},
+        "Conventions": CONVENTIONS,
+        "infield_format": KIND,
+        "infield_version": VERSION,
+        "title": "Posterior of astrophysical parameters",
+        "versions": json.dumps(installed_versions()),
+    }
+    draft = path.with_name(path.name + ".partial")
+    try:
+        with disk_full_in_words(path, "make room and start again"):
+            dataset.assign_attrs(attributes).to_zarr(draft, mode="w", zarr_format=3, consolidated=False)
+            put_in_place(draft, path, overwrite)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def open_parameters(path: Path) -> xr.Dataset:
+    """Open a file of parameters.
+
+    Raises:
+        InfieldError: The path is missing or no zarr group, or it is foreign, newer or damaged.
+    """
+    return open_group(path, KIND, VERSION)
