@@ -164,6 +164,31 @@ class Scale(LinearOperator):
         return self.scale * y
 
 
+class Channel(LinearOperator):
+    """One channel of a field.
+
+    Arguments:
+        grid: Where the field lives.
+        channels: Number of channels.
+        index: Which one.
+    """
+
+    name = "channel"
+
+    def __init__(self, grid: Grid | PointSet, channels: int, index: int) -> None:
+        super().__init__(grid, channels, (1, *grid.shape), grid)
+        self.index = index
+        self.row_power = 1.0
+
+    def A(self, x: Tensor) -> Tensor:
+        return x[:, self.index : self.index + 1]
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        x = y.new_zeros((len(y), self.channels, *y.shape[2:]))
+        x[:, self.index] = y[:, 0]
+        return x
+
+
 class Affine(ComplexBuffers, Physics):
     """Pointwise `shift + scale * x`; affine, so not a `LinearPhysics`. Arguments as for `Scale`."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +23,7 @@ from infield.priors.checkpoint import load_prior, read_any_entry
 from infield.priors.description import prior_from_description
 from infield.priors.domains import OnDomains
 from infield.priors.flow import FlowPrior
+from infield.priors.lightcones import load_lightcone_prior
 from infield.priors.prior import Prior
 from infield.priors.regrid import OnPoints
 from infield.priors.slices import SlicePrior
@@ -33,6 +34,9 @@ TRAINED: dict[str, Callable[..., Trained]] = {
     rectified_flow.KIND: rectified_flow.load_rectified_flow,
 }
 """How checkpoints of what was trained for a family of measurements are read."""
+
+LIGHTCONES = "lightcones"
+"""Kind of a checkpoint with a conditional prior of lightcones."""
 
 BUILT_IN = {"matern-1/2": 0.5, "matern-3/2": 1.5, "matern-5/2": 2.5, "fitted": None}
 """Built-in names: Matern priors of this order (None: of any), their other parameters fitted to the measurement."""
@@ -75,12 +79,28 @@ class ChosenPrior:
     fitted: bool
 
 
-def choose_prior(name: str | None, measurement: Measurement, *, device: str = "cpu") -> ChosenPrior:
+def choose_prior(
+    name: str | None, measurement: Measurement, *, device: str = "cpu", at: Mapping[str, float] | None = None
+) -> ChosenPrior:
     """Resolve `--prior`.
+
+    Arguments:
+        name: What was asked for.
+        measurement: Of the field that is sought.
+        device: Where networks run.
+        at: Parameters that a conditional prior is given.
 
     Raises:
         InfieldError: If the name means nothing, or the prior is not one for this measurement.
     """
+    if name is not None and Path(name).suffix == ".ckpt" and Path(name).exists():
+        kind, _ = read_any_entry(name)
+        if kind == LIGHTCONES:
+            return _lightcones(Path(name), measurement, device, at or {})
+    if at:
+        raise InfieldError(
+            f"--at {next(iter(at))}: found prior {name}, expected one of lightcones, which takes parameters"
+        )
     if name is None or name in BUILT_IN:
         prior = fit_prior(measurement, nu=BUILT_IN[name or "fitted"])
         return ChosenPrior(prior, name or "fitted", _digest(prior), True)
@@ -120,6 +140,33 @@ def _from_file(name: str, measurement: Field, device: str) -> ChosenPrior:
         return ChosenPrior(model, path.name, model.sha256, False)
     flow = _on_grid_of(path, load_prior(path, device=device), measurement)
     return ChosenPrior(flow, path.name, flow.sha256, False)
+
+
+def _lightcones(path: Path, measurement: Measurement, device: str, at: Mapping[str, float]) -> ChosenPrior:
+    """A conditional prior of lightcones, at given parameters, on the grid of a measurement."""
+    prior = load_lightcone_prior(path, device=device)
+    grid = measurement.grid
+    if len(measurement.channels) != 1 or not isinstance(grid, Grid) or [a.units for a in grid.axes] != ["Mpc"] * 3:
+        raise InfieldError(
+            f"--prior {path}: found a field on {', '.join(f'{axis.name} in {axis.units}' for axis in grid.axes)}, "
+            "expected brightness temperatures on x, y and a comoving distance in Mpc"
+            if isinstance(grid, Grid)
+            else f"--prior {path}: it is for fields on a grid, the measurement's lives on scattered points"
+        )
+    missing = [name for name in prior.ranges if name not in at]
+    if missing:
+        low, high = prior.ranges[missing[0]]
+        raise InfieldError(
+            f"--prior {path}: found no value of {missing[0]}, expected --at {missing[0]}=VALUE, {low:g} to {high:g}"
+        )
+    try:
+        flow = prior.at(
+            at, points=(grid.shape[0], grid.shape[1]), cells=prior.cells_of([axis.coordinates for axis in grid.axes])
+        )
+    except InfieldError as error:
+        raise InfieldError(f"--prior {path}: {error}") from error
+    told = ", ".join(f"{name}={value:g}" for name, value in at.items())
+    return ChosenPrior(flow, f"{path.name} at {told}" if told else path.name, prior.sha256, False)
 
 
 def about_flow(path: Path, prior: Prior | Trained) -> str | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,17 @@ from infield.physics.measurement import Measurement
 from infield.pipelines.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.console import say, table
 from infield.pipelines.devices import device_named
+from infield.pipelines.lightcone_design import Design
 from infield.pipelines.prior_choice import BUILT_IN, about_flow, choose_prior, choose_slice_prior
 from infield.pipelines.samplers import SAMPLERS, make_sampler, parameters_of
 from infield.pipelines.slices import draw_volumes
 from infield.posterior.faps import FAPS, LEVELS
+from infield.posterior.lightcones import OfLightcones
 from infield.posterior.sampler import Posterior, Sampler
 from infield.posterior.streams import SampleStreams
 from infield.posterior.surrogate import Replaced, Surrogate, load_surrogate, replace_solver
 from infield.posterior.tiled_faps import TiledFAPS
+from infield.priors.lightcone_flow import LightconeFlow
 from infield.priors.prior import Prior
 from infield.priors.slices import SlicePrior
 
@@ -57,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("measurement", type=Path, metavar="MEASUREMENT.zarr")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="POSTERIOR.zarr")
     parser.add_argument("--prior", help="checkpoint, YAML description or built-in name (default: fitted to the file)")
+    parser.add_argument("--at", dest="fixed", action="append", default=[], metavar="NAME=VALUE",
+                        help="a parameter that a prior of lightcones is given; may be repeated")  # fmt: skip
     parser.add_argument("--surrogate", type=Path, metavar="SURROGATE.ckpt",
                         help="stands in for the measurement's solver; its error is added to the noise")  # fmt: skip
     parser.add_argument(
@@ -91,6 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.measurement,
             arguments.output,
             prior=arguments.prior,
+            at=Design.parse([], arguments.fixed).fixed,
             surrogate=arguments.surrogate,
             sampler=sampler,
             device=arguments.device,
@@ -153,6 +159,7 @@ def reconstruct(
     output: Path,
     *,
     prior: str | None = None,
+    at: Mapping[str, float] | None = None,
     surrogate: Path | None = None,
     sampler: Sampler | None = None,
     samples: int = 64,
@@ -179,8 +186,10 @@ def reconstruct(
     measurement = open_measurement(measurement_path)
     where = device_named(device)
     with _about(measurement_path) if prior is None or prior in BUILT_IN else nullcontext():
-        choose = choose_prior if slices is None else choose_slice_prior
-        chosen = choose(prior, measurement, device=where)
+        if slices is None:
+            chosen = choose_prior(prior, measurement, device=where, at=at)
+        else:
+            chosen = choose_slice_prior(prior, measurement, device=where)
     if chosen.fitted:
         say(f"no prior from elsewhere: {chosen.prior.name}", quiet=quiet)
     note = about_flow(measurement_path, chosen.prior)
@@ -223,7 +232,8 @@ def reconstruct(
         of_slices = (sampler, chosen.prior, measurement, seed)
         draw_volumes(writer, draw_block, of_slices, write, slices, scheduler=scheduler, workers=workers, quiet=quiet)
     else:
-        shared = (sampler, chosen.prior, measurement, seed)
+        asked = OfLightcones(sampler=sampler) if isinstance(chosen.prior, LightconeFlow) else sampler
+        shared = (asked, chosen.prior, measurement, seed)
         draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
     chi_square = _chi_square(writer, measurement)
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])

@@ -83,6 +83,7 @@ class LightconeMatching(LightningModule):
             the channels, their two profiles each, and the place: 7 (4).
         kind, amplitude, knee, atom, width, fill: Of the voxel transform. The paper's is `yeo-johnson`, 0.1, 0, without
             atom; `linear` without `fill` makes what a telescope measures linear in the field.
+        statistics_steps: Of the fit of mean and spread of slices, before the training.
         learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
         warmup: Steps of linear warm-up.
         weight_decay: Of AdamW.
@@ -100,13 +101,14 @@ class LightconeMatching(LightningModule):
         atom: bool = True,
         width: float = 2.0,
         fill: bool = False,
+        statistics_steps: int = 6000,
         learning_rate: float = 1e-3,
         warmup: int = 100,
         weight_decay: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.network, self.seed = network, seed
+        self.network, self.seed, self.statistics_steps = network, seed, statistics_steps
         self.transform: dict[str, Any] = {
             "kind": kind, "amplitude": amplitude, "knee": knee, "atom": atom, "width": width, "fill": fill
         }  # fmt: skip
@@ -129,7 +131,9 @@ class LightconeMatching(LightningModule):
             *(torch.var_mean(data.values[i].double(), (1, 2), correction=0) for i in data.training), strict=True
         )
         theta, s = _in_range(data.theta, data.ranges)[list(data.training)], torch.linspace(0, 1, len(data.distance))
-        statistics = fit_slice_statistics(torch.stack(mean), torch.stack(variance), theta, s, seed=self.seed)
+        statistics = fit_slice_statistics(
+            torch.stack(mean), torch.stack(variance), theta, s, seed=self.seed, steps=self.statistics_steps
+        )
         self.prior = LightconePrior(
             name=f"flow of lightcones given {', '.join(data.ranges) or 'nothing'}",
             network=self.network,

@@ -113,6 +113,31 @@ class LightconePrior:
             raise InfieldError(f"line of sight: found no cell in {cells}, expected some of {len(self.distance)}")
         return self.on(theta, s, points or self.points)
 
+    def cells_of(self, axes: Sequence[Sequence[float]]) -> slice:
+        """The cells of the line of sight that a field's grid is made of.
+
+        Arguments:
+            axes: Coordinates along x, y and the line of sight, in Mpc.
+
+        Raises:
+            InfieldError: The grid has other cells, or lies beyond the line of sight.
+        """
+        for name, coordinates in zip("x y los".split(), axes, strict=True):
+            steps = np.diff(coordinates)
+            if np.abs(steps / self.cell - 1).max() > 1e-3:
+                raise InfieldError(f"found cells of {steps.mean():g} Mpc along {name}, expected {self.cell:g}")
+        distance = np.array(axes[2])
+        first = int(np.abs(self.distance - distance[0]).argmin())
+        cells = slice(first, first + len(distance))
+        known = self.distance[cells]
+        if len(known) < len(distance) or np.abs(known - distance).max() > self.cell / 4:
+            raise InfieldError(
+                f"found a line of sight from {distance[0]:.1f} to {distance[-1]:.1f} Mpc, expected cells within "
+                f"{self.distance[0]:.1f} to {self.distance[-1]:.1f} Mpc (z {self.redshift[0]:.2f} to "
+                f"{self.redshift[-1]:.2f})"
+            )
+        return cells
+
     def on(self, theta: Tensor, s: Tensor, points: tuple[int, int]) -> LightconeFlow:
         """The prior at places s `(1, los)` in [0, 1], and parameters in [0, 1]."""
         device = next(self.statistics.parameters()).device

@@ -1,0 +1,78 @@
+"""Any sampler on lightcones: it draws temperature and the place of the ionised region, and is asked for temperatures.
+
+The prior of lightcones (`priors.lightcone_flow`) has two channels where it tells exact zeros apart. Data are of the
+temperature alone: the operator is that of the data after the selection of the first channel. Of a draw, voxels in the
+ionised region are exactly 0 mK.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from infield import InfieldError
+from infield.physics.algebra import Channel, compose
+from infield.physics.measurement import Measurement
+from infield.posterior.sampler import Draws, Posterior, Sampler
+from infield.posterior.streams import Randomness
+from infield.priors.lightcone_flow import LightconeFlow
+from infield.priors.prior import Prior
+
+PLACE = "ionised"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfLightcones(Sampler):
+    """A sampler, for a measurement of brightness temperatures and a prior of lightcones.
+
+    Arguments:
+        sampler: Makes the draws.
+    """
+
+    sampler: Sampler
+
+    method: ClassVar[str] = "of-lightcones"
+
+    @property
+    def block(self) -> int:
+        return self.sampler.block
+
+    def __call__(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Posterior:  # type: ignore[override]
+        """Temperatures in mK, shape `(n, 1, x, y, los)`; see `Sampler.__call__`.
+
+        Raises:
+            InfieldError: As the sampler; or the prior is none of lightcones with temperatures.
+        """
+        if not isinstance(prior, LightconeFlow) or prior.units != measurement.units:
+            raise InfieldError(
+                f"prior '{prior.name}': found a prior in units '{prior.units}', expected lightcones in "
+                f"'{measurement.units}': train with `kind: linear` and `fill: false`, whose values are temperatures"
+            )
+        told_apart = prior.covariance.event_shape[0] > 1
+        of_both = with_place(measurement) if told_apart else measurement
+        posterior = self.sampler(prior, of_both, n, generator)
+        temperature = posterior.samples[:, :1]
+        if told_apart:
+            temperature = torch.where(posterior.samples[:, 1:] > 0, torch.zeros_like(temperature), temperature)
+        chi_square = {"chi_square": float(measurement.chi_square(temperature).mean())}
+        diagnostics = {**posterior.diagnostics, **chi_square}
+        return Posterior(temperature, posterior.cost, diagnostics, posterior.caveat)
+
+    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+        return self.sampler.draw(prior, measurement, n, generator)
+
+
+def with_place(measurement: Measurement) -> Measurement:
+    """The same measurement of a field with a second channel, of which it says nothing."""
+    select = Channel(measurement.grid, channels=2, index=0)
+    return dataclasses.replace(
+        measurement,
+        operator=compose(measurement.operator, select),
+        channels=(*measurement.channels, PLACE),
+        truth=None,
+        description={},
+        arrays={},
+    )
