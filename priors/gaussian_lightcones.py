@@ -59,7 +59,7 @@ class GaussianLightcones:
         modes = torch.empty_like(noise)
         for ring, factor in enumerate(self.factors):
             own = self.rings == ring
-            modes[:, own] = noise[:, own] @ factor.T.to(noise.dtype)
+            modes[:, own] = torch.complex(noise[:, own].real @ factor.T, noise[:, own].imag @ factor.T)
         return self.mean + torch.fft.ifft2(modes, dim=(1, 2), norm="ortho").real
 
 

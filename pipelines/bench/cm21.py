@@ -22,6 +22,7 @@ import importlib.util
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,9 @@ METHOD_NOTE = (
 
 PRIOR, GAUSSIAN, UNCONDITIONAL, SIMULATOR = "prior", "gaussian", "unconditional", "simulator"
 QUICK_MEMBERS, QUICK_STEPS = 8, 2
+ELSEWHERE = 10_000
+"""Added to the seed for draws of the unconditional prior."""
+
 Draw = Callable[[range], Tensor]
 """Cones by their numbers, `(some, x, y, los)` in mK."""
 
@@ -96,6 +100,7 @@ class Setting:
         simulator_seconds: Of a core for one cone of the simulator; None to run it.
         python: A Python that has py21cmfast; None for this one.
         memory: Whether peak memory is measured.
+        workers: Cones that are drawn at a time, each by one thread.
     """
 
     path: Path
@@ -108,6 +113,7 @@ class Setting:
     simulator_seconds: float | None
     python: str | None
     memory: bool
+    workers: int
 
 
 def run(
@@ -119,6 +125,7 @@ def run(
     steps: int | None = None,
     simulator_seconds: float | None = None,
     python: str | None = None,
+    workers: int = 1,
     parts: Sequence[str] = ("all",),
     quick: bool = False,
     seed: int = 0,
@@ -133,6 +140,7 @@ def run(
         steps: Of the integration; None for the default of `infield emulate`.
         simulator_seconds: Of a core for one cone of the simulator; None to run it where it can be.
         python: A Python that has py21cmfast; None for this one.
+        workers: Cones that are drawn at a time.
         parts: Which of `PARTS`; "all" for all of them.
         quick: Eight cones of each, two steps, no memory: to see that it runs.
         seed: Of draws and halvings.
@@ -142,7 +150,7 @@ def run(
     """
     if simulations is None or prior is None or not reference:
         raise InfieldError("bench cm21: expected --simulations TRAIN.zarr, --reference REF.zarr ... and --prior P.ckpt")
-    for name, value, least in (("--samples", samples, 2), ("--steps", steps, 1)):
+    for name, value, least in (("--samples", samples, 2), ("--steps", steps, 1), ("--workers", workers, 1)):
         if value is not None and value < least:
             raise InfieldError(f"{name}: found {value}, expected at least {least}")
     if simulator_seconds is not None and not 0 < simulator_seconds < math.inf:
@@ -163,6 +171,7 @@ def run(
         simulator_seconds=simulator_seconds,
         python=python,
         memory=not quick,
+        workers=workers,
     )
     bench = Bench("cm21", seed)
     for name, add in PARTS.items():
@@ -216,43 +225,49 @@ PARTS: dict[str, Callable[[Bench, Setting], None]] = {"emulation": add_emulation
 
 def _conditional(bench: Bench, setting: Setting, case: Case, n: int) -> Draw:
     """Draws at the point, whose time and network calls are recorded."""
-    seeds, depth = cone_seeds(n, setting.seed), case.members.cones.grid.shape[2]
+    seeds, depth = cone_seeds(n, case.seed), case.members.cones.grid.shape[2]
 
     def draw(numbers: range) -> Tensor:
-        cones, calls = [], []
+        calls: list[int] = []
         hook = setting.prior.network.register_forward_hook(lambda *_: calls.append(1))
-        for i in numbers:
-            clock = Clock()
-            cones.append(_cone(setting, case, [case.point] * n, seeds, i))
-            for name, seconds in zip(("seconds", "core_seconds"), clock.read(), strict=True):
-                bench.add(case.name, PRIOR, name, seconds, "s")
+        drawn = _cones(setting, case, [case.point] * n, seeds, numbers)
         hook.remove()
         stretches = math.ceil(depth / STRETCH)  # of the line of sight, which make one call
         bench.add(case.name, PRIOR, "velocity_calls", len(calls) / len(numbers) / stretches)
-        return torch.stack(cones)
+        for _, *times in drawn:
+            for name, seconds in zip(("seconds", "core_seconds"), times, strict=True):
+                bench.add(case.name, PRIOR, name, seconds, "s")
+        return torch.stack([cone for cone, *_ in drawn])
 
     return draw
 
 
 def _unconditional(setting: Setting, n: int) -> Draw:
     """Draws of the same prior at parameters anywhere in the range of training."""
-    case, seeds = setting.cases[0], cone_seeds(n, setting.seed + 1)
-    anywhere = Design(setting.prior.ranges, {}).points(n, setting.seed)
+    seeds, anywhere = cone_seeds(n, setting.seed + ELSEWHERE), Design(setting.prior.ranges, {}).points(n, setting.seed)
     points = [{name: float(values[i]) for name, values in anywhere.items()} for i in range(n)]
-    return lambda numbers: torch.stack([_cone(setting, case, points, seeds, i) for i in numbers])
+    return lambda numbers: torch.stack([c for c, *_ in _cones(setting, setting.cases[0], points, seeds, numbers)])
+
+
+def _cones(
+    setting: Setting, case: Case, points: list[dict[str, float]], seeds: np.ndarray, numbers: range
+) -> list[tuple[Tensor, float, float]]:
+    """Cones as `infield emulate` draws them, and seconds of the clock and of a core for each."""
+    nx, ny, _ = case.members.cones.grid.shape
+
+    def draw(i: int) -> tuple[Tensor, float, float]:
+        clock = Clock()
+        cone = draw_cone(setting.prior, points, seeds, (nx, ny), case.cells, setting.steps, False, i)
+        return torch.from_numpy(cone), *clock.read()
+
+    with ThreadPoolExecutor(setting.workers) as pool:
+        return list(pool.map(draw, numbers))
 
 
 def _gaussian(setting: Setting, case: Case) -> Draw:
     """Draws of the Gaussian with the mean and the spectra that the training cones have at the point."""
     law = setting.training.gaussian(case.point)
-    return lambda numbers: law.draw(SampleStreams(setting.seed + 2, numbers).normal)
-
-
-def _cone(setting: Setting, case: Case, points: list[dict[str, float]], seeds: np.ndarray, i: int) -> Tensor:
-    """As `infield emulate` draws it."""
-    nx, ny, _ = case.members.cones.grid.shape
-    cone = draw_cone(setting.prior, points, seeds, (nx, ny), case.cells, setting.steps, False, i)
-    return torch.from_numpy(cone)
+    return lambda numbers: law.draw(SampleStreams(case.seed, numbers).normal)
 
 
 def _counted(draw: Draw, bar: Progress, task: TaskID) -> Draw:

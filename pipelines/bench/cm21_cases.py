@@ -50,7 +50,7 @@ class Case:
         point: Parameters by name.
         members: The reference.
         cells: The same line of sight in the prior's.
-        seed: Of the halvings.
+        seed: Of draws and halvings.
     """
 
     name: str
@@ -83,7 +83,8 @@ class Case:
         """All figures of an ensemble against another one; NaN where nothing is kept.
 
         MAE_std and MAE_sigma of every summary; `spectrum_rel`, the mean of |eps_rel| of the median Delta^2 over chunks
-        and wavenumbers of `BAND`, where Delta^2 is above 1 mK^2, and `spectrum_rel_0` and so on for each chunk;
+        and wavenumbers of `BAND`, where Delta^2 is above 1 mK^2, `spectrum_rel_0` and so on for each chunk, and the
+        greatest of them, `spectrum_rel_max`;
         `zeros_within`, the share of the slices with an exact zero in any cone whose medians differ by no more than the
         reference scatters, or by one voxel.
         """
@@ -94,6 +95,9 @@ class Case:
         band = (reference.k >= BAND[0]) & (reference.k <= BAND[1])
         relative = ensemble_error(reference.spectrum, other.spectrum, THRESHOLDS["spectrum"]).relative[:, band].abs()
         found["spectrum_rel"] = float(relative.nanmean())
+        found["spectrum_rel_max"] = (
+            float(relative.nan_to_num(-math.inf).max()) if relative.isfinite().any() else math.nan
+        )
         for chunk, row in enumerate(relative):
             found[f"spectrum_rel_{chunk}"] = float(row.nanmean())
         voxel = 1 / math.prod(self.members.cones.grid.shape[:2])
@@ -183,7 +187,7 @@ def open_cases(
         training: Cones of simulations; on the same grid.
         prior: What is judged; it knows the line of sight.
         most: Members that are read; None for all.
-        seed: Of the halvings.
+        seed: That of the first case; the others' follow.
 
     Raises:
         InfieldError: A file is none, of another grid, of fewer than eight cones, or not of one point.
@@ -211,7 +215,7 @@ def open_cases(
         except InfieldError as error:
             raise InfieldError(f"{path}: {error}") from error
         words = ", ".join(f"{name} {value:g}" for name, value in point.items())
-        cases.append(Case(f"{i}: {words}", point, members, _cells(path, prior, members), seed))
+        cases.append(Case(f"{i}: {words}", point, members, _cells(path, prior, members), seed + i))
     return cases
 
 

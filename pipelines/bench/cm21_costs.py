@@ -14,13 +14,13 @@ from infield.physics.simulator_21cmfast import Simulator21cmFAST
 
 @dataclass
 class Clock:
-    """Time of the clock and of this process, seconds, since it was made."""
+    """Time of the clock and of this thread's core, seconds, since it was made."""
 
     def __post_init__(self) -> None:
-        self.start = time.perf_counter(), time.process_time()
+        self.start = time.perf_counter(), time.thread_time()
 
     def read(self) -> tuple[float, float]:
-        return time.perf_counter() - self.start[0], time.process_time() - self.start[1]
+        return time.perf_counter() - self.start[0], time.thread_time() - self.start[1]
 
 
 def simulator_core_seconds(cones: Lightcones, point: dict[str, float], python: str | None) -> float:
