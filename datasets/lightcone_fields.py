@@ -42,7 +42,9 @@ class LightconeFile(LightningDataModule):
             without a condition.
         validation: Share of the cones that is held out.
         cones: At most so many are used; all where not given.
+        windows: Of each cone in an epoch.
         workers: Processes that transform the cones at the start.
+        num_workers: Processes that cut windows.
         seed: Of order, windows, turns and shifts, which derive from seed, epoch and number alone.
     """
 
@@ -54,17 +56,21 @@ class LightconeFile(LightningDataModule):
         parameters: list[str] | None = None,
         validation: float = 0.05,
         cones: int | None = None,
+        windows: int = 1,
         workers: int = 0,
+        num_workers: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or not 0 <= validation < 1 or window < 2 or workers < 0:
+        if min(batch_size, windows) < 1 or not 0 <= validation < 1 or window < 2 or min(workers, num_workers) < 0:
             raise InfieldError(
-                f"lightcones to train on: found batch_size {batch_size}, validation {validation}, window {window}, "
-                f"workers {workers}; expected at least 1, a share in [0, 1), at least 2 and at least 0"
+                f"lightcones to train on: found batch_size {batch_size}, windows {windows}, validation {validation}, "
+                f"window {window}, workers {workers}, num_workers {num_workers}; expected at least 1 of the first two, a "
+                "share in [0, 1), at least 2 cells and at least 0 processes"
             )
         self.path, self.window, self.batch_size, self.chosen = Path(path), window, batch_size, parameters
-        self.validation, self.most, self.workers, self.seed = validation, cones, workers, seed
+        self.validation, self.most, self.windows, self.seed = validation, cones, windows, seed
+        self.workers, self.num_workers = workers, num_workers
 
     def setup(self, stage: str) -> None:
         """Read the file and check what it says of itself."""
@@ -136,12 +142,14 @@ class LightconeFile(LightningDataModule):
             return self.trainer.current_epoch if self.trainer else 0
 
         windows = Windows(self, self.training, epoch)
-        return DataLoader(windows, self.batch_size, sampler=EpochOrder(len(windows), self.seed, epoch), drop_last=True)
+        order = EpochOrder(self.windows * len(windows), self.seed, epoch)
+        return DataLoader(windows, self.batch_size, sampler=order, drop_last=True, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Window] | list[Any]:
         if not len(self.held_out):
             return []
-        return DataLoader(Windows(self, self.held_out, lambda: VALIDATION), self.batch_size)
+        windows = Windows(self, self.held_out, lambda: VALIDATION)
+        return DataLoader(windows, self.batch_size, num_workers=self.num_workers)
 
 
 VALIDATION = 2**31
@@ -149,7 +157,7 @@ VALIDATION = 2**31
 
 
 class Windows(Dataset[Window]):
-    """One window of each of some cones."""
+    """Windows of some cones, each cone once for every number of cones."""
 
     def __init__(self, data: LightconeFile, cones: range, epoch: Callable[[], int]) -> None:
         self.data, self.cones, self.epoch = data, cones, epoch
@@ -159,7 +167,7 @@ class Windows(Dataset[Window]):
 
     def __getitem__(self, number: int) -> Window:
         """A window, shifted by any number of cells across and turned by any symmetry of the square."""
-        data, cone = self.data, self.cones[number]
+        data, cone = self.data, self.cones[number % len(self.cones)]
         rng = np.random.default_rng((data.seed, self.epoch(), number))
         values = data.values[cone]
         last = values.shape[-1] - data.window

@@ -132,7 +132,13 @@ class LightconeMatching(LightningModule):
         )
         theta, s = _in_range(data.theta, data.ranges)[list(data.training)], torch.linspace(0, 1, len(data.distance))
         statistics = fit_slice_statistics(
-            torch.stack(mean), torch.stack(variance), theta, s, seed=self.seed, steps=self.statistics_steps
+            torch.stack(mean),
+            torch.stack(variance),
+            theta,
+            s,
+            seed=self.seed,
+            steps=self.statistics_steps,
+            device=self.trainer.strategy.root_device,
         )
         self.prior = LightconePrior(
             name=f"flow of lightcones given {', '.join(data.ranges) or 'nothing'}",

@@ -60,7 +60,15 @@ class SliceStatistics(nn.Module):
 
 
 def fit_slice_statistics(
-    mean: Tensor, variance: Tensor, theta: Tensor, s: Tensor, *, seed: int, steps: int = 6000, batch: int = 4096
+    mean: Tensor,
+    variance: Tensor,
+    theta: Tensor,
+    s: Tensor,
+    *,
+    seed: int,
+    steps: int = 6000,
+    batch: int = 4096,
+    device: torch.device | str = "cpu",
 ) -> SliceStatistics:
     """The network with the greatest likelihood, found by Adam with a cosine schedule; half a minute of a core.
 
@@ -70,6 +78,7 @@ def fit_slice_statistics(
         s: Places of the slices in [0, 1], shape `(los,)`.
         seed: Of first weights and batches.
         steps, batch: Of the training; slices a step.
+        device: Where it is trained; the result is on the CPU.
     """
     generator = Generator().manual_seed(seed)
     model = SliceStatistics(theta.shape[1], mean.shape[1])
@@ -77,12 +86,13 @@ def fit_slice_statistics(
         for weights in model.parameters():
             bound = math.sqrt(3 / weights.shape[-1]) if weights.ndim > 1 else 0.0
             weights.copy_(bound * (2 * torch.rand(weights.shape, generator=generator) - 1))
-    mean, variance, theta, s = (values.float() for values in (mean, variance, theta, s))
+    model.to(device)
+    mean, variance, theta, s = (values.float().to(device) for values in (mean, variance, theta, s))
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
-        cones = torch.randint(len(mean), (batch,), generator=generator)
-        slices = torch.randint(mean.shape[2], (batch,), generator=generator)
+        cones = torch.randint(len(mean), (batch,), generator=generator).to(device)
+        slices = torch.randint(mean.shape[2], (batch,), generator=generator).to(device)
         mu, sigma = (found[..., 0] for found in model(theta[cones], s[slices, None]))
         m, v = mean[cones, :, slices], variance[cones, :, slices]
         given = REGIONS * ((m - mu) / sigma.detach()).square() / 2
@@ -91,4 +101,4 @@ def fit_slice_statistics(
         loss.backward()
         optimizer.step()
         schedule.step()
-    return model.eval().requires_grad_(False)
+    return model.cpu().eval().requires_grad_(False)
