@@ -65,8 +65,8 @@ class LightconeFile(LightningDataModule):
         if min(batch_size, windows) < 1 or not 0 <= validation < 1 or window < 2 or min(workers, num_workers) < 0:
             raise InfieldError(
                 f"lightcones to train on: found batch_size {batch_size}, windows {windows}, validation {validation}, "
-                f"window {window}, workers {workers}, num_workers {num_workers}; expected at least 1 of the first two, a "
-                "share in [0, 1), at least 2 cells and at least 0 processes"
+                f"window {window}, workers {workers}, num_workers {num_workers}; expected at least 1 of the "
+                "first two, a share in [0, 1), at least 2 cells and at least 0 processes"
             )
         self.path, self.window, self.batch_size, self.chosen = Path(path), window, batch_size, parameters
         self.validation, self.most, self.windows, self.seed = validation, cones, windows, seed
