@@ -182,10 +182,12 @@ class MeanFlow(FamilyTraining):
         )
 
     def _times(self, n: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """r <= t, both of shape `(n,)`: t logit-normal, r uniform below it; some r = t, some near (0, 1)."""
+        """r <= t, both of shape `(n,)`: t logit-normal, r uniform below it; some r = t, some near (0, 1), exact shares
+        of a batch: less noise, and sizes that an accelerator has met before."""
         t = torch.sigmoid(torch.randn(n, generator=generator))
         r = t * torch.rand(n, generator=generator)
-        kind, near = torch.rand(n, generator=generator), 0.1 * torch.rand((2, n), generator=generator)
+        kind = (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
+        near = 0.1 * torch.rand((2, n), generator=generator)
         corner = kind >= 1 - self.corner * (1 - self.equal)
         r, t = torch.where(corner, near[0], r), torch.where(corner, 1 - near[1], t)
         return torch.where(kind < self.equal, t, r), t
