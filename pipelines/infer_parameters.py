@@ -342,9 +342,10 @@ def _found(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
     for cone in facts["cones"][:20]:
         for name, values in cone["parameters"].items():
             low, high = values["interval_90"]
-            truth = "" if values["truth"] is None else f"stored {values['truth']:.4g}"
-            text = f"{values['mean']:.4g} ± {values['std']:.2g}, 90 % in {low:.4g} to {high:.4g}"
-            rows.append((f"cone {cone['cone']}, {name}", f"{text}{'; ' + truth if truth else ''}", ""))
+            text = f"{values['mean']:.4g} ± {values['std']:.2g}"
+            if values["truth"] is not None:
+                text += f" (stored: {values['truth']:.4g})"
+            rows.append((f"cone {cone['cone']}, {name}", text, f"90 % of the draws in {low:.4g} to {high:.4g}"))
     return rows
 
 

@@ -73,7 +73,7 @@ def _axis(name: str) -> tuple[str, str]:
 def _cones(box: Box, numbers: Sequence[int], draws: Tensor, truth: Tensor) -> Figure:
     count = len(box.names)
     rows, columns = len(numbers), count + (count > 1)
-    figure = Figure((WIDTH, 0.5 + 1.75 * rows), layout="constrained")
+    figure = Figure((WIDTH, 0.9 + 1.75 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
     for i, number in enumerate(numbers):
         for j, name in enumerate(box.names):
@@ -88,7 +88,8 @@ def _cones(box: Box, numbers: Sequence[int], draws: Tensor, truth: Tensor) -> Fi
             label_axes(ax, *((_axis(name)[0], "", _axis(name)[1]) if i == rows - 1 else ("", "", "1")), "1")
         if count > 1:
             _plane(panels[i, -1], box, draws[i], truth[i], i == rows - 1)
-    panels[0, 0].legend()
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=3)
     return figure
 
 
