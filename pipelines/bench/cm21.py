@@ -48,7 +48,6 @@ from infield.priors.lightcones import STEPS, LightconePrior, load_lightcone_prio
 METRICS = {
     "global_signal_floors": ".2f",
     "spectrum_floors": ".2f",
-    "cylindrical_floors": ".2f",
     "scattering_floors": ".2f",
     "zeros_floors": ".2f",
     "spectrum_rel": ".1%",
@@ -71,9 +70,9 @@ SUMMARY = statistics.mean
 METHOD_NOTE = (
     "floors: MAE_std over what random halves of the simulator's ensemble score, at the sizes compared; 1 is as good as "
     "the simulator, and 'simulator' shows what chance makes of 1. spectrum rel: mean |error| of the median Delta^2, "
-    "0.1 to 0.5 rad/Mpc, where it is above 1 mK^2 (its own floor is in the JSON); zeros within: slices whose median "
+    "0.1 to 0.5 rad/Mpc, where it is above 1 mK^2; zeros within: slices whose median "
     "share of exact zeros is within the scatter between seeds, of those that have any. A Gaussian field has none. "
-    "reached: 1 for yes. Seconds a cone, one thread."
+    "reached: 1 for yes. Seconds a cone, one thread. Cylindrical spectra, chunks and floors are in the JSON."
 )
 
 PRIOR, GAUSSIAN, UNCONDITIONAL, SIMULATOR = "prior", "gaussian", "unconditional", "simulator"

@@ -121,8 +121,10 @@ class Case:
         self._add(bench, method, self.errors(self.summary, other), by_chance(sizes, sizes[0] // 2))
 
     def judge_simulator(self, bench: Bench, method: str) -> None:
-        """Records of one half of the reference against the other: what chance makes of the floor."""
-        self._add(bench, method, self.halves[0], 1.0)
+        """Records of one half of the reference against the other: what chance makes of the floor; `zeros_within` is
+        the mean over halvings."""
+        within = sum(found["zeros_within"] for found in self.halves) / len(self.halves)
+        self._add(bench, method, {**self.halves[0], "zeros_within": within}, 1.0)
 
     def _add(self, bench: Bench, method: str, errors: dict[str, float], scale: float) -> None:
         for name, value in errors.items():
