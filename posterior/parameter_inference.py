@@ -9,7 +9,7 @@ whose maximum over all densities is the posterior p(theta | s) under the uniform
 arXiv 1605.06376; Greenberg et al. 2019, arXiv 1905.07488; Tejero-Cantero et al. 2020 for sbi). q is a mixture of
 Gaussians of logit(theta), so that no mass leaves the box; a network makes it of s. The posterior is the mean of several
 such densities, fitted from other starts with other simulations set apart for stopping: of few simulations one alone is
-too sure. (Masked autoregressive flows took twice the time and came no nearer to a posterior that is known.)
+too sure. (Masked autoregressive flows took 1.5 to 2.5 times as long and came no nearer to a posterior that is known.)
 
 How right it is, held-out simulations say (`ParameterCalibration`): simulation-based calibration (Talts et al. 2018,
 arXiv 1804.06788). It speaks of the average over the box, and only for data that the simulator could have made.
