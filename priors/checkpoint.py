@@ -237,18 +237,20 @@ def load_prior(path: str | Path, device: torch.device | str = "cpu") -> FlowPrio
         return from_entry(entry, sha256=file_sha256(path)).to(device)
 
 
-def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = False) -> Path:
+def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = False, half: bool = False) -> Path:
     """Write the prior, or the surrogate, of a training checkpoint without the state of the training.
 
     The file appears whole or not at all.
 
     Arguments:
-        checkpoint: A checkpoint of `infield fit`.
+        checkpoint: A checkpoint of `infield fit`, or a slim one.
         path: The file to write.
         overwrite: Replace a file that exists.
+        half: Weights of networks in half precision, which moves each by a relative 2^-11 at most; they are used in
+            single precision again.
 
     Raises:
-        InfieldError: As `read_any_entry`, or the output exists.
+        InfieldError: As `read_any_entry`, or the output exists, or a weight is too large for half precision.
     """
     path = Path(path)
     if path.exists() and not overwrite:
@@ -256,6 +258,9 @@ def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = 
             f"{path}: found an existing file, expected a new path; choose another or ask to overwrite it"
         )
     kind, entry = read_any_entry(checkpoint)
+    if half:
+        with parts_of(checkpoint, kind):
+            entry = _with_half_weights(entry)
     draft = path.with_name(path.name + ".partial")
     try:
         torch.save({KINDS[kind][0]: entry}, draft)
@@ -263,6 +268,27 @@ def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = 
     finally:
         draft.unlink(missing_ok=True)
     return path
+
+
+def _with_half_weights(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry, and those inside it, with its `weights` in half precision."""
+
+    def halved(weight: Tensor) -> Tensor:
+        if not weight.is_floating_point():
+            return weight
+        if weight.abs().max() > torch.finfo(torch.float16).max:
+            raise InfieldError(
+                f"half precision: found a weight of {float(weight.abs().max()):.3g}, expected at most 65504"
+            )
+        return weight.half()
+
+    kept: dict[str, Any] = {}
+    for name, part in entry.items():
+        if name == "weights":
+            kept[name] = {key: halved(weight) for key, weight in part.items()}
+        else:
+            kept[name] = _with_half_weights(part) if isinstance(part, Mapping) else part
+    return kept
 
 
 def file_sha256(path: str | Path) -> str:

@@ -111,6 +111,25 @@ def test_the_slim_file_is_the_same_prior(saved, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["prior.ckpt", "slim.ckpt"]
 
 
+def test_weights_in_half_precision_give_nearly_the_same_prior(saved, tmp_path):
+    slim = export_prior(saved, tmp_path / "half.ckpt", half=True)
+    kept, full = (torch.load(path, weights_only=True)[ENTRY] for path in (slim, saved))
+    assert {w.dtype for w in kept["weights"].values() if w.is_floating_point()} == {torch.float16}
+    assert all(torch.equal(kept["weights"][k], w.half()) for k, w in full["weights"].items())
+    assert torch.equal(kept["covariance"]["diagonal"], full["covariance"]["diagonal"])
+    x = torch.ones(1, 1, 17, dtype=torch.float64)
+    exact, found = (load_prior(path).velocity(x, 0.5) for path in (saved, slim))
+    assert 0 < (found - exact).norm() < 2e-3 * exact.norm()
+
+
+def test_a_weight_too_large_for_half_precision_is_refused(saved, tmp_path):
+    weights = torch.load(saved, weights_only=True)[ENTRY]["weights"]
+    next(iter(weights.values())).view(-1)[0] = 1e5
+    with pytest.raises(InfieldError, match="found a weight of 1e\\+05, expected at most 65504"):
+        export_prior(edited(saved, weights=weights), tmp_path / "half.ckpt", half=True)
+    assert not (tmp_path / "half.ckpt").exists()
+
+
 class Surprise:
     def __reduce__(self):
         return print, ("code in a checkpoint was run",)
