@@ -32,6 +32,7 @@ def run(request: dict[str, Any]) -> dict[str, np.ndarray]:
         raise ValueError(f"found 21cmFAST {found}, expected version 4")
     cell = request["box"] / request["points"]
     settings = {"USE_TS_FLUCT": True, "N_THREADS": 1, "HII_DIM": request["points"], "BOX_LEN": request["box"]}
+    settings["M_MIN_in_Mass"] = False  # the template has True, and then no virial temperature has any effect
     settings |= request["settings"]
     inputs = p21.InputParameters.from_template(TEMPLATE, random_seed=request["seed"], **settings)
     inputs = inputs.with_logspaced_redshifts(zmin=request["redshift"])

@@ -54,13 +54,13 @@ class GaussianLightcones:
     rings: Tensor
 
     def draw(self, white: White) -> Tensor:
-        """Temperatures in mK, shape `(n, x, y, los)`, float64; of n what `white` gives."""
-        noise = torch.fft.fft2(white((*self.rings.shape, len(self.mean))), dim=(1, 2), norm="ortho")
+        """Temperatures in mK, shape `(n, x, y, los)`, float32; of n what `white` gives."""
+        noise = torch.fft.fft2(white((*self.rings.shape, len(self.mean))).float(), dim=(1, 2), norm="ortho")
         modes = torch.empty_like(noise)
-        for ring, factor in enumerate(self.factors):
+        for ring, factor in enumerate(self.factors.float()):
             own = self.rings == ring
             modes[:, own] = torch.complex(noise[:, own].real @ factor.T, noise[:, own].imag @ factor.T)
-        return self.mean + torch.fft.ifft2(modes, dim=(1, 2), norm="ortho").real
+        return self.mean.float() + torch.fft.ifft2(modes, dim=(1, 2), norm="ortho").real
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from infield import InfieldError
 from infield.pipelines.bench.cm21_cases import Case, Training, open_cases
 from infield.pipelines.bench.cm21_costs import Clock, simulator_core_seconds
 from infield.pipelines.bench.cm21_memory import add_memory
+from infield.pipelines.bench.cm21_telescope import OURS, WIENER, add_telescope, ahead
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.cone_members import members_of
 from infield.pipelines.console import progress
@@ -60,10 +61,21 @@ COSTS = {
     "peak_mib": ".0f",
     "added_mib": ".0f",
 }
+TELESCOPE_METRICS = {
+    "correlation": ".3f",
+    "coverage_90": ".1%",
+    "error": ".3f",
+    "zeros": ".1%",
+    "zeros_true": ".1%",
+    "chi_square": ".3f",
+    "posterior_calls": ".0f",
+    "core_seconds_draw": ".1f",
+}
 ASKED = {"found": ".3f", "asked": ".2f", "reached": ".0f"}
 FIRST_METRICS = (
     ASKED,
     COSTS,
+    TELESCOPE_METRICS,
     {name: ".3f" for name in ("global_signal_MAE_std", "spectrum_MAE_std", "scattering_MAE_std", "zeros_MAE_std")},
 )
 SUMMARY = statistics.mean
@@ -99,6 +111,7 @@ class Setting:
         simulator_seconds: Of a core for one cone of the simulator; None to run it.
         python: A Python that has py21cmfast; None for this one.
         memory: Whether peak memory is measured.
+        quick: Whether this is only to see that it runs.
         workers: Cones that are drawn at a time, each by one thread.
     """
 
@@ -112,6 +125,7 @@ class Setting:
     simulator_seconds: float | None
     python: str | None
     memory: bool
+    quick: bool
     workers: int
 
 
@@ -170,6 +184,7 @@ def run(
         simulator_seconds=simulator_seconds,
         python=python,
         memory=not quick,
+        quick=quick,
         workers=workers,
     )
     bench = Bench("cm21", seed)
@@ -218,8 +233,22 @@ def add_costs(bench: Bench, setting: Setting) -> None:
         _ask(bench, "memory, depth 1024 over 128", add_memory(bench, setting.path), 1.3, most=True)
 
 
-PARTS: dict[str, Callable[[Bench, Setting], None]] = {"emulation": add_emulation, "costs": add_costs}
-"""In this order. A cone through a telescope is a third one, in a file of its own."""
+def add_reconstruction(bench: Bench, setting: Setting) -> None:
+    """Cones through a telescope (`cm21_telescope`), and what is asked of their posteriors."""
+    add_telescope(bench, setting, **({"truths": 1, "draws": 4} if setting.quick else {}))
+    _ask(bench, "cross-correlation, least lead over Wiener in a bin", ahead(bench), 0, most=False)
+    off = abs(bench.over_cases(SUMMARY, OURS, "coverage_90") - 0.9)
+    _ask(bench, "coverage of 90 %, how far off", off, 0.04, most=True)
+    off = abs(bench.over_cases(SUMMARY, WIENER, "coverage_90") - 0.9)
+    _ask(bench, "coverage of 90 %, how far off (wiener)", off, 0.04, most=True)
+
+
+PARTS: dict[str, Callable[[Bench, Setting], None]] = {
+    "emulation": add_emulation,
+    "telescope": add_reconstruction,
+    "costs": add_costs,
+}
+"""In this order."""
 
 
 def _conditional(bench: Bench, setting: Setting, case: Case, n: int) -> Draw:

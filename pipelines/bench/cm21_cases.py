@@ -70,12 +70,20 @@ class Case:
         return self.members.summary(self.chunk, EDGES, lambda cones: None)
 
     def summary_of(self, draw: Callable[[range], Tensor], n: int) -> LightconeSummary:
-        """Of n cones that are drawn by their numbers, `(some, x, y, los)` in mK, on the reference's grid."""
+        """Of n cones that are drawn by their numbers, `(some, x, y, los)` in mK, on the reference's grid.
+
+        Raises:
+            InfieldError: A temperature is not finite.
+        """
         dx, dy, dz = self.members.cones.grid.spacing
         step = max(1, TOGETHER // math.prod(self.members.cones.grid.shape))
         parts = []
         for start in range(0, n, step):
             cones = draw(range(start, min(start + step, n))).to(torch.float64)
+            if not torch.isfinite(cones).all():
+                raise InfieldError(
+                    f"{self.name}: found NaN or infinity in cones that were drawn, expected temperatures"
+                )
             parts.append(LightconeSummary.of(cones, (dx, dy, dz), self.chunk, EDGES))
         return LightconeSummary.joined(parts)
 
@@ -165,8 +173,19 @@ class Training:
 
     @cached_property
     def means(self) -> Tensor:
-        """Sky means in mK, shape `(cones, los)`."""
-        return torch.cat([self.members.block(i, i + 1).mean((1, 2)) for i in range(len(self.members.numbers))])
+        """Sky means in mK, shape `(cones, los)`.
+
+        Raises:
+            InfieldError: A temperature is not finite.
+        """
+        means = torch.cat([self.members.block(i, i + 1).mean((1, 2)) for i in range(len(self.members.numbers))])
+        whole = torch.isfinite(means).all(1)
+        if not whole.all():
+            raise InfieldError(
+                f"{self.members.path}: found NaN or infinity in cone {int(whole.int().argmin())}, expected finite "
+                "temperatures"
+            )
+        return means
 
     @cached_property
     def regression(self) -> LocalRegression:

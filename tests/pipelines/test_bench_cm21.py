@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from infield import InfieldError
 from infield.datasets.lightcones import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
 from infield.pipelines.bench import cm21_costs, cm21_memory
 from infield.pipelines.bench.cm21_cases import Case, Training, open_cases
@@ -125,6 +126,8 @@ def test_figures_tell_right_ensembles_from_wrong_ones(files):
     gaussian = judged(one, law.draw(lambda shape: torch.randn(24, *shape, generator=generator, dtype=torch.float64)))
     assert gaussian["global_signal_floors"] < 2 and gaussian["spectrum_rel"] < 0.15  # what it is made to have
     assert gaussian["zeros_within"] < 0.1 and gaussian["zeros_floors"] > 5  # and what it cannot have
+    with pytest.raises(InfieldError, match="NaN or infinity in cones that were drawn"):
+        judged(one, torch.full((24, N, N, DEPTH), torch.nan))
     elsewhere = judged(one, torch.from_numpy(cones(10 + 240 * np.random.default_rng(5).random(24), 11)))
     assert elsewhere["zeros_within"] < 1 and elsewhere["global_signal_floors"] > right["global_signal_floors"]
 
