@@ -27,7 +27,7 @@ def prior(points=4, depth=12, seed=0, distance=9000.0):
         name="small",
         network=network.eval().requires_grad_(False),
         statistics=statistics.eval().requires_grad_(False),
-        transform=VoxelTransform("linear", -10.0, 20.0),
+        transform=VoxelTransform("linear", -10.0, 20.0, fill=False),
         ranges=RANGES,
         cell=CELL,
         points=(points, points),

@@ -69,6 +69,9 @@ def test_the_command(infield, files, tmp_path):
     said = infield(
         *arguments(files, "--prior", files / "p.ckpt"),
         "--quick",
+        "--parts",
+        "emulation",
+        "costs",
         "--simulator-seconds",
         "8",
         "--json",
@@ -164,7 +167,7 @@ def test_inputs_that_are_refused(infield, files, tmp_path):
         ((*prior, "--samples", 1), ["--samples"]),
         ((*prior, "--steps", 0), ["--steps"]),
         ((*prior, "--simulator-seconds", "nan"), ["--simulator-seconds"]),
-        ((*prior, "--parts", "speed"), ["--parts", "speed", "emulation, costs"]),
+        ((*prior, "--parts", "speed"), ["--parts", "speed", "emulation", "costs"]),
         (("--prior", files / "no.ckpt"), ["no.ckpt", "no file there"]),
     ):
         infield(*arguments(files, *options)).refused(*words)
