@@ -16,8 +16,9 @@ those of "NullFlow" (Shi et al. 2026, arXiv:2606.22696) and, with noise, of "SNa
 
 The identity learns from short steps first, and what it has not learned yet is spread: a step that is too sure contracts
 to the mean. So a score of mean and variance of two draws in one step may be added, whose least value the exact average
-velocity has too: `spread_score`. What is left is measured on held-out fields when a checkpoint is written, and the source
-widened by it: a factor near 1, kept in the file.
+velocity has too: `spread_score`. Both are then taken in units of the variance of each measurement's source: one that
+leaves little open counts as much as one that leaves much. What is left is measured on held-out fields when a checkpoint
+is written, and the source widened by it: a factor near 1, kept in the file.
 
 With exact data the velocity is confined to the null space of A: P u in place of u, P = I - A^+ A; with noise, to what it
 leaves open (`priors.adapted_source.confined`).
@@ -42,6 +43,9 @@ from infield.priors.training import VALIDATION, batch_generator, network_weights
 
 NUMBERS = 3
 """r, t and the noise."""
+
+FLOOR = 0.1
+"""Of the score, in units of the source's variance."""
 
 WIDENED = 3
 """Times that the spread of draws is measured on held-out fields, each time with the widening that the last one asked
@@ -151,11 +155,15 @@ class MeanFlow(FamilyTraining):
         error = u(z, r, t, torch.arange(len(x_1))) - target
         loss = error.square().flatten(1).mean(1)
         if self.score:
+            # in units of what the source leaves open: a weight that depends on the measurement alone
+            open_ = torch.cat([m.spread for m in parts_seen])
+            loss = loss / open_
             which = torch.arange(0, len(x_1), 2)
             zero, one = torch.zeros_like(r[which]), torch.ones_like(r[which])
             again = torch.cat([m.x_0_again for m in parts_seen])
             first, second = (x[which] + u(x[which], zero, one, which) for x in (x_0, again))
-            loss[which] += 2 * self.score * spread_score(first, second, x_1[which])
+            score = spread_score(first, second, x_1[which], floor=FLOOR * open_[which])
+            loss = loss.index_add(0, which.to(loss.device), 2 * self.score * score)
         return loss
 
     def _measured(self, x_1: Tensor, generator: Generator, *, again: bool) -> _Measured:
@@ -255,16 +263,28 @@ class _Measured:
     noise: Tensor
     confined: Callable[[Tensor], Tensor]
 
+    @property
+    def spread(self) -> Tensor:
+        """Variance of the source's draws, mean over these fields and their values, for each of them, `(batch,)`."""
+        mean = self.seen[:, : self.x_0.shape[1]]
+        return (self.x_0 - mean).square().mean().clamp_min(1e-9).expand(len(self.x_0))
 
-def spread_score(first: Tensor, second: Tensor, truth: Tensor) -> Tensor:
+
+def spread_score(first: Tensor, second: Tensor, truth: Tensor, floor: Tensor | float = 0.0) -> Tensor:
     """(log V + B / V) / 2 of two draws and the truth of each example, shape `(batch,)`.
 
-    V is the variance of the draws and B the squared error of their mean, both means over values. It is the score of
-    Dawid & Sebastiani (1999) for the field as a whole: its mean is least where the draws' mean is that of the truth and
-    V = B. Of few values two draws do not tell V well enough.
+    V is the variance of the draws and B the squared error of their mean, both means over values, and the floor added to
+    both. It is the score of Dawid & Sebastiani (1999) for the field as a whole: its mean is least where the draws' mean
+    is that of the truth and V = B. Of few values two draws do not tell V well enough.
+
+    Arguments:
+        first, second: Draws, shape `(batch, channel, *space)`.
+        truth: The same shape.
+        floor: Variance of noise that is thought to be added to draws and truth, a number or shape `(batch,)`. It leaves
+            the least value where it is, and draws that hardly differ do not outweigh all others.
     """
 
-    V, B = spread_and_error(first, second, truth)
+    V, B = (part + floor for part in spread_and_error(first, second, truth))
     return (V.log() + B / V) / 2
 
 
