@@ -122,7 +122,8 @@ class LightconeFile(LightningDataModule):
         cones = (cone[None].numpy() for cone in self.temperature)
         in_half = partial(_in_half, transform)
         if self.workers:
-            with ProcessPoolExecutor(self.workers, mp_context=get_context("fork")) as pool:
+            one: Any = {"initializer": torch.set_num_threads, "initargs": (1,)}  # threads do not survive a fork
+            with ProcessPoolExecutor(self.workers, mp_context=get_context("fork"), **one) as pool:
                 values = list(progress(pool.map(in_half, cones, chunksize=4)))
         else:
             values = list(progress(map(in_half, cones)))

@@ -122,7 +122,7 @@ def simulate_lightcones(
         },
         history=(f"simulated by 21cmFAST {described['version']}, {described['nodes']} redshifts of evolution",),
     )
-    run_of = {"seed": seed, "design": "Latin hypercube"}
+    run_of = {"seed": seed, "design": "Latin hypercube", **({"at": dict(design.fixed)} if design.fixed else {})}
     writer = lightcone_writer(output, lightcones, run=run_of, title="21 cm lightcones, simulated", overwrite=overwrite)
 
     def write(i: int, result: Callable[[], np.ndarray]) -> None:

@@ -51,7 +51,7 @@ class OfLightcones(Sampler):
                 f"prior '{prior.name}': found a prior in units '{prior.units}', expected lightcones in "
                 f"'{measurement.units}': train with `kind: linear` and `fill: false`, whose values are temperatures"
             )
-        told_apart = prior.covariance.event_shape[0] > 1
+        told_apart = prior.event_shape[0] > 1
         of_both = with_place(measurement) if told_apart else measurement
         posterior = self.sampler(prior, of_both, n, generator)
         temperature = posterior.samples[:, :1]

@@ -22,9 +22,11 @@ from torch import Tensor
 from infield import InfieldError
 from infield.priors.covariance import Covariance
 from infield.priors.local_unet import LocalUNet
+from infield.priors.modes import Hartley
 from infield.priors.prior import Standardisation
+from infield.priors.spectral_density import SpectralDensity
 
-STRETCH = 256
+STRETCH = 128
 """Cells of the line of sight that the network sees at a time, beside its reach on both sides."""
 
 
@@ -62,7 +64,8 @@ class LightconeFlow:
         network: F.
         theta: Parameters in [0, 1], shape `(parameters,)`.
         profiles: Of one cone.
-        covariance: Surrogate of the covariance of x, stationary, in Fourier modes.
+        points: Cells across.
+        spectrum: Variances of the Fourier modes of x on a stretch of training, shape `(channel, x, y, los)`.
         standardisation: From x to temperature in mK, and to the place of the ionised region.
         units: Of the first channel.
         half: Whether the network runs in bf16, as it was trained.
@@ -73,7 +76,8 @@ class LightconeFlow:
     network: LocalUNet
     theta: Tensor
     profiles: Profiles
-    covariance: Covariance
+    points: tuple[int, int]
+    spectrum: Tensor
     standardisation: Standardisation
     units: str = "mK"
     half: bool = True
@@ -83,15 +87,26 @@ class LightconeFlow:
     def gaussian(self) -> Literal[False]:
         return False
 
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Of one field, `(channel, x, y, los)`."""
+        return (len(self.spectrum), *self.points, self.profiles.s.shape[1])
+
+    @cached_property
+    def covariance(self) -> Covariance:
+        """Surrogate of the covariance of x, stationary, in Fourier modes; only samplers need it, draws do without."""
+        space = self.event_shape[1:]
+        return Covariance.diagonal_in(Hartley(3), SpectralDensity(self.spectrum.double()).on(space))
+
     @cached_property
     def source(self) -> Covariance:
         """White noise."""
-        return Covariance.diagonal_in(self.covariance.modes, torch.ones_like(self.covariance.diagonal))
+        return Covariance.diagonal_in(Hartley(3), torch.ones(self.event_shape, dtype=torch.float64))
 
     @property
     def mean(self) -> Tensor:
         """Zero: the mean of slices is in the standardisation."""
-        return torch.zeros_like(self.covariance.diagonal)
+        return torch.zeros(self.event_shape, dtype=torch.float64)
 
     def velocity(self, x: Tensor, t: float) -> Tensor:
         """v(x, t) for fields `(batch, channel, x, y, los)` at one time 0 <= t < 1; shape, precision and device of x.

@@ -23,10 +23,10 @@ from infield.priors.checkpoint import KINDS
 from infield.priors.covariance import Covariance
 from infield.priors.flow_matching import stationary_covariance
 from infield.priors.lightcone_flow import Profiles, network_output
-from infield.priors.lightcones import LightconePrior, from_entry, to_entry
+from infield.priors.lightcones import LightconePrior, from_entry, load_lightcone_prior, to_entry
 from infield.priors.local_unet import LocalUNet
 from infield.priors.modes import Hartley
-from infield.priors.slice_statistics import fit_slice_statistics
+from infield.priors.slice_statistics import SliceStatistics, fit_slice_statistics
 from infield.priors.training import (
     VALIDATION,
     adamw_with_cosine,
@@ -81,6 +81,8 @@ class LightconeMatching(LightningModule):
     Arguments:
         network: Made for two channels with the atom (else one), as many numbers as there are parameters, and inputs for
             the channels, their two profiles each, and the place: 7 (4).
+        initial: A checkpoint whose weights, transform and statistics of slices the training starts from; a lower
+            learning rate than from scratch serves.
         kind, amplitude, knee, atom, width, fill: Of the voxel transform. The paper's is `yeo-johnson`, 0.1, 0, without
             atom; `linear` without `fill` makes what a telescope measures linear in the field.
         statistics_steps: Of the fit of mean and spread of slices, before the training.
@@ -95,6 +97,7 @@ class LightconeMatching(LightningModule):
     def __init__(
         self,
         network: LocalUNet,
+        initial: str | None = None,
         kind: str = "linear",
         amplitude: float = 1.0,
         knee: float = 0.0,
@@ -109,6 +112,12 @@ class LightconeMatching(LightningModule):
     ) -> None:
         super().__init__()
         self.network, self.seed, self.statistics_steps = network, seed, statistics_steps
+        self.initial = None if initial is None else load_lightcone_prior(initial)
+        if self.initial is not None:
+            found, expected = (one.arguments for one in (self.initial.network, network))
+            if found != expected:
+                raise InfieldError(f"initial {initial}: found the network {found}, expected {expected} as configured")
+            network.load_state_dict(self.initial.network.state_dict())
         self.transform: dict[str, Any] = {
             "kind": kind, "amplitude": amplitude, "knee": knee, "atom": atom, "width": width, "fill": fill
         }  # fmt: skip
@@ -122,16 +131,43 @@ class LightconeMatching(LightningModule):
                 f"data of a flow of lightcones: found {type(data).__name__}, expected "
                 "infield.datasets.lightcone_fields.LightconeFile"
             )
-        transform = fit_voxel_transform(data.temperature[list(data.training)], **self.transform)
+        start = self.initial
+        transform = (
+            start.transform if start else fit_voxel_transform(data.temperature[list(data.training)], **self.transform)
+        )
         self._check(len(transform.channels), len(data.ranges))
         quiet = not self.trainer.is_global_zero
         count = len(data.temperature)
         data.apply(transform.forward, lambda cones: track(cones, "values of cones", count, disable=quiet))
+        ranges = start.ranges if start else data.ranges
+        statistics = start.statistics if start else self._statistics(data)
+        self.prior = LightconePrior(
+            name=f"flow of lightcones given {', '.join(data.ranges) or 'nothing'}",
+            network=self.network,
+            statistics=statistics,
+            transform=transform,
+            ranges=ranges,
+            cell=data.cell,
+            points=data.points,
+            distance=data.distance,
+            redshift=data.redshift,
+            spectrum=torch.ones(len(transform.channels), *data.points, data.window),
+            provenance={"kind": "lightcones", "seed": self.seed, "data": dict(data.facts)}
+            | ({"initial": {"sha256": start.sha256, **start.provenance.get("training", {})}} if start else {}),
+        )
+        values, theta, cells = data.examples()
+        white = Covariance.diagonal_in(Hartley(3), torch.ones(self.prior.spectrum.shape, dtype=torch.float64))
+        x, _, _ = self.standardised(values, theta, cells)
+        spectrum = stationary_covariance(x, white, (True, True, False)).diagonal
+        self.prior = replace(self.prior, spectrum=spectrum)
+
+    def _statistics(self, data: TrainingCones) -> SliceStatistics:
+        """Mean and spread of the slices of the training cones."""
         variance, mean = zip(
             *(torch.var_mean(data.values[i].double(), (1, 2), correction=0) for i in data.training), strict=True
         )
         theta, s = _in_range(data.theta, data.ranges)[list(data.training)], torch.linspace(0, 1, len(data.distance))
-        statistics = fit_slice_statistics(
+        return fit_slice_statistics(
             torch.stack(mean),
             torch.stack(variance),
             theta,
@@ -140,24 +176,6 @@ class LightconeMatching(LightningModule):
             steps=self.statistics_steps,
             device=self.trainer.strategy.root_device,
         )
-        self.prior = LightconePrior(
-            name=f"flow of lightcones given {', '.join(data.ranges) or 'nothing'}",
-            network=self.network,
-            statistics=statistics,
-            transform=transform,
-            ranges=data.ranges,
-            cell=data.cell,
-            points=data.points,
-            distance=data.distance,
-            redshift=data.redshift,
-            spectrum=torch.ones(len(transform.channels), *data.points, data.window),
-            provenance={"kind": "lightcones", "seed": self.seed, "data": dict(data.facts)},
-        )
-        values, theta, start = data.examples()
-        white = Covariance.diagonal_in(Hartley(3), torch.ones(self.prior.spectrum.shape, dtype=torch.float64))
-        x, _, _ = self.standardised(values, theta, start)
-        spectrum = stationary_covariance(x, white, (True, True, False)).diagonal
-        self.prior = replace(self.prior, spectrum=spectrum)
 
     def _check(self, channels: int, parameters: int) -> None:
         found = {name: self.network.arguments[name] for name in ("channels", "inputs", "numbers")}

@@ -15,13 +15,11 @@ from torch import Generator, Tensor
 from infield import InfieldError
 from infield.priors import voxel_transform
 from infield.priors.checkpoint import build_network, file_sha256, network_description, parts_of, read_entry
-from infield.priors.covariance import Covariance
 from infield.priors.lightcone_flow import LightconeFlow, Profiles
 from infield.priors.local_unet import LocalUNet
-from infield.priors.modes import Hartley
 from infield.priors.prior import Standardisation, heun
 from infield.priors.slice_statistics import SliceStatistics
-from infield.priors.spectral_density import SpectralDensity, fold, unfold
+from infield.priors.spectral_density import fold, unfold
 from infield.priors.voxel_transform import VoxelTransform
 
 VERSION = 1
@@ -149,13 +147,13 @@ class LightconePrior:
         if to_units.affine:
             gain[0], offset[0] = to_units.scale / to_units.amplitude, to_units.mean
         mu, sigma = (part[0, :, None, None] for part in (profiles.mu, profiles.sigma))
-        space = (*points, s.shape[1])
         return LightconeFlow(
             name=self.name,
             network=self.network,
             theta=theta,
             profiles=profiles,
-            covariance=Covariance.diagonal_in(Hartley(3), SpectralDensity(self.spectrum.double()).on(space)),
+            points=points,
+            spectrum=self.spectrum,
             standardisation=Standardisation(offset + gain * mu, gain * sigma),
             units="mK" if to_units.affine else "1",
             sha256=self.sha256,
@@ -190,7 +188,7 @@ class LightconePrior:
     def integrate(self, flow: LightconeFlow, generator: Generator, n: int, steps: int) -> Tensor:
         """Cones `(n, x, y, los)` in mK of one of its flows, by Heun's method."""
         device = next(self.network.parameters()).device
-        x = torch.randn((n, *flow.source.event_shape), generator=generator, dtype=torch.float32).to(device)
+        x = torch.randn((n, *flow.event_shape), generator=generator, dtype=torch.float32).to(device)
         return self.temperature(flow, heun(flow, x, times(steps)))[:, 0]
 
     def temperature(self, flow: LightconeFlow, x: Tensor) -> Tensor:

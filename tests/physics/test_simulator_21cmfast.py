@@ -19,9 +19,8 @@ def test_a_cone_of_the_real_simulator_is_that_of_its_own_file():
         if name not in os.environ:
             pytest.skip(f"{name} is not set")
     settings = {"USE_TS_FLUCT": False, "HIRES_TO_LOWRES_FACTOR": 2, "N_STEP_TS": 10, "ZPRIME_STEP_FACTOR": 1.05}
-    simulator = Simulator21cmFAST(
-        16, 64.0, 7.51, 74, {**settings, "Z_HEAT_MAX": 25.0}, python=os.environ["INFIELD_21CMFAST"]
-    )
+    settings |= {"Z_HEAT_MAX": 25.0, "M_MIN_in_Mass": True}  # as the template has it, and the file
+    simulator = Simulator21cmFAST(16, 64.0, 7.51, 74, settings, python=os.environ["INFIELD_21CMFAST"])
     parameters = {"ION_Tvir_MIN": 4.699, "HII_EFF_FACTOR": 30.0}
     distance, redshift, described = simulator.line_of_sight(parameters)
     cone = simulator.simulate(parameters, seed=7)
@@ -31,3 +30,20 @@ def test_a_cone_of_the_real_simulator_is_that_of_its_own_file():
     assert redshift[0] == pytest.approx(7.51, abs=1e-6) and described["version"].startswith("4.")
     another = simulator.simulate(parameters, seed=8)
     assert np.abs(another - cone).max() > 1
+
+
+@pytest.mark.slow
+def test_the_virial_temperature_counts():
+    """With the template's own M_MIN_in_Mass it would not: cones of 10^4 and 10^6 K would be the same."""
+    if "INFIELD_21CMFAST" not in os.environ:
+        pytest.skip("INFIELD_21CMFAST is not set")
+    settings = {"USE_TS_FLUCT": False, "HIRES_TO_LOWRES_FACTOR": 2, "ZPRIME_STEP_FACTOR": 1.1}
+    for inert in (False, True):
+        simulator = Simulator21cmFAST(
+            16, 64.0, 7.51, 32, settings | ({"M_MIN_in_Mass": True} if inert else {}), os.environ["INFIELD_21CMFAST"]
+        )
+        zeros = [
+            float((simulator.simulate({"ION_Tvir_MIN": tvir, "HII_EFF_FACTOR": 60.0}, seed=7) == 0).mean())
+            for tvir in (4.0, 6.0)
+        ]
+        assert zeros[0] == zeros[1] if inert else zeros[0] > zeros[1] + 0.5, zeros

@@ -11,6 +11,7 @@ from astropy import units
 
 __version__ = os.environ.get("FAKE_VERSION", "4.1.1")
 KNOWN = {"USE_TS_FLUCT", "N_THREADS", "HII_DIM", "BOX_LEN", "ION_Tvir_MIN", "X_RAY_Tvir_MIN", "HII_EFF_FACTOR", "L_X"}
+KNOWN |= {"M_MIN_in_Mass"}
 
 
 def comoving_distance(z):  # of no universe

@@ -1,0 +1,141 @@
+"""Posteriors of lightcones: data of the temperature alone, exact zeros from the place of the ionised region."""
+
+import math
+
+import pytest
+import torch
+
+from infield import InfieldError
+from infield.physics.algebra import Channel
+from infield.physics.gaussian import GaussianNoise
+from infield.physics.grid import Axis, Grid
+from infield.physics.interferometer import Interferometer, independent_modes
+from infield.physics.measurement import Measurement
+from infield.posterior.faps import FAPS
+from infield.posterior.lightcones import OfLightcones, with_place
+from infield.priors.covariance import Covariance
+from infield.priors.gaussian import GaussianPrior
+from infield.priors.lightcone_flow import LightconeFlow, Profiles
+from infield.priors.local_unet import LocalUNet
+from infield.priors.modes import Hartley
+from infield.priors.prior import Standardisation
+
+SIDE, DEPTH = 8, 16
+GRID = Grid(
+    (
+        Axis("x", tuple(4.0 * i for i in range(SIDE)), "Mpc", True),
+        Axis("y", tuple(4.0 * i for i in range(SIDE)), "Mpc", True),
+        Axis("los", tuple(9000 + 4.0 * i for i in range(DEPTH)), "Mpc"),
+    )
+)
+MEAN, SPREAD, PLACE = torch.linspace(5, 15, DEPTH).double(), torch.linspace(2, 4, DEPTH).double(), -0.6
+
+
+def white_noise_flow(units="mK") -> LightconeFlow:
+    """With an untrained network: voxels are independent, N(mean, spread^2) along the line of sight."""
+    s = torch.linspace(0, 1, DEPTH, dtype=torch.float64)[None]
+    ones = torch.ones(2, SIDE, SIDE, DEPTH, dtype=torch.float64)
+    shift = torch.stack([MEAN, torch.full_like(MEAN, PLACE)])[:, None, None]
+    scale = torch.stack([SPREAD, torch.ones_like(SPREAD)])[:, None, None]
+    return LightconeFlow(
+        name="independent voxels",
+        network=LocalUNet(2, 7, 1, (8, 8)).eval().requires_grad_(False),
+        theta=torch.tensor([0.5], dtype=torch.float64),
+        profiles=Profiles(s, shift[None, :, 0, 0], scale[None, :, 0, 0]),
+        points=(SIDE, SIDE),
+        spectrum=ones,
+        standardisation=Standardisation(shift, scale),
+        units=units,
+    )
+
+
+def observed() -> tuple[Measurement, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    mask = independent_modes(SIDE, SIDE)[..., None] & (torch.rand(SIDE, SIDE // 2 + 1, 1, generator=generator) < 0.6)
+    operator = Interferometer(GRID, mask.expand(-1, -1, DEPTH))
+    truth = MEAN + SPREAD * torch.randn(1, 1, SIDE, SIDE, DEPTH, generator=generator, dtype=torch.float64)
+    noise = GaussianNoise(torch.full(operator.data_shape, 1.5, dtype=torch.float64))
+    y = torch.where(operator.observed, noise.sample(operator.A(truth), generator), 0.0)
+    settings = {"grid": GRID, "channels": ("brightness_temp",), "units": "mK"}
+    return Measurement(y=y, operator=operator, noise=noise, **settings), truth
+
+
+def exact_moments(measurement: Measurement) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviations of the posterior of one channel of independent voxels, by matrices."""
+    n = SIDE * SIDE * DEPTH
+    A = measurement.operator.A(torch.eye(n, dtype=torch.float64).reshape(n, 1, SIDE, SIDE, DEPTH)).flatten(1).T
+    A = A[measurement.operator.observed.flatten()]
+    y = measurement.y.flatten()[measurement.operator.observed.flatten()]
+    m, s2 = (v.expand(SIDE, SIDE, DEPTH).flatten() for v in (MEAN, SPREAD**2))
+    gain = (s2[:, None] * A.T) @ torch.linalg.inv((A * s2) @ A.T + 1.5 * torch.eye(len(A), dtype=torch.float64))
+    return m + gain @ (y - A @ m), (s2 - (gain * (A * s2).T).sum(1)).sqrt()
+
+
+@pytest.mark.parametrize("levels", [1, 4])
+def test_draws_have_the_exact_posterior_and_zeros_of_their_own(levels):
+    measurement, _ = observed()
+    n = 500
+    flow = white_noise_flow()
+    posterior = OfLightcones(sampler=FAPS(levels=levels))(flow, measurement, n, torch.Generator().manual_seed(1))
+    assert posterior.samples.shape == (n, 1, SIDE, SIDE, DEPTH)
+    cones = posterior.samples[:, 0].flatten(1)
+    zero = cones == 0
+    share = float(torch.special.ndtr(torch.tensor(PLACE)))
+    assert abs(float(zero.double().mean()) - share) < 5 * math.sqrt(share * (1 - share) / n / 100)
+    mean, deviation = exact_moments(measurement)
+    neutral = (~zero).double()
+    count = neutral.sum(0)
+    z = ((cones * neutral).sum(0) / count - mean) / (deviation / count.sqrt())
+    assert abs(float(z.mean())) < 0.2 and 0.9 < float(z.std()) < 1.1 and float(z.abs().max()) < 5
+    spread = (((cones - mean) * neutral).square().sum(0) / count).sqrt()
+    assert abs(float((spread / deviation).mean()) - 1) < 0.01
+    prior_spread = SPREAD.expand(SIDE, SIDE, DEPTH).flatten()
+    assert float((deviation / prior_spread).mean()) < 0.95  # a control: the data say something
+
+
+def test_what_is_said_of_the_fit_is_of_temperatures_with_zeros():
+    measurement, _ = observed()
+    posterior = OfLightcones(sampler=FAPS(levels=1))(
+        white_noise_flow(), measurement, 8, torch.Generator().manual_seed(1)
+    )
+    expected = float(measurement.chi_square(posterior.samples).mean())
+    assert posterior.diagnostics["chi_square"] == pytest.approx(expected)
+    assert expected > 2  # zeros at random places do not fit
+
+
+def test_the_second_channel_is_not_seen():
+    measurement, truth = observed()
+    both = with_place(measurement)
+    field = torch.cat([truth, torch.randn(truth.shape, generator=torch.Generator().manual_seed(2))], dim=1)
+    assert torch.equal(both.operator.A(field), measurement.operator.A(truth))
+    assert both.linear_gaussian and both.event_shape == (2, SIDE, SIDE, DEPTH)
+    assert torch.equal(both.log_likelihood(field), measurement.log_likelihood(truth))
+    assert not both.operator.A_adjoint(both.y)[:, 1].any() and both.operator.A_adjoint(both.y)[:, 0].any()
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_channel_has_its_adjoint(index):
+    generator = torch.Generator().manual_seed(0)
+    one = Channel(GRID, channels=3, index=index)
+    x, y = (torch.randn(2, c, SIDE, SIDE, DEPTH, generator=generator, dtype=torch.float64) for c in (3, 1))
+    assert torch.allclose((one.A(x) * y).sum(), (x * one.A_adjoint(y)).sum(), rtol=1e-12)
+    assert torch.equal(one.A(x)[:, 0], x[:, index])
+
+
+def test_other_priors_and_units_are_refused():
+    measurement, _ = observed()
+    with pytest.raises(InfieldError, match="found a prior in units '1', expected lightcones in 'mK'"):
+        OfLightcones(sampler=FAPS())(white_noise_flow(units="1"), measurement, 1, torch.Generator())
+    ones = torch.ones(1, SIDE, SIDE, DEPTH, dtype=torch.float64)
+    white = Covariance.diagonal_in(Hartley(3), ones)
+    other = GaussianPrior(
+        name="white",
+        source=white,
+        covariance=white,
+        mean=0 * ones,
+        standardisation=Standardisation.identity((1, SIDE, SIDE, DEPTH)),
+        provenance={},
+        units="mK",
+    )
+    with pytest.raises(InfieldError, match="prior 'white'"):
+        OfLightcones(sampler=FAPS())(other, measurement, 1, torch.Generator())
