@@ -1,6 +1,6 @@
 """Training of a conditional flow of lightcones, by flow matching (Lipman et al. 2023, arXiv:2210.02747).
 
-    x_t = t x_1 + (1 - t) x_0,   x_0 ~ N(0, I),   target x_1 - x_0,
+    x_t = t x_1 + (1 - t) x_0,   x_0 ~ N(0, C_0),   target x_1 - x_0,
 
 x_1 the fields of `priors.lightcone_flow`. At t = 0 no trace of the data is left (`priors.voxel_transform` on what
 amplitude compression cures by accident), and times are drawn so that small ones are not rare: there the largest
@@ -23,7 +23,7 @@ from infield.priors.checkpoint import KINDS
 from infield.priors.covariance import Covariance
 from infield.priors.flow_matching import stationary_covariance
 from infield.priors.lightcone_flow import Profiles, network_output
-from infield.priors.lightcones import LightconePrior, from_entry, load_lightcone_prior, to_entry
+from infield.priors.lightcones import LightconePrior, colour, from_entry, load_lightcone_prior, to_entry
 from infield.priors.local_unet import LocalUNet
 from infield.priors.modes import Hartley
 from infield.priors.slice_statistics import SliceStatistics, fit_slice_statistics
@@ -85,6 +85,9 @@ class LightconeMatching(LightningModule):
             learning rate than from scratch serves.
         kind, amplitude, knee, atom, width, fill: Of the voxel transform. The paper's is `yeo-johnson`, 0.1, 0, without
             atom; `linear` without `fill` makes what a telescope measures linear in the field.
+        coloured: Whether the source has the mean spectrum of the training fields; else it is white.
+        emphasis: Of small scales in the loss, from 0 to 1, with a coloured source: the error of each mode is weighed by
+            this power of the inverse variance that the source gives it (as in `priors.field_space`).
         statistics_steps: Of the fit of mean and spread of slices, before the training.
         learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
         warmup: Steps of linear warm-up.
@@ -104,6 +107,8 @@ class LightconeMatching(LightningModule):
         atom: bool = True,
         width: float = 2.0,
         fill: bool = False,
+        coloured: bool = True,
+        emphasis: float = 0.5,
         statistics_steps: int = 6000,
         learning_rate: float = 1e-3,
         warmup: int = 100,
@@ -111,6 +116,9 @@ class LightconeMatching(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if not 0 <= emphasis <= 1:
+            raise InfieldError(f"flow of lightcones: found emphasis {emphasis}, expected 0 to 1")
+        self.coloured, self.emphasis = coloured, emphasis
         self.network, self.seed, self.statistics_steps = network, seed, statistics_steps
         self.initial = None if initial is None else load_lightcone_prior(initial)
         if self.initial is not None:
@@ -152,6 +160,7 @@ class LightconeMatching(LightningModule):
             distance=data.distance,
             redshift=data.redshift,
             spectrum=torch.ones(len(transform.channels), *data.points, data.window),
+            coloured=self.coloured,
             provenance={"kind": "lightcones", "seed": self.seed, "data": dict(data.facts)}
             | ({"initial": {"sha256": start.sha256, **start.provenance.get("training", {})}} if start else {}),
         )
@@ -209,12 +218,21 @@ class LightconeMatching(LightningModule):
             x_1, theta, profiles = self.standardised(values, theta, start)
             t = draw_times(len(x_1), generator).to(x_1)
             x_0 = standard_normal(x_1.shape, x_1, generator)
+            if self.coloured:
+                c = self.prior.spectrum.to(x_0)
+                x_0 = colour(x_0, c)
             tau = t[:, None, None, None, None]
             p = tau.square() + (1 - tau).square()
             x_t = tau * x_1 + (1 - tau) * x_0
             target = (x_1 - x_0 - (2 * tau - 1) / p * x_t) * p.sqrt()
             z = x_t / p.sqrt()
-        return (network_output(self.network, z, t, theta, profiles) - target).square().mean()
+        error = network_output(self.network, z, t, theta, profiles) - target
+        if not (self.coloured and self.emphasis):
+            return error.square().mean()
+        with torch.autocast(values.device.type, enabled=False):
+            weight = c.pow(-self.emphasis)
+            weight = weight / (weight * c).mean((1, 2, 3), keepdim=True)  # so that it is 1 before training
+            return (Hartley(3).analyse(error).square() * weight).mean()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)

@@ -17,9 +17,10 @@ from infield.priors import voxel_transform
 from infield.priors.checkpoint import build_network, file_sha256, network_description, parts_of, read_entry
 from infield.priors.lightcone_flow import LightconeFlow, Profiles
 from infield.priors.local_unet import LocalUNet
+from infield.priors.modes import Hartley
 from infield.priors.prior import Standardisation, heun
 from infield.priors.slice_statistics import SliceStatistics
-from infield.priors.spectral_density import fold, unfold
+from infield.priors.spectral_density import SpectralDensity, fold, unfold
 from infield.priors.voxel_transform import VoxelTransform
 
 VERSION = 1
@@ -43,6 +44,7 @@ class LightconePrior:
         distance: Comoving distances of the cells of the line of sight in Mpc, ascending.
         redshift: Of the same cells.
         spectrum: Variances of the Fourier modes of x on a stretch of training, shape `(channel, x, y, los)`.
+        coloured: Whether the source has that spectrum; else it is white.
         provenance: Where its numbers come from, in JSON types.
         sha256: Digest of the file that it was read from.
     """
@@ -57,6 +59,7 @@ class LightconePrior:
     distance: np.ndarray
     redshift: np.ndarray
     spectrum: Tensor
+    coloured: bool
     provenance: Mapping[str, Any]
     sha256: str = ""
 
@@ -154,6 +157,7 @@ class LightconePrior:
             profiles=profiles,
             points=points,
             spectrum=self.spectrum,
+            coloured=self.coloured,
             standardisation=Standardisation(offset + gain * mu, gain * sigma),
             units="mK" if to_units.affine else "1",
             sha256=self.sha256,
@@ -188,8 +192,10 @@ class LightconePrior:
     def integrate(self, flow: LightconeFlow, generator: Generator, n: int, steps: int) -> Tensor:
         """Cones `(n, x, y, los)` in mK of one of its flows, by Heun's method."""
         device = next(self.network.parameters()).device
-        x = torch.randn((n, *flow.event_shape), generator=generator, dtype=torch.float32).to(device)
-        return self.temperature(flow, heun(flow, x, times(steps)))[:, 0]
+        x = torch.randn((n, *flow.event_shape), generator=generator, dtype=torch.float32)
+        if flow.coloured:
+            x = colour(x, SpectralDensity(self.spectrum.float()).on(flow.event_shape[1:]))
+        return self.temperature(flow, heun(flow, x.to(device), times(steps)))[:, 0]
 
     def temperature(self, flow: LightconeFlow, x: Tensor) -> Tensor:
         """Temperatures in mK, exactly 0 where ionised, of standardised fields; shape `(batch, 1, x, y, los)`."""
@@ -199,6 +205,11 @@ class LightconePrior:
     def to(self, device: torch.device | str) -> LightconePrior:
         """The same prior with its networks on another device."""
         return replace(self, network=self.network.to(device), statistics=self.statistics.to(device))
+
+
+def colour(white: Tensor, variance: Tensor) -> Tensor:
+    """White noise `(batch, channel, x, y, los)` given such variances of its Fourier modes, `(channel, x, y, los)`."""
+    return Hartley(3).synthesise(variance.sqrt() * white)
 
 
 def times(steps: int) -> Sequence[float]:
@@ -232,6 +243,7 @@ def to_entry(prior: LightconePrior, weights: Mapping[str, Tensor] | None = None)
         "points": list(prior.points),
         "distance": torch.from_numpy(np.array(prior.distance)),
         "redshift": torch.from_numpy(np.array(prior.redshift)),
+        "coloured": prior.coloured,
         "spectrum": {"folded": fold(prior.spectrum.cpu()).float(), "space": list(prior.spectrum.shape[1:])},
         "provenance": dict(prior.provenance),
     }
@@ -265,6 +277,7 @@ def from_entry(entry: Mapping[str, Any], network: LocalUNet | None = None, *, sh
         distance=entry["distance"].numpy(),
         redshift=entry["redshift"].numpy(),
         spectrum=unfold(entry["spectrum"]["folded"].double(), tuple(entry["spectrum"]["space"])),
+        coloured=bool(entry["coloured"]),
         provenance={**entry["provenance"], "sha256": sha256} if sha256 else entry["provenance"],
         sha256=sha256,
     )

@@ -34,6 +34,7 @@ def prior(points=4, depth=12, seed=0, distance=9000.0):
         distance=distances,
         redshift=redshifts_of(distances, cosmology()),
         spectrum=torch.ones(2, points, points, depth, dtype=torch.float64),
+        coloured=False,
         provenance={"data": "none"},
     )
 

@@ -44,6 +44,7 @@ def white_noise_flow(units="mK") -> LightconeFlow:
         profiles=Profiles(s, shift[None, :, 0, 0], scale[None, :, 0, 0]),
         points=(SIDE, SIDE),
         spectrum=ones,
+        coloured=False,
         standardisation=Standardisation(shift, scale),
         units=units,
     )

@@ -39,6 +39,7 @@ def prior(trained=True, **changes) -> LightconePrior:
         "distance": 8900 + 4.0 * np.arange(DEPTH),
         "redshift": np.linspace(7.5, 9, DEPTH),
         "spectrum": torch.ones(2, 8, 8, 32),
+        "coloured": False,
         "provenance": {"kind": "lightcones"},
     }
     return LightconePrior(**{**settings, **changes})
