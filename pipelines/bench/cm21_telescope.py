@@ -113,12 +113,18 @@ def wiener_prior(cones: Tensor) -> GaussianPrior:
     mean = cones.mean((0, 1, 2))
     x = (cones - mean)[:, None]
     white = Covariance.diagonal_in(Hartley(3), torch.ones(x.shape[1:], dtype=torch.float64))
+    return gaussian_of(mean, stationary_covariance(x, white, (True, True, False)).diagonal)
+
+
+def gaussian_of(mean: Tensor, variance: Tensor) -> GaussianPrior:
+    """The Gaussian with the mean of each slice, `(los,)` in mK, and variances of Fourier modes, `(1, x, y, los)`."""
+    unit = torch.ones(1, 1, 1, 1, dtype=torch.float64)
     return GaussianPrior(
         name="Gaussian with the true mean and spectrum",
-        source=white,
-        covariance=stationary_covariance(x, white, (True, True, False)),
-        mean=torch.zeros(x.shape[1:], dtype=torch.float64),
-        standardisation=Standardisation(mean.expand(1, 1, 1, -1).clone(), torch.ones(1, 1, 1, 1, dtype=torch.float64)),
+        source=Covariance.diagonal_in(Hartley(3), torch.ones_like(variance)),
+        covariance=Covariance.diagonal_in(Hartley(3), variance),
+        mean=torch.zeros_like(variance),
+        standardisation=Standardisation(mean.expand(1, 1, 1, -1).clone(), unit),
         provenance={},
         units="mK",
     )
@@ -150,15 +156,23 @@ def signal_to_noise(shells: Shells, measurement: Measurement, truth: Tensor) -> 
     return (found / k_cubed)[0]
 
 
+def half_ionised(zeros: Tensor) -> slice:
+    """The stretch whose mean share of exact zeros is nearest to a half, of those that start at every eighth cell.
+
+    Arguments:
+        zeros: Shares of slices, shape `(los,)`.
+    """
+    depth = min(CELLS, len(zeros))
+    shares = zeros.unfold(0, depth, 8).mean(-1)
+    start = 8 * int((shares - 0.5).abs().argmin())
+    return slice(start, start + depth)
+
+
 def _observed(case: Case, truths: int) -> Iterator[Seen]:
     """Members of a reference through the telescope, where about half of the voxels are ionised if that is anywhere."""
     members, cones = case.members, case.members.cones
     every = members.block(0, len(members.numbers))
-    zeros = (every == 0).double().mean((0, 1, 2))
-    depth = min(CELLS, len(zeros))
-    shares = zeros.unfold(0, depth, 8).mean(-1)
-    start = 8 * int((shares - 0.5).abs().argmin())
-    cells = slice(start, start + depth)
+    cells = half_ionised((every == 0).double().mean((0, 1, 2)))
     observation = Observation(telescope=TELESCOPES[TELESCOPE](None), hours=HOURS)
     field = ObservedField(cones, range(cells.start, cells.stop), observation)
     for i in range(truths):
