@@ -10,9 +10,10 @@ import infield.priors.lightcone_flow as lightcone_flow
 from infield import InfieldError
 from infield.priors.checkpoint import export_prior
 from infield.priors.lightcone_matching import EARLIEST, EARLY, draw_times
-from infield.priors.lightcones import LightconePrior, from_entry, load_lightcone_prior, to_entry
+from infield.priors.lightcones import LightconePrior, colour, from_entry, load_lightcone_prior, times, to_entry
 from infield.priors.local_unet import LocalUNet
-from infield.priors.prior import Prior
+from infield.priors.modes import Hartley
+from infield.priors.prior import Prior, heun
 from infield.priors.slice_statistics import SliceStatistics
 from infield.priors.voxel_transform import VoxelTransform
 
@@ -61,6 +62,28 @@ def test_before_training_draws_have_the_mean_and_the_spread_of_slices():
     # A control: at other parameters these are another history.
     (other,) = (prior(trained=False).at({**HERE, "ION_Tvir_MIN": 5.9}).profiles.mu,)
     assert (other[0, 0] - mu[0]).abs().max() > 0.05
+
+
+def test_before_training_draws_from_a_coloured_source_have_its_spectrum():
+    """The first term of the velocity is the exact flow of that Gaussian, here with a known error of Heun's method."""
+    k = torch.fft.fftfreq(8).abs()
+    across = torch.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + torch.fft.fftfreq(32).abs() ** 2)
+    spectrum = ((0.15 / (0.15 + across)) ** 3).expand(2, 8, 8, 32)
+    spectrum = spectrum / spectrum.mean()
+    one = prior(
+        trained=False, coloured=True, spectrum=spectrum, transform=VoxelTransform("linear", 0.0, 1.0, atom=True)
+    )
+    flow = one.at(HERE, cells=slice(0, 32))
+    x_0 = colour(torch.randn(400, 2, 8, 8, 32, generator=torch.Generator().manual_seed(1)), spectrum)
+    x_1 = heun(flow, x_0, times(12, coloured=True))
+    for x in (x_0, x_1):
+        found = Hartley(3).analyse(x).square().mean(0)
+        assert abs(float((found / spectrum).mean()) - 1) < 0.02
+        assert float((found / spectrum - 1).abs().max()) < 0.45  # 400 draws: 7 % each
+    assert float((x_1 - x_0).square().mean()) < 0.02  # from the law to itself it goes nowhere
+    white = replace(flow, coloured=False)
+    assert torch.equal(white.source.diagonal, torch.ones_like(white.source.diagonal))
+    assert torch.allclose(flow.source.diagonal, spectrum.double())
 
 
 def test_stretches_with_their_halos_are_the_whole_cone(monkeypatch):
