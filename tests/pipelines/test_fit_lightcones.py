@@ -112,6 +112,7 @@ def test_a_stopped_run_is_the_run_that_never_stopped(bubbles, tmp_path, monkeypa
     assert not all(torch.allclose(value, other[name], atol=1e-4) for name, value in whole.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [("--trainer.strategy", "ddp", "--trainer.devices", "2", "--trainer.accumulate_grad_batches", "2")]
 )
