@@ -21,6 +21,7 @@ from infield.priors.training import (
     VALIDATION,
     adamw_with_cosine,
     batch_generator,
+    entry_to_go_on_from,
     standard_normal,
     training_record,
 )
@@ -247,17 +248,7 @@ class FamilyTraining(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the standardisation of the first run."""
-        entry = checkpoint.get(self.entry)
-        if entry is None:
-            raise InfieldError(
-                f"checkpoint to go on from: '{self.entry}': found no such entry, expected that of a {self.what}"
-            )
-        now = self.to_entry(self.model, {"state_dict": self.state_dict()})
-        for key in self.fixed:
-            if entry[key] != now[key]:
-                raise InfieldError(
-                    f"checkpoint to go on from: '{self.entry}.{key}': found {entry[key]!r:.120}, expected "
-                    f"{now[key]!r:.120} as this run has; use the run's own configuration, or start afresh in another "
-                    "directory"
-                )
+        every = self.to_entry(self.model, {"state_dict": self.state_dict()})
+        now = {key: every[key] for key in self.fixed}
+        entry = entry_to_go_on_from(checkpoint, self.entry, now, f"that of a {self.what}")
         self.model = self.from_entry(entry)

@@ -31,6 +31,7 @@ from infield.priors.training import (
     VALIDATION,
     adamw_with_cosine,
     batch_generator,
+    entry_to_go_on_from,
     network_weights,
     standard_normal,
     training_record,
@@ -222,19 +223,9 @@ class FlowMatching(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the standardisation and covariance of the first run."""
-        entry = checkpoint.get(ENTRY)
-        if entry is None:
-            raise InfieldError(
-                f"checkpoint to go on from: '{ENTRY}': found no such entry, expected one of `infield fit`"
-            )
-        now = to_entry(self.prior, {})
-        for key in ("network", "skip", "grid", "units", "channels"):
-            if entry[key] != now[key]:
-                raise InfieldError(
-                    f"checkpoint to go on from: '{ENTRY}.{key}': found {_short(entry[key])}, expected "
-                    f"{_short(now[key])} as this run has; use the run's own configuration, or start afresh in another "
-                    "directory"
-                )
+        every = to_entry(self.prior, {})
+        now = {key: every[key] for key in ("network", "skip", "grid", "units", "channels")}
+        entry = entry_to_go_on_from(checkpoint, ENTRY, now, "one of `infield fit`")
         self.prior = from_entry(entry, self.network)
 
 

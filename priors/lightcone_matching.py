@@ -31,6 +31,7 @@ from infield.priors.training import (
     VALIDATION,
     adamw_with_cosine,
     batch_generator,
+    entry_to_go_on_from,
     network_weights,
     standard_normal,
     training_record,
@@ -245,16 +246,9 @@ class LightconeMatching(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with transform and statistics of the first run."""
-        entry = checkpoint.get(ENTRY)
-        if entry is None:
-            raise InfieldError(f"checkpoint to go on from: '{ENTRY}': found none, expected one of this training")
-        now = to_entry(self.prior, {})
-        for key in ("network", "ranges", "cell", "points"):
-            if entry[key] != now[key]:
-                raise InfieldError(
-                    f"checkpoint to go on from: '{ENTRY}.{key}': found {entry[key]}, expected {now[key]} as this run "
-                    "has; use the run's own configuration, or start afresh in another directory"
-                )
+        every = to_entry(self.prior, {})
+        now = {key: every[key] for key in ("network", "ranges", "cell", "points")}
+        entry = entry_to_go_on_from(checkpoint, ENTRY, now, "one of this training")
         self.prior = from_entry(entry, self.network)
 
 

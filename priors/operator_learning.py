@@ -17,7 +17,7 @@ from infield import InfieldError, import_torchvision_first
 from infield.priors.checkpoint import network_description
 from infield.priors.learned_map import ENTRY, LearnedMap, Stored, from_entry, to_entry
 from infield.priors.prior import Standardisation
-from infield.priors.training import adamw_with_cosine, network_weights, training_record
+from infield.priors.training import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
 
 import_torchvision_first()
 from lightning.pytorch import LightningModule  # noqa: E402
@@ -149,18 +149,8 @@ class OperatorLearning(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the standardisation of the first run."""
-        entry = checkpoint.get(ENTRY)
-        if entry is None:
-            raise InfieldError(
-                f"checkpoint to go on from: '{ENTRY}': found no such entry, expected that of a surrogate"
-            )
         now = {"network": self.description, **self.data, "units": list(self.data["units"])}
-        for key, expected in now.items():
-            if entry[key] != expected:
-                raise InfieldError(
-                    f"checkpoint to go on from: '{ENTRY}.{key}': found {entry[key]!r:.120}, expected {expected!r:.120} "
-                    "as this run has; use the run's own configuration, or start afresh in another directory"
-                )
+        entry = entry_to_go_on_from(checkpoint, ENTRY, now, "that of a surrogate")
         first = from_entry(entry).map
         self.learned = LearnedMap(self.network, first.source, first.target)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 import infield
-from infield import import_torchvision_first
+from infield import InfieldError, import_torchvision_first
 
 import_torchvision_first()
 from lightning.pytorch import LightningModule, Trainer  # noqa: E402
@@ -75,6 +75,32 @@ def adamw_with_cosine(
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def entry_to_go_on_from(
+    checkpoint: Mapping[str, Any], name: str, now: Mapping[str, Any], expected: str
+) -> Mapping[str, Any]:
+    """What a checkpoint stores of the run that goes on from it.
+
+    Arguments:
+        checkpoint: Of Lightning's.
+        name: Of the entry.
+        now: What this run has of the entry's parts that must not have changed.
+        expected: What a message says was expected where there is no such entry.
+
+    Raises:
+        InfieldError: There is no such entry, or a part is another.
+    """
+    entry = checkpoint.get(name)
+    if entry is None:
+        raise InfieldError(f"checkpoint to go on from: '{name}': found no such entry, expected {expected}")
+    for key, value in now.items():
+        if entry[key] != value:
+            raise InfieldError(
+                f"checkpoint to go on from: '{name}.{key}': found {entry[key]!r:.120}, expected {value!r:.120} as this "
+                "run has; use the run's own configuration, or start afresh in another directory"
+            )
+    return entry
 
 
 def training_record(trainer: Trainer, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
