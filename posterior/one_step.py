@@ -40,10 +40,11 @@ class Asked:
         y = torch.where(seen > 0, y, torch.zeros_like(y))
         e = normal(generator, n, self.measurement.event_shape)
         n_ = seen * normal(generator, n, tuple(y.shape[1:]))
-        zero = torch.zeros_like(e[:1])
         law = {"power": self.model.power, "noise": noise, "unit": self.scale}
-        mean = adapted_source(A, y, zero, torch.zeros_like(y), **law)  # type: ignore[arg-type]
-        x_0 = adapted_source(A, y, e, n_, **law)  # type: ignore[arg-type]
+        # its mean, which no random numbers give, and the draws
+        e, n_ = (torch.cat([torch.zeros_like(part[:1]), part]) for part in (e, n_))
+        every = adapted_source(A, y.expand(n + 1, *y.shape[1:]), e, n_, **law)  # type: ignore[arg-type]
+        mean, x_0 = every[:1], every[1:]
         return mean + self.model.widening * (x_0 - mean), mean
 
     def average_velocity(self, x_0: Tensor, mean: Tensor, *, noise: float) -> Tensor:

@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from infield import InfieldError
+from infield.priors.group_norm import GroupNorm
+from infield.priors.periodic import FORMATS, closed
 from infield.priors.time_embedding import Numbers, TimeEmbedding
 
+
+class _Closing(nn.Module):
+    """A convolution whose axes close on themselves."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(closed(x))  # type: ignore[misc, no-any-return]
+
+
+class _Closing1(_Closing, nn.Conv1d): ...
+
+
+class _Closing2(_Closing, nn.Conv2d): ...
+
+
+class _Closing3(_Closing, nn.Conv3d): ...
+
+
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_CLOSING = {1: _Closing1, 2: _Closing2, 3: _Closing3}
 _TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
 
@@ -86,12 +106,17 @@ class UNet(nn.Module):
         self.head = _convolution(widths[0], folded, ndim, periodic)
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
+        if ndim + 2 in FORMATS:
+            self.to(memory_format=FORMATS[ndim + 2])  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Fields `(batch, channel, *space)` at times `(batch,)`; the result has the shape of `x`."""
         space = x.shape[2:]
         embedding = self.time(t)
-        h = self.stem(_fold(self._pad(x), self.cell))
+        h = _fold(self._pad(x), self.cell)
+        if h.ndim in FORMATS:
+            h = h.contiguous(memory_format=FORMATS[h.ndim])
+        h = self.stem(h)
         passed = []
         for level, blocks in enumerate(self.down):
             for block in cast(nn.ModuleList, blocks):
@@ -106,6 +131,11 @@ class UNet(nn.Module):
         h = _unfold(self.head(functional.silu(self.norm(h))), self.cell, self.ndim)
         inside: tuple[Any, ...] = (..., *(slice(n) for n in space))
         return h[inside]
+
+    def start_without(self, count: int) -> None:
+        """Set the weights of the first `count` channels that go in to zero: what they say is learned later."""
+        with torch.no_grad():
+            self.stem.weight[:, : count * self.cell**self.ndim] = 0  # type: ignore[index, operator]
 
     def _pad(self, x: Tensor) -> Tensor:
         missing = [-n % self.multiple for n in x.shape[2:]]
@@ -139,12 +169,13 @@ class _ResidualBlock(nn.Module):
 
 
 def _convolution(width_in: int, width: int, ndim: int, periodic: bool) -> nn.Module:
-    mode: Literal["circular", "zeros"] = "circular" if periodic else "zeros"
-    return _CONVOLUTIONS[ndim](width_in, width, kernel_size=3, padding=1, padding_mode=mode)
+    if periodic:
+        return _CLOSING[ndim](width_in, width, kernel_size=3)
+    return _CONVOLUTIONS[ndim](width_in, width, kernel_size=3, padding=1)
 
 
-def _norm(width: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(8, width), width)
+def _norm(width: int) -> GroupNorm:
+    return GroupNorm(math.gcd(8, width), width)
 
 
 def _fold(x: Tensor, cell: int) -> Tensor:

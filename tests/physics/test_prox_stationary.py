@@ -5,9 +5,11 @@ import torch
 from torch import Generator
 
 from infield.datasets.operator_families import Deblurring, Inpainting, UndersampledKspace
+from infield.physics import sampling
 from infield.physics.algebra import Scale, compose
 from infield.physics.fourier import FourierSampling
 from infield.physics.grid import Grid
+from infield.physics.least_squares import LeastSquares
 from infield.physics.sampling import Mask
 
 GRID = Grid.regular((8, 6), 1.0, periodic=True)
@@ -62,3 +64,30 @@ def test_white_is_the_proximal_step():
     y = operator.A(y)
     white = torch.full(SPACE, 0.7, dtype=torch.float64)
     assert torch.allclose(operator.prox_stationary(z, y, white, 0.2), operator.prox_l2(z, y, 0.7 / 0.04), atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype, bound", [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+def test_of_few_observed_points_it_is_solved_directly(dtype, bound, monkeypatch):
+    """To the same field as by conjugate gradients; and these take over for masks that differ between channels, for many
+    points, and where the noise is less than rounding."""
+    asked = []
+    iterative = LeastSquares.prox_stationary
+    monkeypatch.setattr(LeastSquares, "prox_stationary", lambda *a, **k: asked.append(1) or iterative(*a, **k))
+    mask = torch.rand(SPACE, generator=Generator().manual_seed(0)) < 0.5
+    z, y = (torch.randn((2, 2, *SPACE), generator=Generator().manual_seed(i), dtype=torch.float64) for i in (1, 2))
+    operator = Mask(GRID, 2, mask)
+    y = operator.A(y)
+    exact = iterative(operator, z, y, power(), 0.3)
+    operator = operator.to(dtype)
+    z, y, p = z.to(dtype), y.to(dtype), power().to(dtype)
+    found = operator.prox_stationary(z, y, p, 0.3)
+    assert (found - exact).norm() < bound * exact.norm() and not asked
+    assert (operator.prox_stationary(z, y, p, 0.6) - exact).norm() > 1e-2 * exact.norm()
+    Mask(GRID, 2, torch.stack([mask, ~mask])).prox_stationary(z, y, p, 0.3)
+    assert len(asked) == 1
+    smooth = p * (p > p.flatten().sort().values[-4])  # three modes: without noise no factor
+    operator.prox_stationary(z, y, smooth, 1e-10, max_iter=1)
+    assert len(asked) == 2
+    monkeypatch.setattr(sampling, "DENSE", 5)
+    assert (operator.prox_stationary(z, y, p, 0.3) - exact).norm() < 1e-2 * exact.norm()
+    assert len(asked) == 3
