@@ -39,6 +39,11 @@ class AverageVelocity(Supervised):
     """u on standardised fields of shape `(channel, *space)`; the network maps field, conditions and three numbers to a
     field.
 
+    Or to two fields: u = drift + rate (z - m), with the mean m of the source. What draws have in common and how far
+    apart they are, place by place, have channels of their own then, and the noise of z need not pass through the
+    network. Without any drift and rate draws are those of the source. For a Gaussian posterior with the modes of the
+    source this is exact: x_t - m_t = s_t / s_r (z - m_r), m_t = (1 - t) m + t m_1, s_t^2 = (1 - t)^2 s_0^2 + t^2 s_1^2.
+
     Arguments:
         power: Of the prior behind the source, see `priors.adapted_source`, in standardised units.
         widening: Factor on what a draw of the source differs from the source's mean by; it makes the variance of draws
@@ -65,7 +70,17 @@ class AverageVelocity(Supervised):
             noise: Of the data in standardised units, shape `(batch,)`.
         """
         numbers = torch.stack([r, t, noise / (noise + HALF_NOISE)], dim=1)
-        return self.network(torch.cat([z, seen], dim=1), numbers)
+        if not self.gated:
+            return self.network(torch.cat([z, seen], dim=1), numbers)
+        channels = z.shape[1]
+        apart = z - seen[:, :channels]
+        drift, rate = self.network(torch.cat([apart, seen], dim=1), numbers).split(channels, dim=1)
+        return drift + rate * apart
+
+    @property
+    def gated(self) -> bool:
+        """Whether the network has two channels for each of the field, so that u = drift + rate (z - mean)."""
+        return getattr(self.network, "channels", None) == 2 * self.event_shape[0]
 
 
 def conditions(operator: Any, mean: Tensor) -> Tensor:

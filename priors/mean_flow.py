@@ -37,9 +37,18 @@ from torch import Generator, Tensor, nn
 
 from infield import InfieldError
 from infield.priors.adapted_source import adapted_source, confined
-from infield.priors.average_velocity import ENTRY, AverageVelocity, conditions, from_entry, to_entry
+from infield.priors.average_velocity import (
+    ENTRY,
+    AverageVelocity,
+    conditions,
+    from_entry,
+    load_average_velocity,
+    to_entry,
+)
+from infield.priors.checkpoint import network_description
 from infield.priors.family_training import FamilyTraining, measured, standardisation_of
 from infield.priors.training import VALIDATION, batch_generator, network_weights, standard_normal
+from infield.priors.unet import UNet
 
 NUMBERS = 3
 """r, t and the noise."""
@@ -66,7 +75,12 @@ class MeanFlow(FamilyTraining):
         operators: Operators a batch.
         equal: Share of the pairs of times with r = t.
         corner: Share of the other ones that are drawn near r = 0, t = 1, which is what is used.
-        score: Weight of `spread_score` of draws in one step, on every second example; for fields of many values.
+        score: Weight of `spread_score` of draws in one step; for fields of many values.
+        identity: Share of the examples of a batch that the identity is taken of.
+        scored: Share of the examples that the score is taken of.
+        middle: Steps at first that move the middle of the source alone, to the mean of the fields.
+        start: A checkpoint of a one-step posterior with such a network, of other measurements too, whose weights are
+            the first ones.
         learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
         warmup: Steps of linear warm-up.
         weight_decay: Of AdamW.
@@ -88,6 +102,10 @@ class MeanFlow(FamilyTraining):
         equal: float = 0.5,
         corner: float = 0.1,
         score: float = 0.0,
+        identity: float = 1.0,
+        scored: float = 0.5,
+        middle: int = 0,
+        start: str | None = None,
         learning_rate: float = 5e-4,
         warmup: int = 100,
         weight_decay: float = 0.0,
@@ -99,18 +117,33 @@ class MeanFlow(FamilyTraining):
                 f"network of a one-step posterior: found times {self.description['arguments'].get('times', 1)}, "
                 f"expected `times: {NUMBERS}` and `inputs` three times the channels"
             )
-        shares = {"equal": equal, "corner": corner}
+        shares = {"equal": equal, "corner": corner, "identity": identity, "scored": scored}
         wrong = [name for name, share in shares.items() if not 0 <= share <= 1]
-        if wrong or not (tau is None or tau > 0) or score < 0:
+        if wrong or not (tau is None or tau > 0) or score < 0 or middle < 0:
             raise InfieldError(
-                f"one-step posterior: found tau {tau}, score {score}, {shares}; expected positive numbers and shares "
-                "from 0 to 1"
+                f"one-step posterior: found tau {tau}, score {score}, middle {middle}, {shares}; expected positive "
+                "numbers and shares from 0 to 1"
             )
         self.tau, self.equal, self.corner, self.score = tau, equal, corner, score
+        self.identity, self.scored, self.middle = identity, scored, middle
+        if start is not None:
+            self.network.load_state_dict(self._weights_of(start))
+        elif middle and isinstance(network, UNet):
+            network.start_without(self.description["arguments"]["channels"] // 2)
+
+    def _weights_of(self, start: str) -> dict[str, Tensor]:
+        """Those of the network in a checkpoint of a one-step posterior."""
+        found, expected = load_average_velocity(start).network, self.description
+        if network_description(found) != expected:
+            raise InfieldError(
+                f"{start}: found the network {network_description(found)}, expected {expected} to start from"
+            )
+        return found.state_dict()
 
     def make(self, fields: Tensor, facts: dict[str, Any]) -> AverageVelocity:
         channels = fields.shape[1]
-        self.expect_network(channels, 3 * channels, NUMBERS)
+        gated = self.description["arguments"]["channels"] == 2 * channels
+        self.expect_network(2 * channels if gated else channels, 3 * channels, NUMBERS)
         units = standardisation_of(fields)
         if self.tau is None:
             power = _mean_power(units.from_units(fields))
@@ -124,21 +157,22 @@ class MeanFlow(FamilyTraining):
         """Mean loss of fields `(batch, channel, *space)` in units, with random numbers of a CPU generator."""
         return self._loss_of(self.model.standardisation.from_units(fields).float(), generator).mean()
 
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        if self.global_step >= self.middle:
+            return super().training_step(batch, batch_idx)
+        generator = batch_generator(self.seed, self.current_epoch, batch_idx, self.global_rank)
+        loss = self._loss_of_middle(self.model.standardisation.from_units(batch).float(), generator).mean()
+        self.log("loss_of_middle", loss, prog_bar=True)
+        return loss
+
     def _loss_of(self, x_1: Tensor, generator: Generator) -> Tensor:
         """Loss of each of some fields, shape `(batch,)`."""
-        parts = x_1.split(-(-len(x_1) // self.operators))
-        parts_seen = [self._measured(part, generator, again=self.score > 0) for part in parts]
-        x_0, seen, level = (torch.cat([getattr(m, name) for m in parts_seen]) for name in ("x_0", "seen", "noise"))
-        part = torch.arange(len(parts)).repeat_interleave(torch.tensor([len(p) for p in parts]))
-
-        def u(z: Tensor, r: Tensor, t: Tensor, which: Tensor) -> Tensor:
-            velocity = self.model.velocity(z, r, t, seen[which], level[which]).to(z.dtype)  # from autocast
-            shares = velocity.split(part[which].bincount(minlength=len(parts)).tolist())
-            return torch.cat([m.confined(u) for m, u in zip(parts_seen, shares, strict=True) if len(u)])
-
+        m = self._batch(x_1, generator, again=self.score > 0)
+        n, x_0 = len(x_1), m.x_0
+        of_identity, of_score = n - 1 - _some(n, self.identity).flip(0), _some(n, self.scored)
         # a point on the path between them
-        times = self._times(len(x_1), generator)
-        apart = (times[0] < times[1]).nonzero()[:, 0]  # on the CPU, as all that says which examples
+        times = self._times(n, generator)
+        apart = of_identity[(times[0] < times[1])[of_identity]]  # on the CPU, as all that says which examples
         r, t = (time.to(x_1) for time in times)
         r_, t_ = (time.reshape(-1, *[1] * (x_1.ndim - 1)) for time in (r, t))
         v = x_1 - x_0
@@ -148,23 +182,37 @@ class MeanFlow(FamilyTraining):
         if len(apart):
             z_a, r_a, t_a = z[apart], r[apart], t[apart]
             with torch.no_grad():
-                marginal = u(z_a, r_a, r_a, apart)
+                marginal = m.u(z_a, r_a, r_a, apart)
                 tangents = (marginal, torch.ones_like(r_a))
-                slope = torch.func.jvp(lambda z, r: u(z, r, t_a, apart), (z_a, r_a), tangents)[1]
+                slope = torch.func.jvp(lambda z, r: m.u(z, r, t_a, apart), (z_a, r_a), tangents)[1]
             target[apart] += (t_ - r_)[apart] * slope
-        error = u(z, r, t, torch.arange(len(x_1))) - target
-        loss = error.square().flatten(1).mean(1)
-        if self.score:
-            # in units of what the source leaves open: a weight that depends on the measurement alone
-            open_ = torch.cat([m.spread for m in parts_seen])
-            loss = loss / open_
-            which = torch.arange(0, len(x_1), 2)
-            zero, one = torch.zeros_like(r[which]), torch.ones_like(r[which])
-            again = torch.cat([m.x_0_again for m in parts_seen])
-            first, second = (x[which] + u(x[which], zero, one, which) for x in (x_0, again))
-            score = spread_score(first, second, x_1[which], floor=FLOOR * open_[which])
-            loss = loss.index_add(0, which.to(loss.device), 2 * self.score * score)
-        return loss
+        error = m.u(z[of_identity], r[of_identity], t[of_identity], of_identity) - target[of_identity]
+        identity = error.square().flatten(1).mean(1)
+        if not self.score:
+            return torch.zeros_like(r).index_add(0, of_identity.to(r.device), identity)
+        # in units of what the source leaves open: a weight that depends on the measurement alone
+        loss = torch.zeros_like(r).index_add(0, of_identity.to(r.device), identity / m.spread[of_identity])
+        zero, one = torch.zeros_like(r[of_score]), torch.ones_like(r[of_score])
+        first, second = (x[of_score] + m.u(x[of_score], zero, one, of_score) for x in (x_0, m.x_0_again))
+        score = spread_score(first, second, x_1[of_score], floor=FLOOR * m.spread[of_score])
+        return loss.index_add(0, of_score.to(r.device), self.score * n / len(of_score) * score)
+
+    def _loss_of_middle(self, x_1: Tensor, generator: Generator) -> Tensor:
+        """Squared error of the source's mean, moved in one step, in units of what the source leaves open; `(batch,)`.
+
+        It is least for the mean of the posterior, where an exact average velocity moves the middle to if both laws are
+        symmetric about it: near enough to begin with. Without noise at the input a network learns what is in fields
+        many times sooner.
+        """
+        m = self._batch(x_1, generator, again=False)
+        every, zero = torch.arange(len(x_1)), torch.zeros_like(m.noise)
+        moved = m.mean + m.u(m.mean, zero, zero + 1, every)
+        return (moved - x_1).square().flatten(1).mean(1) / m.spread
+
+    def _batch(self, x_1: Tensor, generator: Generator, *, again: bool) -> _Batch:
+        """Fields measured by several operators; arguments as `_measured`."""
+        parts = x_1.split(-(-len(x_1) // self.operators))
+        return _Batch(self.model, [self._measured(part, generator, again=again) for part in parts])
 
     def _measured(self, x_1: Tensor, generator: Generator, *, again: bool) -> _Measured:
         """Fields measured by one operator of the family, and the source that the data lead to, drawn once or twice."""
@@ -236,8 +284,8 @@ class MeanFlow(FamilyTraining):
         for _ in range(WIDENED):
             draws = []
             for m, x_1 in zip(cases, truths, strict=True):
-                mean, zero = m.seen[:, : x_1.shape[1]], torch.zeros_like(m.noise)
-                sources = (mean + widening * (x_0 - mean) for x_0 in (m.x_0, m.x_0_again))
+                zero = torch.zeros_like(m.noise)
+                sources = (m.mean + widening * (x_0 - m.mean) for x_0 in (m.x_0, m.x_0_again))
                 steps = (x_0 + m.confined(model.velocity(x_0, zero, zero + 1, m.seen, m.noise)) for x_0 in sources)
                 first, second = steps
                 draws.append((first, second, x_1))
@@ -264,10 +312,42 @@ class _Measured:
     confined: Callable[[Tensor], Tensor]
 
     @property
+    def mean(self) -> Tensor:
+        """Of the source, shape `(batch, channel, *space)`."""
+        return self.seen[:, : self.x_0.shape[1]]
+
+    @property
     def spread(self) -> Tensor:
         """Variance of the source's draws, mean over these fields and their values, for each of them, `(batch,)`."""
-        mean = self.seen[:, : self.x_0.shape[1]]
-        return (self.x_0 - mean).square().mean().clamp_min(1e-9).expand(len(self.x_0))
+        return (self.x_0 - self.mean).square().mean().clamp_min(1e-9).expand(len(self.x_0))
+
+
+class _Batch:
+    """Fields measured by several operators, one after another.
+
+    Arguments:
+        model: Whose velocity it is.
+        parts: The fields of each operator.
+    """
+
+    def __init__(self, model: AverageVelocity, parts: Sequence[_Measured]) -> None:
+        self.model, self.parts = model, parts
+        self.part = torch.arange(len(parts)).repeat_interleave(torch.tensor([len(p.x_0) for p in parts]))
+        names = ("x_0", "x_0_again", "mean", "seen", "noise", "spread")
+        every = (torch.cat([getattr(p, name) for p in parts]) for name in names)
+        self.x_0, self.x_0_again, self.mean, self.seen, self.noise, self.spread = every
+
+    def u(self, z: Tensor, r: Tensor, t: Tensor, which: Tensor) -> Tensor:
+        """Velocity of some of the fields, by their numbers in increasing order."""
+        velocity = self.model.velocity(z, r, t, self.seen[which], self.noise[which]).to(z.dtype)  # from autocast
+        shares = velocity.split(self.part[which].bincount(minlength=len(self.parts)).tolist())
+        return torch.cat([p.confined(u) for p, u in zip(self.parts, shares, strict=True) if len(u)])
+
+
+def _some(n: int, share: float) -> Tensor:
+    """Numbers of a share of n examples, evenly spread; at least one."""
+    count = max(1, round(share * n))
+    return torch.arange(count) * n // count
 
 
 def spread_score(first: Tensor, second: Tensor, truth: Tensor, floor: Tensor | float = 0.0) -> Tensor:
