@@ -11,7 +11,7 @@ those of "NullFlow" (Shi et al. 2026, arXiv:2606.22696) and, with noise, of "SNa
 | t = 1 source, t = 0 data | t = 0 source, t = 1 data |
 | z_t, interval [r, t], u(z_t, r, t) | z_r, interval [r, t], u(z_r, r, t): from its earlier end |
 | identity u = v - (t - r) du/dt | u = v + (t - r) du/dr |
-| weight 1 / (error + c) of every example | none: with it the minimiser is not the conditional mean, nor the draws calibrated |
+| weight 1 / (error + c) of every example | 1 / (c + square of (t - r) du/dr), with a score: it does not depend on v, so that the minimiser stays the conditional mean and the draws calibrated; else none |
 | conditional v in du/dt | the marginal one, u(z, r, r), as in Improved Mean Flows (arXiv:2512.02012): less noise, the same minimiser |
 
 The identity learns from short steps first, and what it has not learned yet is spread: a step that is too sure contracts
@@ -190,8 +190,10 @@ class MeanFlow(FamilyTraining):
         identity = error.square().flatten(1).mean(1)
         if not self.score:
             return torch.zeros_like(r).index_add(0, of_identity.to(r.device), identity)
-        # in units of what the source leaves open: a weight that depends on the measurement alone
-        loss = torch.zeros_like(r).index_add(0, of_identity.to(r.device), identity / m.spread[of_identity])
+        # in units of what the source leaves open and of what the slope asks for: weights that depend on what the
+        # network is told alone, so that the minimiser stays
+        asked = m.spread + (target - v).square().flatten(1).mean(1)
+        loss = torch.zeros_like(r).index_add(0, of_identity.to(r.device), identity / asked[of_identity])
         zero, one = torch.zeros_like(r[of_score]), torch.ones_like(r[of_score])
         first, second = (x[of_score] + m.u(x[of_score], zero, one, of_score) for x in (x_0, m.x_0_again))
         score = spread_score(first, second, x_1[of_score], floor=FLOOR * m.spread[of_score])

@@ -171,6 +171,27 @@ def test_identity_and_score_have_the_examples_that_are_asked_for():
     assert torch.allclose(loss(identity=0.25, scored=1.0)[0] * 2, some[0])  # the score's weight is that of its mean
 
 
+def test_an_average_that_changes_wildly_in_time_does_not_outweigh_all_others(monkeypatch):
+    """The identity asks for the slope in time; the weight is less where this asks for much, whatever the field was."""
+
+    class Wild(GaussianAverage):
+        def forward(self, x, numbers):
+            r, t = (number[:, None, None, None] for number in numbers.T[:2])
+            return super().forward(x, numbers) + (t - r) * torch.sin(1000 * r) / 3
+
+    x_1 = torch.randn((200, 1, 8, 8), generator=Generator().manual_seed(8))
+    losses = {}
+    for name, network in (("exact", GaussianAverage()), ("wild", Wild())):
+        for score in (0.0, 1e-9):
+            flow = flow_of(unet(), score=score, corner=0.0)
+            object.__setattr__(flow.model, "network", network)
+            losses[name, score > 0] = flow._loss_of(x_1, Generator().manual_seed(9)).detach()
+    assert losses["wild", False].max() > 1000 * losses["exact", False].max()
+    assert losses["wild", True].max() < 10 < 3 * losses["exact", True].max()
+    spread = flow._batch(x_1, Generator().manual_seed(9), again=True).spread
+    assert 0.6 < losses["exact", True].mean() / (losses["exact", False] / spread).mean() < 1
+
+
 def test_weights_of_another_posterior_are_a_start(tmp_path):
     first = unet()
     torch.save({"infield_one_step": to_entry(model_of(first))}, tmp_path / "one.ckpt")
