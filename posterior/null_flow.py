@@ -44,5 +44,5 @@ class NullFlow(Sampler):
             )
         A: Any = measurement.operator
         x_0, data_mean = asked.source(n, generator, noise=0.0)  # A^+ y + P eps
-        u = asked.average_velocity(x_0, data_mean, noise=0.0)
+        u = asked.average_velocity(x_0, data_mean, generator, noise=0.0)
         return Draws(x_0 + null_projection(A, u))  # x_0 + P u(x_0, 0, 1 | y)

@@ -16,6 +16,9 @@ from infield.priors.adapted_source import adapted_source, confined
 from infield.priors.average_velocity import AverageVelocity, conditions
 from infield.priors.prior import Prior
 
+THIRD = 0.4307273
+"""A third of standard normal numbers is larger."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -47,14 +50,16 @@ class Asked:
         mean, x_0 = every[:1], every[1:]
         return mean + self.model.widening * (x_0 - mean), mean
 
-    def average_velocity(self, x_0: Tensor, mean: Tensor, *, noise: float) -> Tensor:
-        """u(x_0, 0, 1 | y), shape of x_0, float64."""
+    def average_velocity(self, x_0: Tensor, mean: Tensor, generator: Randomness, *, noise: float) -> Tensor:
+        """u(x_0, 0, 1 | y), shape of x_0, float64; each draw in a frame moved by -1, 0 or 1 points along each
+        axis, as often."""
         outer = without_units(self.measurement.operator)
         weight = next(self.model.network.parameters())
         seen = conditions(outer, mean).expand(len(x_0), -1, *x_0.shape[2:])
-        r = torch.zeros(len(x_0)).to(weight)
-        told = torch.full_like(r, noise / self.scale)
-        u = self.model.velocity(x_0.to(weight), r, torch.ones_like(r), seen.to(weight), told)
+        told = torch.full((len(x_0),), noise / self.scale).to(weight)
+        n = normal(generator, len(x_0), (x_0.ndim - 2,))
+        moved = (n > THIRD).long() - (n < -THIRD).long()
+        u = self.model.step(x_0.to(weight), seen.to(weight), told, moved)
         return confined(outer, u.to(x_0), noise=noise / self.scale)  # type: ignore[arg-type]
 
 

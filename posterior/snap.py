@@ -32,4 +32,4 @@ class SNaP(Sampler):
         asked = ask(self.method, prior, measurement, exact=False)
         s = asked.noise
         x_0, m_y = asked.source(n, generator, noise=s)  # eps + A^T (A A^T + l I)^-1 (y - A eps - n')
-        return Draws(x_0 + asked.average_velocity(x_0, m_y, noise=s))  # x + u(x, 0, 1 | y)
+        return Draws(x_0 + asked.average_velocity(x_0, m_y, generator, noise=s))  # x + u(x, 0, 1 | y)

@@ -77,10 +77,34 @@ class AverageVelocity(Supervised):
         drift, rate = self.network(torch.cat([apart, seen], dim=1), numbers).split(channels, dim=1)
         return drift + rate * apart
 
+    def step(self, x_0: Tensor, seen: Tensor, noise: Tensor, moved: Tensor) -> Tensor:
+        """u(x_0, 0, 1 | y), from one evaluation, shape of x_0.
+
+        A network that folds cells into channels treats the points of a cell differently, on a grid where all are alike.
+        Each draw in a frame of its own turns this error of all draws into one that their mean averages out, as "cycle
+        spinning" does for wavelets (Coifman & Donoho 1995).
+
+        Arguments:
+            x_0: Draws of the source, shape `(batch, channel, *space)`.
+            seen, noise: As for `velocity`.
+            moved: By how many points each is moved along the axes before the network and back after it, whole numbers,
+                shape `(batch, ndim)`; only a network whose axes close takes notice.
+        """
+        zero = torch.zeros_like(noise)
+        if not getattr(self.network, "periodic", False):
+            return self.velocity(x_0, zero, zero + 1, seen, noise)
+        there = self.velocity(_moved(x_0, moved), zero, zero + 1, _moved(seen, moved), noise)
+        return _moved(there, -moved)
+
     @property
     def gated(self) -> bool:
         """Whether the network has two channels for each of the field, so that u = drift + rate (z - mean)."""
         return getattr(self.network, "channels", None) == 2 * self.event_shape[0]
+
+
+def _moved(x: Tensor, by: Tensor) -> Tensor:
+    axes = tuple(range(-by.shape[1], 0))
+    return torch.stack([field.roll(tuple(steps), axes) for field, steps in zip(x, by.tolist(), strict=True)])
 
 
 def conditions(operator: Any, mean: Tensor) -> Tensor:

@@ -272,24 +272,26 @@ class MeanFlow(FamilyTraining):
         network = copy.deepcopy(self.network).eval()
         network.load_state_dict(weights)
         model = replace(self.model, network=network)
-        cases: list[_Measured] = []
+        cases: list[tuple[_Measured, Tensor]] = []
         truths: list[Tensor] = []
         for number, batch in enumerate(held_out):
             x_1 = self.model.standardisation.from_units(batch.to(self.device)).float()
             generator = batch_generator(self.seed, VALIDATION + 2, number, self.global_rank)
             for part in x_1.split(-(-len(x_1) // self.operators)):
-                cases.append(self._measured(part, generator, again=True))
+                moved = torch.randint(-1, 2, (2, len(part), part.ndim - 2), generator=generator)
+                cases.append((self._measured(part, generator, again=True), moved))
                 truths.append(part)
         if not cases:
             return 1.0
-        widening, chance = 1.0, _ratio([(m.x_0, m.x_0_again, x_1) for m, x_1 in zip(cases, truths, strict=True)])
+        widening, chance = 1.0, _ratio([(m.x_0, m.x_0_again, x_1) for (m, _), x_1 in zip(cases, truths, strict=True)])
         for _ in range(WIDENED):
             draws = []
-            for m, x_1 in zip(cases, truths, strict=True):
-                zero = torch.zeros_like(m.noise)
+            for (m, moved), x_1 in zip(cases, truths, strict=True):
                 sources = (m.mean + widening * (x_0 - m.mean) for x_0 in (m.x_0, m.x_0_again))
-                steps = (x_0 + m.confined(model.velocity(x_0, zero, zero + 1, m.seen, m.noise)) for x_0 in sources)
-                first, second = steps
+                first, second = (
+                    x_0 + m.confined(model.step(x_0, m.seen, m.noise, by))
+                    for x_0, by in zip(sources, moved, strict=True)
+                )
                 draws.append((first, second, x_1))
             widening *= (_ratio(draws) / (chance if self.tau is None else 1.0)) ** 0.5
         return widening

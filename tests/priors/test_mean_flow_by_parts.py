@@ -209,3 +209,22 @@ def test_weights_of_another_posterior_are_a_start(tmp_path):
 def test_bad_settings(settings, words):
     with pytest.raises(InfieldError, match=words):
         flow_of(unet(), **settings)
+
+
+def test_each_draw_steps_in_a_frame_of_its_own():
+    """Moved there and back: by whole cells nothing changes, by less what is tied to cells does."""
+    model = model_of(unet())
+    generator = Generator().manual_seed(10)
+    z, mean = (torch.randn((4, 1, 8, 8), generator=generator) for _ in range(2))
+    told, noise = torch.cat([mean, mean], dim=1), torch.full((4,), 0.1)
+    still, by = torch.zeros((4, 2), dtype=torch.long), torch.tensor([[0, 0], [1, 0], [-1, 1], [2, -2]])
+    zero = torch.zeros(4)
+    assert torch.equal(model.step(z, told, noise, still), model.velocity(z, zero, zero + 1, told, noise))
+    expected = model.velocity(z.roll((-1, 1), (2, 3)), zero, zero + 1, told.roll((-1, 1), (2, 3)), noise)
+    moved, alike = model.step(z, told, noise, by), model.step(z, told, noise, still)
+    assert torch.allclose(moved[2], expected.roll((1, -1), (2, 3))[2], atol=1e-5)
+    assert torch.allclose(moved[[0, 3]], alike[[0, 3]], atol=1e-4)  # by whole cells, of 2 x 2 points
+    assert (moved[1] - alike[1]).abs().max() > 1e-2
+    open_ = model_of(UNet(2, 2, widths=(8,), inputs=3, times=3, periodic=False))
+    nn.init.normal_(open_.network.head.weight)
+    assert torch.equal(open_.step(z, told, noise, by), open_.step(z, told, noise, still))
