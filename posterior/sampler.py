@@ -15,8 +15,10 @@ from torch import Tensor
 from infield import InfieldError, import_torchvision_first
 from infield.physics.measurement import Measurement
 from infield.physics.window import through_window
+from infield.posterior.of_innovations import of_innovations
 from infield.posterior.streams import Randomness
 from infield.priors.average_velocity import AverageVelocity
+from infield.priors.innovations import InnovationStandardisation
 from infield.priors.prior import Prior, Standardisation
 from infield.priors.rectified_flow import RectifiedFlow
 from infield.priors.unrolled import Unrolled
@@ -88,8 +90,11 @@ class Calls:
 
 
 def standardised(measurement: Measurement, units: Standardisation) -> Measurement:
-    """The same measurement of a prior's standardised fields, on the torus around the domain where they live on one."""
+    """The same measurement of a prior's standardised fields, on the torus around the domain where they live on one,
+    or of the innovations that make them."""
     inner = measurement.standardised(units.shift, units.scale)
+    if isinstance(units, InnovationStandardisation):
+        return of_innovations(inner, units.innovations)
     return through_window(inner, units.window.torus) if isinstance(units, WindowedStandardisation) else inner
 
 

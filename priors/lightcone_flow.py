@@ -1,16 +1,18 @@
 r"""The velocity of lightcones at given parameters, on a stretch of the line of sight: what a sampler sees of the prior.
 
-Fields are values of the voxel transform z less what parameters and distance say of a slice
-(`priors.slice_statistics`), x = (z - mu(theta, s)) / sigma(theta, s), of unit variance everywhere. The source is white,
-or has the mean spectrum of x (`coloured`), and with p = t^2 + (1 - t)^2
+Values z of the voxel transform have a mean and a contrast that parameters and distance tell
+(`priors.slice_statistics`), x = (z - mu(theta, s)) / sigma(theta, s), and spectra (`priors.slice_spectra`). The flow is
+one of the innovations xi of x under these spectra (`priors.innovations`), x = S xi, from white noise to those of the
+simulator; with p = t^2 + (1 - t)^2
 
-.. math:: v(x, t) = \frac{t - (1 - t)}{p} x + p^{-1/2} F(p^{-1/2} x, t, \theta, \text{profiles}),
+.. math:: v(\xi, t) = \frac{t - (1 - t)}{p} \xi + p^{-1/2} F(p^{-1/2} \xi, p^{-1/2} S \xi, t, \theta, \text{profiles}),
 
-so that the network F sees an input and a target of unit variance (Karras et al. 2022, arXiv:2206.00364, section 5).
-From a coloured source the first term alone is the exact flow of the Gaussian with that spectrum, whose draws have mean,
-contrast and spectrum before anything is learned. White noise has to be taken out of a smooth field to a hundredth of
-its amplitude before the small scales of the field are seen; after 51,000 windows there was up to five times too much
-power in them.
+so that the network F sees inputs and a target of unit variance (Karras et al. 2022, arXiv:2206.00364, section 5), at
+every scale; to its output comes a linear part that it misses (`priors.linear_part`). The first term alone is the exact
+flow of a Gaussian lightcone, whose draws have mean, contrast and spectra before anything is learned: what F learns is
+what is not Gaussian. What power draws are still short of, or have too much of, is measured on draws at the parameters
+of training; fields in units are made by spectra from which that is taken out. White noise in the place of x would hide
+small scales where the field is smooth, and after 51,000 windows there was up to five times too much power in them.
 
 Profiles are places s, mu and log sigma, the same over a slice: by them, the network knows where along the line of sight
 it is, and a stretch of it is as good as the whole.
@@ -27,10 +29,10 @@ from torch import Tensor
 
 from infield import InfieldError
 from infield.priors.covariance import Covariance
+from infield.priors.innovations import Innovations, InnovationStandardisation
+from infield.priors.linear_part import LinearPart, of_field
 from infield.priors.local_unet import LocalUNet
-from infield.priors.modes import Hartley
-from infield.priors.prior import Standardisation
-from infield.priors.spectral_density import SpectralDensity
+from infield.priors.modes import Pixels
 
 STRETCH = 128
 """Cells of the line of sight that the network sees at a time, beside its reach on both sides."""
@@ -56,7 +58,15 @@ class Profiles:
 
 
 def network_output(network: LocalUNet, z: Tensor, t: Tensor, theta: Tensor, profiles: Profiles) -> Tensor:
-    """F of scaled fields z `(batch, channel, x, y, los)`, shape and precision of z."""
+    """F, shape `(batch, channel, x, y, los)`, in the precision of z.
+
+    Arguments:
+        network: Its weights.
+        z: Scaled innovations and the fields that they make, shape `(batch, 2 channel, x, y, los)`.
+        t: Times, shape `(batch,)`.
+        theta: Parameters in [0, 1], shape `(batch, parameters)`.
+        profiles: Of the same cells.
+    """
     told = profiles.inputs[:, :, None, None].to(z).expand(len(z), -1, *z.shape[2:4], -1)
     return network(torch.cat([z, told], dim=1).float(), t.float(), theta.float()).to(z)
 
@@ -68,12 +78,11 @@ class LightconeFlow:
     Arguments:
         name: What a report calls it.
         network: F.
+        linear_part: What is added to its output.
         theta: Parameters in [0, 1], shape `(parameters,)`.
         profiles: Of one cone.
-        points: Cells across.
-        spectrum: Variances of the Fourier modes of x on a stretch of training, shape `(channel, x, y, los)`.
-        coloured: Whether the source has that spectrum; else it is white.
-        standardisation: From x to temperature in mK, and to the place of the ionised region.
+        innovations: S, by which the network sees fields.
+        standardisation: From xi to temperature in mK, and to the place of the ionised region, by a S of its own.
         units: Of the first channel.
         half: Whether the network runs in bf16, as it was trained.
         sha256: Digest of the file that the prior was read from.
@@ -81,12 +90,11 @@ class LightconeFlow:
 
     name: str
     network: LocalUNet
+    linear_part: LinearPart
     theta: Tensor
     profiles: Profiles
-    points: tuple[int, int]
-    spectrum: Tensor
-    coloured: bool
-    standardisation: Standardisation
+    innovations: Innovations
+    standardisation: InnovationStandardisation
     units: str = "mK"
     half: bool = True
     sha256: str = ""
@@ -98,20 +106,18 @@ class LightconeFlow:
     @property
     def event_shape(self) -> tuple[int, ...]:
         """Of one field, `(channel, x, y, los)`."""
-        return (len(self.spectrum), *self.points, self.profiles.s.shape[1])
-
-    @cached_property
-    def covariance(self) -> Covariance:
-        """Surrogate of the covariance of x, stationary, in Fourier modes; only samplers need it, draws do without."""
-        space = self.event_shape[1:]
-        return Covariance.diagonal_in(Hartley(3), SpectralDensity(self.spectrum.double()).on(space))
+        _, channels, depth = self.profiles.mu.shape
+        return (channels, *self.innovations.points, depth)
 
     @cached_property
     def source(self) -> Covariance:
-        """C_0."""
-        if self.coloured:
-            return self.covariance
-        return Covariance.diagonal_in(Hartley(3), torch.ones(self.event_shape, dtype=torch.float64))
+        """C_0: white."""
+        return Covariance.diagonal_in(Pixels(), torch.ones(self.event_shape, dtype=torch.float64))
+
+    @property
+    def covariance(self) -> Covariance:
+        """Of innovations, white as well, up to what spectra leave of the fields' covariance."""
+        return self.source
 
     @property
     def mean(self) -> Tensor:
@@ -119,28 +125,34 @@ class LightconeFlow:
         return torch.zeros(self.event_shape, dtype=torch.float64)
 
     def velocity(self, x: Tensor, t: float) -> Tensor:
-        """v(x, t) for fields `(batch, channel, x, y, los)` at one time 0 <= t < 1; shape, precision and device of x.
+        """v(xi, t) for innovations `(batch, channel, x, y, los)` at one time 0 <= t < 1; shape, precision and device of
+        x.
 
         Raises:
             InfieldError: x or y is no multiple of the network's coarsest cell.
         """
         p = t**2 + (1 - t) ** 2
         with torch.set_grad_enabled(x.requires_grad and torch.is_grad_enabled()):  # never for the weights alone
-            return (2 * t - 1) / p * x + p**-0.5 * self._learned(p**-0.5 * x, t)
+            learned = self._learned(p**-0.5 * x, t).to(x)
+            return learned.mul_(p**-0.5).add_(x, alpha=(2 * t - 1) / p)  # in place: memory
 
-    def _learned(self, z: Tensor, t: float) -> Tensor:
+    def _learned(self, xi: Tensor, t: float) -> Tensor:
         """F, stretch by stretch, each with the cells beyond it that it can feel."""
-        multiple, reach, depth = self.network.multiple, self.network.reach, z.shape[-1]
-        if any(n % multiple for n in z.shape[2:4]):
+        multiple, reach, depth = self.network.multiple, self.network.reach, xi.shape[-1]
+        if any(n % multiple for n in xi.shape[2:4]):
             raise InfieldError(
-                f"lightcones: found {z.shape[2]} x {z.shape[3]} cells across, expected multiples of {multiple}"
+                f"lightcones: found {xi.shape[2]} x {xi.shape[3]} cells across, expected multiples of {multiple}"
             )
-        parts = []
+        xi = xi.float()
+        x = self.innovations.colour(xi)
+        learned = torch.empty_like(xi)
         for start in range(0, depth, STRETCH):
             stop = min(start + STRETCH, depth)
             low, high = max(start - reach, 0), min(stop + reach, depth)
-            parts.append(self._stretch(z[..., low:high], t, slice(low, high))[..., start - low : stop - low])
-        return torch.cat(parts, dim=-1)
+            z = torch.cat([xi[..., low:high], x[..., low:high]], dim=1)
+            learned[..., start:stop] = self._stretch(z, t, slice(low, high))[..., start - low : stop - low]
+        g = self.linear_part(self.theta[None].float(), torch.tensor([t]), self.profiles.s.float())
+        return learned.add_(of_field(g.to(xi), xi))
 
     def _stretch(self, z: Tensor, t: float, cells: slice) -> Tensor:
         device = next(self.network.parameters()).device
@@ -158,5 +170,5 @@ class LightconeFlow:
         return learned[..., : learned.shape[-1] - missing]
 
     def to(self, device: torch.device | str) -> LightconeFlow:
-        """The same prior with its network on another device; fields stay where they are."""
+        """The same prior with its large network on another device; fields stay where they are."""
         return replace(self, network=self.network.to(device))

@@ -1,16 +1,19 @@
 """Training of a conditional flow of lightcones, by flow matching (Lipman et al. 2023, arXiv:2210.02747).
 
-    x_t = t x_1 + (1 - t) x_0,   x_0 ~ N(0, C_0),   target x_1 - x_0,
+    xi_t = t xi_1 + (1 - t) xi_0,   xi_0 ~ N(0, 1),   target xi_1 - xi_0,
 
-x_1 the fields of `priors.lightcone_flow`. At t = 0 no trace of the data is left (`priors.voxel_transform` on what
-amplitude compression cures by accident), and times are drawn so that small ones are not rare: there the largest
-structures are decided, the mean of a cone of N voxels from t = N^(-1/2) on.
+xi_1 the innovations of the simulator's fields (`priors.lightcone_flow`). At t = 0 no trace of the data is left
+(`priors.voxel_transform` on what amplitude compression cures by accident). Since every mode of white fields is decided
+at the same time, the mean of a cone as well as its smallest structures, times are uniform.
 """
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,12 +23,13 @@ from torch import Generator, Tensor
 
 from infield import InfieldError, import_torchvision_first
 from infield.priors.checkpoint import KINDS
-from infield.priors.covariance import Covariance
-from infield.priors.flow_matching import stationary_covariance
+from infield.priors.innovations import innovations_of
 from infield.priors.lightcone_flow import Profiles, network_output
-from infield.priors.lightcones import LightconePrior, colour, from_entry, load_lightcone_prior, to_entry
+from infield.priors.lightcones import STEPS, LightconePrior, from_entry, load_lightcone_prior, to_entry
+from infield.priors.linear_part import LinearPart, fit_linear_part, products
 from infield.priors.local_unet import LocalUNet
 from infield.priors.modes import Hartley
+from infield.priors.slice_spectra import SliceSpectra, fit_slice_spectra
 from infield.priors.slice_statistics import SliceStatistics, fit_slice_statistics
 from infield.priors.training import (
     VALIDATION,
@@ -44,11 +48,12 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa
 
 ENTRY, _ = KINDS["lightcones"]
 
-EARLY = 0.4
-"""Share of the times that are drawn uniformly in the logarithm of their odds, between `EARLIEST` and its mirror image;
-the others are uniform."""
+SMALL_SCALES = 1.0
+"""Wavenumber in radians a cell beyond which errors count less, as its square: else four fifths of the loss were about
+waves of two cells. A weight changes no minimiser."""
 
-EARLIEST = 3e-3
+WINDOWS, ROUNDS = 8, 2
+"""Windows together, and times that each is seen at, for the fit of the linear part."""
 
 
 @runtime_checkable
@@ -81,15 +86,14 @@ class LightconeMatching(LightningModule):
 
     Arguments:
         network: Made for two channels with the atom (else one), as many numbers as there are parameters, and inputs for
-            the channels, their two profiles each, and the place: 7 (4).
-        initial: A checkpoint whose weights, transform and statistics of slices the training starts from; a lower
-            learning rate than from scratch serves.
+            innovations and fields, their two profiles each, and the place: 9 (5).
+        initial: A checkpoint whose weights, transform, statistics and spectra of slices the training starts from; a
+            lower learning rate than from scratch serves.
         kind, amplitude, knee, atom, width, fill: Of the voxel transform. The paper's is `yeo-johnson`, 0.1, 0, without
             atom; `linear` without `fill` makes what a telescope measures linear in the field.
-        coloured: Whether the source has the mean spectrum of the training fields; else it is white.
-        emphasis: Of small scales in the loss, from 0 to 1, with a coloured source: the error of each mode is weighed by
-            this power of the inverse variance that the source gives it (as in `priors.field_space`).
         statistics_steps: Of the fit of mean and spread of slices, before the training.
+        spectra_steps: Of the fit of their spectra.
+        draws: Cones that are drawn at the end of the training, whose power is then taken out; 0 for none.
         learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
         warmup: Steps of linear warm-up.
         weight_decay: Of AdamW.
@@ -108,19 +112,17 @@ class LightconeMatching(LightningModule):
         atom: bool = True,
         width: float = 2.0,
         fill: bool = False,
-        coloured: bool = True,
-        emphasis: float = 0.5,
         statistics_steps: int = 6000,
+        spectra_steps: int = 6000,
+        draws: int = 72,
         learning_rate: float = 1e-3,
         warmup: int = 100,
         weight_decay: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not 0 <= emphasis <= 1:
-            raise InfieldError(f"flow of lightcones: found emphasis {emphasis}, expected 0 to 1")
-        self.coloured, self.emphasis = coloured, emphasis
-        self.network, self.seed, self.statistics_steps = network, seed, statistics_steps
+        self.network, self.seed = network, seed
+        self.statistics_steps, self.spectra_steps, self.draws = statistics_steps, spectra_steps, draws
         self.initial = None if initial is None else load_lightcone_prior(initial)
         if self.initial is not None:
             found, expected = (one.arguments for one in (self.initial.network, network))
@@ -133,7 +135,7 @@ class LightconeMatching(LightningModule):
         self.learning_rate, self.warmup, self.weight_decay = learning_rate, warmup, weight_decay
 
     def setup(self, stage: str) -> None:
-        """Measure the training cones: transform, mean and spread of slices, spectrum."""
+        """Measure the training cones: transform, mean and spread of slices, spectra."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, TrainingCones):
             raise InfieldError(
@@ -154,22 +156,20 @@ class LightconeMatching(LightningModule):
             name=f"flow of lightcones given {', '.join(data.ranges) or 'nothing'}",
             network=self.network,
             statistics=statistics,
+            spectra=start.spectra if start else SliceSpectra(len(data.ranges), len(transform.channels)),
+            linear_part=LinearPart(len(data.ranges), len(transform.channels)),
+            drawn=SliceSpectra(len(data.ranges), 1),
             transform=transform,
             ranges=ranges,
             cell=data.cell,
             points=data.points,
             distance=data.distance,
             redshift=data.redshift,
-            spectrum=torch.ones(len(transform.channels), *data.points, data.window),
-            coloured=self.coloured,
             provenance={"kind": "lightcones", "seed": self.seed, "data": dict(data.facts)}
             | ({"initial": {"sha256": start.sha256, **start.provenance.get("training", {})}} if start else {}),
         )
-        values, theta, cells = data.examples()
-        white = Covariance.diagonal_in(Hartley(3), torch.ones(self.prior.spectrum.shape, dtype=torch.float64))
-        x, _, _ = self.standardised(values, theta, cells)
-        spectrum = stationary_covariance(x, white, (True, True, False)).diagonal
-        self.prior = replace(self.prior, spectrum=spectrum)
+        if not start:
+            self.prior = replace(self.prior, spectra=self._spectra(data))
 
     def _statistics(self, data: TrainingCones) -> SliceStatistics:
         """Mean and spread of the slices of the training cones."""
@@ -187,9 +187,22 @@ class LightconeMatching(LightningModule):
             device=self.trainer.strategy.root_device,
         )
 
+    def _spectra(self, data: TrainingCones) -> SliceSpectra:
+        """Spectra of the slices of the training cones, standardised."""
+        theta, start = data.theta[list(data.training)], torch.zeros(1, dtype=torch.long)
+        cones = (self.standardised(data.values[i, None], data.theta[i, None], start)[0][0] for i in data.training)
+        return fit_slice_spectra(
+            track(cones, "spectra of cones", len(data.training), disable=not self.trainer.is_global_zero),
+            _in_range(theta, self.prior.ranges),
+            torch.linspace(0, 1, len(data.distance)),
+            seed=self.seed,
+            steps=self.spectra_steps,
+            device=self.trainer.strategy.root_device,
+        )
+
     def _check(self, channels: int, parameters: int) -> None:
         found = {name: self.network.arguments[name] for name in ("channels", "inputs", "numbers")}
-        expected = {"channels": channels, "inputs": 3 * channels + 1, "numbers": parameters}
+        expected = {"channels": channels, "inputs": 4 * channels + 1, "numbers": parameters}
         if found != expected:
             raise InfieldError(f"network of a flow of lightcones: found {found}, expected {expected}")
 
@@ -215,33 +228,79 @@ class LightconeMatching(LightningModule):
 
     def loss(self, values: Tensor, theta: Tensor, start: Tensor, generator: Generator) -> Tensor:
         """Mean square error of F for windows of values, with random numbers of a CPU generator; 1 before training."""
+        target, given = self._pairs(values, theta, start, generator)
+        error = network_output(self.network, *given) - target
+        with torch.autocast(values.device.type, enabled=False):
+            return (Hartley(3).analyse(error.float()).square() * _weight(error.shape[2:]).to(error)).mean()
+
+    def _pairs(
+        self, values: Tensor, theta: Tensor, start: Tensor, generator: Generator
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Profiles]]:
+        """Targets F*, and what the network is given of a batch of windows."""
         with torch.autocast(values.device.type, enabled=False):
             x_1, theta, profiles = self.standardised(values, theta, start)
+            amplitudes = self.prior.spectra.to(values.device)(theta, profiles.s)
             t = draw_times(len(x_1), generator).to(x_1)
-            x_0 = standard_normal(x_1.shape, x_1, generator)
-            if self.coloured:
-                c = self.prior.spectrum.to(x_0)
-                x_0 = colour(x_0, c)
+            xi_0 = standard_normal(x_1.shape, x_1, generator)
+            xi_1, x_0 = torch.empty_like(x_1), torch.empty_like(x_1)
+            for i, a in enumerate(amplitudes):  # each window has parameters of its own
+                S = innovations_of(a, (x_1.shape[2], x_1.shape[3]))
+                xi_1[i], x_0[i] = S.whiten(x_1[i, None])[0], S.colour(xi_0[i, None])[0]
             tau = t[:, None, None, None, None]
             p = tau.square() + (1 - tau).square()
-            x_t = tau * x_1 + (1 - tau) * x_0
-            target = (x_1 - x_0 - (2 * tau - 1) / p * x_t) * p.sqrt()
-            z = x_t / p.sqrt()
-        error = network_output(self.network, z, t, theta, profiles) - target
-        if not (self.coloured and self.emphasis):
-            return error.square().mean()
-        with torch.autocast(values.device.type, enabled=False):
-            weight = c.pow(-self.emphasis)
-            weight = weight / (weight * c).mean((1, 2, 3), keepdim=True)  # so that it is 1 before training
-            return (Hartley(3).analyse(error).square() * weight).mean()
+            xi_t, x_t = (tau * one + (1 - tau) * zero for one, zero in ((xi_1, xi_0), (x_1, x_0)))
+            target = (xi_1 - xi_0 - (2 * tau - 1) / p * xi_t) * p.sqrt()
+            return target, (torch.cat([xi_t, x_t], dim=1) / p.sqrt(), t, theta, profiles)
+
+    @torch.no_grad()
+    def _linear_part(self, network: LocalUNet) -> LinearPart:
+        """What a network misses along the field, on windows of training cones."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        found: list[tuple[Tensor, ...]] = []
+        batches = list(zip(*(part.split(WINDOWS) for part in data.examples()), strict=True)) * ROUNDS
+        for number, batch in enumerate(track(batches, "linear part", disable=not self.trainer.is_global_zero)):
+            generator = batch_generator(self.seed, VALIDATION + 1, number, self.global_rank)
+            values, at, start = (part.to(self.device) for part in batch)
+            target, (z, t, theta, profiles) = self._pairs(values, at, start, generator)
+            with torch.autocast(self.device.type, torch.bfloat16):  # as draws are made
+                missed = target - network_output(network, z, t, theta, profiles)
+            z = z[:, : target.shape[1]]
+            found.append((*products(z, missed), theta, t, profiles.s))
+        with torch.enable_grad():
+            parts = (torch.cat(part).cpu() for part in zip(*found, strict=True))
+            return fit_linear_part(*parts, seed=self.seed, steps=self.spectra_steps // 3)
+
+    @torch.no_grad()
+    def _drawn(self, prior: LightconePrior) -> SliceSpectra:
+        """Spectra of the temperature's innovations that a prior draws at the parameters of some training cones."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        chosen = np.linspace(0, len(data.training) - 1, min(self.draws, len(data.training))).astype(int)
+        theta, s = _in_range(data.theta[chosen], prior.ranges), torch.linspace(0, 1, len(data.distance))
+
+        def cones() -> Iterable[Tensor]:
+            for number, at in enumerate(track(theta, "draws", disable=not self.trainer.is_global_zero)):
+                generator = batch_generator(self.seed, VALIDATION + 2, number, self.global_rank)
+                flow = prior.on(at.double(), s[None].double(), prior.points)
+                yield prior.innovations(flow, generator, 1, STEPS)[0, :1]
+
+        with torch.enable_grad():
+            return fit_slice_spectra(cones(), theta, s, seed=self.seed, steps=self.spectra_steps // 3)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the prior. The callback that averages has already put its weights in place of the current ones."""
+        """Add the prior, with what is fitted to its network where the training ends. The callback that averages has
+        already put its weights in place of the current ones."""
         training = training_record(self.trainer, checkpoint)
         prior = replace(self.prior, provenance={**self.prior.provenance, "training": training})
+        if self.global_step >= (self.trainer.max_steps if self.trainer.max_steps > 0 else math.inf):
+            weights = network_weights(checkpoint)
+            network = copy.deepcopy(self.network).eval().requires_grad_(False)
+            network.load_state_dict(weights)
+            prior = replace(prior, linear_part=self._linear_part(network))
+            drawn = self._drawn(replace(prior, network=network)) if self.draws else prior.drawn
+            prior = replace(prior, drawn=drawn)
         checkpoint[ENTRY] = to_entry(prior, network_weights(checkpoint))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -253,11 +312,19 @@ class LightconeMatching(LightningModule):
 
 
 def draw_times(n: int, generator: Generator) -> Tensor:
-    """Times in (0, 1), stratified, shape `(n,)`: a share `EARLY` of them uniform in log t / (1 - t)."""
-    u = (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
-    odds = torch.logit(torch.tensor(EARLIEST))
-    of_odds = torch.sigmoid(odds * (1 - 2 * u / EARLY))
-    return torch.where(u < EARLY, of_odds, (u - EARLY) / (1 - EARLY))
+    """Times uniform in (0, 1), stratified, shape `(n,)`."""
+    return (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
+
+
+@lru_cache(maxsize=4)
+def _weight(shape: tuple[int, ...]) -> Tensor:
+    """Of the Fourier modes of errors, of mean 1, shape `(x, y, los)`."""
+    k_2 = torch.zeros(())
+    for axis, n in enumerate(shape):
+        k = 2 * math.pi * torch.fft.fftfreq(n)
+        k_2 = k_2 + k.square().reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    weight = 1 / (1 + k_2 / SMALL_SCALES**2)
+    return weight / weight.mean()
 
 
 def _in_range(theta: Tensor, ranges: Mapping[str, tuple[float, float]]) -> Tensor:

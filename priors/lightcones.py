@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,17 +15,20 @@ from torch import Generator, Tensor
 from infield import InfieldError
 from infield.priors import voxel_transform
 from infield.priors.checkpoint import build_network, file_sha256, network_description, parts_of, read_entry
+from infield.priors.innovations import InnovationStandardisation, innovations_of
 from infield.priors.lightcone_flow import LightconeFlow, Profiles
+from infield.priors.linear_part import LinearPart
 from infield.priors.local_unet import LocalUNet
-from infield.priors.modes import Hartley
-from infield.priors.prior import Standardisation, heun
+from infield.priors.prior import heun
+from infield.priors.slice_spectra import SliceSpectra
 from infield.priors.slice_statistics import SliceStatistics
-from infield.priors.spectral_density import SpectralDensity, fold, unfold
 from infield.priors.voxel_transform import VoxelTransform
 
-VERSION = 1
-STEPS = 10
-"""Of Heun's method, where a user does not say otherwise: 19 network calls a cone."""
+VERSION = 2
+
+Told = TypeVar("Told", SliceStatistics, SliceSpectra, LinearPart)
+STEPS = 8
+"""Of Heun's method, where a user does not say otherwise: 15 network calls a cone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,10 @@ class LightconePrior:
         name: What a report calls it.
         network: F of `priors.lightcone_flow`.
         statistics: mu and sigma of slices.
+        spectra: Of what is left when these are taken out.
+        linear_part: What F misses along the field.
+        drawn: Spectra of the temperature's innovations as they are drawn at the parameters of training; they should be
+            white. (Those of the place are not, where nothing is ionised and all.)
         transform: From mK to values, and back.
         ranges: Parameters by 21cmFAST's names, and the range of each in training; none for cones of the whole range
             without a condition.
@@ -43,8 +50,6 @@ class LightconePrior:
         points: Cells across in training; other numbers serve, since x and y close on themselves.
         distance: Comoving distances of the cells of the line of sight in Mpc, ascending.
         redshift: Of the same cells.
-        spectrum: Variances of the Fourier modes of x on a stretch of training, shape `(channel, x, y, los)`.
-        coloured: Whether the source has that spectrum; else it is white.
         provenance: Where its numbers come from, in JSON types.
         sha256: Digest of the file that it was read from.
     """
@@ -52,14 +57,15 @@ class LightconePrior:
     name: str
     network: LocalUNet
     statistics: SliceStatistics
+    spectra: SliceSpectra
+    linear_part: LinearPart
+    drawn: SliceSpectra
     transform: VoxelTransform
     ranges: Mapping[str, tuple[float, float]]
     cell: float
     points: tuple[int, int]
     distance: np.ndarray
     redshift: np.ndarray
-    spectrum: Tensor
-    coloured: bool
     provenance: Mapping[str, Any]
     sha256: str = ""
 
@@ -142,23 +148,24 @@ class LightconePrior:
     def on(self, theta: Tensor, s: Tensor, points: tuple[int, int]) -> LightconeFlow:
         """The prior at places s `(1, los)` in [0, 1], and parameters in [0, 1]."""
         device = next(self.statistics.parameters()).device
-        mu, sigma = self.statistics(theta[None].float().to(device), s.float().to(device))
-        profiles = Profiles(s, mu.double().cpu(), sigma.double().cpu())
+        told = theta[None].float().to(device), s.float().to(device)
+        mu, sigma = (part.double().cpu() for part in self.statistics(*told))
         to_units = self.transform
         gain = torch.ones(len(to_units.channels), 1, 1, 1, dtype=torch.float64)
         offset = torch.zeros_like(gain)
         if to_units.affine:
             gain[0], offset[0] = to_units.scale / to_units.amplitude, to_units.mean
-        mu, sigma = (part[0, :, None, None] for part in (profiles.mu, profiles.sigma))
+        shift, scale = (part[0, :, None, None] for part in (mu, sigma))
+        amplitudes = self.spectra(*told)[0].cpu()
+        of_units = torch.cat([amplitudes[:1] / self.drawn(*told)[0].cpu(), amplitudes[1:]])
         return LightconeFlow(
             name=self.name,
             network=self.network,
+            linear_part=self.linear_part,
             theta=theta,
-            profiles=profiles,
-            points=points,
-            spectrum=self.spectrum,
-            coloured=self.coloured,
-            standardisation=Standardisation(offset + gain * mu, gain * sigma),
+            profiles=Profiles(s, mu, sigma),
+            innovations=innovations_of(amplitudes, points),
+            standardisation=InnovationStandardisation(offset + gain * shift, gain * scale, of_units, points),
             units="mK" if to_units.affine else "1",
             sha256=self.sha256,
         )
@@ -191,35 +198,23 @@ class LightconePrior:
 
     def integrate(self, flow: LightconeFlow, generator: Generator, n: int, steps: int) -> Tensor:
         """Cones `(n, x, y, los)` in mK of one of its flows, by Heun's method."""
-        device = next(self.network.parameters()).device
-        x = torch.randn((n, *flow.event_shape), generator=generator, dtype=torch.float32)
-        if flow.coloured:
-            x = colour(x, SpectralDensity(self.spectrum.float()).on(flow.event_shape[1:]))
-        return self.temperature(flow, heun(flow, x.to(device), times(steps, flow.coloured)))[:, 0]
+        return self.temperature(flow, self.innovations(flow, generator, n, steps))[:, 0]
 
-    def temperature(self, flow: LightconeFlow, x: Tensor) -> Tensor:
-        """Temperatures in mK, exactly 0 where ionised, of standardised fields; shape `(batch, 1, x, y, los)`."""
-        mu, sigma = (part[:, :, None, None].to(x) for part in (flow.profiles.mu, flow.profiles.sigma))
-        return self.transform.inverse(mu + sigma * x)
+    def innovations(self, flow: LightconeFlow, generator: Generator, n: int, steps: int) -> Tensor:
+        """Those of such cones, shape `(n, channel, x, y, los)`."""
+        device = next(self.network.parameters()).device
+        xi = torch.randn((n, *flow.event_shape), generator=generator, dtype=torch.float32).to(device)
+        return heun(flow, xi, torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist())
+
+    def temperature(self, flow: LightconeFlow, xi: Tensor) -> Tensor:
+        """Temperatures in mK, exactly 0 where ionised, of innovations; shape `(batch, 1, x, y, los)`."""
+        mu, sigma = (part[:, :, None, None].to(xi) for part in (flow.profiles.mu, flow.profiles.sigma))
+        return self.transform.inverse(mu + sigma * flow.standardisation.innovations.colour(xi))
 
     def to(self, device: torch.device | str) -> LightconePrior:
         """The same prior with its networks on another device."""
-        return replace(self, network=self.network.to(device), statistics=self.statistics.to(device))
-
-
-def colour(white: Tensor, variance: Tensor) -> Tensor:
-    """White noise `(batch, channel, x, y, los)` given such variances of its Fourier modes, `(channel, x, y, los)`."""
-    return Hartley(3).synthesise(variance.sqrt() * white)
-
-
-def times(steps: int, coloured: bool) -> Sequence[float]:
-    """Times of Heun's method: equal steps from a coloured source, in which all scales are decided together.
-
-    From a white one they are dense near 0, where the largest structures are decided, for white noise hides them least:
-    the mean of N voxels stands out of it from t of about N^(-1/2) on, below 0.01 for a cone.
-    """
-    equal = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    return (equal if coloured else equal**1.5).tolist()
+        moved = {name: getattr(self, name).to(device) for name in ("network", "statistics", "spectra", "drawn")}
+        return replace(self, **moved)
 
 
 def to_entry(prior: LightconePrior, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
@@ -235,20 +230,29 @@ def to_entry(prior: LightconePrior, weights: Mapping[str, Tensor] | None = None)
         "name": prior.name,
         "network": network_description(prior.network),
         "weights": {name: value.detach().cpu() for name, value in weights.items()},
-        "statistics": {
-            "arguments": prior.statistics.arguments,
-            "weights": {name: value.detach().cpu() for name, value in prior.statistics.state_dict().items()},
-        },
+        "statistics": _parts(prior.statistics),
+        "spectra": _parts(prior.spectra),
+        "linear_part": _parts(prior.linear_part),
+        "drawn": _parts(prior.drawn),
         "transform": voxel_transform.to_entry(prior.transform),
         "ranges": {name: list(span) for name, span in prior.ranges.items()},
         "cell": prior.cell,
         "points": list(prior.points),
         "distance": torch.from_numpy(np.array(prior.distance)),
         "redshift": torch.from_numpy(np.array(prior.redshift)),
-        "coloured": prior.coloured,
-        "spectrum": {"folded": fold(prior.spectrum.cpu()).float(), "space": list(prior.spectrum.shape[1:])},
         "provenance": dict(prior.provenance),
     }
+
+
+def _parts(model: SliceStatistics | SliceSpectra | LinearPart) -> dict[str, Any]:
+    weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    return {"arguments": model.arguments, "weights": weights}
+
+
+def _model(kind: type[Told], parts: Mapping[str, Any]) -> Told:
+    model = kind(**parts["arguments"])
+    model.load_state_dict(dict(parts["weights"]))
+    return model.eval().requires_grad_(False)
 
 
 def from_entry(entry: Mapping[str, Any], network: LocalUNet | None = None, *, sha256: str = "") -> LightconePrior:
@@ -265,21 +269,20 @@ def from_entry(entry: Mapping[str, Any], network: LocalUNet | None = None, *, sh
         network = built
         network.load_state_dict(dict(entry["weights"]))
         network.eval().requires_grad_(False)
-    statistics = SliceStatistics(**entry["statistics"]["arguments"])
-    statistics.load_state_dict(dict(entry["statistics"]["weights"]))
     nx, ny = entry["points"]
     return LightconePrior(
         name=entry["name"],
         network=network,
-        statistics=statistics.eval().requires_grad_(False),
+        statistics=_model(SliceStatistics, entry["statistics"]),
+        spectra=_model(SliceSpectra, entry["spectra"]),
+        linear_part=_model(LinearPart, entry["linear_part"]),
+        drawn=_model(SliceSpectra, entry["drawn"]),
         transform=voxel_transform.from_entry(entry["transform"]),
         ranges={name: (float(low), float(high)) for name, (low, high) in entry["ranges"].items()},
         cell=float(entry["cell"]),
         points=(int(nx), int(ny)),
         distance=entry["distance"].numpy(),
         redshift=entry["redshift"].numpy(),
-        spectrum=unfold(entry["spectrum"]["folded"].double(), tuple(entry["spectrum"]["space"])),
-        coloured=bool(entry["coloured"]),
         provenance={**entry["provenance"], "sha256": sha256} if sha256 else entry["provenance"],
         sha256=sha256,
     )

@@ -13,12 +13,13 @@ sigma at a given mu. What it does not know, such as the scatter of slices betwee
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor
 from torch.nn import functional
+
+from infield.priors.slice_network import SliceNetwork, fit_to_slices
 
 REGIONS = 20.0
 """n: so many regions of a slice are taken as independent."""
@@ -27,35 +28,23 @@ FLOOR = 0.03
 """Least sigma, in the units of the values: where all is ionised nothing varies, and nothing is divided by 0."""
 
 
-class SliceStatistics(nn.Module):
+class SliceStatistics(SliceNetwork):
     """mu and sigma for parameters and places in [0, 1].
 
     Arguments:
         parameters: How many.
         channels: Of the fields.
-        width: Of the two hidden layers.
+        width: Of the three hidden layers.
     """
 
-    def __init__(self, parameters: int, channels: int, width: int = 96) -> None:
-        super().__init__()
+    def __init__(self, parameters: int, channels: int, width: int = 128) -> None:
+        super().__init__(parameters, 2 * channels, width, hidden=3)
         self.arguments: dict[str, Any] = {"parameters": parameters, "channels": channels, "width": width}
-        inputs = 1 + parameters
-        self.layers = nn.Sequential(
-            nn.Linear(inputs, width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-            nn.SiLU(),
-            nn.Linear(width, 2 * channels),
-        )
 
     def forward(self, theta: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """mu and sigma, shape `(batch, channels, los)` each, of parameters `(batch, parameters)` and places
         `(batch, los)`."""
-        theta = theta[:, None].expand(-1, s.shape[1], -1)
-        found = self.layers(2 * torch.cat([s[..., None], theta], dim=-1) - 1).movedim(-1, 1)
-        mu, spread = found.chunk(2, dim=1)
+        mu, spread = self.numbers(theta, s).movedim(-1, 1).chunk(2, dim=1)
         return mu, (FLOOR**2 + functional.softplus(spread).square()).sqrt()
 
 
@@ -67,7 +56,7 @@ def fit_slice_statistics(
     *,
     seed: int,
     steps: int = 6000,
-    batch: int = 4096,
+    batch: int = 1024,
     device: torch.device | str = "cpu",
 ) -> SliceStatistics:
     """The network with the greatest likelihood, found by Adam with a cosine schedule; half a minute of a core.
@@ -80,25 +69,14 @@ def fit_slice_statistics(
         steps, batch: Of the training; slices a step.
         device: Where it is trained; the result is on the CPU.
     """
-    generator = Generator().manual_seed(seed)
-    model = SliceStatistics(theta.shape[1], mean.shape[1])
-    with torch.no_grad():
-        for weights in model.parameters():
-            bound = math.sqrt(3 / weights.shape[-1]) if weights.ndim > 1 else 0.0
-            weights.copy_(bound * (2 * torch.rand(weights.shape, generator=generator) - 1))
-    model.to(device)
+    model = SliceStatistics(theta.shape[1], mean.shape[1]).to(device)
     mean, variance, theta, s = (values.float().to(device) for values in (mean, variance, theta, s))
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
-        cones = torch.randint(len(mean), (batch,), generator=generator).to(device)
-        slices = torch.randint(mean.shape[2], (batch,), generator=generator).to(device)
+
+    def loss(cones: Tensor, slices: Tensor) -> Tensor:
         mu, sigma = (found[..., 0] for found in model(theta[cones], s[slices, None]))
         m, v = mean[cones, :, slices], variance[cones, :, slices]
         given = REGIONS * ((m - mu) / sigma.detach()).square() / 2
-        loss = (given + sigma.log() + (v + (m - mu.detach()).square()) / (2 * sigma.square())).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        return (given + sigma.log() + (v + (m - mu.detach()).square()) / (2 * sigma.square())).mean()
+
+    fit_to_slices(model, loss, len(mean), range(len(s)), seed=seed, steps=steps, batch=batch, rate=3e-3)
     return model.cpu().eval().requires_grad_(False)

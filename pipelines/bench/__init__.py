@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cones.add_argument("--simulator-seconds", type=float, metavar="S", help="of a core, for a cone of the simulator")
     cones.add_argument("--python", metavar="PATH", help="a Python that has py21cmfast, to measure them")
     cones.add_argument("--workers", type=int, help="cones that are drawn at a time, each by one thread (default 1)")
-    cones.add_argument("--parts", nargs="+", metavar="NAME", help="emulation, costs (default all)")
+    cones.add_argument("--parts", nargs="+", metavar="NAME", help="emulation, telescope, costs (default all)")
 
 
 CM21 = ("simulations", "reference", "samples", "steps", "simulator_seconds", "python", "workers", "parts")

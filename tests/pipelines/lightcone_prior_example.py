@@ -7,7 +7,9 @@ import torch
 
 from infield.datasets.cosmology import cosmology, redshifts_of
 from infield.priors.lightcones import LightconePrior, to_entry
+from infield.priors.linear_part import LinearPart
 from infield.priors.local_unet import LocalUNet
+from infield.priors.slice_spectra import SliceSpectra
 from infield.priors.slice_statistics import SliceStatistics
 from infield.priors.voxel_transform import VoxelTransform
 
@@ -19,22 +21,24 @@ def prior(points=4, depth=12, seed=0, distance=9000.0):
     distances = distance + CELL * np.arange(depth)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = LocalUNet(channels=2, inputs=7, numbers=2, widths=(4,))
+        network = LocalUNet(channels=2, inputs=9, numbers=2, widths=(4,))
         for parameter in network.head.parameters():
             torch.nn.init.normal_(parameter, std=0.1)
         statistics = SliceStatistics(2, 2, width=4)
+        spectra = SliceSpectra(2, 2, width=4)
     return LightconePrior(
         name="small",
         network=network.eval().requires_grad_(False),
         statistics=statistics.eval().requires_grad_(False),
+        spectra=spectra.eval().requires_grad_(False),
+        linear_part=LinearPart(2, 2, width=4).eval().requires_grad_(False),
+        drawn=SliceSpectra(2, 1, width=4).eval().requires_grad_(False),
         transform=VoxelTransform("linear", -10.0, 20.0, fill=False),
         ranges=RANGES,
         cell=CELL,
         points=(points, points),
         distance=distances,
         redshift=redshifts_of(distances, cosmology()),
-        spectrum=torch.ones(2, points, points, depth, dtype=torch.float64),
-        coloured=False,
         provenance={"data": "none"},
     )
 

@@ -1,5 +1,6 @@
 """The conditional prior of lightcones: its limit without a network, its parts of a line of sight, its file."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,12 @@ import torch
 import infield.priors.lightcone_flow as lightcone_flow
 from infield import InfieldError
 from infield.priors.checkpoint import export_prior
-from infield.priors.lightcone_matching import EARLIEST, EARLY, draw_times
-from infield.priors.lightcones import LightconePrior, colour, from_entry, load_lightcone_prior, times, to_entry
+from infield.priors.lightcone_matching import draw_times
+from infield.priors.lightcones import LightconePrior, load_lightcone_prior, to_entry
+from infield.priors.linear_part import LinearPart
 from infield.priors.local_unet import LocalUNet
-from infield.priors.modes import Hartley
 from infield.priors.prior import Prior, heun
+from infield.priors.slice_spectra import KNOTS, SliceSpectra
 from infield.priors.slice_statistics import SliceStatistics
 from infield.priors.voxel_transform import VoxelTransform
 
@@ -24,8 +26,10 @@ DEPTH = 96
 def prior(trained=True, **changes) -> LightconePrior:
     """With weights that no training found: random ones, or those before it."""
     generator = torch.Generator().manual_seed(0)
-    network, statistics = LocalUNet(2, 7, 2, (8, 8)), SliceStatistics(2, 2, 16)
+    network, statistics, spectra = LocalUNet(2, 9, 2, (8, 8)), SliceStatistics(2, 2, 16), SliceSpectra(2, 2, 16)
     with torch.no_grad():
+        falling = torch.linspace(1.0, -2.5, KNOTS).repeat(4)  # red
+        spectra.layers[-1].bias.copy_(falling)
         for weights in [*network.parameters()] * trained + [*statistics.parameters()]:
             weights.copy_(torch.randn(weights.shape, generator=generator) / weights[0].numel() ** 0.5)
         statistics.layers[-1].bias[1] = -0.3  # not all is ionised
@@ -33,21 +37,27 @@ def prior(trained=True, **changes) -> LightconePrior:
         "name": "flow of lightcones",
         "network": network.eval().requires_grad_(False),
         "statistics": statistics.eval().requires_grad_(False),
+        "spectra": spectra.eval().requires_grad_(False),
+        "linear_part": LinearPart(2, 2, 16).eval().requires_grad_(False),
+        "drawn": white(1),
         "transform": VoxelTransform("linear", mean=5.0, scale=20.0, fill=False),
         "ranges": {"ION_Tvir_MIN": (4.0, 6.0), "HII_EFF_FACTOR": (10.0, 250.0)},
         "cell": 4.0,
         "points": (8, 8),
         "distance": 8900 + 4.0 * np.arange(DEPTH),
         "redshift": np.linspace(7.5, 9, DEPTH),
-        "spectrum": torch.ones(2, 8, 8, 32),
-        "coloured": False,
         "provenance": {"kind": "lightcones"},
     }
     return LightconePrior(**{**settings, **changes})
 
 
+def white(channels=2):
+    spectra = SliceSpectra(2, channels, 16)
+    return spectra.eval().requires_grad_(False)
+
+
 def test_before_training_draws_have_the_mean_and_the_spread_of_slices():
-    one = prior(trained=False)
+    one = prior(trained=False, spectra=white())
     cones = one.draw(HERE, torch.Generator().manual_seed(1), n=24, steps=12)
     flow = one.at(HERE)
     mu, sigma = flow.profiles.mu[0], flow.profiles.sigma[0]
@@ -64,26 +74,31 @@ def test_before_training_draws_have_the_mean_and_the_spread_of_slices():
     assert (other[0, 0] - mu[0]).abs().max() > 0.05
 
 
-def test_before_training_draws_from_a_coloured_source_have_its_spectrum():
-    """The first term of the velocity is the exact flow of that Gaussian, here with a known error of Heun's method."""
-    k = torch.fft.fftfreq(8).abs()
-    across = torch.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + torch.fft.fftfreq(32).abs() ** 2)
-    spectrum = ((0.15 / (0.15 + across)) ** 3).expand(2, 8, 8, 32)
-    spectrum = spectrum / spectrum.mean()
-    one = prior(
-        trained=False, coloured=True, spectrum=spectrum, transform=VoxelTransform("linear", 0.0, 1.0, atom=True)
-    )
-    flow = one.at(HERE, cells=slice(0, 32))
-    x_0 = colour(torch.randn(400, 2, 8, 8, 32, generator=torch.Generator().manual_seed(1)), spectrum)
-    x_1 = heun(flow, x_0, times(12, coloured=True))
-    for x in (x_0, x_1):
-        found = Hartley(3).analyse(x).square().mean(0)
-        assert abs(float((found / spectrum).mean()) - 1) < 0.02
-        assert float((found / spectrum - 1).abs().max()) < 0.45  # 400 draws: 7 % each
-    assert float((x_1 - x_0).square().mean()) < 0.02  # from the law to itself it goes nowhere
-    white = replace(flow, coloured=False)
-    assert torch.equal(white.source.diagonal, torch.ones_like(white.source.diagonal))
-    assert torch.allclose(flow.source.diagonal, spectrum.double())
+def test_before_training_draws_are_gaussian_lightcones_of_the_spectra():
+    """The first term of the velocity is the exact flow of white noise to itself, with a small error of Heun's method:
+    what is drawn is the noise that it started from, coloured."""
+    one = prior(trained=False, transform=VoxelTransform("linear", 0.0, 1.0, atom=True))
+    flow = one.at(HERE, cells=slice(0, 64))
+    xi = torch.randn(50, 2, 8, 8, 64, generator=torch.Generator().manual_seed(1))
+    drawn = heun(flow, xi, torch.linspace(0, 1, 13).tolist())
+    assert float((drawn - xi).square().mean()) < 0.02
+    spread = flow.standardisation.scale[0, 0, 0].float()
+    x = (flow.standardisation.to_units(drawn) - flow.standardisation.shift)[:, 0] / spread
+    power = torch.fft.fft(x, dim=1, norm="ortho").abs().square().mean((0, 2, 3))
+    told = torch.fft.fft(flow.innovations.colour(xi)[:, 0], dim=1, norm="ortho").abs().square().mean((0, 2, 3))
+    assert float((power / told - 1).abs().max()) < 0.05 and power[1] > 4 * power[4]
+    assert torch.equal(flow.source.diagonal, torch.ones(2, 8, 8, 64)) and flow.covariance is flow.source
+
+
+def test_what_power_draws_have_too_much_of_is_taken_out():
+    half = white(1)
+    half.layers[-1].bias.fill_(math.log(0.5))  # of the amplitude of what is drawn
+    one, other = prior().at(HERE), prior(drawn=half).at(HERE)
+    xi = torch.randn(1, 2, 8, 8, DEPTH, generator=torch.Generator().manual_seed(3))
+    units = [flow.standardisation for flow in (one, other)]
+    fields, twice = ((part.to_units(xi) - part.shift)[0].std((1, 2, 3)) for part in units)
+    assert torch.allclose(twice, torch.tensor([2.0, 1.0]) * fields, rtol=1e-3)  # of the temperature
+    assert torch.equal(one.velocity(xi, 0.4), other.velocity(xi, 0.4))  # the network sees what it was trained on
 
 
 def test_stretches_with_their_halos_are_the_whole_cone(monkeypatch):
@@ -141,7 +156,7 @@ def test_parameters_are_refused():
 
 
 def test_its_file_is_the_prior(tmp_path):
-    one = prior(spectrum=torch.rand(2, 8, 8, 32).flip(1) + 1)
+    one = prior()
     torch.save({"infield_lightcones": to_entry(one)}, tmp_path / "last.ckpt")
     export_prior(tmp_path / "last.ckpt", tmp_path / "lightcones.ckpt")
     again = load_lightcone_prior(tmp_path / "lightcones.ckpt")
@@ -150,19 +165,15 @@ def test_its_file_is_the_prior(tmp_path):
     assert again.ranges == one.ranges and again.points == (8, 8) and len(again.sha256) == 64
     assert np.array_equal(again.distance, one.distance)
     entry = to_entry(one)
-    assert torch.allclose(from_entry(entry).spectrum, from_entry(to_entry(from_entry(entry))).spectrum)
-    del entry["statistics"]
+    del entry["spectra"]
     torch.save({"infield_lightcones": entry}, tmp_path / "damaged.ckpt")
-    with pytest.raises(InfieldError, match=r"damaged.ckpt.*'statistics'"):
+    with pytest.raises(InfieldError, match=r"damaged.ckpt.*'spectra'"):
         load_lightcone_prior(tmp_path / "damaged.ckpt")
     with pytest.raises(InfieldError, match=r"expected a lightcones trained|no file there"):
         load_lightcone_prior(tmp_path / "missing.ckpt")
 
 
-def test_small_times_are_not_rare():
-    t = draw_times(20000, torch.Generator().manual_seed(0))
-    assert ((t > 0) & (t < 1)).all()
-    early = float((t < 0.01).double().mean())
-    span = 2 * np.log((1 - EARLIEST) / EARLIEST)
-    expected = 0.01 * (1 - EARLY) + EARLY * (np.log(0.01 / 0.99) - np.log(EARLIEST / (1 - EARLIEST))) / span
-    assert abs(early - expected) < 0.002 and early > 4 * 0.01
+def test_times_are_uniform_and_stratified():
+    t = draw_times(1000, torch.Generator().manual_seed(0))
+    assert (t.sort().values - torch.linspace(0.0005, 0.9995, 1000)).abs().max() < 1e-3
+    assert not torch.equal(t, t.sort().values)

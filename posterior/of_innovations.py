@@ -1,0 +1,48 @@
+"""A measurement of a field as one of its innovations: x = S xi for what samplers draw (`priors.innovations`)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor
+
+from infield.physics.algebra import compose
+from infield.physics.grid import Grid
+from infield.physics.linear_operator import LinearOperator
+from infield.physics.measurement import Measurement
+from infield.priors.innovations import Innovations
+
+
+class Colour(LinearOperator):
+    """S, from innovations to standardised fields.
+
+    Arguments:
+        grid: Where both live, on axes x, y and the line of sight.
+        channels: Number of channels.
+        innovations: S.
+    """
+
+    name = "colour"
+
+    def __init__(self, grid: Grid, channels: int, innovations: Innovations) -> None:
+        super().__init__(grid, channels, (channels, *grid.shape), grid)
+        self.innovations = innovations
+
+    def A(self, x: Tensor) -> Tensor:
+        return self.innovations.colour(x)
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return self.innovations.transpose(y)
+
+
+def of_innovations(measurement: Measurement, innovations: Innovations) -> Measurement:
+    """The same data as data of xi; with the same likelihood.
+
+    Arguments:
+        measurement: Of the field S xi.
+        innovations: S.
+    """
+    assert isinstance(measurement.grid, Grid)
+    colour = Colour(measurement.grid, len(measurement.channels), innovations)
+    operator = compose(measurement.operator, colour)
+    return dataclasses.replace(measurement, operator=operator, truth=None, description={}, arrays={})

@@ -1,0 +1,223 @@
+r"""Innovations of a lightcone: the white noise that makes a Gaussian one of given spectra, and that it is turned into.
+
+Across, a cone closes on itself, so that the Fourier modes X_k of its slices (orthonormal) are independent between
+wavenumbers k; along the line of sight those of one k have a covariance, from its spectrum at each distance
+(`priors.slice_spectra`),
+
+.. math:: C_{|k|}(z, z') = n^{-1} \sum_\kappa \sqrt{P(k, \kappa; z)\, P(k, \kappa; z')} \cos \kappa (z - z').
+
+Block by block of slices, each given the one before it (Vecchia 1988, J. R. Stat. Soc. B 50, 297), with xi white:
+
+.. math:: X_b = K_b X_{b-1} + L_b \xi_b, \quad K_b = C_{b,b-1} C_{b-1,b-1}^{-1}, \quad
+    L_b L_b^T = C_{bb} - K_b C_{b-1,b},
+
+L_b lower triangular. So xi at a slice is what the nearer ones (at least a block of them) leave open. The map is linear
+and exactly invertible, xi_b = L_b^{-1} (X_b - K_b X_{b-1}), and its cost grows with the depth, not with its square.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from infield.priors.prior import Standardisation
+from infield.priors.slice_spectra import hats
+
+BLOCK = 64
+"""Slices of a block."""
+
+APART = 3.5
+"""Wavenumbers across below this, in units of the first one, are rings of their own; others are rounded to integers."""
+
+WHITE = 1e-5
+"""Added to the spectrum, so that no mode follows from the others: of unit variance a cell."""
+
+
+@dataclass(frozen=True)
+class Innovations:
+    """The map of one lightcone.
+
+    Arguments:
+        blocks: K and L of each block, shapes `(channel, rings, slices, slices before)` and
+            `(channel, rings, slices, slices)`; K of the first one has no slices before it.
+        points: Cells across.
+    """
+
+    blocks: tuple[tuple[Tensor, Tensor], ...]
+    points: tuple[int, int]
+
+    def colour(self, xi: Tensor) -> Tensor:
+        """Fields of white noise `(batch, channel, x, y, los)`; same shape, precision and device."""
+
+        return _Colour.apply(xi, self)  # type: ignore[no-any-return, no-untyped-call]
+
+    def whiten(self, x: Tensor) -> Tensor:
+        """The innovations of fields: the inverse of `colour`."""
+
+        def block(K: Tensor, L: Tensor, x: Tensor, before: Tensor) -> Tensor:
+            return torch.linalg.solve_triangular(L, (x - before @ K.mT).mT, upper=False).mT
+
+        return self._by_modes(x, block, given_fields=True)
+
+    def _colour(self, xi: Tensor) -> Tensor:
+        def block(K: Tensor, L: Tensor, xi: Tensor, before: Tensor) -> Tensor:
+            return xi @ L.mT + before @ K.mT
+
+        return self._by_modes(xi, block)
+
+    def transpose(self, x: Tensor) -> Tensor:
+        """The transpose of `colour`, which takes derivatives back."""
+        result = torch.empty_like(x)
+        stop, carried = x.shape[-1], None
+        for K_b, L_b in reversed(self.blocks):
+            K, L = K_b.to(x), L_b.to(x)
+            here = slice(stop - L.shape[-1], stop)
+            modes, rings = self._modes(x[..., here])
+            modes = modes if carried is None else modes + carried
+            found, carried = torch.empty_like(modes), modes.new_empty((*modes.shape[:-1], K.shape[-1]))
+            for ring, own in enumerate(rings):
+                found[:, own] = modes[:, own] @ L[:, ring]
+                carried[:, own] = modes[:, own] @ K[:, ring]
+            result[..., here] = self._fields(found, len(x))
+            stop = here.start
+        return result
+
+    def _by_modes(
+        self, x: Tensor, block: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], *, given_fields: bool = False
+    ) -> Tensor:
+        """What `block` makes of the modes of each block and of the fields' modes in the one before it; block by block,
+        for the sake of memory."""
+        result, start, before = torch.empty_like(x), 0, None
+        for K_b, L_b in self.blocks:
+            K, L = K_b.to(x), L_b.to(x)
+            here = slice(start, start + L.shape[-1])
+            modes, rings = self._modes(x[..., here])
+            before = modes[..., :0] if before is None else before
+            found = torch.empty_like(modes)
+            for ring, own in enumerate(rings):
+                found[:, own] = block(K[:, ring], L[:, ring], modes[:, own], before[:, own])
+            result[..., here] = self._fields(found, len(x))
+            start, before = here.stop, modes if given_fields else found
+        return result
+
+    def _modes(self, x: Tensor) -> tuple[Tensor, list[slice]]:
+        """Fourier modes of slices, those of one ring after the other, `(channel, modes of all fields, los)`, and where
+        each ring is."""
+        order, counts, _ = _rings(self.points)
+        modes = torch.view_as_real(torch.fft.rfft2(x, dim=(2, 3), norm="ortho"))  # n, channel, x, y, los, parts
+        modes = modes.permute(1, 2, 3, 0, 5, 4).flatten(1, 2)[:, order.to(x.device)].flatten(1, 3)
+        ends = torch.tensor([0, *counts]).cumsum(0) * 2 * len(x)
+        return modes, [slice(int(low), int(high)) for low, high in itertools.pairwise(ends)]
+
+    def _fields(self, modes: Tensor, n: int) -> Tensor:
+        order, _, _ = _rings(self.points)
+        channels, depth = modes.shape[0], modes.shape[-1]
+        modes = modes.reshape(channels, len(order), n, 2, depth)[:, order.argsort().to(modes.device)]
+        modes = modes.unflatten(1, (self.points[0], -1)).permute(3, 0, 1, 2, 5, 4).contiguous()
+        return torch.fft.irfft2(torch.view_as_complex(modes), s=self.points, dim=(2, 3), norm="ortho")
+
+
+class _Colour(torch.autograd.Function):
+    """Linear: its derivative is its transpose, in few and large steps."""
+
+    @staticmethod
+    def forward(ctx: Any, xi: Tensor, innovations: Innovations) -> Tensor:
+        ctx.innovations = innovations
+        return innovations._colour(xi)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.innovations.transpose(gradients[0]), None
+
+
+@dataclass(frozen=True)
+class InnovationStandardisation(Standardisation):
+    """Field in units = shift + scale * colour(standardised field).
+
+    Arguments:
+        amplitudes: Of the spectra, see `innovations_of`.
+        points: Cells across.
+    """
+
+    amplitudes: Tensor
+    points: tuple[int, int]
+
+    @cached_property
+    def innovations(self) -> Innovations:
+        """Made when they are first asked for."""
+        return innovations_of(self.amplitudes, self.points)
+
+    def to_units(self, x: Tensor) -> Tensor:
+        return super().to_units(self.innovations.colour(x))
+
+    def from_units(self, field: Tensor) -> Tensor:
+        return self.innovations.whiten(super().from_units(field))
+
+
+def innovations_of(amplitudes: Tensor, points: tuple[int, int]) -> Innovations:
+    """The map of a lightcone with such spectra.
+
+    Arguments:
+        amplitudes: a of `priors.slice_spectra`, shape `(channel, functions, los)`.
+        points: Cells across.
+    """
+    channels, _, depth = amplitudes.shape
+    kept = torch.empty(  # at once: between them, what is only passing through would leave holes in memory
+        (-(-depth // BLOCK), 2, channels, len(_rings(points)[1]), BLOCK, BLOCK), device=amplitudes.device
+    )
+    blocks: list[tuple[Tensor, Tensor]] = []
+    for start in range(0, depth, BLOCK):
+        low, stop = max(start - BLOCK, 0), min(start + BLOCK, depth)
+        m, n = start - low, stop - start  # slices of the block before, and of this one
+        K, L = kept[start // BLOCK, 0, ..., :n, :m], kept[start // BLOCK, 1, ..., :n, :n]
+        for channel, a in enumerate(amplitudes[..., low:stop].double()):
+            joint = torch.linalg.cholesky(_covariance(a, points))  # its lower right corner is L_b
+            K[channel] = torch.linalg.solve_triangular(joint[:, :m, :m], joint[:, m:, :m], upper=False, left=False)
+            L[channel] = joint[:, m:, m:]
+        blocks.append((K, L))
+    return Innovations(tuple(blocks), points)
+
+
+def _covariance(a: Tensor, points: tuple[int, int]) -> Tensor:
+    """C of one channel, shape `(rings, los, los)`, of amplitudes `(functions, los)`."""
+    depth = a.shape[-1]
+    h, kappa = _basis(points, depth)
+    root = torch.einsum("jz,jrk->rzk", a, h.to(a))  # of P, at each slice
+    phase = torch.arange(depth).to(a)[:, None] * kappa.to(a)
+    waves = torch.cat([root * phase.cos(), root * phase.sin()], dim=-1)
+    return waves @ waves.mT + WHITE * torch.eye(depth).to(a)
+
+
+@lru_cache(maxsize=8)
+def _basis(points: tuple[int, int], depth: int) -> tuple[Tensor, Tensor]:
+    """h_j times the root of the weight of kappa, shape `(functions, rings, kappa)`, and kappa, fine enough for slices
+    so far apart to be as good as independent of their images."""
+    n = 2 * max(depth, BLOCK)
+    kappa = 2 * math.pi * torch.fft.rfftfreq(n, dtype=torch.float64)
+    weight = torch.full_like(kappa, 2 / n)
+    weight[0] = weight[-1] = 1 / n
+    _, _, across = _rings(points)
+    k_across, k_los = torch.broadcast_tensors(across[:, None], kappa)
+    return hats(k_across, k_los) * weight.sqrt(), kappa
+
+
+@lru_cache(maxsize=8)
+def _rings(points: tuple[int, int]) -> tuple[Tensor, list[int], Tensor]:
+    """Order of the modes of a slice (half-spectrum, flat) by their ring, modes of each ring, and its mean |k| in
+    radians a cell."""
+    nx, ny = points
+    kx, ky = nx * torch.fft.fftfreq(nx, dtype=torch.float64), ny * torch.fft.rfftfreq(ny, dtype=torch.float64)
+    k = 2 * math.pi * torch.hypot(kx[:, None] / nx, ky / ny).flatten()
+    number = k * max(nx, ny) / (2 * math.pi)
+    few = (1000 * number).round() / 1000
+    ring = torch.unique(torch.where(few < APART, few, number.round()), return_inverse=True)[1]
+    counts = ring.bincount()
+    across = torch.zeros(len(counts), dtype=k.dtype).index_add(0, ring, k) / counts
+    return ring.argsort(stable=True), counts.tolist(), across

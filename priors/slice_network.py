@@ -1,0 +1,77 @@
+"""Small networks of what parameters and distance say of the slices of lightcones, and their fit to slices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor, nn
+
+
+class SliceNetwork(nn.Module):
+    """Numbers for parameters and places in [0, 1].
+
+    Arguments:
+        parameters: How many.
+        outputs: Numbers for each slice.
+        width: Of the hidden layers.
+        hidden: How many of these.
+    """
+
+    def __init__(self, parameters: int, outputs: int, width: int, hidden: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Linear(1 + parameters, width), nn.SiLU()]
+        for _ in range(hidden - 1):
+            layers += [nn.Linear(width, width), nn.SiLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(width, outputs))
+
+    def numbers(self, theta: Tensor, s: Tensor) -> Tensor:
+        """Shape `(batch, los, outputs)`, of parameters `(batch, parameters)` and places `(batch, los)`."""
+        theta = theta[:, None].expand(-1, s.shape[1], -1)
+        found: Tensor = self.layers(2 * torch.cat([s[..., None], theta], dim=-1) - 1)
+        return found
+
+    @torch.no_grad()
+    def begin(self, generator: Generator) -> None:
+        """First weights; layers of zeros stay so."""
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear) and layer.weight.any():
+                bound = math.sqrt(3 / layer.in_features)
+                layer.weight.copy_(bound * (2 * torch.rand(layer.weight.shape, generator=generator) - 1))
+                layer.bias.zero_()
+
+
+def fit_to_slices(
+    model: SliceNetwork,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    cones: int,
+    places: range,
+    *,
+    seed: int,
+    steps: int,
+    batch: int,
+    rate: float,
+) -> None:
+    """Least mean loss over slices, by Adam with a cosine schedule.
+
+    Arguments:
+        model: Its weights are changed.
+        loss: Mean loss of slices, told by the numbers of their cones and of their places, both of shape `(batch,)`.
+        cones: How many there are.
+        places: Of slices that count.
+        seed: Of first weights and batches.
+        steps, batch: Steps, and slices in each.
+        rate: Learning rate at first.
+    """
+    generator = Generator().manual_seed(seed)
+    model.begin(generator)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        which = torch.randint(cones, (batch,), generator=generator)
+        where = torch.randint(places.start, places.stop, (batch,), generator=generator)
+        optimizer.zero_grad()
+        loss(which, where).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()

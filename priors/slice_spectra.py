@@ -1,0 +1,158 @@
+r"""Power spectra of the fields of a lightcone, as functions of distance and of parameters.
+
+Statistics of a lightcone change along the line of sight, slowly beside the structures themselves, so that it has a
+spectrum at each distance (an *evolutionary* one; Priestley 1965, J. R. Stat. Soc. B 27, 204):
+
+.. math:: \sqrt{P(k; s, \theta)} = \sum_j a_j(s, \theta) h_j(k),
+
+with h_j(k) hat functions of log \|k\| that sum to 1, times 1 - mu^2 or mu^2, mu = k_los / \|k\|: across and along the
+line of sight structures differ, by velocities and by evolution. A small network maps (theta, s) to the a_j >= 0 of each
+channel. It is fitted to the power that filters h_i find in the slices of the training cones, x_i = h_i * x, whose mean
+is
+
+.. math:: E\,x_i^2(s) = N^{-1} \sum_k h_i(k)^2 P(k; s, \theta) = \sum_{jl} M_{ijl}\, a_j a_l,
+
+by Whittle's likelihood, sum_i log E x_i^2 + x_i^2 / E x_i^2 (Whittle 1953, Ark. Mat. 2, 423).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from infield.priors.slice_network import SliceNetwork, fit_to_slices
+
+KNOTS = 10
+"""Hat functions of log |k|."""
+
+LEAST, GREATEST = 0.2, 5.0
+"""Wavenumbers of the first and the last one in radians a cell; below and above, P depends on mu alone."""
+
+ENDS = 12
+"""Slices at both ends of a cone that are left out of the fit, where filters feel the other end."""
+
+SMALL = 1e-8
+"""Added to powers, so that a slice where nothing varies has a likelihood."""
+
+
+class SliceSpectra(SliceNetwork):
+    """Amplitudes a_j for parameters and places in [0, 1].
+
+    Arguments:
+        parameters: How many.
+        channels: Of the fields.
+        width: Of the four hidden layers.
+    """
+
+    def __init__(self, parameters: int, channels: int, width: int = 192) -> None:
+        super().__init__(parameters, channels * 2 * KNOTS, width, hidden=4)
+        self.arguments: dict[str, Any] = {"parameters": parameters, "channels": channels, "width": width}
+        for parameter in self.layers[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, theta: Tensor, s: Tensor) -> Tensor:
+        """a, shape `(batch, channels, functions, los)`, of parameters `(batch, parameters)` and places `(batch, los)`;
+        1 before the fit, the spectrum of white noise of unit variance."""
+        a = self.numbers(theta, s).clamp(-8, 5).exp()
+        return a.unflatten(-1, (self.arguments["channels"], 2 * KNOTS)).movedim(1, -1)
+
+
+def hats(k_across: Tensor, k_los: Tensor) -> Tensor:
+    """h_j at wavenumbers in radians a cell, shape `(functions, *k)`.
+
+    Arguments:
+        k_across, k_los: Parts of k, of one shape.
+    """
+    k = torch.hypot(k_across, k_los)
+    hat = hats_of(k, KNOTS, LEAST, GREATEST)
+    mu_2 = torch.where(k > 0, k_los.square() / k.square().clamp_min(1e-12), 0.0)
+    return torch.cat([(1 - mu_2) * hat, mu_2 * hat])
+
+
+def hats_of(k: Tensor, count: int, least: float, greatest: float) -> Tensor:
+    """Hat functions of log k that sum to 1, shape `(count, *k)`; the first and the last one are 1 beyond their knots.
+
+    Arguments:
+        k: Wavenumbers.
+        count: How many.
+        least, greatest: First and last knot.
+    """
+    place = (k.clamp(least, greatest) / least).log() * ((count - 1) / math.log(greatest / least))
+    knots = torch.arange(count, dtype=k.dtype, device=k.device).reshape(-1, *[1] * k.ndim)
+    return (1 - (place - knots).abs()).clamp_min(0)
+
+
+class Filters:
+    """The filters h_i on one box.
+
+    Arguments:
+        shape: Cells along x, y and the line of sight.
+    """
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.shape = shape
+        kx, ky, _ = (2 * math.pi * torch.fft.fftfreq(n, dtype=torch.float64) for n in shape)
+        k_los = 2 * math.pi * torch.fft.rfftfreq(shape[2], dtype=torch.float64)
+        across = torch.hypot(kx[:, None], ky)[..., None].expand(-1, -1, len(k_los))
+        h = hats(across, k_los.expand(across.shape))
+        # each k of the half-spectrum for itself and for -k
+        weight = torch.full_like(k_los, 2.0)
+        weight[0] = 1
+        if shape[2] % 2 == 0:
+            weight[-1] = 1
+        flat, squares = h.flatten(1), (h.square() * weight).flatten(1) / math.prod(shape)
+        self.expected = torch.stack([(flat * square) @ flat.T for square in squares])
+        """M, shape `(functions, functions, functions)`."""
+        self.h = h.float()
+
+    def powers(self, x: Tensor) -> Tensor:
+        """Mean of x_i^2 in slices of fields `(channel, x, y, los)`, shape `(channel, functions, los)`."""
+        modes = torch.fft.rfftn(x.float(), dim=(1, 2, 3))
+        found = [
+            torch.fft.irfftn(modes * h, s=self.shape, dim=(1, 2, 3)).square().mean((1, 2)) for h in self.h.to(x.device)
+        ]
+        return torch.stack(found, dim=1)
+
+
+def fit_slice_spectra(
+    cones: Iterable[Tensor],
+    theta: Tensor,
+    s: Tensor,
+    *,
+    seed: int,
+    steps: int = 6000,
+    batch: int = 1024,
+    device: torch.device | str = "cpu",
+) -> SliceSpectra:
+    """The network with the greatest likelihood, found by Adam with a cosine schedule.
+
+    Arguments:
+        cones: Standardised fields of each training cone, shape `(channel, x, y, los)`.
+        theta: Parameters of the cones in [0, 1], shape `(cones, parameters)`.
+        s: Places of the slices in [0, 1], shape `(los,)`.
+        seed: Of first weights and batches.
+        steps, batch: Of the training; slices a step.
+        device: Where it is trained; the result is on the CPU.
+    """
+    found, filters = [], None
+    for cone in cones:
+        filters = filters or Filters((cone.shape[1], cone.shape[2], cone.shape[3]))
+        found.append(filters.powers(cone))
+    assert filters is not None
+    powers = torch.stack(found).to(device)
+    M, theta, s = filters.expected.float().to(device), theta.float().to(device), s.float().to(device)
+    model = SliceSpectra(theta.shape[1], powers.shape[1]).to(device)
+
+    def loss(cones: Tensor, slices: Tensor) -> Tensor:
+        a = model(theta[cones], s[slices, None])[..., 0]
+        expected = torch.einsum("ncj,ijl,ncl->nci", a, M, a) + SMALL
+        return (expected.log() + (powers[cones, :, :, slices] + SMALL) / expected).mean()
+
+    ends = min(ENDS, (len(s) - 1) // 4)
+    places = range(ends, len(s) - ends)
+    fit_to_slices(model, loss, len(powers), places, seed=seed, steps=steps, batch=batch, rate=2e-3)
+    return model.cpu().eval().requires_grad_(False)
