@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
-"""Channels last in memory, by the number of a tensor's axes: convolutions in bf16 are ten times faster so on a
-processor, twice on a GPU."""
+"""Channels last in memory, by the number of a tensor's axes: what convolutions in bf16 are fastest with."""
 
 _INSIDE = slice(1, -1)
 _PARTS = (
@@ -29,7 +28,7 @@ def closed(x: Tensor) -> Tensor:
 
 class _Closed(torch.autograd.Function):
     """As `functional.pad` has it with `mode="circular"`, but the order of axes in memory stays, and nothing is as large
-    as the field but the result, in the backward pass too: there it was a third of the time of a step."""
+    as the field but the result, in the backward pass too."""
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
