@@ -1,6 +1,6 @@
 """Group norm (Wu & He 2018, arXiv:1803.08494), with derivatives that channels last in memory do not slow down.
 
-torch's own has no derivative in forward mode there, and one in backward mode that takes several times as long as need be.
+torch's own has no derivative in forward mode there, and in backward mode one that takes several times as long.
 """
 
 from __future__ import annotations
