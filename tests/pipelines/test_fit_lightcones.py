@@ -21,6 +21,7 @@ from infield.priors.lightcones import load_lightcone_prior
 
 CONFIGS = Path(__file__).parents[2] / "pipelines" / "configs"
 SIDE, DEPTH, CELL = 8, 32, 4.0
+MORE = {"statistics_steps": 100, "spectra_steps": 100, "draws": 3}
 
 
 def cones(path: Path, n: int = 24, *, cell: float = CELL) -> Path:
@@ -55,8 +56,8 @@ def options(path: Path, where: Path, steps: int, *others: str) -> list[str]:
         "--config", str(CONFIGS / "fit_lightcones.yaml"), "--data.init_args.path", str(path),
         "--data.init_args.window", "16", "--data.init_args.workers", "0",
         "--model.init_args.network.init_args.widths", "[8, 8]", "--model.init_args.warmup", "5",
-        "--model.init_args.statistics_steps", "100", "--model.init_args.spectra_steps", "100",
-        "--model.init_args.draws", "3",
+        "--model.init_args.statistics_steps", "50", "--model.init_args.spectra_steps", "30",
+        "--model.init_args.draws", "1",
         "--data.init_args.validation", "0.1", "--data.init_args.batch_size", "4", "--data.init_args.windows", "1",
         "--trainer.default_root_dir", str(where), "--trainer.max_steps", str(steps), "--trainer.accelerator", "cpu",
         "--trainer.precision", "32-true", "--trainer.logger", "false", "--trainer.enable_progress_bar", "false",
@@ -66,7 +67,8 @@ def options(path: Path, where: Path, steps: int, *others: str) -> list[str]:
 
 def test_it_learns_and_leaves_a_prior(tmp_path):
     many = cones(tmp_path / "cones.zarr", 64)
-    assert run(options(many, tmp_path / "run", 60, "--model.init_args.learning_rate", "3e-3")) == 0
+    more = [f"--model.init_args.{name}={value}" for name, value in MORE.items()]
+    assert run(options(many, tmp_path / "run", 60, "--model.init_args.learning_rate", "3e-3", *more)) == 0
     prior = load_lightcone_prior(tmp_path / "run" / "lightcones.ckpt")
     assert prior.ranges == {"ION_Tvir_MIN": (4.0, 6.0), "HII_EFF_FACTOR": (10.0, 250.0)}
     assert prior.cell == CELL and prior.points == (SIDE, SIDE) and len(prior.distance) == DEPTH
