@@ -151,6 +151,7 @@ class LightconeFlow:
             low, high = max(start - reach, 0), min(stop + reach, depth)
             z = torch.cat([xi[..., low:high], x[..., low:high]], dim=1)
             learned[..., start:stop] = self._stretch(z, t, slice(low, high))[..., start - low : stop - low]
+        del x, z
         g = self.linear_part(self.theta[None].float(), torch.tensor([t]), self.profiles.s.float())
         return learned.add_(of_field(g.to(xi), xi))
 

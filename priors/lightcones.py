@@ -209,7 +209,8 @@ class LightconePrior:
     def temperature(self, flow: LightconeFlow, xi: Tensor) -> Tensor:
         """Temperatures in mK, exactly 0 where ionised, of innovations; shape `(batch, 1, x, y, los)`."""
         mu, sigma = (part[:, :, None, None].to(xi) for part in (flow.profiles.mu, flow.profiles.sigma))
-        return self.transform.inverse(mu + sigma * flow.standardisation.innovations.colour(xi))
+        values = flow.standardisation.innovations.colour(xi).mul_(sigma).add_(mu)  # in place: memory
+        return self.transform.inverse(values)
 
     def to(self, device: torch.device | str) -> LightconePrior:
         """The same prior with its networks on another device."""

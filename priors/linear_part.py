@@ -55,9 +55,12 @@ class LinearPart(SliceNetwork):
 
 def of_field(g: Tensor, z: Tensor) -> Tensor:
     """Sum of g_j h_j * z, for fields z `(batch, channel, x, y, los)` and g `(batch or 1, channel, bands, los)`."""
-    modes, result = torch.fft.rfftn(z, dim=(2, 3, 4)), torch.zeros_like(z)
-    for j, h in enumerate(_filters(z)):
-        result += g[:, :, j, None, None] * torch.fft.irfftn(modes * h, s=z.shape[2:], dim=(2, 3, 4))
+    result, filters = torch.zeros_like(z), _filters(z)
+    for c in range(z.shape[1]):  # one after the other: memory
+        modes = torch.fft.rfftn(z[:, c], dim=(1, 2, 3))
+        for j, h in enumerate(filters):
+            part = torch.fft.irfftn(modes * h, s=z.shape[2:], dim=(1, 2, 3))
+            result[:, c] += part.mul_(g[:, c, j, None, None])
     return result
 
 
