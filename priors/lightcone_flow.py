@@ -32,7 +32,7 @@ from infield.priors.covariance import Covariance
 from infield.priors.innovations import Innovations, InnovationStandardisation
 from infield.priors.linear_part import LinearPart, of_field
 from infield.priors.local_unet import LocalUNet
-from infield.priors.modes import Pixels
+from infield.priors.modes import HartleyAcross
 
 STRETCH = 128
 """Cells of the line of sight that the network sees at a time, beside its reach on both sides."""
@@ -111,8 +111,8 @@ class LightconeFlow:
 
     @cached_property
     def source(self) -> Covariance:
-        """C_0: white."""
-        return Covariance.diagonal_in(Pixels(), torch.ones(self.event_shape, dtype=torch.float64))
+        """C_0: white, in modes that a telescope measures or does not."""
+        return Covariance.diagonal_in(HartleyAcross(), torch.ones(self.event_shape, dtype=torch.float64))
 
     @property
     def covariance(self) -> Covariance:

@@ -65,6 +65,21 @@ class Hartley:
 
 
 @dataclass(frozen=True)
+class HartleyAcross:
+    """The Hartley basis of all space axes but the last one, which stays as it is: for lightcones."""
+
+    def analyse(self, x: Tensor) -> Tensor:
+        spectrum = torch.fft.fft2(x, dim=(-3, -2), norm="ortho")
+        return spectrum.real - spectrum.imag
+
+    def synthesise(self, c: Tensor) -> Tensor:
+        return self.analyse(c)
+
+    def to(self, device: torch.device | str) -> HartleyAcross:
+        return self
+
+
+@dataclass(frozen=True)
 class Eigenbasis:
     """The eigenvectors of a dense covariance on few points.
 

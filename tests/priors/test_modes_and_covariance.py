@@ -12,7 +12,7 @@ from torch import Tensor
 
 from infield.priors.bridge import Bridge
 from infield.priors.covariance import Covariance, from_draws, from_matrix
-from infield.priors.modes import Eigenbasis, Hartley, LeadingDirections, Modes, Pixels
+from infield.priors.modes import Eigenbasis, Hartley, HartleyAcross, LeadingDirections, Modes, Pixels
 
 THRESHOLD = 4.5
 SHAPES = [(1,), (2,), (7,), (8,), (3, 5), (4, 6), (5, 4), (2, 3, 4), (3, 3, 5), (1, 6)]
@@ -38,7 +38,8 @@ def eigenbasis(*shape: int) -> Eigenbasis:
 
 
 def every_basis(shape: tuple[int, ...]) -> list[Modes]:
-    return [Pixels(), Hartley(len(shape)), eigenbasis(*shape), leading(*shape)]
+    across = [HartleyAcross()] if len(shape) == 3 else []
+    return [Pixels(), Hartley(len(shape)), eigenbasis(*shape), leading(*shape), *across]
 
 
 def leading(*shape: int) -> LeadingDirections:
