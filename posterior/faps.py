@@ -66,6 +66,9 @@ class FAPS(Sampler):
             step, the earliest, draw from the linearised data.
         rank: Most directions of the field in which the data are linearised; fewer are taken where they suffice.
         closed_form: Whether linear data with Gaussian noise are conditioned on in closed form; if not, by a chain.
+        tolerance: Where conjugate gradients stop in the closed form, for data too many for matrices: their error in
+            posterior standard deviations, root mean square over the field. Errors of levels add up, and where few modes
+            of the field are measured they are all in these: 0.01 serves there.
         conservation: Constraints on the field in its units, which the closed form keeps at every level; where there is
             a chain, `posterior.conservation.Conserving` keeps them at the end.
     """
@@ -75,6 +78,7 @@ class FAPS(Sampler):
     ramp: float = 2.0
     rank: int = 256
     closed_form: bool = True
+    tolerance: float = 0.1
     conservation: Conservation | None = None
 
     method: ClassVar[str] = "faps-flow"
@@ -82,10 +86,10 @@ class FAPS(Sampler):
     def __post_init__(self) -> None:
         if self.levels is not None and self.levels < 1:
             raise InfieldError(f"sampler faps: levels must be at least 1, found {self.levels}")
-        if self.steps < 1 or self.rank < 1 or not self.ramp > 0:
+        if self.steps < 1 or self.rank < 1 or not self.ramp > 0 or not self.tolerance > 0:
             raise InfieldError(
-                f"sampler faps: found steps={self.steps}, rank={self.rank}, ramp={self.ramp}, expected steps and rank "
-                "of at least 1 and a positive ramp"
+                f"sampler faps: found steps={self.steps}, rank={self.rank}, ramp={self.ramp}, "
+                f"tolerance={self.tolerance}, expected steps and rank of at least 1, a positive ramp and tolerance"
             )
 
     def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
@@ -115,7 +119,8 @@ class FAPS(Sampler):
             constraints = self.conservation
             if constraints is not None:
                 constraints = constraints.standardised(prior.standardisation, prior.source.event_shape)
-            return ClosedForm(LinearGaussianData(measurement, prior.covariance.modes), constraints)
+            data = LinearGaussianData(measurement, prior.covariance.modes, tolerance=self.tolerance)
+            return ClosedForm(data, constraints)
         if self.conservation is not None:
             raise InfieldError(
                 "sampler faps: conservation inside the sampler needs a linear operator and Gaussian noise; wrap the "

@@ -236,7 +236,7 @@ def test_misuse_is_refused():
         FAPS()(replace(prior, units="K"), measurement, 2, rng(0))
     with pytest.raises(InfieldError, match="for fields of shape"):
         FAPS()(points_in_units()[0], measurement, 2, rng(0))
-    for wrong in ({"steps": 0}, {"rank": 0}, {"ramp": 0.0}):
+    for wrong in ({"steps": 0}, {"rank": 0}, {"ramp": 0.0}, {"tolerance": 0.0}):
         with pytest.raises(InfieldError, match="sampler faps: found steps="):
             FAPS(**wrong)
     counts = replace(measurement, y=measurement.y.abs().round(), noise=PoissonNoise(1.0))

@@ -106,6 +106,19 @@ def test_draws_have_the_exact_posterior_and_zeros_of_their_own(levels, amplitude
     assert float(((other - mean) / (deviation / count.sqrt())).abs().max()) > 8
 
 
+def test_conjugate_gradients_come_as_near_to_matrices_as_they_are_told(monkeypatch):
+    measurement, _ = observed()
+
+    def draws(**settings):
+        sampler = OfLightcones(sampler=FAPS(levels=4, **settings))
+        return sampler(gaussian_flow(RED), measurement, 8, torch.Generator().manual_seed(1)).samples
+
+    exact = draws()
+    monkeypatch.setattr("infield.posterior.linear_gaussian.DENSE_DATA", 0)
+    near, far = ((draws(tolerance=tolerance) - exact).square().mean().sqrt() for tolerance in (1e-4, 1.0))
+    assert near < 1e-2 < far and near < far / 20  # mK, of fields that scatter by 2 to 4
+
+
 def test_what_is_said_of_the_fit_is_of_temperatures_with_zeros():
     measurement, _ = observed()
     posterior = OfLightcones(sampler=FAPS(levels=1))(gaussian_flow(), measurement, 8, torch.Generator().manual_seed(1))
