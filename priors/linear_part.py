@@ -16,10 +16,9 @@ with hats h_j of log |k|, F* the target, and g a small network of parameters, ti
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from infield.priors.slice_network import SliceNetwork, fit_to_slices
 from infield.priors.slice_spectra import hats_of
@@ -41,10 +40,7 @@ class LinearPart(SliceNetwork):
     """
 
     def __init__(self, parameters: int, channels: int, width: int = 96) -> None:
-        super().__init__(parameters + 1, channels * BANDS, width, hidden=3)
-        self.arguments: dict[str, Any] = {"parameters": parameters, "channels": channels, "width": width}
-        for parameter in self.layers[-1].parameters():
-            nn.init.zeros_(parameter)
+        super().__init__(parameters, channels, width, outputs=BANDS, hidden=3, times=1, zero=True)
 
     def forward(self, theta: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """g, shape `(batch, channel, bands, los)`, of parameters `(batch, parameters)`, times `(batch,)` and places

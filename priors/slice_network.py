@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -14,17 +15,26 @@ class SliceNetwork(nn.Module):
 
     Arguments:
         parameters: How many.
-        outputs: Numbers for each slice.
+        channels: Of the fields.
         width: Of the hidden layers.
-        hidden: How many of these.
+        outputs: Numbers for each channel of a slice.
+        hidden: How many hidden layers.
+        times: How many times it is told beside the parameters.
+        zero: Whether it gives 0 before the fit.
     """
 
-    def __init__(self, parameters: int, outputs: int, width: int, hidden: int) -> None:
+    def __init__(
+        self, parameters: int, channels: int, width: int, *, outputs: int, hidden: int, times: int = 0, zero: bool
+    ) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Linear(1 + parameters, width), nn.SiLU()]
+        self.arguments: dict[str, Any] = {"parameters": parameters, "channels": channels, "width": width}
+        layers: list[nn.Module] = [nn.Linear(1 + parameters + times, width), nn.SiLU()]
         for _ in range(hidden - 1):
             layers += [nn.Linear(width, width), nn.SiLU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(width, outputs))
+        self.layers = nn.Sequential(*layers, nn.Linear(width, channels * outputs))
+        if zero:
+            for parameter in self.layers[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def numbers(self, theta: Tensor, s: Tensor) -> Tensor:
         """Shape `(batch, los, outputs)`, of parameters `(batch, parameters)` and places `(batch, los)`."""

@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from infield.priors.slice_network import SliceNetwork, fit_to_slices
 
@@ -49,10 +48,7 @@ class SliceSpectra(SliceNetwork):
     """
 
     def __init__(self, parameters: int, channels: int, width: int = 192) -> None:
-        super().__init__(parameters, channels * 2 * KNOTS, width, hidden=4)
-        self.arguments: dict[str, Any] = {"parameters": parameters, "channels": channels, "width": width}
-        for parameter in self.layers[-1].parameters():
-            nn.init.zeros_(parameter)
+        super().__init__(parameters, channels, width, outputs=2 * KNOTS, hidden=4, zero=True)
 
     def forward(self, theta: Tensor, s: Tensor) -> Tensor:
         """a, shape `(batch, channels, functions, los)`, of parameters `(batch, parameters)` and places `(batch, los)`;

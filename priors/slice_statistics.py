@@ -13,8 +13,6 @@ sigma at a given mu. What it does not know, such as the scatter of slices betwee
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -38,8 +36,7 @@ class SliceStatistics(SliceNetwork):
     """
 
     def __init__(self, parameters: int, channels: int, width: int = 128) -> None:
-        super().__init__(parameters, 2 * channels, width, hidden=3)
-        self.arguments: dict[str, Any] = {"parameters": parameters, "channels": channels, "width": width}
+        super().__init__(parameters, channels, width, outputs=2, hidden=3, zero=False)
 
     def forward(self, theta: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """mu and sigma, shape `(batch, channels, los)` each, of parameters `(batch, parameters)` and places
