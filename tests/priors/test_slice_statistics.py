@@ -25,12 +25,12 @@ def slices(cones, depth, seed, scatter=0.02):
 
 def test_both_are_found_between_the_parameters_of_training():
     theta, s, _, spread, seen = slices(200, 64, 0)
-    model = fit_slice_statistics(seen, spread**2, theta, s, seed=0, steps=600, batch=1024)
+    model = fit_slice_statistics(seen, spread**2, theta, s, seed=0, steps=1000, batch=1024)
     elsewhere, s, mean, spread, _ = slices(50, 64, 1)
     mu, sigma = model(elsewhere, s.expand(50, -1))
     assert (
         mu - mean
-    ).square().mean().sqrt() < 0.05  # near the scatter of one slice; the mean itself has a spread of 0.9
+    ).square().mean().sqrt() < 0.03  # near the scatter of one slice; the mean itself has a spread of 0.9
     wide = spread > 4 * FLOOR
     assert (sigma / spread - 1)[wide].square().mean().sqrt() < 0.12
     assert (sigma >= FLOOR).all() and (sigma[spread < FLOOR / 4] < 1.5 * FLOOR).all()
