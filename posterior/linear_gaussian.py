@@ -6,8 +6,9 @@ For u ~ N(m, K) and y = A u + eta, eta ~ N(0, R), a draw of u | y is (Matheron's
     u + K A^T (A K A^T + R)^{-1} (y + eta - A u),    u ~ N(m, K),  eta ~ N(0, R).
 
 Few data: the matrix A K A^T + R is formed once a covariance and factored. So it is for up to a few thousand point
-sensors on a large torus under a stationary covariance (`posterior.stationary_sensors`). Many data: with K = S S^T the
-same correction is
+sensors on a large torus under a stationary covariance (`posterior.stationary_sensors`). Data of an interferometer fall
+apart into one small matrix a mode across the sky (`posterior.modes_across`). Many data: with K = S S^T the same
+correction is
 
     S (1 + S^T A^T R^{-1} A S)^{-1} S^T A^T R^{-1} (y + eta - A u),
 
@@ -29,6 +30,7 @@ from infield import InfieldError
 from infield.physics.measurement import Measurement
 from infield.physics.noise import GaussianLaw
 from infield.posterior.conjugate_gradients import conjugate_gradients
+from infield.posterior.modes_across import ModesAcross
 from infield.posterior.stationary_sensors import StationarySensors
 from infield.posterior.streams import Randomness, normal
 from infield.priors.covariance import Covariance
@@ -101,6 +103,11 @@ class LinearGaussianData:
     def by_sensors(self, covariance: Covariance) -> bool:
         """Whether a covariance between the data is read off its covariance function."""
         return self.sensors is not None and self.sensors.serves(covariance)
+
+    @cached_property
+    def across(self) -> ModesAcross | None:
+        """The data as those of separate modes across the sky, where they are such."""
+        return ModesAcross.of(self.measurement, self.modes)
 
     @cached_property
     def index(self) -> Tensor:
@@ -192,6 +199,8 @@ class LinearGaussianData:
             return self._sensor_correction(r, covariance)
         if self.dense:
             return self._dense_correction(r, covariance)
+        if self.across is not None and self.across.serves(covariance):
+            return covariance.apply(self.adjoint(self.across.solve(r, covariance)))
         few = max(BATCH_ENTRIES // self.observed.numel(), 1)  # large batches only outgrow the caches
         return torch.cat([self._iterative_correction(part, covariance) for part in r.split(few)])
 

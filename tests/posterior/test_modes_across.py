@@ -1,0 +1,114 @@
+"""Interferometer data, mode by mode across the sky: against matrices, to rounding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from infield.physics.algebra import Scale, compose
+from infield.physics.grid import Grid
+from infield.physics.interferometer import Interferometer, gaussian_beam, independent_modes
+from infield.physics.measurement import Measurement
+from infield.physics.noise import GaussianNoise
+from infield.posterior.lightcones import with_place
+from infield.posterior.linear_gaussian import LinearGaussianData
+from infield.posterior.modes_across import ModesAcross
+from infield.posterior.of_innovations import of_innovations
+from infield.priors.covariance import Covariance
+from infield.priors.innovations import innovations_of
+from infield.priors.modes import Hartley, HartleyAcross, Pixels
+from infield.priors.slice_spectra import KNOTS
+
+SHAPE = (8, 6, 8)
+GRID = Grid.regular(SHAPE, (32.0, 24.0, 32.0), names=("x", "y", "los"), units="Mpc", periodic=True)
+
+
+def rng(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def seen_by(*, cells: int = 1, delays: int = 0, beam: bool = False) -> Measurement:
+    """Some modes, other ones in each channel, noise that depends on all."""
+    channels = SHAPE[2] // cells
+    mask = independent_modes(*SHAPE[:2])[..., None] & (torch.rand(8, 4, channels, generator=rng(0)) < 0.7)
+    mask[2] = False
+    fwhm = gaussian_beam(GRID, torch.full((SHAPE[2],), 20.0).double()) if beam else None
+    A = Interferometer(GRID, mask, channel_cells=cells, delay_channels=delays, beam=fwhm)
+    variance = (0.2 + torch.rand(mask.shape, generator=rng(1)).double()).expand(A.data_shape)
+    y = torch.where(A.observed, torch.randn(A.data_shape, generator=rng(2)).double(), 0.0)[None]
+    return Measurement(y=y, operator=A, noise=GaussianNoise(variance.clone()), grid=GRID, channels=("T",), units="mK")
+
+
+def innovations(measurement: Measurement) -> Measurement:
+    """The same data of the innovations of temperature and place."""
+    a = torch.ones(2, 2 * KNOTS, SHAPE[2]).double() * torch.linspace(1, -2, 2 * KNOTS).exp()[:, None]
+    scale = torch.linspace(0.5, 2, SHAPE[2]).double().expand(2, 1, 1, -1)
+    both = with_place(measurement).standardised(torch.zeros_like(scale), scale)
+    return of_innovations(both, innovations_of(a, SHAPE[:2]))
+
+
+def even(modes, channels: int) -> Covariance:
+    """A covariance whose variances are even in the wavenumber, and scatter."""
+    d = 0.1 + torch.rand(channels, *SHAPE, generator=rng(3)).double()
+    axes = (1, 2, 3) if isinstance(modes, Hartley) else (1, 2)
+    return Covariance.diagonal_in(modes, d + d.flip(axes).roll([1] * len(axes), axes))
+
+
+@pytest.mark.parametrize(
+    ("measurement", "modes"),
+    [
+        (seen_by(), HartleyAcross()),
+        (seen_by(), Hartley(3)),
+        (seen_by(cells=2, delays=4), HartleyAcross()),
+        (seen_by(cells=2, delays=2), Hartley(3)),
+        (innovations(seen_by(delays=4)), HartleyAcross()),
+    ],
+    ids=["across", "all axes", "delays", "delays, all axes", "innovations"],
+)
+def test_it_is_the_dense_answer_to_rounding(measurement, modes):
+    channels = measurement.event_shape[0]
+    covariance = even(modes, channels)
+    dense, apart = (LinearGaussianData(measurement, modes) for _ in range(2))
+    apart.__dict__["dense"] = False
+    assert dense.dense and apart.across.serves(covariance)
+    mean = torch.randn((3, channels, *SHAPE), generator=rng(6)).double()
+    one, other = (data.draw(mean, covariance, rng(7)) for data in (dense, apart))
+    assert (one - other).abs().max() < 1e-6 * one.abs().max()  # blocks of innovations are in single precision
+    assert (one - dense.draw(mean, covariance, rng(8))).abs().max() > 0.1  # a control: another draw
+    half = replace(measurement, noise=GaussianNoise(measurement.noise.variance / 2))
+    assert (one - LinearGaussianData(half, modes).draw(mean, covariance, rng(7))).abs().max() > 1e-2
+
+
+def test_data_that_are_missing_tell_nothing():
+    measurement = seen_by()
+    lost = torch.rand(measurement.y.shape[2:], generator=rng(4)) < 0.3
+    measurement = replace(measurement, observed=measurement.operator.observed & ~lost)
+    covariance = even(HartleyAcross(), 1)
+    dense, apart = (LinearGaussianData(measurement, covariance.modes) for _ in range(2))
+    apart.__dict__["dense"] = False
+    mean = torch.zeros(1, *SHAPE).double()[None]
+    one, other = (data.mean(mean, covariance) for data in (dense, apart))
+    assert (one - other).abs().max() < 1e-10 * one.abs().max()
+    assert (one - LinearGaussianData(seen_by(), covariance.modes).mean(mean, covariance)).abs().max() > 1e-2
+
+
+def test_what_mixes_modes_is_left_to_others():
+    assert ModesAcross.of(seen_by(), HartleyAcross()) is not None
+    assert ModesAcross.of(seen_by(beam=True), HartleyAcross()) is None
+    assert ModesAcross.of(seen_by(), Pixels()) is None and ModesAcross.of(seen_by(), Hartley(2)) is None
+    measurement = seen_by()
+    uneven = compose(measurement.operator, Scale(GRID, 1, 1 + torch.rand(1, *SHAPE, generator=rng(5)).double()))
+    assert ModesAcross.of(replace(measurement, operator=uneven), HartleyAcross()) is None
+    one_part = measurement.operator.observed.clone()
+    one_part[0, 1] = False
+    assert ModesAcross.of(replace(measurement, observed=one_part), HartleyAcross()) is None
+    apart = ModesAcross.of(measurement, HartleyAcross())
+    d = even(HartleyAcross(), 1).diagonal
+    assert apart.serves(Covariance.diagonal_in(HartleyAcross(), d))
+    d = d.clone()
+    d[0, 1, 2, 3] *= 1.5
+    assert not apart.serves(Covariance.diagonal_in(HartleyAcross(), d))
+    low_rank = Covariance(HartleyAcross(), even(HartleyAcross(), 1).diagonal, torch.ones(1, 1, *SHAPE).double())
+    assert not apart.serves(low_rank) and not apart.serves(even(Hartley(3), 1))
