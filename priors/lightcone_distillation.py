@@ -1,0 +1,331 @@
+r"""Training of a student of the flow of lightcones (`priors.lightcone_student`): distillation of a map.
+
+The flow's ODE takes white noise to innovations, xi -> xi_1(xi; theta): pairs for a regression (Luhman & Luhman 2021,
+arXiv:2101.02388). They are made by the flow itself, no cone of a simulator is needed: windows of the line of sight at
+parameters uniform in the prior's ranges. In Fourier modes of the window, the loss is
+
+.. math:: \sum_k \Big(w(k) + \lambda \frac{P(k)}{\bar P}\Big) |N - (\xi_1 - \xi)|^2_k
+    + \gamma \sum_j \Big(\log \frac{\sum_k h_j |\xi + N|^2}{\sum_k h_j |\xi_1|^2}\Big)^2,
+
+first the error of innovations, with the weight of `priors.lightcone_matching`; then that of the field that one sees,
+with the spectrum P that S has there, whose few large waves decide where bubbles are; and last the power in bands h_j,
+part of which is missing where the regression cannot foresee a mode. What is missing after all is measured at the end.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, cast
+
+import torch
+from rich.progress import track
+from torch import Generator, Tensor
+
+from infield import InfieldError, import_torchvision_first
+from infield.priors.checkpoint import KINDS
+from infield.priors.innovations import Innovations, innovations_of
+from infield.priors.lightcone_flow import Profiles, network_output
+from infield.priors.lightcone_matching import _weight
+from infield.priors.lightcone_student import Student, low_pass, told_of
+from infield.priors.lightcones import STEPS, LightconePrior, load_lightcone_prior, to_entry
+from infield.priors.linear_part import of_field
+from infield.priors.modes import Hartley
+from infield.priors.prior import Prior, heun
+from infield.priors.slice_network import fit_to_slices
+from infield.priors.slice_spectra import ENDS, Filters, SliceSpectra, hats
+from infield.priors.student_network import StudentNetwork
+from infield.priors.training import (
+    VALIDATION,
+    adamw_with_cosine,
+    batch_generator,
+    entry_to_go_on_from,
+    network_weights,
+    standard_normal,
+    training_record,
+)
+
+import_torchvision_first()
+from lightning.pytorch import LightningModule  # noqa: E402
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
+
+ENTRY, _ = KINDS["lightcones"]
+
+FAINT = 1e-3
+"""Of white noise's power: added to powers before their logarithm."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Noise, what the flow makes of it, and what the student is given beside it; the line of sight first.
+
+    Arguments:
+        xi, xi_1: Shape `(batch, channel, los, x, y)`.
+        low: The field S xi on the grid of cells.
+        told: Of cells, see `told_of`.
+        amplitudes: a of the spectra of S, mean over the window, shape `(batch, channel, functions)`.
+        theta: Parameters in [0, 1], shape `(batch, parameters)`.
+        s: Places of slices, shape `(batch, los)`.
+    """
+
+    xi: Tensor
+    xi_1: Tensor
+    low: Tensor
+    told: Tensor
+    amplitudes: Tensor
+    theta: Tensor
+    s: Tensor
+
+    def some(self, which: Tensor) -> Pairs:
+        return Pairs(*(part[which] for part in vars(self).values()))
+
+    @staticmethod
+    def together(parts: list[Pairs]) -> Pairs:
+        return Pairs(*(torch.cat(part) for part in zip(*(vars(one).values() for one in parts), strict=True)))
+
+
+@torch.no_grad()
+def pairs_of(prior: LightconePrior, n: int, window: int, generator: Generator, *, steps: int = STEPS) -> Pairs:
+    """Pairs of a prior's flow on windows of its line of sight, at parameters and places drawn with a CPU generator.
+
+    Arguments:
+        prior: Its networks are where the pairs are made.
+        n: How many windows.
+        window: Their cells, a multiple of the coarsest cell of the prior's network.
+        generator: Of the noise, too.
+        steps: Of Heun's method.
+    """
+    device, depth = next(prior.network.parameters()).device, len(prior.distance)
+    theta = torch.rand(n, len(prior.ranges), generator=generator).to(device)
+    # Beyond both ends and back: else the first and the last cells would hardly ever be seen.
+    start = torch.randint(-window // 2, depth - window + window // 2 + 1, (n,), generator=generator)
+    cells = start.clamp(0, depth - window)[:, None] + torch.arange(window)
+    s = (cells / (depth - 1)).float().to(device)
+    amplitudes = prior.spectra(theta, s)
+    S = innovations_of(amplitudes, prior.points, None if prior.repeats is None else prior.repeats.of(theta, s))
+    mu, sigma = prior.statistics(theta, s)
+    profiles = Profiles(s, mu, sigma, S.before.to(s).expand(n, -1))
+    flow = _WindowFlow(prior, theta, profiles, S)
+    xi = standard_normal(torch.Size((n, profiles.mu.shape[1], *prior.points, window)), profiles.mu, generator)
+    xi_1 = heun(cast(Prior, flow), xi, torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist())
+    xi, xi_1, x = (field.movedim(-1, 2).contiguous() for field in (xi, xi_1, S.colour(xi)))
+    return Pairs(xi, xi_1, low_pass(x), told_of(theta, profiles), amplitudes.mean(-1), theta, s)
+
+
+@dataclass(frozen=True)
+class _WindowFlow:
+    """As `priors.lightcone_flow.LightconeFlow`, of windows whose parameters differ."""
+
+    prior: LightconePrior
+    theta: Tensor
+    profiles: Profiles
+    innovations: Innovations
+
+    def velocity(self, x: Tensor, t: float) -> Tensor:
+        p, device = t**2 + (1 - t) ** 2, x.device
+        xi, times = p**-0.5 * x, torch.full((len(x),), t, device=device)
+        z = torch.cat([xi, self.innovations.colour(xi)], dim=1)
+        with torch.autocast(device.type, torch.bfloat16):
+            learned = network_output(self.prior.network, z, times, self.theta, self.profiles).float()
+        learned = learned + of_field(self.prior.linear_part(self.theta, times, self.profiles.s), xi)
+        return p**-0.5 * learned + (2 * t - 1) / p * x
+
+
+class LightconeDistillation(LightningModule):
+    """Trains the network of a student; its file is the teacher's, with the student in it.
+
+    Arguments:
+        network: Made for the teacher's channels, and for as many numbers as it is told: parameters, and 2 + 3 channels.
+        teacher: Checkpoint of a prior of lightcones. Another student that it holds is replaced.
+        window: Cells of the line of sight of a pair, a multiple of the coarsest cells of both networks.
+        pairs: How many are made for an epoch, a multiple of the batch.
+        pairs_together: How many are made at a time.
+        batch_size: Pairs a step.
+        fields: Weight of the error of fields, lambda.
+        power: Weight of the power in bands, gamma.
+        gains: Windows on which the power is measured at the end; 0 for none.
+        gain_steps: Of the fit to it.
+        learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
+        warmup: Steps of linear warm-up.
+        weight_decay: Of AdamW.
+        seed: Of the random numbers, which derive from seed, epoch and batch.
+    """
+
+    def __init__(
+        self,
+        network: StudentNetwork,
+        teacher: str,
+        window: int = 128,
+        pairs: int = 512,
+        pairs_together: int = 32,
+        batch_size: int = 16,
+        fields: float = 1.0,
+        power: float = 0.1,
+        gains: int = 256,
+        gain_steps: int = 2000,
+        learning_rate: float = 2e-3,
+        warmup: int = 100,
+        weight_decay: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.network, self.teacher = network, load_lightcone_prior(teacher)
+        channels, parameters = len(self.teacher.transform.channels), len(self.teacher.ranges)
+        found = {name: network.arguments[name] for name in ("channels", "told")}
+        expected = {"channels": channels, "told": parameters + 2 + 3 * channels}
+        if found != expected:
+            raise InfieldError(f"network of a student: found {found}, expected {expected} for {teacher}")
+        multiple = math.lcm(network.multiple, self.teacher.network.multiple)
+        if window % multiple or not multiple <= window <= len(self.teacher.distance) or min(pairs, batch_size) < 1:
+            raise InfieldError(
+                f"distillation: found window {window}, pairs {pairs}, batch_size {batch_size}; expected a multiple of "
+                f"{multiple}, at most {len(self.teacher.distance)} cells, and positive numbers"
+            )
+        self.window, self.count, self.together, self.batch_size = window, pairs, pairs_together, batch_size
+        self.fields, self.power, self.gains, self.gain_steps = fields, power, gains, gain_steps
+        self.learning_rate, self.warmup, self.weight_decay, self.seed = learning_rate, warmup, weight_decay, seed
+        self.held_out: Pairs | None = None
+        self.gain = SliceSpectra(parameters, channels, GAIN_WIDTH)
+
+    def setup(self, stage: str) -> None:
+        """The teacher, where it teaches."""
+        self._teaching = self._on(self.trainer.strategy.root_device)
+
+    def _on(self, device: torch.device) -> LightconePrior:
+        prior = self.teacher
+        moved = {
+            name: copy.deepcopy(getattr(prior, name)).to(device)
+            for name in ("network", "statistics", "spectra", "repeats", "linear_part")
+            if getattr(prior, name) is not None
+        }
+        return replace(prior, student=None, **moved)
+
+    def make(self, n: int, epoch: int) -> Pairs:
+        """Pairs of an epoch."""
+        batches = range(-(-n // self.together))
+        told = track(batches, "pairs", disable=not self.trainer.is_global_zero or epoch not in (0, VALIDATION + 1))
+        with torch.autocast(self.device.type, enabled=False):
+            return Pairs.together(
+                [
+                    pairs_of(
+                        self._teaching,
+                        min(self.together, n - self.together * number),
+                        self.window,
+                        batch_generator(self.seed, epoch, number, self.global_rank),
+                    )
+                    for number in told
+                ]
+            )
+
+    def on_train_epoch_start(self) -> None:
+        self.pool = self.make(self.count, self.current_epoch)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        each = self.count // self.batch_size  # batches, until every pair was seen
+        order = batch_generator(self.seed, self.current_epoch, batch_idx // each, self.global_rank)
+        shuffled = torch.randperm(self.count, generator=order)
+        which = shuffled[batch_idx % each * self.batch_size :][: self.batch_size]
+        parts = self.errors(self.pool.some(which.to(self.device)))
+        loss = parts["missed"] + self.fields * parts["missed_fields"] + self.power * parts["log_power"]
+        self.log_dict({"loss": loss, **parts}, prog_bar=True, batch_size=self.batch_size)
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        if self.held_out is None:
+            self.held_out = self.make(2 * self.batch_size, VALIDATION)
+        parts = self.errors(self.held_out)
+        loss = parts["missed"] + self.fields * parts["missed_fields"] + self.power * parts["log_power"]
+        told = {"validation_loss": loss, **{f"validation_{name}": part for name, part in parts.items()}}
+        self.log_dict(told, prog_bar=True, batch_size=self.batch_size, sync_dist=True)
+
+    def errors(self, pairs: Pairs) -> dict[str, Tensor]:
+        """The three terms of the loss; the first two in shares of what the flow adds to noise, 1 before training."""
+        added = self.network(pairs.xi, pairs.low, self.network.say(pairs.told)).float()
+        with torch.autocast(added.device.type, enabled=False):
+            wanted = pairs.xi_1 - pairs.xi
+            error, told = (_modes(field) for field in (added - wanted, wanted))
+            bands, weight = _bands(added.shape[2:], added.device)
+            seen = (pairs.amplitudes @ bands.flatten(1)).square()
+            seen = (seen / seen.mean(-1, keepdim=True)).unflatten(-1, added.shape[2:])
+            ours, theirs = (
+                (_modes(field).square().flatten(2) @ bands.flatten(1).T) / bands.flatten(1).sum(1) + FAINT
+                for field in (pairs.xi + added, pairs.xi_1)
+            )
+            return {
+                "missed": (error.square() * weight).mean() / (told.square() * weight).mean(),
+                "missed_fields": (error.square() * seen).mean() / (told.square() * seen).mean(),
+                "log_power": (ours / theirs).log().square().mean(),
+            }
+
+    @torch.no_grad()
+    def _gain(self, network: StudentNetwork) -> SliceSpectra:
+        """Amplitudes of the student's innovations over those of the flow from the same noise, by scale."""
+        pairs = self.make(self.gains, VALIDATION + 1)
+        filters = Filters((*self.teacher.points, self.window))
+        white = FAINT * filters.expected.sum((1, 2)).to(pairs.xi)[:, None]
+        found = []
+        for which in torch.arange(len(pairs.xi), device=pairs.xi.device).split(8):
+            some = pairs.some(which)
+            with torch.autocast(some.xi.device.type, torch.bfloat16):
+                added = network(some.xi, some.low, network.say(some.told)).float()
+            ours, theirs = (
+                filters.powers(field.movedim(2, -1).flatten(0, 1)) + white for field in (some.xi + added, some.xi_1)
+            )
+            found.append((ours / theirs).log().unflatten(0, (len(which), -1)) / 2)
+        ratio, theta, s = torch.cat(found).cpu(), pairs.theta.cpu(), pairs.s.cpu()
+        with torch.enable_grad():
+            gain = SliceSpectra(theta.shape[1], ratio.shape[1], GAIN_WIDTH)
+
+            def loss(windows: Tensor, slices: Tensor) -> Tensor:
+                told = gain(theta[windows], s[windows, slices, None])[..., 0].log()
+                return (told - ratio[windows, :, :, slices]).square().mean()
+
+            ends = min(ENDS, (self.window - 1) // 4)
+            places = range(ends, self.window - ends)
+            fit_to_slices(gain, loss, len(ratio), places, seed=self.seed, steps=self.gain_steps, batch=1024, rate=2e-3)
+            return gain.eval().requires_grad_(False)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the prior with its student, whose gain is measured where the training ends. The callback that averages
+        has already put its weights in place of the current ones."""
+        network = copy.deepcopy(self.network).eval().requires_grad_(False)
+        network.load_state_dict(network_weights(checkpoint))
+        gain = self.gain.eval()
+        if self.gains and self.global_step >= (self.trainer.max_steps if self.trainer.max_steps > 0 else math.inf):
+            gain = self._gain(network)
+        provenance = {
+            "teacher": self.teacher.sha256,
+            "seed": self.seed,
+            "training": training_record(self.trainer, checkpoint),
+        }
+        student = Student(network=network, gain=gain, provenance=provenance)
+        checkpoint[ENTRY] = to_entry(replace(self.teacher, student=student))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with a network or a teacher that is another."""
+        entry = entry_to_go_on_from(checkpoint, ENTRY, {}, "one of this training")
+        now = {"network": self.network.arguments, "provenance": {"teacher": self.teacher.sha256}}
+        found = entry.get("student", {})
+        told = {"network": found.get("network"), "provenance": {"teacher": found.get("provenance", {}).get("teacher")}}
+        entry_to_go_on_from({"student": told}, "student", now, "one of this training")
+
+
+GAIN_WIDTH = 96
+"""Of the hidden layers of what is fitted to powers."""
+
+
+def _modes(x: Tensor) -> Tensor:
+    return Hartley(3).analyse(x)
+
+
+@lru_cache(maxsize=4)
+def _bands(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Hats h_j of `priors.slice_spectra`, shape `(functions, los, x, y)`, and the weight of errors."""
+    k_los, k_x, k_y = (2 * math.pi * torch.fft.fftfreq(n) for n in shape)
+    across = torch.hypot(k_x[:, None], k_y)[None].expand(shape)
+    return hats(across, k_los[:, None, None].expand(shape)).to(device), _weight(tuple(shape)).to(device)
