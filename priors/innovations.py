@@ -4,7 +4,16 @@ Across, a cone closes on itself, so that the Fourier modes X_k of its slices (or
 wavenumbers k; along the line of sight those of one k have a covariance, from its spectrum at each distance
 (`priors.slice_spectra`),
 
-.. math:: C_{|k|}(z, z') = n^{-1} \sum_\kappa \sqrt{P(k, \kappa; z)\, P(k, \kappa; z')} \cos \kappa (z - z').
+.. math:: C_{|k|}(z, z') = n^{-1} \sum_\kappa \sqrt{P(k, \kappa; z)\, P(k, \kappa; z')}\, R_{|k, \kappa|}(z, z')
+    \cos \kappa (z - z').
+
+A simulated box is shorter than a lightcone and comes again and again along it. Then kappa are those of the box,
+2 pi j / n, and what changes between one time and the next is in
+
+.. math:: R_k(z, z') = \sum_b h_b(k) \exp(-|\tau_b(z) - \tau_b(z')|^{3/2}), \qquad \tau_b' = c_b(z; \theta),
+
+with hats h_b of log |k| and rates c_b that cones tell (`priors.slice_repeats`). This is a covariance for every tau,
+since exp(-|x|^p) is one for p up to 2 (Schoenberg 1938). Without repeats R is 1 and kappa is as good as continuous.
 
 Block by block of slices, each given the one before it (Vecchia 1988, J. R. Stat. Soc. B 50, 297), with xi white:
 
@@ -28,6 +37,7 @@ import torch
 from torch import Tensor
 
 from infield.priors.prior import Standardisation
+from infield.priors.slice_repeats import POWER, Repeats, bands
 from infield.priors.slice_spectra import hats
 
 BLOCK = 64
@@ -42,19 +52,25 @@ WHITE = 1e-5
 
 @dataclass(frozen=True)
 class Innovations:
-    """The map of one lightcone.
+    """The map of one lightcone, or of several at once.
 
     Arguments:
-        blocks: K and L of each block, shapes `(channel, rings, slices, slices before)` and
-            `(channel, rings, slices, slices)`; K of the first one has no slices before it.
+        blocks: K and L of each block, shapes `(cones, channel, rings, slices, slices before)` and
+            `(cones, channel, rings, slices, slices)`; K of the first one has no slices before it.
         points: Cells across.
     """
 
     blocks: tuple[tuple[Tensor, Tensor], ...]
     points: tuple[int, int]
 
+    @property
+    def before(self) -> Tensor:
+        """How many slices before it the innovations of a slice are given, shape `(los,)`."""
+        return torch.cat([K.shape[-1] + torch.arange(K.shape[-2]) for K, _ in self.blocks])
+
     def colour(self, xi: Tensor) -> Tensor:
-        """Fields of white noise `(batch, channel, x, y, los)`; same shape, precision and device."""
+        """Fields of white noise `(batch, channel, x, y, los)`; same shape, precision and device. The batch is of one
+        lightcone, or has as many for each one."""
 
         return _Colour.apply(xi, self)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -83,9 +99,9 @@ class Innovations:
             modes = modes if carried is None else modes + carried
             found, carried = torch.empty_like(modes), modes.new_empty((*modes.shape[:-1], K.shape[-1]))
             for ring, own in enumerate(rings):
-                found[:, own] = modes[:, own] @ L[:, ring]
-                carried[:, own] = modes[:, own] @ K[:, ring]
-            result[..., here] = self._fields(found, len(x))
+                found[:, :, own] = modes[:, :, own] @ L[:, :, ring]
+                carried[:, :, own] = modes[:, :, own] @ K[:, :, ring]
+            result[..., here] = self._fields(found)
             stop = here.start
         return result
 
@@ -102,25 +118,26 @@ class Innovations:
             before = modes[..., :0] if before is None else before
             found = torch.empty_like(modes)
             for ring, own in enumerate(rings):
-                found[:, own] = block(K[:, ring], L[:, ring], modes[:, own], before[:, own])
-            result[..., here] = self._fields(found, len(x))
+                found[:, :, own] = block(K[:, :, ring], L[:, :, ring], modes[:, :, own], before[:, :, own])
+            result[..., here] = self._fields(found)
             start, before = here.stop, modes if given_fields else found
         return result
 
     def _modes(self, x: Tensor) -> tuple[Tensor, list[slice]]:
-        """Fourier modes of slices, those of one ring after the other, `(channel, modes of all fields, los)`, and where
-        each ring is."""
+        """Fourier modes of slices, those of one ring after the other, `(cones, channel, modes of its fields, los)`, and
+        where each ring is."""
         order, counts, _ = _rings(self.points)
+        cones = len(self.blocks[0][1])
         modes = torch.view_as_real(torch.fft.rfft2(x, dim=(2, 3), norm="ortho"))  # n, channel, x, y, los, parts
-        modes = modes.permute(1, 2, 3, 0, 5, 4).flatten(1, 2)[:, order.to(x.device)].flatten(1, 3)
-        ends = torch.tensor([0, *counts]).cumsum(0) * 2 * len(x)
+        modes = modes.unflatten(0, (cones, -1)).permute(0, 2, 3, 4, 1, 6, 5)
+        modes = modes.flatten(2, 3)[:, :, order.to(x.device)].flatten(2, 4)
+        ends = torch.tensor([0, *counts]).cumsum(0) * 2 * (len(x) // cones)
         return modes, [slice(int(low), int(high)) for low, high in itertools.pairwise(ends)]
 
-    def _fields(self, modes: Tensor, n: int) -> Tensor:
+    def _fields(self, modes: Tensor) -> Tensor:
         order, _, _ = _rings(self.points)
-        channels, depth = modes.shape[0], modes.shape[-1]
-        modes = modes.reshape(channels, len(order), n, 2, depth)[:, order.argsort().to(modes.device)]
-        modes = modes.unflatten(1, (self.points[0], -1)).permute(3, 0, 1, 2, 5, 4).contiguous()
+        modes = modes.unflatten(2, (len(order), -1, 2))[:, :, order.argsort().to(modes.device)]
+        modes = modes.unflatten(2, (self.points[0], -1)).permute(0, 4, 1, 2, 3, 6, 5).flatten(0, 1).contiguous()
         return torch.fft.irfft2(torch.view_as_complex(modes), s=self.points, dim=(2, 3), norm="ortho")
 
 
@@ -144,15 +161,17 @@ class InnovationStandardisation(Standardisation):
     Arguments:
         amplitudes: Of the spectra, see `innovations_of`.
         points: Cells across.
+        repeats: Likewise.
     """
 
     amplitudes: Tensor
     points: tuple[int, int]
+    repeats: Repeats | None = None
 
     @cached_property
     def innovations(self) -> Innovations:
         """Made when they are first asked for."""
-        return innovations_of(self.amplitudes, self.points)
+        return innovations_of(self.amplitudes, self.points, self.repeats)
 
     def to_units(self, x: Tensor) -> Tensor:
         return super().to_units(self.innovations.colour(x))
@@ -161,51 +180,82 @@ class InnovationStandardisation(Standardisation):
         return self.innovations.whiten(super().from_units(field))
 
 
-def innovations_of(amplitudes: Tensor, points: tuple[int, int]) -> Innovations:
-    """The map of a lightcone with such spectra.
+def innovations_of(amplitudes: Tensor, points: tuple[int, int], repeats: Repeats | None = None) -> Innovations:
+    """The map of one or more lightcones with such spectra.
 
     Arguments:
-        amplitudes: a of `priors.slice_spectra`, shape `(channel, functions, los)`.
+        amplitudes: a of `priors.slice_spectra`, shape `(channel, functions, los)`, or `(cones, ...)`.
         points: Cells across.
+        repeats: Of the same lightcones; none where a box is as long as they.
     """
-    channels, _, depth = amplitudes.shape
+    a = amplitudes if amplitudes.ndim == 4 else amplitudes[None]
+    tau = None
+    if repeats is not None:
+        rates = repeats.rates if repeats.rates.ndim == 4 else repeats.rates[None]
+        tau = rates.double().cumsum(-1)
+    cones, channels, _, depth = a.shape
     kept = torch.empty(  # at once: between them, what is only passing through would leave holes in memory
-        (-(-depth // BLOCK), 2, channels, len(_rings(points)[1]), BLOCK, BLOCK), device=amplitudes.device
+        (-(-depth // BLOCK), 2, cones, channels, len(_rings(points)[1]), BLOCK, BLOCK), device=a.device
     )
     blocks: list[tuple[Tensor, Tensor]] = []
     for start in range(0, depth, BLOCK):
         low, stop = max(start - BLOCK, 0), min(start + BLOCK, depth)
         m, n = start - low, stop - start  # slices of the block before, and of this one
         K, L = kept[start // BLOCK, 0, ..., :n, :m], kept[start // BLOCK, 1, ..., :n, :n]
-        for channel, a in enumerate(amplitudes[..., low:stop].double()):
-            joint = torch.linalg.cholesky(_covariance(a, points))  # its lower right corner is L_b
-            K[channel] = torch.linalg.solve_triangular(joint[:, :m, :m], joint[:, m:, :m], upper=False, left=False)
-            L[channel] = joint[:, m:, m:]
+        for channel in range(channels):  # one after the other: memory
+            here = a[:, channel, :, low:stop].double()
+            passed = None if tau is None else tau[:, channel, :, low:stop]
+            C = _covariance(here, points, passed, repeats.period if repeats else 0)
+            joint = torch.linalg.cholesky(C)  # its lower right corner is L_b
+            K[:, channel] = torch.linalg.solve_triangular(
+                joint[..., :m, :m], joint[..., m:, :m], upper=False, left=False
+            )
+            L[:, channel] = joint[..., m:, m:]
         blocks.append((K, L))
     return Innovations(tuple(blocks), points)
 
 
-def _covariance(a: Tensor, points: tuple[int, int]) -> Tensor:
-    """C of one channel, shape `(rings, los, los)`, of amplitudes `(functions, los)`."""
+def _covariance(a: Tensor, points: tuple[int, int], tau: Tensor | None, period: int) -> Tensor:
+    """C of one channel, shape `(cones, rings, los, los)`.
+
+    Arguments:
+        a: Amplitudes, shape `(cones, functions, los)`.
+        points: Cells across.
+        tau: Shape `(cones, bands, los)`, for boxes that repeat.
+        period: Their cells.
+    """
     depth = a.shape[-1]
-    h, kappa = _basis(points, depth)
-    root = torch.einsum("jz,jrk->rzk", a, h.to(a))  # of P, at each slice
+    h, of_bands, kappa = _basis(points, period or 2 * max(depth, BLOCK))
+    root = torch.einsum("cjz,jrk->crzk", a, h.to(a))  # of P, at each slice
     phase = torch.arange(depth).to(a)[:, None] * kappa.to(a)
-    waves = torch.cat([root * phase.cos(), root * phase.sin()], dim=-1)
-    return waves @ waves.mT + WHITE * torch.eye(depth).to(a)
+    cos, sin = phase.cos(), phase.sin()
+
+    def waves(root: Tensor) -> Tensor:
+        both = torch.cat([root * cos, root * sin], dim=-1)
+        return both @ both.mT
+
+    if tau is None:  # kappa are so fine that slices so far apart are as good as independent of their images
+        C = waves(root)
+    else:
+        C = torch.zeros((*root.shape[:2], depth, depth), dtype=root.dtype, device=root.device)
+        for b, h_b in enumerate(of_bands.to(a)):
+            same = (tau[:, b, :, None] - tau[:, b, None]).abs().pow(POWER).neg().exp()
+            C += same[:, None] * waves(root * h_b.sqrt()[:, None])
+    return C + WHITE * torch.eye(depth).to(a)
 
 
 @lru_cache(maxsize=8)
-def _basis(points: tuple[int, int], depth: int) -> tuple[Tensor, Tensor]:
-    """h_j times the root of the weight of kappa, shape `(functions, rings, kappa)`, and kappa, fine enough for slices
-    so far apart to be as good as independent of their images."""
-    n = 2 * max(depth, BLOCK)
+def _basis(points: tuple[int, int], n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """h_j times the root of the weight of kappa, shape `(functions, rings, kappa)`; h_b, shape `(bands, rings, kappa)`;
+    and the kappa of n cells."""
     kappa = 2 * math.pi * torch.fft.rfftfreq(n, dtype=torch.float64)
     weight = torch.full_like(kappa, 2 / n)
-    weight[0] = weight[-1] = 1 / n
+    weight[0] = 1 / n
+    if n % 2 == 0:
+        weight[-1] = 1 / n
     _, _, across = _rings(points)
     k_across, k_los = torch.broadcast_tensors(across[:, None], kappa)
-    return hats(k_across, k_los) * weight.sqrt(), kappa
+    return hats(k_across, k_los) * weight.sqrt(), bands(torch.hypot(k_across, k_los)), kappa
 
 
 @lru_cache(maxsize=8)

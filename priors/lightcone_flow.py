@@ -14,8 +14,8 @@ what is not Gaussian. What power draws are still short of, or have too much of, 
 of training; fields in units are made by spectra from which that is taken out. White noise in the place of x would hide
 small scales where the field is smooth, and after 51,000 windows there was up to five times too much power in them.
 
-Profiles are places s, mu and log sigma, the same over a slice: by them, the network knows where along the line of sight
-it is, and a stretch of it is as good as the whole.
+Profiles are places s, mu, log sigma and how many slices innovations are given, the same over a slice: by them, the
+network knows where along the line of sight it is, and a stretch of it is as good as the whole.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from infield import InfieldError
 from infield.priors.covariance import Covariance
-from infield.priors.innovations import Innovations, InnovationStandardisation
+from infield.priors.innovations import BLOCK, Innovations, InnovationStandardisation
 from infield.priors.linear_part import LinearPart, of_field
 from infield.priors.local_unet import LocalUNet
 from infield.priors.modes import HartleyAcross
@@ -45,16 +45,19 @@ class Profiles:
     Arguments:
         s: Places, 0 at the nearest cell of the prior's line of sight and 1 at the farthest, shape `(batch, los)`.
         mu, sigma: Of the channels, shape `(batch, channel, los)`.
+        before: How many nearer slices the innovations of a slice are given, shape `(batch, los)`.
     """
 
     s: Tensor
     mu: Tensor
     sigma: Tensor
+    before: Tensor
 
     @property
     def inputs(self) -> Tensor:
-        """For the network, shape `(batch, 1 + 2 channels, los)`."""
-        return torch.cat([2 * self.s[:, None] - 1, self.mu, self.sigma.log()], dim=1)
+        """For the network, shape `(batch, 2 + 2 channels, los)`."""
+        before = self.before[:, None] / BLOCK - 1
+        return torch.cat([2 * self.s[:, None] - 1, self.mu, self.sigma.log(), before], dim=1)
 
 
 def network_output(network: LocalUNet, z: Tensor, t: Tensor, theta: Tensor, profiles: Profiles) -> Tensor:

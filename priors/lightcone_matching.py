@@ -29,6 +29,7 @@ from infield.priors.lightcones import STEPS, LightconePrior, from_entry, load_li
 from infield.priors.linear_part import LinearPart, fit_linear_part, products
 from infield.priors.local_unet import LocalUNet
 from infield.priors.modes import Hartley
+from infield.priors.slice_repeats import SliceRepeats, fit_slice_repeats
 from infield.priors.slice_spectra import SliceSpectra, fit_slice_spectra
 from infield.priors.slice_statistics import SliceStatistics, fit_slice_statistics
 from infield.priors.training import (
@@ -54,6 +55,10 @@ waves of two cells. A weight changes no minimiser."""
 
 WINDOWS, ROUNDS = 8, 2
 """Windows together, and times that each is seen at, for the fit of the linear part."""
+
+
+Slices = tuple[Tensor, Tensor, Tensor]
+"""Places `(batch, los)`, mu and sigma `(batch, channel, los)`."""
 
 
 @runtime_checkable
@@ -86,7 +91,7 @@ class LightconeMatching(LightningModule):
 
     Arguments:
         network: Made for two channels with the atom (else one), as many numbers as there are parameters, and inputs for
-            innovations and fields, their two profiles each, and the place: 9 (5).
+            innovations and fields, their two profiles each, the place and what innovations are given: 10 (6).
         initial: A checkpoint whose weights, transform, statistics and spectra of slices the training starts from; a
             lower learning rate than from scratch serves.
         kind, amplitude, knee, atom, width, fill: Of the voxel transform. The paper's is `yeo-johnson`, 0.1, 0, without
@@ -157,6 +162,7 @@ class LightconeMatching(LightningModule):
             network=self.network,
             statistics=statistics,
             spectra=start.spectra if start else SliceSpectra(len(data.ranges), len(transform.channels)),
+            repeats=start.repeats if start else None,
             linear_part=LinearPart(len(data.ranges), len(transform.channels)),
             drawn=SliceSpectra(len(data.ranges), 1),
             transform=transform,
@@ -169,7 +175,7 @@ class LightconeMatching(LightningModule):
             | ({"initial": {"sha256": start.sha256, **start.provenance.get("training", {})}} if start else {}),
         )
         if not start:
-            self.prior = replace(self.prior, spectra=self._spectra(data))
+            self.prior = replace(self.prior, spectra=self._spectra(data), repeats=self._repeats(data))
 
     def _statistics(self, data: TrainingCones) -> SliceStatistics:
         """Mean and spread of the slices of the training cones."""
@@ -189,25 +195,43 @@ class LightconeMatching(LightningModule):
 
     def _spectra(self, data: TrainingCones) -> SliceSpectra:
         """Spectra of the slices of the training cones, standardised."""
-        theta, start = data.theta[list(data.training)], torch.zeros(1, dtype=torch.long)
-        cones = (self.standardised(data.values[i, None], data.theta[i, None], start)[0][0] for i in data.training)
         return fit_slice_spectra(
-            track(cones, "spectra of cones", len(data.training), disable=not self.trainer.is_global_zero),
-            _in_range(theta, self.prior.ranges),
+            self._standardised_cones(data, "spectra of cones"),
+            _in_range(data.theta[list(data.training)], self.prior.ranges),
             torch.linspace(0, 1, len(data.distance)),
             seed=self.seed,
             steps=self.spectra_steps,
             device=self.trainer.strategy.root_device,
         )
 
+    def _repeats(self, data: TrainingCones) -> SliceRepeats | None:
+        """How structures come again with every box, cubes of the cells across, if cones are deeper than one."""
+        period = data.points[0]
+        if len(data.distance) <= period:
+            return None
+        return fit_slice_repeats(
+            self._standardised_cones(data, "repeats of boxes"),
+            _in_range(data.theta[list(data.training)], self.prior.ranges),
+            torch.linspace(0, 1, len(data.distance)),
+            period,
+            seed=self.seed,
+            steps=self.spectra_steps // 3,
+            device=self.trainer.strategy.root_device,
+        )
+
+    def _standardised_cones(self, data: TrainingCones, what: str) -> Iterable[Tensor]:
+        start = torch.zeros(1, dtype=torch.long)
+        cones = (self.standardised(data.values[i, None], data.theta[i, None], start)[0][0] for i in data.training)
+        return track(cones, what, len(data.training), disable=not self.trainer.is_global_zero)
+
     def _check(self, channels: int, parameters: int) -> None:
         found = {name: self.network.arguments[name] for name in ("channels", "inputs", "numbers")}
-        expected = {"channels": channels, "inputs": 4 * channels + 1, "numbers": parameters}
+        expected = {"channels": channels, "inputs": 4 * channels + 2, "numbers": parameters}
         if found != expected:
             raise InfieldError(f"network of a flow of lightcones: found {found}, expected {expected}")
 
-    def standardised(self, values: Tensor, theta: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Profiles]:
-        """x_1, parameters in [0, 1] and profiles of a batch of windows."""
+    def standardised(self, values: Tensor, theta: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Slices]:
+        """x_1, parameters in [0, 1], and places, mu and sigma of the slices of a batch of windows."""
         prior = self.prior
         prior.statistics.to(values.device)
         theta = _in_range(theta, prior.ranges)
@@ -215,7 +239,7 @@ class LightconeMatching(LightningModule):
         s = cells.float() / (len(prior.distance) - 1)
         mu, sigma = prior.statistics(theta, s)
         x = (values.float() - mu[:, :, None, None]) / sigma[:, :, None, None]
-        return x, theta, Profiles(s, mu, sigma)
+        return x, theta, (s, mu, sigma)
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = self.loss(*batch, batch_generator(self.seed, self.current_epoch, batch_idx, self.global_rank))
@@ -238,14 +262,14 @@ class LightconeMatching(LightningModule):
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Profiles]]:
         """Targets F*, and what the network is given of a batch of windows."""
         with torch.autocast(values.device.type, enabled=False):
-            x_1, theta, profiles = self.standardised(values, theta, start)
-            amplitudes = self.prior.spectra.to(values.device)(theta, profiles.s)
+            x_1, theta, (s, mu, sigma) = self.standardised(values, theta, start)
+            repeats = None if self.prior.repeats is None else self.prior.repeats.to(x_1.device).of(theta, s)
+            amplitudes = self.prior.spectra.to(x_1.device)(theta, s)
+            S = innovations_of(amplitudes, (x_1.shape[2], x_1.shape[3]), repeats)  # of each window its own
+            profiles = Profiles(s, mu, sigma, S.before.to(s).expand(len(s), -1))
             t = draw_times(len(x_1), generator).to(x_1)
             xi_0 = standard_normal(x_1.shape, x_1, generator)
-            xi_1, x_0 = torch.empty_like(x_1), torch.empty_like(x_1)
-            for i, a in enumerate(amplitudes):  # each window has parameters of its own
-                S = innovations_of(a, (x_1.shape[2], x_1.shape[3]))
-                xi_1[i], x_0[i] = S.whiten(x_1[i, None])[0], S.colour(xi_0[i, None])[0]
+            xi_1, x_0 = S.whiten(x_1), S.colour(xi_0)
             tau = t[:, None, None, None, None]
             p = tau.square() + (1 - tau).square()
             xi_t, x_t = (tau * one + (1 - tau) * zero for one, zero in ((xi_1, xi_0), (x_1, x_0)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,20 +14,22 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.priors import voxel_transform
 from infield.priors.checkpoint import build_network, file_sha256, network_description, parts_of, read_entry
+from infield.priors import lightcone_student, voxel_transform
 from infield.priors.innovations import InnovationStandardisation, innovations_of
 from infield.priors.lightcone_flow import LightconeFlow, Profiles
+from infield.priors.lightcone_student import OneStep, Student
 from infield.priors.linear_part import LinearPart
 from infield.priors.local_unet import LocalUNet
 from infield.priors.prior import heun
+from infield.priors.slice_repeats import SliceRepeats
 from infield.priors.slice_spectra import SliceSpectra
 from infield.priors.slice_statistics import SliceStatistics
 from infield.priors.voxel_transform import VoxelTransform
 
-VERSION = 2
+VERSION = 3
 
-Told = TypeVar("Told", SliceStatistics, SliceSpectra, LinearPart)
+Told = TypeVar("Told", SliceStatistics, SliceSpectra, SliceRepeats, LinearPart)
 STEPS = 8
 """Of Heun's method, where a user does not say otherwise: 15 network calls a cone."""
 
@@ -40,6 +43,7 @@ class LightconePrior:
         network: F of `priors.lightcone_flow`.
         statistics: mu and sigma of slices.
         spectra: Of what is left when these are taken out.
+        repeats: How its structures come again with every box; None where a box is as long as a cone.
         linear_part: What F misses along the field.
         drawn: Spectra of the temperature's innovations as they are drawn at the parameters of training; they should be
             white. (Those of the place are not, where nothing is ionised and all.)
@@ -51,6 +55,7 @@ class LightconePrior:
         distance: Comoving distances of the cells of the line of sight in Mpc, ascending.
         redshift: Of the same cells.
         provenance: Where its numbers come from, in JSON types.
+        student: Of its flow, where one was trained: cones in one evaluation of a small network.
         sha256: Digest of the file that it was read from.
     """
 
@@ -58,6 +63,7 @@ class LightconePrior:
     network: LocalUNet
     statistics: SliceStatistics
     spectra: SliceSpectra
+    repeats: SliceRepeats | None
     linear_part: LinearPart
     drawn: SliceSpectra
     transform: VoxelTransform
@@ -67,6 +73,7 @@ class LightconePrior:
     distance: np.ndarray
     redshift: np.ndarray
     provenance: Mapping[str, Any]
+    student: Student | None = None
     sha256: str = ""
 
     def theta(self, parameters: Mapping[str, float], *, extrapolate: bool = False) -> Tensor:
@@ -158,14 +165,16 @@ class LightconePrior:
         shift, scale = (part[0, :, None, None] for part in (mu, sigma))
         amplitudes = self.spectra(*told)[0].cpu()
         of_units = torch.cat([amplitudes[:1] / self.drawn(*told)[0].cpu(), amplitudes[1:]])
+        repeats = None if self.repeats is None else self.repeats.of(*told)
+        innovations = innovations_of(amplitudes, points, repeats)
         return LightconeFlow(
             name=self.name,
             network=self.network,
             linear_part=self.linear_part,
             theta=theta,
-            profiles=Profiles(s, mu, sigma),
-            innovations=innovations_of(amplitudes, points),
-            standardisation=InnovationStandardisation(offset + gain * shift, gain * scale, of_units, points),
+            profiles=Profiles(s, mu, sigma, innovations.before[None]),
+            innovations=innovations,
+            standardisation=InnovationStandardisation(offset + gain * shift, gain * scale, of_units, points, repeats),
             units="mK" if to_units.affine else "1",
             sha256=self.sha256,
         )
@@ -178,23 +187,46 @@ class LightconePrior:
         n: int = 1,
         points: tuple[int, int] | None = None,
         cells: slice | None = None,
-        steps: int = STEPS,
+        steps: int | None = None,
         extrapolate: bool = False,
     ) -> Tensor:
-        """Lightcones `(n, x, y, los)` in mK, float32, exactly 0 where ionised; 2 steps - 1 network calls a cone.
+        """Lightcones `(n, x, y, los)` in mK, float32, exactly 0 where ionised; of the student, in one network call a
+        cone, or of the flow, in 2 steps - 1.
 
         Arguments:
             parameters: By 21cmFAST's names.
             generator: Of the source.
             n: How many.
             points, cells, extrapolate: As in `at`.
-            steps: Of Heun's method.
+            steps: Of Heun's method; None for the student where there is one, else for `STEPS`.
 
         Raises:
             InfieldError: As `at`.
         """
+        if steps is None and self.student is not None:
+            key = (*sorted(parameters.items()), points, str(cells))
+            one_step = self._prepared.get(key)
+            if one_step is None:
+                flow = self.at(parameters, points=points, cells=cells, extrapolate=extrapolate)
+                one_step = OneStep(self.student, flow, self.transform)
+                self._prepared.clear()  # the last one alone: memory
+                self._prepared[key] = one_step
+            return one_step.draw(generator, n)
         flow = self.at(parameters, points=points, cells=cells, extrapolate=extrapolate)
-        return self.integrate(flow, generator, n, steps)
+        return self.integrate(flow, generator, n, steps or STEPS)
+
+    @cached_property
+    def _prepared(self) -> dict[tuple[Any, ...], OneStep]:
+        """The student at the point that was asked for last."""
+        return {}
+
+    def calls(self, steps: int | None = None) -> int:
+        """Network calls a cone of `draw`."""
+        return 1 if self.by_student(steps) else 2 * (steps or STEPS) - 1
+
+    def by_student(self, steps: int | None = None) -> bool:
+        """Whether `draw` asks the student."""
+        return steps is None and self.student is not None
 
     def integrate(self, flow: LightconeFlow, generator: Generator, n: int, steps: int) -> Tensor:
         """Cones `(n, x, y, los)` in mK of one of its flows, by Heun's method."""
@@ -215,7 +247,9 @@ class LightconePrior:
     def to(self, device: torch.device | str) -> LightconePrior:
         """The same prior with its networks on another device."""
         moved = {name: getattr(self, name).to(device) for name in ("network", "statistics", "spectra", "drawn")}
-        return replace(self, **moved)
+        if self.repeats is not None:
+            moved["repeats"] = self.repeats.to(device)
+        return replace(self, student=self.student.to(device) if self.student else None, **moved)
 
 
 def to_entry(prior: LightconePrior, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
@@ -233,6 +267,7 @@ def to_entry(prior: LightconePrior, weights: Mapping[str, Tensor] | None = None)
         "weights": {name: value.detach().cpu() for name, value in weights.items()},
         "statistics": _parts(prior.statistics),
         "spectra": _parts(prior.spectra),
+        "repeats": None if prior.repeats is None else _parts(prior.repeats),
         "linear_part": _parts(prior.linear_part),
         "drawn": _parts(prior.drawn),
         "transform": voxel_transform.to_entry(prior.transform),
@@ -242,10 +277,10 @@ def to_entry(prior: LightconePrior, weights: Mapping[str, Tensor] | None = None)
         "distance": torch.from_numpy(np.array(prior.distance)),
         "redshift": torch.from_numpy(np.array(prior.redshift)),
         "provenance": dict(prior.provenance),
-    }
+    } | ({"student": lightcone_student.to_entry(prior.student)} if prior.student else {})
 
 
-def _parts(model: SliceStatistics | SliceSpectra | LinearPart) -> dict[str, Any]:
+def _parts(model: SliceStatistics | SliceSpectra | SliceRepeats | LinearPart) -> dict[str, Any]:
     weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
     return {"arguments": model.arguments, "weights": weights}
 
@@ -276,6 +311,7 @@ def from_entry(entry: Mapping[str, Any], network: LocalUNet | None = None, *, sh
         network=network,
         statistics=_model(SliceStatistics, entry["statistics"]),
         spectra=_model(SliceSpectra, entry["spectra"]),
+        repeats=None if entry["repeats"] is None else _model(SliceRepeats, entry["repeats"]),
         linear_part=_model(LinearPart, entry["linear_part"]),
         drawn=_model(SliceSpectra, entry["drawn"]),
         transform=voxel_transform.from_entry(entry["transform"]),
@@ -285,6 +321,7 @@ def from_entry(entry: Mapping[str, Any], network: LocalUNet | None = None, *, sh
         distance=entry["distance"].numpy(),
         redshift=entry["redshift"].numpy(),
         provenance={**entry["provenance"], "sha256": sha256} if sha256 else entry["provenance"],
+        student=lightcone_student.from_entry(entry["student"]) if "student" in entry else None,
         sha256=sha256,
     )
 

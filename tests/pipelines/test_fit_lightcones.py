@@ -185,5 +185,5 @@ def test_refusals(bubbles, tmp_path):
             data_of(bubbles, **settings)
     with pytest.raises(InfieldError, match="cells of 3 to 4 Mpc, expected cubes"):
         data_of(cones(tmp_path / "oblong.zarr", 8, cell=3.0))
-    with pytest.raises(InfieldError, match=r"expected \{'channels': 2, 'inputs': 9, 'numbers': 2\}"):
-        run(options(bubbles, tmp_path, 1, "--model.init_args.network.init_args.inputs", "5"))
+    with pytest.raises(InfieldError, match=r"expected \{'channels': 2, 'inputs': 10, 'numbers': 2\}"):
+        run(options(bubbles, tmp_path, 1, "--model.init_args.network.init_args.inputs", "6"))

@@ -46,10 +46,10 @@ def gaussian_flow(amplitudes=WHITE, units="mK") -> LightconeFlow:
     scale = torch.stack([SPREAD, torch.ones_like(SPREAD)])[:, None, None]
     return LightconeFlow(
         name="Gaussian",
-        network=LocalUNet(2, 9, 1, (8, 8)).eval().requires_grad_(False),
+        network=LocalUNet(2, 10, 1, (8, 8)).eval().requires_grad_(False),
         linear_part=LinearPart(1, 2, 8).eval().requires_grad_(False),
         theta=torch.tensor([0.5], dtype=torch.float64),
-        profiles=Profiles(s, shift[None, :, 0, 0], scale[None, :, 0, 0]),
+        profiles=Profiles(s, shift[None, :, 0, 0], scale[None, :, 0, 0], torch.arange(DEPTH)[None]),
         innovations=innovations_of(WHITE, (SIDE, SIDE)),  # what the network sees; it is untrained
         standardisation=InnovationStandardisation(shift, scale, amplitudes, (SIDE, SIDE)),
         units=units,

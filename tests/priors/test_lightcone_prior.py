@@ -15,6 +15,7 @@ from infield.priors.lightcones import LightconePrior, load_lightcone_prior, to_e
 from infield.priors.linear_part import LinearPart
 from infield.priors.local_unet import LocalUNet
 from infield.priors.prior import Prior, heun
+from infield.priors.slice_repeats import SliceRepeats
 from infield.priors.slice_spectra import KNOTS, SliceSpectra
 from infield.priors.slice_statistics import SliceStatistics
 from infield.priors.voxel_transform import VoxelTransform
@@ -26,7 +27,7 @@ DEPTH = 96
 def prior(trained=True, **changes) -> LightconePrior:
     """With weights that no training found: random ones, or those before it."""
     generator = torch.Generator().manual_seed(0)
-    network, statistics, spectra = LocalUNet(2, 9, 2, (8, 8)), SliceStatistics(2, 2, 16), SliceSpectra(2, 2, 16)
+    network, statistics, spectra = LocalUNet(2, 10, 2, (8, 8)), SliceStatistics(2, 2, 16), SliceSpectra(2, 2, 16)
     with torch.no_grad():
         falling = torch.linspace(1.0, -2.5, KNOTS).repeat(4)  # red
         spectra.layers[-1].bias.copy_(falling)
@@ -38,6 +39,7 @@ def prior(trained=True, **changes) -> LightconePrior:
         "network": network.eval().requires_grad_(False),
         "statistics": statistics.eval().requires_grad_(False),
         "spectra": spectra.eval().requires_grad_(False),
+        "repeats": SliceRepeats(2, 2, 8, 16).eval().requires_grad_(False),
         "linear_part": LinearPart(2, 2, 16).eval().requires_grad_(False),
         "drawn": white(1),
         "transform": VoxelTransform("linear", mean=5.0, scale=20.0, fill=False),
