@@ -14,8 +14,8 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.priors.checkpoint import build_network, file_sha256, network_description, parts_of, read_entry
 from infield.priors import lightcone_student, voxel_transform
+from infield.priors.checkpoint import build_network, file_sha256, network_description, parts_of, read_entry
 from infield.priors.innovations import InnovationStandardisation, innovations_of
 from infield.priors.lightcone_flow import LightconeFlow, Profiles
 from infield.priors.lightcone_student import OneStep, Student
