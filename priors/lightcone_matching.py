@@ -199,6 +199,7 @@ class LightconeMatching(LightningModule):
             self._standardised_cones(data, "spectra of cones"),
             _in_range(data.theta[list(data.training)], self.prior.ranges),
             torch.linspace(0, 1, len(data.distance)),
+            statistics=self.prior.statistics,
             seed=self.seed,
             steps=self.spectra_steps,
             device=self.trainer.strategy.root_device,

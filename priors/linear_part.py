@@ -40,12 +40,12 @@ class LinearPart(SliceNetwork):
     """
 
     def __init__(self, parameters: int, channels: int, width: int = 96) -> None:
-        super().__init__(parameters, channels, width, outputs=BANDS, hidden=3, times=1, zero=True)
+        super().__init__(parameters, channels, width, outputs=BANDS, hidden=3, told=1, zero=True)
 
     def forward(self, theta: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """g, shape `(batch, channel, bands, los)`, of parameters `(batch, parameters)`, times `(batch,)` and places
         `(batch, los)`."""
-        g = self.numbers(torch.cat([theta, t[:, None]], dim=1), s)
+        g = self.numbers(theta, s, (2 * t - 1)[:, None, None].expand(-1, s.shape[1], -1))
         return g.unflatten(-1, (self.arguments["channels"], BANDS)).movedim(1, -1)
 
 

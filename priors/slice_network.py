@@ -19,16 +19,16 @@ class SliceNetwork(nn.Module):
         width: Of the hidden layers.
         outputs: Numbers for each channel of a slice.
         hidden: How many hidden layers.
-        times: How many times it is told beside the parameters.
+        told: How many other numbers of a slice it is told.
         zero: Whether it gives 0 before the fit.
     """
 
     def __init__(
-        self, parameters: int, channels: int, width: int, *, outputs: int, hidden: int, times: int = 0, zero: bool
+        self, parameters: int, channels: int, width: int, *, outputs: int, hidden: int, told: int = 0, zero: bool
     ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {"parameters": parameters, "channels": channels, "width": width}
-        layers: list[nn.Module] = [nn.Linear(1 + parameters + times, width), nn.SiLU()]
+        layers: list[nn.Module] = [nn.Linear(1 + parameters + told, width), nn.SiLU()]
         for _ in range(hidden - 1):
             layers += [nn.Linear(width, width), nn.SiLU()]
         self.layers = nn.Sequential(*layers, nn.Linear(width, channels * outputs))
@@ -36,10 +36,11 @@ class SliceNetwork(nn.Module):
             for parameter in self.layers[-1].parameters():
                 nn.init.zeros_(parameter)
 
-    def numbers(self, theta: Tensor, s: Tensor) -> Tensor:
-        """Shape `(batch, los, outputs)`, of parameters `(batch, parameters)` and places `(batch, los)`."""
+    def numbers(self, theta: Tensor, s: Tensor, *told: Tensor) -> Tensor:
+        """Shape `(batch, los, outputs)`, of parameters `(batch, parameters)`, places `(batch, los)` and what else it is
+        told, `(batch, los, numbers)`."""
         theta = theta[:, None].expand(-1, s.shape[1], -1)
-        found: Tensor = self.layers(2 * torch.cat([s[..., None], theta], dim=-1) - 1)
+        found: Tensor = self.layers(torch.cat([2 * torch.cat([s[..., None], theta], dim=-1) - 1, *told], dim=-1))
         return found
 
     @torch.no_grad()

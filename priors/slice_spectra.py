@@ -7,8 +7,10 @@ spectrum at each distance (an *evolutionary* one; Priestley 1965, J. R. Stat. So
 
 with h_j(k) hat functions of log \|k\| that sum to 1, times 1 - mu^2 or mu^2, mu = k_los / \|k\|: across and along the
 line of sight structures differ, by velocities and by evolution. A small network maps (theta, s) to the a_j >= 0 of each
-channel. It is fitted to the power that filters h_i find in the slices of the training cones, x_i = h_i * x, whose mean
-is
+channel. What is told in (theta, s) alone is hard for it where spectra change fast: where the gas is heated, or is
+ionised. The mean of the slices tells when that is, can be learned from a few cones, and so the network is told its
+course, too (`priors.slice_statistics`). It is fitted to the power that filters h_i find in the slices of the training
+cones, x_i = h_i * x, whose mean is
 
 .. math:: E\,x_i^2(s) = N^{-1} \sum_k h_i(k)^2 P(k; s, \theta) = \sum_{jl} M_{ijl}\, a_j a_l,
 
@@ -18,12 +20,14 @@ by Whittle's likelihood, sum_i log E x_i^2 + x_i^2 / E x_i^2 (Whittle 1953, Ark.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from infield.priors.slice_network import SliceNetwork, fit_to_slices
+from infield.priors.slice_statistics import SliceStatistics
 
 KNOTS = 10
 """Hat functions of log |k|."""
@@ -45,16 +49,31 @@ class SliceSpectra(SliceNetwork):
         parameters: How many.
         channels: Of the fields.
         width: Of the four hidden layers.
+        statistics: Arguments of the statistics of slices, by which fields were standardised, whose course it is told;
+            None for none.
     """
 
-    def __init__(self, parameters: int, channels: int, width: int = 192) -> None:
-        super().__init__(parameters, channels, width, outputs=2 * KNOTS, hidden=4, zero=True)
+    def __init__(
+        self, parameters: int, channels: int, width: int = 128, statistics: Mapping[str, Any] | None = None
+    ) -> None:
+        known = None if statistics is None else SliceStatistics(**statistics)
+        told = 0 if known is None else known.says
+        super().__init__(parameters, channels, width, outputs=2 * KNOTS, hidden=4, told=told, zero=True)
+        self.arguments["statistics"] = None if statistics is None else dict(statistics)
+        self.statistics = known
 
     def forward(self, theta: Tensor, s: Tensor) -> Tensor:
         """a, shape `(batch, channels, functions, los)`, of parameters `(batch, parameters)` and places `(batch, los)`;
         1 before the fit, the spectrum of white noise of unit variance."""
-        a = self.numbers(theta, s).clamp(-8, 5).exp()
-        return a.unflatten(-1, (self.arguments["channels"], 2 * KNOTS)).movedim(1, -1)
+        return self.amplitudes(theta, s, *(self.statistics.course(theta, s) if self.statistics else ()))
+
+    def amplitudes(self, theta: Tensor, s: Tensor, *course: Tensor) -> Tensor:
+        """The same, where the course of the statistics is known. The network then says a sigma: sigma may be off, and
+        this is not."""
+        a = self.numbers(theta, s, *course[:1]).unflatten(-1, (self.arguments["channels"], 2 * KNOTS))
+        for log_sigma in course[1:]:
+            a = a - log_sigma[..., None]
+        return a.clamp(-8, 6).exp().movedim(1, -1)
 
 
 def hats(k_across: Tensor, k_los: Tensor) -> Tensor:
@@ -114,11 +133,17 @@ class Filters:
         return torch.stack(found, dim=1)
 
 
+def expected_powers(a: Tensor, M: Tensor) -> Tensor:
+    """E x_i^2, shape of the amplitudes a, `(..., functions)`."""
+    return ((a @ M.permute(1, 0, 2).flatten(1)).unflatten(-1, M.shape[:2]) * a[..., None, :]).sum(-1)
+
+
 def fit_slice_spectra(
     cones: Iterable[Tensor],
     theta: Tensor,
     s: Tensor,
     *,
+    statistics: SliceStatistics | None = None,
     seed: int,
     steps: int = 6000,
     batch: int = 1024,
@@ -130,6 +155,7 @@ def fit_slice_spectra(
         cones: Standardised fields of each training cone, shape `(channel, x, y, los)`.
         theta: Parameters of the cones in [0, 1], shape `(cones, parameters)`.
         s: Places of the slices in [0, 1], shape `(los,)`.
+        statistics: By which they are standardised, and whose course the network is told; a copy becomes a part of it.
         seed: Of first weights and batches.
         steps, batch: Of the training; slices a step.
         device: Where it is trained; the result is on the CPU.
@@ -139,14 +165,23 @@ def fit_slice_spectra(
         filters = filters or Filters((cone.shape[1], cone.shape[2], cone.shape[3]))
         found.append(filters.powers(cone))
     assert filters is not None
-    powers = torch.stack(found).to(device)
+    powers = torch.stack(found).to(device).movedim(3, 1).contiguous()  # cones, los, channels, functions
     M, theta, s = filters.expected.float().to(device), theta.float().to(device), s.float().to(device)
-    model = SliceSpectra(theta.shape[1], powers.shape[1]).to(device)
+    model = SliceSpectra(
+        theta.shape[1], powers.shape[2], statistics=None if statistics is None else statistics.arguments
+    ).to(device)
+    course: list[Tensor] = []
+    if model.statistics is not None and statistics is not None:
+        model.statistics.load_state_dict(statistics.state_dict())
+        model.statistics.requires_grad_(False)
+        each = [model.statistics.course(at[None], s[None]) for at in theta]
+        course = [torch.cat(parts) for parts in zip(*each, strict=True)]
 
     def loss(cones: Tensor, slices: Tensor) -> Tensor:
-        a = model(theta[cones], s[slices, None])[..., 0]
-        expected = torch.einsum("ncj,ijl,ncl->nci", a, M, a) + SMALL
-        return (expected.log() + (powers[cones, :, :, slices] + SMALL) / expected).mean()
+        told = (one[cones, slices][:, None] for one in course)
+        a = model.amplitudes(theta[cones], s[slices, None], *told)[..., 0]
+        expected = expected_powers(a, M) + SMALL
+        return (expected.log() + (powers[cones, slices] + SMALL) / expected).mean()
 
     ends = min(ENDS, (len(s) - 1) // 4)
     places = range(ends, len(s) - ends)

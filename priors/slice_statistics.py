@@ -22,6 +22,9 @@ from infield.priors.slice_network import SliceNetwork, fit_to_slices
 REGIONS = 20.0
 """n: so many regions of a slice are taken as independent."""
 
+COURSE = (0.025, 0.06)
+"""Places so far to both sides of a slice tell how the mean is changing there."""
+
 FLOOR = 0.03
 """Least sigma, in the units of the values: where all is ionised nothing varies, and nothing is divided by 0."""
 
@@ -43,6 +46,22 @@ class SliceStatistics(SliceNetwork):
         `(batch, los)`."""
         mu, spread = self.numbers(theta, s).movedim(-1, 1).chunk(2, dim=1)
         return mu, (FLOOR**2 + functional.softplus(spread).square()).sqrt()
+
+    def course(self, theta: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """What the history of the mean says of a slice, shape `(batch, los, self.says)`: mu, its differences and
+        second differences; and log sigma, shape `(batch, los, channels)`."""
+        mu, sigma = self(theta, s)
+        said = [mu]
+        for away in COURSE:
+            (before, _), (after, _) = self(theta, s - away), self(theta, s + away)
+            said += [(after - before) / (10 * away), after + before - 2 * mu]
+        return torch.cat(said, dim=1).movedim(1, -1), sigma.log().movedim(1, -1)
+
+    @property
+    def says(self) -> int:
+        """How many numbers that is."""
+        channels: int = self.arguments["channels"]
+        return channels * (1 + 2 * len(COURSE))
 
 
 def fit_slice_statistics(
