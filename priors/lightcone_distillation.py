@@ -2,14 +2,15 @@ r"""Training of a student of the flow of lightcones (`priors.lightcone_student`)
 
 The flow's ODE takes white noise to innovations, xi -> xi_1(xi; theta): pairs for a regression (Luhman & Luhman 2021,
 arXiv:2101.02388). They are made by the flow itself, no cone of a simulator is needed: windows of the line of sight at
-parameters uniform in the prior's ranges. In Fourier modes of the window, the loss is
+parameters uniform in the prior's ranges. With Fourier modes of the window and bands h_j of log \|k\|, as
+`priors.slice_spectra` has them, the loss is the mean over channels and bands of
 
-.. math:: \sum_k \Big(w(k) + \lambda \frac{P(k)}{\bar P}\Big) |N - (\xi_1 - \xi)|^2_k
-    + \gamma \sum_j \Big(\log \frac{\sum_k h_j |\xi + N|^2}{\sum_k h_j |\xi_1|^2}\Big)^2,
+.. math:: \frac{E \sum_k h_j |N - (\xi_1 - \xi)|^2}{E \sum_k h_j |\xi_1 - \xi|^2}
+    + \gamma\, E \Big(\log \frac{\sum_k h_j |\xi + N|^2}{\sum_k h_j |\xi_1|^2}\Big)^2,
 
-first the error of innovations, with the weight of `priors.lightcone_matching`; then that of the field that one sees,
-with the spectrum P that S has there, whose few large waves decide where bubbles are; and last the power in bands h_j,
-part of which is missing where the regression cannot foresee a mode. What is missing after all is measured at the end.
+first the share that is missed of what the flow adds to noise: every scale counts the same, although nine modes of ten
+are waves of a few cells, which the flow changes little; then the power, part of which is missing where the regression
+cannot foresee a mode. What is missing after all is measured at the end.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from infield import InfieldError, import_torchvision_first
 from infield.priors.checkpoint import KINDS
 from infield.priors.innovations import Innovations, innovations_of
 from infield.priors.lightcone_flow import Profiles, network_output
-from infield.priors.lightcone_matching import _weight
 from infield.priors.lightcone_student import Student, low_pass, told_of
 from infield.priors.lightcones import STEPS, LightconePrior, load_lightcone_prior, to_entry
 from infield.priors.linear_part import of_field
@@ -53,8 +53,11 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa
 
 ENTRY, _ = KINDS["lightcones"]
 
-FAINT = 1e-3
-"""Of white noise's power: added to powers before their logarithm."""
+FAINT = 0.03
+"""Of white noise's power: less is as good as nothing."""
+
+FEW = 30.0
+"""Modes of a band, of which the power of a window says as much as it leaves open."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,6 @@ class Pairs:
         xi, xi_1: Shape `(batch, channel, los, x, y)`.
         low: The field S xi on the grid of cells.
         told: Of cells, see `told_of`.
-        amplitudes: a of the spectra of S, mean over the window, shape `(batch, channel, functions)`.
         theta: Parameters in [0, 1], shape `(batch, parameters)`.
         s: Places of slices, shape `(batch, los)`.
     """
@@ -74,7 +76,6 @@ class Pairs:
     xi_1: Tensor
     low: Tensor
     told: Tensor
-    amplitudes: Tensor
     theta: Tensor
     s: Tensor
 
@@ -111,7 +112,7 @@ def pairs_of(prior: LightconePrior, n: int, window: int, generator: Generator, *
     xi = standard_normal(torch.Size((n, profiles.mu.shape[1], *prior.points, window)), profiles.mu, generator)
     xi_1 = heun(cast(Prior, flow), xi, torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist())
     xi, xi_1, x = (field.movedim(-1, 2).contiguous() for field in (xi, xi_1, S.colour(xi)))
-    return Pairs(xi, xi_1, low_pass(x), told_of(theta, profiles), amplitudes.mean(-1), theta, s)
+    return Pairs(xi, xi_1, low_pass(x), told_of(theta, profiles), theta, s)
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,6 @@ class LightconeDistillation(LightningModule):
         pairs: How many are made for an epoch, a multiple of the batch.
         pairs_together: How many are made at a time.
         batch_size: Pairs a step.
-        fields: Weight of the error of fields, lambda.
         power: Weight of the power in bands, gamma.
         gains: Windows on which the power is measured at the end; 0 for none.
         gain_steps: Of the fit to it.
@@ -161,7 +161,6 @@ class LightconeDistillation(LightningModule):
         pairs: int = 512,
         pairs_together: int = 32,
         batch_size: int = 16,
-        fields: float = 1.0,
         power: float = 0.1,
         gains: int = 256,
         gain_steps: int = 2000,
@@ -184,10 +183,9 @@ class LightconeDistillation(LightningModule):
                 f"{multiple}, at most {len(self.teacher.distance)} cells, and positive numbers"
             )
         self.window, self.count, self.together, self.batch_size = window, pairs, pairs_together, batch_size
-        self.fields, self.power, self.gains, self.gain_steps = fields, power, gains, gain_steps
+        self.power, self.gains, self.gain_steps = power, gains, gain_steps
         self.learning_rate, self.warmup, self.weight_decay, self.seed = learning_rate, warmup, weight_decay, seed
         self.held_out: Pairs | None = None
-        self.gain = SliceSpectra(parameters, channels, GAIN_WIDTH)
 
     def setup(self, stage: str) -> None:
         """The teacher, where it teaches."""
@@ -228,7 +226,7 @@ class LightconeDistillation(LightningModule):
         shuffled = torch.randperm(self.count, generator=order)
         which = shuffled[batch_idx % each * self.batch_size :][: self.batch_size]
         parts = self.errors(self.pool.some(which.to(self.device)))
-        loss = parts["missed"] + self.fields * parts["missed_fields"] + self.power * parts["log_power"]
+        loss = parts["missed"] + self.power * parts["log_power"]
         self.log_dict({"loss": loss, **parts}, prog_bar=True, batch_size=self.batch_size)
         return loss
 
@@ -236,27 +234,25 @@ class LightconeDistillation(LightningModule):
         if self.held_out is None:
             self.held_out = self.make(2 * self.batch_size, VALIDATION)
         parts = self.errors(self.held_out)
-        loss = parts["missed"] + self.fields * parts["missed_fields"] + self.power * parts["log_power"]
+        loss = parts["missed"] + self.power * parts["log_power"]
         told = {"validation_loss": loss, **{f"validation_{name}": part for name, part in parts.items()}}
         self.log_dict(told, prog_bar=True, batch_size=self.batch_size, sync_dist=True)
 
     def errors(self, pairs: Pairs) -> dict[str, Tensor]:
-        """The three terms of the loss; the first two in shares of what the flow adds to noise, 1 before training."""
+        """Both terms of the loss: the share that is missed of what the flow adds to noise, mean over channels and bands
+        (1 before training), and the mean square of the logarithm of power."""
         added = self.network(pairs.xi, pairs.low, self.network.say(pairs.told)).float()
         with torch.autocast(added.device.type, enabled=False):
             wanted = pairs.xi_1 - pairs.xi
-            error, told = (_modes(field) for field in (added - wanted, wanted))
-            bands, weight = _bands(added.shape[2:], added.device)
-            seen = (pairs.amplitudes @ bands.flatten(1)).square()
-            seen = (seen / seen.mean(-1, keepdim=True)).unflatten(-1, added.shape[2:])
-            ours, theirs = (
-                (_modes(field).square().flatten(2) @ bands.flatten(1).T) / bands.flatten(1).sum(1) + FAINT
-                for field in (pairs.xi + added, pairs.xi_1)
+            error, told, ours, theirs = (
+                _in_bands(field) for field in (added - wanted, wanted, pairs.xi + added, pairs.xi_1)
             )
+            missed = error.mean(0) / (told.mean(0) + FAINT)
+            ratio = ((ours + FAINT) / (theirs + FAINT)).log()
+            _, share = _bands(added.shape[2:], added.device)
             return {
-                "missed": (error.square() * weight).mean() / (told.square() * weight).mean(),
-                "missed_fields": (error.square() * seen).mean() / (told.square() * seen).mean(),
-                "log_power": (ours / theirs).log().square().mean(),
+                "missed": (missed * share).mean() / share.mean(),
+                "log_power": (ratio.square() * share).mean() / share.mean(),
             }
 
     @torch.no_grad()
@@ -295,7 +291,7 @@ class LightconeDistillation(LightningModule):
         has already put its weights in place of the current ones."""
         network = copy.deepcopy(self.network).eval().requires_grad_(False)
         network.load_state_dict(network_weights(checkpoint))
-        gain = self.gain.eval()
+        gain = SliceSpectra(len(self.teacher.ranges), network.channels, GAIN_WIDTH).eval()
         if self.gains and self.global_step >= (self.trainer.max_steps if self.trainer.max_steps > 0 else math.inf):
             gain = self._gain(network)
         provenance = {
@@ -319,13 +315,18 @@ GAIN_WIDTH = 96
 """Of the hidden layers of what is fitted to powers."""
 
 
-def _modes(x: Tensor) -> Tensor:
-    return Hartley(3).analyse(x)
+def _in_bands(x: Tensor) -> Tensor:
+    """Mean square of the modes of fields in bands, shape `(batch, channel, bands)`."""
+    weight, _ = _bands(x.shape[2:], x.device)
+    return Hartley(3).analyse(x).square().flatten(2) @ weight
 
 
 @lru_cache(maxsize=4)
 def _bands(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Hats h_j of `priors.slice_spectra`, shape `(functions, los, x, y)`, and the weight of errors."""
+    """The hats h_j of `priors.slice_spectra` over their sums, shape `(modes, bands)`, and how much each band says:
+    little where it has few modes."""
     k_los, k_x, k_y = (2 * math.pi * torch.fft.fftfreq(n) for n in shape)
     across = torch.hypot(k_x[:, None], k_y)[None].expand(shape)
-    return hats(across, k_los[:, None, None].expand(shape)).to(device), _weight(tuple(shape)).to(device)
+    h = hats(across, k_los[:, None, None].expand(shape)).flatten(1)
+    count = h.sum(1)
+    return (h.T / count.clamp_min(1)).contiguous().to(device), (count / (count + FEW)).to(device)

@@ -213,16 +213,16 @@ class OneStep:
 
     def _added(self, xi: Tensor, low: Tensor) -> Tensor:
         """N, stretch by stretch, each with the cells beyond it that it can feel; shape of xi."""
-        depth, xi = xi.shape[1], self._filled(xi, 1)[None]
-        added = xi.new_empty((len(low), depth, *xi.shape[3:]))
+        asked, xi = xi.shape[1], self._filled(xi, 1)[None]
+        depth, added = xi.shape[2], torch.empty_like(xi[0])
+        cells = [depth // part.shape[-1] for part in self.said]
         for start in range(0, depth, STRETCH):
             stop = min(start + STRETCH, depth)
-            first, end = max(start - self.reach, 0), min(stop + self.reach, xi.shape[2])
-            cells = [xi.shape[2] // part.shape[-1] for part in self.said]
+            first, end = max(start - self.reach, 0), min(stop + self.reach, depth)
             said = [part[..., first // m : end // m] for part, m in zip(self.said, cells, strict=True)]
             found = self.half(xi[:, :, first:end], low[None, :, first // CELL : end // CELL], said)
             added[:, start:stop] = found[0, :, start - first : stop - first]
-        return added
+        return added[:, :asked]
 
     def _filled(self, x: Tensor, axis: int) -> Tensor:
         """As many slices as the network's cells have: the last one once more, or more often."""
