@@ -76,14 +76,14 @@ def network_output(network: LocalUNet, z: Tensor, t: Tensor, theta: Tensor, prof
 
 @dataclass(frozen=True, kw_only=True)
 class LightconeFlow:
-    """Lightcones of one set of parameters on one grid; see `priors.prior.Prior`.
+    """Lightcones of one set of parameters on one grid; see `priors.prior.Prior`. Or of several, one field of each.
 
     Arguments:
         name: What a report calls it.
         network: F.
         linear_part: What is added to its output.
-        theta: Parameters in [0, 1], shape `(parameters,)`.
-        profiles: Of one cone.
+        theta: Parameters in [0, 1], shape `(parameters,)`, or `(cones, parameters)`.
+        profiles: Of as many cones.
         innovations: S, by which the network sees fields.
         standardisation: From xi to temperature in mK, and to the place of the ionised region, by a S of its own.
         units: Of the first channel.
@@ -155,7 +155,9 @@ class LightconeFlow:
             z = torch.cat([xi[..., low:high], x[..., low:high]], dim=1)
             learned[..., start:stop] = self._stretch(z, t, slice(low, high))[..., start - low : stop - low]
         del x, z
-        g = self.linear_part(self.theta[None].float(), torch.tensor([t]), self.profiles.s.float())
+        device = next(self.linear_part.parameters()).device
+        theta, s = self.theta.reshape(-1, self.theta.shape[-1]).float().to(device), self.profiles.s.float().to(device)
+        g = self.linear_part(theta, torch.full((len(theta),), t, device=device), s.expand(len(theta), -1))
         return learned.add_(of_field(g.to(xi), xi))
 
     def _stretch(self, z: Tensor, t: float, cells: slice) -> Tensor:

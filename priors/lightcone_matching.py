@@ -23,9 +23,10 @@ from torch import Generator, Tensor
 
 from infield import InfieldError, import_torchvision_first
 from infield.priors.checkpoint import KINDS
+from infield.priors.drawn_power import fit_drawn_power
 from infield.priors.innovations import innovations_of
 from infield.priors.lightcone_flow import Profiles, network_output
-from infield.priors.lightcones import STEPS, LightconePrior, from_entry, load_lightcone_prior, to_entry
+from infield.priors.lightcones import LightconePrior, from_entry, load_lightcone_prior, to_entry
 from infield.priors.linear_part import LinearPart, fit_linear_part, products
 from infield.priors.local_unet import LocalUNet
 from infield.priors.modes import Hartley
@@ -98,7 +99,9 @@ class LightconeMatching(LightningModule):
             atom; `linear` without `fill` makes what a telescope measures linear in the field.
         statistics_steps: Of the fit of mean and spread of slices, before the training.
         spectra_steps: Of the fit of their spectra.
-        draws: Cones that are drawn at the end of the training, whose power is then taken out; 0 for none.
+        draws: Cones that are drawn at the end of the training, whose power beside that of the training cones is then
+            taken out; 0 for none.
+        draws_together: How many of them at a time.
         learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
         warmup: Steps of linear warm-up.
         weight_decay: Of AdamW.
@@ -120,6 +123,7 @@ class LightconeMatching(LightningModule):
         statistics_steps: int = 6000,
         spectra_steps: int = 6000,
         draws: int = 72,
+        draws_together: int = 2,
         learning_rate: float = 1e-3,
         warmup: int = 100,
         weight_decay: float = 0.0,
@@ -127,7 +131,8 @@ class LightconeMatching(LightningModule):
     ) -> None:
         super().__init__()
         self.network, self.seed = network, seed
-        self.statistics_steps, self.spectra_steps, self.draws = statistics_steps, spectra_steps, draws
+        self.statistics_steps, self.spectra_steps = statistics_steps, spectra_steps
+        self.draws, self.draws_together = draws, draws_together
         self.initial = None if initial is None else load_lightcone_prior(initial)
         if self.initial is not None:
             found, expected = (one.arguments for one in (self.initial.network, network))
@@ -164,7 +169,7 @@ class LightconeMatching(LightningModule):
             spectra=start.spectra if start else SliceSpectra(len(data.ranges), len(transform.channels)),
             repeats=start.repeats if start else None,
             linear_part=LinearPart(len(data.ranges), len(transform.channels)),
-            drawn=SliceSpectra(len(data.ranges), 1),
+            drawn=SliceSpectra(len(data.ranges), len(transform.channels)),
             transform=transform,
             ranges=ranges,
             cell=data.cell,
@@ -295,21 +300,19 @@ class LightconeMatching(LightningModule):
             parts = (torch.cat(part).cpu() for part in zip(*found, strict=True))
             return fit_linear_part(*parts, seed=self.seed, steps=self.spectra_steps // 3)
 
-    @torch.no_grad()
     def _drawn(self, prior: LightconePrior) -> SliceSpectra:
-        """Spectra of the temperature's innovations that a prior draws at the parameters of some training cones."""
+        """Power of what a prior draws beside the training cones."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        chosen = np.linspace(0, len(data.training) - 1, min(self.draws, len(data.training))).astype(int)
-        theta, s = _in_range(data.theta[chosen], prior.ranges), torch.linspace(0, 1, len(data.distance))
-
-        def cones() -> Iterable[Tensor]:
-            for number, at in enumerate(track(theta, "draws", disable=not self.trainer.is_global_zero)):
-                generator = batch_generator(self.seed, VALIDATION + 2, number, self.global_rank)
-                flow = prior.on(at.double(), s[None].double(), prior.points)
-                yield prior.innovations(flow, generator, 1, STEPS)[0, :1]
-
-        with torch.enable_grad():
-            return fit_slice_spectra(cones(), theta, s, seed=self.seed, steps=self.spectra_steps // 3)
+        return fit_drawn_power(
+            prior,
+            self._standardised_cones(data, "innovations of cones"),
+            _in_range(data.theta[list(data.training)], prior.ranges),
+            draws=self.draws,
+            together=self.draws_together,
+            seed=self.seed,
+            steps=self.spectra_steps // 3,
+            device=self.device,
+        )
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)

@@ -45,8 +45,7 @@ class LightconePrior:
         spectra: Of what is left when these are taken out.
         repeats: How its structures come again with every box; None where a box is as long as a cone.
         linear_part: What F misses along the field.
-        drawn: Spectra of the temperature's innovations as they are drawn at the parameters of training; they should be
-            white. (Those of the place are not, where nothing is ionised and all.)
+        drawn: Amplitudes of the innovations that are drawn, beside those of training (`priors.drawn_power`).
         transform: From mK to values, and back.
         ranges: Parameters by 21cmFAST's names, and the range of each in training; none for cones of the whole range
             without a condition.
@@ -152,29 +151,38 @@ class LightconePrior:
             )
         return cells
 
-    def on(self, theta: Tensor, s: Tensor, points: tuple[int, int]) -> LightconeFlow:
-        """The prior at places s `(1, los)` in [0, 1], and parameters in [0, 1]."""
-        device = next(self.statistics.parameters()).device
-        told = theta[None].float().to(device), s.float().to(device)
-        mu, sigma = (part.double().cpu() for part in self.statistics(*told))
+    def on(
+        self, theta: Tensor, s: Tensor, points: tuple[int, int], device: torch.device | str = "cpu"
+    ) -> LightconeFlow:
+        """The prior at places s `(1, los)` in [0, 1], and parameters in [0, 1], shape `(parameters,)`; or of several
+        cones at a time, `(cones, parameters)`, one field each. Fields are on `device`."""
+        place = next(self.statistics.parameters()).device
+        each = theta.reshape(-1, theta.shape[-1]).float().to(place)
+        told = each, s.float().to(place).expand(len(each), -1)
+        mu, sigma = (part.double().to(device) for part in self.statistics(*told))
+        amplitudes, drawn = self.spectra(*told), self.drawn(*told)
+        of_units = torch.cat([amplitudes[:, : drawn.shape[1]] / drawn, amplitudes[:, drawn.shape[1] :]], dim=1)
+        repeats = None if self.repeats is None else self.repeats.of(*told)
         to_units = self.transform
-        gain = torch.ones(len(to_units.channels), 1, 1, 1, dtype=torch.float64)
+        gain = torch.ones(len(to_units.channels), 1, 1, 1, dtype=torch.float64, device=device)
         offset = torch.zeros_like(gain)
         if to_units.affine:
             gain[0], offset[0] = to_units.scale / to_units.amplitude, to_units.mean
-        shift, scale = (part[0, :, None, None] for part in (mu, sigma))
-        amplitudes = self.spectra(*told)[0].cpu()
-        of_units = torch.cat([amplitudes[:1] / self.drawn(*told)[0].cpu(), amplitudes[1:]])
-        repeats = None if self.repeats is None else self.repeats.of(*told)
-        innovations = innovations_of(amplitudes, points, repeats)
+        shift, scale = (part[:, :, None, None] for part in (mu, sigma))
+        if theta.ndim == 1:
+            shift, scale, amplitudes, of_units = shift[0], scale[0], amplitudes[0], of_units[0]
+        innovations = innovations_of(amplitudes.to(device), points, repeats)
+        before = innovations.before[None]
         return LightconeFlow(
             name=self.name,
             network=self.network,
             linear_part=self.linear_part,
             theta=theta,
-            profiles=Profiles(s, mu, sigma, innovations.before[None]),
+            profiles=Profiles(s.to(device).expand(len(mu), -1), mu, sigma, before.to(device).expand(len(mu), -1)),
             innovations=innovations,
-            standardisation=InnovationStandardisation(offset + gain * shift, gain * scale, of_units, points, repeats),
+            standardisation=InnovationStandardisation(
+                offset + gain * shift, gain * scale, of_units.to(device), points, repeats
+            ),
             units="mK" if to_units.affine else "1",
             sha256=self.sha256,
         )

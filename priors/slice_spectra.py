@@ -49,18 +49,24 @@ class SliceSpectra(SliceNetwork):
         parameters: How many.
         channels: Of the fields.
         width: Of the four hidden layers.
-        statistics: Arguments of the statistics of slices, by which fields were standardised, whose course it is told;
-            None for none.
+        statistics: Arguments of the statistics of slices whose course it is told; None for none.
+        relative: Whether it says a itself where it is told the course, and not sigma a, sigma that of the statistics
+            by which fields were standardised: sigma may be off, and sigma a is not.
     """
 
     def __init__(
-        self, parameters: int, channels: int, width: int = 128, statistics: Mapping[str, Any] | None = None
+        self,
+        parameters: int,
+        channels: int,
+        width: int = 128,
+        statistics: Mapping[str, Any] | None = None,
+        relative: bool = False,
     ) -> None:
         known = None if statistics is None else SliceStatistics(**statistics)
         told = 0 if known is None else known.says
         super().__init__(parameters, channels, width, outputs=2 * KNOTS, hidden=4, told=told, zero=True)
-        self.arguments["statistics"] = None if statistics is None else dict(statistics)
-        self.statistics = known
+        self.arguments |= {"statistics": None if statistics is None else dict(statistics), "relative": relative}
+        self.statistics, self.relative = known, relative
 
     def forward(self, theta: Tensor, s: Tensor) -> Tensor:
         """a, shape `(batch, channels, functions, los)`, of parameters `(batch, parameters)` and places `(batch, los)`;
@@ -68,11 +74,11 @@ class SliceSpectra(SliceNetwork):
         return self.amplitudes(theta, s, *(self.statistics.course(theta, s) if self.statistics else ()))
 
     def amplitudes(self, theta: Tensor, s: Tensor, *course: Tensor) -> Tensor:
-        """The same, where the course of the statistics is known. The network then says a sigma: sigma may be off, and
-        this is not."""
+        """The same, where the course of the statistics and log sigma are known."""
         a = self.numbers(theta, s, *course[:1]).unflatten(-1, (self.arguments["channels"], 2 * KNOTS))
-        for log_sigma in course[1:]:
-            a = a - log_sigma[..., None]
+        if not self.relative:
+            for log_sigma in course[1:]:
+                a = a - log_sigma[..., None]
         return a.clamp(-8, 6).exp().movedim(1, -1)
 
 
@@ -144,6 +150,8 @@ def fit_slice_spectra(
     s: Tensor,
     *,
     statistics: SliceStatistics | None = None,
+    relative: bool = False,
+    beside: SliceSpectra | None = None,
     seed: int,
     steps: int = 6000,
     batch: int = 1024,
@@ -156,6 +164,8 @@ def fit_slice_spectra(
         theta: Parameters of the cones in [0, 1], shape `(cones, parameters)`.
         s: Places of the slices in [0, 1], shape `(los,)`.
         statistics: By which they are standardised, and whose course the network is told; a copy becomes a part of it.
+        relative: As in `SliceSpectra`.
+        beside: Spectra of others, where amplitudes are to be multiples of theirs.
         seed: Of first weights and batches.
         steps, batch: Of the training; slices a step.
         device: Where it is trained; the result is on the CPU.
@@ -167,9 +177,8 @@ def fit_slice_spectra(
     assert filters is not None
     powers = torch.stack(found).to(device).movedim(3, 1).contiguous()  # cones, los, channels, functions
     M, theta, s = filters.expected.float().to(device), theta.float().to(device), s.float().to(device)
-    model = SliceSpectra(
-        theta.shape[1], powers.shape[2], statistics=None if statistics is None else statistics.arguments
-    ).to(device)
+    known = None if statistics is None else statistics.arguments
+    model = SliceSpectra(theta.shape[1], powers.shape[2], statistics=known, relative=relative).to(device)
     course: list[Tensor] = []
     if model.statistics is not None and statistics is not None:
         model.statistics.load_state_dict(statistics.state_dict())
@@ -177,9 +186,15 @@ def fit_slice_spectra(
         each = [model.statistics.course(at[None], s[None]) for at in theta]
         course = [torch.cat(parts) for parts in zip(*each, strict=True)]
 
+    others = None
+    if beside is not None:
+        others = torch.cat([beside.to(device)(at[None], s[None]) for at in theta]).movedim(3, 1)
+
     def loss(cones: Tensor, slices: Tensor) -> Tensor:
         told = (one[cones, slices][:, None] for one in course)
         a = model.amplitudes(theta[cones], s[slices, None], *told)[..., 0]
+        if others is not None:
+            a = a * others[cones, slices]
         expected = expected_powers(a, M) + SMALL
         return (expected.log() + (powers[cones, slices] + SMALL) / expected).mean()
 

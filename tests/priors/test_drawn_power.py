@@ -1,0 +1,84 @@
+"""Power of draws beside that of the cones of training: found where both are known."""
+
+import numpy as np
+import pytest
+import torch
+
+from infield.priors.drawn_power import drawn, fit_drawn_power, of_data
+from infield.priors.lightcones import LightconePrior
+from infield.priors.linear_part import LinearPart
+from infield.priors.local_unet import LocalUNet
+from infield.priors.slice_spectra import KNOTS, SliceSpectra
+from infield.priors.slice_statistics import SliceStatistics
+from infield.priors.voxel_transform import VoxelTransform
+
+SIDE, DEPTH = 8, 64
+MISSED = -0.1
+"""A part of the temperature in F: what is drawn has exp(pi times it) of the power."""
+DATA = 0.7
+"""Amplitude of the place's innovations in training."""
+
+
+def frozen(model):
+    return model.eval().requires_grad_(False)
+
+
+def prior(missed):
+    spectra, linear_part = SliceSpectra(1, 2, 16), LinearPart(1, 2, 8)
+    with torch.no_grad():
+        spectra.layers[-1].bias.copy_(torch.linspace(0.7, -1.5, KNOTS).repeat(4))  # red
+        linear_part.layers[-1].bias[: len(linear_part.layers[-1].bias) // 2] = missed
+    return LightconePrior(
+        name="flow",
+        network=frozen(LocalUNet(2, 10, 1, (8, 8))),
+        statistics=frozen(SliceStatistics(1, 2, 16)),
+        spectra=frozen(spectra),
+        repeats=None,
+        linear_part=frozen(linear_part),
+        drawn=frozen(SliceSpectra(1, 2, 16)),
+        transform=VoxelTransform("linear", mean=5.0, scale=20.0, fill=False),
+        ranges={"HII_EFF_FACTOR": (10.0, 250.0)},
+        cell=4.0,
+        points=(SIDE, SIDE),
+        distance=8900 + 4.0 * np.arange(DEPTH),
+        redshift=np.linspace(7.5, 9, DEPTH),
+        provenance={},
+    )
+
+
+def cones(one, n):
+    """Standardised fields whose innovations are white, those of the place a little faint."""
+    generator = torch.Generator().manual_seed(5)
+    theta, s = torch.rand(n, 1, generator=generator), torch.linspace(0, 1, DEPTH)
+    xi = torch.randn(n, 2, SIDE, SIDE, DEPTH, generator=generator)
+    xi[:, 1] *= DATA
+    return one.on(theta, s[None], (SIDE, SIDE)).innovations.colour(xi), theta, s, xi
+
+
+@pytest.mark.parametrize("missed", [MISSED, 0.0])
+def test_what_draws_are_short_of_is_found_channel_by_channel(missed):
+    one = prior(missed)
+    fields, theta, s, _ = cones(one, 40)
+    r = fit_drawn_power(one, fields, theta, draws=40, together=8, seed=0, steps=200)
+    found = r(torch.tensor([[0.3], [0.7]]), s.expand(2, -1))
+    some = found[:, :, [*range(3, 8), *range(KNOTS + 3, KNOTS + 8)], 12:-12].mean((0, 2, 3))  # functions of many modes
+    expected = torch.tensor([np.exp(np.pi * missed / 2), 1 / DATA], dtype=torch.float32)
+    assert torch.allclose(some, expected, rtol=0.04), (some, expected)
+
+
+def test_several_cones_together_are_each_of_their_own_parameters():
+    one = prior(MISSED)
+    fields, theta, s, xi = cones(one, 3)
+    assert torch.allclose(torch.stack(list(of_data(one, fields, theta, s, 2))), xi, atol=1e-4)
+    together, other = (torch.stack(list(drawn(one, at, s, 3, seed=1))) for at in (theta, theta.flip(0)))
+    flow = one.on(theta, s[None], (SIDE, SIDE))
+    for i, at in enumerate(theta):
+        alone = one.on(at, s[None], (SIDE, SIDE))
+        x = torch.randn(1, 2, SIDE, SIDE, DEPTH, generator=torch.Generator().manual_seed(i))
+        every = flow.velocity(x.expand(3, -1, -1, -1, -1), 0.4)
+        assert torch.allclose(every[i : i + 1], alone.velocity(x, 0.4), atol=1e-5)
+        units = [
+            part.standardisation.to_units(x.expand(len(part.profiles.mu), -1, -1, -1, -1)) for part in (flow, alone)
+        ]
+        assert torch.allclose(units[0][i], units[1][0], atol=1e-4)
+    assert together.shape == fields.shape and not torch.equal(together, torch.zeros_like(other))
