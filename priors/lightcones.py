@@ -162,7 +162,7 @@ class LightconePrior:
         mu, sigma = (part.double().to(device) for part in self.statistics(*told))
         amplitudes, drawn = self.spectra(*told), self.drawn(*told)
         of_units = torch.cat([amplitudes[:, : drawn.shape[1]] / drawn, amplitudes[:, drawn.shape[1] :]], dim=1)
-        repeats = None if self.repeats is None else self.repeats.of(*told)
+        repeats = None if self.repeats is None else self.repeats.of(*told).to(device)
         to_units = self.transform
         gain = torch.ones(len(to_units.channels), 1, 1, 1, dtype=torch.float64, device=device)
         offset = torch.zeros_like(gain)

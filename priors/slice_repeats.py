@@ -49,6 +49,9 @@ class Repeats:
     rates: Tensor
     period: int
 
+    def to(self, device: torch.device | str) -> Repeats:
+        return Repeats(self.rates.to(device), self.period)
+
 
 class SliceRepeats(SliceNetwork):
     """Rates c_b for parameters and places in [0, 1]; 1 a box before the fit.
