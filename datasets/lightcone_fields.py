@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from infield import InfieldError, import_torchvision_first
 from infield.datasets.fields import EpochOrder
-from infield.datasets.lightcones import TEMPERATURE, open_lightcones
+from infield.datasets.lightcones import TEMPERATURE, Lightcones, open_lightcones
 from infield.datasets.zarr_group import refusal
 
 import_torchvision_first()
@@ -32,10 +32,11 @@ STATISTICS = 512
 class LightconeFile(LightningDataModule):
     """Batches of windows of a file of lightcones, of the values that a transform makes of their temperatures.
 
-    All cones are held in memory, as values in half precision. The last cones of the file are held out for validation.
+    All cones are held in memory, as values in half precision. The last ones are held out for validation.
 
     Arguments:
-        path: A file of lightcones (`infield simulate 21cm`, `infield convert lightcone`).
+        path: A file of lightcones (`infield simulate 21cm`, `infield convert lightcone`), or several of one grid, one
+            simulator and one range of parameters.
         window: Cells of the line of sight that are seen at a time, at most its depth.
         batch_size: Windows a batch.
         parameters: Names of the parameters that cones are conditioned on; all that vary where not given, none for cones
@@ -43,6 +44,8 @@ class LightconeFile(LightningDataModule):
         validation: Share of the cones that is held out.
         cones: At most so many are used; all where not given.
         windows: Of each cone in an epoch.
+        starts: Places where the windows of a cone begin, its own; anywhere where 0. What a training works out for a
+            window's place and parameters, it may then keep.
         workers: Processes that transform the cones at the start.
         num_workers: Processes that cut windows.
         seed: Of order, windows, turns and shifts, which derive from seed, epoch and number alone.
@@ -50,66 +53,90 @@ class LightconeFile(LightningDataModule):
 
     def __init__(
         self,
-        path: str,
+        path: str | list[str],
         window: int = 128,
         batch_size: int = 4,
         parameters: list[str] | None = None,
         validation: float = 0.05,
         cones: int | None = None,
         windows: int = 1,
+        starts: int = 0,
         workers: int = 0,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if min(batch_size, windows) < 1 or not 0 <= validation < 1 or window < 2 or min(workers, num_workers) < 0:
+        least = min(batch_size, windows, window - 1, workers + 1, num_workers + 1, starts + 1)
+        if least < 1 or not 0 <= validation < 1:
             raise InfieldError(
                 f"lightcones to train on: found batch_size {batch_size}, windows {windows}, validation {validation}, "
-                f"window {window}, workers {workers}, num_workers {num_workers}; expected at least 1 of the "
-                "first two, a share in [0, 1), at least 2 cells and at least 0 processes"
+                f"window {window}, starts {starts}, workers {workers}, num_workers {num_workers}; expected at least 1 "
+                "of the first two, a share in [0, 1), at least 2 cells and at least 0 of the others"
             )
-        self.path, self.window, self.batch_size, self.chosen = Path(path), window, batch_size, parameters
+        self.paths = [Path(one) for one in ([path] if isinstance(path, str) else path)]
+        self.window, self.batch_size, self.chosen, self.starts = window, batch_size, parameters, starts
         self.validation, self.most, self.windows, self.seed = validation, cones, windows, seed
         self.workers, self.num_workers = workers, num_workers
 
     def setup(self, stage: str) -> None:
-        """Read the file and check what it says of itself."""
-        group, about = open_lightcones(self.path)
-        temperature = group[TEMPERATURE]
-        count, depth = min(self.most or about.samples, about.samples), about.grid.shape[2]
+        """Read the files and check what they say of themselves."""
+        opened = [open_lightcones(path) for path in self.paths]
+        path, (_, about) = self.paths[0], opened[0]
+        parameters = self._joined([other for _, other in opened])
+        every = sum(other.samples for _, other in opened)
+        count, depth = min(self.most or every, every), about.grid.shape[2]
         if self.window > depth:
-            raise refusal(self.path, TEMPERATURE, f"{depth} cells of the line of sight", f"at least {self.window}",
+            raise refusal(path, TEMPERATURE, f"{depth} cells of the line of sight", f"at least {self.window}",
                           "lower `window`")  # fmt: skip
         spacing = {round(float(step), 6) for axis in about.grid.axes for step in np.diff(axis.coordinates)}
         if max(spacing) - min(spacing) > 1e-3 * max(spacing):
-            raise refusal(self.path, "x, y, los", f"cells of {min(spacing):g} to {max(spacing):g} Mpc", "cubes")
-        varying = [name for name, values in about.parameters.items() if np.ptp(values) > 0]
+            raise refusal(path, "x, y, los", f"cells of {min(spacing):g} to {max(spacing):g} Mpc", "cubes")
+        varying = [name for name, values in parameters.items() if np.ptp(values) > 0]
         names = varying if self.chosen is None else self.chosen
         for name in names:
             if name not in varying:
-                raise refusal(self.path, name, "no parameter of this name that varies", f"some of {varying}")
+                raise refusal(path, name, "no parameter of this name that varies", f"some of {varying}")
         held_out = int(self.validation * count)
         if count - held_out < max(3, self.batch_size):
-            raise refusal(self.path, TEMPERATURE, f"{count - held_out} cones to train on",
+            raise refusal(path, TEMPERATURE, f"{count - held_out} cones to train on",
                           f"at least {max(3, self.batch_size)}", "lower `batch_size` or give more cones")  # fmt: skip
         self.cell = float(np.mean(np.diff(about.grid.axes[0].coordinates)))
         self.points = (about.grid.shape[0], about.grid.shape[1])
         self.distance, self.redshift = np.array(about.grid.axes[2].coordinates), np.array(about.redshift)
-        self.theta = torch.from_numpy(np.stack([about.parameters[name][:count] for name in names], axis=1)
+        self.theta = torch.from_numpy(np.stack([parameters[name][:count] for name in names], axis=1)
                                       if names else np.empty((count, 0))).float()  # fmt: skip
         told = about.provenance.get("ranges", {})
         self.ranges = {
-            name: tuple(map(float, told.get(name, (about.parameters[name].min(), about.parameters[name].max()))))
-            for name in names
+            name: tuple(map(float, told.get(name, (parameters[name].min(), parameters[name].max())))) for name in names
         }
-        self.facts = {"cones": count, "simulator": about.provenance.get("simulator"), "file": self.path.name}
-        values = np.asarray(temperature.isel(sample=slice(0, count)).values, dtype=np.float32)
-        bad = ~np.isfinite(values).reshape(count, -1).all(1)
-        if bad.any():
-            raise refusal(self.path, TEMPERATURE, f"NaN or infinity in cone {int(bad.argmax())}", "finite values")
+        files = ", ".join(path.name for path in self.paths)
+        self.facts = {"cones": count, "simulator": about.provenance.get("simulator"), "file": files}
+        values = np.empty((count, *about.grid.shape), dtype=np.float32)
+        start = 0
+        for one, (group, other) in zip(self.paths, opened, strict=True):
+            here = values[start : start + other.samples]
+            here[:] = group[TEMPERATURE].isel(sample=slice(0, len(here))).values
+            bad = ~np.isfinite(here).all((1, 2, 3))
+            if bad.any():
+                raise refusal(one, TEMPERATURE, f"NaN or infinity in cone {int(bad.argmax())}", "finite values")
+            start += len(here)
         self.temperature = torch.from_numpy(values)[:, None]
         self.values = torch.empty(0)  # see `apply`
         self.training, self.held_out = range(count - held_out), range(count - held_out, count)
+
+    def _joined(self, files: list[Lightcones]) -> dict[str, np.ndarray]:
+        """Parameters of the cones of all files, one after the other; refuses files that do not belong together."""
+        first = files[0]
+        for path, other in zip(self.paths, files, strict=True):
+            for what, one, expected in (
+                ("x, y, los", other.grid, first.grid),
+                ("redshift", list(other.redshift), list(first.redshift)),
+                ("parameters", sorted(other.parameters), sorted(first.parameters)),
+                ("settings of the simulator", dict(other.provenance), dict(first.provenance)),
+            ):
+                if one != expected:
+                    raise refusal(path, what, "others", f"those of {self.paths[0]}", "train on files of one kind")
+        return {name: np.concatenate([one.parameters[name] for one in files]) for name in first.parameters}
 
     def apply(self, transform: Callable[[Tensor], Tensor], progress: Callable[[Iterable[Any]], Iterable[Any]]) -> None:
         """Keep the values that a transform makes of the cones, and no longer their temperatures.
@@ -172,8 +199,11 @@ class Windows(Dataset[Window]):
         rng = np.random.default_rng((data.seed, self.epoch(), number))
         values = data.values[cone]
         last = values.shape[-1] - data.window
+        chooses = rng
+        if data.starts:  # one of a few, which depend on the cone alone
+            chooses = np.random.default_rng((data.seed, cone, int(rng.integers(data.starts))))
         # Beyond both ends and back: else the first and the last cells would hardly ever be seen.
-        start = int(np.clip(rng.integers(-data.window // 2, last + data.window // 2 + 1), 0, last))
+        start = int(np.clip(chooses.integers(-data.window // 2, last + data.window // 2 + 1), 0, last))
         seen = values[..., start : start + data.window]
         if rng.integers(2):
             seen = seen.transpose(1, 2)

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -67,6 +67,19 @@ class Innovations:
     def before(self) -> Tensor:
         """How many slices before it the innovations of a slice are given, shape `(los,)`."""
         return torch.cat([K.shape[-1] + torch.arange(K.shape[-2]) for K, _ in self.blocks])
+
+    def each(self) -> list[Innovations]:
+        """The maps of its lightcones one by one."""
+        parts = zip(*(zip(K.split(1), L.split(1), strict=True) for K, L in self.blocks), strict=True)
+        return [Innovations(blocks, self.points) for blocks in parts]
+
+    @classmethod
+    def joined(cls, maps: Sequence[Innovations]) -> Innovations:
+        """The inverse of `each`."""
+        blocks = zip(*(one.blocks for one in maps), strict=True)
+        return cls(
+            tuple((torch.cat([K for K, _ in same]), torch.cat([L for _, L in same])) for same in blocks), maps[0].points
+        )
 
     def colour(self, xi: Tensor) -> Tensor:
         """Fields of white noise `(batch, channel, x, y, los)`; same shape, precision and device. The batch is of one

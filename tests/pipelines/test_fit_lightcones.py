@@ -163,6 +163,39 @@ def test_windows_are_parts_of_their_cone_and_all_parts_are_seen(bubbles):
     assert all(torch.equal(a, b) for a, b in zip(again[3], again[3], strict=True))
 
 
+def test_windows_may_begin_at_a_few_places_of_each_cone(bubbles):
+    data = data_of(bubbles, starts=3)
+    epochs = iter(range(10**6))
+    windows = Windows(data, data.training, lambda: next(epochs))
+    each = [{int(windows[cone][2]) for _ in range(60)} for cone in range(6)]
+    assert all(1 <= len(starts) <= 3 for starts in each) and len(set().union(*each)) > 6
+
+
+def test_several_files_are_one(bubbles, tmp_path):
+    other = cones(tmp_path / "more.zarr", 8)
+    both, one, two = LightconeFile([str(bubbles), str(other)], window=8), data_of(bubbles), data_of(other)
+    both.setup("fit")
+    assert torch.equal(both.theta, torch.cat([one.theta, two.theta]))
+    assert both.temperature.shape[0] == 32 and both.facts["file"] == "cones.zarr, more.zarr"
+    both.apply(lambda cone: torch.cat([cone, cone == 0], dim=1), lambda found: found)
+    assert torch.equal(both.values, torch.cat([one.values, two.values]))
+    few = LightconeFile([str(bubbles), str(other)], window=8, cones=10)
+    few.setup("fit")
+    assert torch.equal(few.theta, one.theta[:10])
+    with pytest.raises(InfieldError, match=r"oblong.zarr: 'x, y, los': found others, expected those of .*cones.zarr"):
+        LightconeFile([str(bubbles), str(cones(tmp_path / "oblong.zarr", 8, cell=3.0))], window=8).setup("fit")
+
+
+def test_maps_that_are_kept_are_those_that_are_made(bubbles, tmp_path):
+    """Also where some are kept and others not: the same run, to the last bit."""
+    found = []
+    for kept in (0, 5):
+        more = ["--model.init_args.kept", str(kept), "--data.init_args.starts", "2"]
+        assert run(options(bubbles, tmp_path / str(kept), 12, *more)) == 0
+        found.append(load_lightcone_prior(tmp_path / str(kept) / "lightcones.ckpt").network.state_dict())
+    assert all(torch.allclose(one, found[1][name], atol=1e-6) for name, one in found[0].items())
+
+
 def test_processes_give_the_same_values(bubbles):
     data = LightconeFile(str(bubbles), window=8, workers=2)
     data.setup("fit")
