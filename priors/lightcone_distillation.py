@@ -35,7 +35,7 @@ from infield.priors.linear_part import of_field
 from infield.priors.modes import Hartley
 from infield.priors.prior import Prior, heun
 from infield.priors.slice_network import fit_to_slices
-from infield.priors.slice_spectra import ENDS, Filters, SliceSpectra, hats
+from infield.priors.slice_spectra import ENDS, SMALL, Filters, SliceSpectra, hats
 from infield.priors.student_network import StudentNetwork
 from infield.priors.training import (
     VALIDATION,
@@ -247,7 +247,7 @@ class LightconeDistillation(LightningModule):
             error, told, ours, theirs = (
                 _in_bands(field) for field in (added - wanted, wanted, pairs.xi + added, pairs.xi_1)
             )
-            missed = error.mean(0) / (told.mean(0) + FAINT)
+            missed = (error.mean(0) + FAINT) / (told.mean(0) + FAINT)
             ratio = ((ours + FAINT) / (theirs + FAINT)).log()
             _, share = _bands(added.shape[2:], added.device)
             return {
@@ -260,7 +260,7 @@ class LightconeDistillation(LightningModule):
         """Amplitudes of the student's innovations over those of the flow from the same noise, by scale."""
         pairs = self.make(self.gains, VALIDATION + 1)
         filters = Filters((*self.teacher.points, self.window))
-        white = FAINT * filters.expected.sum((1, 2)).to(pairs.xi)[:, None]
+        white = (FAINT * filters.expected.sum((1, 2)) + SMALL).to(pairs.xi)[:, None]
         found = []
         for which in torch.arange(len(pairs.xi), device=pairs.xi.device).split(8):
             some = pairs.some(which)

@@ -145,19 +145,16 @@ class _Columns:
         modes = torch.view_as_complex(columns.unflatten(-1, (-1, 2)))[..., self.carried]
         return _on_cells(modes / (self.points[0] * self.points[1]) ** 0.5, self.points)
 
-    def colour(self, blocks: Sequence[tuple[Tensor, Tensor]], columns: Tensor, *, carried: bool = False) -> Tensor:
+    def colour(self, blocks: Sequence[Tensor], columns: Tensor, *, carried: bool = False) -> Tensor:
         """S, told by its blocks, applied to columns; or to those that cells carry alone, and nothing in the others."""
         result, start = torch.empty_like(columns), 0
-        for K, L in blocks:
-            here = slice(start, start + L.shape[-1])
-            before = slice(start - K.shape[-1], start)
+        for K_L in blocks:
+            n, m = K_L.shape[-2], K_L.shape[-1] - K_L.shape[-2]  # slices of this block, and before it
+            given = torch.cat([result[:, start - m : start], columns[:, start : start + n]], dim=1)
             for ring, (low, high, high_carried) in enumerate(self.ends):
                 own = slice(low, high_carried if carried else high)
-                found = result[:, here, own]
-                torch.bmm(L[:, ring], columns[:, here, own], out=found)
-                if K.shape[-1]:
-                    found.baddbmm_(K[:, ring], result[:, before, own])
-            start = here.stop
+                torch.bmm(K_L[ring], given[:, :, own], out=result[:, start : start + n, own])
+            start += n
         return result
 
 
@@ -242,11 +239,10 @@ class OneStep:
         return temperature.movedim(0, -1)
 
 
-def _blocks_of(S: Innovations, device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """K and L of one lightcone, shapes `(channel, rings, slices, ...)`."""
-    return [
-        (K.reshape(K.shape[-4:]).float().to(device), L.reshape(L.shape[-4:]).float().to(device)) for K, L in S.blocks
-    ]
+def _blocks_of(S: Innovations, device: torch.device) -> list[Tensor]:
+    """K and L of one lightcone side by side, shapes `(rings, channel, slices, slices before and slices)`."""
+    joint = (torch.cat([K, L], dim=-1) for K, L in S.blocks)
+    return [K_L.reshape(K_L.shape[-4:]).transpose(0, 1).float().contiguous().to(device) for K_L in joint]
 
 
 def to_entry(student: Student) -> dict[str, Any]:

@@ -6,22 +6,34 @@ import numpy as np
 import torch
 
 from infield.datasets.cosmology import cosmology, redshifts_of
+from infield.priors.lightcone_student import Student
 from infield.priors.lightcones import LightconePrior, to_entry
 from infield.priors.linear_part import LinearPart
 from infield.priors.local_unet import LocalUNet
 from infield.priors.slice_spectra import SliceSpectra
 from infield.priors.slice_statistics import SliceStatistics
+from infield.priors.student_network import StudentNetwork
 from infield.priors.voxel_transform import VoxelTransform
 
 CELL = 4.0
 RANGES = {"ION_Tvir_MIN": (4.0, 6.0), "HII_EFF_FACTOR": (10.0, 250.0)}
 
 
-def prior(points=4, depth=12, seed=0, distance=9000.0):
+def student():
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = StudentNetwork(channels=2, told=10, widths=(8,))
+        torch.nn.init.normal_(network.head.weight, std=0.1)
+        gain = SliceSpectra(2, 2, width=4)
+    network, gain = network.eval().requires_grad_(False), gain.eval().requires_grad_(False)
+    return Student(network=network, gain=gain, provenance={"teacher": "none"})
+
+
+def prior(points=4, depth=12, seed=0, distance=9000.0, with_student=False):
     distances = distance + CELL * np.arange(depth)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = LocalUNet(channels=2, inputs=9, numbers=2, widths=(4,))
+        network = LocalUNet(channels=2, inputs=10, numbers=2, widths=(4,))
         for parameter in network.head.parameters():
             torch.nn.init.normal_(parameter, std=0.1)
         statistics = SliceStatistics(2, 2, width=4)
@@ -31,6 +43,7 @@ def prior(points=4, depth=12, seed=0, distance=9000.0):
         network=network.eval().requires_grad_(False),
         statistics=statistics.eval().requires_grad_(False),
         spectra=spectra.eval().requires_grad_(False),
+        repeats=None,
         linear_part=LinearPart(2, 2, width=4).eval().requires_grad_(False),
         drawn=SliceSpectra(2, 1, width=4).eval().requires_grad_(False),
         transform=VoxelTransform("linear", -10.0, 20.0, fill=False),
@@ -40,6 +53,7 @@ def prior(points=4, depth=12, seed=0, distance=9000.0):
         distance=distances,
         redshift=redshifts_of(distances, cosmology()),
         provenance={"data": "none"},
+        student=student() if with_student else None,
     )
 
 
