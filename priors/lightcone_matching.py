@@ -57,6 +57,8 @@ waves of two cells. A weight changes no minimiser."""
 WINDOWS, ROUNDS = 8, 2
 """Windows together, and times that each is seen at, for the fit of the linear part."""
 
+MEMBERS = 2
+"""Networks whose mean the spectra are."""
 
 Slices = tuple[Tensor, Tensor, Tensor]
 """Places `(batch, los)`, mu and sigma `(batch, channel, los)`."""
@@ -98,7 +100,7 @@ class LightconeMatching(LightningModule):
         kind, amplitude, knee, atom, width, fill: Of the voxel transform. The paper's is `yeo-johnson`, 0.1, 0, without
             atom; `linear` without `fill` makes what a telescope measures linear in the field.
         statistics_steps: Of the fit of mean and spread of slices, before the training.
-        spectra_steps: Of the fit of their spectra.
+        spectra_steps: Of the fit of their spectra, each of two networks.
         kept: At most so many maps of innovations, by parameters and place of a window, stay on the device for windows
             that come again (`starts` of the data); 3 MB each for windows of 32 x 32 x 192.
         draws: Cones that are drawn at the end of the training, whose power beside that of the training cones is then
@@ -209,6 +211,7 @@ class LightconeMatching(LightningModule):
             _in_range(data.theta[list(data.training)], self.prior.ranges),
             torch.linspace(0, 1, len(data.distance)),
             statistics=self.prior.statistics,
+            members=MEMBERS,
             seed=self.seed,
             steps=self.spectra_steps,
             device=self.trainer.strategy.root_device,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,36 +22,53 @@ class SliceNetwork(nn.Module):
         hidden: How many hidden layers.
         told: How many other numbers of a slice it is told.
         zero: Whether it gives 0 before the fit.
+        members: Networks of its own that it is the mean of: what they err by differs.
     """
 
     def __init__(
-        self, parameters: int, channels: int, width: int, *, outputs: int, hidden: int, told: int = 0, zero: bool
+        self,
+        parameters: int,
+        channels: int,
+        width: int,
+        *,
+        outputs: int,
+        hidden: int,
+        told: int = 0,
+        zero: bool,
+        members: int = 1,
     ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {"parameters": parameters, "channels": channels, "width": width}
-        layers: list[nn.Module] = [nn.Linear(1 + parameters + told, width), nn.SiLU()]
-        for _ in range(hidden - 1):
-            layers += [nn.Linear(width, width), nn.SiLU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(width, channels * outputs))
-        if zero:
-            for parameter in self.layers[-1].parameters():
-                nn.init.zeros_(parameter)
+        sizes = [1 + parameters + told, *[width] * hidden, channels * outputs]
+        self.layers, *others = (_layers(sizes, zero) for _ in range(members))
+        self.others = nn.ModuleList(others)
 
     def numbers(self, theta: Tensor, s: Tensor, *told: Tensor) -> Tensor:
         """Shape `(batch, los, outputs)`, of parameters `(batch, parameters)`, places `(batch, los)` and what else it is
         told, `(batch, los, numbers)`."""
         theta = theta[:, None].expand(-1, s.shape[1], -1)
-        found: Tensor = self.layers(torch.cat([2 * torch.cat([s[..., None], theta], dim=-1) - 1, *told], dim=-1))
-        return found
+        given = torch.cat([2 * torch.cat([s[..., None], theta], dim=-1) - 1, *told], dim=-1)
+        found: Tensor = self.layers(given)
+        for other in self.others:
+            found = found + other(given)
+        return found / (1 + len(self.others))
 
     @torch.no_grad()
     def begin(self, generator: Generator) -> None:
-        """First weights; layers of zeros stay so."""
+        """First weights of a single one; layers of zeros stay so."""
         for layer in self.layers:
             if isinstance(layer, nn.Linear) and layer.weight.any():
                 bound = math.sqrt(3 / layer.in_features)
                 layer.weight.copy_(bound * (2 * torch.rand(layer.weight.shape, generator=generator) - 1))
                 layer.bias.zero_()
+
+
+def _layers(sizes: Sequence[int], zero: bool) -> nn.Sequential:
+    *hidden, last = (nn.Linear(before, after) for before, after in itertools.pairwise(sizes))
+    if zero:
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+    return nn.Sequential(*(part for layer in hidden for part in (layer, nn.SiLU())), last)
 
 
 def fit_to_slices(

@@ -19,6 +19,7 @@ by Whittle's likelihood, sum_i log E x_i^2 + x_i^2 / E x_i^2 (Whittle 1953, Ark.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -52,6 +53,7 @@ class SliceSpectra(SliceNetwork):
         statistics: Arguments of the statistics of slices whose course it is told; None for none.
         relative: Whether it says a itself where it is told the course, and not sigma a, sigma that of the statistics
             by which fields were standardised: sigma may be off, and sigma a is not.
+        members: Networks whose mean of log a it is.
     """
 
     def __init__(
@@ -61,11 +63,15 @@ class SliceSpectra(SliceNetwork):
         width: int = 128,
         statistics: Mapping[str, Any] | None = None,
         relative: bool = False,
+        members: int = 1,
     ) -> None:
         known = None if statistics is None else SliceStatistics(**statistics)
         told = 0 if known is None else known.says
-        super().__init__(parameters, channels, width, outputs=2 * KNOTS, hidden=4, told=told, zero=True)
-        self.arguments |= {"statistics": None if statistics is None else dict(statistics), "relative": relative}
+        super().__init__(
+            parameters, channels, width, outputs=2 * KNOTS, hidden=4, told=told, zero=True, members=members
+        )
+        self.arguments |= {"statistics": None if statistics is None else dict(statistics)}
+        self.arguments |= {"relative": relative, "members": members}
         self.statistics, self.relative = known, relative
 
     def forward(self, theta: Tensor, s: Tensor) -> Tensor:
@@ -152,6 +158,7 @@ def fit_slice_spectra(
     statistics: SliceStatistics | None = None,
     relative: bool = False,
     beside: SliceSpectra | None = None,
+    members: int = 1,
     seed: int,
     steps: int = 6000,
     batch: int = 1024,
@@ -166,33 +173,36 @@ def fit_slice_spectra(
         statistics: By which they are standardised, and whose course the network is told; a copy becomes a part of it.
         relative: As in `SliceSpectra`.
         beside: Spectra of others, where amplitudes are to be multiples of theirs.
+        members: Networks that are trained apart, and their mean taken: most of what one errs by is not in the cones.
         seed: Of first weights and batches.
-        steps, batch: Of the training; slices a step.
+        steps, batch: Of the training of each; slices a step.
         device: Where it is trained; the result is on the CPU.
     """
-    found, filters = [], None
+    seen, filters = [], None
     for cone in cones:
         filters = filters or Filters((cone.shape[1], cone.shape[2], cone.shape[3]))
-        found.append(filters.powers(cone))
+        seen.append(filters.powers(cone))
     assert filters is not None
-    powers = torch.stack(found).to(device).movedim(3, 1).contiguous()  # cones, los, channels, functions
+    powers = torch.stack(seen).to(device).movedim(3, 1).contiguous()  # cones, los, channels, functions
     M, theta, s = filters.expected.float().to(device), theta.float().to(device), s.float().to(device)
     known = None if statistics is None else statistics.arguments
-    model = SliceSpectra(theta.shape[1], powers.shape[2], statistics=known, relative=relative).to(device)
+    told: dict[str, Any] = {
+        "parameters": theta.shape[1],
+        "channels": powers.shape[2],
+        "statistics": known,
+        "relative": relative,
+    }
     course: list[Tensor] = []
-    if model.statistics is not None and statistics is not None:
-        model.statistics.load_state_dict(statistics.state_dict())
-        model.statistics.requires_grad_(False)
-        each = [model.statistics.course(at[None], s[None]) for at in theta]
-        course = [torch.cat(parts) for parts in zip(*each, strict=True)]
-
     others = None
+    if statistics is not None:
+        each = [statistics.to(device).course(at[None], s[None]) for at in theta]
+        course = [torch.cat(parts).detach() for parts in zip(*each, strict=True)]
     if beside is not None:
         others = torch.cat([beside.to(device)(at[None], s[None]) for at in theta]).movedim(3, 1)
 
-    def loss(cones: Tensor, slices: Tensor) -> Tensor:
-        told = (one[cones, slices][:, None] for one in course)
-        a = model.amplitudes(theta[cones], s[slices, None], *told)[..., 0]
+    def loss(model: SliceSpectra, cones: Tensor, slices: Tensor) -> Tensor:
+        known = (one[cones, slices][:, None] for one in course)
+        a = model.amplitudes(theta[cones], s[slices, None], *known)[..., 0]
         if others is not None:
             a = a * others[cones, slices]
         expected = expected_powers(a, M) + SMALL
@@ -200,5 +210,12 @@ def fit_slice_spectra(
 
     ends = min(ENDS, (len(s) - 1) // 4)
     places = range(ends, len(s) - ends)
-    fit_to_slices(model, loss, len(powers), places, seed=seed, steps=steps, batch=batch, rate=2e-3)
-    return model.cpu().eval().requires_grad_(False)
+    found = SliceSpectra(**told, members=members)
+    for number, layers in enumerate([found.layers, *found.others]):
+        one = SliceSpectra(**told).to(device)
+        own = functools.partial(loss, one)
+        fit_to_slices(one, own, len(powers), places, seed=seed + 1000 * number, steps=steps, batch=batch, rate=2e-3)
+        layers.load_state_dict(one.layers.state_dict())
+    if found.statistics is not None and statistics is not None:
+        found.statistics.load_state_dict(statistics.state_dict())
+    return found.eval().requires_grad_(False)
