@@ -3,7 +3,8 @@
 As `priors.local_unet`, it sees no farther than its reach, closes in x and y, and works on cells of 2 x 2 x 2 points.
 Left out is what costs more than convolutions where channels are few: there are no norms, and what parameters and
 distance say is added at the coarser levels only, which have an eighth of the cells; at the finest one it is among the
-inputs. The line of sight is the first axis of space, so that stretches and slices are contiguous in memory.
+inputs. What comes out has a multiple of the noise in it, since small waves swell and fade with large ones.
+The line of sight is the first axis of space, so that stretches and slices are contiguous in memory.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class StudentNetwork(nn.Module):
         self.said = nn.ModuleList(
             nn.Sequential(nn.Linear(told, 64), nn.SiLU(), nn.Linear(64, width)) for width in widths[1:]
         )
-        self.head = nn.Conv3d(widths[0], channels * CELL**3, kernel_size=3, padding=(1, 0, 0))
+        self.head = nn.Conv3d(widths[0], 2 * channels * CELL**3, kernel_size=3, padding=(1, 0, 0))
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -102,7 +103,8 @@ class StudentNetwork(nn.Module):
             found = " x ".join(map(str, xi.shape[2:]))
             raise InfieldError(f"network of a student: found {found} points, expected multiples of {self.multiple}")
         kind = torch.bfloat16 if torch.is_autocast_enabled(xi.device.type) else self.stem.weight.dtype
-        h = self.stem(self._inputs(xi, low, said[0], kind))
+        inputs = self._inputs(xi, low, said[0], kind)
+        h = self.stem(inputs)
         passed = []
         for level, blocks in enumerate(self.down):
             if level:
@@ -115,7 +117,9 @@ class StudentNetwork(nn.Module):
             h = _finer(self.finer[level](h)).add_(passed[level])
             for block in cast(nn.ModuleList, self.up[level]):
                 h = block(h)
-        return _unfold(self.head(_positive_around(h)), self.channels)
+        added, gain = self.head(_positive_around(h)).chunk(2, dim=1)
+        noise = inputs[:, : added.shape[1], :, 1:-1, 1:-1]
+        return _unfold(torch.addcmul(added, gain, noise), self.channels)
 
     def _inputs(self, xi: Tensor, low: Tensor, told: Tensor, kind: torch.dtype) -> Tensor:
         """The points of each cell, the field and what is told as channels, with one more cell around x and y."""

@@ -44,7 +44,7 @@ from infield.pipelines.lightcone_design import Design, cone_seeds
 from infield.posterior.lightcone_summary import LightconeSummary
 from infield.posterior.streams import SampleStreams
 from infield.priors.lightcone_flow import STRETCH
-from infield.priors.lightcones import STEPS, LightconePrior, load_lightcone_prior
+from infield.priors.lightcones import LightconePrior, load_lightcone_prior
 
 METRICS = {
     "global_signal_floors": ".2f",
@@ -106,7 +106,7 @@ class Setting:
         training: What it was trained on.
         cases: Points that it has not seen, all on the grid of the training.
         samples: Cones that are drawn at a point; None for as many as the reference has.
-        steps: Of the integration.
+        steps: Of the integration; None for what `infield emulate` does without being told.
         seed: Of draws and halvings.
         simulator_seconds: Of a core for one cone of the simulator; None to run it.
         python: A Python that has py21cmfast; None for this one.
@@ -120,7 +120,7 @@ class Setting:
     training: Training
     cases: Sequence[Case]
     samples: int | None
-    steps: int
+    steps: int | None
     seed: int
     simulator_seconds: float | None
     python: str | None
@@ -179,7 +179,7 @@ def run(
         training=Training(members, list(loaded.ranges)),
         cases=open_cases(reference, members, loaded, QUICK_MEMBERS if quick else None, seed),
         samples=QUICK_MEMBERS if quick and samples is None else samples,
-        steps=steps or (QUICK_STEPS if quick else STEPS),
+        steps=steps or (QUICK_STEPS if quick else None),
         seed=seed,
         simulator_seconds=simulator_seconds,
         python=python,
@@ -261,7 +261,9 @@ def _conditional(bench: Bench, setting: Setting, case: Case, n: int) -> Draw:
         drawn = _cones(setting, case, [case.point] * n, seeds, numbers)
         hook.remove()
         stretches = math.ceil(depth / STRETCH)  # of the line of sight, which make one call
-        bench.add(case.name, PRIOR, "velocity_calls", len(calls) / len(numbers) / stretches)
+        by_flow = len(calls) / len(numbers) / stretches
+        by_student = setting.prior.by_student(setting.steps)
+        bench.add(case.name, PRIOR, "velocity_calls", setting.prior.calls() if by_student else by_flow)
         for _, *times in drawn:
             for name, seconds in zip(("seconds", "core_seconds"), times, strict=True):
                 bench.add(case.name, PRIOR, name, seconds, "s")
