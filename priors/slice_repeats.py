@@ -127,7 +127,7 @@ def fit_slice_repeats(
         steps, batch: Of the training; slices a step.
         device: Where it is trained; the result is on the CPU.
     """
-    each = [correlations(x, period) for x in cones]
+    each = [correlations(x.to(device), period) for x in cones]
     found, tells = (torch.stack(parts).to(device) for parts in zip(*each, strict=True))
     theta, s = theta.float().to(device), s.float().to(device)
     model = SliceRepeats(theta.shape[1], found.shape[1], period).to(device)

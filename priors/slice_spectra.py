@@ -138,10 +138,8 @@ class Filters:
 
     def powers(self, x: Tensor) -> Tensor:
         """Mean of x_i^2 in slices of fields `(channel, x, y, los)`, shape `(channel, functions, los)`."""
-        modes = torch.fft.rfftn(x.float(), dim=(1, 2, 3))
-        found = [
-            torch.fft.irfftn(modes * h, s=self.shape, dim=(1, 2, 3)).square().mean((1, 2)) for h in self.h.to(x.device)
-        ]
+        modes, self.h = torch.fft.rfftn(x.float(), dim=(1, 2, 3)), self.h.to(x.device)
+        found = [torch.fft.irfftn(modes * h, s=self.shape, dim=(1, 2, 3)).square().mean((1, 2)) for h in self.h]
         return torch.stack(found, dim=1)
 
 
@@ -176,12 +174,12 @@ def fit_slice_spectra(
         members: Networks that are trained apart, and their mean taken: most of what one errs by is not in the cones.
         seed: Of first weights and batches.
         steps, batch: Of the training of each; slices a step.
-        device: Where it is trained; the result is on the CPU.
+        device: Where filters work and it is trained; the result is on the CPU.
     """
     seen, filters = [], None
     for cone in cones:
         filters = filters or Filters((cone.shape[1], cone.shape[2], cone.shape[3]))
-        seen.append(filters.powers(cone))
+        seen.append(filters.powers(cone.to(device)))
     assert filters is not None
     powers = torch.stack(seen).to(device).movedim(3, 1).contiguous()  # cones, los, channels, functions
     M, theta, s = filters.expected.float().to(device), theta.float().to(device), s.float().to(device)
