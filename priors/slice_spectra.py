@@ -76,7 +76,7 @@ class SliceSpectra(SliceNetwork):
 
     def forward(self, theta: Tensor, s: Tensor) -> Tensor:
         """a, shape `(batch, channels, functions, los)`, of parameters `(batch, parameters)` and places `(batch, los)`;
-        1 before the fit, the spectrum of white noise of unit variance."""
+        1 before the fit, the spectrum of white noise of unit variance (where not relative, 1 over sigma)."""
         return self.amplitudes(theta, s, *(self.statistics.course(theta, s) if self.statistics else ()))
 
     def amplitudes(self, theta: Tensor, s: Tensor, *course: Tensor) -> Tensor:
