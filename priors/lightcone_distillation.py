@@ -164,7 +164,7 @@ class LightconeDistillation(LightningModule):
         power: float = 0.1,
         gains: int = 256,
         gain_steps: int = 2000,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 1e-3,
         warmup: int = 100,
         weight_decay: float = 0.0,
         seed: int = 0,
