@@ -100,62 +100,77 @@ def _carried(points: tuple[int, int], device: torch.device) -> tuple[Tensor, Ten
 
 @dataclass(frozen=True)
 class _Columns:
-    """Fourier modes of slices `(channel, los, numbers)`, those of one ring (`priors.innovations`) side by side, the
-    ones that cells carry first; real and imaginary part of each beside each other.
+    """Fourier modes of slices `(channel, los, numbers)`, those of one ring (`priors.innovations`) side by side, real
+    and imaginary part beside each other: all of them, or those that cells carry.
 
     Arguments:
         order: Of modes in the half-spectrum, flat.
-        inverse: Where each mode of the half-spectrum is.
-        carried: Where those are that cells carry, as `_carried` has them.
-        ends: Numbers of each ring, and of those that cells carry: first, behind the last, behind the last one carried.
+        inverse: Their order there.
+        ends: Number of each ring, its first column, and the one behind its last.
         points: Cells across.
     """
 
     order: Tensor
     inverse: Tensor
-    carried: Tensor
     ends: tuple[tuple[int, int, int], ...]
     points: tuple[int, int]
 
     @classmethod
-    def on(cls, points: tuple[int, int], device: torch.device) -> _Columns:
+    def on(cls, points: tuple[int, int], device: torch.device, *, carried: bool = False) -> _Columns:
         order, counts, _ = _rings(points)
-        carried, _ = _carried(points, torch.device("cpu"))
-        is_carried = torch.isin(torch.arange(len(order)), carried)
-        rings = [ring[(~is_carried[ring]).long().argsort(stable=True)] for ring in order.split(counts)]
-        order, ends, start = torch.cat(rings), [], 0
-        for ring in rings:
-            ends.append((2 * start, 2 * (start + len(ring)), 2 * (start + int(is_carried[ring].sum()))))
+        rings, start, ends = list(order.split(counts)), 0, []
+        if carried:
+            rings = [ring[torch.isin(ring, _carried(points, torch.device("cpu"))[0])] for ring in rings]
+        for number, ring in enumerate(rings):
+            if len(ring):
+                ends.append((number, 2 * start, 2 * (start + len(ring))))
             start += len(ring)
-        inverse = order.argsort()
-        return cls(order.to(device), inverse.to(device), inverse[carried].to(device), tuple(ends), points)
+        order = torch.cat(rings)
+        return cls(order.to(device), order.argsort().to(device), tuple(ends), points)
 
     def of(self, x: Tensor) -> Tensor:
         """Columns of fields `(channel, los, x, y)`."""
-        modes = torch.fft.rfft2(x, norm="ortho").flatten(-2)
-        return torch.view_as_real(modes[..., self.order]).flatten(-2)
+        return _real(torch.fft.rfft2(x, norm="ortho").flatten(-2)[..., self.order])
+
+    def among(self, every: _Columns, columns: Tensor) -> Tensor:
+        """These columns of all of them."""
+        return _real(_complex(columns)[..., every.inverse[self.order]])
 
     def fields(self, columns: Tensor) -> Tensor:
-        """The inverse of `of`."""
-        modes = torch.view_as_complex(columns.unflatten(-1, (-1, 2)))[..., self.inverse]
-        return torch.fft.irfft2(modes.unflatten(-1, (self.points[0], -1)), s=self.points, norm="ortho")
+        """The inverse of `of`, for all columns."""
+        modes = _complex(columns)[..., self.inverse].unflatten(-1, (self.points[0], -1))
+        return torch.fft.irfft2(modes, s=self.points, norm="ortho")
 
     def on_cells(self, columns: Tensor) -> Tensor:
         """Fields on the grid of cells, of the columns that it carries."""
-        modes = torch.view_as_complex(columns.unflatten(-1, (-1, 2)))[..., self.carried]
+        modes = _complex(columns)[..., self.inverse]
         return _on_cells(modes / (self.points[0] * self.points[1]) ** 0.5, self.points)
 
-    def colour(self, blocks: Sequence[Tensor], columns: Tensor, *, carried: bool = False) -> Tensor:
-        """S, told by its blocks, applied to columns; or to those that cells carry alone, and nothing in the others."""
+    def blocks_of(self, S: Innovations) -> list[Tensor]:
+        """K and L of one lightcone side by side, shapes `(rings, channel, slices, slices before and slices)`."""
+        numbers = [number for number, *_ in self.ends]
+        joint = (torch.cat([K, L], dim=-1) for K, L in S.blocks)
+        device = self.order.device
+        return [K_L.reshape(K_L.shape[-4:])[:, numbers].transpose(0, 1).to(device, torch.float32) for K_L in joint]
+
+    def colour(self, blocks: Sequence[Tensor], columns: Tensor) -> Tensor:
+        """S, told by its blocks, applied to columns."""
         result, start = torch.empty_like(columns), 0
         for K_L in blocks:
             n, m = K_L.shape[-2], K_L.shape[-1] - K_L.shape[-2]  # slices of this block, and before it
             given = torch.cat([result[:, start - m : start], columns[:, start : start + n]], dim=1)
-            for ring, (low, high, high_carried) in enumerate(self.ends):
-                own = slice(low, high_carried if carried else high)
-                torch.bmm(K_L[ring], given[:, :, own], out=result[:, start : start + n, own])
+            for (_, low, high), of_ring in zip(self.ends, K_L, strict=True):
+                torch.bmm(of_ring, given[:, :, low:high], out=result[:, start : start + n, low:high])
             start += n
         return result
+
+
+def _complex(columns: Tensor) -> Tensor:
+    return torch.view_as_complex(columns.unflatten(-1, (-1, 2)))
+
+
+def _real(modes: Tensor) -> Tensor:
+    return torch.view_as_real(modes).flatten(-2)
 
 
 class OneStep:
@@ -188,25 +203,27 @@ class OneStep:
         self.said = kept.say(told_of(theta, Profiles(*slices)))
         s = flow.profiles.s.float().to(self.device)
         amplitudes = flow.standardisation.amplitudes / student.gain(theta, s)[0].to(flow.standardisation.amplitudes)
-        self.columns = _Columns.on(points, self.device)
-        made = replace(flow.standardisation, amplitudes=amplitudes)
-        self.seen, self.made = (_blocks_of(S, self.device) for S in (flow.innovations, made.innovations))
+        self.columns, self.carried = (_Columns.on(points, self.device, carried=carried) for carried in (False, True))
+        self.made = self.columns.blocks_of(replace(flow.standardisation, amplitudes=amplitudes).innovations)
+        self.seen = self.carried.blocks_of(flow.innovations)
         shift, scale = flow.standardisation.shift, flow.standardisation.scale  # `(channel, 1, 1, los)`
         self.shift, self.scale = (part.float().movedim(-1, 1).to(self.device) for part in (shift, scale))
 
     def draw(self, generator: Generator, n: int = 1) -> Tensor:
         """Lightcones `(n, x, y, los)` in mK, float32, exactly 0 where ionised; from the noise that the flow would start
         from."""
-        xi = torch.randn((n, *self.event_shape), generator=generator, dtype=torch.float32)
-        return torch.stack([self.temperature(self.innovations(one.movedim(-1, 1).to(self.device))) for one in xi])
+        return torch.stack([self.temperature(self.innovations(self._noise(generator))) for _ in range(n)])
+
+    def _noise(self, generator: Generator) -> Tensor:
+        xi = torch.randn(self.event_shape, generator=generator, dtype=torch.float32)
+        return xi.movedim(-1, 1).contiguous().to(self.device)
 
     @torch.no_grad()
     def innovations(self, xi: Tensor) -> Tensor:
         """Columns of xi_1, of noise `(channel, los, x, y)`."""
-        xi = xi.contiguous()
         columns = self.columns.of(xi)
-        seen = self.columns.colour(self.seen, columns, carried=True)
-        return columns.add_(self.columns.of(self._added(xi, self.columns.on_cells(self._filled(seen, 1)))))
+        seen = self.carried.colour(self.seen, self.carried.among(self.columns, columns))
+        return columns.add_(self.columns.of(self._added(xi, self.carried.on_cells(self._filled(seen, 1)))))
 
     def _added(self, xi: Tensor, low: Tensor) -> Tensor:
         """N, stretch by stretch, each with the cells beyond it that it can feel; shape of xi."""
@@ -237,12 +254,6 @@ class OneStep:
         if self.transform.atom:
             temperature.masked_fill_(temperature == 0, FAINTEST).masked_fill_(values[1] > 0, 0.0)
         return temperature.movedim(0, -1)
-
-
-def _blocks_of(S: Innovations, device: torch.device) -> list[Tensor]:
-    """K and L of one lightcone side by side, shapes `(rings, channel, slices, slices before and slices)`."""
-    joint = (torch.cat([K, L], dim=-1) for K, L in S.blocks)
-    return [K_L.reshape(K_L.shape[-4:]).transpose(0, 1).float().contiguous().to(device) for K_L in joint]
 
 
 def to_entry(student: Student) -> dict[str, Any]:

@@ -215,8 +215,11 @@ class LightconePrior:
             key = (*sorted(parameters.items()), points, str(cells))
             one_step = self._prepared.get(key)
             if one_step is None:
-                flow = self.at(parameters, points=points, cells=cells, extrapolate=extrapolate)
-                one_step = OneStep(self.student, flow, self.transform)
+                one_step = OneStep(
+                    self.student,
+                    self.at(parameters, points=points, cells=cells, extrapolate=extrapolate),
+                    self.transform,
+                )
                 self._prepared.clear()  # the last one alone: memory
                 self._prepared[key] = one_step
             return one_step.draw(generator, n)

@@ -47,12 +47,12 @@ def _draw(path: str, depth: int) -> dict[str, float]:
     prior = load_lightcone_prior(path)
     before = peak_mib()
     theta = torch.full((len(prior.ranges),), 0.5, dtype=torch.float64)
-    flow = prior.on(theta, torch.linspace(0, 1, depth, dtype=torch.float64)[None], prior.points)
+    s = torch.linspace(0, 1, depth, dtype=torch.float64)[None]
     generator = Generator().manual_seed(0)
     if prior.student is None:
-        cone = prior.integrate(flow, generator, 1, STEPS)
+        cone = prior.integrate(prior.on(theta, s, prior.points), generator, 1, STEPS)
     else:
-        cone = OneStep(prior.student, flow, prior.transform).draw(generator)
+        cone = OneStep(prior.student, prior.on(theta, s, prior.points), prior.transform).draw(generator)
     assert cone.shape[-1] == depth
     return {"peak_mib": peak_mib(), "added_mib": peak_mib() - before}
 
