@@ -132,10 +132,6 @@ class _Columns:
         """Columns of fields `(channel, los, x, y)`."""
         return _real(torch.fft.rfft2(x, norm="ortho").flatten(-2)[..., self.order])
 
-    def among(self, every: _Columns, columns: Tensor) -> Tensor:
-        """These columns of all of them."""
-        return _real(_complex(columns)[..., every.inverse[self.order]])
-
     def fields(self, columns: Tensor) -> Tensor:
         """The inverse of `of`, for all columns."""
         modes = _complex(columns)[..., self.inverse].unflatten(-1, (self.points[0], -1))
@@ -224,9 +220,8 @@ class OneStep:
     @torch.no_grad()
     def innovations(self, xi: Tensor) -> Tensor:
         """Columns of xi_1, of noise `(channel, los, x, y)`."""
-        columns = self.columns.of(xi)
-        seen = self.carried.colour(self.seen, self.carried.among(self.columns, columns))
-        return columns.add_(self.columns.of(self._added(xi, self.carried.on_cells(self._filled(seen, 1)))))
+        seen = self.carried.colour(self.seen, self.carried.of(xi))
+        return self.columns.of(self._added(xi, self.carried.on_cells(self._filled(seen, 1))).add_(xi))
 
     def _added(self, xi: Tensor, low: Tensor) -> Tensor:
         """N, stretch by stretch, each with the cells beyond it that it can feel; shape of xi."""

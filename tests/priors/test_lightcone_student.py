@@ -166,7 +166,7 @@ def test_fields_on_cells_are_those_of_the_points_without_short_waves():
     field = flow.innovations.colour(xi.movedim(1, -1)[None])[0].movedim(-1, 1)
     columns = drawer.columns.of(xi)
     assert torch.allclose(drawer.columns.fields(columns), xi, atol=1e-5)
-    low = drawer.carried.on_cells(drawer.carried.colour(drawer.seen, drawer.carried.among(drawer.columns, columns)))
+    low = drawer.carried.on_cells(drawer.carried.colour(drawer.seen, drawer.carried.of(xi)))
     assert low.shape == (2, DEPTH // 2, 4, 4) and torch.allclose(low, low_pass(field), atol=1e-4)
     x = torch.arange(8) * torch.pi / 4
     wave = (torch.cos(x)[:, None] + torch.sin(2 * x)[:, None] + torch.cos(3 * x)).expand(2, 8, 8)
