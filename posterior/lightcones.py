@@ -1,8 +1,8 @@
 """Any sampler on lightcones: it draws temperature and the place of the ionised region, and is asked for temperatures.
 
 The prior of lightcones (`priors.lightcone_flow`) has two channels where it tells exact zeros apart. Data are of the
-temperature alone: the operator is that of the data after the selection of the first channel. Of a draw, voxels in the
-ionised region are exactly 0 mK.
+temperature alone: the operator is that of the data after the selection of the first channel. Of a draw, ionised voxels
+are exactly 0 mK (`priors.exact_zeros`).
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from infield import InfieldError
 from infield.physics.algebra import Channel, compose
 from infield.physics.measurement import Measurement
 from infield.posterior.sampler import Draws, Posterior, Sampler
 from infield.posterior.streams import Randomness
+from infield.priors.exact_zeros import with_zeros
 from infield.priors.lightcone_flow import LightconeFlow
 from infield.priors.prior import Prior
 
@@ -56,7 +55,7 @@ class OfLightcones(Sampler):
         posterior = self.sampler(prior, of_both, n, generator)
         temperature = posterior.samples[:, :1]
         if told_apart:
-            temperature = torch.where(posterior.samples[:, 1:] > 0, torch.zeros_like(temperature), temperature)
+            temperature = with_zeros(temperature, posterior.samples[:, 1:])
         chi_square = {"chi_square": float(measurement.chi_square(temperature).mean())}
         diagnostics = {**posterior.diagnostics, **chi_square}
         return Posterior(temperature, posterior.cost, diagnostics, posterior.caveat)

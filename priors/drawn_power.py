@@ -1,102 +1,108 @@
-r"""Power that draws of a trained flow have beside the cones that it learned from, so that it can be taken out of them.
+r"""Power that what is drawn has beside the spectra that it was drawn with, so that it can be taken out.
 
-A flow that is trained for a while turns white noise into innovations of a little more or less power than those of the
-simulator, the same for all draws. Both have spectra (`priors.slice_spectra`): those of the data, xi_1 = S^{-1} x_1,
-with amplitudes A_j(s, theta) near 1, and not where nothing is ionised, or all; and those of draws, fitted as r_j A_j,
+A flow, or its student, turns white noise xi into innovations xi_1 that have a little more or less power than those of
+the simulator, the same for all draws. What is seen are the fields S xi_1; beside each of them stands S xi, the Gaussian
+field of the same noise, which has the spectra a_j of the training cones (`priors.slice_spectra`) and shares the chance
+of the draw. With x_i = h_i * x, filtered by the functions of these spectra, a small network r_i(theta, s) is fitted by
+least squares to
 
-.. math:: E\, x_i^2(s) = \sum_{jl} M_{ijl}\, r_j A_j\, r_l A_l.
+.. math:: \tfrac12 \log \frac{(h_i * S \xi_1)^2(s)}{(h_i * S \xi)^2(s)},
 
-Fields in units are made by spectra of amplitudes a_j / r_j. Innovations of a draw do not come again along the line of
-sight as structures of a simulated cone do, so that a draw says more of r than a cone says of A.
+and fields in units are made by spectra of amplitudes a_j / r_j. Fields are compared and not innovations: where a box
+comes again along the line of sight, an excess in innovations adds up in the field.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
+from infield.priors.lightcone_flow import LightconeFlow
+from infield.priors.lightcone_student import OneStep
 from infield.priors.lightcones import STEPS, LightconePrior
-from infield.priors.slice_spectra import SliceSpectra, fit_slice_spectra
-from infield.priors.training import VALIDATION, batch_generator
+from infield.priors.slice_network import fit_to_slices
+from infield.priors.slice_spectra import ENDS, Filters, SliceSpectra
+
+SMALL = 1e-6
+"""Added to powers of fields of unit variance."""
+
+WIDTH = 96
+"""Of the hidden layers of r."""
+
+
+def of_flow(
+    prior: LightconePrior, theta: Tensor, together: int, generator: Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """A draw of a prior's flow at each of some parameters, and the Gaussian field of the same noise.
+
+    Arguments:
+        prior: Its networks are where cones are drawn.
+        theta: Parameters in [0, 1], shape `(draws, parameters)`, on the same device.
+        together: How many are drawn at a time.
+        generator: Of the noise, on the CPU.
+    """
+    for at in theta.split(together):
+        flow = _flow(prior, at)
+        xi = torch.randn((len(at), *flow.event_shape), generator=generator).to(theta.device)
+        fields = (flow.innovations.colour(x) for x in (prior.evolved(flow, xi, STEPS), xi))
+        yield from zip(*fields, strict=True)
+
+
+def of_student(prior: LightconePrior, theta: Tensor, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same of its student, whose gain plays no part."""
+    assert prior.student is not None
+    for at in theta:
+        flow = _flow(prior, at)
+        one = OneStep(prior.student, flow, prior.transform)
+        xi = torch.randn(flow.event_shape, generator=generator).to(theta.device)
+        yield flow.innovations.colour(one.evolved(xi)[None])[0], flow.innovations.colour(xi[None])[0]
+
+
+def _flow(prior: LightconePrior, theta: Tensor) -> LightconeFlow:
+    s = torch.linspace(0, 1, len(prior.distance))
+    return prior.on(theta, s[None], prior.points, theta.device)
+
+
+def log_amplitudes(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """What r is fitted to, shape `(draws, channel, functions, los)`.
+
+    Arguments:
+        pairs: Fields `(channel, x, y, los)`.
+    """
+    filters, found = None, []
+    for drawn, gaussian in pairs:
+        filters = filters or Filters((drawn.shape[1], drawn.shape[2], drawn.shape[3]))
+        found.append(((filters.powers(drawn) + SMALL) / (filters.powers(gaussian) + SMALL)).log() / 2)
+    return torch.stack(found)
 
 
 def fit_drawn_power(
-    prior: LightconePrior,
-    fields: Iterable[Tensor],
-    theta: Tensor,
-    *,
-    draws: int,
-    together: int,
-    seed: int,
-    steps: int,
-    device: torch.device | str = "cpu",
+    found: Tensor, theta: Tensor, s: Tensor, *, seed: int, steps: int, beside: SliceSpectra | None = None
 ) -> SliceSpectra:
     """r.
 
     Arguments:
-        prior: Of the trained network; its `drawn` plays no part.
-        fields: Standardised fields of each cone of training, shape `(channel, x, y, los)`.
-        theta: Their parameters in [0, 1], shape `(cones, parameters)`.
-        draws: How many cones are drawn, at the parameters of as many cones of training, at most one at each.
-        together: How many are drawn, or turned into innovations, at a time.
-        seed: Of draws, and of the fits.
-        steps: Of each of two fits.
-        device: Where cones are drawn and spectra are fitted.
+        found: As `log_amplitudes`.
+        theta: Parameters of the draws in [0, 1], shape `(draws, parameters)`.
+        s: Places of the slices in [0, 1], shape `(los,)`.
+        seed, steps: Of the fit.
+        beside: An r that is taken out already.
     """
-    prior, theta, s = (
-        copy.deepcopy(prior).to(device),
-        theta.float().to(device),
-        torch.linspace(0, 1, len(prior.distance)),
-    )
-    chosen = theta[np.linspace(0, len(theta) - 1, min(draws, len(theta))).astype(int)]
-    with torch.no_grad():
-        data = fit(of_data(prior, fields, theta, s, together), prior, theta, s, seed, steps, device)
-        return fit(drawn(prior, chosen, s, together, seed), prior, chosen, s, seed, steps, device, beside=data)
+    found, theta, s = found.cpu(), theta.float().cpu(), s.float().cpu()
+    if beside is not None:
+        with torch.no_grad():
+            found = found - torch.cat([beside(at[None], s[None]) for at in theta]).log()
+    model = SliceSpectra(theta.shape[1], found.shape[1], WIDTH)
 
+    def loss(draws: Tensor, slices: Tensor) -> Tensor:
+        told = model(theta[draws], s[slices, None])[..., 0].log()
+        return (told - found[draws, :, :, slices]).square().mean()
 
-def fit(
-    innovations: Iterable[Tensor],
-    prior: LightconePrior,
-    theta: Tensor,
-    s: Tensor,
-    seed: int,
-    steps: int,
-    device: torch.device | str,
-    beside: SliceSpectra | None = None,
-) -> SliceSpectra:
-    """Spectra of innovations, or of them beside others."""
+    ends = min(ENDS, (len(s) - 1) // 4)
     with torch.enable_grad():
-        return fit_slice_spectra(
-            innovations,
-            theta,
-            s,
-            statistics=prior.statistics,
-            relative=True,
-            beside=beside,
-            seed=seed,
-            steps=steps,
-            device=device,
+        fit_to_slices(
+            model, loss, len(theta), range(ends, len(s) - ends), seed=seed, steps=steps, batch=1024, rate=2e-3
         )
-
-
-@torch.no_grad()
-def of_data(
-    prior: LightconePrior, fields: Iterable[Tensor], theta: Tensor, s: Tensor, together: int
-) -> Iterator[Tensor]:
-    """Innovations of one cone after the other."""
-    each = iter(fields)
-    for at in theta.split(together):
-        x = torch.stack([field for _, field in zip(at, each, strict=False)]).to(theta.device)
-        yield from prior.on(at, s[None], prior.points, theta.device).innovations.whiten(x.float())
-
-
-@torch.no_grad()
-def drawn(prior: LightconePrior, theta: Tensor, s: Tensor, together: int, seed: int) -> Iterator[Tensor]:
-    """The same of draws, one at each of the parameters."""
-    for number, at in enumerate(theta.split(together)):
-        flow = prior.on(at, s[None], prior.points, theta.device)
-        yield from prior.innovations(flow, batch_generator(seed, VALIDATION + 2, number, 0), len(at), STEPS)
+    return model.eval().requires_grad_(False)

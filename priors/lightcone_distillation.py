@@ -27,6 +27,7 @@ from torch import Generator, Tensor
 
 from infield import InfieldError, import_torchvision_first
 from infield.priors.checkpoint import KINDS
+from infield.priors.drawn_power import WIDTH, fit_drawn_power, log_amplitudes, of_student
 from infield.priors.innovations import Innovations, innovations_of
 from infield.priors.lightcone_flow import Profiles, network_output
 from infield.priors.lightcone_student import Student, low_pass, told_of
@@ -34,8 +35,7 @@ from infield.priors.lightcones import STEPS, LightconePrior, load_lightcone_prio
 from infield.priors.linear_part import of_field
 from infield.priors.modes import Hartley
 from infield.priors.prior import Prior, heun
-from infield.priors.slice_network import fit_to_slices
-from infield.priors.slice_spectra import ENDS, SMALL, Filters, SliceSpectra, hats
+from infield.priors.slice_spectra import SliceSpectra, hats
 from infield.priors.student_network import StudentNetwork
 from infield.priors.training import (
     VALIDATION,
@@ -145,7 +145,7 @@ class LightconeDistillation(LightningModule):
         pairs_together: How many are made at a time.
         batch_size: Pairs a step.
         power: Weight of the power in bands, gamma.
-        gains: Windows on which the power is measured at the end; 0 for none.
+        gains: Cones that are drawn at the end, for their power; 0 for none.
         gain_steps: Of the fit to it.
         learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
         warmup: Steps of linear warm-up.
@@ -162,7 +162,7 @@ class LightconeDistillation(LightningModule):
         pairs_together: int = 32,
         batch_size: int = 16,
         power: float = 0.1,
-        gains: int = 256,
+        gains: int = 128,
         gain_steps: int = 2000,
         learning_rate: float = 1e-3,
         warmup: int = 100,
@@ -256,32 +256,14 @@ class LightconeDistillation(LightningModule):
             }
 
     @torch.no_grad()
-    def _gain(self, network: StudentNetwork) -> SliceSpectra:
-        """Amplitudes of the student's innovations over those of the flow from the same noise, by scale."""
-        pairs = self.make(self.gains, VALIDATION + 1)
-        filters = Filters((*self.teacher.points, self.window))
-        white = (FAINT * filters.expected.sum((1, 2)) + SMALL).to(pairs.xi)[:, None]
-        found = []
-        for which in torch.arange(len(pairs.xi), device=pairs.xi.device).split(8):
-            some = pairs.some(which)
-            with torch.autocast(some.xi.device.type, torch.bfloat16):
-                added = network(some.xi, some.low, network.say(some.told)).float()
-            ours, theirs = (
-                filters.powers(field.movedim(2, -1).flatten(0, 1)) + white for field in (some.xi + added, some.xi_1)
-            )
-            found.append((ours / theirs).log().unflatten(0, (len(which), -1)) / 2)
-        ratio, theta, s = torch.cat(found).cpu(), pairs.theta.cpu(), pairs.s.cpu()
-        with torch.enable_grad():
-            gain = SliceSpectra(theta.shape[1], ratio.shape[1], GAIN_WIDTH)
-
-            def loss(windows: Tensor, slices: Tensor) -> Tensor:
-                told = gain(theta[windows], s[windows, slices, None])[..., 0].log()
-                return (told - ratio[windows, :, :, slices]).square().mean()
-
-            ends = min(ENDS, (self.window - 1) // 4)
-            places = range(ends, self.window - ends)
-            fit_to_slices(gain, loss, len(ratio), places, seed=self.seed, steps=self.gain_steps, batch=1024, rate=2e-3)
-            return gain.eval().requires_grad_(False)
+    def _gain(self, prior: LightconePrior) -> SliceSpectra:
+        """Power of what the student draws beside that of the flow, at parameters uniform in their ranges."""
+        generator = batch_generator(self.seed, VALIDATION + 1, 0, self.global_rank)
+        theta = torch.rand(self.gains, len(prior.ranges), generator=generator)
+        told = of_student(prior, theta, generator)  # on the CPU, where students draw
+        found = log_amplitudes(track(told, "power of draws", self.gains, disable=not self.trainer.is_global_zero))
+        s = torch.linspace(0, 1, len(prior.distance))
+        return fit_drawn_power(found, theta, s, seed=self.seed, steps=self.gain_steps, beside=prior.drawn)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)
@@ -291,15 +273,15 @@ class LightconeDistillation(LightningModule):
         has already put its weights in place of the current ones."""
         network = copy.deepcopy(self.network).eval().requires_grad_(False)
         network.load_state_dict(network_weights(checkpoint))
-        gain = SliceSpectra(len(self.teacher.ranges), network.channels, GAIN_WIDTH).eval()
-        if self.gains and self.global_step >= (self.trainer.max_steps if self.trainer.max_steps > 0 else math.inf):
-            gain = self._gain(network)
         provenance = {
             "teacher": self.teacher.sha256,
             "seed": self.seed,
             "training": training_record(self.trainer, checkpoint),
         }
-        student = Student(network=network, gain=gain, provenance=provenance)
+        gain = SliceSpectra(len(self.teacher.ranges), network.channels, WIDTH).eval().requires_grad_(False)
+        student = Student(network=network.cpu(), gain=gain, provenance=provenance)
+        if self.gains and self.global_step >= (self.trainer.max_steps if self.trainer.max_steps > 0 else math.inf):
+            student = replace(student, gain=self._gain(replace(self.teacher, student=student)))
         checkpoint[ENTRY] = to_entry(replace(self.teacher, student=student))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -309,10 +291,6 @@ class LightconeDistillation(LightningModule):
         found = entry.get("student", {})
         told = {"network": found.get("network"), "provenance": {"teacher": found.get("provenance", {}).get("teacher")}}
         entry_to_go_on_from({"student": told}, "student", now, "one of this training")
-
-
-GAIN_WIDTH = 96
-"""Of the hidden layers of what is fitted to powers."""
 
 
 def _in_bands(x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 
 from infield import InfieldError, import_torchvision_first
 from infield.priors.checkpoint import KINDS
-from infield.priors.drawn_power import fit_drawn_power
+from infield.priors.drawn_power import fit_drawn_power, log_amplitudes, of_flow
 from infield.priors.innovations import Innovations, innovations_of
 from infield.priors.lightcone_flow import Profiles, network_output
 from infield.priors.lightcones import LightconePrior, from_entry, load_lightcone_prior, to_entry
@@ -103,8 +103,7 @@ class LightconeMatching(LightningModule):
         spectra_steps: Of the fit of their spectra, each of two networks.
         kept: At most so many maps of innovations, by parameters and place of a window, stay on the device for windows
             that come again (`starts` of the data); 3 MB each for windows of 32 x 32 x 192.
-        draws: Cones that are drawn at the end of the training, whose power beside that of the training cones is then
-            taken out; 0 for none.
+        draws: Cones that are drawn at the end of the training, for their power beside that of the spectra; 0 for none.
         draws_together: How many of them at a time.
         learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
         warmup: Steps of linear warm-up.
@@ -320,18 +319,15 @@ class LightconeMatching(LightningModule):
             return fit_linear_part(*parts, seed=self.seed, steps=self.spectra_steps // 3)
 
     def _drawn(self, prior: LightconePrior) -> SliceSpectra:
-        """Power of what a prior draws beside the training cones."""
+        """Power of what a prior draws, at the parameters of some training cones."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        return fit_drawn_power(
-            prior,
-            self._standardised_cones(data, "innovations of cones"),
-            _in_range(data.theta[list(data.training)], prior.ranges),
-            draws=self.draws,
-            together=self.draws_together,
-            seed=self.seed,
-            steps=self.spectra_steps // 3,
-            device=self.device,
-        )
+        every = _in_range(data.theta[list(data.training)], prior.ranges)
+        theta = every[np.linspace(0, len(every) - 1, min(self.draws, len(every))).astype(int)].to(self.device)
+        generator = batch_generator(self.seed, VALIDATION + 2, 0, self.global_rank)
+        pairs = of_flow(copy.deepcopy(prior).to(self.device), theta, self.draws_together, generator)
+        found = log_amplitudes(track(pairs, "power of draws", len(theta), disable=not self.trainer.is_global_zero))
+        s = torch.linspace(0, 1, len(data.distance))
+        return fit_drawn_power(found, theta, s, seed=self.seed, steps=self.spectra_steps // 3)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)

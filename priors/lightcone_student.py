@@ -26,11 +26,12 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
+from infield.priors.exact_zeros import with_zeros
 from infield.priors.innovations import Innovations, _rings
 from infield.priors.lightcone_flow import LightconeFlow, Profiles
 from infield.priors.slice_spectra import SliceSpectra
 from infield.priors.student_network import CELL, StudentNetwork
-from infield.priors.voxel_transform import FAINTEST, VoxelTransform
+from infield.priors.voxel_transform import VoxelTransform
 
 STRETCH = 512
 """Cells of the line of sight that the network sees at a time, beside its reach on both sides."""
@@ -45,7 +46,7 @@ class Student:
 
     Arguments:
         network: N.
-        gain: Amplitudes of its innovations over those of the flow, by scale.
+        gain: Amplitudes of its fields beside those of the flow (`priors.drawn_power`).
         provenance: Of its training, in JSON types.
     """
 
@@ -223,6 +224,11 @@ class OneStep:
         seen = self.carried.colour(self.seen, self.carried.of(xi))
         return self.columns.of(self._added(xi, self.carried.on_cells(self._filled(seen, 1))).add_(xi))
 
+    def evolved(self, xi: Tensor) -> Tensor:
+        """xi_1 of noise, both of shape `(channel, x, y, los)`."""
+        columns = self.innovations(xi.movedim(-1, 1).contiguous())
+        return self.columns.fields(columns).movedim(1, -1)
+
     def _added(self, xi: Tensor, low: Tensor) -> Tensor:
         """N, stretch by stretch, each with the cells beyond it that it can feel; shape of xi."""
         asked, xi = xi.shape[1], self._filled(xi, 1)[None]
@@ -248,10 +254,8 @@ class OneStep:
         values = self.columns.fields(self.columns.colour(self.made, columns)).mul_(self.scale).add_(self.shift)
         if not self.transform.affine:
             return self.transform.inverse(values.movedim(1, -1)[None])[0, 0]
-        temperature = values[0]  # in mK already; the rest as the transform does
-        if self.transform.atom:
-            temperature.masked_fill_(temperature == 0, FAINTEST).masked_fill_(values[1] > 0, 0.0)
-        return temperature.movedim(0, -1)
+        temperature = values[0].movedim(0, -1)  # in mK already
+        return with_zeros(temperature, values[1].movedim(0, -1)) if self.transform.atom else temperature
 
 
 def to_entry(student: Student) -> dict[str, Any]:

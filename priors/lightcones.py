@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from infield import InfieldError
 from infield.priors import lightcone_student, voxel_transform
 from infield.priors.checkpoint import build_network, file_sha256, network_description, parts_of, read_entry
+from infield.priors.exact_zeros import with_zeros
 from infield.priors.innovations import InnovationStandardisation, innovations_of
 from infield.priors.lightcone_flow import LightconeFlow, Profiles
 from infield.priors.lightcone_student import OneStep, Student
@@ -45,7 +46,7 @@ class LightconePrior:
         spectra: Of what is left when these are taken out.
         repeats: How its structures come again with every box; None where a box is as long as a cone.
         linear_part: What F misses along the field.
-        drawn: Amplitudes of the innovations that are drawn, beside those of training (`priors.drawn_power`).
+        drawn: Amplitudes of what is drawn beside those of the spectra (`priors.drawn_power`).
         transform: From mK to values, and back.
         ranges: Parameters by 21cmFAST's names, and the range of each in training; none for cones of the whole range
             without a condition.
@@ -247,13 +248,19 @@ class LightconePrior:
         """Those of such cones, shape `(n, channel, x, y, los)`."""
         device = next(self.network.parameters()).device
         xi = torch.randn((n, *flow.event_shape), generator=generator, dtype=torch.float32).to(device)
+        return self.evolved(flow, xi, steps)
+
+    def evolved(self, flow: LightconeFlow, xi: Tensor, steps: int) -> Tensor:
+        """What Heun's method makes of white noise `(n, channel, x, y, los)`."""
         return heun(flow, xi, torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist())
 
     def temperature(self, flow: LightconeFlow, xi: Tensor) -> Tensor:
         """Temperatures in mK, exactly 0 where ionised, of innovations; shape `(batch, 1, x, y, los)`."""
         mu, sigma = (part[:, :, None, None].to(xi) for part in (flow.profiles.mu, flow.profiles.sigma))
         values = flow.standardisation.innovations.colour(xi).mul_(sigma).add_(mu)  # in place: memory
-        return self.transform.inverse(values)
+        if not self.transform.atom or self.transform.fill:
+            return self.transform.inverse(values)
+        return with_zeros(self.transform.pointwise_inverse(values[:, :1]), values[:, 1:])
 
     def to(self, device: torch.device | str) -> LightconePrior:
         """The same prior with its networks on another device."""

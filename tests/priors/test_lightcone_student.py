@@ -181,7 +181,7 @@ def test_its_file_holds_it_or_not(tmp_path):
     again, half = (load_lightcone_prior(tmp_path / f"{name}.ckpt") for name in ("lightcones", "half"))
     cones, same, near = (p.draw(HERE, torch.Generator().manual_seed(1)) for p in (one, again, half))
     assert torch.equal(cones, same) and again.student.provenance == {"teacher": "a"}
-    assert near.dtype == torch.float32 and float((near - cones).square().mean()) < 0.01 * float(cones.var())
+    assert near.dtype == torch.float32 and float((near - cones).square().mean()) < 0.03 * float(cones.var())
     by_flow = again.draw(HERE, torch.Generator().manual_seed(1), steps=2)
     assert not torch.allclose(by_flow, cones, atol=1) and (again.calls(), again.calls(2)) == (1, 3)
     torch.save({"infield_lightcones": to_entry(prior())}, tmp_path / "none.ckpt")
