@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from infield.pipelines.bench.cm21_cases import Case
 
 CELLS, HOURS, TELESCOPE = 64, 1000.0, "ska-low-like"
-TRUTHS, DRAWS, TOGETHER, LEVELS = 1, 64, 16, 20
+TRUTHS, DRAWS, TOGETHER, LEVELS = 1, 64, 16, 10
 """Members of each reference that are observed, draws of each posterior, of so many together, and levels of FAPS."""
 
 FAINT = 0.3
