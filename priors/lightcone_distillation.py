@@ -27,10 +27,11 @@ from torch import Generator, Tensor
 
 from infield import InfieldError, import_torchvision_first
 from infield.priors.checkpoint import KINDS
+from infield.priors.drawn_mean import fit_drawn_mean, means_of_student
 from infield.priors.drawn_power import WIDTH, fit_drawn_power, log_amplitudes, of_student
 from infield.priors.innovations import Innovations, innovations_of
 from infield.priors.lightcone_flow import Profiles, network_output
-from infield.priors.lightcone_student import Student, low_pass, told_of
+from infield.priors.lightcone_student import DrawnMean, Student, low_pass, told_of
 from infield.priors.lightcones import STEPS, LightconePrior, load_lightcone_prior, to_entry
 from infield.priors.linear_part import of_field
 from infield.priors.modes import Hartley
@@ -145,8 +146,8 @@ class LightconeDistillation(LightningModule):
         pairs_together: How many are made at a time.
         batch_size: Pairs a step.
         power: Weight of the power in bands, gamma.
-        gains: Cones that are drawn at the end, for their power; 0 for none.
-        gain_steps: Of the fit to it.
+        gains: Cones that are drawn at the end, for their power and mean; 0 for none.
+        gain_steps: Of the fits to them.
         learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
         warmup: Steps of linear warm-up.
         weight_decay: Of AdamW.
@@ -256,14 +257,20 @@ class LightconeDistillation(LightningModule):
             }
 
     @torch.no_grad()
-    def _gain(self, prior: LightconePrior) -> SliceSpectra:
-        """Power of what the student draws beside that of the flow, at parameters uniform in their ranges."""
+    def _settled(self, prior: LightconePrior) -> Student:
+        """The student of a prior with power and mean of what it draws, at parameters uniform in their ranges."""
+        assert prior.student is not None
         generator = batch_generator(self.seed, VALIDATION + 1, 0, self.global_rank)
-        theta = torch.rand(self.gains, len(prior.ranges), generator=generator)
+        theta, s = (
+            torch.rand(self.gains, len(prior.ranges), generator=generator),
+            torch.linspace(0, 1, len(prior.distance)),
+        )
         told = of_student(prior, theta, generator)  # on the CPU, where students draw
-        found = log_amplitudes(track(told, "power of draws", self.gains, disable=not self.trainer.is_global_zero))
-        s = torch.linspace(0, 1, len(prior.distance))
-        return fit_drawn_power(found, theta, s, seed=self.seed, steps=self.gain_steps, beside=prior.drawn)
+        powers = log_amplitudes(track(told, "power of draws", self.gains, disable=not self.trainer.is_global_zero))
+        gain = fit_drawn_power(powers, theta, s, seed=self.seed, steps=self.gain_steps, beside=prior.drawn)
+        student = replace(prior.student, gain=gain)
+        means = means_of_student(replace(prior, student=student), theta, generator)
+        return replace(student, mean=fit_drawn_mean(means, theta, s, seed=self.seed, steps=self.gain_steps))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)
@@ -278,10 +285,12 @@ class LightconeDistillation(LightningModule):
             "seed": self.seed,
             "training": training_record(self.trainer, checkpoint),
         }
-        gain = SliceSpectra(len(self.teacher.ranges), network.channels, WIDTH).eval().requires_grad_(False)
-        student = Student(network=network.cpu(), gain=gain, provenance=provenance)
+        parameters, channels = len(self.teacher.ranges), network.channels
+        gain = SliceSpectra(parameters, channels, WIDTH).eval().requires_grad_(False)
+        mean = DrawnMean(parameters, channels, WIDTH).eval().requires_grad_(False)
+        student = Student(network=network.cpu(), gain=gain, mean=mean, provenance=provenance)
         if self.gains and self.global_step >= (self.trainer.max_steps if self.trainer.max_steps > 0 else math.inf):
-            student = replace(student, gain=self._gain(replace(self.teacher, student=student)))
+            student = self._settled(replace(self.teacher, student=student))
         checkpoint[ENTRY] = to_entry(replace(self.teacher, student=student))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

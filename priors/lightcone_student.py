@@ -29,6 +29,7 @@ from infield import InfieldError
 from infield.priors.exact_zeros import with_zeros
 from infield.priors.innovations import Innovations, _rings
 from infield.priors.lightcone_flow import LightconeFlow, Profiles
+from infield.priors.slice_network import SliceNetwork
 from infield.priors.slice_spectra import SliceSpectra
 from infield.priors.student_network import CELL, StudentNetwork
 from infield.priors.voxel_transform import VoxelTransform
@@ -40,6 +41,23 @@ MOST = 5.0
 """Bound of mu / sigma among what the network is told: how far the middle of a slice is from the threshold."""
 
 
+class DrawnMean(SliceNetwork):
+    """m of `priors.drawn_mean` for parameters and places in [0, 1]; 0 before the fit.
+
+    Arguments:
+        parameters: How many.
+        channels: Of the fields.
+        width: Of the three hidden layers.
+    """
+
+    def __init__(self, parameters: int, channels: int, width: int = 96) -> None:
+        super().__init__(parameters, channels, width, outputs=1, hidden=3, zero=True)
+
+    def forward(self, theta: Tensor, s: Tensor) -> Tensor:
+        """Shape `(batch, channel, los)`, of parameters `(batch, parameters)` and places `(batch, los)`."""
+        return self.numbers(theta, s).movedim(-1, 1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Student:
     """What a checkpoint holds of it.
@@ -47,15 +65,18 @@ class Student:
     Arguments:
         network: N.
         gain: Amplitudes of its fields beside those of the flow (`priors.drawn_power`).
+        mean: Of its standardised fields (`priors.drawn_mean`).
         provenance: Of its training, in JSON types.
     """
 
     network: StudentNetwork
     gain: SliceSpectra
+    mean: DrawnMean
     provenance: Mapping[str, Any]
 
     def to(self, device: torch.device | str) -> Student:
-        return replace(self, network=self.network.to(device), gain=self.gain.to(device))
+        moved = {name: getattr(self, name).to(device) for name in ("network", "gain", "mean")}
+        return replace(self, **moved)
 
 
 def told_of(theta: Tensor, profiles: Profiles) -> Tensor:
@@ -205,6 +226,7 @@ class OneStep:
         self.seen = self.carried.blocks_of(flow.innovations)
         shift, scale = flow.standardisation.shift, flow.standardisation.scale  # `(channel, 1, 1, los)`
         self.shift, self.scale = (part.float().movedim(-1, 1).to(self.device) for part in (shift, scale))
+        self.shift = self.shift - self.scale * student.mean(theta, s)[0, :, :, None, None]
 
     def draw(self, generator: Generator, n: int = 1) -> Tensor:
         """Lightcones `(n, x, y, los)` in mK, float32, exactly 0 where ionised; from the noise that the flow would start
@@ -228,6 +250,14 @@ class OneStep:
         """xi_1 of noise, both of shape `(channel, x, y, los)`."""
         columns = self.innovations(xi.movedim(-1, 1).contiguous())
         return self.columns.fields(columns).movedim(1, -1)
+
+    def standardised(self, xi: Tensor) -> tuple[Tensor, Tensor]:
+        """What is drawn of noise, and the Gaussian field of the same noise, in the units of the spectra that make
+        fields; all of shape `(channel, x, y, los)`."""
+        xi = xi.movedim(-1, 1).contiguous()
+        columns = self.columns.of(xi), self.innovations(xi)
+        gaussian, drawn = (self.columns.fields(self.columns.colour(self.made, c)).movedim(1, -1) for c in columns)
+        return drawn, gaussian
 
     def _added(self, xi: Tensor, low: Tensor) -> Tensor:
         """N, stretch by stretch, each with the cells beyond it that it can feel; shape of xi."""
@@ -260,24 +290,28 @@ class OneStep:
 
 def to_entry(student: Student) -> dict[str, Any]:
     """What a checkpoint stores."""
+    small = {
+        name: {"arguments": part.arguments, "weights": {key: v.detach().cpu() for key, v in part.state_dict().items()}}
+        for name, part in (("gain", student.gain), ("mean", student.mean))
+    }
     return {
         "network": student.network.arguments,
         "weights": {name: value.detach().cpu() for name, value in student.network.state_dict().items()},
-        "gain": {
-            "arguments": student.gain.arguments,
-            "weights": {name: value.detach().cpu() for name, value in student.gain.state_dict().items()},
-        },
+        **small,
         "provenance": dict(student.provenance),
     }
 
 
 def from_entry(entry: Mapping[str, Any]) -> Student:
     """The inverse of `to_entry`."""
-    network, gain = StudentNetwork(**entry["network"]), SliceSpectra(**entry["gain"]["arguments"])
+    network = StudentNetwork(**entry["network"])
+    gain, mean = SliceSpectra(**entry["gain"]["arguments"]), DrawnMean(**entry["mean"]["arguments"])
     network.load_state_dict(dict(entry["weights"]))
     gain.load_state_dict(dict(entry["gain"]["weights"]))
+    mean.load_state_dict(dict(entry["mean"]["weights"]))
     return Student(
         network=network.eval().requires_grad_(False),
         gain=gain.eval().requires_grad_(False),
+        mean=mean.eval().requires_grad_(False),
         provenance=entry["provenance"],
     )

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from infield.datasets.cosmology import cosmology, redshifts_of
-from infield.priors.lightcone_student import Student
+from infield.priors.lightcone_student import DrawnMean, Student
 from infield.priors.lightcones import LightconePrior, to_entry
 from infield.priors.linear_part import LinearPart
 from infield.priors.local_unet import LocalUNet
@@ -24,9 +24,9 @@ def student():
         torch.manual_seed(1)
         network = StudentNetwork(channels=2, told=10, widths=(8,))
         torch.nn.init.normal_(network.head.weight, std=0.1)
-        gain = SliceSpectra(2, 2, width=4)
-    network, gain = network.eval().requires_grad_(False), gain.eval().requires_grad_(False)
-    return Student(network=network, gain=gain, provenance={"teacher": "none"})
+        gain, mean = SliceSpectra(2, 2, width=4), DrawnMean(2, 2, width=4)
+    network, gain, mean = (part.eval().requires_grad_(False) for part in (network, gain, mean))
+    return Student(network=network, gain=gain, mean=mean, provenance={"teacher": "none"})
 
 
 def prior(points=4, depth=12, seed=0, distance=9000.0, with_student=False):

@@ -1,6 +1,7 @@
 """A student of the flow of lightcones: Gaussian before training, local, a part of the prior's file; its training."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ import infield.priors.lightcone_student as lightcone_student
 from infield import InfieldError
 from infield.datasets.steps import Steps
 from infield.priors.checkpoint import export_prior
+from infield.priors.drawn_mean import fit_drawn_mean, means_of_student
 from infield.priors.lightcone_distillation import LightconeDistillation, pairs_of
-from infield.priors.lightcone_student import OneStep, Student, low_pass
+from infield.priors.lightcone_student import DrawnMean, OneStep, Student, low_pass
 from infield.priors.lightcones import LightconePrior, load_lightcone_prior, to_entry
 from infield.priors.linear_part import LinearPart
 from infield.priors.local_unet import LocalUNet
@@ -44,7 +46,8 @@ def student(network: nn.Module | None = None, gain: float = 1.0) -> Student:
     one = SliceSpectra(2, 2, 8)
     with torch.no_grad():
         one.layers[-1].bias.fill_(torch.tensor(gain).log())
-    return Student(network=still(network), gain=still(one), provenance={"teacher": "a"})
+    mean = DrawnMean(2, 2, 8)
+    return Student(network=still(network), gain=still(one), mean=still(mean), provenance={"teacher": "a"})
 
 
 def prior(**changes) -> LightconePrior:
@@ -171,6 +174,34 @@ def test_fields_on_cells_are_those_of_the_points_without_short_waves():
     x = torch.arange(8) * torch.pi / 4
     wave = (torch.cos(x)[:, None] + torch.sin(2 * x)[:, None] + torch.cos(3 * x)).expand(2, 8, 8)
     assert torch.allclose(low_pass(wave), torch.cos(x[::2])[:, None].expand(1, 4, 4), atol=1e-6)
+
+
+def test_what_is_off_in_the_mean_is_found_and_taken_out():
+    network = StudentNetwork(2, TOLD, (8, 8))
+    with torch.no_grad():
+        network.head.bias[:8] = 0.3  # innovations of the temperature, everywhere
+    one = prior(student=student(network))
+    theta = torch.rand(12, 2, generator=torch.Generator().manual_seed(3))
+    s = torch.linspace(0, 1, DEPTH)
+    found = means_of_student(one, theta, torch.Generator().manual_seed(4))
+    assert found.shape == (12, 2, DEPTH) and float(found[:, 0].mean()) > 0.3 and float(found[:, 1].abs().max()) < 1e-4
+    mean = fit_drawn_mean(found, theta, s, seed=0, steps=300)
+    mended = replace(one, student=replace(one.student, mean=mean))
+    off = []
+    for each in (one, mended):
+        cone = OneStep(each.student, each.at(HERE), each.transform)
+        columns = cone.innovations(torch.randn(2, DEPTH, 8, 8, generator=torch.Generator().manual_seed(5)))
+        fields = cone.columns.fields(cone.columns.colour(cone.made, columns)).mul_(cone.scale).add_(cone.shift)
+        plain = cone.columns.fields(cone.columns.colour(cone.made, cone.columns.of(torch.zeros(2, DEPTH, 8, 8))))
+        assert not plain.any()
+        off.append(fields[0].mean((1, 2)))
+    flow = one.at(HERE)
+    gaussian = flow.standardisation.innovations.colour(
+        torch.randn(2, DEPTH, 8, 8, generator=torch.Generator().manual_seed(5)).movedim(1, -1)[None]
+    )[0, 0].mean((0, 1))
+    told = flow.standardisation.shift[0, 0, 0] + flow.standardisation.scale[0, 0, 0] * gaussian
+    before, after = (float((one - told).abs().mean()) for one in off)
+    assert after < 0.2 * before
 
 
 def test_its_file_holds_it_or_not(tmp_path):
