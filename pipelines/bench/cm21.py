@@ -46,6 +46,9 @@ from infield.posterior.streams import SampleStreams
 from infield.priors.lightcone_flow import STRETCH
 from infield.priors.lightcones import LightconePrior, load_lightcone_prior
 
+COSTED = 16
+"""Cones that are drawn at one point for what one of them costs, where no ensemble was drawn."""
+
 METRICS = {
     "global_signal_floors": ".2f",
     "spectrum_floors": ".2f",
@@ -222,7 +225,8 @@ def add_costs(bench: Bench, setting: Setting) -> None:
     """Seconds of the prior and of the simulator, and the prior's memory."""
     case = setting.cases[0]
     if math.isnan(bench.over_cases(SUMMARY, PRIOR, "core_seconds")):  # else measured with the ensembles
-        _conditional(bench, setting, case, 1)(range(1))
+        cones = 1 if setting.quick else COSTED
+        _conditional(bench, setting, case, cones)(range(cones))
     ours, simulator = bench.over_cases(SUMMARY, PRIOR, "core_seconds"), setting.simulator_seconds
     if simulator is None and (setting.python or importlib.util.find_spec("py21cmfast")):
         simulator = simulator_core_seconds(setting.training.members.cones, case.point, setting.python)
