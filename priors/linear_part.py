@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from infield.priors.slice_network import SliceNetwork, fit_to_slices
-from infield.priors.slice_spectra import hats_of
+from infield.priors.slice_spectra import half_spectrum, hats_of
 
 BANDS, LEAST, GREATEST = 5, 0.3, 3.0
 """Hats, and wavenumbers of the first and the last one in radians a cell."""
@@ -103,8 +103,4 @@ def fit_linear_part(
 
 def _filters(z: Tensor) -> list[Tensor]:
     """h_j on the half-spectrum of fields, each of shape `(x, y, los // 2 + 1)`."""
-    nx, ny, depth = z.shape[2:]
-    kx, ky = (2 * math.pi * torch.fft.fftfreq(n, device=z.device) for n in (nx, ny))
-    k_los = 2 * math.pi * torch.fft.rfftfreq(depth, device=z.device)
-    k = (kx[:, None, None].square() + ky[:, None].square() + k_los.square()).sqrt()
-    return list(hats_of(k, BANDS, LEAST, GREATEST))
+    return list(hats_of(half_spectrum(z.shape[2:], z.device), BANDS, LEAST, GREATEST))

@@ -17,7 +17,6 @@ correlations are negative; rho is then near 0, which says less than is known, an
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor
 
 from infield.priors.slice_network import SliceNetwork, fit_to_slices
-from infield.priors.slice_spectra import hats_of
+from infield.priors.slice_spectra import half_spectrum, hats_of
 
 BANDS, LEAST, GREATEST = 6, 0.2, 3.0
 """Hats, and wavenumbers of the first and the last one in radians a cell."""
@@ -91,9 +90,7 @@ def correlations(x: Tensor, period: int) -> tuple[Tensor, Tensor]:
         x: Fields of one cone, shape `(channel, x, y, los)`.
         period: In cells.
     """
-    kx, ky = (2 * math.pi * torch.fft.fftfreq(n, device=x.device) for n in x.shape[1:3])
-    k_los = 2 * math.pi * torch.fft.rfftfreq(x.shape[3], device=x.device)
-    k = (kx[:, None, None].square() + ky[:, None].square() + k_los.square()).sqrt()
+    k = half_spectrum(x.shape[1:], x.device)
     modes = torch.fft.rfftn(x.float(), dim=(1, 2, 3))
     found, tells = [], []
     for h in bands(k):

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -111,6 +111,13 @@ def hats_of(k: Tensor, count: int, least: float, greatest: float) -> Tensor:
     place = (k.clamp(least, greatest) / least).log() * ((count - 1) / math.log(greatest / least))
     knots = torch.arange(count, dtype=k.dtype, device=k.device).reshape(-1, *[1] * k.ndim)
     return (1 - (place - knots).abs()).clamp_min(0)
+
+
+def half_spectrum(shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+    """|k| in radians a cell of the modes of `torch.fft.rfftn` over x, y and the line of sight."""
+    kx, ky = (2 * math.pi * torch.fft.fftfreq(n, device=device) for n in shape[:2])
+    k_los = 2 * math.pi * torch.fft.rfftfreq(shape[2], device=device)
+    return (kx[:, None, None].square() + ky[:, None].square() + k_los.square()).sqrt()
 
 
 class Filters:
