@@ -139,7 +139,7 @@ class Innovations:
     def _modes(self, x: Tensor) -> tuple[Tensor, list[slice]]:
         """Fourier modes of slices, those of one ring after the other, `(cones, channel, modes of its fields, los)`, and
         where each ring is."""
-        order, counts, _ = _rings(self.points)
+        order, counts, _ = rings_of(self.points)
         cones = len(self.blocks[0][1])
         modes = torch.view_as_real(torch.fft.rfft2(x, dim=(2, 3), norm="ortho"))  # n, channel, x, y, los, parts
         modes = modes.unflatten(0, (cones, -1)).permute(0, 2, 3, 4, 1, 6, 5)
@@ -148,7 +148,7 @@ class Innovations:
         return modes, [slice(int(low), int(high)) for low, high in itertools.pairwise(ends)]
 
     def _fields(self, modes: Tensor) -> Tensor:
-        order, _, _ = _rings(self.points)
+        order, _, _ = rings_of(self.points)
         modes = modes.unflatten(2, (len(order), -1, 2))[:, :, order.argsort().to(modes.device)]
         modes = modes.unflatten(2, (self.points[0], -1)).permute(0, 4, 1, 2, 3, 6, 5).flatten(0, 1).contiguous()
         return torch.fft.irfft2(torch.view_as_complex(modes), s=self.points, dim=(2, 3), norm="ortho")
@@ -208,7 +208,7 @@ def innovations_of(amplitudes: Tensor, points: tuple[int, int], repeats: Repeats
         tau = rates.double().cumsum(-1)
     cones, channels, _, depth = a.shape
     kept = torch.empty(  # at once: between them, what is only passing through would leave holes in memory
-        (-(-depth // BLOCK), 2, cones, channels, len(_rings(points)[1]), BLOCK, BLOCK), device=a.device
+        (-(-depth // BLOCK), 2, cones, channels, len(rings_of(points)[1]), BLOCK, BLOCK), device=a.device
     )
     blocks: list[tuple[Tensor, Tensor]] = []
     for start in range(0, depth, BLOCK):
@@ -266,13 +266,13 @@ def _basis(points: tuple[int, int], n: int) -> tuple[Tensor, Tensor, Tensor]:
     weight[0] = 1 / n
     if n % 2 == 0:
         weight[-1] = 1 / n
-    _, _, across = _rings(points)
+    _, _, across = rings_of(points)
     k_across, k_los = torch.broadcast_tensors(across[:, None], kappa)
     return hats(k_across, k_los) * weight.sqrt(), bands(torch.hypot(k_across, k_los)), kappa
 
 
 @lru_cache(maxsize=8)
-def _rings(points: tuple[int, int]) -> tuple[Tensor, list[int], Tensor]:
+def rings_of(points: tuple[int, int]) -> tuple[Tensor, list[int], Tensor]:
     """Order of the modes of a slice (half-spectrum, flat) by their ring, modes of each ring, and its mean |k| in
     radians a cell."""
     nx, ny = points

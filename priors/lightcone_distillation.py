@@ -19,7 +19,7 @@ import copy
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import torch
 from rich.progress import track
@@ -29,13 +29,9 @@ from infield import InfieldError, import_torchvision_first
 from infield.priors.checkpoint import KINDS
 from infield.priors.drawn_mean import fit_drawn_mean, means_of_student
 from infield.priors.drawn_power import WIDTH, fit_drawn_power, log_amplitudes, of_student
-from infield.priors.innovations import Innovations, innovations_of
-from infield.priors.lightcone_flow import Profiles, network_output
 from infield.priors.lightcone_student import DrawnMean, Student, low_pass, told_of
 from infield.priors.lightcones import STEPS, LightconePrior, load_lightcone_prior, to_entry
-from infield.priors.linear_part import of_field
 from infield.priors.modes import Hartley
-from infield.priors.prior import Prior, heun
 from infield.priors.slice_spectra import SliceSpectra, hats
 from infield.priors.student_network import StudentNetwork
 from infield.priors.training import (
@@ -105,34 +101,12 @@ def pairs_of(prior: LightconePrior, n: int, window: int, generator: Generator, *
     start = torch.randint(-window // 2, depth - window + window // 2 + 1, (n,), generator=generator)
     cells = start.clamp(0, depth - window)[:, None] + torch.arange(window)
     s = (cells / (depth - 1)).float().to(device)
-    amplitudes = prior.spectra(theta, s)
-    S = innovations_of(amplitudes, prior.points, None if prior.repeats is None else prior.repeats.of(theta, s))
-    mu, sigma = prior.statistics(theta, s)
-    profiles = Profiles(s, mu, sigma, S.before.to(s).expand(n, -1))
-    flow = _WindowFlow(prior, theta, profiles, S)
-    xi = standard_normal(torch.Size((n, profiles.mu.shape[1], *prior.points, window)), profiles.mu, generator)
-    xi_1 = heun(cast(Prior, flow), xi, torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist())
-    xi, xi_1, x = (field.movedim(-1, 2).contiguous() for field in (xi, xi_1, S.colour(xi)))
-    return Pairs(xi, xi_1, low_pass(x), told_of(theta, profiles), theta, s)
-
-
-@dataclass(frozen=True)
-class _WindowFlow:
-    """As `priors.lightcone_flow.LightconeFlow`, of windows whose parameters differ."""
-
-    prior: LightconePrior
-    theta: Tensor
-    profiles: Profiles
-    innovations: Innovations
-
-    def velocity(self, x: Tensor, t: float) -> Tensor:
-        p, device = t**2 + (1 - t) ** 2, x.device
-        xi, times = p**-0.5 * x, torch.full((len(x),), t, device=device)
-        z = torch.cat([xi, self.innovations.colour(xi)], dim=1)
-        with torch.autocast(device.type, torch.bfloat16):
-            learned = network_output(self.prior.network, z, times, self.theta, self.profiles).float()
-        learned = learned + of_field(self.prior.linear_part(self.theta, times, self.profiles.s), xi)
-        return p**-0.5 * learned + (2 * t - 1) / p * x
+    flow = prior.on(theta, s, prior.points, device)
+    xi = standard_normal(torch.Size((n, *flow.event_shape)), s, generator)
+    xi, xi_1, x = (
+        field.movedim(-1, 2).contiguous() for field in (xi, prior.evolved(flow, xi, steps), flow.innovations.colour(xi))
+    )
+    return Pairs(xi, xi_1, low_pass(x), told_of(theta, flow.profiles), theta, s)
 
 
 class LightconeDistillation(LightningModule):
@@ -190,16 +164,7 @@ class LightconeDistillation(LightningModule):
 
     def setup(self, stage: str) -> None:
         """The teacher, where it teaches."""
-        self._teaching = self._on(self.trainer.strategy.root_device)
-
-    def _on(self, device: torch.device) -> LightconePrior:
-        prior = self.teacher
-        moved = {
-            name: copy.deepcopy(getattr(prior, name)).to(device)
-            for name in ("network", "statistics", "spectra", "repeats", "linear_part")
-            if getattr(prior, name) is not None
-        }
-        return replace(prior, student=None, **moved)
+        self._teaching = copy.deepcopy(replace(self.teacher, student=None)).to(self.trainer.strategy.root_device)
 
     def make(self, n: int, epoch: int) -> Pairs:
         """Pairs of an epoch."""

@@ -27,9 +27,9 @@ from torch import Generator, Tensor
 
 from infield import InfieldError
 from infield.priors.exact_zeros import with_zeros
-from infield.priors.innovations import Innovations, _rings
+from infield.priors.innovations import Innovations, rings_of
 from infield.priors.lightcone_flow import LightconeFlow, Profiles
-from infield.priors.slice_network import SliceNetwork
+from infield.priors.slice_network import SliceNetwork, from_parts, to_parts
 from infield.priors.slice_spectra import SliceSpectra
 from infield.priors.student_network import CELL, StudentNetwork
 from infield.priors.voxel_transform import VoxelTransform
@@ -139,7 +139,7 @@ class _Columns:
 
     @classmethod
     def on(cls, points: tuple[int, int], device: torch.device, *, carried: bool = False) -> _Columns:
-        order, counts, _ = _rings(points)
+        order, counts, _ = rings_of(points)
         rings, start, ends = list(order.split(counts)), 0, []
         if carried:
             rings = [ring[torch.isin(ring, _carried(points, torch.device("cpu"))[0])] for ring in rings]
@@ -290,14 +290,11 @@ class OneStep:
 
 def to_entry(student: Student) -> dict[str, Any]:
     """What a checkpoint stores."""
-    small = {
-        name: {"arguments": part.arguments, "weights": {key: v.detach().cpu() for key, v in part.state_dict().items()}}
-        for name, part in (("gain", student.gain), ("mean", student.mean))
-    }
     return {
         "network": student.network.arguments,
         "weights": {name: value.detach().cpu() for name, value in student.network.state_dict().items()},
-        **small,
+        "gain": to_parts(student.gain),
+        "mean": to_parts(student.mean),
         "provenance": dict(student.provenance),
     }
 
@@ -305,13 +302,10 @@ def to_entry(student: Student) -> dict[str, Any]:
 def from_entry(entry: Mapping[str, Any]) -> Student:
     """The inverse of `to_entry`."""
     network = StudentNetwork(**entry["network"])
-    gain, mean = SliceSpectra(**entry["gain"]["arguments"]), DrawnMean(**entry["mean"]["arguments"])
     network.load_state_dict(dict(entry["weights"]))
-    gain.load_state_dict(dict(entry["gain"]["weights"]))
-    mean.load_state_dict(dict(entry["mean"]["weights"]))
     return Student(
         network=network.eval().requires_grad_(False),
-        gain=gain.eval().requires_grad_(False),
-        mean=mean.eval().requires_grad_(False),
+        gain=from_parts(SliceSpectra, entry["gain"]),
+        mean=from_parts(DrawnMean, entry["mean"]),
         provenance=entry["provenance"],
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from infield.priors.lightcone_student import OneStep, Student
 from infield.priors.linear_part import LinearPart
 from infield.priors.local_unet import LocalUNet
 from infield.priors.prior import heun
+from infield.priors.slice_network import from_parts, to_parts
 from infield.priors.slice_repeats import SliceRepeats
 from infield.priors.slice_spectra import SliceSpectra
 from infield.priors.slice_statistics import SliceStatistics
@@ -30,7 +31,6 @@ from infield.priors.voxel_transform import VoxelTransform
 
 VERSION = 3
 
-Told = TypeVar("Told", SliceStatistics, SliceSpectra, SliceRepeats, LinearPart)
 STEPS = 8
 """Of Heun's method, where a user does not say otherwise: 15 network calls a cone."""
 
@@ -156,7 +156,8 @@ class LightconePrior:
         self, theta: Tensor, s: Tensor, points: tuple[int, int], device: torch.device | str = "cpu"
     ) -> LightconeFlow:
         """The prior at places s `(1, los)` in [0, 1], and parameters in [0, 1], shape `(parameters,)`; or of several
-        cones at a time, `(cones, parameters)`, one field each. Fields are on `device`."""
+        cones at a time, `(cones, parameters)`, one field each, with the same places or each its own, `(cones, los)`.
+        Fields are on `device`."""
         place = next(self.statistics.parameters()).device
         each = theta.reshape(-1, theta.shape[-1]).float().to(place)
         told = each, s.float().to(place).expand(len(each), -1)
@@ -264,7 +265,10 @@ class LightconePrior:
 
     def to(self, device: torch.device | str) -> LightconePrior:
         """The same prior with its networks on another device."""
-        moved = {name: getattr(self, name).to(device) for name in ("network", "statistics", "spectra", "drawn")}
+        moved = {
+            name: getattr(self, name).to(device)
+            for name in ("network", "statistics", "spectra", "linear_part", "drawn")
+        }
         if self.repeats is not None:
             moved["repeats"] = self.repeats.to(device)
         return replace(self, student=self.student.to(device) if self.student else None, **moved)
@@ -283,11 +287,11 @@ def to_entry(prior: LightconePrior, weights: Mapping[str, Tensor] | None = None)
         "name": prior.name,
         "network": network_description(prior.network),
         "weights": {name: value.detach().cpu() for name, value in weights.items()},
-        "statistics": _parts(prior.statistics),
-        "spectra": _parts(prior.spectra),
-        "repeats": None if prior.repeats is None else _parts(prior.repeats),
-        "linear_part": _parts(prior.linear_part),
-        "drawn": _parts(prior.drawn),
+        "statistics": to_parts(prior.statistics),
+        "spectra": to_parts(prior.spectra),
+        "repeats": None if prior.repeats is None else to_parts(prior.repeats),
+        "linear_part": to_parts(prior.linear_part),
+        "drawn": to_parts(prior.drawn),
         "transform": voxel_transform.to_entry(prior.transform),
         "ranges": {name: list(span) for name, span in prior.ranges.items()},
         "cell": prior.cell,
@@ -296,17 +300,6 @@ def to_entry(prior: LightconePrior, weights: Mapping[str, Tensor] | None = None)
         "redshift": torch.from_numpy(np.array(prior.redshift)),
         "provenance": dict(prior.provenance),
     } | ({"student": lightcone_student.to_entry(prior.student)} if prior.student else {})
-
-
-def _parts(model: SliceStatistics | SliceSpectra | SliceRepeats | LinearPart) -> dict[str, Any]:
-    weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-    return {"arguments": model.arguments, "weights": weights}
-
-
-def _model(kind: type[Told], parts: Mapping[str, Any]) -> Told:
-    model = kind(**parts["arguments"])
-    model.load_state_dict(dict(parts["weights"]))
-    return model.eval().requires_grad_(False)
 
 
 def from_entry(entry: Mapping[str, Any], network: LocalUNet | None = None, *, sha256: str = "") -> LightconePrior:
@@ -327,11 +320,11 @@ def from_entry(entry: Mapping[str, Any], network: LocalUNet | None = None, *, sh
     return LightconePrior(
         name=entry["name"],
         network=network,
-        statistics=_model(SliceStatistics, entry["statistics"]),
-        spectra=_model(SliceSpectra, entry["spectra"]),
-        repeats=None if entry["repeats"] is None else _model(SliceRepeats, entry["repeats"]),
-        linear_part=_model(LinearPart, entry["linear_part"]),
-        drawn=_model(SliceSpectra, entry["drawn"]),
+        statistics=from_parts(SliceStatistics, entry["statistics"]),
+        spectra=from_parts(SliceSpectra, entry["spectra"]),
+        repeats=None if entry["repeats"] is None else from_parts(SliceRepeats, entry["repeats"]),
+        linear_part=from_parts(LinearPart, entry["linear_part"]),
+        drawn=from_parts(SliceSpectra, entry["drawn"]),
         transform=voxel_transform.from_entry(entry["transform"]),
         ranges={name: (float(low), float(high)) for name, (low, high) in entry["ranges"].items()},
         cell=float(entry["cell"]),

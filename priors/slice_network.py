@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -69,6 +69,22 @@ def _layers(sizes: Sequence[int], zero: bool) -> nn.Sequential:
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
     return nn.Sequential(*(part for layer in hidden for part in (layer, nn.SiLU())), last)
+
+
+Kind = TypeVar("Kind", bound=SliceNetwork)
+
+
+def to_parts(model: SliceNetwork) -> dict[str, Any]:
+    """What a checkpoint stores of one."""
+    weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    return {"arguments": model.arguments, "weights": weights}
+
+
+def from_parts(kind: type[Kind], parts: Mapping[str, Any]) -> Kind:
+    """The inverse of `to_parts`."""
+    model = kind(**parts["arguments"])
+    model.load_state_dict(dict(parts["weights"]))
+    return model.eval().requires_grad_(False)
 
 
 def fit_to_slices(

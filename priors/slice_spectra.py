@@ -50,9 +50,8 @@ class SliceSpectra(SliceNetwork):
         parameters: How many.
         channels: Of the fields.
         width: Of the four hidden layers.
-        statistics: Arguments of the statistics of slices whose course it is told; None for none.
-        relative: Whether it says a itself where it is told the course, and not sigma a, sigma that of the statistics
-            by which fields were standardised: sigma may be off, and sigma a is not.
+        statistics: Arguments of the statistics of slices whose course it is told; None for none. It then says sigma a,
+            with their sigma, and not a itself: sigma may be off, and sigma a is not.
         members: Networks whose mean of log a it is.
     """
 
@@ -62,7 +61,6 @@ class SliceSpectra(SliceNetwork):
         channels: int,
         width: int = 128,
         statistics: Mapping[str, Any] | None = None,
-        relative: bool = False,
         members: int = 1,
     ) -> None:
         known = None if statistics is None else SliceStatistics(**statistics)
@@ -71,20 +69,19 @@ class SliceSpectra(SliceNetwork):
             parameters, channels, width, outputs=2 * KNOTS, hidden=4, told=told, zero=True, members=members
         )
         self.arguments |= {"statistics": None if statistics is None else dict(statistics)}
-        self.arguments |= {"relative": relative, "members": members}
-        self.statistics, self.relative = known, relative
+        self.arguments |= {"members": members}
+        self.statistics = known
 
     def forward(self, theta: Tensor, s: Tensor) -> Tensor:
         """a, shape `(batch, channels, functions, los)`, of parameters `(batch, parameters)` and places `(batch, los)`;
-        1 before the fit, the spectrum of white noise of unit variance (where not relative, 1 over sigma)."""
+        1 before the fit, the spectrum of white noise of unit variance (1 over sigma where it is told the course)."""
         return self.amplitudes(theta, s, *(self.statistics.course(theta, s) if self.statistics else ()))
 
     def amplitudes(self, theta: Tensor, s: Tensor, *course: Tensor) -> Tensor:
         """The same, where the course of the statistics and log sigma are known."""
         a = self.numbers(theta, s, *course[:1]).unflatten(-1, (self.arguments["channels"], 2 * KNOTS))
-        if not self.relative:
-            for log_sigma in course[1:]:
-                a = a - log_sigma[..., None]
+        for log_sigma in course[1:]:
+            a = a - log_sigma[..., None]
         return a.clamp(-8, 6).exp().movedim(1, -1)
 
 
@@ -161,8 +158,6 @@ def fit_slice_spectra(
     s: Tensor,
     *,
     statistics: SliceStatistics | None = None,
-    relative: bool = False,
-    beside: SliceSpectra | None = None,
     members: int = 1,
     seed: int,
     steps: int = 6000,
@@ -176,8 +171,6 @@ def fit_slice_spectra(
         theta: Parameters of the cones in [0, 1], shape `(cones, parameters)`.
         s: Places of the slices in [0, 1], shape `(los,)`.
         statistics: By which they are standardised, and whose course the network is told; a copy becomes a part of it.
-        relative: As in `SliceSpectra`.
-        beside: Spectra of others, where amplitudes are to be multiples of theirs.
         members: Networks that are trained apart, and their mean taken: most of what one errs by is not in the cones.
         seed: Of first weights and batches.
         steps, batch: Of the training of each; slices a step.
@@ -195,21 +188,15 @@ def fit_slice_spectra(
         "parameters": theta.shape[1],
         "channels": powers.shape[2],
         "statistics": known,
-        "relative": relative,
     }
     course: list[Tensor] = []
-    others = None
     if statistics is not None:
         each = [statistics.to(device).course(at[None], s[None]) for at in theta]
         course = [torch.cat(parts).detach() for parts in zip(*each, strict=True)]
-    if beside is not None:
-        others = torch.cat([beside.to(device)(at[None], s[None]) for at in theta]).movedim(3, 1)
 
     def loss(model: SliceSpectra, cones: Tensor, slices: Tensor) -> Tensor:
         known = (one[cones, slices][:, None] for one in course)
         a = model.amplitudes(theta[cones], s[slices, None], *known)[..., 0]
-        if others is not None:
-            a = a * others[cones, slices]
         expected = expected_powers(a, M) + SMALL
         return (expected.log() + (powers[cones, slices] + SMALL) / expected).mean()
 
