@@ -20,6 +20,7 @@ from infield.priors.lightcones import LightconePrior, load_lightcone_prior, to_e
 from infield.priors.linear_part import LinearPart
 from infield.priors.local_unet import LocalUNet
 from infield.priors.prior import heun
+from infield.priors.slice_repeats import SliceRepeats
 from infield.priors.slice_spectra import KNOTS, SliceSpectra
 from infield.priors.slice_statistics import SliceStatistics
 from infield.priors.student_network import StudentNetwork
@@ -302,3 +303,21 @@ def test_what_cannot_be_distilled_is_refused(teacher):
         LightconeDistillation(StudentNetwork(2, 9, (8, 8)), str(teacher))
     with pytest.raises(InfieldError, match=r"window 30.*expected a multiple of 4, at most 90"):
         LightconeDistillation(StudentNetwork(2, TOLD, (8, 8)), str(teacher), window=30)
+
+
+def test_pairs_are_what_the_flow_makes_of_each_window_also_where_boxes_repeat():
+    repeats = SliceRepeats(2, 2, 8, 8)
+    with torch.no_grad():
+        repeats.layers[-1].bias.fill_(-1.5)  # structures last for several boxes
+    one = prior(repeats=still(repeats))
+    pairs = pairs_of(one, 3, 32, torch.Generator().manual_seed(6), steps=3)
+    for i in range(3):
+        xi = pairs.xi[i, None].movedim(2, -1)
+        alone, free = (
+            each.evolved(each.on(pairs.theta[i], pairs.s[i, None], each.points), xi, 3)[0].movedim(-1, 1)
+            for each in (one, replace(one, repeats=None))
+        )
+        same, other = (float((field - pairs.xi_1[i]).square().mean().sqrt()) for field in (alone, free))
+        added = float((pairs.xi_1[i] - pairs.xi[i]).square().mean().sqrt())
+        assert same < 1e-3 * added  # bf16
+        assert other > 5 * same and other > 1e-3 * added  # a control: of boxes that do not repeat
