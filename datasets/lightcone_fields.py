@@ -11,19 +11,21 @@ from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from infield import InfieldError, import_torchvision_first
 from infield.datasets.fields import EpochOrder
-from infield.datasets.lightcones import TEMPERATURE, Lightcones, open_lightcones
+from infield.datasets.lightcones import BOX_AXES, DENSITY, TEMPERATURE, Lightcones, open_lightcones
 from infield.datasets.zarr_group import refusal
 
 import_torchvision_first()
 from lightning.pytorch import LightningDataModule  # noqa: E402
 
-Window = tuple[Tensor, Tensor, Tensor]
-"""Values `(batch, channel, x, y, window)`, parameters `(batch, parameters)` and first cells `(batch,)`."""
+Window = tuple[Tensor, ...]
+"""Values `(batch, channel, x, y, window)`, parameters `(batch, parameters)` and first cells `(batch,)`; where asked for,
+also boxes of initial conditions, `(batch, 1, x, y, los)`."""
 
 STATISTICS = 512
 """Windows, evenly spread over the cones, that `examples` gives."""
@@ -46,6 +48,8 @@ class LightconeFile(LightningDataModule):
         windows: Of each cone in an epoch.
         starts: Places where the windows of a cone begin, its own; anywhere where 0. What a training works out for a
             window's place and parameters, it may then keep.
+        boxes: Whether windows come with their initial conditions, which then are held in memory as well; they begin at
+            even cells.
         workers: Processes that transform the cones at the start.
         num_workers: Processes that cut windows.
         seed: Of order, windows, turns and shifts, which derive from seed, epoch and number alone.
@@ -61,6 +65,7 @@ class LightconeFile(LightningDataModule):
         cones: int | None = None,
         windows: int = 1,
         starts: int = 0,
+        boxes: bool = False,
         workers: int = 0,
         num_workers: int = 0,
         seed: int = 0,
@@ -76,7 +81,7 @@ class LightconeFile(LightningDataModule):
         self.paths = [Path(one) for one in ([path] if isinstance(path, str) else path)]
         self.window, self.batch_size, self.chosen, self.starts = window, batch_size, parameters, starts
         self.validation, self.most, self.windows, self.seed = validation, cones, windows, seed
-        self.workers, self.num_workers = workers, num_workers
+        self.with_boxes, self.workers, self.num_workers = boxes, workers, num_workers
 
     def setup(self, stage: str) -> None:
         """Read the files and check what they say of themselves."""
@@ -121,6 +126,7 @@ class LightconeFile(LightningDataModule):
                 raise refusal(one, TEMPERATURE, f"NaN or infinity in cone {int(bad.argmax())}", "finite values")
             start += len(here)
         self.temperature = torch.from_numpy(values)[:, None]
+        self.boxes = self._initial_conditions([group for group, _ in opened], count)
         self.values = torch.empty(0)  # see `apply`
         self.training, self.held_out = range(count - held_out), range(count - held_out, count)
 
@@ -137,6 +143,28 @@ class LightconeFile(LightningDataModule):
                 if one != expected:
                     raise refusal(path, what, "others", f"those of {self.paths[0]}", "train on files of one kind")
         return {name: np.concatenate([one.parameters[name] for one in files]) for name in first.parameters}
+
+    def _initial_conditions(self, groups: list[xr.Dataset], count: int) -> Tensor:
+        """Boxes of so many cones, `(cones, 1, x, y, los)` in half precision; none where they are not asked for."""
+        found: list[Tensor] = []
+        for path, group in zip(self.paths, groups, strict=True):
+            if not self.with_boxes or len(found) == count:
+                break
+            if DENSITY not in group or group[DENSITY].dims != ("sample", *BOX_AXES):
+                raise refusal(path, DENSITY, "no initial conditions", f"('sample', {', '.join(BOX_AXES)})",
+                              "simulate anew by `infield simulate 21cm`, which keeps them")  # fmt: skip
+            for i in range(min(group.sizes["sample"], count - len(found))):
+                box = group[DENSITY][i].values
+                expected = tuple(found[0].shape[1:]) if found else box.shape
+                if not np.isfinite(box).all() or box.shape != expected:
+                    raise refusal(path, DENSITY, f"NaN, infinity or a shape {box.shape} in cone {i}",
+                                  f"finite values, {expected} in all cones")  # fmt: skip
+                found.append(torch.from_numpy(box)[None].half())
+        return torch.stack(found) if found else torch.empty(0)
+
+    def keep_temperatures(self) -> None:
+        """Make windows of temperatures as they are."""
+        self.values, self.temperature = self.temperature.half(), self.temperature[:0]
 
     def apply(self, transform: Callable[[Tensor], Tensor], progress: Callable[[Iterable[Any]], Iterable[Any]]) -> None:
         """Keep the values that a transform makes of the cones, and no longer their temperatures.
@@ -204,12 +232,19 @@ class Windows(Dataset[Window]):
             chooses = np.random.default_rng((data.seed, cone, int(rng.integers(data.starts))))
         # Beyond both ends and back: else the first and the last cells would hardly ever be seen.
         start = int(np.clip(chooses.integers(-data.window // 2, last + data.window // 2 + 1), 0, last))
+        start -= start % 2 if len(data.boxes) else 0
         seen = values[..., start : start + data.window]
-        if rng.integers(2):
-            seen = seen.transpose(1, 2)
+        across = bool(rng.integers(2))
         turned = [axis for axis in (1, 2) if rng.integers(2)]
         shifts = [int(rng.integers(n)) for n in seen.shape[1:3]]
-        return seen.flip(turned).roll(shifts, (1, 2)), data.theta[cone], torch.tensor(start)
+
+        def moved(field: Tensor) -> Tensor:
+            finer = field.shape[1] // seen.shape[1]
+            field = field.transpose(1, 2) if across else field
+            return field.flip(turned).roll([finer * shift for shift in shifts], (1, 2))
+
+        window = moved(seen), data.theta[cone], torch.tensor(start)
+        return (*window, moved(data.boxes[cone])) if len(data.boxes) else window
 
 
 def _in_half(transform: Callable[[Tensor], Tensor], cone: np.ndarray) -> np.ndarray:

@@ -2,7 +2,10 @@
 
 The simulation format with `brightness_temp (sample, x, y, los)`, float32, mK; `x` and `y` (periodic) and `los`, the
 comoving distance, in Mpc, z ascending; along `los` also `redshift` and `frequency` in MHz; along `sample` one variable
-for each astrophysical parameter, under 21cmFAST's name for it, and `random_seed` where it is known. Its attributes:
+for each astrophysical parameter, under 21cmFAST's name for it, and `random_seed` where it is known. Where the
+simulator told it, `initial_density (sample, box_x, box_y, box_los)`: the linear density contrast of the box of initial
+conditions, as it is today, on its finer grid; cell i of the line of sight lies in slice i of the box, which comes again
+and again. Its attributes:
 `kind` "21cm", `parameters` (JSON: the names of the parameters), `provenance` (JSON), `history`.
 """
 
@@ -26,7 +29,9 @@ from infield.physics.grid import Axis, Grid
 
 KIND = "21cm"
 TEMPERATURE = "brightness_temp"
+DENSITY = "initial_density"
 AXES = ("x", "y", "los")
+BOX_AXES = ("box_x", "box_y", "box_los")
 SEED = "random_seed"
 CHUNK = 256
 """Cells of a chunk along the line of sight: a part of a deep cone can be read without the rest."""
@@ -115,7 +120,13 @@ def lightcone_grid(points: tuple[int, int], cell: float, distance: np.ndarray) -
 
 
 def lightcone_writer(
-    path: str | Path, cones: Lightcones, *, run: Mapping[str, Any], title: str, overwrite: bool = False
+    path: str | Path,
+    cones: Lightcones,
+    *,
+    run: Mapping[str, Any],
+    title: str,
+    box: tuple[int, int, int] | None = None,
+    overwrite: bool = False,
 ) -> SimulationWriter:
     """A writer of lightcones, one cone a block; `write_block(i, {TEMPERATURE: values})` with `(1, x, y, los)` in mK.
 
@@ -124,17 +135,22 @@ def lightcone_writer(
         cones: What it will hold.
         run: What makes the cones what they are, in JSON types. A run is only continued where all of it is the same.
         title: One line for people.
+        box: Cells of the boxes of initial conditions, where blocks hold `DENSITY` beside it.
         overwrite: Whether an existing group may be replaced, once the new one is finished.
 
     Raises:
         InfieldError: `path` exists, `<path>.partial` is of another run, or the disk is full.
     """
     nx, ny, depth = cones.grid.shape
+    variables = [Variable(TEMPERATURE, "21 cm brightness temperature against the CMB", "mK")]
+    if box is not None:
+        words = "linear density contrast of the initial conditions, as it is today"
+        variables.append(Variable(DENSITY, words, axes=tuple(zip(BOX_AXES, box, strict=True))))
     described = {"provenance": dict(cones.provenance), "history": "\n".join(cones.history)}
     return SimulationWriter(
         path,
         grid=cones.grid,
-        variables=(Variable(TEMPERATURE, "21 cm brightness temperature against the CMB", "mK"),),
+        variables=variables,
         samples=cones.samples,
         block=1,
         run={"kind": KIND, "parameters": list(cones.parameters), **described, **run},

@@ -41,12 +41,14 @@ class Variable:
         long_name: What it is, for people.
         units: Units of its values, "1" for none.
         complex: Whether they are complex numbers.
+        axes: Names and lengths of axes of its own, where it does not live on the grid of the others.
     """
 
     name: str
     long_name: str
     units: str = "1"
     complex: bool = False
+    axes: tuple[tuple[str, int], ...] = ()
 
     def stored(self, dtype: str) -> np.dtype:
         """Type of its values in a file of real numbers of type `dtype`."""
@@ -54,7 +56,7 @@ class Variable:
 
     def described(self) -> dict[str, Any]:
         """What it is, in JSON types."""
-        return {key: value for key, value in asdict(self).items() if key != "complex" or value}
+        return {key: value for key, value in asdict(self).items() if key not in ("complex", "axes") or value}
 
 
 class SimulationWriter(BlockWriter):
@@ -131,10 +133,10 @@ class SimulationWriter(BlockWriter):
             ValueError: A variable is missing or of another shape.
         """
         rows = self.sample_range(b)
-        expected = (len(rows), *self.grid.shape)
         stored = {}
         for variable in self.variables:
             name = variable.name
+            expected = (len(rows), *(n for _, n in variable.axes or zip(self.grid.names, self.grid.shape, strict=True)))
             if name not in fields or fields[name].shape != expected:
                 found = getattr(fields.get(name), "shape", None)
                 raise ValueError(f"block {b}: found {name} of shape {found}, expected {expected}")
@@ -166,11 +168,15 @@ class SimulationWriter(BlockWriter):
         group = zarr.open_group(path, mode="r+", use_consolidated=False)
         block = min(self.block, self.samples)
         for variable in self.variables:
+            dims, shape, chunk = field.dims, self.grid.shape, self.chunk
+            if variable.axes:
+                dims, shape = zip(*variable.axes, strict=True)
+                chunk = shape
             group.create_array(
                 variable.name,
-                shape=(self.samples, *self.grid.shape),
-                chunks=(block, *self.chunk),
-                dimension_names=("sample", *field.dims),
+                shape=(self.samples, *shape),
+                chunks=(block, *chunk),
+                dimension_names=("sample", *dims),
                 dtype=variable.stored(self.dtype),
                 fill_value=np.nan,
                 attributes={"units": variable.units, "long_name": variable.long_name},

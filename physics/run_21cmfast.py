@@ -23,7 +23,11 @@ TEMPLATE = "const-zeta"
 
 
 def run(request: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Distances (Mpc), redshifts, `described` (JSON) and, if simulated, `brightness_temp` (mK, `(x, y, los)`)."""
+    """Distances (Mpc), redshifts, `described` (JSON) and, if simulated, `brightness_temp` (mK, `(x, y, los)`) and
+    `initial_density`, the linear density contrast of the initial conditions on their own finer grid, as it is today.
+
+    Cell i of the line of sight is cut from slice i of the box, which comes again and again.
+    """
     import py21cmfast as p21
     from astropy import units
 
@@ -49,12 +53,17 @@ def run(request: dict[str, Any]) -> dict[str, np.ndarray]:
             f"{inputs.node_redshifts[0]:.4g}, where the simulation begins; set Z_HEAT_MAX or take fewer cells"
         )
     described = {"version": found, "template": TEMPLATE, "settings": settings, "nodes": len(inputs.node_redshifts)}
+    described["box"] = int(inputs.simulation_options.DIM)  # cells of the initial conditions along each axis
     result = {"distance": distance, "redshift": redshift, "described": np.array(json.dumps(described))}
     if request["simulate"]:
         with tempfile.TemporaryDirectory() as folder:
+            cache = p21.OutputCache(folder)
+            begun = p21.compute_initial_conditions(inputs=inputs, cache=cache, write=False)
+            result["initial_density"] = np.array(begun.get("hires_density"), dtype=np.float32)  # the run lets go of it
             cone = p21.run_lightcone(
-                lightconer=lightconer, inputs=inputs, cache=p21.OutputCache(folder), write=False, progressbar=False
-            )
+                lightconer=lightconer, inputs=inputs, initial_conditions=begun, cache=cache, write=False,
+                progressbar=False,
+            )  # fmt: skip
         result["brightness_temp"] = np.asarray(cone.lightcones["brightness_temp"], dtype=np.float32)
     return result
 

@@ -58,8 +58,10 @@ class Simulator21cmFAST:
         answer = self._run(parameters, 1, simulate=False)
         return answer["distance"], answer["redshift"], json.loads(str(answer["described"]))
 
-    def simulate(self, parameters: Mapping[str, float], seed: int) -> np.ndarray:
-        """One cone: brightness temperatures in mK, `(x, y, los)`, float32.
+    def simulate(self, parameters: Mapping[str, float], seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """One cone, float32: brightness temperatures in mK, `(x, y, los)`, and the linear density contrast of its
+        initial conditions, as it is today, in a box of their finer grid. Cell i of the line of sight is cut from slice
+        i of the box, which comes again and again.
 
         Arguments:
             parameters: Astrophysical parameters by 21cmFAST's names.
@@ -68,7 +70,8 @@ class Simulator21cmFAST:
         Raises:
             InfieldError: The simulator refuses a setting, or fails.
         """
-        return self._run(parameters, seed, simulate=True)["brightness_temp"]
+        found = self._run(parameters, seed, simulate=True)
+        return found["brightness_temp"], found["initial_density"]
 
     def _run(self, parameters: Mapping[str, float], seed: int, *, simulate: bool) -> dict[str, np.ndarray]:
         self.check()

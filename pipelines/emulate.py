@@ -6,8 +6,8 @@
 
 params.yaml is one point (NAME: VALUE, by 21cmFAST's names, a line a parameter), ranges (NAME: [LOW, HIGH]) for a Latin
 hypercube, or a list of points that share --samples evenly, in their order. Parameters outside the range of the prior's
-training are refused; --extrapolate insists, and the file says so. A student of the prior's flow draws, where the prior
-has one, in one network call a cone; --steps asks for the flow. The line of sight is that of the prior, or the part
+training are refused; --extrapolate insists, and the file says so. Where the prior's file holds an emulator, it
+draws, in one network call a cone; --steps asks for the flow. The line of sight is that of the prior, or the part
 of it that --redshift and --depth tell; memory does not grow with it. A run that was killed goes on when the same
 command is given again, and gives the same cones; each one depends on its `random_seed`, its parameters and the size.
 """
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--points", type=int, metavar="N", help="cells across (default: as in training)")
     parser.add_argument("--steps", type=int, metavar="N",
                         help="of the integration of the flow, 2 N - 1 network calls a cone (default: one call of the "
-                             f"flow's student where the prior has one, else {STEPS} steps)")  # fmt: skip
+                             f"emulator where the prior has one, else {STEPS} steps)")  # fmt: skip
     parser.add_argument("--extrapolate", action="store_true", help="take parameters outside the range of training")
     parser.add_argument(
         "--device", default="auto", help="where networks run: auto, cpu, cuda, cuda:1 ... (default auto)"
@@ -76,8 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(facts))
         return 0
     rows = {"prior": facts["prior"], **rows_of(facts), "network calls a cone": str(facts["velocity_calls"])}
-    if facts["student"]:
-        rows["network calls a cone"] += ", of the student"
+    if facts["emulator"]:
+        rows["network calls a cone"] += ", of the emulator"
     if facts["extrapolated"]:
         rows["beyond training"] = ", ".join(facts["extrapolated"])
     table(str(arguments.output), rows | {"seconds": f"{facts['seconds']:.1f}"})
@@ -118,7 +118,7 @@ def emulate(
     parameters, seeds = where.parameters(samples, seed), cone_seeds(samples, seed)
     cones = [{name: float(values[i]) for name, values in parameters.items()} for i in range(samples)]
     calls = prior.calls(steps)
-    by = "the student of the prior" if prior.by_student(steps) else "the prior"
+    by = "the emulator of the prior" if prior.by_emulator(steps) else "the prior"
     lightcones = Lightcones(
         grid=lightcone_grid(across, prior.cell, prior.distance[cells]),
         redshift=prior.redshift[cells],
@@ -129,7 +129,7 @@ def emulate(
             "prior": {"name": prior.name, "sha256": prior.sha256, "provenance": dict(prior.provenance)},
             "parameters": where.described,
             "velocity_calls": calls,
-            **({"student": dict(prior.student.provenance)} if prior.student and prior.by_student(steps) else {}),
+            **({"emulator": dict(prior.emulator.provenance)} if prior.emulator and prior.by_emulator(steps) else {}),
             "extrapolated": beyond,
         },
         history=(
@@ -137,7 +137,7 @@ def emulate(
             *[f"extrapolated: {words}" for words in beyond],
         ),
     )
-    run_of = {"seed": seed, "steps": None if prior.by_student(steps) else steps or STEPS}
+    run_of = {"seed": seed, "steps": None if prior.by_emulator(steps) else steps or STEPS}
     writer = lightcone_writer(output, lightcones, run=run_of, title="21 cm lightcones, emulated", overwrite=overwrite)
 
     def write(i: int, result: Callable[[], np.ndarray]) -> None:
@@ -152,7 +152,7 @@ def emulate(
         "sha256": prior.sha256,
         **about(lightcones),
         "velocity_calls": calls,
-        "student": prior.by_student(steps),
+        "emulator": prior.by_emulator(steps),
         "extrapolated": beyond,
         "seed": seed,
         "seconds": time.perf_counter() - start,

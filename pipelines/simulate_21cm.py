@@ -8,8 +8,8 @@ It needs the extra: pip install 'infield[cm21]', or --python with another Python
 constant ionising efficiency, spin temperatures are computed; without --range the box is ION_Tvir_MIN 4 to 6 (log10 K)
 and HII_EFF_FACTOR 10 to 250, and X_RAY_Tvir_MIN is the same as ION_Tvir_MIN. One cone is one process with one thread;
 --workers says how many run at a time. A run that was killed goes on when the same command is given again, with the same
-cones. One of 64 x 64 x 520 cells takes about three minutes of a core, one of 32 x 32 x 256 with coarse settings ten
-seconds.
+cones. The file also keeps the density of the initial conditions, from which `fit_emulator.yaml` learns. One of 64 x 64
+x 520 cells takes about three minutes of a core, one of 32 x 32 x 256 with coarse settings ten seconds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from infield import InfieldError
-from infield.datasets.lightcones import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
+from infield.datasets.lightcones import DENSITY, TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
 from infield.datasets.zarr_group import check_new
 from infield.physics.simulator_21cmfast import Simulator21cmFAST
 from infield.pipelines.blocks import add_run_arguments, check_run, draw_missing, run_settings
@@ -123,14 +123,16 @@ def simulate_lightcones(
         history=(f"simulated by 21cmFAST {described['version']}, {described['nodes']} redshifts of evolution",),
     )
     run_of = {"seed": seed, "design": "Latin hypercube", **({"at": dict(design.fixed)} if design.fixed else {})}
-    writer = lightcone_writer(output, lightcones, run=run_of, title="21 cm lightcones, simulated", overwrite=overwrite)
+    title = "21 cm lightcones, simulated"
+    box = (described["box"],) * 3
+    writer = lightcone_writer(output, lightcones, run=run_of, title=title, box=box, overwrite=overwrite)
 
-    def write(i: int, result: Callable[[], np.ndarray]) -> None:
+    def write(i: int, result: Callable[[], tuple[np.ndarray, np.ndarray]]) -> None:
         try:
-            cone = result()
+            temperature, density = result()
         except InfieldError as error:
             raise InfieldError(f"cone {i}: {error}") from error
-        writer.write_block(i, {TEMPERATURE: cone[None]})
+        writer.write_block(i, {TEMPERATURE: temperature[None], DENSITY: density[None]})
 
     shared = (simulator, cones, seeds)
     draw_missing(writer, draw_cone, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
@@ -138,6 +140,8 @@ def simulate_lightcones(
     return {"output": str(output), **about(lightcones), "seed": seed, "seconds": time.perf_counter() - start}
 
 
-def draw_cone(simulator: Simulator21cmFAST, cones: list[dict[str, float]], seeds: np.ndarray, i: int) -> np.ndarray:
-    """Cone number i, in a process of its own."""
+def draw_cone(
+    simulator: Simulator21cmFAST, cones: list[dict[str, float]], seeds: np.ndarray, i: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Temperatures and initial density of cone number i, in a process of its own."""
     return simulator.simulate(cones[i], int(seeds[i]))

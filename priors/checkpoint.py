@@ -38,7 +38,7 @@ KINDS = {
     "one-step": ("infield_one_step", 1),
     "unrolled": ("infield_unrolled", 1),
     "pmrf": ("infield_pmrf", 1),
-    "lightcones": ("infield_lightcones", 3),
+    "lightcones": ("infield_lightcones", 4),
 }
 """What `infield fit` trains: the entry of a checkpoint that holds it, and the newest version of that entry."""
 

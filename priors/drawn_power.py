@@ -1,7 +1,7 @@
 r"""Power that what is drawn has beside the spectra that it was drawn with, so that it can be taken out.
 
-A flow, or its student, turns white noise xi into innovations xi_1 that have a little more or less power than those of
-the simulator, the same for all draws. What is seen are the fields S xi_1; beside each of them stands S xi, the Gaussian
+A flow turns white noise xi into innovations xi_1 that have a little more or less power than those of the simulator, the
+same for all draws. What is seen are the fields S xi_1; beside each of them stands S xi, the Gaussian
 field of the same noise, which has the spectra a_j of the training cones (`priors.slice_spectra`) and shares the chance
 of the draw. With x_i = h_i * x, filtered by the functions of these spectra, a small network r_i(theta, s) is fitted by
 least squares to
@@ -20,7 +20,6 @@ import torch
 from torch import Generator, Tensor
 
 from infield.priors.lightcone_flow import LightconeFlow
-from infield.priors.lightcone_student import OneStep
 from infield.priors.lightcones import STEPS, LightconePrior
 from infield.priors.slice_network import fit_to_slices
 from infield.priors.slice_spectra import ENDS, Filters, SliceSpectra
@@ -50,16 +49,6 @@ def of_flow(
         yield from zip(*fields, strict=True)
 
 
-def of_student(prior: LightconePrior, theta: Tensor, generator: Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """The same of its student, whose gain plays no part."""
-    assert prior.student is not None
-    for at in theta:
-        flow = _flow(prior, at)
-        one = OneStep(prior.student, flow, prior.transform)
-        xi = torch.randn(flow.event_shape, generator=generator).to(theta.device)
-        yield flow.innovations.colour(one.evolved(xi)[None])[0], flow.innovations.colour(xi[None])[0]
-
-
 def _flow(prior: LightconePrior, theta: Tensor) -> LightconeFlow:
     s = torch.linspace(0, 1, len(prior.distance))
     return prior.on(theta, s[None], prior.points, theta.device)
@@ -78,9 +67,7 @@ def log_amplitudes(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     return torch.stack(found)
 
 
-def fit_drawn_power(
-    found: Tensor, theta: Tensor, s: Tensor, *, seed: int, steps: int, beside: SliceSpectra | None = None
-) -> SliceSpectra:
+def fit_drawn_power(found: Tensor, theta: Tensor, s: Tensor, *, seed: int, steps: int) -> SliceSpectra:
     """r.
 
     Arguments:
@@ -88,12 +75,8 @@ def fit_drawn_power(
         theta: Parameters of the draws in [0, 1], shape `(draws, parameters)`.
         s: Places of the slices in [0, 1], shape `(los,)`.
         seed, steps: Of the fit.
-        beside: An r that is taken out already.
     """
     found, theta, s = found.cpu(), theta.float().cpu(), s.float().cpu()
-    if beside is not None:
-        with torch.no_grad():
-            found = found - torch.cat([beside(at[None], s[None]) for at in theta]).log()
     model = SliceSpectra(theta.shape[1], found.shape[1], WIDTH)
 
     def loss(draws: Tensor, slices: Tensor) -> Tensor:

@@ -14,12 +14,12 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.priors import lightcone_student, voxel_transform
+from infield.priors import lightcone_emulator, voxel_transform
 from infield.priors.checkpoint import build_network, file_sha256, network_description, parts_of, read_entry
 from infield.priors.exact_zeros import with_zeros
 from infield.priors.innovations import InnovationStandardisation, innovations_of
+from infield.priors.lightcone_emulator import Emulator, OneCall
 from infield.priors.lightcone_flow import LightconeFlow, Profiles
-from infield.priors.lightcone_student import OneStep, Student
 from infield.priors.linear_part import LinearPart
 from infield.priors.local_unet import LocalUNet
 from infield.priors.prior import heun
@@ -29,7 +29,7 @@ from infield.priors.slice_spectra import SliceSpectra
 from infield.priors.slice_statistics import SliceStatistics
 from infield.priors.voxel_transform import VoxelTransform
 
-VERSION = 3
+VERSION = 4
 
 STEPS = 8
 """Of Heun's method, where a user does not say otherwise: 15 network calls a cone."""
@@ -55,7 +55,7 @@ class LightconePrior:
         distance: Comoving distances of the cells of the line of sight in Mpc, ascending.
         redshift: Of the same cells.
         provenance: Where its numbers come from, in JSON types.
-        student: Of its flow, where one was trained: cones in one evaluation of a small network.
+        emulator: Where one was trained: cones in one call of a small network, from a simulation's initial conditions.
         sha256: Digest of the file that it was read from.
     """
 
@@ -73,7 +73,7 @@ class LightconePrior:
     distance: np.ndarray
     redshift: np.ndarray
     provenance: Mapping[str, Any]
-    student: Student | None = None
+    emulator: Emulator | None = None
     sha256: str = ""
 
     def theta(self, parameters: Mapping[str, float], *, extrapolate: bool = False) -> Tensor:
@@ -200,46 +200,65 @@ class LightconePrior:
         steps: int | None = None,
         extrapolate: bool = False,
     ) -> Tensor:
-        """Lightcones `(n, x, y, los)` in mK, float32, exactly 0 where ionised; of the student, in one network call a
+        """Lightcones `(n, x, y, los)` in mK, float32, exactly 0 where ionised; of the emulator, in one network call a
         cone, or of the flow, in 2 steps - 1.
 
         Arguments:
             parameters: By 21cmFAST's names.
-            generator: Of the source.
+            generator: Of the source, or of initial conditions.
             n: How many.
             points, cells, extrapolate: As in `at`.
-            steps: Of Heun's method; None for the student where there is one, else for `STEPS`.
+            steps: Of Heun's method; None for the emulator where there is one, else for `STEPS`.
 
         Raises:
             InfieldError: As `at`.
         """
-        if steps is None and self.student is not None:
-            key = (*sorted(parameters.items()), points, str(cells))
-            one_step = self._prepared.get(key)
-            if one_step is None:
-                one_step = OneStep(
-                    self.student,
-                    self.at(parameters, points=points, cells=cells, extrapolate=extrapolate),
-                    self.transform,
-                )
-                self._prepared.clear()  # the last one alone: memory
-                self._prepared[key] = one_step
-            return one_step.draw(generator, n)
+        if self.by_emulator(steps):
+            theta = self.theta(parameters, extrapolate=extrapolate)
+            return self.one_call(theta, points, cells).draw(generator, n)
         flow = self.at(parameters, points=points, cells=cells, extrapolate=extrapolate)
         return self.integrate(flow, generator, n, steps or STEPS)
 
+    def one_call(
+        self,
+        theta: Tensor,
+        points: tuple[int, int] | None = None,
+        cells: slice | None = None,
+        depth: int | None = None,
+    ) -> OneCall:
+        """The emulator at parameters in [0, 1], shape `(parameters,)`; the last one is kept, for ensembles.
+
+        Arguments:
+            theta: The parameters.
+            points: Cells across; those of training where not given.
+            cells: Of the line of sight; all where not given.
+            depth: Cells between the two ends of the line of sight; as in training where not given.
+        """
+        assert self.emulator is not None
+        depth = depth or len(self.distance)
+        asked = range(depth)[cells or slice(None)]
+        if not len(asked):
+            raise InfieldError(f"line of sight: found no cell in {cells}, expected some of {depth}")
+        key = (*theta.tolist(), points or self.points, asked, depth)
+        made = self._prepared.get(key)
+        if made is None:
+            made = OneCall(self.emulator, theta, self.statistics, self.transform, asked, depth, points or self.points)
+            self._prepared.clear()  # the last one alone: memory
+            self._prepared[key] = made
+        return made
+
     @cached_property
-    def _prepared(self) -> dict[tuple[Any, ...], OneStep]:
-        """The student at the point that was asked for last."""
+    def _prepared(self) -> dict[tuple[Any, ...], OneCall]:
+        """The emulator at the point that was asked for last."""
         return {}
 
     def calls(self, steps: int | None = None) -> int:
         """Network calls a cone of `draw`."""
-        return 1 if self.by_student(steps) else 2 * (steps or STEPS) - 1
+        return 1 if self.by_emulator(steps) else 2 * (steps or STEPS) - 1
 
-    def by_student(self, steps: int | None = None) -> bool:
-        """Whether `draw` asks the student."""
-        return steps is None and self.student is not None
+    def by_emulator(self, steps: int | None = None) -> bool:
+        """Whether `draw` asks the emulator."""
+        return steps is None and self.emulator is not None
 
     def integrate(self, flow: LightconeFlow, generator: Generator, n: int, steps: int) -> Tensor:
         """Cones `(n, x, y, los)` in mK of one of its flows, by Heun's method."""
@@ -271,7 +290,7 @@ class LightconePrior:
         }
         if self.repeats is not None:
             moved["repeats"] = self.repeats.to(device)
-        return replace(self, student=self.student.to(device) if self.student else None, **moved)
+        return replace(self, emulator=self.emulator.to(device) if self.emulator else None, **moved)
 
 
 def to_entry(prior: LightconePrior, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
@@ -299,7 +318,7 @@ def to_entry(prior: LightconePrior, weights: Mapping[str, Tensor] | None = None)
         "distance": torch.from_numpy(np.array(prior.distance)),
         "redshift": torch.from_numpy(np.array(prior.redshift)),
         "provenance": dict(prior.provenance),
-    } | ({"student": lightcone_student.to_entry(prior.student)} if prior.student else {})
+    } | ({"emulator": lightcone_emulator.to_entry(prior.emulator)} if prior.emulator else {})
 
 
 def from_entry(entry: Mapping[str, Any], network: LocalUNet | None = None, *, sha256: str = "") -> LightconePrior:
@@ -332,7 +351,7 @@ def from_entry(entry: Mapping[str, Any], network: LocalUNet | None = None, *, sh
         distance=entry["distance"].numpy(),
         redshift=entry["redshift"].numpy(),
         provenance={**entry["provenance"], "sha256": sha256} if sha256 else entry["provenance"],
-        student=lightcone_student.from_entry(entry["student"]) if "student" in entry else None,
+        emulator=lightcone_emulator.from_entry(entry["emulator"]) if "emulator" in entry else None,
         sha256=sha256,
     )
 

@@ -266,8 +266,8 @@ def _conditional(bench: Bench, setting: Setting, case: Case, n: int) -> Draw:
         hook.remove()
         stretches = math.ceil(depth / STRETCH)  # of the line of sight, which make one call
         by_flow = len(calls) / len(numbers) / stretches
-        by_student = setting.prior.by_student(setting.steps)
-        bench.add(case.name, PRIOR, "velocity_calls", setting.prior.calls() if by_student else by_flow)
+        by_emulator = setting.prior.by_emulator(setting.steps)
+        bench.add(case.name, PRIOR, "velocity_calls", setting.prior.calls() if by_emulator else by_flow)
         for _, *times in drawn:
             for name, seconds in zip(("seconds", "core_seconds"), times, strict=True):
                 bench.add(case.name, PRIOR, name, seconds, "s")

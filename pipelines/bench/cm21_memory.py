@@ -18,7 +18,6 @@ from torch import Generator
 from infield import InfieldError
 from infield.pipelines.bench.peak_memory import peak_mib
 from infield.pipelines.bench.records import Bench
-from infield.priors.lightcone_student import OneStep
 from infield.priors.lightcones import load_lightcone_prior
 
 DEPTHS = (128, 1024)
@@ -47,12 +46,12 @@ def _draw(path: str, depth: int) -> dict[str, float]:
     prior = load_lightcone_prior(path)
     before = peak_mib()
     theta = torch.full((len(prior.ranges),), 0.5, dtype=torch.float64)
-    s = torch.linspace(0, 1, depth, dtype=torch.float64)[None]
     generator = Generator().manual_seed(0)
-    if prior.student is None:
+    if prior.emulator is None:
+        s = torch.linspace(0, 1, depth, dtype=torch.float64)[None]
         cone = prior.integrate(prior.on(theta, s, prior.points), generator, 1, STEPS)
     else:
-        cone = OneStep(prior.student, prior.on(theta, s, prior.points), prior.transform).draw(generator)
+        cone = prior.one_call(theta, depth=depth).draw(generator)
     assert cone.shape[-1] == depth
     return {"peak_mib": peak_mib(), "added_mib": peak_mib() - before}
 

@@ -21,6 +21,7 @@ def comoving_distance(z):  # of no universe
 class InputParameters:
     def __init__(self, seed, settings):
         self.seed, self.settings, self.node_redshifts = seed, settings, ()
+        self.simulation_options = SimpleNamespace(DIM=2 * settings["HII_DIM"])
         self.cosmo_params = SimpleNamespace(cosmo=SimpleNamespace(comoving_distance=comoving_distance))
 
     @classmethod
@@ -46,7 +47,22 @@ class RectilinearLightconer:
         self.lc_redshifts = lc_distances.to_value(units.Mpc) / 1000
 
 
-def run_lightcone(*, lightconer, inputs, cache, write, progressbar):
+class InitialConditions:
+    def __init__(self, inputs):
+        shape = (inputs.simulation_options.DIM,) * 3
+        self.arrays = {"hires_density": np.random.default_rng((inputs.seed, 1)).standard_normal(shape)}
+
+    def get(self, name):
+        return self.arrays[name]
+
+
+def compute_initial_conditions(*, inputs, cache, write):
+    assert not write
+    return InitialConditions(inputs)
+
+
+def run_lightcone(*, lightconer, inputs, initial_conditions, cache, write, progressbar):
+    initial_conditions.arrays.clear()  # as the simulator does, for memory
     said = Path(os.environ["FAKE_LOG"])
     with said.open("a") as file:
         file.write(f"{inputs.seed}\\n")

@@ -59,8 +59,8 @@ def test_the_file_holds_what_the_prior_draws_from_its_seeds(run, prior, tmp_path
     assert cones.provenance["velocity_calls"] == 3 and "small" in cones.history[0]
 
 
-def test_a_student_draws_where_the_prior_has_one(infield, tmp_path):
-    path = example.save(tmp_path / "s.ckpt", with_student=True)
+def test_an_emulator_draws_where_the_prior_has_one(infield, tmp_path):
+    path = example.save(tmp_path / "s.ckpt", with_emulator=True)
     (tmp_path / "params.yaml").write_text(POINT)
 
     def emulated(output, *options):
@@ -68,16 +68,16 @@ def test_a_student_draws_where_the_prior_has_one(infield, tmp_path):
         return infield("emulate", *files, "--samples", 2, "--seed", 5, "--json", *options).summary
 
     facts, by_flow = emulated("s.zarr"), emulated("f.zarr", "--steps", 2)
-    assert facts["student"] and facts["velocity_calls"] == 1
-    assert not by_flow["student"] and by_flow["velocity_calls"] == 3
+    assert facts["emulator"] and facts["velocity_calls"] == 1
+    assert not by_flow["emulator"] and by_flow["velocity_calls"] == 3
     group, cones = open_lightcones(tmp_path / "s.zarr")
     loaded, generator = load_lightcone_prior(path), torch.Generator().manual_seed(int(cones.seeds[1]))
     point = {name: float(values[1]) for name, values in cones.parameters.items()}
     np.testing.assert_array_equal(group[TEMPERATURE][1], loaded.draw(point, generator)[0])
-    assert cones.provenance["student"] == {"teacher": "none"} and "the student of the prior" in cones.history[0]
+    assert cones.provenance["emulator"] == {"prior": "none"} and "the emulator of the prior" in cones.history[0]
     other, about = open_lightcones(tmp_path / "f.zarr")
     assert not np.allclose(group[TEMPERATURE], other[TEMPERATURE], atol=1e-3)
-    assert "student" not in about.provenance and "student" not in about.history[0]
+    assert "emulator" not in about.provenance and "emulator" not in about.history[0]
 
 
 def test_ranges_are_a_hypercube_and_points_share_the_cones(run, tmp_path):

@@ -12,7 +12,7 @@ import xarray as xr
 
 from infield import InfieldError
 from infield.datasets.cosmology import cosmology, frequencies_of, redshifts_of
-from infield.datasets.lightcones import SEED, TEMPERATURE, open_lightcones
+from infield.datasets.lightcones import DENSITY, SEED, TEMPERATURE, open_lightcones
 from infield.physics.telescopes import spiral
 from infield.pipelines.lightcone_design import Design, cone_seeds
 
@@ -85,6 +85,9 @@ def test_cones_are_the_simulator_s_also_after_it_died(simulate, simulator, tmp_p
         noise = np.random.default_rng(seeds[i]).standard_normal((4, 4, 6))
         expected = group["HII_EFF_FACTOR"].values[i] + noise
         np.testing.assert_allclose(group[TEMPERATURE][i], expected, rtol=1e-6)
+        begun = np.random.default_rng((seeds[i], 1)).standard_normal((8, 8, 8))
+        np.testing.assert_allclose(group[DENSITY][i], begun, rtol=1e-6)
+    assert group[DENSITY].dims == ("sample", "box_x", "box_y", "box_los")
     np.testing.assert_array_equal(group["ION_Tvir_MIN"], Design.parse([], []).points(3, 2)["ION_Tvir_MIN"])
     assert cones.redshift[0] == pytest.approx(7.51) and cones.grid.spacing == pytest.approx((4, 4, 4))
     np.testing.assert_allclose(group["frequency"], frequencies_of(cones.redshift))

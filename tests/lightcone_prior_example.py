@@ -6,30 +6,30 @@ import numpy as np
 import torch
 
 from infield.datasets.cosmology import cosmology, redshifts_of
-from infield.priors.lightcone_student import DrawnMean, Student
+from infield.priors.density_network import DensityNetwork
+from infield.priors.initial_density import InitialDensity
+from infield.priors.lightcone_emulator import Emulator
 from infield.priors.lightcones import LightconePrior, to_entry
 from infield.priors.linear_part import LinearPart
 from infield.priors.local_unet import LocalUNet
 from infield.priors.slice_spectra import SliceSpectra
 from infield.priors.slice_statistics import SliceStatistics
-from infield.priors.student_network import StudentNetwork
 from infield.priors.voxel_transform import VoxelTransform
 
 CELL = 4.0
 RANGES = {"ION_Tvir_MIN": (4.0, 6.0), "HII_EFF_FACTOR": (10.0, 250.0)}
 
 
-def student():
+def emulator(points=4):
+    density = InitialDensity(torch.tensor([-2.0, 1.0]), torch.tensor([1.0, -1.0]), finer=2, points=points)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        network = StudentNetwork(channels=2, told=10, widths=(8,))
-        torch.nn.init.normal_(network.head.weight, std=0.1)
-        gain, mean = SliceSpectra(2, 2, width=4), DrawnMean(2, 2, width=4)
-    network, gain, mean = (part.eval().requires_grad_(False) for part in (network, gain, mean))
-    return Student(network=network, gain=gain, mean=mean, provenance={"teacher": "none"})
+        network = DensityNetwork(density.seen, told=9, features=8, encoder=8, widths=(8,))
+        torch.nn.init.normal_(network.head.weight, std=0.3)
+    return Emulator(network=network.eval().requires_grad_(False), density=density, provenance={"prior": "none"})
 
 
-def prior(points=4, depth=12, seed=0, distance=9000.0, with_student=False):
+def prior(points=4, depth=12, seed=0, distance=9000.0, with_emulator=False):
     distances = distance + CELL * np.arange(depth)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -53,7 +53,7 @@ def prior(points=4, depth=12, seed=0, distance=9000.0, with_student=False):
         distance=distances,
         redshift=redshifts_of(distances, cosmology()),
         provenance={"data": "none"},
-        student=student() if with_student else None,
+        emulator=emulator(points) if with_emulator else None,
     )
 
 

@@ -1,0 +1,223 @@
+"""The network that makes a lightcone of the density that a simulation begins with (`priors.lightcone_emulator`).
+
+What parameters and distance have no part in is done once, in the box of initial conditions: an encoder, which closes
+along all axes, says for each cell of the box some numbers of what lies about it. The cone is cut from these as a
+simulator cuts it from its boxes, and a U-Net along it (Ronneberger et al. 2015, arXiv:1505.04597) makes two channels,
+told the parameters and the distance of every slice. So one call is cheap on a processor: a cone is sixteen boxes long.
+
+As `priors.local_unet`, the U-Net sees no farther than its reach, closes in x and y, and works on cells of 2 x 2 x 2
+points. There are no norms, which cost more than convolutions where channels are few. The line of sight is the first
+axis of space, so that stretches and slices are contiguous in memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from infield import InfieldError
+
+CELL = 2
+"""Points of the finest cell along each axis: the network works on cells, whose points are channels."""
+
+OUTPUTS = 2
+"""Channels of a point: the temperature where it is neutral, and how likely it is not."""
+
+SLOPE = 0.1
+"""Of the nonlinearity, for negative numbers: with none, hidden layers died in the first hundred steps of a training."""
+
+PAD = 8
+"""Channels of the input are filled up to a multiple of this."""
+
+
+class DensityNetwork(nn.Module):
+    """Maps a box of initial conditions to fields along a line of sight; zero before training.
+
+    Arguments:
+        seen: Numbers that are seen of a cell of the box (`priors.initial_density`).
+        told: Numbers that parameters and distance say of a cell of the line of sight.
+        features: Numbers that the encoder makes of a cell of the box.
+        encoder: Channels of the encoder.
+        widths: Channels of the hidden layers at each level of the U-Net, finest first; each level halves the
+            resolution.
+    """
+
+    def __init__(
+        self,
+        seen: int = 92,
+        told: int = 9,
+        features: int = 40,
+        encoder: int = 64,
+        widths: tuple[int, ...] = (32, 64, 96),
+    ) -> None:
+        super().__init__()
+        if min(seen, told, features, encoder, *widths) < 1 or not widths:
+            raise InfieldError(
+                f"network of the density: found seen {seen}, told {told}, features {features}, encoder {encoder}, "
+                f"widths {list(widths)}; expected positive numbers"
+            )
+        self.arguments: dict[str, Any] = {
+            "seen": seen,
+            "told": told,
+            "features": features,
+            "encoder": encoder,
+            "widths": list(widths),
+        }
+        self.multiple = CELL * 2 ** (len(widths) - 1)
+        self.inputs = -(-(features + told) // PAD) * PAD
+        steps = list(itertools.pairwise(widths))
+        self.encoder = nn.ModuleList(
+            (nn.Conv3d(seen, encoder, 3), nn.Conv3d(encoder, encoder, 3), nn.Conv3d(encoder, features, 1))
+        )
+        self.stem = nn.Conv3d(self.inputs, widths[0], kernel_size=3, padding=(1, 0, 0))
+        self.down = nn.ModuleList(_ResidualBlock(width) for width in widths[1:])
+        self.up = nn.ModuleList(_ResidualBlock(width) for width in widths[:-1])
+        self.coarser = nn.ModuleList(nn.Conv3d(a, b, kernel_size=2, stride=2) for a, b in steps)
+        self.finer = nn.ModuleList(nn.Conv3d(b, a * 2**3, kernel_size=1) for a, b in steps)
+        self.said = nn.ModuleList(_modulation(told, width) for width in widths)
+        self.head = nn.Conv3d(widths[0], OUTPUTS * CELL**3, kernel_size=3, padding=(1, 0, 0))
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    @property
+    def reach(self) -> int:
+        """Points of the line of sight beyond which the U-Net feels nothing, a multiple of its coarsest cell."""
+        levels = len(self.arguments["widths"])
+        felt = 2 * CELL + self.multiple  # stem and head; a coarse cell is felt as a whole
+        for level in range(levels):
+            passes = 2 if 0 < level < levels - 1 else 1  # down and up again, but at the top and at the bottom
+            felt += 2 * passes * CELL * 2**level
+        return -(-felt // self.multiple) * self.multiple
+
+    def say(self, told: Tensor) -> list[Tensor]:
+        """What modulates each level, shapes `(batch, 2 width, cells)`, of what parameters and distance say of the
+        finest cells, shape `(batch, told, los / 2)`, which comes first itself."""
+        each = [functional.avg_pool1d(told, 2**level) if level else told for level in range(len(self.said))]
+        return [told, *(layers(cells.mT).mT for layers, cells in zip(self.said, each, strict=True))]
+
+    def encode(self, box: Tensor) -> Tensor:
+        """Features `(batch, los, x, y, features)` of the cells of boxes, `(batch, los, x, y, seen)`."""
+        first, second, last = self.encoder
+        h = first(_around(box.to(self.stem.weight.dtype).movedim(-1, 1)))
+        h = h + second(_around(functional.leaky_relu(h, SLOPE)))
+        encoded: Tensor = last(functional.leaky_relu(h, SLOPE))
+        return encoded.movedim(1, -1)
+
+    def forward(self, features: Tensor, said: Sequence[Tensor]) -> Tensor:
+        """Two channels `(batch, 2, los, x, y)`.
+
+        Arguments:
+            features: Along the line of sight, shape `(batch, los / 2, x / 2, y / 2, features)`.
+            said: See `say`.
+
+        Raises:
+            InfieldError: A side of the field is no multiple of the coarsest cell.
+        """
+        shape = features.shape[1:4]
+        if any(CELL * size % self.multiple for size in shape):
+            found = " x ".join(str(CELL * size) for size in shape)
+            raise InfieldError(f"network of the density: found {found} points, expected multiples of {self.multiple}")
+        told, *said = said
+        h = self.stem(self._inputs(features, told))
+        passed = []
+        for level in range(len(said)):
+            h = self.coarser[level - 1](h) if level else h
+            scale, shift = said[level][..., None, None].to(h).chunk(2, dim=1)
+            h = torch.addcmul(shift, 1 + scale, h)
+            h = self.down[level - 1](h) if level else h
+            passed.append(h)
+        for level in reversed(range(len(self.up))):
+            h = _finer(self.finer[level](h)).add_(passed[level])
+            h = self.up[level](h)
+        return _unfold(self.head(_bent_around(h)))
+
+    def _inputs(self, features: Tensor, told: Tensor) -> Tensor:
+        """Features and what is told as channels, with one more cell around x and y."""
+        (n, depth, nx, ny, seen), said = features.shape, told.shape[1]
+        inputs = features.new_empty((n, depth, nx + 2, ny + 2, self.inputs))
+        inside = inputs[:, :, 1:-1, 1:-1]
+        inside[..., :seen] = features
+        inside[..., seen : seen + said] = told.mT[:, :, None, None]
+        inside[..., seen + said :] = 0
+        return _closed(inputs.movedim(-1, 1))
+
+
+def _modulation(told: int, width: int) -> nn.Sequential:
+    """Scale and shift of channels; none before training."""
+    last = nn.Linear(64, 2 * width)
+    for parameter in last.parameters():
+        nn.init.zeros_(parameter)
+    return nn.Sequential(nn.Linear(told, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), last)
+
+
+def _around(x: Tensor) -> Tensor:
+    """One more cell on each side of a box, from the other side."""
+    return functional.pad(x, (1,) * 6, mode="circular")
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv3d(width, width, kernel_size=3, padding=(1, 0, 0)) for _ in range(2))
+        for parameter in self.second.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.second(_bent_around(self.first(_bent_around(x))))
+        return h.add_(x)  # in place: passes over memory
+
+
+def _bent_around(x: Tensor) -> Tensor:
+    """x, a tenth of it where it is negative, and one more cell on each side of x and y, from the other side."""
+    return _BentAround.apply(x)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _BentAround(torch.autograd.Function):
+    """In few passes over memory, forward and back; channels stay last in it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        n, c, depth, nx, ny = x.shape
+        around = x.new_empty((n, depth, nx + 2, ny + 2, c))
+        torch._C._nn.leaky_relu(x.movedim(1, -1), SLOPE, out=around[:, :, 1:-1, 1:-1])
+        around = _closed(around.movedim(-1, 1))
+        ctx.save_for_backward(around)
+        return around
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (g,), (around,) = gradients, ctx.saved_tensors
+        along_y = g[..., 1:-1].clone(memory_format=torch.preserve_format)
+        along_y[..., -1] += g[..., 0]
+        along_y[..., 0] += g[..., -1]
+        inside = along_y[:, :, :, 1:-1]
+        inside[:, :, :, -1] += along_y[:, :, :, 0]
+        inside[:, :, :, 0] += along_y[:, :, :, -1]
+        return torch.where(around[..., 1:-1, 1:-1] > 0, inside, SLOPE * inside)
+
+
+def _closed(around: Tensor) -> Tensor:
+    """Fill the outermost cells in x and y from the other side, in place."""
+    around[:, :, :, 0, 1:-1], around[:, :, :, -1, 1:-1] = around[:, :, :, -2, 1:-1], around[:, :, :, 1, 1:-1]
+    around[..., 0], around[..., -1] = around[..., -2], around[..., 1]
+    return around
+
+
+def _finer(h: Tensor) -> Tensor:
+    """Channels of a coarse cell as those of its 2 x 2 x 2 finer ones, which are last but the channels in memory."""
+    n, _, depth, nx, ny = h.shape
+    parts = h.movedim(1, -1).reshape(n, depth, nx, ny, 2, 2, 2, -1)
+    return parts.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(n, 2 * depth, 2 * nx, 2 * ny, -1).movedim(-1, 1)
+
+
+def _unfold(h: Tensor) -> Tensor:
+    """Channels of a cell as the points in it."""
+    n, _, depth, nx, ny = h.shape
+    parts = h.movedim(1, -1).reshape(n, depth, nx, ny, OUTPUTS, CELL, CELL, CELL)
+    return parts.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(n, OUTPUTS, CELL * depth, CELL * nx, CELL * ny)

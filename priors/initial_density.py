@@ -1,0 +1,185 @@
+r"""The density that a simulation begins with: a Gaussian field in a box that closes, and what is seen of it.
+
+Initial conditions are a Gaussian field :math:`\delta` with a spectrum of k alone, here as it would be today if it had
+grown linearly. Its amplitudes are measured on the boxes of simulations, so that no cosmology has to be known:
+:math:`a(k)^2 = E|\delta_k|^2` at knots of log k, a line between them, with Fourier transforms that keep the norm. So
+a(k) is the same for boxes of other sizes with the same spacing. Waves longer than those of the measured boxes have the
+amplitude of the longest ones: the spectrum of matter has its maximum near there.
+
+A network (`priors.density_network`) sees, of each cell of 2 x 2 x 2 points of a lightcone,
+
+* :math:`\delta` on its own finer grid,
+* the displacement :math:`\Psi = -\nabla \nabla^{-2} \delta` (Zel'dovich 1970), by which matter has moved, on points,
+* means of :math:`\delta` over balls of some radii, which decide what is ionised (Furlanetto et al. 2004,
+  arXiv:astro-ph/0403697; Mesinger et al. 2011, arXiv:1003.3878), on cells,
+
+each divided by its standard deviation. Boxes have the line of sight first: `(los, x, y)`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from infield import InfieldError
+from infield.priors.density_network import CELL
+
+RADII = (2.5, 4.0, 6.5, 10.0)
+"""Of the balls, in points of a lightcone."""
+
+KNOTS = 24
+
+
+@dataclass(frozen=True)
+class InitialDensity:
+    """The law of boxes, and how they are seen.
+
+    Arguments:
+        log_k: Knots, in radians per cell of the box, shape `(KNOTS,)`.
+        log_a: Logarithms of the amplitudes at them.
+        finer: Cells of the box along a point of a lightcone.
+        points: Of the lightcones whose boxes were measured, along each axis of the box.
+    """
+
+    log_k: Tensor
+    log_a: Tensor
+    finer: int
+    points: int
+
+    @classmethod
+    def fit(cls, boxes: Tensor, points: int) -> InitialDensity:
+        """From boxes of simulations, shape `(boxes, n, n, n)`.
+
+        Arguments:
+            boxes: Linear density contrast.
+            points: Of a lightcone across a box.
+
+        Raises:
+            InfieldError: Boxes are no cubes, their cells do not divide points, or nothing varies.
+        """
+        n = boxes.shape[-1]
+        if len(set(boxes.shape[1:])) > 1 or n % points:
+            found = " x ".join(map(str, boxes.shape[1:]))
+            raise InfieldError(
+                f"initial density: found boxes of {found} cells, expected cubes of a multiple of {points}"
+            )
+        k, both = _wavenumbers((n, n, n)), _both(n).expand(n, n, -1)
+        power = torch.zeros(k.shape, dtype=torch.float64)
+        for box in boxes:
+            power += torch.fft.rfftn(box.double(), norm="ortho").abs().square()
+        number = (KNOTS * (k / k.max()).log() / math.log(n)).floor().clamp_min(-KNOTS - 1).long()  # of a shell
+        knots = []
+        for shell in range(-KNOTS, 1):
+            some = (number == shell) & (k > 0)
+            if some.any():
+                weight = both[some] / both[some].sum()
+                knots.append(((weight * k[some].log()).sum(), (weight * power[some]).sum() / len(boxes)))
+        log_k, mean = map(torch.stack, zip(*knots, strict=True))
+        if not bool((mean > 0).all()):
+            raise InfieldError("initial density: found waves without any power, expected boxes of a simulation")
+        return cls(log_k.float(), (mean.log() / 2).float(), n // points, points)
+
+    @property
+    def seen(self) -> int:
+        """Numbers that are seen of a cell."""
+        return (CELL * self.finer) ** 3 + 3 * CELL**3 + len(RADII)
+
+    def draw(self, points: tuple[int, int], generator: Generator) -> Tensor:
+        """A box for lightcones of so many points across, shape `(los, x, y)`, in standard deviations; along the line
+        of sight it is as long as along x."""
+        shape = (self.finer * points[0], self.finer * points[0], self.finer * points[1])
+        modes = torch.fft.rfftn(torch.randn(shape, generator=generator), norm="ortho")
+        amplitudes = self._amplitudes(shape) / self.deviation
+        return torch.fft.irfftn(modes * amplitudes.float(), s=shape, norm="ortho")
+
+    def standardised(self, boxes: Tensor) -> Tensor:
+        """Boxes of simulations as `draw` has them."""
+        return boxes / self.deviation
+
+    def view(self, boxes: Tensor) -> Tensor:
+        """What is seen of boxes in standard deviations, `(batch, los, x, y)`: shape
+        `(batch, los / c, x / c, y / c, seen)`, c the cells of a box along a cell of the network."""
+        shape = tuple(n // self.finer for n in boxes.shape[1:])
+        modes = _carried(torch.fft.rfftn(boxes, dim=(1, 2, 3), norm="forward"), shape)
+        filtered = torch.fft.irfftn(modes[:, None] * _filters(shape), s=shape, dim=(2, 3, 4), norm="forward")
+        filtered = filtered / self._deviations.to(filtered)[:, None, None, None]
+        moved, balls = filtered[:, :3], filtered[:, 3:]
+        return torch.cat([
+            _fold(boxes[:, None], CELL * self.finer), _fold(moved, CELL), _fold(balls, CELL, mean=True)
+        ], dim=-1)  # fmt: skip
+
+    @cached_property
+    def deviation(self) -> float:
+        """Standard deviation of boxes of simulations."""
+        n = self.finer * self.points
+        return float((self._amplitudes((n, n, n)).square() * _both(n)).sum().div(n**3).sqrt())
+
+    @cached_property
+    def _deviations(self) -> Tensor:
+        """Standard deviations of what filters make of boxes in standard deviations."""
+        n, m = self.points, self.points * self.finer
+        a = _carried(self._amplitudes((m, m, m))[None] / self.deviation, (n, n, n))[0]
+        return ((_filters((n, n, n)).abs() * a).square() * _both(n)).sum((1, 2, 3)).div(m**3).sqrt()
+
+    def _amplitudes(self, shape: tuple[int, ...]) -> Tensor:
+        """Of the modes of boxes of simulations; the mean is 0."""
+        k = _wavenumbers(shape)
+        told = np.interp(k.clamp_min(1e-9).log().numpy(), self.log_k.numpy(), self.log_a.numpy())
+        return torch.where(k > 0, torch.from_numpy(told).exp(), 0.0)
+
+
+def _axes(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """Wavenumbers along each axis of the half-spectrum in radians per cell."""
+    *whole, last = shape
+    along = [2 * math.pi * torch.fft.fftfreq(n, dtype=torch.float64) for n in whole]
+    along.append(2 * math.pi * torch.fft.rfftfreq(last, dtype=torch.float64))
+    first, second, third = torch.meshgrid(*along, indexing="ij")
+    return first, second, third
+
+
+def _wavenumbers(shape: tuple[int, ...]) -> Tensor:
+    return torch.stack(_axes(shape)).square().sum(0).sqrt()
+
+
+def _both(n: int) -> Tensor:
+    """How many modes of the whole spectrum a mode of the half-spectrum stands for, along its last axis."""
+    count = torch.full((n // 2 + 1,), 2.0, dtype=torch.float64)
+    count[0] = 1
+    if n % 2 == 0:
+        count[-1] = 1
+    return count
+
+
+@lru_cache(maxsize=8)
+def _filters(shape: tuple[int, ...]) -> Tensor:
+    """Three of the displacement and one for each ball, of the modes of a lightcone's points, complex64; 0 for the
+    shortest waves, which have no direction on a grid."""
+    axes, k = _axes(shape), _wavenumbers(shape)
+    whole = torch.stack([axis.abs() < math.pi - 1e-9 for axis in axes]).all(0)
+    moved = [1j * axis / k.square().clamp_min(1e-9) for axis in axes]
+    balls = []
+    for radius in RADII:
+        x = (radius * k).clamp_min(1e-4)
+        balls.append((3 * (x.sin() - x * x.cos()) / x**3).to(moved[0]))
+    return (torch.stack([*moved, *balls]) * whole).to(torch.complex64)
+
+
+def _carried(modes: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The modes of half-spectra `(batch, los, x, y)` that a coarser grid carries."""
+    for axis, n in enumerate(shape[:2], start=1):
+        m = modes.shape[axis]
+        modes = torch.cat([modes.narrow(axis, 0, n - n // 2), modes.narrow(axis, m - n // 2, n // 2)], dim=axis)
+    return modes[..., : shape[2] // 2 + 1]
+
+
+def _fold(x: Tensor, side: int, *, mean: bool = False) -> Tensor:
+    """The points of each cell of so many along each axis as channels, which are last; or their mean."""
+    n, c, *shape = x.shape
+    parts = x.reshape(n, c, *(size for m in shape for size in (m // side, side)))
+    parts = parts.permute(0, 2, 4, 6, 1, 3, 5, 7)
+    return parts.mean((-3, -2, -1)) if mean else parts.flatten(4)

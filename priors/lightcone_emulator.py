@@ -1,0 +1,207 @@
+r"""Lightcones in one network call, from the density that a simulation begins with.
+
+A simulator makes a lightcone of a Gaussian field :math:`\delta`, its initial conditions, and of parameters: a map that
+can be learned from pairs (`priors.emulator_training`) and asked at other :math:`\delta`, drawn from their law
+(`priors.initial_density`). The simulator's seeds are all the chance there is, so that what is drawn is as random as
+what is simulated, and one seed is one universe at all parameters. The network N (`priors.density_network`) says, for
+each point,
+
+.. math:: (x, \ell) = N(\delta; \theta, s), \qquad T = \mu_T(\theta, s) + \sigma_T(\theta, s) \, x
+    \text{ where neutral, else } 0,
+
+with mean and contrast of slices as `priors.slice_statistics` has them, and :math:`1 / (1 + e^{-\ell})` how likely a
+point is ionised. In every slice, as many points are ionised as are to be expected, those that are most likely to be.
+
+Slice i of the line of sight lies in slice i of the box, which comes again and again, as in the simulator's lightcones.
+What parameters alone decide is worked out once for an ensemble.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from infield import InfieldError
+from infield.priors.density_network import CELL, DensityNetwork
+from infield.priors.initial_density import InitialDensity
+from infield.priors.slice_statistics import SliceStatistics
+from infield.priors.voxel_transform import FAINTEST, VoxelTransform
+
+STRETCH = 512
+"""Slices that the network makes at a time, beside its reach on both sides."""
+
+MOST = 5.0
+"""Bound of mu / sigma among what the network is told: how far the middle of a slice is from the threshold."""
+
+HALVINGS = 14
+"""Of the interval in which the threshold of a slice is looked for."""
+
+SURE = 12.0
+"""Bound of that interval: a chance of six millionths, or all but so much."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emulator:
+    """What a checkpoint holds of it.
+
+    Arguments:
+        network: N.
+        density: The law of initial conditions.
+        provenance: Of its training, in JSON types.
+    """
+
+    network: DensityNetwork
+    density: InitialDensity
+    provenance: Mapping[str, Any]
+
+    def to(self, device: torch.device | str) -> Emulator:
+        return replace(self, network=self.network.to(device))
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Mean and contrast of slices, for all that an emulator is told of them.
+
+    Arguments:
+        told: Of cells of 2 slices, shape `(batch, parameters + 1 + 3 channels, los / 2)`.
+        mu, sigma: Of the temperature in mK, shape `(batch, los)`.
+    """
+
+    told: Tensor
+    mu: Tensor
+    sigma: Tensor
+
+    @classmethod
+    def of(cls, theta: Tensor, s: Tensor, statistics: SliceStatistics, transform: VoxelTransform) -> Profiles:
+        """Of parameters in [0, 1], `(batch, parameters)`, and places, `(batch, los)`, beyond whose ends 0 and 1 nothing
+        changes any more."""
+        s = s.clamp(0, 1)
+        mu, sigma = statistics(theta, s)
+        slices = torch.cat([2 * s[:, None] - 1, mu, sigma.log(), (mu / sigma).clamp(-MOST, MOST)], dim=1)
+        cells = slices.unflatten(-1, (-1, CELL)).mean(-1)
+        told = torch.cat([2 * theta[..., None].expand(-1, -1, cells.shape[-1]) - 1, cells], dim=1)
+        unit = transform.scale / transform.amplitude
+        return cls(told, transform.mean + unit * mu[:, 0], unit * sigma[:, 0])
+
+    @staticmethod
+    def numbers(parameters: int, channels: int) -> int:
+        """How many are told of a cell."""
+        return parameters + 1 + 3 * channels
+
+
+class OneCall:
+    """An emulator at one point of parameters, on one part of the line of sight.
+
+    Arguments:
+        emulator: What it has learned.
+        theta: Parameters in [0, 1], shape `(parameters,)`.
+        statistics, transform: Of its prior.
+        cells: Of the line of sight.
+        depth: Cells of the whole line of sight.
+        points: Across.
+
+    Raises:
+        InfieldError: x or y is no multiple of the network's coarsest cell.
+    """
+
+    def __init__(
+        self,
+        emulator: Emulator,
+        theta: Tensor,
+        statistics: SliceStatistics,
+        transform: VoxelTransform,
+        cells: range,
+        depth: int,
+        points: tuple[int, int],
+    ) -> None:
+        network, self.density, self.points, self.cells = emulator.network, emulator.density, points, cells
+        if any(n % network.multiple for n in points):
+            raise InfieldError(
+                f"lightcones: found {points[0]} x {points[1]} cells across, expected multiples of {network.multiple}"
+            )
+        self.reach, self.multiple = network.reach, network.multiple
+        self.half = copy.deepcopy(network).bfloat16()
+        place = next(network.parameters()).device
+        # From whole coarsest cells to whole coarsest cells, with what can be felt beyond the ends.
+        self.first = (cells.start - self.reach) // self.multiple * self.multiple
+        end = -(-(cells.stop + self.reach) // self.multiple) * self.multiple
+        s = torch.arange(self.first, end, device=place) / max(depth - 1, 1)
+        profiles = Profiles.of(theta[None].float().to(place), s[None], statistics, transform)
+        self.said = network.say(profiles.told)
+        inside = slice(cells.start - self.first, cells.stop - self.first)
+        self.mu, self.sigma = (part[0, inside, None, None] for part in (profiles.mu, profiles.sigma))
+
+    def draw(self, generator: Generator, n: int = 1) -> Tensor:
+        """Lightcones `(n, x, y, los)` in mK, float32, exactly 0 where ionised."""
+        return torch.stack([self.of(self.density.draw(self.points, generator)) for _ in range(n)])
+
+    @torch.no_grad()
+    def of(self, box: Tensor) -> Tensor:
+        """The lightcone `(x, y, los)` of initial conditions in standard deviations, `(los, x, y)`."""
+        x, logit = self.values(box)
+        return with_most_likely_zeros(x.mul_(self.sigma).add_(self.mu), logit).movedim(0, -1)
+
+    def values(self, box: Tensor) -> tuple[Tensor, Tensor]:
+        """x and l of the asked cells, `(los, x, y)`, stretch by stretch, each with the slices beyond it that can be
+        felt."""
+        seen = self.half.encode(self.density.view(box[None]).to(self.mu.device))[0]
+        depth, (nx, ny) = len(self.cells), self.points
+        made = torch.empty((2, depth, nx, ny), device=self.mu.device)
+        of_slices = [2 * (self.said[0].shape[-1] // part.shape[-1]) for part in self.said]
+        for start in range(self.cells.start, self.cells.stop, STRETCH):
+            stop = min(start + STRETCH, self.cells.stop)
+            low = (start - self.reach) // self.multiple * self.multiple
+            high = -(-(stop + self.reach) // self.multiple) * self.multiple
+            where = torch.arange(low // CELL, high // CELL) % len(seen)
+            low_here, high_here = low - self.first, high - self.first
+            said = [part[..., low_here // m : high_here // m] for part, m in zip(self.said, of_slices, strict=True)]
+            found = self.half(seen[where][None], said)[0]
+            made[:, start - self.cells.start : stop - self.cells.start] = found[:, start - low : stop - low]
+        x, logit = made
+        return x, logit
+
+
+def with_most_likely_zeros(temperature: Tensor, logit: Tensor) -> Tensor:
+    """Temperatures, exactly 0 in as many points of each slice as are expected to be ionised, the most likely ones, and
+    `FAINTEST` in the place of other zeros.
+
+    Arguments:
+        temperature: In mK, shape `(los, x, y)`.
+        logit: Of the chance to be ionised, of the same shape.
+    """
+    most = torch.sigmoid(logit).sum((1, 2)) + 0.5  # so that counts are rounded
+    low, high = torch.full_like(most, -SURE), torch.full_like(most, SURE)
+    for _ in range(HALVINGS):  # faster than to sort
+        middle = (low + high) / 2
+        many = (logit > middle[:, None, None]).sum((1, 2)) > most
+        low, high = torch.where(many, middle, low), torch.where(many, high, middle)
+    neutral = torch.where(temperature == 0, FAINTEST, temperature)
+    return torch.where(logit > high[:, None, None], 0.0, neutral)
+
+
+def to_entry(emulator: Emulator) -> dict[str, Any]:
+    """What a checkpoint stores."""
+    law = emulator.density
+    return {
+        "network": emulator.network.arguments,
+        "weights": {name: value.detach().cpu() for name, value in emulator.network.state_dict().items()},
+        "density": {"log_k": law.log_k, "log_a": law.log_a, "finer": law.finer, "points": law.points},
+        "provenance": dict(emulator.provenance),
+    }
+
+
+def from_entry(entry: Mapping[str, Any]) -> Emulator:
+    """The inverse of `to_entry`."""
+    network = DensityNetwork(**entry["network"])
+    network.load_state_dict(dict(entry["weights"]))
+    law = entry["density"]
+    return Emulator(
+        network=network.eval().requires_grad_(False),
+        density=InitialDensity(law["log_k"].float(), law["log_a"].float(), int(law["finer"]), int(law["points"])),
+        provenance=entry["provenance"],
+    )
