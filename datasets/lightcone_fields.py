@@ -24,7 +24,7 @@ import_torchvision_first()
 from lightning.pytorch import LightningDataModule  # noqa: E402
 
 Window = tuple[Tensor, ...]
-"""Values `(batch, channel, x, y, window)`, parameters `(batch, parameters)` and first cells `(batch,)`; where asked for,
+"""Values `(batch, channel, x, y, window)`, parameters `(batch, parameters)` and first cells `(batch,)`; where wanted,
 also boxes of initial conditions, `(batch, 1, x, y, los)`."""
 
 STATISTICS = 512

@@ -5,8 +5,8 @@
 Ensembles of `infield simulate 21cm --at ...`, each of one point of the parameters, are tens of megabytes each; what a
 comparison with them needs is not: the global signal, the share of exact zeros and Delta^2 of every member, and, of the
 first member of the first file, the stretch where about half of the voxels are ionised, with mean and power spectrum of
-the other members there, from which Wiener filtering is made. `lightcones_32_reference.npz` beside the checkpoints is
-such a file; notebook 40 reads it.
+the other members there, from which Wiener filtering is made, and with its initial conditions where the file tells them.
+`lightcones_32_reference.npz` beside the checkpoints is such a file; notebook 40 reads it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from infield import InfieldError
 from infield.datasets.lightcone_observation import Observation, ObservedField
-from infield.datasets.lightcones import Lightcones, lightcone_grid
+from infield.datasets.lightcones import DENSITY, Lightcones, lightcone_grid
 from infield.physics.measurement import Measurement
 from infield.pipelines.bench.cm21_telescope import gaussian_of, half_ionised, wiener_prior
 from infield.pipelines.cone_members import members_of, refuse_another_grid
@@ -106,6 +106,8 @@ class Reference:
         cells: Which part of the line of sight it is.
         mean: Of each of its slices, over the sky and the other members, mK, shape `(cells,)`.
         variance: Of the Fourier modes of the other members there, mK^2, shape `(1, x, y, cells)`.
+        box: Initial conditions of the truth, as an emulator takes them but for their scale, `(los, x, y)`; None where
+            not known.
     """
 
     cones: Lightcones
@@ -115,6 +117,7 @@ class Reference:
     cells: slice
     mean: Tensor
     variance: Tensor
+    box: Tensor | None = None
 
     @property
     def wiener(self) -> GaussianPrior:
@@ -185,6 +188,8 @@ def make_reference(paths: Sequence[Path], output: Path, *, overwrite: bool = Fal
         "mean": stretch[1:].mean((0, 1, 2)).numpy(),
         "variance": fold(gaussian.covariance.diagonal).float().numpy(),
     }
+    if DENSITY in first.group:
+        stored["initial_density"] = first.group[DENSITY][first.numbers[0]].values.astype(np.float16)
     np.savez_compressed(output, **stored)
 
 
@@ -208,6 +213,7 @@ def load_reference(path: Path = REFERENCE) -> Reference:
     nx, ny = map(int, found["points"])
     truth = torch.from_numpy(found["truth"]).double()
     start, k = int(found["truth_start"]), torch.from_numpy(found["k"])
+    box = found.get("initial_density")
     ensembles = []
     for i, described in enumerate(json.loads(str(found["ensembles"]))):
         names = ("global_signal", "zeros", "spectrum")
@@ -227,6 +233,7 @@ def load_reference(path: Path = REFERENCE) -> Reference:
         cells=slice(start, start + truth.shape[2]),
         mean=torch.from_numpy(found["mean"]),
         variance=unfold(torch.from_numpy(found["variance"]).double(), tuple(truth.shape)),
+        box=torch.from_numpy(box.astype(np.float32)).movedim(-1, 0) if box is not None else None,
     )
 
 

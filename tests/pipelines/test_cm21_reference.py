@@ -11,7 +11,7 @@ import torch
 
 from infield import InfieldError
 from infield.datasets.lightcone_observation import Observation
-from infield.datasets.lightcones import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
+from infield.datasets.lightcones import DENSITY, TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
 from infield.physics.telescopes import TELESCOPES
 from infield.pipelines.bench.cm21_reference import REFERENCE, load_reference, main, make_reference
 from infield.pipelines.bench.cm21_telescope import half_ionised, wiener_prior
@@ -29,7 +29,7 @@ def cones(seed):
     return np.where(white < 3 - 6 * z, 0.0, 5 + 10 * z + white).astype(np.float32)
 
 
-def write(path, values, zeta, points=N):
+def write(path, values, zeta, points=N, boxes=None):
     told = Lightcones(
         grid=lightcone_grid((points, points), example.CELL, PRIOR.distance),
         redshift=PRIOR.redshift,
@@ -37,9 +37,9 @@ def write(path, values, zeta, points=N):
         parameters={"HII_EFF_FACTOR": np.asarray(zeta)},
         seeds=np.arange(len(values)),
     )
-    writer = lightcone_writer(path, told, run={}, title="test")
+    writer = lightcone_writer(path, told, run={}, title="test", box=None if boxes is None else boxes.shape[1:])
     for i, cone in enumerate(values):
-        writer.write_block(i, {TEMPERATURE: cone[None]})
+        writer.write_block(i, {TEMPERATURE: cone[None]} | ({} if boxes is None else {DENSITY: boxes[i][None]}))
     writer.finish()
     return path
 
@@ -51,6 +51,15 @@ def files(tmp_path_factory):
         write(folder / f"ref{i}.zarr", cones(i), np.full(MEMBERS, zeta))
     assert main([str(folder / "ref0.zarr"), str(folder / "ref1.zarr"), "-o", str(folder / "reference.npz")]) == 0
     return folder
+
+
+def test_initial_conditions_of_the_truth_are_kept(files, tmp_path):
+    boxes = np.random.default_rng(9).standard_normal((MEMBERS, 16, 16, 16)).astype(np.float32)
+    path = write(tmp_path / "begun.zarr", cones(0), np.full(MEMBERS, 30.0), boxes=boxes)
+    make_reference([path], tmp_path / "begun.npz")
+    box = load_reference(tmp_path / "begun.npz").box
+    assert box.shape == (16, 16, 16) and np.allclose(box, boxes[0].transpose(2, 0, 1), atol=2e-3)
+    assert load_reference(files / "reference.npz").box is None
 
 
 def test_what_is_read_is_what_was_summarised(files):
