@@ -6,8 +6,9 @@ simulator cuts it from its boxes, and a U-Net along it (Ronneberger et al. 2015,
 told the parameters and the distance of every slice. So one call is cheap on a processor: a cone is sixteen boxes long.
 
 As `priors.local_unet`, the U-Net sees no farther than its reach, closes in x and y, and works on cells of 2 x 2 x 2
-points. There are no norms, which cost more than convolutions where channels are few. The line of sight is the first
-axis of space, so that stretches and slices are contiguous in memory.
+points. Norms are over the channels of one place and few, one a level: they cost as much as convolutions where channels
+are few; without any, a training came to grief after 2,100 steps. The line of sight is the first axis of space, so that
+stretches and slices are contiguous in memory.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class DensityNetwork(nn.Module):
         self,
         seen: int = 92,
         told: int = 9,
-        features: int = 40,
+        features: int = 31,
         encoder: int = 64,
         widths: tuple[int, ...] = (32, 64, 96),
     ) -> None:
@@ -129,7 +130,7 @@ class DensityNetwork(nn.Module):
         for level in range(len(said)):
             h = self.coarser[level - 1](h) if level else h
             scale, shift = said[level][..., None, None].to(h).chunk(2, dim=1)
-            h = torch.addcmul(shift, 1 + scale, h)
+            h = torch.addcmul(shift, 1 + scale, _standardised(h))
             h = self.down[level - 1](h) if level else h
             passed.append(h)
         for level in reversed(range(len(self.up))):
@@ -154,6 +155,11 @@ def _modulation(told: int, width: int) -> nn.Sequential:
     for parameter in last.parameters():
         nn.init.zeros_(parameter)
     return nn.Sequential(nn.Linear(told, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), last)
+
+
+def _standardised(h: Tensor) -> Tensor:
+    """Mean 0 and variance 1 over the channels of each place."""
+    return functional.layer_norm(h.movedim(1, -1), (h.shape[1],)).movedim(-1, 1)
 
 
 def _around(x: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from infield import InfieldError, import_torchvision_first
 from infield.priors.checkpoint import KINDS
 from infield.priors.density_network import CELL, DensityNetwork
 from infield.priors.initial_density import InitialDensity
-from infield.priors.lightcone_emulator import Emulator, Profiles
+from infield.priors.lightcone_emulator import HALO, Emulator, Profiles
 from infield.priors.lightcones import LightconePrior, load_lightcone_prior, to_entry
 from infield.priors.training import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
 
@@ -39,9 +39,6 @@ from lightning.pytorch import LightningModule  # noqa: E402
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
 
 ENTRY, _ = KINDS["lightcones"]
-
-HALO = 8
-"""Slices beyond a window, on both sides, for which the network is shown the initial conditions: it feels beyond it."""
 
 BANDS = 8
 FAINT = 0.05, 1.0

@@ -35,14 +35,18 @@ from infield.priors.voxel_transform import FAINTEST, VoxelTransform
 STRETCH = 512
 """Slices that the network makes at a time, beside its reach on both sides."""
 
+HALO = 8
+"""Slices beyond the ends of the line of sight that the network is shown, of the box as it comes again: so many, too, are
+shown beyond both ends of the windows of a training."""
+
 MOST = 5.0
 """Bound of mu / sigma among what the network is told: how far the middle of a slice is from the threshold."""
 
-HALVINGS = 14
+HALVINGS = 11
 """Of the interval in which the threshold of a slice is looked for."""
 
-SURE = 12.0
-"""Bound of that interval: a chance of six millionths, or all but so much."""
+SURE = 4.0
+"""Bound of that interval: a chance of two in a hundred, or all but so much."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,14 +131,17 @@ class OneCall:
         self.reach, self.multiple = network.reach, network.multiple
         self.half = copy.deepcopy(network).bfloat16()
         place = next(network.parameters()).device
-        # From whole coarsest cells to whole coarsest cells, with what can be felt beyond the ends.
-        self.first = (cells.start - self.reach) // self.multiple * self.multiple
-        end = -(-(cells.stop + self.reach) // self.multiple) * self.multiple
+        self.depth, (self.first, end) = depth, self._shown(cells, depth)
         s = torch.arange(self.first, end, device=place) / max(depth - 1, 1)
         profiles = Profiles.of(theta[None].float().to(place), s[None], statistics, transform)
         self.said = network.say(profiles.told)
         inside = slice(cells.start - self.first, cells.stop - self.first)
         self.mu, self.sigma = (part[0, inside, None, None] for part in (profiles.mu, profiles.sigma))
+
+    def _shown(self, cells: range, depth: int) -> tuple[int, int]:
+        """What the network is shown for some slices: all that it can feel, in whole coarsest cells."""
+        low, high = max(cells.start - self.reach, -HALO), min(cells.stop + self.reach, depth + HALO)
+        return low // self.multiple * self.multiple, -(-high // self.multiple) * self.multiple
 
     def draw(self, generator: Generator, n: int = 1) -> Tensor:
         """Lightcones `(n, x, y, los)` in mK, float32, exactly 0 where ionised."""
@@ -155,8 +162,7 @@ class OneCall:
         of_slices = [2 * (self.said[0].shape[-1] // part.shape[-1]) for part in self.said]
         for start in range(self.cells.start, self.cells.stop, STRETCH):
             stop = min(start + STRETCH, self.cells.stop)
-            low = (start - self.reach) // self.multiple * self.multiple
-            high = -(-(stop + self.reach) // self.multiple) * self.multiple
+            low, high = self._shown(range(start, stop), self.depth)
             where = torch.arange(low // CELL, high // CELL) % len(seen)
             low_here, high_here = low - self.first, high - self.first
             said = [part[..., low_here // m : high_here // m] for part, m in zip(self.said, of_slices, strict=True)]
