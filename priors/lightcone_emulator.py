@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -41,13 +42,6 @@ shown beyond both ends of the windows of a training."""
 
 MOST = 5.0
 """Bound of mu / sigma among what the network is told: how far the middle of a slice is from the threshold."""
-
-HALVINGS = 11
-"""Of the interval in which the threshold of a slice is looked for."""
-
-SURE = 4.0
-"""Bound of that interval: a chance of two in a hundred, or all but so much."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Emulator:
@@ -151,7 +145,8 @@ class OneCall:
     def of(self, box: Tensor) -> Tensor:
         """The lightcone `(x, y, los)` of initial conditions in standard deviations, `(los, x, y)`."""
         x, logit = self.values(box)
-        return with_most_likely_zeros(x.mul_(self.sigma).add_(self.mu), logit).movedim(0, -1)
+        temperature = with_most_likely_zeros(x.mul_(self.sigma).add_(self.mu), logit)
+        return temperature.flatten(1).T.contiguous().unflatten(0, self.points)  # faster than moving an axis
 
     def values(self, box: Tensor) -> tuple[Tensor, Tensor]:
         """x and l of the asked cells, `(los, x, y)`, stretch by stretch, each with the slices beyond it that can be
@@ -180,14 +175,13 @@ def with_most_likely_zeros(temperature: Tensor, logit: Tensor) -> Tensor:
         temperature: In mK, shape `(los, x, y)`.
         logit: Of the chance to be ionised, of the same shape.
     """
-    most = torch.sigmoid(logit).sum((1, 2)) + 0.5  # so that counts are rounded
-    low, high = torch.full_like(most, -SURE), torch.full_like(most, SURE)
-    for _ in range(HALVINGS):  # faster than to sort
-        middle = (low + high) / 2
-        many = (logit > middle[:, None, None]).sum((1, 2)) > most
-        low, high = torch.where(many, middle, low), torch.where(many, high, middle)
+    _, nx, ny = logit.shape
+    expected = torch.sigmoid(logit).sum((1, 2)).round().long()
+    ascending = torch.from_numpy(np.sort(logit.flatten(1).numpy(force=True))).to(logit)  # numpy: twenty times faster
+    last = ascending.gather(1, (nx * ny - expected).clamp_max(nx * ny - 1)[:, None])
+    ionised = (logit >= last[:, :, None]) & (expected > 0)[:, None, None]
     neutral = torch.where(temperature == 0, FAINTEST, temperature)
-    return torch.where(logit > high[:, None, None], 0.0, neutral)
+    return torch.where(ionised, 0.0, neutral)
 
 
 def to_entry(emulator: Emulator) -> dict[str, Any]:
