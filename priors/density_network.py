@@ -32,9 +32,6 @@ OUTPUTS = 2
 SLOPE = 0.1
 """Of the nonlinearity, for negative numbers: with none, hidden layers died in the first hundred steps of a training."""
 
-PAD = 8
-"""Channels of the input are filled up to a multiple of this."""
-
 
 class DensityNetwork(nn.Module):
     """Maps a box of initial conditions to fields along a line of sight; zero before training.
@@ -42,7 +39,6 @@ class DensityNetwork(nn.Module):
     Arguments:
         seen: Numbers that are seen of a cell of the box (`priors.initial_density`).
         told: Numbers that parameters and distance say of a cell of the line of sight.
-        features: Numbers that the encoder makes of a cell of the box.
         encoder: Channels of the encoder.
         widths: Channels of the hidden layers at each level of the U-Net, finest first; each level halves the
             resolution.
@@ -51,31 +47,28 @@ class DensityNetwork(nn.Module):
     def __init__(
         self,
         seen: int = 92,
-        told: int = 9,
-        features: int = 31,
+        told: int = 23,
         encoder: int = 64,
         widths: tuple[int, ...] = (32, 64, 96),
     ) -> None:
         super().__init__()
-        if min(seen, told, features, encoder, *widths) < 1 or not widths:
+        if min(seen, told, encoder, *widths) < 1 or not widths:
             raise InfieldError(
-                f"network of the density: found seen {seen}, told {told}, features {features}, encoder {encoder}, "
+                f"network of the density: found seen {seen}, told {told}, encoder {encoder}, "
                 f"widths {list(widths)}; expected positive numbers"
             )
         self.arguments: dict[str, Any] = {
             "seen": seen,
             "told": told,
-            "features": features,
             "encoder": encoder,
             "widths": list(widths),
         }
         self.multiple = CELL * 2 ** (len(widths) - 1)
-        self.inputs = -(-(features + told) // PAD) * PAD
         steps = list(itertools.pairwise(widths))
         self.encoder = nn.ModuleList(
-            (nn.Conv3d(seen, encoder, 3), nn.Conv3d(encoder, encoder, 3), nn.Conv3d(encoder, features, 1))
+            nn.Conv3d(before, after, kernel_size=3)
+            for before, after in ((seen, encoder), (encoder, encoder), (encoder, widths[0]))
         )
-        self.stem = nn.Conv3d(self.inputs, widths[0], kernel_size=3, padding=(1, 0, 0))
         self.down = nn.ModuleList(_ResidualBlock(width) for width in widths[1:])
         self.up = nn.ModuleList(_ResidualBlock(width) for width in widths[:-1])
         self.coarser = nn.ModuleList(nn.Conv3d(a, b, kernel_size=2, stride=2) for a, b in steps)
@@ -90,7 +83,7 @@ class DensityNetwork(nn.Module):
     def reach(self) -> int:
         """Points of the line of sight beyond which the U-Net feels nothing, a multiple of its coarsest cell."""
         levels = len(self.arguments["widths"])
-        felt = 2 * CELL + self.multiple  # stem and head; a coarse cell is felt as a whole
+        felt = CELL + self.multiple  # head; a coarse cell is felt as a whole
         for level in range(levels):
             passes = 2 if 0 < level < levels - 1 else 1  # down and up again, but at the top and at the bottom
             felt += 2 * passes * CELL * 2**level
@@ -98,23 +91,22 @@ class DensityNetwork(nn.Module):
 
     def say(self, told: Tensor) -> list[Tensor]:
         """What modulates each level, shapes `(batch, 2 width, cells)`, of what parameters and distance say of the
-        finest cells, shape `(batch, told, los / 2)`, which comes first itself."""
+        finest cells, shape `(batch, told, los / 2)`."""
         each = [functional.avg_pool1d(told, 2**level) if level else told for level in range(len(self.said))]
-        return [told, *(layers(cells.mT).mT for layers, cells in zip(self.said, each, strict=True))]
+        return [layers(cells.mT).mT for layers, cells in zip(self.said, each, strict=True)]
 
     def encode(self, box: Tensor) -> Tensor:
-        """Features `(batch, los, x, y, features)` of the cells of boxes, `(batch, los, x, y, seen)`."""
+        """Features `(batch, los, x, y, width)` of the cells of boxes, `(batch, los, x, y, seen)`."""
         first, second, last = self.encoder
-        h = first(_around(box.to(self.stem.weight.dtype).movedim(-1, 1)))
+        h = first(_around(box.to(self.head.weight.dtype).movedim(-1, 1)))
         h = h + second(_around(functional.leaky_relu(h, SLOPE)))
-        encoded: Tensor = last(functional.leaky_relu(h, SLOPE))
-        return encoded.movedim(1, -1)
+        return _standardised(last(_around(functional.leaky_relu(h, SLOPE)))).movedim(1, -1)
 
     def forward(self, features: Tensor, said: Sequence[Tensor]) -> Tensor:
         """Two channels `(batch, 2, los, x, y)`.
 
         Arguments:
-            features: Along the line of sight, shape `(batch, los / 2, x / 2, y / 2, features)`.
+            features: Along the line of sight, shape `(batch, los / 2, x / 2, y / 2, width)`.
             said: See `say`.
 
         Raises:
@@ -124,29 +116,17 @@ class DensityNetwork(nn.Module):
         if any(CELL * size % self.multiple for size in shape):
             found = " x ".join(str(CELL * size) for size in shape)
             raise InfieldError(f"network of the density: found {found} points, expected multiples of {self.multiple}")
-        told, *said = said
-        h = self.stem(self._inputs(features, told))
-        passed = []
+        h, passed = features.movedim(-1, 1), []
         for level in range(len(said)):
-            h = self.coarser[level - 1](h) if level else h
+            h = _standardised(self.coarser[level - 1](h)) if level else h
             scale, shift = said[level][..., None, None].to(h).chunk(2, dim=1)
-            h = torch.addcmul(shift, 1 + scale, _standardised(h))
+            h = torch.addcmul(shift, 1 + scale, h)
             h = self.down[level - 1](h) if level else h
             passed.append(h)
         for level in reversed(range(len(self.up))):
             h = _finer(self.finer[level](h)).add_(passed[level])
             h = self.up[level](h)
         return _unfold(self.head(_bent_around(h)))
-
-    def _inputs(self, features: Tensor, told: Tensor) -> Tensor:
-        """Features and what is told as channels, with one more cell around x and y."""
-        (n, depth, nx, ny, seen), said = features.shape, told.shape[1]
-        inputs = features.new_empty((n, depth, nx + 2, ny + 2, self.inputs))
-        inside = inputs[:, :, 1:-1, 1:-1]
-        inside[..., :seen] = features
-        inside[..., seen : seen + said] = told.mT[:, :, None, None]
-        inside[..., seen + said :] = 0
-        return _closed(inputs.movedim(-1, 1))
 
 
 def _modulation(told: int, width: int) -> nn.Sequential:

@@ -30,7 +30,7 @@ from infield import InfieldError, import_torchvision_first
 from infield.priors.checkpoint import KINDS
 from infield.priors.density_network import CELL, DensityNetwork
 from infield.priors.initial_density import InitialDensity
-from infield.priors.lightcone_emulator import HALO, Emulator, Profiles
+from infield.priors.lightcone_emulator import HALO, Emulator, Conditions
 from infield.priors.lightcones import LightconePrior, load_lightcone_prior, to_entry
 from infield.priors.training import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
 
@@ -112,7 +112,7 @@ class EmulatorTraining(LightningModule):
         self.density = InitialDensity.fit(boxes, data.points[0])
         channels, parameters = len(self.base.transform.channels), len(self.base.ranges)
         found = {name: self.network.arguments[name] for name in ("seen", "told")}
-        expected = {"seen": self.density.seen, "told": Profiles.numbers(parameters, channels)}
+        expected = {"seen": self.density.seen, "told": Conditions.numbers(parameters, channels)}
         if found != expected:
             raise InfieldError(f"network of an emulator: found {found}, expected {expected} for these data")
         self.base = self.base.to(self.trainer.strategy.root_device)
@@ -142,7 +142,7 @@ class EmulatorTraining(LightningModule):
         with torch.autocast(T.device.type, enabled=False), torch.no_grad():
             low, high = torch.tensor(list(self.base.ranges.values())).to(theta).unbind(1)
             s = cells / (len(self.base.distance) - 1)
-            given = Profiles.of((theta - low) / (high - low), s.float(), self.base.statistics, self.base.transform)
+            given = Conditions.of((theta - low) / (high - low), s.float(), self.base.statistics, self.base.transform)
             seen = self.density.view(self.density.standardised(boxes[:, 0].float().movedim(-1, 1)))
         features = self.network.encode(seen)
         where = cells[:, ::CELL] // CELL % features.shape[1]

@@ -19,6 +19,7 @@ What parameters alone decide is worked out once for an ensemble.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,11 +38,16 @@ STRETCH = 512
 """Slices that the network makes at a time, beside its reach on both sides."""
 
 HALO = 8
-"""Slices beyond the ends of the line of sight that the network is shown, of the box as it comes again: so many, too, are
-shown beyond both ends of the windows of a training."""
+"""Slices beyond the ends of the line of sight that the network is shown, of the box as it comes again; in a training,
+beyond both ends of a window."""
+
+WAVES = 7
+"""Octaves of the place among what the network is told, down to 64th parts of the line of sight: simulators go in steps
+of redshift, and what is ionised has steps there."""
 
 MOST = 5.0
 """Bound of mu / sigma among what the network is told: how far the middle of a slice is from the threshold."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Emulator:
@@ -62,11 +68,12 @@ class Emulator:
 
 
 @dataclass(frozen=True)
-class Profiles:
+class Conditions:
     """Mean and contrast of slices, for all that an emulator is told of them.
 
     Arguments:
-        told: Of cells of 2 slices, shape `(batch, parameters + 1 + 3 channels, los / 2)`.
+        told: Of cells of 2 slices, shape `(batch, numbers, los / 2)`: parameters; the place, and its waves; and mean,
+            spread, and the ratio of both.
         mu, sigma: Of the temperature in mK, shape `(batch, los)`.
     """
 
@@ -75,12 +82,14 @@ class Profiles:
     sigma: Tensor
 
     @classmethod
-    def of(cls, theta: Tensor, s: Tensor, statistics: SliceStatistics, transform: VoxelTransform) -> Profiles:
+    def of(cls, theta: Tensor, s: Tensor, statistics: SliceStatistics, transform: VoxelTransform) -> Conditions:
         """Of parameters in [0, 1], `(batch, parameters)`, and places, `(batch, los)`, beyond whose ends 0 and 1 nothing
         changes any more."""
         s = s.clamp(0, 1)
         mu, sigma = statistics(theta, s)
-        slices = torch.cat([2 * s[:, None] - 1, mu, sigma.log(), (mu / sigma).clamp(-MOST, MOST)], dim=1)
+        phase = 2 * math.pi * s[:, None] * 2 ** torch.arange(WAVES, device=s.device)[:, None]
+        place = [2 * s[:, None] - 1, phase.sin(), phase.cos()]
+        slices = torch.cat([*place, mu, sigma.log(), (mu / sigma).clamp(-MOST, MOST)], dim=1)
         cells = slices.unflatten(-1, (-1, CELL)).mean(-1)
         told = torch.cat([2 * theta[..., None].expand(-1, -1, cells.shape[-1]) - 1, cells], dim=1)
         unit = transform.scale / transform.amplitude
@@ -89,7 +98,7 @@ class Profiles:
     @staticmethod
     def numbers(parameters: int, channels: int) -> int:
         """How many are told of a cell."""
-        return parameters + 1 + 3 * channels
+        return parameters + 1 + 2 * WAVES + 3 * channels
 
 
 class OneCall:
@@ -127,10 +136,10 @@ class OneCall:
         place = next(network.parameters()).device
         self.depth, (self.first, end) = depth, self._shown(cells, depth)
         s = torch.arange(self.first, end, device=place) / max(depth - 1, 1)
-        profiles = Profiles.of(theta[None].float().to(place), s[None], statistics, transform)
-        self.said = network.say(profiles.told)
+        conditions = Conditions.of(theta[None].float().to(place), s[None], statistics, transform)
+        self.said = network.say(conditions.told)
         inside = slice(cells.start - self.first, cells.stop - self.first)
-        self.mu, self.sigma = (part[0, inside, None, None] for part in (profiles.mu, profiles.sigma))
+        self.mu, self.sigma = (part[0, inside, None, None] for part in (conditions.mu, conditions.sigma))
 
     def _shown(self, cells: range, depth: int) -> tuple[int, int]:
         """What the network is shown for some slices: all that it can feel, in whole coarsest cells."""

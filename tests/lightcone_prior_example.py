@@ -24,7 +24,7 @@ def emulator(points=4):
     density = InitialDensity(torch.tensor([-2.0, 1.0]), torch.tensor([1.0, -1.0]), finer=2, points=points)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        network = DensityNetwork(density.seen, told=9, features=8, encoder=8, widths=(8,))
+        network = DensityNetwork(density.seen, told=23, encoder=8, widths=(8,))
         torch.nn.init.normal_(network.head.weight, std=0.3)
     return Emulator(network=network.eval().requires_grad_(False), density=density, provenance={"prior": "none"})
 

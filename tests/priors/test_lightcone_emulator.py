@@ -18,11 +18,11 @@ from infield.priors.lightcones import LightconePrior, load_lightcone_prior, to_e
 
 HERE = {"ION_Tvir_MIN": 4.8, "HII_EFF_FACTOR": 131.0}
 LAW = InitialDensity(torch.tensor([-2.0, 1.0]), torch.tensor([1.0, -1.0]), finer=2, points=16)
-TOLD = 9
+TOLD = 23
 
 
 def random(widths: tuple[int, ...] = (8, 8), seed: int = 0) -> DensityNetwork:
-    network = DensityNetwork(LAW.seen, TOLD, features=6, encoder=8, widths=widths)
+    network = DensityNetwork(LAW.seen, TOLD, encoder=8, widths=widths)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weights in network.parameters():
@@ -126,7 +126,7 @@ def test_the_network_sees_no_farther_than_its_reach_and_closes_in_x_and_y():
     network = random().double()
     generator = torch.Generator().manual_seed(3)
     features, told = (
-        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((1, 48, 4, 4, 6), (1, TOLD, 48))
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((1, 48, 4, 4, 8), (1, TOLD, 48))
     )
     said = network.say(told)
     made = network(features, said)
@@ -155,7 +155,7 @@ def test_derivatives_of_the_network_are_those_of_its_values():
     def value(network: DensityNetwork) -> torch.Tensor:
         return network(network.encode(box), network.say(told)).sin().sum()
 
-    for name in ("up.0.first.weight", "stem.bias", "coarser.0.weight", "said.0.0.weight", "encoder.0.weight"):
+    for name in ("up.0.first.weight", "up.0.second.bias", "coarser.0.weight", "said.0.0.weight", "encoder.0.weight"):
         weights = network.get_parameter(name)
         direction = torch.randn(weights.shape, generator=generator, dtype=torch.float64)
         (slope,) = torch.autograd.grad(value(network), weights)
