@@ -30,7 +30,7 @@ from infield import InfieldError, import_torchvision_first
 from infield.priors.checkpoint import KINDS
 from infield.priors.density_network import CELL, DensityNetwork
 from infield.priors.initial_density import InitialDensity
-from infield.priors.lightcone_emulator import HALO, Emulator, Conditions
+from infield.priors.lightcone_emulator import HALO, Conditions, Emulator
 from infield.priors.lightcones import LightconePrior, load_lightcone_prior, to_entry
 from infield.priors.training import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
 
