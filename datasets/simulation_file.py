@@ -56,7 +56,8 @@ class Variable:
 
     def described(self) -> dict[str, Any]:
         """What it is, in JSON types."""
-        return {key: value for key, value in asdict(self).items() if key not in ("complex", "axes") or value}
+        found = asdict(self) | {"axes": [list(axis) for axis in self.axes]}
+        return {key: value for key, value in found.items() if key not in ("complex", "axes") or value}
 
 
 class SimulationWriter(BlockWriter):

@@ -100,7 +100,7 @@ def test_cones_are_the_simulator_s_also_after_it_died(simulate, simulator, tmp_p
     said.refused("cone 1", "SIGABRT", str(seeds[1]))
     assert not (tmp_path / "killed.zarr").exists() and (tmp_path / "killed.zarr.partial").exists()
     monkeypatch.delenv("FAKE_FAILS_AT")
-    simulate("-o", tmp_path / "killed.zarr", *run)
+    assert simulate("-o", tmp_path / "killed.zarr", *run).status == 0
     done = [int(line) for line in simulator.read_text().split()]
     assert done.count(seeds[0]) == 1 and done.count(seeds[1]) == 2 and set(done) == set(seeds.tolist())
     assert contents(tmp_path / "killed.zarr") == contents(tmp_path / "whole.zarr")
