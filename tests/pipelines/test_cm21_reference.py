@@ -124,7 +124,8 @@ def test_inputs_that_are_refused(files, tmp_path, capsys):
 
 def test_the_shipped_file():
     reference = load_reference(REFERENCE)
-    assert REFERENCE.stat().st_size < 700_000
+    assert REFERENCE.stat().st_size < 1_000_000
+    assert reference.box.shape == (64, 64, 64) and 2.5 < float(reference.box.std()) < 3.2  # of 2 Mpc cells, today
     assert reference.cones.grid.shape == (32, 32, 512) and reference.truth.shape == (32, 32, 64)
     assert [len(one.zeros) for one in reference.ensembles] == [30, 30]
     assert reference.cones.provenance["settings"]["M_MIN_in_Mass"] is False  # where ION_Tvir_MIN counts
