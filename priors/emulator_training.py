@@ -140,7 +140,7 @@ class EmulatorTraining(LightningModule):
         T = temperature[:, 0].float().movedim(-1, 1)
         cells = start[:, None] + torch.arange(-HALO, T.shape[1] + HALO, device=T.device)
         with torch.autocast(T.device.type, enabled=False), torch.no_grad():
-            low, high = torch.tensor(list(self.base.ranges.values())).to(theta).unbind(1)
+            low, high = torch.tensor(list(self.base.ranges.values())).reshape(-1, 2).to(theta).unbind(1)
             s = cells / (len(self.base.distance) - 1)
             given = Conditions.of((theta - low) / (high - low), s.float(), self.base.statistics, self.base.transform)
             seen = self.density.view(self.density.standardised(boxes[:, 0].float().movedim(-1, 1)))

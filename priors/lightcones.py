@@ -233,6 +233,9 @@ class LightconePrior:
             points: Cells across; those of training where not given.
             cells: Of the line of sight; all where not given.
             depth: Cells between the two ends of the line of sight; as in training where not given.
+
+        Raises:
+            InfieldError: x or y is no multiple of the network's coarsest cell, or no cell is asked for.
         """
         assert self.emulator is not None
         depth = depth or len(self.distance)

@@ -9,7 +9,8 @@ zeros. Errors are multiples of the floor: what random halves of the reference di
 
 Beside the prior: `gaussian`, a conditional Gaussian field with the mean and the spectra of the training cones, by local
 regression over the parameters (`priors.gaussian_lightcones`); `unconditional`, the same prior at parameters taken at
-random from the range of training; and `simulator`, one half of the reference against the other.
+random from the range of training; and `simulator`, one half of the reference against the other. The prior draws as
+`infield emulate` does: by its emulator where it has one, by its flow where --steps says so.
 
 Costs: network calls and seconds a cone of one thread, those of the simulator (--simulator-seconds, or one cone by
 py21cmfast, of this Python or of --python, where TRAIN.zarr tells its settings), and peak memory of a process that draws
