@@ -143,7 +143,7 @@ def _standardised(h: Tensor) -> Tensor:
 
 
 def _around(x: Tensor) -> Tensor:
-    """One more cell on each side of a box, from the other side."""
+    """One more cell on each side of a box, from the other side; on small boxes faster than `priors.periodic`."""
     return functional.pad(x, (1,) * 6, mode="circular")
 
 

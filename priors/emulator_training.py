@@ -31,7 +31,8 @@ from infield.priors.checkpoint import KINDS
 from infield.priors.density_network import CELL, DensityNetwork
 from infield.priors.initial_density import InitialDensity
 from infield.priors.lightcone_emulator import HALO, Conditions, Emulator
-from infield.priors.lightcones import LightconePrior, load_lightcone_prior, to_entry
+from infield.priors.lightcones import LightconePrior, in_range, load_lightcone_prior, to_entry
+from infield.priors.slice_spectra import half_spectrum, mode_counts
 from infield.priors.training import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
 
 import_torchvision_first()
@@ -140,9 +141,9 @@ class EmulatorTraining(LightningModule):
         T = temperature[:, 0].float().movedim(-1, 1)
         cells = start[:, None] + torch.arange(-HALO, T.shape[1] + HALO, device=T.device)
         with torch.autocast(T.device.type, enabled=False), torch.no_grad():
-            low, high = torch.tensor(list(self.base.ranges.values())).reshape(-1, 2).to(theta).unbind(1)
             s = cells / (len(self.base.distance) - 1)
-            given = Conditions.of((theta - low) / (high - low), s.float(), self.base.statistics, self.base.transform)
+            at = in_range(theta, self.base.ranges)
+            given = Conditions.of(at, s.float(), self.base.statistics, self.base.transform)
             seen = self.density.view(self.density.standardised(boxes[:, 0].float().movedim(-1, 1)))
         features = self.network.encode(seen)
         where = cells[:, ::CELL] // CELL % features.shape[1]
@@ -216,12 +217,7 @@ def _bands(shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
     """Weights of the modes of the half-spectrum, `(modes, bands)`; a taper of the line of sight, of mean square 1; and
     middles of the bands in radians per cell."""
     depth, nx, ny = shape
-    axes = (torch.fft.fftfreq(depth), torch.fft.fftfreq(nx), torch.fft.rfftfreq(ny))
-    k = 2 * math.pi * torch.stack(torch.meshgrid(*axes, indexing="ij")).square().sum(0).sqrt().flatten()
-    both = torch.full((ny // 2 + 1,), 2.0)
-    both[0] = 1
-    both[-1:] = 1 if ny % 2 == 0 else 2
-    weight = both.expand(depth, nx, -1).flatten()
+    k, weight = half_spectrum(shape).flatten(), mode_counts(ny).float().expand(depth, nx, -1).flatten()
     edges = torch.logspace(math.log10(2 * math.pi / max(nx, ny)), math.log10(math.pi), BANDS + 1)
     inside = (k[:, None] > edges[:-1]) & (k[:, None] <= edges[1:])
     weights = weight[:, None] * inside

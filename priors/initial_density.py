@@ -28,6 +28,7 @@ from torch import Generator, Tensor
 
 from infield import InfieldError
 from infield.priors.density_network import CELL
+from infield.priors.slice_spectra import half_spectrum, mode_counts
 
 RADII = (2.5, 4.0, 6.5, 10.0)
 """Of the balls, in points of a lightcone."""
@@ -68,7 +69,7 @@ class InitialDensity:
             raise InfieldError(
                 f"initial density: found boxes of {found} cells, expected cubes of a multiple of {points}"
             )
-        k, both = _wavenumbers((n, n, n)), _both(n).expand(n, n, -1)
+        k, both = half_spectrum((n, n, n), dtype=torch.float64), mode_counts(n).expand(n, n, -1)
         power = torch.zeros(k.shape, dtype=torch.float64)
         for box in boxes:
             power += torch.fft.rfftn(box.double(), norm="ortho").abs().square()
@@ -117,18 +118,18 @@ class InitialDensity:
     def deviation(self) -> float:
         """Standard deviation of boxes of simulations."""
         n = self.finer * self.points
-        return float((self._amplitudes((n, n, n)).square() * _both(n)).sum().div(n**3).sqrt())
+        return float((self._amplitudes((n, n, n)).square() * mode_counts(n)).sum().div(n**3).sqrt())
 
     @cached_property
     def _deviations(self) -> Tensor:
         """Standard deviations of what filters make of boxes in standard deviations."""
         n, m = self.points, self.points * self.finer
         a = _carried(self._amplitudes((m, m, m))[None] / self.deviation, (n, n, n))[0]
-        return ((_filters((n, n, n)).abs() * a).square() * _both(n)).sum((1, 2, 3)).div(m**3).sqrt()
+        return ((_filters((n, n, n)).abs() * a).square() * mode_counts(n)).sum((1, 2, 3)).div(m**3).sqrt()
 
     def _amplitudes(self, shape: tuple[int, ...]) -> Tensor:
         """Of the modes of boxes of simulations; the mean is 0."""
-        k = _wavenumbers(shape)
+        k = half_spectrum(shape, dtype=torch.float64)
         told = np.interp(k.clamp_min(1e-9).log().numpy(), self.log_k.numpy(), self.log_a.numpy())
         return torch.where(k > 0, torch.from_numpy(told).exp(), 0.0)
 
@@ -142,24 +143,11 @@ def _axes(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
     return first, second, third
 
 
-def _wavenumbers(shape: tuple[int, ...]) -> Tensor:
-    return torch.stack(_axes(shape)).square().sum(0).sqrt()
-
-
-def _both(n: int) -> Tensor:
-    """How many modes of the whole spectrum a mode of the half-spectrum stands for, along its last axis."""
-    count = torch.full((n // 2 + 1,), 2.0, dtype=torch.float64)
-    count[0] = 1
-    if n % 2 == 0:
-        count[-1] = 1
-    return count
-
-
 @lru_cache(maxsize=8)
 def _filters(shape: tuple[int, ...]) -> Tensor:
     """Three of the displacement and one for each ball, of the modes of a lightcone's points, complex64; 0 for the
     shortest waves, which have no direction on a grid."""
-    axes, k = _axes(shape), _wavenumbers(shape)
+    axes, k = _axes(shape), half_spectrum(shape, dtype=torch.float64)
     whole = torch.stack([axis.abs() < math.pi - 1e-9 for axis in axes]).all(0)
     moved = [1j * axis / k.square().clamp_min(1e-9) for axis in axes]
     balls = []

@@ -38,7 +38,7 @@ from torch import Tensor
 
 from infield.priors.prior import Standardisation
 from infield.priors.slice_repeats import POWER, Repeats, bands
-from infield.priors.slice_spectra import hats
+from infield.priors.slice_spectra import hats, mode_counts
 
 BLOCK = 64
 """Slices of a block."""
@@ -262,10 +262,7 @@ def _basis(points: tuple[int, int], n: int) -> tuple[Tensor, Tensor, Tensor]:
     """h_j times the root of the weight of kappa, shape `(functions, rings, kappa)`; h_b, shape `(bands, rings, kappa)`;
     and the kappa of n cells."""
     kappa = 2 * math.pi * torch.fft.rfftfreq(n, dtype=torch.float64)
-    weight = torch.full_like(kappa, 2 / n)
-    weight[0] = 1 / n
-    if n % 2 == 0:
-        weight[-1] = 1 / n
+    weight = mode_counts(n) / n
     _, _, across = rings_of(points)
     k_across, k_los = torch.broadcast_tensors(across[:, None], kappa)
     return hats(k_across, k_los) * weight.sqrt(), bands(torch.hypot(k_across, k_los)), kappa

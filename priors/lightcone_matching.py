@@ -26,7 +26,7 @@ from infield.priors.checkpoint import KINDS
 from infield.priors.drawn_power import fit_drawn_power, log_amplitudes, of_flow
 from infield.priors.innovations import Innovations, innovations_of
 from infield.priors.lightcone_flow import Profiles, network_output
-from infield.priors.lightcones import LightconePrior, from_entry, load_lightcone_prior, to_entry
+from infield.priors.lightcones import LightconePrior, from_entry, in_range, load_lightcone_prior, to_entry
 from infield.priors.linear_part import LinearPart, fit_linear_part, products
 from infield.priors.local_unet import LocalUNet
 from infield.priors.modes import Hartley
@@ -192,7 +192,7 @@ class LightconeMatching(LightningModule):
         variance, mean = zip(
             *(torch.var_mean(data.values[i].double(), (1, 2), correction=0) for i in data.training), strict=True
         )
-        theta, s = _in_range(data.theta, data.ranges)[list(data.training)], torch.linspace(0, 1, len(data.distance))
+        theta, s = in_range(data.theta, data.ranges)[list(data.training)], torch.linspace(0, 1, len(data.distance))
         return fit_slice_statistics(
             torch.stack(mean),
             torch.stack(variance),
@@ -207,7 +207,7 @@ class LightconeMatching(LightningModule):
         """Spectra of the slices of the training cones, standardised."""
         return fit_slice_spectra(
             self._standardised_cones(data, "spectra of cones"),
-            _in_range(data.theta[list(data.training)], self.prior.ranges),
+            in_range(data.theta[list(data.training)], self.prior.ranges),
             torch.linspace(0, 1, len(data.distance)),
             statistics=self.prior.statistics,
             members=MEMBERS,
@@ -223,7 +223,7 @@ class LightconeMatching(LightningModule):
             return None
         return fit_slice_repeats(
             self._standardised_cones(data, "repeats of boxes"),
-            _in_range(data.theta[list(data.training)], self.prior.ranges),
+            in_range(data.theta[list(data.training)], self.prior.ranges),
             torch.linspace(0, 1, len(data.distance)),
             period,
             seed=self.seed,
@@ -246,7 +246,7 @@ class LightconeMatching(LightningModule):
         """x_1, parameters in [0, 1], and places, mu and sigma of the slices of a batch of windows."""
         prior = self.prior
         prior.statistics.to(values.device)
-        theta = _in_range(theta, prior.ranges)
+        theta = in_range(theta, prior.ranges)
         cells = start[:, None] + torch.arange(values.shape[-1], device=start.device)
         s = cells.float() / (len(prior.distance) - 1)
         mu, sigma = prior.statistics(theta, s)
@@ -321,7 +321,7 @@ class LightconeMatching(LightningModule):
     def _drawn(self, prior: LightconePrior) -> SliceSpectra:
         """Power of what a prior draws, at the parameters of some training cones."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        every = _in_range(data.theta[list(data.training)], prior.ranges)
+        every = in_range(data.theta[list(data.training)], prior.ranges)
         theta = every[np.linspace(0, len(every) - 1, min(self.draws, len(every))).astype(int)].to(self.device)
         generator = batch_generator(self.seed, VALIDATION + 2, 0, self.global_rank)
         pairs = of_flow(copy.deepcopy(prior).to(self.device), theta, self.draws_together, generator)
@@ -368,9 +368,3 @@ def _weight(shape: tuple[int, ...]) -> Tensor:
         k_2 = k_2 + k.square().reshape([-1 if a == axis else 1 for a in range(len(shape))])
     weight = 1 / (1 + k_2 / SMALL_SCALES**2)
     return weight / weight.mean()
-
-
-def _in_range(theta: Tensor, ranges: Mapping[str, tuple[float, float]]) -> Tensor:
-    """Parameters `(batch, parameters)` in [0, 1]."""
-    low, high = (torch.tensor([span[i] for span in ranges.values()]).to(theta) for i in (0, 1))
-    return (theta - low) / (high - low)

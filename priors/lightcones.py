@@ -296,6 +296,12 @@ class LightconePrior:
         return replace(self, emulator=self.emulator.to(device) if self.emulator else None, **moved)
 
 
+def in_range(theta: Tensor, ranges: Mapping[str, tuple[float, float]]) -> Tensor:
+    """Parameters `(batch, parameters)` in [0, 1]."""
+    low, high = (torch.tensor([span[i] for span in ranges.values()]).to(theta) for i in (0, 1))
+    return (theta - low) / (high - low)
+
+
 def to_entry(prior: LightconePrior, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
     """What a checkpoint stores: nested dictionaries of tensors, numbers and text.
 

@@ -110,11 +110,23 @@ def hats_of(k: Tensor, count: int, least: float, greatest: float) -> Tensor:
     return (1 - (place - knots).abs()).clamp_min(0)
 
 
-def half_spectrum(shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-    """|k| in radians a cell of the modes of `torch.fft.rfftn` over x, y and the line of sight."""
-    kx, ky = (2 * math.pi * torch.fft.fftfreq(n, device=device) for n in shape[:2])
-    k_los = 2 * math.pi * torch.fft.rfftfreq(shape[2], device=device)
-    return (kx[:, None, None].square() + ky[:, None].square() + k_los.square()).sqrt()
+def half_spectrum(
+    shape: Sequence[int], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """|k| in radians a cell of the modes of `torch.fft.rfftn` over three axes."""
+    first, second = (2 * math.pi * torch.fft.fftfreq(n, device=device, dtype=dtype) for n in shape[:2])
+    last = 2 * math.pi * torch.fft.rfftfreq(shape[2], device=device, dtype=dtype)
+    return (first[:, None, None].square() + second[:, None].square() + last.square()).sqrt()
+
+
+def mode_counts(n: int) -> Tensor:
+    """How many modes of the whole spectrum a mode of the half-spectrum stands for, along its last axis of n points:
+    itself, and its mirror image where it has another one. Shape `(n // 2 + 1,)`, float64."""
+    count = torch.full((n // 2 + 1,), 2.0, dtype=torch.float64)
+    count[0] = 1
+    if n % 2 == 0:
+        count[-1] = 1
+    return count
 
 
 class Filters:
@@ -130,12 +142,7 @@ class Filters:
         k_los = 2 * math.pi * torch.fft.rfftfreq(shape[2], dtype=torch.float64)
         across = torch.hypot(kx[:, None], ky)[..., None].expand(-1, -1, len(k_los))
         h = hats(across, k_los.expand(across.shape))
-        # each k of the half-spectrum for itself and for -k
-        weight = torch.full_like(k_los, 2.0)
-        weight[0] = 1
-        if shape[2] % 2 == 0:
-            weight[-1] = 1
-        flat, squares = h.flatten(1), (h.square() * weight).flatten(1) / math.prod(shape)
+        flat, squares = h.flatten(1), (h.square() * mode_counts(shape[2])).flatten(1) / math.prod(shape)
         self.expected = torch.stack([(flat * square) @ flat.T for square in squares])
         """M, shape `(functions, functions, functions)`."""
         self.h = h.float()

@@ -13,7 +13,7 @@ from infield import InfieldError
 from infield.datasets.lightcone_fields import LightconeFile, Windows
 from infield.datasets.lightcones import DENSITY, TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
 from infield.pipelines.fit import run
-from infield.priors.emulator_training import _in_bands
+from infield.priors.emulator_training import EmulatorTraining, _in_bands
 from infield.priors.initial_density import InitialDensity
 from infield.priors.lightcones import load_lightcone_prior
 
@@ -101,17 +101,31 @@ def test_it_learns_the_map_of_a_universe(toy, base, tmp_path):
         assert np.abs(drawn.mean((0, 1, 2)) - np.mean(true, (0, 1, 2))).mean() < 2
 
 
-def test_a_run_that_goes_on_is_the_same(toy, base, tmp_path):
-    assert run(options(toy, base, tmp_path / "whole", 24)) == 0
-    assert run(options(toy, base, tmp_path / "part", 12)) == 0
-    assert run(options(toy, base, tmp_path / "part", 24, "--ckpt_path", "last")) == 0
-    whole, part = (load_lightcone_prior(tmp_path / name / "lightcones.ckpt") for name in ("whole", "part"))
-    assert part.emulator.provenance["training"]["steps"] == 24
-    weights = part.emulator.network.state_dict()
-    assert all(weights[name].shape == value.shape for name, value in whole.emulator.network.state_dict().items())
-    other = ["--model.init_args.network.init_args.encoder", "8", "--ckpt_path", "last"]
+def test_a_run_that_goes_on_is_the_same(toy, base, tmp_path, monkeypatch):
+    """To the last bit, after it was stopped in its second epoch; with other windows it is another."""
+    step = EmulatorTraining.training_step
+
+    def stop(self, batch, batch_idx):
+        if self.global_step == 7:  # in the second epoch of five steps
+            raise RuntimeError("stopped")
+        return step(self, batch, batch_idx)
+
+    def emulator(name, *others):
+        run(options(toy, base, tmp_path / name, 11, "--data.init_args.windows", "1", *others))
+        return load_lightcone_prior(tmp_path / name / "lightcones.ckpt").emulator
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="stopped"):
+        patch.setattr(EmulatorTraining, "training_step", stop)
+        emulator("part")
+    whole, part, other = (
+        emulator("whole"), emulator("part", "--ckpt_path", "last"), emulator("other", "--data.init_args.seed", "1")
+    )  # fmt: skip
+    assert part.provenance["training"]["steps"] == 11
+    weights = whole.network.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in part.network.state_dict().items())
+    assert not all(torch.allclose(v, weights[name], atol=1e-4) for name, v in other.network.state_dict().items())
     with pytest.raises(InfieldError, match=r"'emulator\.network': found"):
-        run(options(toy, base, tmp_path / "part", 24, *other))
+        emulator("part", "--model.init_args.network.init_args.encoder", "8", "--ckpt_path", "last")
 
 
 def test_boxes_are_turned_and_shifted_with_their_windows(toy):
@@ -120,12 +134,16 @@ def test_boxes_are_turned_and_shifted_with_their_windows(toy):
     data.keep_temperatures()
     epochs = iter(range(10**6))
     windows = Windows(data, data.training, lambda: next(epochs))
+    as_they_were = []
     for number in range(20):
         values, theta, start, box = windows[number]
+        unmoved = universe(data.boxes[number, 0].float().numpy(), float(theta[0]))[..., int(start) : int(start) + 16]
+        as_they_were.append(((values[0].numpy() == 0) == (unmoved == 0)).mean())
         assert box.shape == (1, 16, 16, 16) and int(start) % 2 == 0
         expected = universe(box[0].float().numpy(), float(theta[0]))[..., int(start) : int(start) + 16]
         alike = (values[0].float().numpy() == 0) == (expected == 0)
         assert alike.mean() > 0.99  # but for rounding to half precision
+    assert np.mean(as_they_were) < 0.9  # boxes that stay where they were are not those of the windows
     assert len({int(windows[0][2]) for _ in range(40)}) > 3
 
 
