@@ -1,0 +1,1 @@
+"""Lightcones: files, observations, training data."""

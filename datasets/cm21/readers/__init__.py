@@ -1,0 +1,1 @@
+"""Lightcone files of other packages."""

@@ -1,0 +1,1 @@
+"""k-space, coils and brain images."""

@@ -1,0 +1,1 @@
+"""k-space files of scanners and archives."""

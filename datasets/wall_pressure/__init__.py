@@ -1,0 +1,1 @@
+"""Wall planes, sensors and reference tables."""

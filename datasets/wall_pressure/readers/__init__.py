@@ -1,0 +1,1 @@
+"""Wall-plane files of simulations and archives."""

@@ -1,0 +1,1 @@
+"""Instruments and the simulator of the 21 cm line."""

@@ -1,0 +1,1 @@
+"""Coils and k-space of magnetic resonance imaging."""

@@ -1,0 +1,1 @@
+"""Forward operators that serve every domain, and how they are described and composed."""

@@ -1,0 +1,1 @@
+"""Forward operators that solve partial differential equations."""

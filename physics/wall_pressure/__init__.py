@@ -1,0 +1,1 @@
+"""Wall units and the channel-flow solver."""

@@ -1,0 +1,1 @@
+"""Direct numerical simulation of turbulent channel flow."""

@@ -1,0 +1,1 @@
+"""Bench of inverse problems with partial differential equations."""

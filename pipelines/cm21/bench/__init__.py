@@ -1,0 +1,1 @@
+"""Bench of the 21 cm domain."""

@@ -1,0 +1,1 @@
+"""Commands of magnetic resonance imaging."""

@@ -1,0 +1,1 @@
+"""How a run is divided into tasks, and where they are computed."""

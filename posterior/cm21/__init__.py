@@ -1,0 +1,1 @@
+"""Posteriors and statistics of lightcones."""

@@ -1,0 +1,1 @@
+"""Calibration, convergence and two-sample tests."""

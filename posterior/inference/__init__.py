@@ -1,0 +1,1 @@
+"""Linear algebra and local models that samplers are made of."""

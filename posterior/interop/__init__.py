@@ -1,0 +1,1 @@
+"""Infield in the algorithms of other packages."""

@@ -1,0 +1,1 @@
+"""Inference of parameters, and errors of models."""

@@ -1,0 +1,1 @@
+"""Image metrics of magnetic resonance imaging."""

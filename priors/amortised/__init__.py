@@ -1,0 +1,1 @@
+"""Models that are trained for a family of measurements."""

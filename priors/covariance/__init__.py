@@ -1,0 +1,1 @@
+"""Covariances by their modes."""

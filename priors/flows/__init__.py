@@ -1,0 +1,1 @@
+"""Flow priors and the domains that they are evaluated on."""

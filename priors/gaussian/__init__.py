@@ -1,0 +1,1 @@
+"""Gaussian processes, kernels and mixtures in closed form."""

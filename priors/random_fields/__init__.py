@@ -1,0 +1,1 @@
+"""Random fields and processes to draw training data from."""

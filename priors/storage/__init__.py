@@ -1,0 +1,1 @@
+"""Priors as files: checkpoints and YAML descriptions."""

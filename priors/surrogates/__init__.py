@@ -1,0 +1,1 @@
+"""Learned maps that replace solvers."""

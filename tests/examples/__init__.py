@@ -1,0 +1,1 @@
+"""Example files, priors and exact models that several tests share."""
