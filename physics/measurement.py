@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError, import_torchvision_first
-from infield.physics.algebra import Affine, Scale, compose
-from infield.physics.grid import Grid, PointSet
-from infield.physics.noise import CoilGaussianNoise, GaussianLaw, LowRankGaussianNoise, NoiseLaw, PoissonNoise
+from infield.core.grid import Grid, PointSet
+from infield.physics.noise.registry import CoilGaussianNoise, GaussianLaw, LowRankGaussianNoise, NoiseLaw, PoissonNoise
+from infield.physics.operators.composition import Affine, Scale, compose
 
 import_torchvision_first()
 from deepinv.physics import LinearPhysics, Physics  # noqa: E402

@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Generator, Tensor
 
-from infield.priors.covariance import Covariance
+from infield.priors.covariance.base import Covariance
 
 
 @dataclass(frozen=True)

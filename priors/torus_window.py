@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.priors.prior import Standardisation
+from infield.priors.base import Standardisation
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class WindowedStandardisation(Standardisation):
     """Field in units on the domain = shift + scale * what the window shows of a standardised field on the torus.
 
     A prior with this standardisation is a prior of fields on the torus to itself, and of fields on the domain to
-    others: its draws come out on the domain, and `posterior.sampler` shows its fields to the operator through the
+    others: its draws come out on the domain, and `posterior.samplers.base` shows its fields to the operator through the
     window.
 
     Arguments:

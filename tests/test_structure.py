@@ -62,17 +62,17 @@ def test_imports_point_one_way(room):
 @pytest.mark.parametrize(
     ("room", "source", "wrong"),
     [
-        ("physics", "import infield.priors.modes", "priors"),
+        ("physics", "import infield.priors.covariance.modes", "priors"),
         ("physics", "from infield.priors import modes", "priors"),
         ("physics", "from infield import posterior", "posterior"),
         ("physics", "from ..priors.modes import Hartley", "priors"),
         ("physics", "from .. import datasets", "datasets"),
         ("physics", "def f():\n    import infield.pipelines.cli", "pipelines"),
-        ("physics", "import importlib\nimportlib.import_module('infield.datasets.mri')", "datasets"),
-        ("priors", "from infield.physics.grid import Grid", "physics"),
-        ("datasets", "from infield.priors.prior import Prior", "priors"),
-        ("datasets", "from infield.posterior.faps import FAPS", "posterior"),
-        ("posterior", "from infield.datasets.measurement_file import open_measurement", "datasets"),
+        ("physics", "import importlib\nimportlib.import_module('infield.datasets.mri.convert')", "datasets"),
+        ("priors", "from infield.core.grid import Grid", "physics"),
+        ("datasets", "from infield.priors.base import Prior", "priors"),
+        ("datasets", "from infield.posterior.samplers.faps import FAPS", "posterior"),
+        ("posterior", "from infield.datasets.formats.measurement import open_measurement", "datasets"),
         ("posterior", "if True:\n    from ..pipelines import cli", "pipelines"),
         ("physics", "import priors.modes", "priors"),
     ],
@@ -85,10 +85,10 @@ def test_a_wrong_import_is_seen(room, source, wrong):
     ("room", "source"),
     [
         ("posterior", "from infield.physics.measurement import Measurement\nfrom ..priors.prior import Prior"),
-        ("datasets", "from infield.physics.grid import Grid\nfrom infield import InfieldError"),
+        ("datasets", "from infield.core.grid import Grid\nfrom infield import InfieldError"),
         ("datasets", "from .zarr_group import open_group\nimport datasets"),
         ("physics", "from .grid import Grid\nfrom . import noise"),
-        ("priors", '"""As `infield.physics.grid` has it."""\nimport torch'),
+        ("priors", '"""As `infield.core.grid` has it."""\nimport torch'),
     ],
 )
 def test_a_right_import_is_let_through(room, source):

@@ -21,11 +21,11 @@ import numpy as np
 import xarray as xr
 
 from infield import InfieldError
-from infield.datasets.cosmology import LINE_MHZ, frequencies_of
-from infield.datasets.fields import grid_from_dataset
-from infield.datasets.simulation_file import SimulationWriter, Variable, open_simulation
-from infield.datasets.zarr_group import refusal
-from infield.physics.grid import Axis, Grid
+from infield.core.grid import Axis, Grid
+from infield.datasets.cm21.cosmology import LINE_MHZ, frequencies_of
+from infield.datasets.formats.simulation import SimulationWriter, Variable, open_simulation
+from infield.datasets.formats.zarr_group import refusal
+from infield.datasets.training.fields import grid_from_dataset
 
 KIND = "21cm"
 TEMPERATURE = "brightness_temp"

@@ -13,17 +13,17 @@ import xarray as xr
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.datasets.lightcones import TEMPERATURE, Lightcones
-from infield.datasets.measurement_file import write_measurement
-from infield.physics.gaussian import GaussianNoise
-from infield.physics.grid import Axis, Grid
-from infield.physics.interferometer import independent_modes, wavenumbers
+from infield.core.grid import Axis, Grid
+from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones
+from infield.datasets.formats.measurement import write_measurement
+from infield.physics.cm21.foreground_wedge import outside_wedge, wedge_slope
+from infield.physics.cm21.interferometer import independent_modes, wavenumbers
+from infield.physics.cm21.radiometer import visibility_variance
+from infield.physics.cm21.telescopes import Telescope
+from infield.physics.cm21.uv_coverage import baselines, samples_in_cells, tracks
 from infield.physics.measurement import Measurement
-from infield.physics.radiometer import visibility_variance
-from infield.physics.registry import build_operator
-from infield.physics.telescopes import Telescope
-from infield.physics.uv_coverage import baselines, samples_in_cells, tracks
-from infield.physics.wedge import outside_wedge, wedge_slope
+from infield.physics.noise.gaussian import GaussianNoise
+from infield.physics.operators.registry import build_operator
 
 
 @dataclass(frozen=True, kw_only=True)

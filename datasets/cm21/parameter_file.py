@@ -18,8 +18,8 @@ from typing import Any
 
 import xarray as xr
 
-from infield.datasets.block_writer import installed_versions
-from infield.datasets.zarr_group import CONVENTIONS, disk_full_in_words, open_group, put_in_place
+from infield.datasets.formats.block_writer import installed_versions
+from infield.datasets.formats.zarr_group import CONVENTIONS, disk_full_in_words, open_group, put_in_place
 
 KIND, VERSION = "parameters", 1
 

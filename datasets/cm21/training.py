@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from infield import InfieldError, import_torchvision_first
-from infield.datasets.fields import EpochOrder
-from infield.datasets.lightcones import BOX_AXES, DENSITY, TEMPERATURE, Lightcones, open_lightcones
-from infield.datasets.zarr_group import refusal
+from infield.datasets.cm21.lightcone_file import BOX_AXES, DENSITY, TEMPERATURE, Lightcones, open_lightcones
+from infield.datasets.formats.zarr_group import refusal
+from infield.datasets.training.fields import EpochOrder
 
 import_torchvision_first()
 from lightning.pytorch import LightningDataModule  # noqa: E402

@@ -22,7 +22,7 @@ import zarr
 
 import infield
 from infield import InfieldError
-from infield.datasets.zarr_group import (
+from infield.datasets.formats.zarr_group import (
     check_new,
     disk_full_in_words,
     json_attribute,

@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from infield import InfieldError
-from infield.datasets.zarr_group import json_attribute, refusal, variable
-from infield.physics.grid import Axis, Grid, PointSet
+from infield.core.grid import Axis, Grid, PointSet
+from infield.datasets.formats.zarr_group import json_attribute, refusal, variable
 
 CHANNEL = "channel"
 COMPLEX_CHANNELS = ("real", "imag")

@@ -19,8 +19,8 @@ import xarray as xr
 from torch import Tensor
 
 from infield import InfieldError
-from infield.datasets.field_axes import CHANNEL, Field, read_field
-from infield.datasets.measurement_layout import (
+from infield.datasets.formats.field import CHANNEL, Field, read_field
+from infield.datasets.formats.measurement_layout import (
     VERSION,
     as_operator_output,
     both_parts,
@@ -30,7 +30,7 @@ from infield.datasets.measurement_layout import (
     named_arrays,
     parts,
 )
-from infield.datasets.zarr_group import (
+from infield.datasets.formats.zarr_group import (
     check_new,
     disk_full_in_words,
     flags,
@@ -44,8 +44,8 @@ from infield.datasets.zarr_group import (
     variable,
 )
 from infield.physics.measurement import Measurement
-from infield.physics.noise import NoiseLaw, noise_from_json
-from infield.physics.registry import build_operator
+from infield.physics.noise.registry import NoiseLaw, noise_from_json
+from infield.physics.operators.registry import build_operator
 
 
 def open_measurement(path: str | Path) -> Measurement:

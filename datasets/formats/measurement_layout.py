@@ -12,8 +12,8 @@ import torch
 import xarray as xr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from infield.datasets.field_axes import CHANNEL, COMPLEX_CHANNELS, Field
-from infield.datasets.zarr_group import CONVENTIONS, refusal
+from infield.datasets.formats.field import CHANNEL, COMPLEX_CHANNELS, Field
+from infield.datasets.formats.zarr_group import CONVENTIONS, refusal
 from infield.physics.measurement import Measurement
 
 VERSION = 1

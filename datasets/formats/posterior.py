@@ -18,10 +18,10 @@ import xarray as xr
 from torch import Tensor
 
 from infield import InfieldError
-from infield.datasets.block_writer import BlockWriter, open_finished, refuse_lost_samples
-from infield.datasets.field_axes import Field, read_field
-from infield.datasets.posterior_layout import COSTS, VERSION, event_shape, lay_out_posterior
-from infield.physics.grid import Grid, PointSet
+from infield.core.grid import Grid, PointSet
+from infield.datasets.formats.block_writer import BlockWriter, open_finished, refuse_lost_samples
+from infield.datasets.formats.field import Field, read_field
+from infield.datasets.formats.posterior_layout import COSTS, VERSION, event_shape, lay_out_posterior
 
 BLOCK_DIAGNOSTICS = "block_diagnostics"
 

@@ -11,10 +11,10 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from infield.datasets.block_writer import installed_versions, lay_out_done
-from infield.datasets.field_axes import CHANNEL, Field
-from infield.datasets.zarr_group import CONVENTIONS
-from infield.physics.grid import PointSet
+from infield.core.grid import PointSet
+from infield.datasets.formats.block_writer import installed_versions, lay_out_done
+from infield.datasets.formats.field import CHANNEL, Field
+from infield.datasets.formats.zarr_group import CONVENTIONS
 
 VERSION = 1
 COSTS = ("velocity_calls", "operator_calls", "seconds")

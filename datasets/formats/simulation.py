@@ -1,4 +1,5 @@
-"""The simulation format: many samples of several fields on one grid, as `datasets.fields.FieldFile` reads them.
+"""The simulation format: many samples of several fields on one grid, as `datasets.training.fields.FieldFile` reads
+them.
 
 A zarr group with the variables of the simulation `(sample, *space)`, their units, the coordinates of the grid with
 units and `periodic`, and attributes that say how it was made. How it is written and goes on after a kill: see
@@ -18,16 +19,16 @@ import xarray as xr
 import zarr
 
 from infield import InfieldError
-from infield.datasets.block_writer import (
+from infield.core.grid import Grid
+from infield.datasets.formats.block_writer import (
     BlockWriter,
     installed_versions,
     lay_out_done,
     open_finished,
     refuse_lost_samples,
 )
-from infield.datasets.field_axes import Field
-from infield.datasets.zarr_group import CONVENTIONS
-from infield.physics.grid import Grid
+from infield.datasets.formats.field import Field
+from infield.datasets.formats.zarr_group import CONVENTIONS
 
 VERSION = 1
 

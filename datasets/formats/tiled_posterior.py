@@ -19,8 +19,8 @@ import torch
 import zarr
 from torch import Tensor
 
-from infield.datasets.posterior_file import PosteriorWriter
-from infield.datasets.posterior_layout import COSTS, lay_out_posterior
+from infield.datasets.formats.posterior import PosteriorWriter
+from infield.datasets.formats.posterior_layout import COSTS, lay_out_posterior
 
 STATE, LEVEL = "tile_state", "tile_level"
 

@@ -1,9 +1,9 @@
 r"""Synthetic brains: complex axial MR images of heads, for priors that no patient's data went into.
 
-The anatomy is that of one template (`datasets.brain_template`); all else is drawn for each sample: where the slice
-lies, the head's size, turn and smooth deformation, how sharp and how individual its tissues are, a skull and a scalp
-around the brain, lesions, the sequence of the scan with the tissues' relaxation, the coils' brightness, and a smooth
-phase. The signal of each tissue is that of a spin echo, or of one after an inversion,
+The anatomy is that of one template (`datasets.mri.convert.brain_template`); all else is drawn for each sample: where
+the slice lies, the head's size, turn and smooth deformation, how sharp and how individual its tissues are, a skull and
+a scalp around the brain, lesions, the sequence of the scan with the tissues' relaxation, the coils' brightness, and a
+smooth phase. The signal of each tissue is that of a spin echo, or of one after an inversion,
 
 .. math:: M_0 (1 - e^{-T_R/T_1})\, e^{-T_E/T_2}, \qquad M_0 |1 - 2 e^{-T_I/T_1} + e^{-T_R/T_1}|\, e^{-T_E/T_2},
 
@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.datasets.brain_template import load_template
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.datasets.mri.brain_template import load_template
 
 White = Callable[[tuple[int, ...]], Tensor]
 """Standard normal numbers, new ones each time: from a shape, a tensor `(batch, *shape)`, float64."""

@@ -1,6 +1,6 @@
 """Multi-coil Cartesian MRI: a slice of raw k-space, of whatever file, to a measurement.
 
-The conventions are those of `datasets.kspace`.
+The conventions are those of `datasets.mri.convert.kspace`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import xarray as xr
 from torch import Tensor
 
 from infield import InfieldError
-from infield.datasets.coil_maps import CALIBRATION_WIDTH, KERNEL_WIDTH, calibration_width, centre_block, coil_maps
-from infield.datasets.coil_noise import coil_covariance, outer_samples
-from infield.datasets.kspace import KSpace, inverse_fourier, minimum_variance_unbiased, root_sum_of_squares
-from infield.datasets.kspace_arrays import read_maps
-from infield.datasets.kspace_file import ArrayLayout, open_kspace
-from infield.datasets.kspace_masks import Seed, sampling_mask
-from infield.datasets.measurement_file import write_measurement
-from infield.datasets.measurement_layout import VERSION, complex_numbers
-from infield.datasets.zarr_group import flags, open_group, variable
-from infield.physics.grid import Axis, Grid
+from infield.core.grid import Axis, Grid
+from infield.datasets.formats.measurement import write_measurement
+from infield.datasets.formats.measurement_layout import VERSION, complex_numbers
+from infield.datasets.formats.zarr_group import flags, open_group, variable
+from infield.datasets.mri.coil_maps import CALIBRATION_WIDTH, KERNEL_WIDTH, calibration_width, centre_block, coil_maps
+from infield.datasets.mri.coil_noise import coil_covariance, outer_samples
+from infield.datasets.mri.kspace import KSpace, inverse_fourier, minimum_variance_unbiased, root_sum_of_squares
+from infield.datasets.mri.masks import Seed, sampling_mask
+from infield.datasets.mri.readers.arrays import read_maps
+from infield.datasets.mri.readers.open import ArrayLayout, open_kspace
 from infield.physics.measurement import Measurement
-from infield.physics.noise import CoilGaussianNoise
-from infield.physics.registry import build_operator
+from infield.physics.noise.registry import CoilGaussianNoise
+from infield.physics.operators.registry import build_operator
 
 DIVIDED = "divided by"
 """How the step begins that says of the scale."""

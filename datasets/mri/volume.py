@@ -1,7 +1,8 @@
 """Several slices of a scan as one measurement of a volume (z, y, x), each slice with its own coil maps.
 
-Slices are converted one by one (`datasets.mri`) and stacked. They share what a scan shares: the scale, so that
-neighbours can be compared, and the noise of the coils, the mean of the slices' covariances where these are estimates.
+Slices are converted one by one (`datasets.mri.convert.convert`) and stacked. They share what a scan shares: the scale,
+so that neighbours can be compared, and the noise of the coils, the mean of the slices' covariances where these are
+estimates.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import numpy as np
 import torch
 
 from infield import InfieldError
-from infield.datasets.mri import DIVIDED, ConvertedMRI, convert_mri
-from infield.physics.grid import Axis, Grid
+from infield.core.grid import Axis, Grid
+from infield.datasets.mri.convert import DIVIDED, ConvertedMRI, convert_mri
 from infield.physics.measurement import Measurement
-from infield.physics.noise import CoilGaussianNoise
-from infield.physics.registry import build_operator
+from infield.physics.noise.registry import CoilGaussianNoise
+from infield.physics.operators.registry import build_operator
 
 
 def convert_mri_volume(source: str | Path, numbers: Sequence[int], **settings: Any) -> ConvertedMRI:

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_convert
 
 from infield import import_torchvision_first
-from infield.datasets.fields import EpochOrder, FieldFile, FieldSamples, open_dataset
-from infield.datasets.zarr_group import refusal
+from infield.datasets.formats.zarr_group import refusal
+from infield.datasets.training.fields import EpochOrder, FieldFile, FieldSamples, open_dataset
 
 import_torchvision_first()
 from lightning.pytorch import LightningDataModule  # noqa: E402

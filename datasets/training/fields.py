@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_convert
 
 from infield import InfieldError, import_torchvision_first
-from infield.datasets.field_axes import CHANNEL, COMPLEX_CHANNELS
-from infield.datasets.zarr_group import refusal
-from infield.physics.grid import Axis, Grid, PointSet
+from infield.core.grid import Axis, Grid, PointSet
+from infield.datasets.formats.field import CHANNEL, COMPLEX_CHANNELS
+from infield.datasets.formats.zarr_group import refusal
 
 import_torchvision_first()
 from lightning.pytorch import LightningDataModule  # noqa: E402

@@ -9,12 +9,12 @@ import torch
 from torch import Generator
 
 from infield import InfieldError, import_torchvision_first
-from infield.datasets.kspace_masks import sampling_mask
-from infield.physics.convolution import Convolution, gaussian_kernel
-from infield.physics.fourier import FourierSampling
-from infield.physics.grid import Grid
-from infield.physics.operator_numbers import operator_numbers
-from infield.physics.sampling import Mask
+from infield.core.grid import Grid
+from infield.datasets.mri.masks import sampling_mask
+from infield.physics.operators.convolution import Convolution, gaussian_kernel
+from infield.physics.operators.fingerprint import operator_numbers
+from infield.physics.operators.fourier import FourierSampling
+from infield.physics.operators.sensors import Mask
 
 import_torchvision_first()
 from deepinv.physics import LinearPhysics  # noqa: E402
@@ -95,7 +95,7 @@ class UndersampledKspace(OperatorFamily):
     """Lines of k-space of a complex field on two axes, by fastMRI's masks, or Poisson-disc points.
 
     Arguments:
-        mask: One of `datasets.kspace_masks.MASKS`.
+        mask: One of `datasets.mri.masks.MASKS`.
         accelerations: From which one is taken, each as often.
     """
 

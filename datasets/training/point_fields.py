@@ -11,10 +11,10 @@ import numpy as np
 import xarray as xr
 
 from infield import InfieldError
-from infield.datasets.field_axes import CHANNEL
-from infield.datasets.fields import SAMPLE, FieldFile, units_of
-from infield.datasets.zarr_group import refusal
-from infield.physics.grid import PointSet
+from infield.core.grid import PointSet
+from infield.datasets.formats.field import CHANNEL
+from infield.datasets.formats.zarr_group import refusal
+from infield.datasets.training.fields import SAMPLE, FieldFile, units_of
 
 
 class PointFieldFile(FieldFile):

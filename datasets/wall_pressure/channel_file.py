@@ -5,7 +5,8 @@ times the averages over planes `u_mean`, `uu`, `vv`, `ww`, `uv (time, y)` and `w
 of the half height h, the friction velocity u_tau that the driving force stands for, and the density; `time` is 0 at the
 end of the spin-up, `wall` is 0 at the bottom (y = -1), 1 at the top. Attributes: `Re_tau`, `u_tau`, `nu`,
 `half_height`, `length_x`, `length_z`, `dx_plus`, `dz_plus`, `dy_plus` (at the wall and at the centre), `seed`, and of a
-finished file `u_tau_measured`, from the mean wall shear. `datasets.wall_plane_files` reads it as other files of planes.
+finished file `u_tau_measured`, from the mean wall shear. `datasets.wall_pressure.readers.open` reads it as other files
+of planes.
 
 How it is written and goes on after a kill: see `block_writer`. The flow itself goes on from `<path>.restart.npz`.
 """
@@ -25,13 +26,13 @@ import xarray as xr
 import zarr
 
 from infield import InfieldError
-from infield.datasets.block_writer import (
+from infield.datasets.formats.block_writer import (
     BlockWriter,
     installed_versions,
     open_finished,
     refuse_lost_samples,
 )
-from infield.datasets.zarr_group import CONVENTIONS, remove_for_good
+from infield.datasets.formats.zarr_group import CONVENTIONS, remove_for_good
 
 KIND = "channel"
 VERSION = 1

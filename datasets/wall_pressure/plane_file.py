@@ -1,4 +1,4 @@
-"""The wall-pressure format: planes of wall pressure in wall units, as `datasets.fields.FieldFile` reads them.
+"""The wall-pressure format: planes of wall pressure in wall units, as `datasets.training.fields.FieldFile` reads them.
 
 A zarr group with `pressure (sample, z, x)`, float32, p / (rho u_tau^2), the mean of each plane removed (the constant of
 a pressure is arbitrary); the coordinates `z` and `x` in nu/u_tau with `periodic` 0 or 1; along `sample`, where known,
@@ -20,17 +20,17 @@ import xarray as xr
 import zarr
 
 from infield import InfieldError
-from infield.datasets.block_writer import (
+from infield.core.grid import Grid
+from infield.datasets.formats.block_writer import (
     BlockWriter,
     installed_versions,
     lay_out_done,
     open_finished,
     refuse_lost_samples,
 )
-from infield.datasets.field_axes import Field, read_field
-from infield.datasets.zarr_group import CONVENTIONS, json_attribute, refusal
-from infield.physics.grid import Grid
-from infield.physics.wall_units import OUTER_TIME, SAME, SPANWISE, STREAMWISE
+from infield.datasets.formats.field import Field, read_field
+from infield.datasets.formats.zarr_group import CONVENTIONS, json_attribute, refusal
+from infield.physics.wall_pressure.wall_units import OUTER_TIME, SAME, SPANWISE, STREAMWISE
 
 KIND = "wall-pressure"
 VERSION = 1

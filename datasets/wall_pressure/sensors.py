@@ -12,14 +12,14 @@ import xarray as xr
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.datasets.measurement_file import write_measurement
-from infield.datasets.measurement_layout import VERSION
-from infield.datasets.wall_planes import PRESSURE
-from infield.datasets.zarr_group import open_group
-from infield.physics.grid import Axis, Grid
+from infield.core.grid import Axis, Grid
+from infield.datasets.formats.measurement import write_measurement
+from infield.datasets.formats.measurement_layout import VERSION
+from infield.datasets.formats.zarr_group import open_group
+from infield.datasets.wall_pressure.plane_file import PRESSURE
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.registry import build_operator
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.registry import build_operator
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from infield.physics.telescopes import LIGHT, Telescope
+from infield.physics.cm21.telescopes import LIGHT, Telescope
 
 POLARISATIONS = 2
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from infield.physics.telescopes import LIGHT
+from infield.physics.cm21.telescopes import LIGHT
 
 
 def baselines(positions: np.ndarray) -> np.ndarray:

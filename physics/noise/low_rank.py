@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.law import positive_tensor, total, white
+from infield.physics.noise.base import positive_tensor, total, white
 
 
 @dataclass(frozen=True, eq=False)

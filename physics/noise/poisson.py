@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infield.physics.law import positive_number, positive_tensor, total, white
+from infield.physics.noise.base import positive_number, positive_tensor, total, white
 
 
 @dataclass(frozen=True)

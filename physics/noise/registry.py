@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from infield import InfieldError
-from infield.physics.counts import PoissonGaussianNoise, PoissonNoise
-from infield.physics.gaussian import CoilGaussianNoise, GaussianNoise
-from infield.physics.law import GaussianLaw, NoiseLaw
-from infield.physics.low_rank_noise import LowRankGaussianNoise
+from infield.physics.noise.base import GaussianLaw, NoiseLaw
+from infield.physics.noise.gaussian import CoilGaussianNoise, GaussianNoise
+from infield.physics.noise.low_rank import LowRankGaussianNoise
+from infield.physics.noise.poisson import PoissonGaussianNoise, PoissonNoise
 
 __all__ = [
     "CoilGaussianNoise",

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from infield import import_torchvision_first
-from infield.physics.grid import Axis, Grid, PointSet
-from infield.physics.least_squares import LeastSquares
+from infield.core.grid import Axis, Grid, PointSet
+from infield.physics.operators.least_squares import LeastSquares
 
 import_torchvision_first()
 from deepinv.physics import ZeroNoise  # noqa: E402

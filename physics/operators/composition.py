@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError, import_torchvision_first
-from infield.physics.description import OperatorDescription
-from infield.physics.grid import Grid, PointSet
-from infield.physics.least_squares import LeastSquares
-from infield.physics.linear_operator import ComplexBuffers, LinearOperator, plain_physics
+from infield.core.grid import Grid, PointSet
+from infield.physics.operators.base import ComplexBuffers, LinearOperator, plain_physics
+from infield.physics.operators.description import OperatorDescription
+from infield.physics.operators.least_squares import LeastSquares
 
 import_torchvision_first()
 from deepinv.physics import LinearPhysics, Physics  # noqa: E402

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infield.physics.description import OperatorDescription
-from infield.physics.grid import Axis, Grid
-from infield.physics.linear_operator import LinearOperator
+from infield.core.grid import Axis, Grid
+from infield.physics.operators.base import LinearOperator
+from infield.physics.operators.description import OperatorDescription
 
 Boundary = Literal["periodic", "zero"]
 

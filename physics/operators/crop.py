@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.algebra import compose
-from infield.physics.grid import Axis, Grid
-from infield.physics.linear_operator import LinearOperator
+from infield.core.grid import Axis, Grid
 from infield.physics.measurement import Measurement
+from infield.physics.operators.base import LinearOperator
+from infield.physics.operators.composition import compose
 
 
 class Crop(LinearOperator):

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from infield import import_torchvision_first
-from infield.physics.description import OperatorDescription
-from infield.physics.grid import Grid, PointSet
-from infield.physics.linear_operator import ComplexBuffers, index_grid
+from infield.core.grid import Grid, PointSet
+from infield.physics.operators.base import ComplexBuffers, index_grid
+from infield.physics.operators.description import OperatorDescription
 
 import_torchvision_first()
 import deepinv.physics  # noqa: E402

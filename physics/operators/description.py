@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.grid import Grid, PointSet
+from infield.core.grid import Grid, PointSet
 
 
 @dataclass(frozen=True)

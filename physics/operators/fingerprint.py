@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from infield import import_torchvision_first
-from infield.physics.algebra import without_units
-from infield.physics.convolution import Convolution
+from infield.physics.operators.composition import without_units
+from infield.physics.operators.convolution import Convolution
 
 import_torchvision_first()
 from deepinv.physics import LinearPhysics  # noqa: E402

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infield.physics.description import OperatorDescription
-from infield.physics.grid import Grid
-from infield.physics.linear_operator import LinearOperator
+from infield.core.grid import Grid
+from infield.physics.operators.base import LinearOperator
+from infield.physics.operators.description import OperatorDescription
 
 
 class FourierSampling(LinearOperator):

@@ -17,9 +17,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from infield import InfieldError, import_torchvision_first
-from infield.physics.description import OperatorDescription
-from infield.physics.grid import Grid
-from infield.physics.linear_operator import plain_physics
+from infield.core.grid import Grid
+from infield.physics.operators.base import plain_physics
+from infield.physics.operators.description import OperatorDescription
 
 import_torchvision_first()
 from deepinv.physics import Physics  # noqa: E402

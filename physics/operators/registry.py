@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from infield import InfieldError
-from infield.physics.description import OperatorDescription
-from infield.physics.grid import Grid, PointSet
+from infield.core.grid import Grid, PointSet
+from infield.physics.operators.description import OperatorDescription
 
 if TYPE_CHECKING:
     from deepinv.physics import Physics
 
 _BUILDERS = {  # imported when asked for: deepinv takes seconds
-    "affine": ("infield.physics.algebra", "build_affine"),
-    "convolution": ("infield.physics.convolution", "build_convolution"),
-    "darcy": ("infield.physics.darcy", "build_darcy"),
-    "fourier": ("infield.physics.fourier", "build_fourier"),
-    "helmholtz": ("infield.physics.poisson", "build_helmholtz"),
-    "interferometer": ("infield.physics.interferometer", "build_interferometer"),
-    "mask": ("infield.physics.sampling", "build_mask"),
-    "multicoil-mri": ("infield.physics.mri", "build_multicoil_mri"),
-    "multicoil-mri-slices": ("infield.physics.mri", "build_multicoil_slices"),
-    "navier-stokes": ("infield.physics.navier_stokes", "build_navier_stokes"),
-    "phases": ("infield.physics.phases", "build_phases"),
-    "points": ("infield.physics.sampling", "build_points"),
-    "poisson": ("infield.physics.poisson", "build_poisson"),
+    "affine": ("infield.physics.operators.composition", "build_affine"),
+    "convolution": ("infield.physics.operators.convolution", "build_convolution"),
+    "darcy": ("infield.physics.pde.darcy", "build_darcy"),
+    "fourier": ("infield.physics.operators.fourier", "build_fourier"),
+    "helmholtz": ("infield.physics.pde.elliptic", "build_helmholtz"),
+    "interferometer": ("infield.physics.cm21.interferometer", "build_interferometer"),
+    "mask": ("infield.physics.operators.sensors", "build_mask"),
+    "multicoil-mri": ("infield.physics.mri.multicoil", "build_multicoil_mri"),
+    "multicoil-mri-slices": ("infield.physics.mri.multicoil", "build_multicoil_slices"),
+    "navier-stokes": ("infield.physics.pde.navier_stokes", "build_navier_stokes"),
+    "phases": ("infield.physics.operators.level_set", "build_phases"),
+    "points": ("infield.physics.operators.sensors", "build_points"),
+    "poisson": ("infield.physics.pde.elliptic", "build_poisson"),
 }
-_NAMED = ("infield.physics.named", "build_named")
+_NAMED = ("infield.physics.operators.deepinv", "build_named")
 
 
 def operator_names() -> tuple[str, ...]:
@@ -77,7 +77,7 @@ def _listed() -> str:
 def _build_composite(
     name: str, description: Mapping[str, Any], arrays: Mapping[str, np.ndarray], grid: Grid | PointSet, channels: int
 ) -> Physics:
-    from infield.physics.algebra import build_sum, compose
+    from infield.physics.operators.composition import build_sum, compose
 
     entries = {"name", "operators"} | ({"weights"} if name == "sum" else set())
     parts = description.get("operators")

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.description import OperatorDescription
-from infield.physics.grid import Axis, Grid, PointSet
-from infield.physics.linear_operator import LinearOperator
+from infield.core.grid import Axis, Grid, PointSet
+from infield.physics.operators.base import LinearOperator
+from infield.physics.operators.description import OperatorDescription
 
 DENSE = 3000
 """Observed points up to which the covariance between them is written down: conjugate gradients take several times as

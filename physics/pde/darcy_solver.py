@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infield.physics.dirichlet import interior, with_rim
-from infield.physics.refusal import Refused
-from infield.physics.sine_transform import sine_transform
+from infield.physics.operators.refusal import Refused
+from infield.physics.pde.dirichlet import interior, with_rim
+from infield.physics.pde.sine_transform import sine_transform
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.grid import Grid, PointSet
+from infield.core.grid import Grid, PointSet
 
 
 def grid_with_rim(operator: str, grid: Grid | PointSet) -> Grid:

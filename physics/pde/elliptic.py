@@ -7,11 +7,11 @@ import math
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.description import OperatorDescription
-from infield.physics.dirichlet import grid_with_rim, interior, laplacian_eigenvalues, with_rim
-from infield.physics.grid import Grid
-from infield.physics.linear_operator import LinearOperator
-from infield.physics.sine_transform import sine_transform
+from infield.core.grid import Grid
+from infield.physics.operators.base import LinearOperator
+from infield.physics.operators.description import OperatorDescription
+from infield.physics.pde.dirichlet import grid_with_rim, interior, laplacian_eigenvalues, with_rim
+from infield.physics.pde.sine_transform import sine_transform
 
 
 class Helmholtz(LinearOperator):

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError, import_torchvision_first
-from infield.physics.description import OperatorDescription
-from infield.physics.grid import Grid
-from infield.physics.linear_operator import plain_physics
-from infield.physics.refusal import Refused
-from infield.physics.vorticity import LARGEST_CFL, Scheme, frequencies, norm
+from infield.core.grid import Grid
+from infield.physics.operators.base import plain_physics
+from infield.physics.operators.description import OperatorDescription
+from infield.physics.operators.refusal import Refused
+from infield.physics.pde.vorticity import LARGEST_CFL, Scheme, frequencies, norm
 
 import_torchvision_first()
 from deepinv.physics import Physics  # noqa: E402

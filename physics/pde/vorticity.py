@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
 
 LARGEST_CFL = 2.8
 """Fourth-order Runge-Kutta methods are stable for purely oscillating modes up to 2 sqrt(2)."""

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from infield import InfieldError
-from infield.physics.grid import Axis, Grid
+from infield.core.grid import Axis, Grid
 
 WALL_LENGTH = "nu/u_tau"
 """Units of coordinates in wall units, as files have them."""

@@ -11,18 +11,18 @@ from infield import InfieldError
 
 BENCHES = {
     "calibration": "infield.pipelines.bench.calibration",
-    "cm21": "infield.pipelines.bench.cm21",
+    "cm21": "infield.pipelines.cm21.bench.run",
     "gp-regression": "infield.pipelines.bench.gp_regression",
-    "kspace": "infield.pipelines.bench.kspace",
+    "kspace": "infield.pipelines.mri.bench.kspace",
     "learned-prior": "infield.pipelines.bench.learned_prior",
     "mixture": "infield.pipelines.bench.mixture",
-    "mri": "infield.pipelines.bench.mri",
+    "mri": "infield.pipelines.mri.bench.run",
     "one-step": "infield.pipelines.bench.one_step",
-    "pde": "infield.pipelines.bench.pde",
+    "pde": "infield.pipelines.bench.pde.run",
     "spectrum": "infield.pipelines.bench.spectrum",
     "scaling": "infield.pipelines.bench.scaling",
-    "volumes": "infield.pipelines.bench.volumes",
-    "wall-pressure": "infield.pipelines.bench.wall_pressure",
+    "volumes": "infield.pipelines.mri.bench.volumes",
+    "wall-pressure": "infield.pipelines.wall_pressure.bench.run",
 }
 
 

@@ -8,12 +8,12 @@ from torch import Generator, Tensor
 
 from infield.physics.measurement import Measurement
 from infield.pipelines.bench.records import Bench
-from infield.posterior.calibration import coverage, mean_error, ranks, sliced_wasserstein, std_ratio
-from infield.posterior.exact import Exact, posterior_mean
-from infield.posterior.sampler import Sampler
-from infield.posterior.two_sample import classifier_accuracy
-from infield.priors.average_velocity import AverageVelocity
-from infield.priors.prior import Prior
+from infield.posterior.diagnostics.calibration import coverage, mean_error, ranks, sliced_wasserstein, std_ratio
+from infield.posterior.diagnostics.two_sample import classifier_accuracy
+from infield.posterior.samplers.base import Sampler
+from infield.posterior.samplers.exact import Exact, posterior_mean
+from infield.priors.amortised.average_velocity import AverageVelocity
+from infield.priors.base import Prior
 
 METRICS = {
     "sw2_ratio_to_exact": ".2f",

@@ -14,19 +14,19 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor
 
-from infield.physics.grid import Grid, PointSet
+from infield.core.grid import Grid, PointSet
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.registry import build_operator
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.registry import build_operator
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.console import progress
-from infield.posterior.calibration import coverage, gaussian_z_scores, rank_uniformity, ranks
-from infield.posterior.exact import Exact
-from infield.posterior.faps import FAPS
-from infield.posterior.faps_published import FAPSPublished
-from infield.posterior.sampler import Sampler
-from infield.priors.gaussian import GaussianPrior, gaussian_prior
-from infield.priors.source import Matern
+from infield.pipelines.run.console import progress
+from infield.posterior.diagnostics.calibration import coverage, gaussian_z_scores, rank_uniformity, ranks
+from infield.posterior.samplers.base import Sampler
+from infield.posterior.samplers.exact import Exact
+from infield.posterior.samplers.faps import FAPS
+from infield.posterior.samplers.faps_published import FAPSPublished
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 SAMPLERS: dict[str, Sampler] = {
     "exact": Exact(),

@@ -1,7 +1,7 @@
 """deepinv's own samplers on a prior of ours, each called as its documentation calls it.
 
 A peer is called as `peer(problem, draws, seed, steps)` and gives draws in the problem's coordinates; see
-`posterior.for_deepinv`.
+`posterior.interop.deepinv`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from infield import import_torchvision_first
-from infield.posterior.for_deepinv import DeepinvDenoiser, UnitRange, Whitened, decomposed, physics_of
+from infield.posterior.interop.deepinv import DeepinvDenoiser, UnitRange, Whitened, decomposed, physics_of
 
 
 def posterior_diffusion(fidelity: Any, network: Any, steps: int) -> Any:

@@ -14,20 +14,20 @@ from importlib.util import find_spec
 import torch
 from torch import Generator, Tensor
 
-from infield.physics.grid import PointSet
+from infield.core.grid import PointSet
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.registry import build_operator
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.registry import build_operator
 from infield.pipelines.bench.peers import azula_mmps, deepinv_posterior_diffusion
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.console import progress
-from infield.posterior.calibration import coverage, crps, mean_error, ranks, sliced_wasserstein
-from infield.posterior.exact import Exact
-from infield.posterior.faps import FAPS
-from infield.posterior.faps_published import FAPSPublished
-from infield.priors.gaussian import gaussian_prior
-from infield.priors.matern import matern_matrix
-from infield.priors.source import Matern
+from infield.pipelines.run.console import progress
+from infield.posterior.diagnostics.calibration import coverage, crps, mean_error, ranks, sliced_wasserstein
+from infield.posterior.samplers.exact import Exact
+from infield.posterior.samplers.faps import FAPS
+from infield.posterior.samplers.faps_published import FAPSPublished
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.matern import matern_matrix
+from infield.priors.gaussian.prior import gaussian_prior
 
 POINTS, OBSERVATIONS, NOISE_VARIANCE = 128, 7, 0.01
 LAW, SOURCE = Matern(nu=1.5, length=0.3), Matern(nu=0.5, length=0.01)

@@ -19,23 +19,23 @@ import torch
 import xarray as xr
 from torch import Generator
 
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.registry import build_operator
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.registry import build_operator
 from infield.pipelines.bench.beside_exact import METRICS as METRICS
 from infield.pipelines.bench.beside_exact import add_beside_exact
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.console import progress
-from infield.pipelines.fit import run as fit
-from infield.posterior.exact import Exact
-from infield.posterior.faps import FAPS
-from infield.posterior.sampler import Sampler
-from infield.priors.checkpoint import load_prior
-from infield.priors.flow import FlowPrior
-from infield.priors.gaussian import gaussian_prior
-from infield.priors.prior import Prior
-from infield.priors.source import Matern
+from infield.pipelines.commands.fit import run as fit
+from infield.pipelines.run.console import progress
+from infield.posterior.samplers.base import Sampler
+from infield.posterior.samplers.exact import Exact
+from infield.posterior.samplers.faps import FAPS
+from infield.priors.base import Prior
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.prior import gaussian_prior
+from infield.priors.storage.checkpoint import load_prior
 
 GRID = Grid.regular((64,), 1.0, names=("x",), units="m", periodic=True)
 LAW = Matern(nu=1.5, length=0.15)

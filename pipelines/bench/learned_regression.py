@@ -25,26 +25,26 @@ import xarray as xr
 from torch import Generator, Tensor, nn
 
 from infield import InfieldError
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.registry import build_operator
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.registry import build_operator
 from infield.pipelines.bench.beside_exact import METRICS as POSTERIOR_METRICS
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.console import progress
-from infield.pipelines.fit import run as fit
-from infield.posterior.calibration import coverage, mean_error, ranks, sliced_wasserstein
-from infield.posterior.exact import Exact
-from infield.posterior.faps import FAPS
-from infield.posterior.faps_published import FAPSPublished, euler
-from infield.posterior.sampler import Sampler
-from infield.priors.checkpoint import export_prior, load_prior
-from infield.priors.covariance import from_matrix
-from infield.priors.flow import FlowPrior
-from infield.priors.gaussian import GaussianPrior
-from infield.priors.gibbs import gibbs_matrix
-from infield.priors.matern import matern_matrix
-from infield.priors.prior import Prior
+from infield.pipelines.commands.fit import run as fit
+from infield.pipelines.run.console import progress
+from infield.posterior.diagnostics.calibration import coverage, mean_error, ranks, sliced_wasserstein
+from infield.posterior.samplers.base import Sampler
+from infield.posterior.samplers.exact import Exact
+from infield.posterior.samplers.faps import FAPS
+from infield.posterior.samplers.faps_published import FAPSPublished, euler
+from infield.priors.base import Prior
+from infield.priors.covariance.base import from_matrix
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.gaussian.gibbs import gibbs_matrix
+from infield.priors.gaussian.matern import matern_matrix
+from infield.priors.gaussian.prior import GaussianPrior
+from infield.priors.storage.checkpoint import export_prior, load_prior
 
 POINTS, OTHER_POINTS, OBSERVATIONS, NOISE_VARIANCE, LEVELS = 128, (512, 1024), 7, 0.01, 40
 KERNELS = ("matern", "gibbs")

@@ -22,16 +22,16 @@ from infield.pipelines.bench.learned_regression import (
     point_measurement,
 )
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.console import progress
-from infield.posterior.exact import Exact
-from infield.posterior.faps import FAPS
-from infield.posterior.sampler import Sampler
-from infield.posterior.source_slice import SourceSlice
-from infield.posterior.twisted_smc import TwistedSMC
-from infield.priors.checkpoint import load_prior
-from infield.priors.description import prior_from_description
-from infield.priors.mixture import MixturePrior
-from infield.priors.prior import Prior
+from infield.pipelines.run.console import progress
+from infield.posterior.samplers.base import Sampler
+from infield.posterior.samplers.elliptical_slice import SourceSlice
+from infield.posterior.samplers.exact import Exact
+from infield.posterior.samplers.faps import FAPS
+from infield.posterior.samplers.twisted_smc import TwistedSMC
+from infield.priors.base import Prior
+from infield.priors.gaussian.mixture import MixturePrior
+from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.from_yaml import prior_from_description
 
 LENGTHS = (0.03, 0.1, 0.3, 0.8)
 SOURCE = {"law": "matern", "nu": 0.5, "length": 0.01}

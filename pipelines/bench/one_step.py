@@ -4,8 +4,8 @@ The toy of the SNaP paper.
 
 Four Gaussians in a plane, means (+-2.5, +-2.5), deviation 0.35; the first coordinate is observed with noise of
 deviation 0.3, the second is not observed at all, so that its posterior has two modes far from each other. A perceptron
-learns the average velocity through `priors.mean_flow`, as users train it; then draws from one evaluation a sample stand
-beside those of samplers that know the velocity of the law exactly.
+learns the average velocity through `priors.training.common.mean_flow`, as users train it; then draws from one
+evaluation a sample stand beside those of samplers that know the velocity of the law exactly.
 
 Calibration ratio (SNaP, equation 17): mean variance of the draws over the mean square error of their mean, less what
 the number of draws adds to that; 1 where the posterior is right, below 1 where it is too sure, 0 where all draws are
@@ -25,32 +25,32 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from infield import import_torchvision_first
-from infield.physics.gaussian import GaussianNoise
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
-from infield.physics.operator_numbers import operator_numbers
-from infield.physics.sampling import Mask
+from infield.physics.noise.gaussian import GaussianNoise
+from infield.physics.operators.fingerprint import operator_numbers
+from infield.physics.operators.sensors import Mask
 from infield.pipelines.bench.beside_exact import METRICS as BESIDE_EXACT
 from infield.pipelines.bench.beside_exact import add_beside_exact
 from infield.pipelines.bench.one_step_fields import METRICS as FIELDS
 from infield.pipelines.bench.one_step_fields import add_fields
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.console import progress
-from infield.posterior.calibration import coverage, ranks, uniformity, variance_and_error
-from infield.posterior.exact import Exact
-from infield.posterior.faps import FAPS
-from infield.posterior.sampler import Sampler
-from infield.posterior.snap import SNaP
-from infield.posterior.twisted_smc import TwistedSMC
-from infield.priors.average_velocity import AverageVelocity, load_average_velocity
-from infield.priors.covariance import Covariance
-from infield.priors.flow_matching import AveragedWeights
-from infield.priors.gaussian import GaussianPrior
-from infield.priors.mean_flow import MeanFlow
-from infield.priors.mixture import MixturePrior
-from infield.priors.modes import Pixels
-from infield.priors.perceptron import Perceptron
-from infield.priors.prior import Standardisation
+from infield.pipelines.run.console import progress
+from infield.posterior.diagnostics.calibration import coverage, ranks, uniformity, variance_and_error
+from infield.posterior.samplers.base import Sampler
+from infield.posterior.samplers.exact import Exact
+from infield.posterior.samplers.faps import FAPS
+from infield.posterior.samplers.snap import SNaP
+from infield.posterior.samplers.twisted_smc import TwistedSMC
+from infield.priors.amortised.average_velocity import AverageVelocity, load_average_velocity
+from infield.priors.base import Standardisation
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Pixels
+from infield.priors.gaussian.mixture import MixturePrior
+from infield.priors.gaussian.prior import GaussianPrior
+from infield.priors.networks.mlp import Perceptron
+from infield.priors.training.flow_matching import AveragedWeights
+from infield.priors.training.mean_flow import MeanFlow
 
 import_torchvision_first()
 from lightning.pytorch import LightningDataModule, Trainer, seed_everything  # noqa: E402

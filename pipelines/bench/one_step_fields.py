@@ -23,23 +23,23 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from infield.datasets.brains import Brains
-from infield.datasets.operator_families import Deblurring, Inpainting, OperatorFamily, UndersampledKspace
-from infield.physics.gaussian import GaussianNoise
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.core.randomness import Randomness, SampleStreams
+from infield.datasets.mri.brains import Brains
+from infield.datasets.training.operator_families import Deblurring, Inpainting, OperatorFamily, UndersampledKspace
 from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import GaussianNoise
 from infield.pipelines.bench.deepinv_peers import dps
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.console import progress
-from infield.posterior.calibration import coverage, ranks, variance_and_error
-from infield.posterior.for_deepinv import UnitRange, Whitened
-from infield.posterior.null_flow import NullFlow
-from infield.posterior.one_step import ask
-from infield.posterior.sampler import Draws, Sampler
-from infield.posterior.snap import SNaP
-from infield.posterior.streams import Randomness, SampleStreams
-from infield.priors.average_velocity import AverageVelocity, load_average_velocity
-from infield.priors.checkpoint import load_prior
+from infield.pipelines.run.console import progress
+from infield.posterior.diagnostics.calibration import coverage, ranks, variance_and_error
+from infield.posterior.inference.one_step import ask
+from infield.posterior.interop.deepinv import UnitRange, Whitened
+from infield.posterior.samplers.base import Draws, Sampler
+from infield.posterior.samplers.null_flow import NullFlow
+from infield.posterior.samplers.snap import SNaP
+from infield.priors.amortised.average_velocity import AverageVelocity, load_average_velocity
+from infield.priors.storage.checkpoint import load_prior
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 POINTS, FIELD_OF_VIEW = 64, 240.0

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from infield import import_torchvision_first
 from infield.pipelines.bench.deepinv_peers import posterior_diffusion
-from infield.posterior.for_deepinv import DeepinvDenoiser, Denoiser
+from infield.posterior.interop.deepinv import DeepinvDenoiser, Denoiser
 
 
 def deepinv_posterior_diffusion(

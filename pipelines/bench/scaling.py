@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from torch import Generator
 
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.registry import build_operator
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.registry import build_operator
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.console import progress
-from infield.posterior.faps import FAPS
-from infield.priors.gaussian import GaussianPrior, gaussian_prior
-from infield.priors.source import Matern
+from infield.pipelines.run.console import progress
+from infield.posterior.samplers.faps import FAPS
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 SIDES, QUICK_SIDES = (64, 128, 256, 512), (64, 96, 128)
 LAW, SOURCE = Matern(nu=1.5, length=0.1), Matern(nu=0.5, length=0.01)

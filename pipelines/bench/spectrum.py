@@ -31,15 +31,15 @@ import torch
 import xarray as xr
 from torch import Generator, Tensor
 
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.fit import run as fit
-from infield.priors.checkpoint import load_prior
-from infield.priors.flow import FlowPrior
-from infield.priors.gaussian import gaussian_prior
-from infield.priors.modes import Hartley
-from infield.priors.prior import sample
-from infield.priors.source import Matern
+from infield.pipelines.commands.fit import run as fit
+from infield.priors.base import sample
+from infield.priors.covariance.modes import Hartley
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.prior import gaussian_prior
+from infield.priors.storage.checkpoint import load_prior
 
 GRID = Grid.regular((64, 64), 1.0, units="m", periodic=True)
 LAW, SOURCE = Matern(nu=1.5, length=0.12), Matern(nu=0.5, length=0.12)

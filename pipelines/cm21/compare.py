@@ -23,13 +23,13 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.pipelines.cone_members import Members, members_of, refuse_another_grid
-from infield.pipelines.console import progress, table
+from infield.pipelines.cm21.members import Members, members_of, refuse_another_grid
+from infield.pipelines.cm21.report import Ensemble, lightcone_pictures
 from infield.pipelines.report import check_new_report, write_page
 from infield.pipelines.report.canvas import STYLE
-from infield.pipelines.report.lightcones import Ensemble, lightcone_pictures
 from infield.pipelines.report.page import page
-from infield.posterior.lightcone_summary import Comparison, compare
+from infield.pipelines.run.console import progress, table
+from infield.posterior.cm21.summary import Comparison, compare
 
 BINS = 60
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from infield import InfieldError
-from infield.datasets.lightcone_files import open_lightcone_files
-from infield.datasets.lightcone_source import Stated
-from infield.datasets.lightcones import TEMPERATURE, Lightcones, lightcone_writer
-from infield.datasets.zarr_group import check_new, remove_for_good
-from infield.pipelines.blocks import nothing_left_of_nothing
-from infield.pipelines.console import progress, say, table
+from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightcone_writer
+from infield.datasets.cm21.readers.common import Stated
+from infield.datasets.cm21.readers.open import open_lightcone_files
+from infield.datasets.formats.zarr_group import check_new, remove_for_good
+from infield.pipelines.run.blocks import nothing_left_of_nothing
+from infield.pipelines.run.console import progress, say, table
 
 LIGHTCONES = """Lightcones to one file: brightness temperatures (sample, x, y, los) in mK, z ascending.
 

@@ -27,15 +27,15 @@ import torch
 from torch import Generator
 
 from infield import InfieldError
-from infield.datasets.lightcones import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
-from infield.datasets.zarr_group import check_new
-from infield.pipelines.blocks import add_run_arguments, check_run, draw_missing, run_settings
-from infield.pipelines.console import table
-from infield.pipelines.devices import device_named
-from infield.pipelines.emulation_points import EmulationPoints, read_points
-from infield.pipelines.lightcone_design import cone_seeds
-from infield.pipelines.lightcones import about, rows_of
-from infield.priors.lightcones import STEPS, LightconePrior, load_lightcone_prior
+from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
+from infield.datasets.formats.zarr_group import check_new
+from infield.pipelines.cm21.convert import about, rows_of
+from infield.pipelines.cm21.emulation_points import EmulationPoints, read_points
+from infield.pipelines.cm21.parameter_design import cone_seeds
+from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
+from infield.pipelines.run.console import table
+from infield.pipelines.run.devices import device_named
+from infield.priors.cm21.prior import STEPS, LightconePrior, load_lightcone_prior
 
 ROUNDING = 1e-6
 """Of redshifts that a person types."""

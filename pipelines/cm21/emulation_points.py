@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from infield import InfieldError
-from infield.pipelines.lightcone_design import Design
+from infield.pipelines.cm21.parameter_design import Design
 
 
 @dataclass(frozen=True)

@@ -32,17 +32,17 @@ from scipy import stats
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.datasets.lightcones import PARAMETERS
-from infield.datasets.parameter_file import write_parameters
-from infield.datasets.zarr_group import check_new
-from infield.pipelines.cone_members import Members, members_of, refuse_another_grid
-from infield.pipelines.console import progress, say, table
+from infield.datasets.cm21.lightcone_file import PARAMETERS
+from infield.datasets.cm21.parameter_file import write_parameters
+from infield.datasets.formats.zarr_group import check_new
+from infield.pipelines.cm21.members import Members, members_of, refuse_another_grid
+from infield.pipelines.cm21.report_parameters import parameter_pictures
 from infield.pipelines.report import check_new_report, write_page
 from infield.pipelines.report.canvas import STYLE
 from infield.pipelines.report.page import page
-from infield.pipelines.report.parameters import parameter_pictures
-from infield.posterior.lightcone_features import Compression, lightcone_features
-from infield.posterior.parameter_inference import Box, ParameterCalibration, check_installed, learn
+from infield.pipelines.run.console import progress, say, table
+from infield.posterior.cm21.features import Compression, lightcone_features
+from infield.posterior.models.parameter_inference import Box, ParameterCalibration, check_installed, learn
 
 LEAST = 40
 """Simulations with which anything can be learned."""

@@ -13,9 +13,9 @@ import xarray as xr
 from torch import Tensor
 
 from infield import InfieldError
-from infield.datasets.lightcones import TEMPERATURE, Lightcones, open_lightcones
-from infield.datasets.stored_arrays import readable
-from infield.posterior.lightcone_summary import LightconeSummary
+from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, open_lightcones
+from infield.datasets.formats.foreign_arrays import readable
+from infield.posterior.cm21.summary import LightconeSummary
 
 TOGETHER = 2**22
 """Voxels that are read together."""

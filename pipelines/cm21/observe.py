@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from infield import InfieldError
-from infield.datasets.lightcone_observation import Observation, ObservedField, read_layout
-from infield.datasets.lightcones import TEMPERATURE, open_lightcones
-from infield.datasets.stored_arrays import readable
-from infield.datasets.zarr_group import check_new
-from infield.physics.telescopes import TELESCOPES
-from infield.pipelines.console import table
+from infield.datasets.cm21.lightcone_file import TEMPERATURE, open_lightcones
+from infield.datasets.cm21.observation import Observation, ObservedField, read_layout
+from infield.datasets.formats.foreign_arrays import readable
+from infield.datasets.formats.zarr_group import check_new
+from infield.physics.cm21.telescopes import TELESCOPES
+from infield.pipelines.run.console import table
 
 OBSERVATION = """A lightcone to a mock observation of it: gridded visibilities with thermal noise, the cone as truth.
 
@@ -27,8 +27,8 @@ OBSERVATION = """A lightcone to a mock observation of it: gridded visibilities w
 
 The telescopes are like their namesakes: as many stations in the same extent, placed by a formula; --layout takes true
 positions. The mean of each channel is not measured. --wedge cuts the foregrounds' wedge, up to the horizon at 90, in
-the Fourier space of each stretch of channels. What noise is and where is told in infield.physics.radiometer and
-infield.physics.uv_coverage. The mock holds no foregrounds: they are avoided, not removed.
+the Fourier space of each stretch of channels. What noise is and where is told in infield.physics.cm21.radiometer and
+infield.physics.cm21.uv_coverage. The mock holds no foregrounds: they are avoided, not removed.
 """
 
 

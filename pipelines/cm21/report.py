@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
-from infield.datasets.lightcones import Lightcones
+from infield.datasets.cm21.lightcone_file import Lightcones
 from infield.pipelines.report.canvas import INK, MEAN, TRUTH, WIDTH, Scale, label_axes, picture
 from infield.pipelines.report.charts import as_picture
 from infield.pipelines.report.page import Picture
-from infield.posterior.ensembles import median_and_spread
-from infield.posterior.lightcone_summary import Comparison, LightconeSummary
+from infield.posterior.cm21.summary import Comparison, LightconeSummary
+from infield.posterior.diagnostics.ensembles import median_and_spread
 
 LENGTH, SHOWN = r"Mpc$^{-1}$", 4
 """Units of wavenumbers, and how many chunks are pictured: evenly spread from the first to the last."""

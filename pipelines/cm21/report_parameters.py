@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from scipy import stats
 from torch import Generator, Tensor
 
-from infield.datasets.lightcones import PARAMETERS
+from infield.datasets.cm21.lightcone_file import PARAMETERS
 from infield.pipelines.report.canvas import DATA, INK, MEAN, TRUTH, WIDTH, label_axes
 from infield.pipelines.report.charts import as_picture
 from infield.pipelines.report.figures import CURVE
 from infield.pipelines.report.page import Picture
-from infield.posterior.calibration import coverage
-from infield.posterior.parameter_inference import Box, ParameterCalibration
+from infield.posterior.diagnostics.calibration import coverage
+from infield.posterior.models.parameter_inference import Box, ParameterCalibration
 
 SHOWN, DOTS = 5, 300
 """Cones that are pictured, evenly spread; draws of each in the plane of two parameters."""

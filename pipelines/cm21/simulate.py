@@ -25,14 +25,14 @@ from typing import Any
 import numpy as np
 
 from infield import InfieldError
-from infield.datasets.lightcones import DENSITY, TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
-from infield.datasets.zarr_group import check_new
-from infield.physics.simulator_21cmfast import Simulator21cmFAST
-from infield.pipelines.blocks import add_run_arguments, check_run, draw_missing, run_settings
-from infield.pipelines.console import table
-from infield.pipelines.lightcone_design import Design, cone_seeds
-from infield.pipelines.lightcones import about, rows_of
-from infield.pipelines.simulations import setting
+from infield.datasets.cm21.lightcone_file import DENSITY, TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
+from infield.datasets.formats.zarr_group import check_new
+from infield.physics.cm21.simulator import Simulator21cmFAST
+from infield.pipelines.cm21.convert import about, rows_of
+from infield.pipelines.cm21.parameter_design import Design, cone_seeds
+from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
+from infield.pipelines.run.console import table
+from infield.pipelines.run.simulations import setting
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -28,14 +28,16 @@ from pathlib import Path
 from typing import Any
 
 from infield import InfieldError
-from infield.datasets.kspace_arrays import AXES
-from infield.datasets.kspace_file import ArrayLayout, open_kspace
-from infield.datasets.kspace_masks import MASKS, Seed, name_seed
-from infield.datasets.mri import Undersampling, convert_mri
-from infield.datasets.mri_volume import convert_mri_volume
-from infield.datasets.zarr_group import check_new
-from infield.pipelines import lightcone_observation, lightcones, wall_planes
-from infield.pipelines.console import table
+from infield.datasets.formats.zarr_group import check_new
+from infield.datasets.mri.convert import Undersampling, convert_mri
+from infield.datasets.mri.masks import MASKS, Seed, name_seed
+from infield.datasets.mri.readers.arrays import AXES
+from infield.datasets.mri.readers.open import ArrayLayout, open_kspace
+from infield.datasets.mri.volume import convert_mri_volume
+from infield.pipelines.cm21 import convert as lightcones
+from infield.pipelines.cm21 import observe as lightcone_observation
+from infield.pipelines.run.console import table
+from infield.pipelines.wall_pressure.simulate import convert as wall_planes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

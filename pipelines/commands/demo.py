@@ -23,20 +23,20 @@ from rich.table import Table
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.datasets.measurement_file import open_measurement, write_measurement
-from infield.datasets.measurement_layout import VERSION
-from infield.datasets.zarr_group import open_group
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.datasets.formats.measurement import open_measurement, write_measurement
+from infield.datasets.formats.measurement_layout import VERSION
+from infield.datasets.formats.zarr_group import open_group
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.registry import build_operator
-from infield.pipelines.console import say
-from infield.pipelines.prior_choice import choose_prior
-from infield.pipelines.reconstruct import reconstruct
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.registry import build_operator
+from infield.pipelines.commands.reconstruct import reconstruct
 from infield.pipelines.report import write_report
 from infield.pipelines.report.figures import scores
-from infield.pipelines.samplers import make_sampler
-from infield.priors.source import Matern
+from infield.pipelines.run.console import say
+from infield.pipelines.run.prior_choice import choose_prior
+from infield.pipelines.run.samplers import make_sampler
+from infield.priors.gaussian.laws import Matern
 
 POINTS, EXTENT, UNITS = 96, 1000.0, "K"
 LAW, SCALE = Matern(nu=1.5, length=100.0, wrap=True), 2.0

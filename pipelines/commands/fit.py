@@ -11,8 +11,8 @@ from lightning.pytorch import LightningDataModule, LightningModule  # noqa: E402
 from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI  # noqa: E402
 
-from infield.priors.checkpoint import export_prior, read_any_entry  # noqa: E402
-from infield.priors.flow_matching import AveragedWeights  # noqa: E402
+from infield.priors.storage.checkpoint import export_prior, read_any_entry  # noqa: E402
+from infield.priors.training.flow_matching import AveragedWeights  # noqa: E402
 
 LAST = "last.ckpt"
 """Name of the checkpoint in a run's directory from which it goes on."""

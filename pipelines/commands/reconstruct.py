@@ -20,26 +20,26 @@ from typing import Any
 import torch
 
 from infield import InfieldError
-from infield.datasets.measurement_file import measurement_digest, open_measurement
-from infield.datasets.posterior_file import PosteriorWriter, open_posterior
-from infield.datasets.zarr_group import check_new
+from infield.core.randomness import SampleStreams
+from infield.datasets.formats.measurement import measurement_digest, open_measurement
+from infield.datasets.formats.posterior import PosteriorWriter, open_posterior
+from infield.datasets.formats.zarr_group import check_new
 from infield.physics.measurement import Measurement
-from infield.pipelines.blocks import add_run_arguments, check_run, draw_missing, run_settings
-from infield.pipelines.console import say, table
-from infield.pipelines.devices import device_named
-from infield.pipelines.lightcone_design import Design
-from infield.pipelines.prior_choice import BUILT_IN, about_flow, choose_prior, choose_slice_prior
-from infield.pipelines.samplers import SAMPLERS, make_sampler, parameters_of
-from infield.pipelines.slices import draw_volumes
-from infield.posterior.faps import FAPS, LEVELS
-from infield.posterior.lightcones import OfLightcones
-from infield.posterior.sampler import Posterior, Sampler
-from infield.posterior.streams import SampleStreams
-from infield.posterior.surrogate import Replaced, Surrogate, load_surrogate, replace_solver
-from infield.posterior.tiled_faps import TiledFAPS
-from infield.priors.lightcone_flow import LightconeFlow
-from infield.priors.prior import Prior
-from infield.priors.slices import SlicePrior
+from infield.pipelines.cm21.parameter_design import Design
+from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
+from infield.pipelines.run.console import say, table
+from infield.pipelines.run.devices import device_named
+from infield.pipelines.run.prior_choice import BUILT_IN, about_flow, choose_prior, choose_slice_prior
+from infield.pipelines.run.samplers import SAMPLERS, make_sampler, parameters_of
+from infield.pipelines.run.slices import draw_volumes
+from infield.posterior.cm21.sampler import OfLightcones
+from infield.posterior.models.surrogate import Replaced, Surrogate, load_surrogate, replace_solver
+from infield.posterior.samplers.base import Posterior, Sampler
+from infield.posterior.samplers.faps import FAPS, LEVELS
+from infield.posterior.samplers.faps_tiled import TiledFAPS
+from infield.priors.base import Prior
+from infield.priors.cm21.flow import LightconeFlow
+from infield.priors.flows.slices import SlicePrior
 
 CHECKED = 8
 """Samples at which the solver is run once more, to see whether a surrogate was wrong by more than was added."""
@@ -125,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _in_tiles(arguments: argparse.Namespace, sampler: Sampler, common: dict[str, Any]) -> dict[str, Any]:
-    from infield.pipelines.tiles import reconstruct_in_tiles
+    from infield.pipelines.run.tiles import reconstruct_in_tiles
 
     if arguments.slices is not None:
         raise InfieldError("--slices: a volume has slices or tiles; leave out --tiles and --halo")

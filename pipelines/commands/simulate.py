@@ -28,13 +28,15 @@ import numpy as np
 import torch
 
 from infield import InfieldError
-from infield.datasets.simulation_file import SimulationWriter
-from infield.datasets.zarr_group import check_new
-from infield.pipelines import channel, simulate_21cm, wall_pressure
-from infield.pipelines.blocks import add_run_arguments, check_run, draw_missing, run_settings
-from infield.pipelines.console import table
-from infield.pipelines.simulations import BRAIN, KINDS, PROCESS, Simulation, make_simulation
-from infield.priors.processes import PROCESSES
+from infield.datasets.formats.simulation import SimulationWriter
+from infield.datasets.formats.zarr_group import check_new
+from infield.pipelines.cm21 import simulate as simulate_21cm
+from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
+from infield.pipelines.run.console import table
+from infield.pipelines.run.simulations import BRAIN, KINDS, PROCESS, Simulation, make_simulation
+from infield.pipelines.wall_pressure.simulate import channel
+from infield.pipelines.wall_pressure.simulate import simulate as wall_pressure
+from infield.priors.random_fields.processes import PROCESSES
 
 CHANNEL = "channel"
 WALL_PRESSURE = "wall-pressure"

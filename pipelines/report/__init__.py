@@ -12,12 +12,12 @@ import xarray as xr
 from torch import Tensor
 
 from infield import InfieldError
-from infield.datasets.field_axes import read_field
-from infield.datasets.measurement_file import measurement_digest, open_measurement
-from infield.datasets.measurement_layout import VERSION
-from infield.datasets.posterior_file import open_posterior
-from infield.datasets.zarr_group import disk_full_in_words, json_attribute, open_group, refusal
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.datasets.formats.field import read_field
+from infield.datasets.formats.measurement import measurement_digest, open_measurement
+from infield.datasets.formats.measurement_layout import VERSION
+from infield.datasets.formats.posterior import open_posterior
+from infield.datasets.formats.zarr_group import disk_full_in_words, json_attribute, open_group, refusal
 from infield.physics.measurement import Measurement
 from infield.pipelines.report.canvas import STYLE
 from infield.pipelines.report.charts import as_picture, calibration_figure, spectrum_figure
@@ -34,9 +34,9 @@ from infield.pipelines.report.figures import (
 )
 from infield.pipelines.report.page import Picture, page
 from infield.pipelines.report.pictures import DRAWS_SHOWN, figures_of_field
-from infield.pipelines.report.wall_pressure import wall_pictures
 from infield.pipelines.report.words import reading, tables, warnings
-from infield.posterior.calibration import radial_spectrum
+from infield.pipelines.wall_pressure.report import wall_pictures
+from infield.posterior.diagnostics.calibration import radial_spectrum
 
 VIEWS = 4
 """Channels that are pictured; the numbers are of all."""

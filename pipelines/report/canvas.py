@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from infield.physics.grid import Axis, Grid, PointSet
+from infield.core.grid import Axis, Grid, PointSet
 
 STYLE: Any = {
     "font.size": 10,

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from infield import import_torchvision_first
-from infield.datasets.field_axes import COMPLEX_CHANNELS, Field
-from infield.physics.grid import Axis, Grid, PointSet
+from infield.core.grid import Axis, Grid, PointSet
+from infield.datasets.formats.field import COMPLEX_CHANNELS, Field
 from infield.physics.measurement import Measurement
 
 import_torchvision_first()

@@ -13,11 +13,11 @@ import xarray as xr
 from scipy import stats
 from torch import Generator, Tensor
 
-from infield.datasets.field_axes import Field
+from infield.datasets.formats.field import Field
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianLaw
+from infield.physics.noise.registry import GaussianLaw
 from infield.pipelines.report.data import View
-from infield.posterior.calibration import coverage, crps, radial_spectrum, ranks, relative_l2
+from infield.posterior.diagnostics.calibration import coverage, crps, radial_spectrum, ranks, relative_l2
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 CURVE = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
-from infield.physics.grid import Grid, PointSet
+from infield.core.grid import Grid, PointSet
 from infield.pipelines.report.canvas import (
     DATA,
     DRAW,

@@ -11,10 +11,10 @@ from typing import Any
 from distributed import as_completed
 
 from infield import InfieldError
-from infield.datasets.block_writer import BlockWriter
-from infield.datasets.zarr_group import remove_for_good
-from infield.pipelines.cluster import client
-from infield.pipelines.console import progress
+from infield.datasets.formats.block_writer import BlockWriter
+from infield.datasets.formats.zarr_group import remove_for_good
+from infield.pipelines.run.cluster import client
+from infield.pipelines.run.console import progress
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, *, samples: int, of: str = "samples") -> None:

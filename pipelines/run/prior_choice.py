@@ -11,22 +11,22 @@ from typing import Protocol
 import yaml
 
 from infield import InfieldError
-from infield.datasets.field_axes import COMPLEX_CHANNELS
-from infield.datasets.wall_sensors import measured_re_tau
-from infield.physics.grid import Grid, PointSet
+from infield.core.grid import Grid, PointSet
+from infield.datasets.formats.field import COMPLEX_CHANNELS
+from infield.datasets.wall_pressure.sensors import measured_re_tau
 from infield.physics.measurement import Measurement
-from infield.physics.wall_units import SAME
-from infield.posterior.empirical_bayes import fit_prior
-from infield.posterior.sampler import Trained
-from infield.priors import average_velocity, rectified_flow, unrolled
-from infield.priors.checkpoint import load_prior, read_any_entry
-from infield.priors.description import prior_from_description
-from infield.priors.domains import OnDomains
-from infield.priors.flow import FlowPrior
-from infield.priors.lightcones import load_lightcone_prior
-from infield.priors.prior import Prior
-from infield.priors.regrid import OnPoints
-from infield.priors.slices import SlicePrior
+from infield.physics.wall_pressure.wall_units import SAME
+from infield.posterior.inference.empirical_bayes import fit_prior
+from infield.posterior.samplers.base import Trained
+from infield.priors.amortised import average_velocity, rectified_flow, unrolled
+from infield.priors.base import Prior
+from infield.priors.cm21.prior import load_lightcone_prior
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.patch_domains import OnDomains
+from infield.priors.flows.regrid import OnPoints
+from infield.priors.flows.slices import SlicePrior
+from infield.priors.storage.checkpoint import load_prior, read_any_entry
+from infield.priors.storage.from_yaml import prior_from_description
 
 TRAINED: dict[str, Callable[..., Trained]] = {
     average_velocity.KIND: average_velocity.load_average_velocity,

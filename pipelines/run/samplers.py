@@ -10,19 +10,19 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from infield import InfieldError
-from infield.posterior.dds import DDS
-from infield.posterior.diffusion_mbir import DiffusionMBIR
-from infield.posterior.exact import Exact
-from infield.posterior.faps import FAPS
-from infield.posterior.faps_published import FAPSPublished
-from infield.posterior.null_flow import NullFlow
-from infield.posterior.pmrf import PMRF
-from infield.posterior.red_diff import REDDiff
-from infield.posterior.sampler import Sampler
-from infield.posterior.snap import SNaP
-from infield.posterior.source_slice import SourceSlice
-from infield.posterior.twisted_smc import TwistedSMC
-from infield.posterior.unrolled import UnrolledEstimate
+from infield.posterior.samplers.base import Sampler
+from infield.posterior.samplers.dds import DDS
+from infield.posterior.samplers.diffusion_mbir import DiffusionMBIR
+from infield.posterior.samplers.elliptical_slice import SourceSlice
+from infield.posterior.samplers.exact import Exact
+from infield.posterior.samplers.faps import FAPS
+from infield.posterior.samplers.faps_published import FAPSPublished
+from infield.posterior.samplers.null_flow import NullFlow
+from infield.posterior.samplers.pmrf import PMRF
+from infield.posterior.samplers.red_diff import REDDiff
+from infield.posterior.samplers.snap import SNaP
+from infield.posterior.samplers.twisted_smc import TwistedSMC
+from infield.posterior.samplers.unrolled import UnrolledEstimate
 
 SAMPLERS: dict[str, type[Sampler]] = {
     "faps": FAPS,

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.datasets.brain_template import template_folder
-from infield.datasets.brains import Brains
-from infield.datasets.simulation_file import Variable
-from infield.physics.grid import Axis, Grid
-from infield.physics.phases import signed_distance
-from infield.physics.registry import build_operator
-from infield.posterior.streams import SampleStreams
-from infield.priors.processes import PROCESSES
-from infield.priors.random_fields import LI_VORTICITY, SpectralField, TwoPhaseField, White
+from infield.core.grid import Axis, Grid
+from infield.core.randomness import SampleStreams
+from infield.datasets.formats.simulation import Variable
+from infield.datasets.mri.brain_template import template_folder
+from infield.datasets.mri.brains import Brains
+from infield.physics.operators.level_set import signed_distance
+from infield.physics.operators.registry import build_operator
+from infield.priors.random_fields.processes import PROCESSES
+from infield.priors.random_fields.spectral import LI_VORTICITY, SpectralField, TwoPhaseField, White
 
 
 class FieldLaw(Protocol):

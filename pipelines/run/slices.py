@@ -16,14 +16,14 @@ import torch
 from distributed import Client, Future
 from torch import Tensor
 
-from infield.datasets.block_writer import BlockWriter
+from infield.datasets.formats.block_writer import BlockWriter
 from infield.physics.measurement import Measurement
-from infield.pipelines.blocks import nothing_left_of_nothing, samples_in
-from infield.pipelines.cluster import client
-from infield.pipelines.console import progress
-from infield.posterior.sampler import Posterior, Sampler
-from infield.priors.prior import Prior
-from infield.priors.slices import SlicePrior
+from infield.pipelines.run.blocks import nothing_left_of_nothing, samples_in
+from infield.pipelines.run.cluster import client
+from infield.pipelines.run.console import progress
+from infield.posterior.samplers.base import Posterior, Sampler
+from infield.priors.base import Prior
+from infield.priors.flows.slices import SlicePrior
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,19 +20,19 @@ from distributed import as_completed
 from torch import Tensor
 
 from infield import InfieldError
-from infield.datasets.measurement_file import measurement_digest, open_measurement
-from infield.datasets.tiled_posterior import TiledPosteriorWriter, TileStore
-from infield.datasets.zarr_group import check_new
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.datasets.formats.measurement import measurement_digest, open_measurement
+from infield.datasets.formats.tiled_posterior import TiledPosteriorWriter, TileStore
+from infield.datasets.formats.zarr_group import check_new
 from infield.physics.measurement import Measurement
-from infield.physics.sampling import PointSensors
-from infield.pipelines.blocks import check_run
-from infield.pipelines.cluster import client
-from infield.pipelines.console import progress, say
-from infield.pipelines.prior_choice import about_flow
-from infield.posterior.tiled_faps import TiledFAPS, TiledPosterior
-from infield.posterior.tiling import Tiling
-from infield.priors.checkpoint import file_sha256, load_prior
+from infield.physics.operators.sensors import PointSensors
+from infield.pipelines.run.blocks import check_run
+from infield.pipelines.run.cluster import client
+from infield.pipelines.run.console import progress, say
+from infield.pipelines.run.prior_choice import about_flow
+from infield.posterior.inference.tiling import Tiling
+from infield.posterior.samplers.faps_tiled import TiledFAPS, TiledPosterior
+from infield.priors.storage.checkpoint import file_sha256, load_prior
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,12 @@ import numpy as np
 import torch
 
 from infield import InfieldError
-from infield.datasets.channel_file import PRESSURE, ChannelLayout, ChannelWriter, open_channel
-from infield.datasets.zarr_group import check_new
-from infield.physics.channel import LARGEST_CFL, Channel
-from infield.physics.channel_box import BOXES
-from infield.pipelines.channel_run import BLOCK, ChannelRun, Course, threads
-from infield.pipelines.console import say, table
+from infield.datasets.formats.zarr_group import check_new
+from infield.datasets.wall_pressure.channel_file import PRESSURE, ChannelLayout, ChannelWriter, open_channel
+from infield.physics.wall_pressure.channel.boxes import BOXES
+from infield.physics.wall_pressure.channel.solver import LARGEST_CFL, Channel
+from infield.pipelines.run.console import say, table
+from infield.pipelines.wall_pressure.channel_run import BLOCK, ChannelRun, Course, threads
 
 TURBULENT = 0.05
 """Largest variance of v over u_tau^2 below which a flow has become laminar; turbulent ones have some 0.7."""

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from infield import InfieldError
-from infield.datasets.channel_file import PRESSURE, SHEAR, ChannelWriter
-from infield.physics.channel import Channel, ChannelState
-from infield.physics.channel_start import turbulent_start
-from infield.physics.channel_statistics import plane_means
+from infield.datasets.wall_pressure.channel_file import PRESSURE, SHEAR, ChannelWriter
+from infield.physics.wall_pressure.channel.channel_statistics import plane_means
+from infield.physics.wall_pressure.channel.initial_condition import turbulent_start
+from infield.physics.wall_pressure.channel.solver import Channel, ChannelState
 
 BLOCK = 20
 """Stored times that are written together."""

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 
 from infield import InfieldError
-from infield.datasets.stored_arrays import readable
-from infield.datasets.wall_plane_files import open_planes
-from infield.datasets.wall_plane_jhtdb import FLOWS
-from infield.datasets.wall_plane_source import Stated
-from infield.datasets.wall_planes import PRESSURE, WALLS, WallPlaneWriter, open_wall_planes
-from infield.datasets.wall_sensors import WallSensors, write_wall_measurement
-from infield.datasets.zarr_group import check_new, remove_for_good
-from infield.pipelines.console import progress, say, table
-from infield.pipelines.wall_pressure import half_heights
+from infield.datasets.formats.foreign_arrays import readable
+from infield.datasets.formats.zarr_group import check_new, remove_for_good
+from infield.datasets.wall_pressure.plane_file import PRESSURE, WALLS, WallPlaneWriter, open_wall_planes
+from infield.datasets.wall_pressure.readers.common import Stated
+from infield.datasets.wall_pressure.readers.jhtdb import FLOWS
+from infield.datasets.wall_pressure.readers.open import open_planes
+from infield.datasets.wall_pressure.sensors import WallSensors, write_wall_measurement
+from infield.pipelines.run.console import progress, say, table
+from infield.pipelines.wall_pressure.simulate import half_heights
 
 PLANES = """Planes of wall pressure to the wall-pressure format: wall units, the mean of each plane removed.
 
@@ -28,7 +28,8 @@ PLANES = """Planes of wall pressure to the wall-pressure format: wall units, the
 
 FILE is HDF5, netCDF or zarr with an array (time, [wall,] z, x), coordinates and attributes (infield.datasets.
 wall_plane_files), such as `infield simulate channel` writes; a cut-out of the JHTDB; or a YAML descriptor of a raw
-binary file, as Fortran writes it (infield.datasets.wall_plane_binary). It is read block by block; a killed run goes on.
+binary file, as Fortran writes it (infield.datasets.wall_pressure.readers.binary). It is read block by block; a killed
+run goes on.
 """
 
 SENSORS = """A plane of a wall-pressure file to a measurement of it by a few sensors, with Gaussian noise.

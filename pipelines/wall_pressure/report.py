@@ -20,14 +20,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
-from infield.datasets.wall_tables import SOURCE, WallTable, nearest_table, read_wall_tables
-from infield.physics.grid import Grid, PointSet
-from infield.physics.wall_units import SPANWISE, STREAMWISE, WALL_LENGTH
+from infield.core.grid import Grid, PointSet
+from infield.datasets.wall_pressure.reference_tables import SOURCE, WallTable, nearest_table, read_wall_tables
+from infield.physics.wall_pressure.wall_units import SPANWISE, STREAMWISE, WALL_LENGTH
 from infield.pipelines.report.canvas import DATA, INK, MEAN, TRUTH, WIDTH, label_axes
 from infield.pipelines.report.charts import as_picture
 from infield.pipelines.report.figures import Draws
 from infield.pipelines.report.page import Picture
-from infield.posterior.wall_statistics import (
+from infield.posterior.wall_pressure.wall_statistics import (
     CHANNEL_RMS,
     WallSpectrum,
     WallStatistics,

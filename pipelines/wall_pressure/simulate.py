@@ -3,9 +3,9 @@
     infield simulate wall-pressure --re-tau 500 --length 16pi -o long.zarr --samples 100
 
 No flow is computed: a random field with the spectrum, the streamwise correlation lobe and the heavy tails of wall
-pressure is drawn (`infield.priors.wall_pressure`), in wall units, on a periodic domain. Spacings are the same at every
-Reynolds number. The file has the wall-pressure format, with `synthetic` 1; a prior is trained on it by `infield fit`
-with the variable `pressure`. A killed run goes on; sample i depends on the seed and on i alone.
+pressure is drawn (`infield.priors.wall_pressure.synthetic`), in wall units, on a periodic domain. Spacings are the same
+at every Reynolds number. The file has the wall-pressure format, with `synthetic` 1; a prior is trained on it by
+`infield fit` with the variable `pressure`. A killed run goes on; sample i depends on the seed and on i alone.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from infield.datasets.wall_planes import WallPlanes, WallPlaneWriter
-from infield.datasets.zarr_group import check_new
-from infield.physics.grid import Grid
-from infield.physics.wall_units import DX_PLUS, DZ_PLUS, wall_grid
-from infield.pipelines.blocks import add_run_arguments, check_run, draw_missing, run_settings
-from infield.pipelines.console import table
-from infield.posterior.streams import SampleStreams
-from infield.priors.wall_pressure import WallPressure
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
+from infield.datasets.formats.zarr_group import check_new
+from infield.datasets.wall_pressure.plane_file import WallPlanes, WallPlaneWriter
+from infield.physics.wall_pressure.wall_units import DX_PLUS, DZ_PLUS, wall_grid
+from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
+from infield.pipelines.run.console import table
+from infield.priors.wall_pressure.synthetic import WallPressure
 
 BLOCK_VALUES = 2**21
 """Values that are drawn and stored together, in blocks of at least 1 and at most 256 planes."""
@@ -127,7 +127,7 @@ def simulate_wall_pressure(
         re_tau=law.re_tau,
         synthetic=True,
         provenance={"format": "synthetic random field", "parameters": parameters, "seed": seed},
-        history=("drawn from infield.priors.wall_pressure: a synthetic stand-in, no flow was computed",),
+        history=("drawn from infield.priors.wall_pressure.synthetic: a synthetic stand-in, no flow was computed",),
     )
     block = block_size(grid)
     run = {"kind": "synthetic wall pressure", "parameters": parameters, "seed": seed}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infield.posterior.lightcone_summary import LightconeSummary
+from infield.posterior.cm21.summary import LightconeSummary
 
 LEAST_POWER, LEAST_COEFFICIENT = 1e-2, 1e-2
 """mK^2 and mK, added before logarithms: chunks that are all ionised have neither power nor coefficients."""

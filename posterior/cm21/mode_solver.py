@@ -23,12 +23,12 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from infield.physics.algebra import LinearComposition
-from infield.physics.interferometer import Interferometer
+from infield.physics.cm21.interferometer import Interferometer
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.priors.covariance import Covariance
-from infield.priors.modes import Hartley, HartleyAcross, Modes
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.composition import LinearComposition
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley, HartleyAcross, Modes
 
 ENTRIES = 40_000_000
 """Of all A_k together, at most: 640 MiB."""

@@ -1,8 +1,8 @@
 """Any sampler on lightcones: it draws temperature and the place of the ionised region, and is asked for temperatures.
 
-The prior of lightcones (`priors.lightcone_flow`) has two channels where it tells exact zeros apart. Data are of the
+The prior of lightcones (`priors.cm21.flow`) has two channels where it tells exact zeros apart. Data are of the
 temperature alone: the operator is that of the data after the selection of the first channel. Of a draw, ionised voxels
-are exactly 0 mK (`priors.exact_zeros`).
+are exactly 0 mK (`priors.cm21.ionised_zeros`).
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from infield import InfieldError
-from infield.physics.algebra import Channel, compose
+from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
-from infield.posterior.sampler import Draws, Posterior, Sampler
-from infield.posterior.streams import Randomness
-from infield.priors.exact_zeros import with_zeros
-from infield.priors.lightcone_flow import LightconeFlow
-from infield.priors.prior import Prior
+from infield.physics.operators.composition import Channel, compose
+from infield.posterior.samplers.base import Draws, Posterior, Sampler
+from infield.priors.base import Prior
+from infield.priors.cm21.flow import LightconeFlow
+from infield.priors.cm21.ionised_zeros import with_zeros
 
 PLACE = "ionised"
 

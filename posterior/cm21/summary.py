@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
-from infield.posterior.ensembles import EnsembleError, Floor, bootstrap_band, ensemble_error, floor
-from infield.posterior.lightcone_statistics import Shells, chunks, global_signal, voxel_density, zero_fraction
-from infield.posterior.scattering import Scattering
+from infield.posterior.cm21.cone_statistics import Shells, chunks, global_signal, voxel_density, zero_fraction
+from infield.posterior.cm21.scattering import Scattering
+from infield.posterior.diagnostics.ensembles import EnsembleError, Floor, bootstrap_band, ensemble_error, floor
 
 IMAGES = 8
 """Slices of a chunk whose scattering coefficients are averaged, evenly spread."""

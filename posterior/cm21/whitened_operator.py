@@ -1,4 +1,4 @@
-"""A measurement of a field as one of its innovations: x = S xi for what samplers draw (`priors.innovations`)."""
+"""A measurement of a field as one of its innovations: x = S xi for what samplers draw (`priors.cm21.whitening`)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import dataclasses
 
 from torch import Tensor
 
-from infield.physics.algebra import compose
-from infield.physics.grid import Grid
-from infield.physics.linear_operator import LinearOperator
+from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
-from infield.priors.innovations import Innovations
+from infield.physics.operators.base import LinearOperator
+from infield.physics.operators.composition import compose
+from infield.priors.cm21.whitening import Innovations
 
 
 class Colour(LinearOperator):

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.algebra import without_units
-from infield.physics.gaussian import GaussianNoise
 from infield.physics.measurement import Measurement
-from infield.physics.operator_numbers import operator_numbers
-from infield.priors.average_velocity import AverageVelocity, not_served
-from infield.priors.supervised import Supervised
-from infield.priors.unrolled import Unrolled
+from infield.physics.noise.gaussian import GaussianNoise
+from infield.physics.operators.composition import without_units
+from infield.physics.operators.fingerprint import operator_numbers
+from infield.priors.amortised.average_velocity import AverageVelocity, not_served
+from infield.priors.amortised.base import Supervised
+from infield.priors.amortised.unrolled import Unrolled
 
 
 @dataclass(frozen=True)

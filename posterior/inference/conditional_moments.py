@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from infield.priors.prior import Prior, denoise
+from infield.priors.base import Prior, denoise
 
 
 @dataclass

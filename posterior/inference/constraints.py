@@ -31,20 +31,20 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.grid import Axis, Grid, PointSet
+from infield.core.grid import Axis, Grid, PointSet
+from infield.core.randomness import Randomness, SampleStreams, normal
 from infield.physics.measurement import Measurement
-from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.sampler import Draws, Sampler
-from infield.posterior.streams import Randomness, SampleStreams, normal
-from infield.priors.covariance import Covariance
-from infield.priors.prior import Prior, Standardisation
+from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.samplers.base import Draws, Sampler
+from infield.priors.base import Prior, Standardisation
+from infield.priors.covariance.base import Covariance
 
 DRAWS_A_CONSTRAINT = 20
 """Fewest draws for each constraint where their covariance is estimated from the draws themselves."""
 
 
 class Product(Protocol):
-    """A covariance that can be applied, as `priors.covariance.Covariance` can."""
+    """A covariance that can be applied, as `priors.covariance.base.Covariance` can."""
 
     def apply(self, x: Tensor) -> Tensor:
         """Sigma x for fields of shape `(batch, channel, *space)`."""

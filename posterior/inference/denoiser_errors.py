@@ -1,9 +1,9 @@
 r"""The law of x_1 given x_t as the errors of a prior's denoiser show it: a variance at every point, and a spectrum.
 
-`posterior.faps` takes for the covariance of x_1 | x_t what a Gaussian with the prior's covariance would have: the same
-at all points, whatever x_t holds. Images are not so. Their background is known almost at once, their borders late, and
-a network that is not trained out errs by more than it knows. Here the covariance is measured: with fields x_1 of the
-prior's law, x_t = t x_1 + (1 - t) x_0 and e = x_1 - E[x_1 | x_t],
+`posterior.samplers.faps` takes for the covariance of x_1 | x_t what a Gaussian with the prior's covariance would have:
+the same at all points, whatever x_t holds. Images are not so. Their background is known almost at once, their borders
+late, and a network that is not trained out errs by more than it knows. Here the covariance is measured: with fields x_1
+of the prior's law, x_t = t x_1 + (1 - t) x_0 and e = x_1 - E[x_1 | x_t],
 
     x_1 | x_t ~ N(m, D^{1/2} T^T diag(s_t) T D^{1/2}),    m = E[x_1 | x_t],    D = exp(w_t^T f(m)),
 
@@ -24,8 +24,8 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.priors.modes import Hartley, Modes
-from infield.priors.prior import Prior, denoise
+from infield.priors.base import Prior, denoise
+from infield.priors.covariance.modes import Hartley, Modes
 
 SMOOTHED = 2.0
 """Standard deviation of the smoothing of f(m), in points."""

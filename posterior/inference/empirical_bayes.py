@@ -23,13 +23,13 @@ from scipy.optimize import minimize
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.physics.grid import Grid, PointSet
+from infield.core.grid import Grid, PointSet
 from infield.physics.measurement import Measurement
-from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.priors.gaussian import GaussianPrior, gaussian_prior, spectrum_prior
-from infield.priors.matern import matern_matrix
-from infield.priors.modes import Hartley, Modes, Pixels
-from infield.priors.source import DENSE_LIMIT, Matern
+from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.priors.covariance.modes import Hartley, Modes, Pixels
+from infield.priors.gaussian.laws import DENSE_LIMIT, Matern
+from infield.priors.gaussian.matern import matern_matrix
+from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior, spectrum_prior
 
 GROUP, GROUPS = 500, 4
 """At most this many data a group, and this many groups."""

@@ -1,7 +1,7 @@
 r"""Metropolis-corrected Langevin chains for a Gaussian field under any likelihood, preconditioned by the data.
 
 Target: pi(u) ~ N(u; m, K) p(y | u). In coordinates w that whiten K, with H the Gauss-Newton Hessian of the data at a
-fixed field and Gamma = (1 + H)^{-1} (`posterior.linearised`),
+fixed field and Gamma = (1 + H)^{-1} (`posterior.inference.laplace`),
 
     pi(w) ~ N(w; 0, Gamma) exp Phi(w),    Phi(w) = log p(y | m + S w) + w^T H w / 2,
 
@@ -32,11 +32,11 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
+from infield.core.randomness import Randomness, SampleStreams, normal
 from infield.physics.measurement import Measurement
-from infield.physics.refusal import Refused
-from infield.posterior.likelihood import value_and_gradient
-from infield.posterior.linearised import LinearisedPosterior
-from infield.posterior.streams import Randomness, SampleStreams, normal
+from infield.physics.operators.refusal import Refused
+from infield.posterior.inference.laplace import LinearisedPosterior
+from infield.posterior.inference.likelihood import value_and_gradient
 
 TARGET = 0.574
 """Acceptance at which Langevin chains in many dimensions move fastest (Roberts & Rosenthal 1998)."""

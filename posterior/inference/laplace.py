@@ -22,9 +22,9 @@ from torch import Generator, Tensor
 
 from infield import InfieldError
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianLaw
-from infield.posterior.likelihood import information, only_observed, rows_of_jacobian, value_and_gradient
-from infield.posterior.whitening import Whitening
+from infield.physics.noise.registry import GaussianLaw
+from infield.posterior.inference.likelihood import information, only_observed, rows_of_jacobian, value_and_gradient
+from infield.posterior.inference.whitening import Whitening
 
 DIFFERENCE = 1e-3
 """Length of the difference by which J is applied, in prior standard deviations along a direction."""

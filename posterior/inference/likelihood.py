@@ -7,8 +7,8 @@ from torch import Tensor
 
 from infield import import_torchvision_first
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianLaw
-from infield.physics.refusal import Refused
+from infield.physics.noise.registry import GaussianLaw
+from infield.physics.operators.refusal import Refused
 
 import_torchvision_first()
 from deepinv.physics import LinearPhysics, Physics  # noqa: E402

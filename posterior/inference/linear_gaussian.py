@@ -6,9 +6,9 @@ For u ~ N(m, K) and y = A u + eta, eta ~ N(0, R), a draw of u | y is (Matheron's
     u + K A^T (A K A^T + R)^{-1} (y + eta - A u),    u ~ N(m, K),  eta ~ N(0, R).
 
 Few data: the matrix A K A^T + R is formed once a covariance and factored. So it is for up to a few thousand point
-sensors on a large torus under a stationary covariance (`posterior.stationary_sensors`). Data of an interferometer fall
-apart into one small matrix a mode across the sky (`posterior.modes_across`). Many data: with K = S S^T the same
-correction is
+sensors on a large torus under a stationary covariance (`posterior.inference.point_sensor_solver`). Data of an
+interferometer fall apart into one small matrix a mode across the sky (`posterior.cm21.mode_solver`). Many data: with K
+= S S^T the same correction is
 
     S (1 + S^T A^T R^{-1} A S)^{-1} S^T A^T R^{-1} (y + eta - A u),
 
@@ -27,14 +27,14 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
+from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianLaw
-from infield.posterior.conjugate_gradients import conjugate_gradients
-from infield.posterior.modes_across import ModesAcross
-from infield.posterior.stationary_sensors import StationarySensors
-from infield.posterior.streams import Randomness, normal
-from infield.priors.covariance import Covariance
-from infield.priors.modes import Hartley, Modes
+from infield.physics.noise.registry import GaussianLaw
+from infield.posterior.cm21.mode_solver import ModesAcross
+from infield.posterior.inference.conjugate_gradients import conjugate_gradients
+from infield.posterior.inference.point_sensor_solver import StationarySensors
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley, Modes
 
 DENSE_DATA = 1500
 """Up to this many data the data-by-data matrix is formed (18 MiB)."""

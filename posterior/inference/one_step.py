@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.algebra import without_units
+from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
-from infield.posterior.served import noise_served, scale_of
-from infield.posterior.streams import Randomness, normal
-from infield.priors.adapted_source import adapted_source, confined
-from infield.priors.average_velocity import AverageVelocity, conditions
-from infield.priors.prior import Prior
+from infield.physics.operators.composition import without_units
+from infield.posterior.inference.amortised import noise_served, scale_of
+from infield.priors.amortised.adapted_source import adapted_source, confined
+from infield.priors.amortised.average_velocity import AverageVelocity, conditions
+from infield.priors.base import Prior
 
 THIRD = 0.4307273
 """A third of standard normal numbers is larger."""
@@ -78,6 +78,6 @@ def ask(method: str, prior: Prior | AverageVelocity, measurement: Measurement, *
     if not isinstance(prior, AverageVelocity):
         raise InfieldError(
             f"sampler {method}: found the prior '{prior.name}', expected a posterior in one step, trained by `infield "
-            "fit` with `priors.mean_flow.MeanFlow`; priors go with --sampler faps"
+            "fit` with `priors.training.mean_flow.MeanFlow`; priors go with --sampler faps"
         )
     return Asked(prior, measurement, noise_served(method, prior, measurement, exact=exact), scale_of(prior))

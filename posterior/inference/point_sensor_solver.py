@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infield.physics.algebra import Composition, Scale
-from infield.physics.sampling import PointSensors
-from infield.physics.window import Crop
-from infield.priors.covariance import Covariance
-from infield.priors.modes import Hartley
+from infield.physics.operators.composition import Composition, Scale
+from infield.physics.operators.crop import Crop
+from infield.physics.operators.sensors import PointSensors
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley
 
 ROWS = 256
 """Sensors whose look-ups are held at a time."""

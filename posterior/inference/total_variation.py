@@ -31,9 +31,9 @@ from torch import Tensor
 
 from infield import InfieldError
 from infield.physics.measurement import Measurement
-from infield.posterior.conjugate_gradients import conjugate_gradient_steps
-from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.priors.prior import Prior
+from infield.posterior.inference.conjugate_gradients import conjugate_gradient_steps
+from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.priors.base import Prior
 
 CAVEAT = (
     "slices are tied by a penalty, not by a law that was learned: a good estimate of the volume, but the spread of its "

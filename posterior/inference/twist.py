@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.posterior.linear_gaussian import DENSE_DATA, LinearGaussianData
-from infield.posterior.local_law import LocalLaw
-from infield.priors.bridge import Bridge
-from infield.priors.prior import Prior, denoise
+from infield.posterior.inference.conditional_moments import LocalLaw
+from infield.posterior.inference.linear_gaussian import DENSE_DATA, LinearGaussianData
+from infield.priors.base import Prior, denoise
+from infield.priors.gaussian.bridge import Bridge
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from infield.priors.covariance import Covariance
+from infield.priors.covariance.base import Covariance
 
 FLOOR = 1e-12
 """What the diagonal holds of a mode is raised to this share of the largest variance of a mode, so that the root has an

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from infield import InfieldError, import_torchvision_first
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.posterior.sampler import Calls, standardised
-from infield.priors.prior import Prior, denoise
+from infield.physics.noise.registry import GaussianNoise
+from infield.posterior.samplers.base import Calls, standardised
+from infield.priors.base import Prior, denoise
 
 import_torchvision_first()
 from deepinv.models import Denoiser as BaseDenoiser  # noqa: E402
@@ -75,7 +75,7 @@ class Problem(Protocol):
 class Whitened:
     """A prior and a measurement in the coordinates that whiten the prior's source, shape `(batch, channel, *space)`.
 
-    Calls of operator and velocity are counted as `posterior.sampler` counts ours.
+    Calls of operator and velocity are counted as `posterior.samplers.base` counts ours.
 
     Arguments:
         prior: The prior.

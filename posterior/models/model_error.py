@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from infield.physics.noise import GaussianNoise, LowRankGaussianNoise
+from infield.physics.noise.registry import GaussianNoise, LowRankGaussianNoise
 
 SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7, 1.0)
 """Values of rho that are tried."""

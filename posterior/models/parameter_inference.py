@@ -31,7 +31,7 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.posterior.calibration import coverage, ranks, tarp_ranks, uniformity
+from infield.posterior.diagnostics.calibration import coverage, ranks, tarp_ranks, uniformity
 
 NETWORKS = 5
 EDGE = 1e-5

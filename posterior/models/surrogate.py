@@ -4,8 +4,9 @@ With S the map, e = G(x) - S(x) its error and b the mean of it, data of the solv
 
     y = P G(x) + n = P (S(x) + b) + P (e - b) + n,    P what follows the solver, n the noise,
 
-and S + b takes the place of G. The law of P (e - b) + n comes from errors of held-out fields (`posterior.model_error`).
-It is that of fields such as were trained on, in the mean: how the error depends on the field is lost.
+and S + b takes the place of G. The law of P (e - b) + n comes from errors of held-out fields
+(`posterior.models.model_error`). It is that of fields such as were trained on, in the mean: how the error depends on
+the field is lost.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError, import_torchvision_first
-from infield.physics.algebra import compose
-from infield.physics.grid import Axis, Grid
-from infield.physics.linear_operator import plain_physics
+from infield.core.grid import Axis, Grid
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.posterior.model_error import ModelError, with_model_error
-from infield.priors.learned_map import LearnedMap, Stored, load_learned_map
-from infield.priors.prior import Standardisation
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.base import plain_physics
+from infield.physics.operators.composition import compose
+from infield.posterior.models.model_error import ModelError, with_model_error
+from infield.priors.base import Standardisation
+from infield.priors.surrogates.learned_map import LearnedMap, Stored, load_learned_map
 
 import_torchvision_first()
 from deepinv.physics import LinearPhysics, Physics  # noqa: E402

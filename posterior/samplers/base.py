@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError, import_torchvision_first
+from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
-from infield.physics.window import through_window
-from infield.posterior.of_innovations import of_innovations
-from infield.posterior.streams import Randomness
-from infield.priors.average_velocity import AverageVelocity
-from infield.priors.innovations import InnovationStandardisation
-from infield.priors.prior import Prior, Standardisation
-from infield.priors.rectified_flow import RectifiedFlow
-from infield.priors.unrolled import Unrolled
-from infield.priors.window import WindowedStandardisation, seen_shape
+from infield.physics.operators.crop import through_window
+from infield.posterior.cm21.whitened_operator import of_innovations
+from infield.priors.amortised.average_velocity import AverageVelocity
+from infield.priors.amortised.rectified_flow import RectifiedFlow
+from infield.priors.amortised.unrolled import Unrolled
+from infield.priors.base import Prior, Standardisation
+from infield.priors.cm21.whitening import InnovationStandardisation
+from infield.priors.torus_window import WindowedStandardisation, seen_shape
 
 import_torchvision_first()
 from deepinv.physics import LinearPhysics  # noqa: E402

@@ -2,7 +2,7 @@ r"""DDS for volumes: a prior of slices, conjugate gradients on its estimate, tot
 
 Chung, Lee & Ye 2024, "Decomposed Diffusion Sampler for Accelerating Large-Scale Inverse Problems" (arXiv 2303.05754),
 in the form of the authors' code for volumes, which shares the variables of ADMM as DiffusionMBIR does
-(`posterior.across_slices`).
+(`posterior.inference.total_variation`).
 
 | paper, code | here |
 | --- | --- |
@@ -29,16 +29,16 @@ from typing import ClassVar
 from torch import Tensor
 
 from infield import InfieldError
+from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
-from infield.posterior.across_slices import CAVEAT, across_slices
-from infield.posterior.sampler import Draws, Sampler
-from infield.posterior.streams import Randomness, normal
-from infield.priors.prior import Prior
+from infield.posterior.inference.total_variation import CAVEAT, across_slices
+from infield.posterior.samplers.base import Draws, Sampler
+from infield.priors.base import Prior
 
 
 @dataclass(frozen=True, kw_only=True)
 class DDS(Sampler):
-    """DDS on volumes, for linear operators and Gaussian noise, with a prior of slices (`priors.slices`).
+    """DDS on volumes, for linear operators and Gaussian noise, with a prior of slices (`priors.flows.slices`).
 
     Arguments:
         levels: K, velocity evaluations of each slice.

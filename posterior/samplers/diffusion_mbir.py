@@ -24,16 +24,16 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
+from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
-from infield.posterior.across_slices import CAVEAT, across_slices
-from infield.posterior.sampler import Draws, Sampler
-from infield.posterior.streams import Randomness, normal
-from infield.priors.prior import Prior, denoise
+from infield.posterior.inference.total_variation import CAVEAT, across_slices
+from infield.posterior.samplers.base import Draws, Sampler
+from infield.priors.base import Prior, denoise
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionMBIR(Sampler):
-    """DiffusionMBIR, for linear operators and Gaussian noise, with a prior of slices (`priors.slices`); slow.
+    """DiffusionMBIR, for linear operators and Gaussian noise, with a prior of slices (`priors.flows.slices`); slow.
 
     Arguments:
         levels: N; two velocity evaluations of each slice a level.

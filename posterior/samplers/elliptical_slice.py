@@ -33,11 +33,11 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
+from infield.core.randomness import Randomness, SampleStreams, normal
 from infield.physics.measurement import Measurement
-from infield.posterior.convergence import effective_sample_size, r_hat
-from infield.posterior.sampler import Draws, Sampler
-from infield.posterior.streams import Randomness, SampleStreams, normal
-from infield.priors.prior import Prior, heun
+from infield.posterior.diagnostics.convergence import effective_sample_size, r_hat
+from infield.posterior.samplers.base import Draws, Sampler
+from infield.priors.base import Prior, heun
 
 SHRINKS = 60
 """Angles that are tried before a chain stays where it is for a sweep; each shrinks the bracket by a third or so."""

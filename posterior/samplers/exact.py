@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
+from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
-from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.sampler import Draws, Sampler, standardised
-from infield.posterior.streams import Randomness, normal
-from infield.priors.gaussian import GaussianPrior
-from infield.priors.prior import Prior
+from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.samplers.base import Draws, Sampler, standardised
+from infield.priors.base import Prior
+from infield.priors.gaussian.prior import GaussianPrior
 
 
 @dataclass(frozen=True, kw_only=True)

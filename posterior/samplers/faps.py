@@ -3,7 +3,7 @@ r"""Flow annealing posterior sampling with the flow-consistent local law.
 Shi, Ross & Yue 2026, "Flow Annealing Posterior Sampling for Function-Space Regression and Inverse Problems" (arXiv
 2606.22346) anneal a field from the source to data: at each level an estimate of u_1 is corrected by the data and
 bridged back to the next level. Their local law of u_1 given u_t is N(flow endpoint, lambda^2 C);
-`posterior.faps_published` has it as published. Here it is the law that the flow itself implies for a prior of
+`posterior.samplers.faps_published` has it as published. Here it is the law that the flow itself implies for a prior of
 covariance C,
 
     u_1 | u_t ~ N( u_t + (1 - t) v(u_t, t),  C - t^2 C P^{-1} C ),    P = t^2 C + (1 - t)^2 C_0,
@@ -11,9 +11,10 @@ covariance C,
 so that for a Gaussian prior every level, even a single one, is exact; for other priors the mean stays exact and the
 covariance is the Gaussian one. Linear data with Gaussian noise are conditioned on in closed form. For other operators
 and noise laws the local law is sampled by Metropolis-corrected Langevin steps that a linearisation of the data
-preconditions (`posterior.langevin`); a chain goes on at the next level from where it is, which costs no evaluation.
-All chains start around one most probable field: where the data leave several fields far apart, as u^2 leaves the sign
-of u, they find one of them; the slow `posterior.source_slice` with its rungs looks for the others.
+preconditions (`posterior.inference.langevin`); a chain goes on at the next level from where it is, which costs no
+evaluation. All chains start around one most probable field: where the data leave several fields far apart, as u^2
+leaves the sign of u, they find one of them; the slow `posterior.samplers.elliptical_slice` with its rungs looks for the
+others.
 
 | paper | here |
 | --- | --- |
@@ -37,17 +38,17 @@ from typing import ClassVar, Protocol
 from torch import Tensor
 
 from infield import InfieldError
+from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
-from infield.posterior.conservation import Conservation, GivenData
-from infield.posterior.langevin import Chains, check_finite, langevin, start
-from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.linearised import Linearisation, LinearisedPosterior, most_probable
-from infield.posterior.sampler import Draws, Sampler
-from infield.posterior.streams import Randomness, normal
-from infield.posterior.whitening import Whitening
-from infield.priors.bridge import Bridge
-from infield.priors.covariance import Covariance
-from infield.priors.prior import Prior, denoise
+from infield.posterior.inference.constraints import Conservation, GivenData
+from infield.posterior.inference.langevin import Chains, check_finite, langevin, start
+from infield.posterior.inference.laplace import Linearisation, LinearisedPosterior, most_probable
+from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.inference.whitening import Whitening
+from infield.posterior.samplers.base import Draws, Sampler
+from infield.priors.base import Prior, denoise
+from infield.priors.covariance.base import Covariance
+from infield.priors.gaussian.bridge import Bridge
 
 LEVELS = 40
 """K of the paper, for priors that are not Gaussian."""
@@ -70,7 +71,7 @@ class FAPS(Sampler):
             posterior standard deviations, root mean square over the field. Errors of levels add up, and where few modes
             of the field are measured they are all in these: 0.01 serves there.
         conservation: Constraints on the field in its units, which the closed form keeps at every level; where there is
-            a chain, `posterior.conservation.Conserving` keeps them at the end.
+            a chain, `posterior.inference.constraints.Conserving` keeps them at the end.
     """
 
     levels: int | None = None

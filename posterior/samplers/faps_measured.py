@@ -1,12 +1,12 @@
 r"""Flow annealing posterior sampling with a local law that was measured.
 
-The algorithm of `posterior.faps` (Shi, Ross & Yue 2026, arXiv 2606.22346, with the mean of x_1 | x_t from one call of
-the velocity), for linear data with Gaussian noise; in place of the Gaussian surrogate of the covariance of x_1 | x_t
-stands the one of `posterior.measured_law`, which knows where in an image the denoiser errs; for Gaussian priors both
-are the same.
+The algorithm of `posterior.samplers.faps` (Shi, Ross & Yue 2026, arXiv 2606.22346, with the mean of x_1 | x_t from one
+call of the velocity), for linear data with Gaussian noise; in place of the Gaussian surrogate of the covariance of x_1
+| x_t stands the one of `posterior.inference.denoiser_errors`, which knows where in an image the denoiser errs; for
+Gaussian priors both are the same.
 
 With K = S S^T, a draw of N(m, K) p(y | x_1) is u + S (1 + S^T A^T R^{-1} A S)^{-1} S^T A^T R^{-1} (y + eta - A u),
-u ~ N(m, K), as in `posterior.linear_gaussian`.
+u ~ N(m, K), as in `posterior.inference.linear_gaussian`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
+from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
-from infield.posterior.conjugate_gradients import conjugate_gradients
-from infield.posterior.langevin import check_finite
-from infield.posterior.linear_gaussian import BATCH_ENTRIES, LinearGaussianData
-from infield.posterior.measured_law import MeasuredLaw, Modulated
-from infield.posterior.sampler import Draws, Sampler
-from infield.posterior.streams import Randomness, normal
-from infield.priors.prior import Prior, denoise
+from infield.posterior.inference.conjugate_gradients import conjugate_gradients
+from infield.posterior.inference.denoiser_errors import MeasuredLaw, Modulated
+from infield.posterior.inference.langevin import check_finite
+from infield.posterior.inference.linear_gaussian import BATCH_ENTRIES, LinearGaussianData
+from infield.posterior.samplers.base import Draws, Sampler
+from infield.priors.base import Prior, denoise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 r"""Flow annealing posterior sampling as published.
 
 Shi, Ross & Yue 2026, "Flow Annealing Posterior Sampling for Function-Space Regression and Inverse Problems", arXiv
-2606.22346; constants and order of operations follow the authors' released code. `posterior.faps` replaces its local
-law by the one that the flow implies.
+2606.22346; constants and order of operations follow the authors' released code. `posterior.samplers.faps` replaces its
+local law by the one that the flow implies.
 
 | paper, code | here |
 | --- | --- |
@@ -25,12 +25,12 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
+from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
-from infield.posterior.sampler import Draws, Sampler
-from infield.posterior.streams import Randomness, normal
-from infield.priors.covariance import Covariance
-from infield.priors.modes import Pixels
-from infield.priors.prior import Prior
+from infield.posterior.samplers.base import Draws, Sampler
+from infield.priors.base import Prior
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Pixels
 
 
 @dataclass(frozen=True, kw_only=True)

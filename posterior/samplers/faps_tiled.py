@@ -1,10 +1,10 @@
 r"""FAPS on fields that are larger than memory: one level on one tile at a time.
 
-`posterior.faps` with the closed form of point sensors, cut into tiles of a domain. From level to level a tile takes in
-the state of its surroundings, a halo of some points on each side, and gives out its own points alone. On tile and
-halo, which for this one step are made to close on themselves, the steps are those of `FAPS`: the prior is the same
-there (`priors.domains`), the data are the sensors that lie inside. White noise belongs to places, levels and samples
-(`posterior.tiling`), so that neighbours see the same noise in what they share.
+`posterior.samplers.faps` with the closed form of point sensors, cut into tiles of a domain. From level to level a tile
+takes in the state of its surroundings, a halo of some points on each side, and gives out its own points alone. On tile
+and halo, which for this one step are made to close on themselves, the steps are those of `FAPS`: the prior is the same
+there (`priors.flows.patch_domains`), the data are the sensors that lie inside. White noise belongs to places, levels
+and samples (`posterior.inference.tiling`), so that neighbours see the same noise in what they share.
 
 Where tile and halo are the whole domain this is FAPS. Otherwise it errs by what the halo cuts off: of the covariance
 and its root, and of what sensors beyond it say. The result does not depend on the order of tiles or on who computes
@@ -20,16 +20,16 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.grid import Axis, Grid, PointSet
+from infield.core.grid import Axis, Grid, PointSet
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.sampling import PointSensors
-from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.tiling import Tiling, normal_at, normal_of
-from infield.priors.bridge import Bridge
-from infield.priors.domains import Domain, OnDomains, on_domain
-from infield.priors.flow import FlowPrior
-from infield.priors.prior import denoise
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.sensors import PointSensors
+from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.inference.tiling import Tiling, normal_at, normal_of
+from infield.priors.base import denoise
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.patch_domains import Domain, OnDomains, on_domain
+from infield.priors.gaussian.bridge import Bridge
 
 SOURCE, DRAW, DATA = 0, 1, 2
 """What random numbers of a level are for."""

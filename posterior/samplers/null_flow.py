@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from infield import InfieldError
-from infield.physics.least_squares import null_projection
+from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
-from infield.posterior.one_step import ask
-from infield.posterior.sampler import Draws, Sampler
-from infield.posterior.streams import Randomness
+from infield.physics.operators.least_squares import null_projection
+from infield.posterior.inference.one_step import ask
+from infield.posterior.samplers.base import Draws, Sampler
 
 EXACT = 1e-3
 """Noise below this share of a field's standard deviation counts as none."""

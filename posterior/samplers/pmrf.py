@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from infield import InfieldError
+from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
-from infield.posterior.sampler import Draws, Sampler
-from infield.posterior.served import served
-from infield.posterior.streams import Randomness, normal
-from infield.priors.rectified_flow import RectifiedFlow
+from infield.posterior.inference.amortised import served
+from infield.posterior.samplers.base import Draws, Sampler
+from infield.priors.amortised.rectified_flow import RectifiedFlow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class PMRF(Sampler):
             raise InfieldError(f"sampler {self.method}: found levels={self.levels}, expected at least 1")
 
     def draw(self, prior: Any, measurement: Measurement, n: int, generator: Randomness) -> Draws:
-        trained = "a posterior-mean rectified flow, trained by `infield fit` with `priors.pmrf.PMRF`"
+        trained = "a posterior-mean rectified flow, trained by `infield fit` with `priors.training.pmrf.PMRF`"
         f_y = served(self.method, RectifiedFlow, trained, prior, measurement).estimate(prior.mean)
         e = normal(generator, n, prior.event_shape)
         x_t, K = f_y + prior.spread * e, self.levels

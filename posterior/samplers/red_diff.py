@@ -42,12 +42,12 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
+from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
-from infield.posterior.langevin import check_finite
-from infield.posterior.likelihood import value_and_gradient
-from infield.posterior.sampler import Draws, Sampler
-from infield.posterior.streams import Randomness, normal
-from infield.priors.prior import Prior, denoise
+from infield.posterior.inference.langevin import check_finite
+from infield.posterior.inference.likelihood import value_and_gradient
+from infield.posterior.samplers.base import Draws, Sampler
+from infield.priors.base import Prior, denoise
 
 WEIGHTINGS: dict[str, Callable[[float], float]] = {
     "linear": lambda r: r,

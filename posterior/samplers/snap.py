@@ -2,7 +2,8 @@ r"""Posterior draws from noisy data in one evaluation of a network.
 
 "SNaP: One-Step Posterior Sampling for Noisy Inverse Problems" (Shoushtari, Chandler, Shi, Kamilov 2026). For every tau,
 x_0 -> x_0 + u(x_0, 0, 1 | y) takes the source N(m_y, tau^2 W) of the data to the posterior, with the exact average
-velocity u of the straight path between the two, conditioned on the data (theorem 1); `priors.mean_flow` trains it.
+velocity u of the straight path between the two, conditioned on the data (theorem 1); `priors.training.common.mean_flow`
+trains it.
 
 | paper | here |
 | --- | --- |
@@ -15,10 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
-from infield.posterior.one_step import ask
-from infield.posterior.sampler import Draws, Sampler
-from infield.posterior.streams import Randomness
+from infield.posterior.inference.one_step import ask
+from infield.posterior.samplers.base import Draws, Sampler
 
 
 @dataclass(frozen=True, kw_only=True)

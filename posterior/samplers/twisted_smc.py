@@ -4,7 +4,8 @@ Wu, Trippe, Naesseth, Blei & Cunningham 2023, "Practical and asymptotically exac
 models" (arXiv 2306.17775), for the path x_t = t x_1 + (1 - t) x_0 with a coloured source N(0, C_0). Particles follow
 the reversed noising of the flow; twists, which guess the evidence of what is left to come, guide and weigh them:
 
-    psi_t(x) = N(y; A m(x), A V(x) A^T + R),    m = E[x_1 | x_t],    V = Cov(x_1 | x_t)   (`posterior.local_law`).
+    psi_t(x) = N(y; A m(x), A V(x) A^T + R),    m = E[x_1 | x_t],    V = Cov(x_1 | x_t)
+    (`posterior.inference.conditional_moments`).
 
 | paper | here |
 | --- | --- |
@@ -30,13 +31,13 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
+from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
-from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.particles import Weighted
-from infield.posterior.sampler import Draws, Sampler
-from infield.posterior.streams import Randomness, normal
-from infield.posterior.twist import twist_of
-from infield.priors.prior import Prior
+from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.inference.particles import Weighted
+from infield.posterior.inference.twist import twist_of
+from infield.posterior.samplers.base import Draws, Sampler
+from infield.priors.base import Prior
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """The estimate of an unrolled network (MoDL: Aggarwal, Mani & Jacob 2019, arXiv:1712.02862): one field, no posterior.
 
-`priors.unrolled` is the network and `priors.posterior_mean` its training, on the square error, whose least value is at
-the posterior mean. So it is the anchor of a comparison: hardly any estimate has less square error, and none of its
-training's cost is seen here.
+`priors.amortised.unrolled` is the network and `priors.training.common.posterior_mean` its training, on the square
+error, whose least value is at the posterior mean. So it is the anchor of a comparison: hardly any estimate has less
+square error, and none of its training's cost is seen here.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
-from infield.posterior.sampler import Draws, Sampler
-from infield.posterior.served import served
-from infield.posterior.streams import Randomness
-from infield.priors.unrolled import Unrolled
+from infield.posterior.inference.amortised import served
+from infield.posterior.samplers.base import Draws, Sampler
+from infield.priors.amortised.unrolled import Unrolled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,6 @@ class UnrolledEstimate(Sampler):
     )
 
     def draw(self, prior: Any, measurement: Measurement, n: int, generator: Randomness) -> Draws:
-        trained = "an unrolled network, trained by `infield fit` with `priors.posterior_mean.PosteriorMean`"
+        trained = "an unrolled network, trained by `infield fit` with `priors.training.posterior_mean.PosteriorMean`"
         x_K = served(self.method, Unrolled, trained, prior, measurement).estimate(prior)
         return Draws(x_K.expand(n, *x_K.shape[1:]).clone())

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from infield.priors.wall_pressure import OFFSET, SLOPE
+from infield.priors.wall_pressure.synthetic import OFFSET, SLOPE
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ at its error; a residual of 1e-3 left it 7 dB worse where data are exact."""
 
 
 class Solvable(Protocol):
-    """An operator with a pseudo-inverse and proximal steps, as `physics.least_squares` gives them to ours."""
+    """An operator with a pseudo-inverse and proximal steps, as `physics.operators.least_squares` gives them to ours."""
 
     def A(self, x: Tensor) -> Tensor: ...
 

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from infield.priors.checkpoint import KINDS, file_sha256, parts_of, read_entry
-from infield.priors.covariance import Covariance
-from infield.priors.modes import Hartley, Pixels
-from infield.priors.supervised import Supervised, entry_of, fields_of, network_of
+from infield.priors.amortised.base import Supervised, entry_of, fields_of, network_of
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley, Pixels
+from infield.priors.storage.checkpoint import KINDS, file_sha256, parts_of, read_entry
 
 KIND = "one-step"
 ENTRY, VERSION = KINDS[KIND]
@@ -45,7 +45,7 @@ class AverageVelocity(Supervised):
     source this is exact: x_t - m_t = s_t / s_r (z - m_r), m_t = (1 - t) m + t m_1, s_t^2 = (1 - t)^2 s_0^2 + t^2 s_1^2.
 
     Arguments:
-        power: Of the prior behind the source, see `priors.adapted_source`, in standardised units.
+        power: Of the prior behind the source, see `priors.amortised.adapted_source`, in standardised units.
         widening: Factor on what a draw of the source differs from the source's mean by; it makes the variance of draws
             in one step the squared error of their mean, over fields that were held out in training. 1 for a velocity
             that is exact.

@@ -9,8 +9,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from infield.priors.checkpoint import build_network, network_description
-from infield.priors.prior import Standardisation
+from infield.priors.base import Standardisation
+from infield.priors.storage.checkpoint import build_network, network_description
 
 
 @dataclass(frozen=True, kw_only=True)

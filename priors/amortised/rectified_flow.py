@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from infield.priors import unrolled
-from infield.priors.checkpoint import KINDS, file_sha256, parts_of, read_entry
-from infield.priors.supervised import Supervised, entry_of, fields_of, network_of
-from infield.priors.unrolled import Unrolled
+from infield.priors.amortised import unrolled
+from infield.priors.amortised.base import Supervised, entry_of, fields_of, network_of
+from infield.priors.amortised.unrolled import Unrolled
+from infield.priors.storage.checkpoint import KINDS, file_sha256, parts_of, read_entry
 
 KIND = "pmrf"
 ENTRY, VERSION = KINDS[KIND]

@@ -27,9 +27,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from infield.priors.average_velocity import HALF_NOISE, conditions
-from infield.priors.checkpoint import KINDS, file_sha256, parts_of, read_entry
-from infield.priors.supervised import Supervised, entry_of, fields_of, network_of
+from infield.priors.amortised.average_velocity import HALF_NOISE, conditions
+from infield.priors.amortised.base import Supervised, entry_of, fields_of, network_of
+from infield.priors.storage.checkpoint import KINDS, file_sha256, parts_of, read_entry
 
 KIND = "unrolled"
 ENTRY, VERSION = KINDS[KIND]

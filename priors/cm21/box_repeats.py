@@ -6,8 +6,8 @@ a cube of 32. With x_b = h_b * x, filtered by hats h_b of log |k|, slices one bo
 
 .. math:: \rho_b(s; \theta) = \exp\Big(-\Big(\int_s^{s + n} c_b(s'; \theta)\, ds'\Big)^{3/2}\Big)
 
-(`priors.innovations`). A small network maps (theta, s) to the rates c_b of each channel. With r, the correlation that a
-cone has there, the negative log likelihood of unit Gaussians of correlation rho is
+(`priors.cm21.whitening`). A small network maps (theta, s) to the rates c_b of each channel. With r, the correlation
+that a cone has there, the negative log likelihood of unit Gaussians of correlation rho is
 
 .. math:: \tfrac12 \log (1 - \rho^2) + \frac{1 - \rho r}{1 - \rho^2},
 
@@ -23,8 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infield.priors.slice_network import SliceNetwork, fit_to_slices
-from infield.priors.slice_spectra import half_spectrum, hats_of
+from infield.priors.cm21.slice_network import SliceNetwork, fit_to_slices
+from infield.priors.cm21.slice_spectra import half_spectrum, hats_of
 
 BANDS, LEAST, GREATEST = 6, 0.2, 3.0
 """Hats, and wavenumbers of the first and the last one in radians a cell."""
@@ -73,7 +73,7 @@ class SliceRepeats(SliceNetwork):
         return c.unflatten(-1, (self.arguments["channels"], BANDS)).movedim(1, -1)
 
     def of(self, theta: Tensor, s: Tensor) -> Repeats:
-        """What `priors.innovations` is told of one cone, or of several."""
+        """What `priors.cm21.whitening` is told of one cone, or of several."""
         rates = self(theta, s)
         return Repeats(rates if len(rates) > 1 else rates[0], self.period)
 

@@ -1,14 +1,14 @@
-"""The network that makes a lightcone of the density that a simulation begins with (`priors.lightcone_emulator`).
+"""The network that makes a lightcone of the density that a simulation begins with (`priors.cm21.emulator`).
 
 What parameters and distance have no part in is done once, in the box of initial conditions: an encoder, which closes
 along all axes, says for each cell of the box some numbers of what lies about it. The cone is cut from these as a
 simulator cuts it from its boxes, and a U-Net along it (Ronneberger et al. 2015, arXiv:1505.04597) makes two channels,
 told the parameters and the distance of every slice. So one call is cheap on a processor: a cone is sixteen boxes long.
 
-As `priors.local_unet`, the U-Net sees no farther than its reach, closes in x and y, and works on cells of 2 x 2 x 2
-points. Norms are over the channels of one place and few, one a level: they cost as much as convolutions where channels
-are few; without any, a training came to grief after 2,100 steps. The line of sight is the first axis of space, so that
-stretches and slices are contiguous in memory.
+As `priors.networks.local_unet`, the U-Net sees no farther than its reach, closes in x and y, and works on cells of 2 x
+2 x 2 points. Norms are over the channels of one place and few, one a level: they cost as much as convolutions where
+channels are few; without any, a training came to grief after 2,100 steps. The line of sight is the first axis of space,
+so that stretches and slices are contiguous in memory.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DensityNetwork(nn.Module):
     """Maps a box of initial conditions to fields along a line of sight; zero before training.
 
     Arguments:
-        seen: Numbers that are seen of a cell of the box (`priors.initial_density`).
+        seen: Numbers that are seen of a cell of the box (`priors.cm21.initial_density`).
         told: Numbers that parameters and distance say of a cell of the line of sight.
         encoder: Channels of the encoder.
         widths: Channels of the hidden layers at each level of the U-Net, finest first; each level halves the
@@ -143,7 +143,9 @@ def _standardised(h: Tensor) -> Tensor:
 
 
 def _around(x: Tensor) -> Tensor:
-    """One more cell on each side of a box, from the other side; on small boxes faster than `priors.periodic`."""
+    """One more cell on each side of a box, from the other side; on small boxes faster than
+    `priors.networks.periodic`.
+    """
     return functional.pad(x, (1,) * 6, mode="circular")
 
 

@@ -1,16 +1,16 @@
 r"""Lightcones in one network call, from the density that a simulation begins with.
 
 A simulator makes a lightcone of a Gaussian field :math:`\delta`, its initial conditions, and of parameters: a map that
-can be learned from pairs (`priors.emulator_training`) and asked at other :math:`\delta`, drawn from their law
-(`priors.initial_density`). The simulator's seeds are all the chance there is, so that what is drawn is as random as
-what is simulated, and one seed is one universe at all parameters. The network N (`priors.density_network`) says, for
-each point,
+can be learned from pairs (`priors.cm21.emulator_training`) and asked at other :math:`\delta`, drawn from their law
+(`priors.cm21.initial_density`). The simulator's seeds are all the chance there is, so that what is drawn is as random
+as what is simulated, and one seed is one universe at all parameters. The network N (`priors.cm21.density_network`)
+says, for each point,
 
 .. math:: (x, \ell) = N(\delta; \theta, s), \qquad T = \mu_T(\theta, s) + \sigma_T(\theta, s) \, x
     \text{ where neutral, else } 0,
 
-with mean and contrast of slices as `priors.slice_statistics` has them, and :math:`1 / (1 + e^{-\ell})` how likely a
-point is ionised. In every slice, as many points are ionised as are to be expected, those that are most likely to be.
+with mean and contrast of slices as `priors.cm21.slice_statistics` has them, and :math:`1 / (1 + e^{-\ell})` how likely
+a point is ionised. In every slice, as many points are ionised as are to be expected, those that are most likely to be.
 
 Slice i of the line of sight lies in slice i of the box, which comes again and again, as in the simulator's lightcones.
 What parameters alone decide is worked out once for an ensemble.
@@ -29,10 +29,10 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.priors.density_network import CELL, DensityNetwork
-from infield.priors.initial_density import InitialDensity
-from infield.priors.slice_statistics import SliceStatistics
-from infield.priors.voxel_transform import FAINTEST, VoxelTransform
+from infield.priors.cm21.density_network import CELL, DensityNetwork
+from infield.priors.cm21.initial_density import InitialDensity
+from infield.priors.cm21.slice_statistics import SliceStatistics
+from infield.priors.cm21.voxel_transform import FAINTEST, VoxelTransform
 
 STRETCH = 512
 """Slices that the network makes at a time, beside its reach on both sides."""

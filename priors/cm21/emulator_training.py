@@ -1,4 +1,4 @@
-r"""Training of an emulator of lightcones (`priors.lightcone_emulator`) on simulations and their initial conditions.
+r"""Training of an emulator of lightcones (`priors.cm21.emulator`) on simulations and their initial conditions.
 
 With T of the simulator, :math:`x^* = (T - \mu_T) / \sigma_T` and i = 1 where T is exactly 0, the loss is a mean over
 points, and over bands of \|k\| in windows of the line of sight,
@@ -27,13 +27,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from infield import InfieldError, import_torchvision_first
-from infield.priors.checkpoint import KINDS
-from infield.priors.density_network import CELL, DensityNetwork
-from infield.priors.initial_density import InitialDensity
-from infield.priors.lightcone_emulator import HALO, Conditions, Emulator
-from infield.priors.lightcones import LightconePrior, in_range, load_lightcone_prior, to_entry
-from infield.priors.slice_spectra import half_spectrum, mode_counts
-from infield.priors.training import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
+from infield.priors.cm21.density_network import CELL, DensityNetwork
+from infield.priors.cm21.emulator import HALO, Conditions, Emulator
+from infield.priors.cm21.initial_density import InitialDensity
+from infield.priors.cm21.prior import LightconePrior, in_range, load_lightcone_prior, to_entry
+from infield.priors.cm21.slice_spectra import half_spectrum, mode_counts
+from infield.priors.storage.checkpoint import KINDS
+from infield.priors.training.common import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
 
 import_torchvision_first()
 from lightning.pytorch import LightningModule  # noqa: E402
@@ -105,7 +105,7 @@ class EmulatorTraining(LightningModule):
         if not isinstance(data, TrainingBoxes) or not len(data.boxes):
             raise InfieldError(
                 f"data of an emulator: found {type(data).__name__} without initial conditions, expected "
-                "infield.datasets.lightcone_fields.LightconeFile with `boxes: true`"
+                "infield.datasets.cm21.training.LightconeFile with `boxes: true`"
             )
         _refuse_another_kind(data, self.base)
         data.keep_temperatures()

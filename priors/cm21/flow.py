@@ -1,18 +1,19 @@
 r"""The velocity of lightcones at given parameters, on a stretch of the line of sight: what a sampler sees of the prior.
 
 Values z of the voxel transform have a mean and a contrast that parameters and distance tell
-(`priors.slice_statistics`), x = (z - mu(theta, s)) / sigma(theta, s), and spectra (`priors.slice_spectra`). The flow is
-one of the innovations xi of x under these spectra (`priors.innovations`), x = S xi, from white noise to those of the
-simulator; with p = t^2 + (1 - t)^2
+(`priors.cm21.slice_statistics`), x = (z - mu(theta, s)) / sigma(theta, s), and spectra (`priors.cm21.slice_spectra`).
+The flow is one of the innovations xi of x under these spectra (`priors.cm21.whitening`), x = S xi, from white noise to
+those of the simulator; with p = t^2 + (1 - t)^2
 
 .. math:: v(\xi, t) = \frac{t - (1 - t)}{p} \xi + p^{-1/2} F(p^{-1/2} \xi, p^{-1/2} S \xi, t, \theta, \text{profiles}),
 
 so that the network F sees inputs and a target of unit variance (Karras et al. 2022, arXiv:2206.00364, section 5), at
-every scale; to its output comes a linear part that it misses (`priors.linear_part`). The first term alone is the exact
-flow of a Gaussian lightcone, whose draws have mean, contrast and spectra before anything is learned: what F learns is
-what is not Gaussian. What power draws are still short of, or have too much of, is measured on draws at the parameters
-of training; fields in units are made by spectra from which that is taken out. White noise in the place of x would hide
-small scales where the field is smooth, and after 51,000 windows there was up to five times too much power in them.
+every scale; to its output comes a linear part that it misses (`priors.cm21.linear_correction`). The first term alone is
+the exact flow of a Gaussian lightcone, whose draws have mean, contrast and spectra before anything is learned: what F
+learns is what is not Gaussian. What power draws are still short of, or have too much of, is measured on draws at the
+parameters of training; fields in units are made by spectra from which that is taken out. White noise in the place of x
+would hide small scales where the field is smooth, and after 51,000 windows there was up to five times too much power in
+them.
 
 Profiles are places s, mu, log sigma and how many slices innovations are given, the same over a slice: by them, the
 network knows where along the line of sight it is, and a stretch of it is as good as the whole.
@@ -28,11 +29,11 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.priors.covariance import Covariance
-from infield.priors.innovations import BLOCK, Innovations, InnovationStandardisation
-from infield.priors.linear_part import LinearPart, of_field
-from infield.priors.local_unet import LocalUNet
-from infield.priors.modes import HartleyAcross
+from infield.priors.cm21.linear_correction import LinearPart, of_field
+from infield.priors.cm21.whitening import BLOCK, Innovations, InnovationStandardisation
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import HartleyAcross
+from infield.priors.networks.local_unet import LocalUNet
 
 STRETCH = 128
 """Cells of the line of sight that the network sees at a time, beside its reach on both sides."""
@@ -76,7 +77,7 @@ def network_output(network: LocalUNet, z: Tensor, t: Tensor, theta: Tensor, prof
 
 @dataclass(frozen=True, kw_only=True)
 class LightconeFlow:
-    """Lightcones of one set of parameters on one grid; see `priors.prior.Prior`. Or of several, one field of each.
+    """Lightcones of one set of parameters on one grid; see `priors.base.Prior`. Or of several, one field of each.
 
     Arguments:
         name: What a report calls it.

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.priors.random_fields import White
+from infield.priors.random_fields.spectral import White
 
 NEAREST = (8, 12, 16, 24, 32, 48, 64, 96)
 """Numbers of cones among which K is chosen."""

@@ -6,7 +6,7 @@ grown linearly. Its amplitudes are measured on the boxes of simulations, so that
 a(k) is the same for boxes of other sizes with the same spacing. Waves longer than those of the measured boxes have the
 amplitude of the longest ones: the spectrum of matter has its maximum near there.
 
-A network (`priors.density_network`) sees, of each cell of 2 x 2 x 2 points of a lightcone,
+A network (`priors.cm21.density_network`) sees, of each cell of 2 x 2 x 2 points of a lightcone,
 
 * :math:`\delta` on its own finer grid,
 * the displacement :math:`\Psi = -\nabla \nabla^{-2} \delta` (Zel'dovich 1970), by which matter has moved, on points,
@@ -27,8 +27,8 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.priors.density_network import CELL
-from infield.priors.slice_spectra import half_spectrum, mode_counts
+from infield.priors.cm21.density_network import CELL
+from infield.priors.cm21.slice_spectra import half_spectrum, mode_counts
 
 RADII = (2.5, 4.0, 6.5, 10.0)
 """Of the balls, in points of a lightcone."""

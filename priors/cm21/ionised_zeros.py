@@ -1,10 +1,10 @@
 """Exact zeros of lightcones that are drawn.
 
-Where a flow learned the temperatures of ionised voxels as the zeros that they are (`priors.voxel_transform` without
-`fill`), a draw says twice what is ionised: by the place of the ionised region, and by temperatures near 0. A learned
-law agrees with itself only nearly, and what is observed of a lightcone bears on its temperatures alone. So how much of
-a slice is ionised is taken from the place, and which voxels from the temperatures: those that are nearest to 0, or
-beyond it, as seen from the mean of the slice. Then zeros change the temperatures as little as they can; set by the
+Where a flow learned the temperatures of ionised voxels as the zeros that they are (`priors.cm21.voxel_transform`
+without `fill`), a draw says twice what is ionised: by the place of the ionised region, and by temperatures near 0. A
+learned law agrees with itself only nearly, and what is observed of a lightcone bears on its temperatures alone. So how
+much of a slice is ionised is taken from the place, and which voxels from the temperatures: those that are nearest to 0,
+or beyond it, as seen from the mean of the slice. Then zeros change the temperatures as little as they can; set by the
 place, they changed a draw's fit to data of a telescope from a chi-square of 1.01 to one of 1.4.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from infield.priors.voxel_transform import FAINTEST
+from infield.priors.cm21.voxel_transform import FAINTEST
 
 
 def with_zeros(temperature: Tensor, place: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ import math
 import torch
 from torch import Tensor
 
-from infield.priors.slice_network import SliceNetwork, fit_to_slices
-from infield.priors.slice_spectra import half_spectrum, hats_of
+from infield.priors.cm21.slice_network import SliceNetwork, fit_to_slices
+from infield.priors.cm21.slice_spectra import half_spectrum, hats_of
 
 BANDS, LEAST, GREATEST = 5, 0.3, 3.0
 """Hats, and wavenumbers of the first and the last one in radians a cell."""

@@ -2,9 +2,9 @@ r"""Power that what is drawn has beside the spectra that it was drawn with, so t
 
 A flow turns white noise xi into innovations xi_1 that have a little more or less power than those of the simulator, the
 same for all draws. What is seen are the fields S xi_1; beside each of them stands S xi, the Gaussian
-field of the same noise, which has the spectra a_j of the training cones (`priors.slice_spectra`) and shares the chance
-of the draw. With x_i = h_i * x, filtered by the functions of these spectra, a small network r_i(theta, s) is fitted by
-least squares to
+field of the same noise, which has the spectra a_j of the training cones (`priors.cm21.slice_spectra`) and shares the
+chance of the draw. With x_i = h_i * x, filtered by the functions of these spectra, a small network r_i(theta, s) is
+fitted by least squares to
 
 .. math:: \tfrac12 \log \frac{(h_i * S \xi_1)^2(s)}{(h_i * S \xi)^2(s)},
 
@@ -19,10 +19,10 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Generator, Tensor
 
-from infield.priors.lightcone_flow import LightconeFlow
-from infield.priors.lightcones import STEPS, LightconePrior
-from infield.priors.slice_network import fit_to_slices
-from infield.priors.slice_spectra import ENDS, Filters, SliceSpectra
+from infield.priors.cm21.flow import LightconeFlow
+from infield.priors.cm21.prior import STEPS, LightconePrior
+from infield.priors.cm21.slice_network import fit_to_slices
+from infield.priors.cm21.slice_spectra import ENDS, Filters, SliceSpectra
 
 SMALL = 1e-6
 """Added to powers of fields of unit variance."""

@@ -14,20 +14,21 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.priors import lightcone_emulator, voxel_transform
-from infield.priors.checkpoint import build_network, file_sha256, network_description, parts_of, read_entry
-from infield.priors.exact_zeros import with_zeros
-from infield.priors.innovations import InnovationStandardisation, innovations_of
-from infield.priors.lightcone_emulator import Emulator, OneCall
-from infield.priors.lightcone_flow import LightconeFlow, Profiles
-from infield.priors.linear_part import LinearPart
-from infield.priors.local_unet import LocalUNet
-from infield.priors.prior import heun
-from infield.priors.slice_network import from_parts, to_parts
-from infield.priors.slice_repeats import SliceRepeats
-from infield.priors.slice_spectra import SliceSpectra
-from infield.priors.slice_statistics import SliceStatistics
-from infield.priors.voxel_transform import VoxelTransform
+from infield.priors.base import heun
+from infield.priors.cm21 import emulator as lightcone_emulator
+from infield.priors.cm21 import voxel_transform
+from infield.priors.cm21.box_repeats import SliceRepeats
+from infield.priors.cm21.emulator import Emulator, OneCall
+from infield.priors.cm21.flow import LightconeFlow, Profiles
+from infield.priors.cm21.ionised_zeros import with_zeros
+from infield.priors.cm21.linear_correction import LinearPart
+from infield.priors.cm21.slice_network import from_parts, to_parts
+from infield.priors.cm21.slice_spectra import SliceSpectra
+from infield.priors.cm21.slice_statistics import SliceStatistics
+from infield.priors.cm21.voxel_transform import VoxelTransform
+from infield.priors.cm21.whitening import InnovationStandardisation, innovations_of
+from infield.priors.networks.local_unet import LocalUNet
+from infield.priors.storage.checkpoint import build_network, file_sha256, network_description, parts_of, read_entry
 
 VERSION = 4
 
@@ -41,12 +42,12 @@ class LightconePrior:
 
     Arguments:
         name: What a report calls it.
-        network: F of `priors.lightcone_flow`.
+        network: F of `priors.cm21.flow`.
         statistics: mu and sigma of slices.
         spectra: Of what is left when these are taken out.
         repeats: How its structures come again with every box; None where a box is as long as a cone.
         linear_part: What F misses along the field.
-        drawn: Amplitudes of what is drawn beside those of the spectra (`priors.drawn_power`).
+        drawn: Amplitudes of what is drawn beside those of the spectra (`priors.cm21.power_correction`).
         transform: From mK to values, and back.
         ranges: Parameters by 21cmFAST's names, and the range of each in training; none for cones of the whole range
             without a condition.

@@ -9,8 +9,8 @@ with h_j(k) hat functions of log \|k\| that sum to 1, times 1 - mu^2 or mu^2, mu
 line of sight structures differ, by velocities and by evolution. A small network maps (theta, s) to the a_j >= 0 of each
 channel. What is told in (theta, s) alone is hard for it where spectra change fast: where the gas is heated, or is
 ionised. The mean of the slices tells when that is, can be learned from a few cones, and so the network is told its
-course, too (`priors.slice_statistics`). It is fitted to the power that filters h_i find in the slices of the training
-cones, x_i = h_i * x, whose mean is
+course, too (`priors.cm21.slice_statistics`). It is fitted to the power that filters h_i find in the slices of the
+training cones, x_i = h_i * x, whose mean is
 
 .. math:: E\,x_i^2(s) = N^{-1} \sum_k h_i(k)^2 P(k; s, \theta) = \sum_{jl} M_{ijl}\, a_j a_l,
 
@@ -27,8 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infield.priors.slice_network import SliceNetwork, fit_to_slices
-from infield.priors.slice_statistics import SliceStatistics
+from infield.priors.cm21.slice_network import SliceNetwork, fit_to_slices
+from infield.priors.cm21.slice_statistics import SliceStatistics
 
 KNOTS = 10
 """Hat functions of log |k|."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from infield.priors.slice_network import SliceNetwork, fit_to_slices
+from infield.priors.cm21.slice_network import SliceNetwork, fit_to_slices
 
 REGIONS = 20.0
 """n: so many regions of a slice are taken as independent."""

@@ -2,9 +2,9 @@
 
     xi_t = t xi_1 + (1 - t) xi_0,   xi_0 ~ N(0, 1),   target xi_1 - xi_0,
 
-xi_1 the innovations of the simulator's fields (`priors.lightcone_flow`). At t = 0 no trace of the data is left
-(`priors.voxel_transform` on what amplitude compression cures by accident). Since every mode of white fields is decided
-at the same time, the mean of a cone as well as its smallest structures, times are uniform.
+xi_1 the innovations of the simulator's fields (`priors.cm21.flow`). At t = 0 no trace of the data is left
+(`priors.cm21.voxel_transform` on what amplitude compression cures by accident). Since every mode of white fields is
+decided at the same time, the mean of a cone as well as its smallest structures, times are uniform.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from rich.progress import track
 from torch import Generator, Tensor
 
 from infield import InfieldError, import_torchvision_first
-from infield.priors.checkpoint import KINDS
-from infield.priors.drawn_power import fit_drawn_power, log_amplitudes, of_flow
-from infield.priors.innovations import Innovations, innovations_of
-from infield.priors.lightcone_flow import Profiles, network_output
-from infield.priors.lightcones import LightconePrior, from_entry, in_range, load_lightcone_prior, to_entry
-from infield.priors.linear_part import LinearPart, fit_linear_part, products
-from infield.priors.local_unet import LocalUNet
-from infield.priors.modes import Hartley
-from infield.priors.slice_repeats import SliceRepeats, fit_slice_repeats
-from infield.priors.slice_spectra import SliceSpectra, fit_slice_spectra
-from infield.priors.slice_statistics import SliceStatistics, fit_slice_statistics
-from infield.priors.training import (
+from infield.priors.cm21.box_repeats import SliceRepeats, fit_slice_repeats
+from infield.priors.cm21.flow import Profiles, network_output
+from infield.priors.cm21.linear_correction import LinearPart, fit_linear_part, products
+from infield.priors.cm21.power_correction import fit_drawn_power, log_amplitudes, of_flow
+from infield.priors.cm21.prior import LightconePrior, from_entry, in_range, load_lightcone_prior, to_entry
+from infield.priors.cm21.slice_spectra import SliceSpectra, fit_slice_spectra
+from infield.priors.cm21.slice_statistics import SliceStatistics, fit_slice_statistics
+from infield.priors.cm21.voxel_transform import fit_voxel_transform
+from infield.priors.cm21.whitening import Innovations, innovations_of
+from infield.priors.covariance.modes import Hartley
+from infield.priors.networks.local_unet import LocalUNet
+from infield.priors.storage.checkpoint import KINDS
+from infield.priors.training.common import (
     VALIDATION,
     adamw_with_cosine,
     batch_generator,
@@ -42,7 +43,6 @@ from infield.priors.training import (
     standard_normal,
     training_record,
 )
-from infield.priors.voxel_transform import fit_voxel_transform
 
 import_torchvision_first()
 from lightning.pytorch import LightningModule  # noqa: E402
@@ -155,7 +155,7 @@ class LightconeMatching(LightningModule):
         if not isinstance(data, TrainingCones):
             raise InfieldError(
                 f"data of a flow of lightcones: found {type(data).__name__}, expected "
-                "infield.datasets.lightcone_fields.LightconeFile"
+                "infield.datasets.cm21.training.LightconeFile"
             )
         start = self.initial
         transform = (

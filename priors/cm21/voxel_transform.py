@@ -16,10 +16,10 @@ t = T ... 0, source last  t = 0 ... 1, source first
 ========================  =====================================================================
 
 What the paper lacks: ionised voxels are exactly 0 mK, a third to a half of all of them. That is an atom of the law of a
-voxel, and a continuous flow draws it with probability zero. So, as for two-phase media (`physics.phases`), a second
-channel says where the ionised region is: the signed distance to its boundary, positive inside. The first channel then
-either leaves the zeros where they are, so that with `kind` "linear" it is the temperature itself, and what a telescope
-measures is linear in it; or (`fill`) goes on smoothly into the ionised region, which is easier to learn.
+voxel, and a continuous flow draws it with probability zero. So, as for two-phase media (`physics.operators.level_set`),
+a second channel says where the ionised region is: the signed distance to its boundary, positive inside. The first
+channel then either leaves the zeros where they are, so that with `kind` "linear" it is the temperature itself, and what
+a telescope measures is linear in it; or (`fill`) goes on smoothly into the ionised region, which is easier to learn.
 
 *No trace of the mean.* With the paper's 1000 steps from 1e-4 to 0.02, the last one keeps 0.00635 of the data: the mean
 m of a cube of 64 x 64 x 1024 = 4.2 M voxels, in standard deviations of a voxel, then stands 0.00635 sqrt(4.2e6) |m| =

@@ -2,7 +2,7 @@ r"""Innovations of a lightcone: the white noise that makes a Gaussian one of giv
 
 Across, a cone closes on itself, so that the Fourier modes X_k of its slices (orthonormal) are independent between
 wavenumbers k; along the line of sight those of one k have a covariance, from its spectrum at each distance
-(`priors.slice_spectra`),
+(`priors.cm21.slice_spectra`),
 
 .. math:: C_{|k|}(z, z') = n^{-1} \sum_\kappa \sqrt{P(k, \kappa; z)\, P(k, \kappa; z')}\, R_{|k, \kappa|}(z, z')
     \cos \kappa (z - z').
@@ -12,7 +12,7 @@ A simulated box is shorter than a lightcone and comes again and again along it. 
 
 .. math:: R_k(z, z') = \sum_b h_b(k) \exp(-|\tau_b(z) - \tau_b(z')|^{3/2}), \qquad \tau_b' = c_b(z; \theta),
 
-with hats h_b of log |k| and rates c_b that cones tell (`priors.slice_repeats`). This is a covariance for every tau,
+with hats h_b of log |k| and rates c_b that cones tell (`priors.cm21.box_repeats`). This is a covariance for every tau,
 since exp(-|x|^p) is one for p up to 2 (Schoenberg 1938). Without repeats R is 1 and kappa is as good as continuous.
 
 Block by block of slices, each given the one before it (Vecchia 1988, J. R. Stat. Soc. B 50, 297), with xi white:
@@ -36,9 +36,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infield.priors.prior import Standardisation
-from infield.priors.slice_repeats import POWER, Repeats, bands
-from infield.priors.slice_spectra import hats, mode_counts
+from infield.priors.base import Standardisation
+from infield.priors.cm21.box_repeats import POWER, Repeats, bands
+from infield.priors.cm21.slice_spectra import hats, mode_counts
 
 BLOCK = 64
 """Slices of a block."""
@@ -197,7 +197,7 @@ def innovations_of(amplitudes: Tensor, points: tuple[int, int], repeats: Repeats
     """The map of one or more lightcones with such spectra.
 
     Arguments:
-        amplitudes: a of `priors.slice_spectra`, shape `(channel, functions, los)`, or `(cones, ...)`.
+        amplitudes: a of `priors.cm21.slice_spectra`, shape `(channel, functions, los)`, or `(cones, ...)`.
         points: Cells across.
         repeats: Of the same lightcones; none where a box is as long as they.
     """

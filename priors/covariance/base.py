@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from infield.priors.modes import Modes
+from infield.priors.covariance.modes import Modes
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Covariance:
     r"""The covariance :math:`C = T^T (\mathrm{diag}(d) + \sum_r f_r f_r^T)\, T` of fields of shape `(channel, *space)`.
 
     Products cost O(N r) and the two changes of basis, O(N log N) by FFT; a draw and the conditional law of a flow's
-    bridge (`priors.bridge`) are closed in this family.
+    bridge (`priors.gaussian.prior.bridge`) are closed in this family.
 
     Arguments:
         modes: The orthonormal basis T.

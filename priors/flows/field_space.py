@@ -8,8 +8,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from infield.priors.covariance import Covariance
-from infield.priors.modes import Eigenbasis
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Eigenbasis
 
 
 @runtime_checkable
@@ -30,8 +30,8 @@ class FieldParametrisation:
     The first term is the velocity of independent values, of which nothing about fields follows; it and the scales give
     the network F an input and a target of unit variance (Karras et al. 2022, arXiv:2206.00364, section 5). They are
     numbers a channel and no transform of the field: where the source is one measure on every grid and F one operator on
-    functions, so is the velocity. `priors.flow.Parametrisation` whitens the field by the source, and white noise is not
-    one measure on every grid.
+    functions, so is the velocity. `priors.flows.flow.Parametrisation` whitens the field by the source, and white noise
+    is not one measure on every grid.
 
     Arguments:
         source: C_0.

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from infield import InfieldError
-from infield.priors.covariance import Covariance
-from infield.priors.domains import OnDomains, on_domain
-from infield.priors.field_space import FieldParametrisation, Network, in_precision
-from infield.priors.prior import Standardisation
-from infield.priors.regrid import Regrid, Site
-from infield.priors.source import law_from_spec
+from infield.priors.base import Standardisation
+from infield.priors.covariance.base import Covariance
+from infield.priors.flows.field_space import FieldParametrisation, Network, in_precision
+from infield.priors.flows.patch_domains import OnDomains, on_domain
+from infield.priors.flows.regrid import Regrid, Site
+from infield.priors.gaussian.laws import law_from_spec
 
 Skip = Literal["gaussian", "none", "scalar"]
 
@@ -34,11 +34,12 @@ class Parametrisation:
 
     .. math:: v(u, t) = m + \frac{t s - (1-t)}{p} (u - t m) + \overline{s/p}^{1/2} T F(T^T \bar p^{-1/2} (u - t m), t).
 
-    The first two terms are the exact velocity of N(m, s), mode by mode (`priors.bridge`). What they leave of u_1 - u_0
-    has variance s / p in each mode. The bars are means over the modes of a channel, so that the network F sees an input
-    and a target of unit variance (Karras et al. 2022, arXiv:2206.00364, section 5, for one variance). They are one
-    number a channel and not one a mode, because an input whitened mode by mode hides large structures in small-scale
-    noise: tried, it learned nothing. A network that returns zero is the Gaussian prior with that spectrum.
+    The first two terms are the exact velocity of N(m, s), mode by mode (`priors.gaussian.prior.bridge`). What they
+    leave of u_1 - u_0 has variance s / p in each mode. The bars are means over the modes of a channel, so that the
+    network F sees an input and a target of unit variance (Karras et al. 2022, arXiv:2206.00364, section 5, for one
+    variance). They are one number a channel and not one a mode, because an input whitened mode by mode hides large
+    structures in small-scale noise: tried, it learned nothing. A network that returns zero is the Gaussian prior with
+    that spectrum.
 
     With `skip="none"` the first two terms are absent and F is scaled by the standard deviation of u_1 - u_0: plain
     flow matching.
@@ -137,7 +138,7 @@ class Parametrisation:
 
 @dataclass(frozen=True, kw_only=True)
 class FlowPrior:
-    """A prior on standardised fields with a learned velocity; see `priors.prior.Prior`.
+    """A prior on standardised fields with a learned velocity; see `priors.base.Prior`.
 
     State in double precision, network in single precision; the velocity can be differentiated by the field.
 
@@ -198,11 +199,12 @@ class FlowPrior:
     def on(self, site: Site) -> FlowPrior:
         """The same prior on another grid, or other points, of its domain: the same weights are the same velocity there.
 
-        The source is its law evaluated there. Mean and covariance, a surrogate, are interpolated (`priors.regrid`). A
-        prior whose network sees patches knows fields of one spacing on domains of any size (`priors.domains`).
+        The source is its law evaluated there. Mean and covariance, a surrogate, are interpolated
+        (`priors.flows.regrid`). A prior whose network sees patches knows fields of one spacing on domains of any size
+        (`priors.flows.patch_domains`).
 
         Arguments:
-            site: `physics.grid.Grid` or `PointSet`.
+            site: `core.grid.Grid` or `PointSet`.
 
         Raises:
             InfieldError: The prior is tied to its grid (its skip, its network or its source is), or the site is not of

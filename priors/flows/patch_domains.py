@@ -11,15 +11,15 @@ from scipy.fft import next_fast_len
 from torch import Tensor, nn
 
 from infield import InfieldError
-from infield.priors.covariance import Covariance
-from infield.priors.modes import Hartley
-from infield.priors.regrid import Site, spacing_along
-from infield.priors.source import Matern, White, law_from_spec
-from infield.priors.spectral_density import SpectralDensity
-from infield.priors.window import Window, WindowedStandardisation
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley
+from infield.priors.flows.regrid import Site, spacing_along
+from infield.priors.gaussian.laws import Matern, White, law_from_spec
+from infield.priors.gaussian.spectral_density import SpectralDensity
+from infield.priors.torus_window import Window, WindowedStandardisation
 
 if TYPE_CHECKING:
-    from infield.priors.flow import FlowPrior
+    from infield.priors.flows.flow import FlowPrior
 
 SAME_SPACING = 0.01
 """Spacings that differ by less than this share are taken to be the same."""
@@ -117,8 +117,8 @@ class Domain:
 def on_domain(prior: FlowPrior, site: Site, *, whole: bool = True) -> FlowPrior:
     """A prior of patches on another domain, as `FlowPrior.on` serves it.
 
-    Source and covariance are evaluated anew (`priors.spectral_density`), the mean is one number a channel, and the
-    network is the same at every place.
+    Source and covariance are evaluated anew (`priors.gaussian.prior.spectral_density`), the mean is one number a
+    channel, and the network is the same at every place.
 
     Arguments:
         prior: The prior on its grid of training.

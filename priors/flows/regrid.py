@@ -14,14 +14,14 @@ from scipy.interpolate import CubicSpline, RegularGridInterpolator
 from torch import Tensor, nn
 
 from infield import InfieldError
-from infield.priors.covariance import Covariance
-from infield.priors.modes import Hartley
-from infield.priors.source import Lattice, Law, White
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley
+from infield.priors.gaussian.laws import Lattice, Law, White
 
 
 @runtime_checkable
 class Site(Lattice, Protocol):
-    """A lattice that describes itself: `physics.grid.Grid` and `PointSet`."""
+    """A lattice that describes itself: `core.grid.Grid` and `PointSet`."""
 
     def to_json(self) -> dict[str, Any]: ...
 

@@ -1,6 +1,7 @@
 """A prior of volumes from a prior of slices: each slice an independent field of the slices' law.
 
-It knows nothing of what neighbouring slices share; `posterior.dds` and `posterior.diffusion_mbir` add that.
+It knows nothing of what neighbouring slices share; `posterior.samplers.dds` and `posterior.samplers.diffusion_mbir` add
+that.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.priors.covariance import Covariance
-from infield.priors.gaussian import GaussianPrior
-from infield.priors.modes import Modes
-from infield.priors.prior import Prior, Standardisation
-from infield.priors.window import Window, WindowedStandardisation
+from infield.priors.base import Prior, Standardisation
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Modes
+from infield.priors.gaussian.prior import GaussianPrior
+from infield.priors.torus_window import Window, WindowedStandardisation
 
 FACTOR_ENTRIES = 50_000_000
 """Up to so many entries the low-rank parts of all slices are kept (400 MB)."""
@@ -49,7 +50,7 @@ class SliceModes:
 
 @dataclass(frozen=True, kw_only=True)
 class SlicePrior:
-    """Volumes of `depth` independent slices; see `priors.prior.Prior`. Fields are `(batch, channel, z, *space)`.
+    """Volumes of `depth` independent slices; see `priors.base.Prior`. Fields are `(batch, channel, z, *space)`.
 
     Arguments:
         slices: The prior of one slice.

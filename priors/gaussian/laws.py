@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.priors.circulant import Embedding, embed
-from infield.priors.covariance import Covariance, from_matrix
-from infield.priors.low_rank import PartialCholesky, pivoted_cholesky
-from infield.priors.matern import matern_between, matern_matrix, matern_mixture, matern_spectrum
-from infield.priors.modes import Eigenbasis, Hartley, Modes, Pixels
-from infield.priors.sphere import on_unit_sphere
-from infield.priors.window import Window
+from infield.priors.covariance.base import Covariance, from_matrix
+from infield.priors.covariance.modes import Eigenbasis, Hartley, Modes, Pixels
+from infield.priors.gaussian.circulant_embedding import Embedding, embed
+from infield.priors.gaussian.matern import matern_between, matern_matrix, matern_mixture, matern_spectrum
+from infield.priors.gaussian.pivoted_cholesky import PartialCholesky, pivoted_cholesky
+from infield.priors.gaussian.sphere import on_unit_sphere
+from infield.priors.torus_window import Window
 
 DENSE_LIMIT = 4096
 """Largest number of scattered points for which dense eigenvectors (128 MiB at this size) are formed."""
@@ -36,7 +36,7 @@ LARGEST_ORDER = 100
 
 @runtime_checkable
 class Lattice(Protocol):
-    """What a law needs to know of a grid: `physics.grid.Grid` and `PointSet` are of this shape."""
+    """What a law needs to know of a grid: `core.grid.Grid` and `PointSet` are of this shape."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -102,7 +102,7 @@ class Matern:
     On a uniform grid whose axes are periodic it is diagonal by FFT, O(N log N). On scattered points, and on grids of at
     most `DENSE_LIMIT` points of which an axis is not periodic, it is dense. More scattered points get the leading
     directions and a constant remainder, O(N r). On a larger uniform grid of which an axis is not periodic, it is
-    embedded in a law on a torus (`embedded`), as `priors.gaussian.gaussian_prior` does of itself; or `wrap` lets
+    embedded in a law on a torus (`embedded`), as `priors.gaussian.prior.gaussian_prior` does of itself; or `wrap` lets
     correlations close around the domain: an error that reaches about one `length` in from the edges.
 
     On the sphere the distance is the chord's: a Matern function of it is positive definite for every order, since it is

@@ -13,7 +13,7 @@ import torch
 from scipy.special import kve, loggamma
 from torch import Tensor
 
-from infield.priors.circulant import ScaleMixture, torus_spectrum
+from infield.priors.gaussian.circulant_embedding import ScaleMixture, torus_spectrum
 
 
 def matern(distance: Tensor, *, nu: float, length: float, variance: float) -> Tensor:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.priors.covariance import Covariance
-from infield.priors.gaussian import GaussianPrior
-from infield.priors.prior import Standardisation
+from infield.priors.base import Standardisation
+from infield.priors.covariance.base import Covariance
+from infield.priors.gaussian.prior import GaussianPrior
 
 
 @dataclass(frozen=True)

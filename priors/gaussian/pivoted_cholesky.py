@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infield.priors.covariance import Covariance
-from infield.priors.modes import LeadingDirections, Modes
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import LeadingDirections, Modes
 
 NEGLIGIBLE = 1e-12
 """Where the approximation stops: share of the trace that is left."""

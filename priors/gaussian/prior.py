@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.priors.bridge import Bridge
-from infield.priors.circulant import Embedding
-from infield.priors.covariance import Covariance, from_draws
-from infield.priors.modes import Hartley
-from infield.priors.prior import Standardisation
-from infield.priors.source import Lattice, Law, White
-from infield.priors.window import WindowedStandardisation
+from infield.priors.base import Standardisation
+from infield.priors.covariance.base import Covariance, from_draws
+from infield.priors.covariance.modes import Hartley
+from infield.priors.gaussian.bridge import Bridge
+from infield.priors.gaussian.circulant_embedding import Embedding
+from infield.priors.gaussian.laws import Lattice, Law, White
+from infield.priors.torus_window import WindowedStandardisation
 
 KEPT_BRIDGES = 128
 """Times whose factorisations a prior keeps."""
@@ -59,7 +59,7 @@ class GaussianPrior:
         return torch.ones(1, dtype=torch.float64)
 
     def velocity(self, x: Tensor, t: float) -> Tensor:
-        """v(x, t), shape `(batch, channel, *space)`; see `priors.bridge`."""
+        """v(x, t), shape `(batch, channel, *space)`; see `priors.gaussian.prior.bridge`."""
         return self.bridge(t).velocity(x, self.mean)
 
     def bridge(self, t: float) -> Bridge:
@@ -92,7 +92,7 @@ def gaussian_prior(
     """The prior of a law by name (Matern of any order, white) on a grid.
 
     On a large uniform grid that is not periodic it is a prior of fields on a torus, seen through a window
-    (`priors.window`): on the domain it is exactly the law, and every product costs O(N log N).
+    (`priors.torus_window`): on the domain it is exactly the law, and every product costs O(N log N).
 
     Arguments:
         law: The law of the standardised field.

@@ -11,8 +11,8 @@ is below 1, and there is the rim r = 1 and perhaps the mode 0. Along a ray from 
 the other as r^2, since a density is even. Where the mean of each training field was removed, the mode 0 says nothing,
 and the density is constant along the ray: it may depend on direction, as that of wall pressure does, and is finite at
 0, as that of a field with an integrable correlation is. The modes k_i = 0 of a short box are data like any other. On
-the synthetic wall pressure of `priors.wall_pressure`, boxes of 4 pi half heights, the rule errs by at most 0.3 dB in
-any octave of boxes of 16 pi, at Re_tau 180, 500 and 1000.
+the synthetic wall pressure of `priors.wall_pressure.synthetic.synthetic`, boxes of 4 pi half heights, the rule errs by
+at most 0.3 dB in any octave of boxes of 16 pi, at Re_tau 180, 500 and 1000.
 
 *The mean.* On other periodic boxes a removed mean stays removed. A box that is a part of a larger domain has a mean:
 there the mode 0 gets the mean of the densities at the first wavenumber of each axis.

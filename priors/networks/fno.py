@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from infield import InfieldError
-from infield.priors.time_embedding import TimeEmbedding
+from infield.priors.networks.time_embedding import TimeEmbedding
 
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from infield import InfieldError
-from infield.priors.time_embedding import Numbers, TimeEmbedding
+from infield.priors.networks.time_embedding import Numbers, TimeEmbedding
 
 
 class LocalUNet(nn.Module):

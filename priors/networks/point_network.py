@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from infield import InfieldError
-from infield.priors.time_embedding import TimeEmbedding
+from infield.priors.networks.time_embedding import TimeEmbedding
 
 Shape = Literal["box", "torus", "sphere"]
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from infield import InfieldError
-from infield.priors.group_norm import GroupNorm
-from infield.priors.periodic import FORMATS, closed
-from infield.priors.time_embedding import Numbers, TimeEmbedding
+from infield.priors.networks.group_norm import GroupNorm
+from infield.priors.networks.periodic import FORMATS, closed
+from infield.priors.networks.time_embedding import Numbers, TimeEmbedding
 
 
 class _Closing(nn.Module):

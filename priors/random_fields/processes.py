@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.priors.gibbs import gibbs_matrix
-from infield.priors.matern import matern_matrix
-from infield.priors.random_fields import White, check_positive
-from infield.priors.source import DENSE_LIMIT, Lattice
+from infield.priors.gaussian.gibbs import gibbs_matrix
+from infield.priors.gaussian.laws import DENSE_LIMIT, Lattice
+from infield.priors.gaussian.matern import matern_matrix
+from infield.priors.random_fields.spectral import White, check_positive
 
 JITTER = 1e-9
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.priors.source import Lattice
+from infield.priors.gaussian.laws import Lattice
 
 Boundary = Literal["dirichlet", "neumann", "periodic"]
 White = Callable[[tuple[int, ...]], Tensor]

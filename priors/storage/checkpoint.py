@@ -1,6 +1,6 @@
 """Learned priors as files: everything that a prior is, in one checkpoint, as plain tensors and JSON types.
 
-Reading and writing of such files is shared with the surrogates of solvers (`priors.learned_map`).
+Reading and writing of such files is shared with the surrogates of solvers (`priors.surrogates.learned_map`).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from infield import InfieldError
-from infield.priors.covariance import Covariance
-from infield.priors.flow import FlowPrior
-from infield.priors.fno import FNO
-from infield.priors.local_unet import LocalUNet
-from infield.priors.modes import Eigenbasis, Hartley, LeadingDirections, Modes, Pixels
-from infield.priors.patched import Patched
-from infield.priors.perceptron import Perceptron
-from infield.priors.point_network import PointNetwork, points_of
-from infield.priors.prior import Standardisation
-from infield.priors.spectral_density import fold, unfold
-from infield.priors.unet import UNet
+from infield.priors.base import Standardisation
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Eigenbasis, Hartley, LeadingDirections, Modes, Pixels
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.gaussian.spectral_density import fold, unfold
+from infield.priors.networks.fno import FNO
+from infield.priors.networks.local_unet import LocalUNet
+from infield.priors.networks.mlp import Perceptron
+from infield.priors.networks.patched import Patched
+from infield.priors.networks.point_network import PointNetwork, points_of
+from infield.priors.networks.unet import UNet
 
 ENTRY = "infield_prior"
 VERSION = 2

@@ -30,9 +30,9 @@ from typing import Any
 import torch
 
 from infield import InfieldError
-from infield.priors.gaussian import GaussianPrior, gaussian_prior, shared_torus
-from infield.priors.mixture import MixturePrior
-from infield.priors.source import Lattice, Law, law_from_spec
+from infield.priors.gaussian.laws import Lattice, Law, law_from_spec
+from infield.priors.gaussian.mixture import MixturePrior
+from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior, shared_torus
 
 KEYS = {
     "gaussian": {"prior", "law", "source", "mean", "scale", "units", "name"},

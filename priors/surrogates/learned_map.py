@@ -10,8 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from infield.priors.checkpoint import KINDS, build_network, file_sha256, network_description, parts_of, read_entry
-from infield.priors.prior import Standardisation
+from infield.priors.base import Standardisation
+from infield.priors.storage.checkpoint import (
+    KINDS,
+    build_network,
+    file_sha256,
+    network_description,
+    parts_of,
+    read_entry,
+)
 
 KIND = "surrogate"
 ENTRY, VERSION = KINDS[KIND]

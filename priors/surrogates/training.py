@@ -2,7 +2,7 @@ r"""Learning what a solver does, from pairs of a field and its solution (Kovachk
 
 A map S is trained on the mean square error of the solution, and its error e = G - S (G the solver) is measured on pairs
 that it has not seen. The checkpoint keeps these errors as fields, so that their law is known at whatever places a
-measurement has its sensors (`posterior.model_error`).
+measurement has its sensors (`posterior.models.model_error`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from infield import InfieldError, import_torchvision_first
-from infield.priors.checkpoint import network_description
-from infield.priors.learned_map import ENTRY, LearnedMap, Stored, from_entry, to_entry
-from infield.priors.prior import Standardisation
-from infield.priors.training import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
+from infield.priors.base import Standardisation
+from infield.priors.storage.checkpoint import network_description
+from infield.priors.surrogates.learned_map import ENTRY, LearnedMap, Stored, from_entry, to_entry
+from infield.priors.training.common import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
 
 import_torchvision_first()
 from lightning.pytorch import LightningModule  # noqa: E402
@@ -50,7 +50,7 @@ class OperatorLearning(LightningModule):
     """Trains a network to map fields to their solutions; standardised by the training pairs at the start.
 
     Arguments:
-        network: A `priors.fno.FNO` or `priors.unet.UNet`, made for the channels and axes of the data.
+        network: A `priors.networks.fno.FNO` or `priors.networks.unet.UNet`, made for the channels and axes of the data.
         residuals: Held-out pairs whose errors are kept, 16 or more.
         learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
         warmup: Steps of linear warm-up.

@@ -2,8 +2,8 @@
 
     x_t = t x_1 + (1 - t) x_0,   x_0 ~ N(0, C_0) independent of x_1,   target  x_1 - x_0,   t ~ U[0, 1].
 
-The loss is that of `priors.flow.Parametrisation`, in coordinates whitened by the source, or with `skip: scalar` that of
-`priors.field_space.FieldParametrisation`, in field space.
+The loss is that of `priors.flows.flow.Parametrisation`, in coordinates whitened by the source, or with `skip: scalar`
+that of `priors.flows.field_space.FieldParametrisation`, in field space.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import torch
 from torch import Generator, Tensor, nn
 
 from infield import InfieldError, import_torchvision_first
-from infield.priors.checkpoint import ENTRY, from_entry, load_prior, network_description, to_entry
-from infield.priors.covariance import Covariance, from_draws
-from infield.priors.field_space import FieldParametrisation
-from infield.priors.flow import FlowPrior, Parametrisation, Skip
-from infield.priors.modes import Hartley
-from infield.priors.patched import Patched
-from infield.priors.prior import Standardisation
-from infield.priors.regrid import OnPoints
-from infield.priors.regrid import source_on as source_on
-from infield.priors.source import Lattice, law_from_spec
-from infield.priors.spectral_density import SpectralDensity
-from infield.priors.training import (
+from infield.priors.base import Standardisation
+from infield.priors.covariance.base import Covariance, from_draws
+from infield.priors.covariance.modes import Hartley
+from infield.priors.flows.field_space import FieldParametrisation
+from infield.priors.flows.flow import FlowPrior, Parametrisation, Skip
+from infield.priors.flows.regrid import OnPoints
+from infield.priors.flows.regrid import source_on as source_on
+from infield.priors.gaussian.laws import Lattice, law_from_spec
+from infield.priors.gaussian.spectral_density import SpectralDensity
+from infield.priors.networks.patched import Patched
+from infield.priors.storage.checkpoint import ENTRY, from_entry, load_prior, network_description, to_entry
+from infield.priors.training.common import (
     VALIDATION,
     adamw_with_cosine,
     batch_generator,
@@ -61,16 +61,17 @@ class FlowMatching(LightningModule):
     """Trains the network of a `FlowPrior`; standardisation and covariance come from the training fields at the start.
 
     Arguments:
-        network: A `priors.unet.UNet`, `priors.fno.FNO` or `priors.point_network.PointNetwork`, made for the channels
-            and axes of the data; or one of the first two in a `priors.patched.Patched`, for domains of any size. May be
-            left out where `initial` has it.
+        network: A `priors.networks.unet.UNet`, `priors.networks.fno.FNO` or
+            `priors.networks.point_network.PointNetwork`, made for the channels and axes of the data; or one of the
+            first two in a `priors.networks.patched.Patched`, for domains of any size. May be left out where `initial`
+            has it.
         source: Law of the source by name, e.g. `{law: matern, nu: 0.5, length: 0.05}`, length in the units of the grid.
         rank: Factors of the stored covariance; 0 for a patched network, whose law is the same everywhere.
         skip: `gaussian`: the network adds to the closed-form velocity of the Gaussian with the data's spectrum; `none`:
             it learns the whole velocity, of fields whitened by the source; `scalar`: it learns the whole velocity in
             field space, and the prior can be taken to other grids.
-        emphasis: Of small scales in the loss, from 0 to 1, with `skip: scalar` (see `priors.field_space`); the other
-            losses are in whitened coordinates, in which all scales count alike.
+        emphasis: Of small scales in the loss, from 0 to 1, with `skip: scalar` (see `priors.flows.field_space`); the
+            other losses are in whitened coordinates, in which all scales count alike.
         learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
         warmup: Steps of linear warm-up.
         weight_decay: Of AdamW.

@@ -2,7 +2,7 @@ r"""Posteriors in one step: average velocities (MeanFlow) from a source that the
 
 "Mean Flows for One-step Generative Modeling" (Geng et al. 2025, arXiv:2505.13447); the source and the conditioning are
 those of "NullFlow" (Shi et al. 2026, arXiv:2606.22696) and, with noise, of "SNaP" (Shoushtari et al. 2026), see
-`priors.adapted_source`. With x_t = (1 - t) x_0 + t x_1 and v = x_1 - x_0, the average velocity between r and t obeys
+`priors.amortised.adapted_source`. With x_t = (1 - t) x_0 + t x_1 and v = x_1 - x_0, the average velocity between r and t obeys
 
 .. math:: u(x_r, r, t) = v + (t - r) \frac{d}{dr} u(x_r, r, t),   \frac{d}{dr} u = (\partial_z u) v + \partial_r u.
 
@@ -21,7 +21,7 @@ leaves little open counts as much as one that leaves much. What is left is measu
 is written, and the source widened by it: a factor near 1, kept in the file.
 
 With exact data the velocity is confined to the null space of A: P u in place of u, P = I - A^+ A; with noise, to what it
-leaves open (`priors.adapted_source.confined`).
+leaves open (`priors.amortised.adapted_source.confined`).
 """  # noqa: E501 - a table
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from infield import InfieldError
-from infield.priors.adapted_source import adapted_source, confined
-from infield.priors.average_velocity import (
+from infield.priors.amortised.adapted_source import adapted_source, confined
+from infield.priors.amortised.average_velocity import (
     ENTRY,
     AverageVelocity,
     conditions,
@@ -45,10 +45,10 @@ from infield.priors.average_velocity import (
     load_average_velocity,
     to_entry,
 )
-from infield.priors.checkpoint import network_description
-from infield.priors.family_training import FamilyTraining, measured, standardisation_of
-from infield.priors.training import VALIDATION, batch_generator, network_weights, standard_normal
-from infield.priors.unet import UNet
+from infield.priors.networks.unet import UNet
+from infield.priors.storage.checkpoint import network_description
+from infield.priors.training.common import VALIDATION, batch_generator, network_weights, standard_normal
+from infield.priors.training.measurement_family import FamilyTraining, measured, standardisation_of
 
 NUMBERS = 3
 """r, t and the noise."""
@@ -65,8 +65,8 @@ class MeanFlow(FamilyTraining):
     """Trains an `AverageVelocity` on fields of a data module, measured anew in every batch.
 
     Arguments:
-        network: A `priors.unet.UNet` or `priors.perceptron.Perceptron` with `inputs` three times the channels of the
-            data and `times: 3`.
+        network: A `priors.networks.unet.UNet` or `priors.networks.mlp.Perceptron` with `inputs` three times the
+            channels of the data and `times: 3`.
         family: Which operators.
         noise: Least and greatest standard deviation of the noise, in standard deviations of the field.
         noiseless: Share of the measurements that are exact.

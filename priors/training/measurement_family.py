@@ -14,10 +14,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from infield import InfieldError, import_torchvision_first
-from infield.priors.checkpoint import network_description
-from infield.priors.prior import Standardisation
-from infield.priors.supervised import Supervised
-from infield.priors.training import (
+from infield.priors.amortised.base import Supervised
+from infield.priors.base import Standardisation
+from infield.priors.storage.checkpoint import network_description
+from infield.priors.training.common import (
     VALIDATION,
     adamw_with_cosine,
     batch_generator,
@@ -36,7 +36,7 @@ SURVEYED = 2048
 
 @runtime_checkable
 class Family(Protocol):
-    """A family of linear operators, e.g. one of `datasets.operator_families`."""
+    """A family of linear operators, e.g. one of `datasets.training.operator_families`."""
 
     def draw(self, grid: Any, channels: int, generator: Generator) -> Any:
         """One of them, at random."""

@@ -1,8 +1,8 @@
-r"""Training a posterior-mean rectified flow (`priors.rectified_flow`), the second of PMRF's two stages.
+r"""Training a posterior-mean rectified flow (`priors.amortised.rectified_flow`), the second of PMRF's two stages.
 
 "Posterior-Mean Rectified Flow: Towards Minimum MSE Photo-Realistic Image Restoration" (Ohayon, Michaeli & Elad 2025,
-arXiv:2410.00418), algorithm 1. The first stage, f(y) = E[x_1 | y] by least squares, is `priors.posterior_mean`, whose
-file is read here and stays as it is; the second is
+arXiv:2410.00418), algorithm 1. The first stage, f(y) = E[x_1 | y] by least squares, is
+`priors.training.common.posterior_mean`, whose file is read here and stays as it is; the second is
 
 .. math:: \min_v E |v(x_t, t) - (x_1 - x_0)|^2,   x_0 = f(y) + \sigma_s e,   x_t = t x_1 + (1 - t) x_0,
 
@@ -23,18 +23,18 @@ import torch
 from torch import Generator, Tensor, nn
 
 from infield import InfieldError
-from infield.priors.average_velocity import not_served
-from infield.priors.family_training import FamilyTraining, Measured
-from infield.priors.rectified_flow import ENTRY, RectifiedFlow, from_entry, to_entry
-from infield.priors.training import network_weights, standard_normal
-from infield.priors.unrolled import load_unrolled
+from infield.priors.amortised.average_velocity import not_served
+from infield.priors.amortised.rectified_flow import ENTRY, RectifiedFlow, from_entry, to_entry
+from infield.priors.amortised.unrolled import load_unrolled
+from infield.priors.training.common import network_weights, standard_normal
+from infield.priors.training.measurement_family import FamilyTraining, Measured
 
 
 class PMRF(FamilyTraining):
     """Trains the flow of a `RectifiedFlow` on fields of a data module, measured anew in every batch.
 
     Arguments:
-        network: A `priors.unet.UNet` or `priors.perceptron.Perceptron` of as many channels as the data.
+        network: A `priors.networks.unet.UNet` or `priors.networks.mlp.Perceptron` of as many channels as the data.
         mean: Checkpoint of an unrolled network (`unrolled.ckpt`), f. It serves these operators and this noise.
         family: Which operators.
         noise: Least and greatest standard deviation of the noise, in standard deviations of the field.

@@ -1,9 +1,10 @@
-r"""Training an unrolled network (`priors.unrolled`) on the square error, whose least value is at the posterior mean.
+r"""Training an unrolled network (`priors.amortised.unrolled`) on the square error, whose least value is at the
+posterior mean.
 
 .. math:: \min_f E |f(y) - x_1|^2,   f(y) = E[x_1 | y].
 
 It is MoDL's training (Aggarwal, Mani & Jacob 2019, arXiv:1712.02862), end to end through all K steps, over a family of
-operators and a range of noise; and the first of the two stages of PMRF (`priors.pmrf`).
+operators and a range of noise; and the first of the two stages of PMRF (`priors.training.common.pmrf`).
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from infield import InfieldError
-from infield.priors.family_training import FamilyTraining, standardisation_of
-from infield.priors.training import network_weights
-from infield.priors.unrolled import ENTRY, Unrolled, from_entry, to_entry
+from infield.priors.amortised.unrolled import ENTRY, Unrolled, from_entry, to_entry
+from infield.priors.training.common import network_weights
+from infield.priors.training.measurement_family import FamilyTraining, standardisation_of
 
 NUMBERS = 2
 """The step and the noise."""
@@ -27,8 +28,8 @@ class PosteriorMean(FamilyTraining):
     """Trains an `Unrolled` on fields of a data module, measured anew in every batch.
 
     Arguments:
-        network: A `priors.unet.UNet` or `priors.perceptron.Perceptron` with `inputs` three times the channels of the
-            data and `times: 2`.
+        network: A `priors.networks.unet.UNet` or `priors.networks.mlp.Perceptron` with `inputs` three times the
+            channels of the data and `times: 2`.
         family: Which operators.
         noise: Least and greatest standard deviation of the noise, in standard deviations of the field.
         noiseless: Share of the measurements that are exact.

@@ -51,12 +51,12 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from infield import InfieldError
-from infield.priors.circulant import Embedding
-from infield.priors.covariance import Covariance
-from infield.priors.modes import Hartley, Modes
-from infield.priors.random_fields import White, check_positive
-from infield.priors.source import Lattice
-from infield.priors.window import Window
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley, Modes
+from infield.priors.gaussian.circulant_embedding import Embedding
+from infield.priors.gaussian.laws import Lattice
+from infield.priors.random_fields.spectral import White, check_positive
+from infield.priors.torus_window import Window
 
 SLOPE, OFFSET = 2.32, -9.61
 """Variance of the wall pressure in wall units: SLOPE ln Re_tau + OFFSET."""
@@ -65,7 +65,7 @@ SMALLEST_RE_TAU = 150.0
 """Below it the inner and the outer size change places, and no table was fitted."""
 
 WALL_LENGTH = "nu/u_tau"
-"""Units that a grid must be in; `physics.wall_units` has the same."""
+"""Units that a grid must be in; `physics.wall_pressure.wall_units` has the same."""
 
 INNER_SIZE, LOW_RE = 70.0, 31.0
 """l_0 = INNER_SIZE (1 + LOW_RE / Re_tau): at low Reynolds numbers even the smallest eddies are a little larger."""
@@ -89,7 +89,7 @@ class WallPressure:
 
     On a periodic grid of axes z and x it is drawn on the grid itself; an axis that does not close is cut out of a
     periodic one, longer by 2 pi half heights. Waves shorter than two spacings are left out, as a spectral simulation of
-    that resolution does. It is a `priors.source.Law` as well: the Gaussian law with its exact covariance.
+    that resolution does. It is a `priors.gaussian.laws.Law` as well: the Gaussian law with its exact covariance.
 
     Arguments:
         re_tau: Friction Reynolds number, at least 150.

@@ -10,9 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from infield.datasets.measurement_file import open_measurement as open_measurement
-    from infield.datasets.posterior_file import open_posterior as open_posterior
-    from infield.priors.checkpoint import load_prior as load_prior
+    from infield.datasets.formats.measurement import open_measurement as open_measurement
+    from infield.datasets.formats.posterior import open_posterior as open_posterior
+    from infield.priors.storage.checkpoint import load_prior as load_prior
 
 try:
     __version__ = version("infield")
@@ -20,9 +20,9 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
 
 _LAZY = {
-    "open_measurement": "infield.datasets.measurement_file",
-    "open_posterior": "infield.datasets.posterior_file",
-    "load_prior": "infield.priors.checkpoint",
+    "open_measurement": "infield.datasets.formats.measurement",
+    "open_posterior": "infield.datasets.formats.posterior",
+    "load_prior": "infield.priors.storage.checkpoint",
 }
 __all__ = ["InfieldError", "import_torchvision_first", "load_prior", "open_measurement", "open_posterior"]
 

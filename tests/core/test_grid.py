@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.grid import Axis, Grid, PointSet, grid_from_json
+from infield.core.grid import Axis, Grid, PointSet, grid_from_json
 
 
 def test_regular_grid():

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from infield.posterior.streams import SampleStreams, normal
+from infield.core.randomness import SampleStreams, normal
 
 
 def numbers(seed: int, indices: list[int]) -> dict[int, torch.Tensor]:

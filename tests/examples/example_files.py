@@ -8,14 +8,14 @@ import torch
 import xarray as xr
 from torch import nn
 
-from infield.physics.grid import Grid
-from infield.priors.checkpoint import ENTRY, to_entry
-from infield.priors.covariance import Covariance
-from infield.priors.flow import FlowPrior
-from infield.priors.flow_matching import source_on
-from infield.priors.fno import FNO
-from infield.priors.prior import Standardisation
-from infield.priors.source import Matern
+from infield.core.grid import Grid
+from infield.priors.base import Standardisation
+from infield.priors.covariance.base import Covariance
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.gaussian.laws import Matern
+from infield.priors.networks.fno import FNO
+from infield.priors.storage.checkpoint import ENTRY, to_entry
+from infield.priors.training.flow_matching import source_on
 
 
 def plane(shape=(12, 16), share=0.5, std=0.1, seed=0, operator="mask") -> xr.Dataset:

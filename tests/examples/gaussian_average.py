@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from infield.priors.average_velocity import HALF_NOISE
+from infield.priors.amortised.average_velocity import HALF_NOISE
 
 TAU = 0.6
 

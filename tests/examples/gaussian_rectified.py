@@ -12,12 +12,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from infield.datasets.operator_families import Inpainting
-from infield.physics.grid import Grid
-from infield.physics.sampling import Mask
-from infield.priors.perceptron import Perceptron
-from infield.priors.prior import Standardisation
-from infield.priors.unrolled import Unrolled
+from infield.core.grid import Grid
+from infield.datasets.training.operator_families import Inpainting
+from infield.physics.operators.sensors import Mask
+from infield.priors.amortised.unrolled import Unrolled
+from infield.priors.base import Standardisation
+from infield.priors.networks.mlp import Perceptron
 
 POINTS, NOISE, SPREAD = 60, 0.5, 0.3
 GRID = Grid.regular((POINTS,), 1.0, periodic=True)

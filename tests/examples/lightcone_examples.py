@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 from astropy.io import fits
 
-from infield.datasets.cosmology import LINE_MHZ, cosmology, distances_of
+from infield.datasets.cm21.cosmology import LINE_MHZ, cosmology, distances_of
 
 N, DEPTH, CELL, Z0 = 4, 10, 4.0, 7.51
 COSMO = {"hlittle": 0.677, "OMm": 0.31, "OMb": 0.049, "POWER_INDEX": 0.967}

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from infield.datasets.cosmology import cosmology, redshifts_of
-from infield.priors.density_network import DensityNetwork
-from infield.priors.initial_density import InitialDensity
-from infield.priors.lightcone_emulator import Emulator
-from infield.priors.lightcones import LightconePrior, to_entry
-from infield.priors.linear_part import LinearPart
-from infield.priors.local_unet import LocalUNet
-from infield.priors.slice_spectra import SliceSpectra
-from infield.priors.slice_statistics import SliceStatistics
-from infield.priors.voxel_transform import VoxelTransform
+from infield.datasets.cm21.cosmology import cosmology, redshifts_of
+from infield.priors.cm21.density_network import DensityNetwork
+from infield.priors.cm21.emulator import Emulator
+from infield.priors.cm21.initial_density import InitialDensity
+from infield.priors.cm21.linear_correction import LinearPart
+from infield.priors.cm21.prior import LightconePrior, to_entry
+from infield.priors.cm21.slice_spectra import SliceSpectra
+from infield.priors.cm21.slice_statistics import SliceStatistics
+from infield.priors.cm21.voxel_transform import VoxelTransform
+from infield.priors.networks.local_unet import LocalUNet
 
 CELL = 4.0
 RANGES = {"ION_Tvir_MIN": (4.0, 6.0), "HII_EFF_FACTOR": (10.0, 250.0)}

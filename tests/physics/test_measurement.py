@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from infield import InfieldError, import_torchvision_first
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
-from infield.physics.noise import CoilGaussianNoise, GaussianNoise, PoissonGaussianNoise, PoissonNoise
-from infield.physics.registry import build_operator
+from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise, PoissonGaussianNoise, PoissonNoise
+from infield.physics.operators.registry import build_operator
 
 import_torchvision_first()
 from deepinv.physics import LinearPhysics, Physics  # noqa: E402

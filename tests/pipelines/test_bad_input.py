@@ -13,11 +13,11 @@ import pytest
 import torch
 import xarray as xr
 import zarr
-from example_files import GAUSSIAN, MIXTURE, checkpoint, contents, counts, line, plane, samples, save
+from examples.example_files import GAUSSIAN, MIXTURE, checkpoint, contents, counts, line, plane, samples, save
 
 from infield import InfieldError
-from infield.datasets.posterior_file import open_posterior
-from infield.posterior.sampler import BLOCK
+from infield.datasets.formats.posterior import open_posterior
+from infield.posterior.samplers.base import BLOCK
 
 
 def of(change):
@@ -168,7 +168,7 @@ def test_the_harness_sees_a_second_line(tmp_path, reconstruct, monkeypatch, chat
         exec(chatter)
         raise InfieldError(f"{path}: bad")
 
-    monkeypatch.setattr("infield.pipelines.reconstruct.open_measurement", chatty)
+    monkeypatch.setattr("infield.pipelines.commands.reconstruct.open_measurement", chatty)
     said = reconstruct(tmp_path / "m.zarr", "-o", tmp_path / "p.zarr")
     assert said.status == 2
     with pytest.raises(AssertionError):
@@ -454,7 +454,7 @@ def test_debug_shows_the_traceback(tmp_path, reconstruct):
 
 
 def test_what_nobody_foresaw_is_one_line_as_well(tmp_path, reconstruct, monkeypatch):
-    monkeypatch.setattr("infield.pipelines.reconstruct.open_measurement", lambda path: 1 / 0)
+    monkeypatch.setattr("infield.pipelines.commands.reconstruct.open_measurement", lambda path: 1 / 0)
     said = reconstruct(tmp_path / "m.zarr", "-o", tmp_path / "p.zarr")
     assert said.status == 1 and said.err.count("\n") == 1 and "ZeroDivisionError" in said.err
     assert "Traceback" in reconstruct(tmp_path / "m.zarr", "-o", tmp_path / "p.zarr", "--debug").err

@@ -92,7 +92,7 @@ RAISED = {
 
 
 def verb_that_raises(error):
-    module = types.ModuleType("infield.pipelines.demo")
+    module = types.ModuleType("infield.pipelines.commands.demo")
 
     def run(arguments):
         raise error
@@ -104,7 +104,7 @@ def verb_that_raises(error):
 @pytest.mark.parametrize("case", RAISED)
 def test_whatever_is_raised_is_one_line(infield, monkeypatch, case):
     error, status, words = RAISED[case]
-    monkeypatch.setitem(sys.modules, "infield.pipelines.demo", verb_that_raises(error))
+    monkeypatch.setitem(sys.modules, "infield.pipelines.commands.demo", verb_that_raises(error))
     said = infield("demo")
     assert said.status == status and said.out == ""
     assert said.err.startswith(words) and said.err.count("\n") == 1 and "Traceback" not in said.err
@@ -115,7 +115,7 @@ def test_whatever_is_raised_is_one_line(infield, monkeypatch, case):
 
 @pytest.mark.parametrize(("code", "status"), [(None, 0), (0, 0), (2, 2), (3, 3)])
 def test_a_parser_that_leaves_keeps_its_status(infield, monkeypatch, code, status):
-    monkeypatch.setitem(sys.modules, "infield.pipelines.demo", verb_that_raises(SystemExit(code)))
+    monkeypatch.setitem(sys.modules, "infield.pipelines.commands.demo", verb_that_raises(SystemExit(code)))
     said = infield("demo")
     assert said.status == status and said.err == ""
 

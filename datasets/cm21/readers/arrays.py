@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from infield import InfieldError
-from infield.datasets.cosmology import cosmology, distances_of
-from infield.datasets.lightcone_source import RawCones, Stated
-from infield.datasets.lightcones import TEMPERATURE
+from infield.datasets.cm21.cosmology import cosmology, distances_of
+from infield.datasets.cm21.lightcone_file import TEMPERATURE
+from infield.datasets.cm21.readers.common import RawCones, Stated
 
 _CENTI = "brightness_temp_centi_mK"
 _NAMES = {"log10_Tvir_K": "ION_Tvir_MIN", "zeta_HII_EFF_FACTOR": "HII_EFF_FACTOR"}

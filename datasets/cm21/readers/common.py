@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from infield import InfieldError
-from infield.datasets.lightcones import Lightcones, lightcone_grid
+from infield.datasets.cm21.lightcone_file import Lightcones, lightcone_grid
 
 EVEN = 1e-4
 """Relative differences up to which spacings, sizes and distances are the same."""

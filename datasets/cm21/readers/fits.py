@@ -19,8 +19,8 @@ import numpy as np
 from astropy.io import fits
 
 from infield import InfieldError
-from infield.datasets.cosmology import LINE_MHZ, cosmology, distances_of
-from infield.datasets.lightcone_source import RawCones, Stated
+from infield.datasets.cm21.cosmology import LINE_MHZ, cosmology, distances_of
+from infield.datasets.cm21.readers.common import RawCones, Stated
 
 BOLTZMANN, LIGHT = 1.380649e-23, 299792458.0  # J/K, m/s, both exact
 _IN_HZ = {"": 1.0, "hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}

@@ -8,12 +8,12 @@ from pathlib import Path
 import h5py
 
 from infield import InfieldError
-from infield.datasets.lightcone_21cmfast import is_native, native_cone
-from infield.datasets.lightcone_arrays import array_cones
-from infield.datasets.lightcone_fits import fits_cube
-from infield.datasets.lightcone_source import LightconeSource, RawCones, Stated, join
-from infield.datasets.lightcone_stack import is_stack, stacked_cones
-from infield.datasets.stored_arrays import readable
+from infield.datasets.cm21.readers.arrays import array_cones
+from infield.datasets.cm21.readers.common import LightconeSource, RawCones, Stated, join
+from infield.datasets.cm21.readers.fits import fits_cube
+from infield.datasets.cm21.readers.py21cmfast import is_native, native_cone
+from infield.datasets.cm21.readers.stack import is_stack, stacked_cones
+from infield.datasets.formats.foreign_arrays import readable
 
 FORMATS = "an HDF5 file of 21cmFAST 3.4 or 4 or of ml21cm, numpy arrays (.npz, .npy), or a FITS cube"
 

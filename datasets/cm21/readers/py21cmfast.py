@@ -14,10 +14,10 @@ import h5py
 import numpy as np
 
 from infield import InfieldError
-from infield.datasets.cosmology import NEUTRINOS_V3, NEUTRINOS_V4, cosmology, redshifts_of
-from infield.datasets.lightcone_source import RawCones, Stated
-from infield.datasets.lightcones import TEMPERATURE
-from infield.datasets.stored_arrays import readable
+from infield.datasets.cm21.cosmology import NEUTRINOS_V3, NEUTRINOS_V4, cosmology, redshifts_of
+from infield.datasets.cm21.lightcone_file import TEMPERATURE
+from infield.datasets.cm21.readers.common import RawCones, Stated
+from infield.datasets.formats.foreign_arrays import readable
 
 FIELDS = "lightcones"
 _V4, _V3 = "InputParameters", "user_params"

@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 
 from infield import InfieldError
-from infield.datasets.lightcone_source import RawCones, Stated
-from infield.datasets.lightcones import TEMPERATURE
-from infield.datasets.stored_arrays import readable
+from infield.datasets.cm21.lightcone_file import TEMPERATURE
+from infield.datasets.cm21.readers.common import RawCones, Stated
+from infield.datasets.formats.foreign_arrays import readable
 
 _AXIS = "redshifts_distances"
 

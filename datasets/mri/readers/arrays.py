@@ -26,8 +26,8 @@ import numpy as np
 import scipy.io
 
 from infield import InfieldError
-from infield.datasets.kspace import KSpace, fourier
-from infield.datasets.kspace_file import ArrayLayout, KSpaceFile, readable
+from infield.datasets.mri.kspace import KSpace, fourier
+from infield.datasets.mri.readers.open import ArrayLayout, KSpaceFile, readable
 
 AXES = ("slice", "coil", "ky", "kx")
 EXPECTED = "expected complex k-space (coil, ky, kx)"

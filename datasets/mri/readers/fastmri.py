@@ -19,8 +19,8 @@ import h5py
 import numpy as np
 
 from infield import InfieldError
-from infield.datasets.kspace import KSpace, without_oversampling
-from infield.datasets.kspace_file import KSpaceFile
+from infield.datasets.mri.kspace import KSpace, without_oversampling
+from infield.datasets.mri.readers.open import KSpaceFile
 
 TARGETS = ("reconstruction_rss", "reconstruction_esc")
 _HEADER = "ismrmrd_header"

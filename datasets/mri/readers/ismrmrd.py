@@ -26,8 +26,8 @@ import h5py
 import numpy as np
 
 from infield import InfieldError
-from infield.datasets.kspace import KSpace, without_oversampling
-from infield.datasets.kspace_file import KSpaceFile
+from infield.datasets.mri.kspace import KSpace, without_oversampling
+from infield.datasets.mri.readers.open import KSpaceFile
 
 _NEEDED = "a group with 'xml' and 'data' (ISMRMRD), or an array 'kspace' (fastMRI)"
 _FIRST_OF = ("contrast", "phase", "repetition", "set")

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 
 from infield import InfieldError
-from infield.datasets.kspace import KSpace
+from infield.datasets.mri.kspace import KSpace
 
 FORMATS = {
     ".npy": "numpy",
@@ -86,9 +86,9 @@ def open_kspace(path: str | Path, layout: ArrayLayout | None = None) -> Iterator
     Raises:
         InfieldError: It is missing, of another format, damaged, or its contents are no Cartesian k-space.
     """
-    from infield.datasets.kspace_arrays import open_bart, open_matlab, open_numpy
-    from infield.datasets.kspace_fastmri import open_fastmri
-    from infield.datasets.kspace_ismrmrd import open_ismrmrd
+    from infield.datasets.mri.readers.arrays import open_bart, open_matlab, open_numpy
+    from infield.datasets.mri.readers.fastmri import open_fastmri
+    from infield.datasets.mri.readers.ismrmrd import open_ismrmrd
 
     path, layout = Path(path), layout or ArrayLayout()
     kind = path.suffix.lower()

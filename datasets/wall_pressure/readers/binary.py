@@ -29,7 +29,7 @@ import numpy as np
 import yaml
 
 from infield import InfieldError
-from infield.datasets.wall_plane_source import Positions, RawPlanes
+from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes
 
 _WORDS = ("file", "dtype", "byte_order", "order", "wall", "pressure_units", "title", "lengths")
 _COUNTS = ("nx", "nz", "nstep", "offset", "record_marker")

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from infield import InfieldError
-from infield.datasets.wall_plane_checks import check_order, checked_times, even, spans, time_gaps
-from infield.datasets.wall_planes import WALLS, WallPlanes
-from infield.physics.grid import Axis, Grid
-from infield.physics.wall_units import SAME, SPANWISE, STREAMWISE, WALL_LENGTH, WallUnits, in_wall_units
+from infield.core.grid import Axis, Grid
+from infield.datasets.wall_pressure.plane_file import WALLS, WallPlanes
+from infield.datasets.wall_pressure.readers.checks import check_order, checked_times, even, spans, time_gaps
+from infield.physics.wall_pressure.wall_units import SAME, SPANWISE, STREAMWISE, WALL_LENGTH, WallUnits, in_wall_units
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from infield import InfieldError
-from infield.datasets.stored_arrays import StoredArray, StoredArrays
-from infield.datasets.wall_plane_checks import spans
-from infield.datasets.wall_plane_source import Positions, RawPlanes, Stated
+from infield.datasets.formats.foreign_arrays import StoredArray, StoredArrays
+from infield.datasets.wall_pressure.readers.checks import spans
+from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes, Stated
 
 FLOWS: dict[str, dict[str, float]] = {
     "channel": {"u_tau": 4.9968e-2, "nu": 5e-5, "frame": 0.0065},

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from infield import InfieldError
-from infield.datasets.stored_arrays import StoredArray, StoredArrays, open_arrays
-from infield.datasets.wall_plane_binary import binary_planes
-from infield.datasets.wall_plane_jhtdb import is_cut_out, jhtdb_planes
-from infield.datasets.wall_plane_source import Positions, RawPlanes, Stated, WallPlaneSource, make_source
+from infield.datasets.formats.foreign_arrays import StoredArray, StoredArrays, open_arrays
+from infield.datasets.wall_pressure.readers.binary import binary_planes
+from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes, Stated, WallPlaneSource, make_source
+from infield.datasets.wall_pressure.readers.jhtdb import is_cut_out, jhtdb_planes
 
 ROLES = {
     "x": ("x", "x_plus", "xplus", "x+", "streamwise"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infield.physics.channel import Channel, ChannelState
+from infield.physics.wall_pressure.channel.solver import Channel, ChannelState
 
 
 @dataclass(frozen=True)

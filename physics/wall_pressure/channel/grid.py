@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.chebyshev import Chebyshev, product
+from infield.physics.wall_pressure.channel.chebyshev import Chebyshev, product
 
 
 class ChannelGrid:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from infield.physics.channel import Channel, ChannelState
-from infield.physics.channel_statistics import plane_mean
+from infield.physics.wall_pressure.channel.channel_statistics import plane_mean
+from infield.physics.wall_pressure.channel.solver import Channel, ChannelState
 
 KARMAN, DAMPING = 0.426, 25.4
 """Constants of Cess's viscosity, from del Alamo & Jimenez 2006, J. Fluid Mech. 559, 205."""

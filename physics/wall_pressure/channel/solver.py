@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.channel_grid import ChannelGrid
-from infield.physics.chebyshev import product
+from infield.physics.wall_pressure.channel.chebyshev import product
+from infield.physics.wall_pressure.channel.grid import ChannelGrid
 
 GAMMA, ZETA = (8 / 15, 5 / 12, 3 / 4), (0.0, -17 / 60, -5 / 12)  # of the products of this step and the one before
 ALPHA, BETA = (29 / 96, -3 / 40, 1 / 6), (37 / 160, 5 / 24, 1 / 6)  # of viscosity before and after the step

@@ -2,8 +2,8 @@ r"""The law of two-phase fields itself, as a reference for priors that learned i
 
 A two-phase field is the sign of a Gaussian field g, so that its posterior is that of g under the operator A o step
 (Iglesias, Lu & Stuart 2016, "A Bayesian level set method for geometric inverse problems", arXiv 1504.00313). The prior
-of g is known, and no network takes part. The step has no derivative: the chains of `posterior.langevin` take that of a
-smooth step for their drift, and their Metropolis correction has the likelihood of the sharp one.
+of g is known, and no network takes part. The step has no derivative: the chains of `posterior.inference.langevin` take
+that of a smooth step for their drift, and their Metropolis correction has the likelihood of the sharp one.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import torch
 from torch import Generator, Tensor
 
 from infield import import_torchvision_first
-from infield.physics.algebra import compose
-from infield.physics.grid import Grid
-from infield.physics.linear_operator import plain_physics
+from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
-from infield.posterior.faps import ByChains
-from infield.posterior.linearised import most_probable
-from infield.posterior.sampler import Calls
-from infield.posterior.whitening import Whitening
-from infield.priors.covariance import Covariance
-from infield.priors.modes import Pixels
-from infield.priors.random_fields import SpectralField, TwoPhaseField
+from infield.physics.operators.base import plain_physics
+from infield.physics.operators.composition import compose
+from infield.posterior.inference.laplace import most_probable
+from infield.posterior.inference.whitening import Whitening
+from infield.posterior.samplers.base import Calls
+from infield.posterior.samplers.faps import ByChains
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Pixels
+from infield.priors.random_fields.spectral import SpectralField, TwoPhaseField
 
 import_torchvision_first()
 from deepinv.physics import Physics  # noqa: E402

@@ -2,7 +2,7 @@
 
 All but FAPS know white noise only. So they see the field in the coordinates that whiten the source, u = C_0^{-1/2} x:
 there the source is white, u_t / t = u_1 + sigma eps with sigma = (1 - t) / t is their diffusion, and A C_0^{1/2} their
-operator (`posterior.for_deepinv`).
+operator (`posterior.interop.deepinv`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from torch import Generator, Tensor
 
 from infield.pipelines.bench.deepinv_peers import posterior_diffusion
-from infield.posterior.for_deepinv import DeepinvDenoiser, physics_of
-from infield.posterior.for_deepinv import Whitened as Whitened
+from infield.posterior.interop.deepinv import DeepinvDenoiser, physics_of
+from infield.posterior.interop.deepinv import Whitened as Whitened
 
 
 def deepinv_diffusion(

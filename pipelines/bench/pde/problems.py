@@ -14,26 +14,26 @@ import torch
 from torch import Generator, Tensor, nn
 
 from infield import InfieldError, import_torchvision_first
-from infield.physics.algebra import Affine, Scale, compose
-from infield.physics.dirichlet import interior, with_rim
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.phases import Phases
-from infield.physics.registry import build_operator
-from infield.physics.sampling import PointSensors
-from infield.physics.sine_transform import sine_transform
-from infield.pipelines.simulations import KINDS, FieldLaw, Simulation, make_simulation
-from infield.posterior.model_error import with_model_error
-from infield.posterior.streams import SampleStreams
-from infield.priors.checkpoint import load_prior
-from infield.priors.covariance import Covariance
-from infield.priors.flow import FlowPrior
-from infield.priors.flow_matching import covariance_of
-from infield.priors.gaussian import GaussianPrior
-from infield.priors.prior import Standardisation
-from infield.priors.random_fields import TwoPhaseField
-from infield.priors.source import Matern
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.composition import Affine, Scale, compose
+from infield.physics.operators.level_set import Phases
+from infield.physics.operators.registry import build_operator
+from infield.physics.operators.sensors import PointSensors
+from infield.physics.pde.dirichlet import interior, with_rim
+from infield.physics.pde.sine_transform import sine_transform
+from infield.pipelines.run.simulations import KINDS, FieldLaw, Simulation, make_simulation
+from infield.posterior.models.model_error import with_model_error
+from infield.priors.base import Standardisation
+from infield.priors.covariance.base import Covariance
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.prior import GaussianPrior
+from infield.priors.random_fields.spectral import TwoPhaseField
+from infield.priors.storage.checkpoint import load_prior
+from infield.priors.training.flow_matching import covariance_of
 
 import_torchvision_first()
 from deepinv.physics import Physics  # noqa: E402

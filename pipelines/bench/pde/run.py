@@ -21,11 +21,10 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.physics.dirichlet import interior
-from infield.physics.noise import GaussianNoise
-from infield.pipelines.bench import pde_peers as peers
-from infield.pipelines.bench.level_set import level_set_chains
-from infield.pipelines.bench.pde_problems import (
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.pde.dirichlet import interior
+from infield.pipelines.bench.pde.level_set import level_set_chains
+from infield.pipelines.bench.pde.problems import (
     PROBLEMS,
     SETTINGS,
     Case,
@@ -35,16 +34,17 @@ from infield.pipelines.bench.pde_problems import (
     learned_prior,
     untrained_prior,
 )
+from infield.pipelines.bench.pde.run import peers
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.console import progress
-from infield.posterior.calibration import coverage, crps, ranks, relative_l2, spread_skill
-from infield.posterior.exact import Exact
-from infield.posterior.faps import FAPS
-from infield.posterior.faps_published import FAPSPublished
-from infield.posterior.sampler import Sampler
-from infield.priors.covariance import Covariance
-from infield.priors.prior import Prior
-from infield.priors.random_fields import TwoPhaseField
+from infield.pipelines.run.console import progress
+from infield.posterior.diagnostics.calibration import coverage, crps, ranks, relative_l2, spread_skill
+from infield.posterior.samplers.base import Sampler
+from infield.posterior.samplers.exact import Exact
+from infield.posterior.samplers.faps import FAPS
+from infield.posterior.samplers.faps_published import FAPSPublished
+from infield.priors.base import Prior
+from infield.priors.covariance.base import Covariance
+from infield.priors.random_fields.spectral import TwoPhaseField
 
 METRICS = {
     "relative_l2": ".3f",

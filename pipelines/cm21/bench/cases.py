@@ -18,16 +18,16 @@ from torch import Generator, Tensor
 
 from infield import InfieldError
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.cone_members import TOGETHER, Members, members_of, refuse_another_grid
-from infield.posterior.ensembles import by_chance, ensemble_error, halvings, within_scatter
-from infield.posterior.lightcone_summary import THRESHOLDS, LightconeSummary
-from infield.priors.gaussian_lightcones import (
+from infield.pipelines.cm21.members import TOGETHER, Members, members_of, refuse_another_grid
+from infield.posterior.cm21.summary import THRESHOLDS, LightconeSummary
+from infield.posterior.diagnostics.ensembles import by_chance, ensemble_error, halvings, within_scatter
+from infield.priors.cm21.gaussian import (
     GaussianLightcones,
     LocalRegression,
     fit_local_regression,
     gaussian_lightcones,
 )
-from infield.priors.lightcones import LightconePrior
+from infield.priors.cm21.prior import LightconePrior
 
 LEAST = 8
 """Cones of a reference without which there is no floor."""

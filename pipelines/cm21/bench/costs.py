@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from infield import InfieldError
-from infield.datasets.lightcones import Lightcones
-from infield.physics.simulator_21cmfast import Simulator21cmFAST
+from infield.datasets.cm21.lightcone_file import Lightcones
+from infield.physics.cm21.simulator import Simulator21cmFAST
 
 
 @dataclass

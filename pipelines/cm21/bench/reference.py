@@ -1,6 +1,6 @@
 """The simulator's side of a comparison in one small file: summaries of its ensembles, and a truth to observe.
 
-    python -m infield.pipelines.bench.cm21_reference REF0.zarr REF1.zarr -o reference.npz
+    python -m infield.pipelines.cm21.bench.reference REF0.zarr REF1.zarr -o reference.npz
 
 Ensembles of `infield simulate 21cm --at ...`, each of one point of the parameters, are tens of megabytes each; what a
 comparison with them needs is not: the global signal, the share of exact zeros and Delta^2 of every member, and, of the
@@ -25,14 +25,14 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.datasets.lightcone_observation import Observation, ObservedField
-from infield.datasets.lightcones import DENSITY, Lightcones, lightcone_grid
+from infield.datasets.cm21.lightcone_file import DENSITY, Lightcones, lightcone_grid
+from infield.datasets.cm21.observation import Observation, ObservedField
 from infield.physics.measurement import Measurement
-from infield.pipelines.bench.cm21_telescope import gaussian_of, half_ionised, wiener_prior
-from infield.pipelines.cone_members import members_of, refuse_another_grid
-from infield.posterior.lightcone_statistics import Shells, chunks, global_signal, zero_fraction
-from infield.priors.gaussian import GaussianPrior
-from infield.priors.spectral_density import fold, unfold
+from infield.pipelines.cm21.bench.telescope import gaussian_of, half_ionised, wiener_prior
+from infield.pipelines.cm21.members import members_of, refuse_another_grid
+from infield.posterior.cm21.cone_statistics import Shells, chunks, global_signal, zero_fraction
+from infield.priors.gaussian.prior import GaussianPrior
+from infield.priors.gaussian.spectral_density import fold, unfold
 
 VERSION = 1
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"

@@ -8,7 +8,7 @@ over the ensemble of global signal, power spectra of chunks of redshift, scatter
 zeros. Errors are multiples of the floor: what random halves of the reference differ by, scaled to the sizes compared.
 
 Beside the prior: `gaussian`, a conditional Gaussian field with the mean and the spectra of the training cones, by local
-regression over the parameters (`priors.gaussian_lightcones`); `unconditional`, the same prior at parameters taken at
+regression over the parameters (`priors.cm21.gaussian`); `unconditional`, the same prior at parameters taken at
 random from the range of training; and `simulator`, one half of the reference against the other. The prior draws as
 `infield emulate` does: by its emulator where it has one, by its flow where --steps says so.
 
@@ -33,19 +33,19 @@ from rich.progress import Progress, TaskID
 from torch import Tensor
 
 from infield import InfieldError
-from infield.pipelines.bench.cm21_cases import Case, Training, open_cases
-from infield.pipelines.bench.cm21_costs import Clock, simulator_core_seconds
-from infield.pipelines.bench.cm21_memory import add_memory
-from infield.pipelines.bench.cm21_telescope import OURS, WIENER, add_telescope, ahead
+from infield.core.randomness import SampleStreams
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.cone_members import members_of
-from infield.pipelines.console import progress
-from infield.pipelines.emulate import draw_cone
-from infield.pipelines.lightcone_design import Design, cone_seeds
-from infield.posterior.lightcone_summary import LightconeSummary
-from infield.posterior.streams import SampleStreams
-from infield.priors.lightcone_flow import STRETCH
-from infield.priors.lightcones import LightconePrior, load_lightcone_prior
+from infield.pipelines.cm21.bench.cases import Case, Training, open_cases
+from infield.pipelines.cm21.bench.costs import Clock, simulator_core_seconds
+from infield.pipelines.cm21.bench.memory import add_memory
+from infield.pipelines.cm21.bench.telescope import OURS, WIENER, add_telescope, ahead
+from infield.pipelines.cm21.emulate import draw_cone
+from infield.pipelines.cm21.members import members_of
+from infield.pipelines.cm21.parameter_design import Design, cone_seeds
+from infield.pipelines.run.console import progress
+from infield.posterior.cm21.summary import LightconeSummary
+from infield.priors.cm21.flow import STRETCH
+from infield.priors.cm21.prior import LightconePrior, load_lightcone_prior
 
 COSTED = 16
 """Cones that are drawn at one point for what one of them costs, where no ensemble was drawn."""

@@ -3,7 +3,7 @@
 Truths are members of the reference ensembles, at parameters that the prior's training has not seen and that both
 methods are told. A stretch of each is observed by an SKA-Low-like array for 1000 hours, without a wedge cut. Rows:
 
-* `faps`: the learned prior (`posterior.faps`), temperatures with exact zeros;
+* `faps`: the learned prior (`posterior.samplers.faps`), temperatures with exact zeros;
 * `wiener`: the Gaussian with the mean of each slice and the power spectrum of the other members of the reference; its
   mean is the Wiener filter, its draws its posterior, both exact.
 
@@ -25,28 +25,28 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Generator, Tensor
 
-from infield.datasets.lightcone_observation import Observation, ObservedField
-from infield.physics.gaussian import GaussianNoise
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
+from infield.datasets.cm21.observation import Observation, ObservedField
+from infield.physics.cm21.telescopes import TELESCOPES
 from infield.physics.measurement import Measurement
-from infield.physics.telescopes import TELESCOPES
+from infield.physics.noise.gaussian import GaussianNoise
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.console import progress
-from infield.posterior.calibration import coverage, ranks
-from infield.posterior.faps import FAPS
-from infield.posterior.lightcone_statistics import Shells
-from infield.posterior.lightcones import OfLightcones
-from infield.posterior.sampler import Sampler
-from infield.posterior.streams import SampleStreams
-from infield.priors.covariance import Covariance
-from infield.priors.flow_matching import stationary_covariance
-from infield.priors.gaussian import GaussianPrior
-from infield.priors.modes import Hartley
-from infield.priors.prior import Prior, Standardisation
+from infield.pipelines.run.console import progress
+from infield.posterior.cm21.cone_statistics import Shells
+from infield.posterior.cm21.sampler import OfLightcones
+from infield.posterior.diagnostics.calibration import coverage, ranks
+from infield.posterior.samplers.base import Sampler
+from infield.posterior.samplers.faps import FAPS
+from infield.priors.base import Prior, Standardisation
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley
+from infield.priors.gaussian.prior import GaussianPrior
+from infield.priors.training.flow_matching import stationary_covariance
 
 if TYPE_CHECKING:
-    from infield.pipelines.bench.cm21 import Setting
-    from infield.pipelines.bench.cm21_cases import Case
+    from infield.pipelines.cm21.bench.cases import Case
+    from infield.pipelines.cm21.bench.run import Setting
 
 CELLS, HOURS, TELESCOPE = 64, 1000.0, "ska-low-like"
 TRUTHS, DRAWS, TOGETHER, LEVELS = 1, 64, 16, 10

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from infield import InfieldError
 from infield.physics.measurement import Measurement
-from infield.physics.mri import MultiCoilMRI
-from infield.physics.noise import CoilGaussianNoise, GaussianNoise
+from infield.physics.mri.multicoil import MultiCoilMRI
+from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise
 
 LEAST, MOST = 1e-2, 1e2
 """Range of the penalties' weights."""

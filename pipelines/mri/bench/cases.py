@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infield.datasets.brains import Brains
-from infield.datasets.kspace import KSpace, fourier
-from infield.datasets.mri import ConvertedMRI, Undersampling, convert_mri, measurement_of
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
+from infield.datasets.mri.brains import Brains
+from infield.datasets.mri.convert import ConvertedMRI, Undersampling, convert_mri, measurement_of
+from infield.datasets.mri.kspace import KSpace, fourier
 from infield.physics.measurement import Measurement
-from infield.physics.mri import MultiCoilMRI
-from infield.physics.noise import CoilGaussianNoise, GaussianNoise
-from infield.physics.registry import build_operator
-from infield.posterior.streams import SampleStreams
+from infield.physics.mri.multicoil import MultiCoilMRI
+from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise
+from infield.physics.operators.registry import build_operator
 
 SPACING = 1.875
 """Size of a point that the shipped prior of brains knows, mm."""

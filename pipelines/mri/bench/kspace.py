@@ -16,15 +16,15 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.datasets.mri import convert_mri
-from infield.physics.registry import build_operator
-from infield.pipelines.bench.mri_baselines import by_discrepancy, cg_sense, l1_wavelet, total_variation
+from infield.datasets.mri.convert import convert_mri
+from infield.physics.operators.registry import build_operator
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.console import progress
-from infield.posterior.calibration import predictive_chi_square, relative_l2
-from infield.posterior.empirical_bayes import fit_prior
-from infield.posterior.exact import posterior_mean
-from infield.posterior.faps import FAPS
+from infield.pipelines.mri.bench.baselines import by_discrepancy, cg_sense, l1_wavelet, total_variation
+from infield.pipelines.run.console import progress
+from infield.posterior.diagnostics.calibration import predictive_chi_square, relative_l2
+from infield.posterior.inference.empirical_bayes import fit_prior
+from infield.posterior.samplers.exact import posterior_mean
+from infield.posterior.samplers.faps import FAPS
 
 FILE = Path("mri") / "sigpy_cartesian_ksp.npy"
 METRICS = {

@@ -25,29 +25,35 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
-from infield.datasets.brains import Brains
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
+from infield.datasets.mri.brains import Brains
 from infield.physics.measurement import Measurement
 from infield.pipelines.bench.deepinv_peers import diffpir, dps, moment_matching
-from infield.pipelines.bench.mri_baselines import by_discrepancy, cg_sense, l1_wavelet, total_variation
-from infield.pipelines.bench.mri_cases import SPACING, Case, fully_sampled, simulated, thinned
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.console import progress
-from infield.posterior.calibration import coverage, predictive_chi_square, ranks, relative_l2, variance_and_error
-from infield.posterior.empirical_bayes import fit_prior
-from infield.posterior.exact import posterior_mean
-from infield.posterior.faps import FAPS
-from infield.posterior.faps_measured import FAPSMeasured
-from infield.posterior.faps_published import FAPSPublished
-from infield.posterior.for_deepinv import UnitRange, Whitened
-from infield.posterior.image_metrics import fastmri_metrics, inversebench_metrics
-from infield.posterior.measured_law import MeasuredLaw, measure_law
-from infield.posterior.red_diff import REDDiff
-from infield.posterior.sampler import Sampler
-from infield.posterior.streams import SampleStreams
-from infield.priors.checkpoint import load_prior
-from infield.priors.flow import FlowPrior
-from infield.priors.prior import Prior
+from infield.pipelines.mri.bench.baselines import by_discrepancy, cg_sense, l1_wavelet, total_variation
+from infield.pipelines.mri.bench.cases import SPACING, Case, fully_sampled, simulated, thinned
+from infield.pipelines.run.console import progress
+from infield.posterior.diagnostics.calibration import (
+    coverage,
+    predictive_chi_square,
+    ranks,
+    relative_l2,
+    variance_and_error,
+)
+from infield.posterior.inference.denoiser_errors import MeasuredLaw, measure_law
+from infield.posterior.inference.empirical_bayes import fit_prior
+from infield.posterior.interop.deepinv import UnitRange, Whitened
+from infield.posterior.mri.image_metrics import fastmri_metrics, inversebench_metrics
+from infield.posterior.samplers.base import Sampler
+from infield.posterior.samplers.exact import posterior_mean
+from infield.posterior.samplers.faps import FAPS
+from infield.posterior.samplers.faps_measured import FAPSMeasured
+from infield.posterior.samplers.faps_published import FAPSPublished
+from infield.posterior.samplers.red_diff import REDDiff
+from infield.priors.base import Prior
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.storage.checkpoint import load_prior
 
 CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "brain_2d.ckpt"
 SLICE, COMPLETE = Path("mri") / "sigpy_cartesian_ksp.npy", Path("mri") / "larson_se_t1_sag_data.mat"

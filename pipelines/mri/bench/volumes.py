@@ -10,22 +10,22 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.registry import build_operator
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.registry import build_operator
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.console import progress
-from infield.posterior.across_slices import difference
-from infield.posterior.calibration import relative_l2, spread_skill
-from infield.posterior.dds import DDS
-from infield.posterior.diffusion_mbir import DiffusionMBIR
-from infield.posterior.exact import Exact
-from infield.posterior.sampler import Sampler
-from infield.posterior.streams import SampleStreams
-from infield.priors.gaussian import gaussian_prior
-from infield.priors.slices import SlicePrior
-from infield.priors.source import Matern
+from infield.pipelines.run.console import progress
+from infield.posterior.diagnostics.calibration import relative_l2, spread_skill
+from infield.posterior.inference.total_variation import difference
+from infield.posterior.samplers.base import Sampler
+from infield.posterior.samplers.dds import DDS
+from infield.posterior.samplers.diffusion_mbir import DiffusionMBIR
+from infield.posterior.samplers.exact import Exact
+from infield.priors.flows.slices import SlicePrior
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.prior import gaussian_prior
 
 METRICS = {
     "error_of_a_draw": ".3f",

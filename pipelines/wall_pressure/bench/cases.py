@@ -12,19 +12,19 @@ import torch
 from scipy.interpolate import LinearNDInterpolator
 from torch import Generator, Tensor
 
-from infield.datasets.wall_sensors import WallSensors
-from infield.physics.grid import Axis, Grid
+from infield.core.grid import Axis, Grid
+from infield.core.randomness import SampleStreams
+from infield.datasets.wall_pressure.sensors import WallSensors
 from infield.physics.measurement import Measurement
-from infield.physics.wall_units import wall_grid
-from infield.pipelines.bench.wall_spectra import Octaves, finer
-from infield.posterior.exact import posterior_mean
-from infield.posterior.faps import FAPS
-from infield.posterior.streams import SampleStreams
-from infield.priors.flow import FlowPrior
-from infield.priors.gaussian import GaussianPrior, gaussian_prior
-from infield.priors.prior import Prior, heun
-from infield.priors.regrid import spacing_along
-from infield.priors.wall_pressure import WallPressure
+from infield.physics.wall_pressure.wall_units import wall_grid
+from infield.pipelines.wall_pressure.bench.spectra import Octaves, finer
+from infield.posterior.samplers.exact import posterior_mean
+from infield.posterior.samplers.faps import FAPS
+from infield.priors.base import Prior, heun
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.regrid import spacing_along
+from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
+from infield.priors.wall_pressure.synthetic import WallPressure
 
 SHORT = 4 * math.pi
 """Length of the training domain in half heights."""

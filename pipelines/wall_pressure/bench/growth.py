@@ -18,14 +18,14 @@ from typing import Any
 from distributed import LocalCluster
 
 from infield import InfieldError
-from infield.datasets.wall_sensors import WallSensors, write_wall_measurement
-from infield.physics.grid import Axis, Grid
-from infield.physics.wall_units import DX_PLUS, DZ_PLUS, WALL_LENGTH
+from infield.core.grid import Axis, Grid
+from infield.core.randomness import SampleStreams
+from infield.datasets.wall_pressure.sensors import WallSensors, write_wall_measurement
+from infield.physics.wall_pressure.wall_units import DX_PLUS, DZ_PLUS, WALL_LENGTH
 from infield.pipelines.bench.peak_memory import peak_mib
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.bench.wall_cases import NOISE_STD, SHARE
-from infield.posterior.streams import SampleStreams
-from infield.priors.wall_pressure import WallPressure
+from infield.pipelines.wall_pressure.bench.cases import NOISE_STD, SHARE
+from infield.priors.wall_pressure.synthetic import WallPressure
 
 RE_TAU, BASE, TILE, HALO = 180.0, (64, 128), (32, 64), (16, 32)
 """Base: 4/3 pi x 4 pi half heights at Re_tau 180, which a tile just sees all of."""
@@ -99,8 +99,8 @@ def _reconstruct(prior: Path, path: Path, output: Path, levels: int, samples: in
 
 
 if __name__ == "__main__":
-    from infield.pipelines import reconstruct, tiles  # noqa: F401
     from infield.pipelines.cli import main
+    from infield.pipelines.run import tiles  # noqa: F401
 
     start = time.process_time()
     status = main(sys.argv[1:])

@@ -1,11 +1,11 @@
 """Wall pressure on 16 pi half heights, from 0.25 % sensors and priors of patches that saw 4 pi only.
 
-The truth is the SYNTHETIC stand-in for wall pressure (`priors.wall_pressure`), whose spectrum and covariance are known
-exactly, at Re_tau 180, 500 and 1000, on a plane of 16 pi x 4/3 pi half heights with spacings dx+ 17.67, dz+ 11.78;
-sensors on 0.25 % of its points, drawn at random, with noise of 0.1 in rho u_tau^2 (the r.m.s. is 1.6 to 2.5). Priors
-are those of `pipelines/checkpoints/wall_pressure_*.md`: trained at Re_tau 180, and fine-tuned from that on 500 planes
-of Re_tau 500 or 1000, all of 4 pi. Beside them: linear interpolation between the sensors, kriging with the true
-covariance (its mean, and draws: the best that second moments allow), and draws of the priors alone.
+The truth is the SYNTHETIC stand-in for wall pressure (`priors.wall_pressure.synthetic.synthetic`), whose spectrum and
+covariance are known exactly, at Re_tau 180, 500 and 1000, on a plane of 16 pi x 4/3 pi half heights with spacings dx+
+17.67, dz+ 11.78; sensors on 0.25 % of its points, drawn at random, with noise of 0.1 in rho u_tau^2 (the r.m.s. is 1.6
+to 2.5). Priors are those of `pipelines/checkpoints/wall_pressure_*.md`: trained at Re_tau 180, and fine-tuned from that
+on 500 planes of Re_tau 500 or 1000, all of 4 pi. Beside them: linear interpolation between the sensors, kriging with
+the true covariance (its mean, and draws: the best that second moments allow), and draws of the priors alone.
 
 *Spectral error*: octaves of k_x and of k_z from the first wavenumber of the long domain to Nyquist (`wall_spectra`),
 mean energy of the draws over that of the law, in dB, the largest in absolute value over: `low x`, the octaves of k_x
@@ -45,8 +45,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from infield.core.randomness import SampleStreams
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.bench.wall_cases import (
+from infield.pipelines.run.console import progress
+from infield.pipelines.wall_pressure.bench.cases import (
     SHORT,
     Case,
     Drawn,
@@ -59,15 +61,13 @@ from infield.pipelines.bench.wall_cases import (
     scale_of_sensors,
     scaled,
 )
-from infield.pipelines.bench.wall_growth import add_growth, add_workers
-from infield.pipelines.console import progress
-from infield.posterior.calibration import coverage, crps, ranks
-from infield.posterior.faps import FAPS
-from infield.posterior.streams import SampleStreams
-from infield.posterior.wall_statistics import wall_moments
-from infield.priors.checkpoint import load_prior
-from infield.priors.flow import FlowPrior
-from infield.priors.wall_pressure import WallPressure
+from infield.pipelines.wall_pressure.bench.growth import add_growth, add_workers
+from infield.posterior.diagnostics.calibration import coverage, crps, ranks
+from infield.posterior.samplers.faps import FAPS
+from infield.posterior.wall_pressure.wall_statistics import wall_moments
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.storage.checkpoint import load_prior
+from infield.priors.wall_pressure.synthetic import WallPressure
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 LENGTH = 16 * math.pi

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infield.physics.grid import Grid
-from infield.posterior.wall_statistics import WallSpectrum, octave_bands, spectral_error_db, wall_spectrum
+from infield.core.grid import Grid
+from infield.posterior.wall_pressure.wall_statistics import WallSpectrum, octave_bands, spectral_error_db, wall_spectrum
 
 LOWEST_DB = -40.0
 """What is printed of a band without energy."""

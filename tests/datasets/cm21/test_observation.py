@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.datasets.cosmology import cosmology, distances_of, redshifts_of
-from infield.datasets.lightcone_observation import Observation, ObservedField, read_layout
-from infield.datasets.lightcones import Lightcones, lightcone_grid
-from infield.datasets.measurement_file import open_measurement
-from infield.physics.radiometer import visibility_variance
-from infield.physics.telescopes import hera_like, ska_low_like, spiral
+from infield.datasets.cm21.cosmology import cosmology, distances_of, redshifts_of
+from infield.datasets.cm21.lightcone_file import Lightcones, lightcone_grid
+from infield.datasets.cm21.observation import Observation, ObservedField, read_layout
+from infield.datasets.formats.measurement import open_measurement
+from infield.physics.cm21.radiometer import visibility_variance
+from infield.physics.cm21.telescopes import hera_like, ska_low_like, spiral
 
 N, DEPTH, CELL = 8, 12, 16.0
 

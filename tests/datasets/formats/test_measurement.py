@@ -9,16 +9,16 @@ import torch
 import xarray as xr
 
 from infield import InfieldError
-from infield.datasets.measurement_file import (
+from infield.core.grid import Axis, Grid, PointSet
+from infield.datasets.formats.measurement import (
     measurement_digest,
     open_measurement,
     validate_measurement,
     write_measurement,
 )
-from infield.physics.grid import Axis, Grid, PointSet
 from infield.physics.measurement import Measurement
-from infield.physics.noise import CoilGaussianNoise, GaussianNoise, PoissonNoise
-from infield.physics.registry import build_operator
+from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise, PoissonNoise
+from infield.physics.operators.registry import build_operator
 
 NAN_FILL = {"data": {"fill_value": np.nan}}
 

@@ -14,8 +14,8 @@ import xarray as xr
 import zarr
 
 from infield import InfieldError
-from infield.datasets.posterior_file import PosteriorWriter, open_posterior
-from infield.physics.grid import Axis, Grid, PointSet
+from infield.core.grid import Axis, Grid, PointSet
+from infield.datasets.formats.posterior import PosteriorWriter, open_posterior
 
 GRID = Grid((Axis("y", (0.0, 1.0, 3.0), "km"), Axis("x", (0.0, 0.5), "km", True)))
 RUN = {

@@ -9,9 +9,9 @@ import xarray as xr
 import zarr
 
 from infield import InfieldError
-from infield.datasets.fields import FieldFile
-from infield.datasets.simulation_file import SimulationWriter, Variable, open_simulation
-from infield.physics.grid import Axis, Grid
+from infield.core.grid import Axis, Grid
+from infield.datasets.formats.simulation import SimulationWriter, Variable, open_simulation
+from infield.datasets.training.fields import FieldFile
 
 GRID = Grid((Axis("y", (0.0, 1.0, 3.0), "km"), Axis("x", (0.0, 0.5), "km", True)))
 VARIABLES = (Variable("coefficient", "source of heat", "K s-1"), Variable("solution", "temperature", "K"))

@@ -8,17 +8,16 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.datasets import brains
-from infield.datasets.brain_template import FILE, load_template
-from infield.datasets.brains import SEQUENCES, TISSUES, Brains
-from infield.datasets.fields import FieldFile
-from infield.datasets.kspace import KSpace, fourier
-from infield.datasets.mri import measurement_of
-from infield.datasets.simulation_file import open_simulation
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
+from infield.datasets.formats.simulation import open_simulation
+from infield.datasets.mri.brain_template import FILE, load_template
+from infield.datasets.mri.brains import SEQUENCES, TISSUES, Brains
+from infield.datasets.mri.convert import brains, measurement_of
+from infield.datasets.mri.kspace import KSpace, fourier
+from infield.datasets.training.fields import FieldFile
 from infield.pipelines.cli import main
-from infield.pipelines.simulations import make_simulation
-from infield.posterior.streams import SampleStreams
+from infield.pipelines.run.simulations import make_simulation
 
 
 def grid(n=64, fov=240.0):

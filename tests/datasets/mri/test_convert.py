@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.datasets.coil_maps import calibration_width, coil_maps
-from infield.datasets.coil_noise import coil_covariance, outer_samples
-from infield.datasets.measurement_file import open_measurement
-from infield.datasets.mri import convert_mri, open_held_out
-from infield.physics.noise import CoilGaussianNoise
+from infield.datasets.formats.measurement import open_measurement
+from infield.datasets.mri.coil_maps import calibration_width, coil_maps
+from infield.datasets.mri.coil_noise import coil_covariance, outer_samples
+from infield.datasets.mri.convert import convert_mri, open_held_out
+from infield.physics.noise.registry import CoilGaussianNoise
 
 COILS = 4
 ROOT = np.array([[3, 0, 0, 0], [1 + 1j, 2, 0, 0], [0, 0.5j, 2, 0], [0.3, 0, 0.4, 1]]) * 1e-2

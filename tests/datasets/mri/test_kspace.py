@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from kspace_examples import COILS, PSI, ROOT, head, white
+from examples.kspace_examples import COILS, PSI, ROOT, head, white
 
 from infield import InfieldError
-from infield.datasets.coil_maps import coil_maps
-from infield.datasets.kspace import (
+from infield.core.grid import Grid
+from infield.datasets.mri.coil_maps import coil_maps
+from infield.datasets.mri.convert import normalised
+from infield.datasets.mri.kspace import (
     KSpace,
     cholesky,
     fourier,
@@ -16,9 +18,7 @@ from infield.datasets.kspace import (
     root_sum_of_squares,
     without_oversampling,
 )
-from infield.datasets.mri import normalised
-from infield.physics.grid import Grid
-from infield.physics.registry import build_operator
+from infield.physics.operators.registry import build_operator
 
 SIZES = [(8, 6), (9, 6), (8, 7), (9, 7), (213, 5), (1, 3)]
 

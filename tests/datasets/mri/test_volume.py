@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from kspace_examples import PSI, fourier, head, white, write_fastmri
+from examples.kspace_examples import PSI, fourier, head, white, write_fastmri
 
 from infield import InfieldError
-from infield.datasets.measurement_file import open_measurement
-from infield.datasets.mri import Undersampling, convert_mri, open_held_out
-from infield.datasets.mri_volume import convert_mri_volume
+from infield.datasets.formats.measurement import open_measurement
+from infield.datasets.mri.convert import Undersampling, convert_mri, open_held_out
+from infield.datasets.mri.volume import convert_mri_volume
 
 SHAPE, DEPTH, NOISE = (48, 40), 4, 0.1
 ROOT = np.linalg.cholesky(PSI)

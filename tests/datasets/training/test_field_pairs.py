@@ -8,9 +8,9 @@ import torch
 import xarray as xr
 
 from infield import InfieldError
-from infield.datasets.field_pairs import FieldPairs
-from infield.datasets.fields import EpochOrder
-from infield.priors.operator_learning import TrainingPairs
+from infield.datasets.training.field_pairs import FieldPairs
+from infield.datasets.training.fields import EpochOrder
+from infield.priors.surrogates.training import TrainingPairs
 
 
 def dataset(n=40, space=(5, 6)) -> xr.Dataset:

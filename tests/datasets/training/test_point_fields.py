@@ -10,11 +10,11 @@ import torch
 import xarray as xr
 
 from infield import InfieldError
-from infield.datasets.point_fields import PointFieldFile
-from infield.physics.grid import PointSet
-from infield.pipelines.fit import run
-from infield.priors.checkpoint import load_prior
-from infield.priors.flow_matching import TrainingFields
+from infield.core.grid import PointSet
+from infield.datasets.training.point_fields import PointFieldFile
+from infield.pipelines.commands.fit import run
+from infield.priors.storage.checkpoint import load_prior
+from infield.priors.training.flow_matching import TrainingFields
 
 CONFIG = Path(__file__).parents[2] / "pipelines" / "configs" / "fit_points.yaml"
 

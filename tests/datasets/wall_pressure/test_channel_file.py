@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from infield import InfieldError
-from infield.datasets.channel_file import PROFILES, ChannelLayout, ChannelWriter, open_channel
+from infield.datasets.wall_pressure.channel_file import PROFILES, ChannelLayout, ChannelWriter, open_channel
 
 LAYOUT = ChannelLayout(
     re_tau=180.0,
@@ -109,7 +109,7 @@ def test_a_full_disk_keeps_the_restart_file_before(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("infield.datasets.channel_file.np.savez", full)
+    monkeypatch.setattr("infield.datasets.wall_pressure.channel_file.np.savez", full)
     with pytest.raises(InfieldError, match="is full; make room"):
         writer.save_restart({"time": np.array(2.0)})
     assert float(writer.read_restart()["time"]) == 1.0

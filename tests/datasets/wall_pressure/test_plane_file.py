@@ -7,13 +7,13 @@ import pytest
 import torch
 import xarray as xr
 import zarr
-from wall_files import fluctuation, smooth
+from examples.wall_files import fluctuation, smooth
 
 from infield import InfieldError
-from infield.datasets.fields import FieldFile
-from infield.datasets.wall_planes import WallPlanes, WallPlaneWriter, check_re_tau, open_wall_planes
-from infield.physics.grid import Axis, Grid
-from infield.physics.wall_units import WALL_LENGTH
+from infield.core.grid import Axis, Grid
+from infield.datasets.training.fields import FieldFile
+from infield.datasets.wall_pressure.plane_file import WallPlanes, WallPlaneWriter, check_re_tau, open_wall_planes
+from infield.physics.wall_pressure.wall_units import WALL_LENGTH
 
 GRID = Grid(
     (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from infield import InfieldError
-from infield.datasets.wall_tables import CORRELATIONS, SPECTRA, nearest_table, read_wall_tables
+from infield.datasets.wall_pressure.reference_tables import CORRELATIONS, SPECTRA, nearest_table, read_wall_tables
 
 
 def write(folder):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from wall_files import smooth
+from examples.wall_files import smooth
 
 from infield import InfieldError, open_measurement
-from infield.datasets.wall_sensors import WallSensors, write_wall_measurement
-from infield.physics.grid import Axis, Grid
-from infield.physics.wall_units import WALL_LENGTH, wall_grid
+from infield.core.grid import Axis, Grid
+from infield.datasets.wall_pressure.sensors import WallSensors, write_wall_measurement
+from infield.physics.wall_pressure.wall_units import WALL_LENGTH, wall_grid
 
 GRID = wall_grid(180, dx_plus=4 * np.pi * 180 / 60, dz_plus=4 / 3 * np.pi * 180 / 24)
 OPEN = Grid(tuple(Axis(a.name, tuple(50 + c for c in a.coordinates), WALL_LENGTH) for a in GRID.axes))

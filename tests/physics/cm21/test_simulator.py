@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from infield.physics.simulator_21cmfast import Simulator21cmFAST
+from infield.physics.cm21.simulator import Simulator21cmFAST
 
 
 @pytest.mark.slow

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.grid import Axis, Grid
-from infield.physics.interferometer import Interferometer, independent_modes, wavenumbers
-from infield.physics.radiometer import POLARISATIONS, visibility_variance
-from infield.physics.registry import build_operator
-from infield.physics.telescopes import LIGHT, Telescope, hera_like, hexagon, ska_low_like, spiral
-from infield.physics.uv_coverage import baselines, samples_in_cells, tracks
-from infield.physics.wedge import outside_wedge, wedge_slope
+from infield.core.grid import Axis, Grid
+from infield.physics.cm21.foreground_wedge import outside_wedge, wedge_slope
+from infield.physics.cm21.interferometer import Interferometer, independent_modes, wavenumbers
+from infield.physics.cm21.radiometer import POLARISATIONS, visibility_variance
+from infield.physics.cm21.telescopes import LIGHT, Telescope, hera_like, hexagon, ska_low_like, spiral
+from infield.physics.cm21.uv_coverage import baselines, samples_in_cells, tracks
+from infield.physics.operators.registry import build_operator
 
 SHAPE = (8, 6, 12)
 GRID = Grid.regular(SHAPE, (32.0, 24.0, 48.0), names=("x", "y", "los"), units="Mpc", periodic=True)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from infield.physics.gaussian import CoilGaussianNoise
-from infield.physics.grid import Grid
-from infield.physics.noise import noise_from_json
-from infield.physics.registry import build_operator
+from infield.core.grid import Grid
+from infield.physics.noise.gaussian import CoilGaussianNoise
+from infield.physics.noise.registry import noise_from_json
+from infield.physics.operators.registry import build_operator
 
 DEPTH, SHAPE, COILS = 3, (7, 6), 4
 GRID = Grid.regular(SHAPE)

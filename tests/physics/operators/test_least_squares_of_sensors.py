@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import Generator
 
-from infield.datasets.operator_families import Deblurring, Inpainting, UndersampledKspace
-from infield.physics import sampling
-from infield.physics.algebra import Scale, compose
-from infield.physics.fourier import FourierSampling
-from infield.physics.grid import Grid
-from infield.physics.least_squares import LeastSquares
-from infield.physics.sampling import Mask
+from infield.core.grid import Grid
+from infield.datasets.training.operator_families import Deblurring, Inpainting, UndersampledKspace
+from infield.physics.operators import sensors as sampling
+from infield.physics.operators.composition import Scale, compose
+from infield.physics.operators.fourier import FourierSampling
+from infield.physics.operators.least_squares import LeastSquares
+from infield.physics.operators.sensors import Mask
 
 GRID = Grid.regular((8, 6), 1.0, periodic=True)
 SPACE = GRID.shape

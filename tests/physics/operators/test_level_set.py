@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.grid import Grid
-from infield.physics.phases import Phases, signed_distance
-from infield.physics.registry import build_operator
+from infield.core.grid import Grid
+from infield.physics.operators.level_set import Phases, signed_distance
+from infield.physics.operators.registry import build_operator
 
 GRID = Grid.regular((33, 33), 1.0)
 

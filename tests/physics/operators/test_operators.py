@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
 from infield import import_torchvision_first
-from infield.physics.algebra import Scale, compose
-from infield.physics.convolution import Convolution
-from infield.physics.fourier import FourierSampling
-from infield.physics.grid import Axis, Grid, PointSet
-from infield.physics.interferometer import independent_modes
-from infield.physics.least_squares import LeastSquares, null_projection
-from infield.physics.linear_operator import LinearOperator
-from infield.physics.registry import build_operator
-from infield.physics.sampling import Mask
+from infield.core.grid import Axis, Grid, PointSet
+from infield.physics.cm21.interferometer import independent_modes
+from infield.physics.operators.base import LinearOperator
+from infield.physics.operators.composition import Scale, compose
+from infield.physics.operators.convolution import Convolution
+from infield.physics.operators.fourier import FourierSampling
+from infield.physics.operators.least_squares import LeastSquares, null_projection
+from infield.physics.operators.registry import build_operator
+from infield.physics.operators.sensors import Mask
 
 import_torchvision_first()
 import deepinv  # noqa: E402

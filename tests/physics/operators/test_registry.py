@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.grid import Axis, Grid, PointSet
-from infield.physics.registry import build_operator, operator_names
+from infield.core.grid import Axis, Grid, PointSet
+from infield.physics.operators.registry import build_operator, operator_names
 
 GRID = Grid.regular((4, 5), units="m")
 POINTS = PointSet(((0.0,), (1.0,), (2.5,)))

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.darcy import Darcy
-from infield.physics.dirichlet import interior
-from infield.physics.grid import Axis, Grid
-from infield.physics.poisson import Poisson
-from infield.physics.pressure import PressureEquation, Stencil
-from infield.physics.registry import build_operator
-from infield.physics.sampling import PointSensors
+from infield.core.grid import Axis, Grid
+from infield.physics.operators.registry import build_operator
+from infield.physics.operators.sensors import PointSensors
+from infield.physics.pde.darcy import Darcy
+from infield.physics.pde.darcy_solver import PressureEquation, Stencil
+from infield.physics.pde.dirichlet import interior
+from infield.physics.pde.elliptic import Poisson
 
 
 def rectangle(n: int, ndim: int = 2) -> Grid:

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.dirichlet import interior, laplacian_eigenvalues
-from infield.physics.grid import Axis, Grid, PointSet
-from infield.physics.poisson import Helmholtz, Poisson
-from infield.physics.registry import build_operator
-from infield.physics.sine_transform import MATRIX_UP_TO, sine_transform
+from infield.core.grid import Axis, Grid, PointSet
+from infield.physics.operators.registry import build_operator
+from infield.physics.pde.dirichlet import interior, laplacian_eigenvalues
+from infield.physics.pde.elliptic import Helmholtz, Poisson
+from infield.physics.pde.sine_transform import MATRIX_UP_TO, sine_transform
 
 SHAPES = [(3,), (9,), (4, 7), (3, 3), (5, 4, 6)]
 K2 = {"poisson": 0.0, "helmholtz": 30.0, "waves": -60.0}

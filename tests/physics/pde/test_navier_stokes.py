@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.grid import Axis, Grid
-from infield.physics.navier_stokes import NavierStokes, li_forcing
-from infield.physics.registry import build_operator
+from infield.core.grid import Axis, Grid
+from infield.physics.operators.registry import build_operator
+from infield.physics.pde.navier_stokes import NavierStokes, li_forcing
 
 PI2 = 2 * math.pi
 
@@ -328,7 +328,7 @@ def test_a_trajectory_that_is_none_names_the_sample():
 
 def test_blow_up_is_noticed_by_the_energy_estimate(monkeypatch):
     """Where the check of the time step is switched off, the bound of the norm by the forcing still holds the line."""
-    monkeypatch.setattr("infield.physics.navier_stokes.LARGEST_CFL", math.inf)
+    monkeypatch.setattr("infield.physics.pde.navier_stokes.LARGEST_CFL", math.inf)
     grid = torus(32, 32)
     w = smooth(grid, 3) * torch.tensor([1.0, 30.0, 1.0])[:, None, None, None]
     with pytest.raises(InfieldError, match="sample 1 of the batch has blown up at step"):

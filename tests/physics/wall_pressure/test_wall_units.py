@@ -5,7 +5,7 @@ import math
 import pytest
 
 from infield import InfieldError
-from infield.physics.wall_units import DX_PLUS, DZ_PLUS, WALL_LENGTH, WallUnits, in_wall_units, wall_grid
+from infield.physics.wall_pressure.wall_units import DX_PLUS, DZ_PLUS, WALL_LENGTH, WallUnits, in_wall_units, wall_grid
 
 
 def test_missing_scales_follow():

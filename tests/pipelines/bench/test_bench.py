@@ -9,7 +9,7 @@ import torch
 
 from infield.pipelines.bench import BENCHES, gp_regression, learned_regression
 from infield.pipelines.bench.records import Bench
-from infield.priors.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_prior
 
 OURS = {"exact", "faps-published", "faps-flow", "faps-flow-1-level"}
 METHODS = OURS | {"deepinv-moment-matching", "deepinv-dps", "azula-mmps"}

@@ -8,7 +8,7 @@ from torch import Generator
 
 from infield.pipelines.bench import one_step
 from infield.pipelines.bench.records import Bench
-from infield.posterior.exact import Exact
+from infield.posterior.samplers.exact import Exact
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

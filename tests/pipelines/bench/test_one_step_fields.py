@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Generator
 
-from infield.datasets.operator_families import Deblurring, Inpainting, UndersampledKspace
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.datasets.training.operator_families import Deblurring, Inpainting, UndersampledKspace
 from infield.pipelines.bench.one_step_fields import EXACT, Score, measure, psnr
 from infield.pipelines.bench.records import Bench
 

@@ -10,7 +10,7 @@ from torch import Generator
 
 from infield.pipelines.bench import BENCHES, spectrum
 from infield.pipelines.bench.spectrum import GRID, LAW, LEARNED, SHELLS, SKIP, UNTRAINED, WHITE, spectrum_ratio
-from infield.priors.source import Matern
+from infield.priors.gaussian.laws import Matern
 
 
 @pytest.fixture(scope="module")

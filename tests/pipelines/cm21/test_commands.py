@@ -5,16 +5,16 @@ from __future__ import annotations
 import importlib.util
 import json
 
-import fake_21cmfast
 import numpy as np
 import pytest
 import xarray as xr
+from examples import fake_21cmfast
 
 from infield import InfieldError
-from infield.datasets.cosmology import cosmology, frequencies_of, redshifts_of
-from infield.datasets.lightcones import DENSITY, SEED, TEMPERATURE, open_lightcones
-from infield.physics.telescopes import spiral
-from infield.pipelines.lightcone_design import Design, cone_seeds
+from infield.datasets.cm21.cosmology import cosmology, frequencies_of, redshifts_of
+from infield.datasets.cm21.lightcone_file import DENSITY, SEED, TEMPERATURE, open_lightcones
+from infield.physics.cm21.telescopes import spiral
+from infield.pipelines.cm21.parameter_design import Design, cone_seeds
 
 SIZE = ("--points", 4, "--box", 16, "--depth", 6, "--workers", 1, "--json")
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from infield.datasets.cosmology import cosmology, redshifts_of
-from infield.datasets.lightcones import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
-from infield.posterior.lightcone_summary import LightconeSummary
+from infield.datasets.cm21.cosmology import cosmology, redshifts_of
+from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
+from infield.posterior.cm21.summary import LightconeSummary
 
 N, DEPTH, CELL = 8, 16, 4.0
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import time
 
-import lightcone_prior_example as example
+import examples.lightcone_prior_example as example
 import numpy as np
 import pytest
 import torch
 
 from infield import InfieldError
-from infield.datasets.lightcones import SEED, TEMPERATURE, open_lightcones
-from infield.pipelines.lightcone_design import Design, cone_seeds
-from infield.priors.lightcones import LightconePrior, load_lightcone_prior
+from infield.datasets.cm21.lightcone_file import SEED, TEMPERATURE, open_lightcones
+from infield.pipelines.cm21.parameter_design import Design, cone_seeds
+from infield.priors.cm21.prior import LightconePrior, load_lightcone_prior
 
 POINT = "ION_Tvir_MIN: 4.8\nHII_EFF_FACTOR: 131.341\n"
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import lightcone_prior_example as example
+import examples.lightcone_prior_example as example
 import numpy as np
 import pytest
 import torch
 
 from infield import InfieldError
-from infield.datasets.lightcone_fields import LightconeFile, Windows
-from infield.datasets.lightcones import DENSITY, TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
-from infield.pipelines.fit import run
-from infield.priors.emulator_training import EmulatorTraining, _in_bands
-from infield.priors.initial_density import InitialDensity
-from infield.priors.lightcones import load_lightcone_prior
+from infield.datasets.cm21.lightcone_file import DENSITY, TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
+from infield.datasets.cm21.training import LightconeFile, Windows
+from infield.pipelines.commands.fit import run
+from infield.priors.cm21.emulator_training import EmulatorTraining, _in_bands
+from infield.priors.cm21.initial_density import InitialDensity
+from infield.priors.cm21.prior import load_lightcone_prior
 
 CONFIG = Path(__file__).parents[2] / "pipelines" / "configs" / "fit_emulator.yaml"
 SIDE, DEPTH = 8, 32

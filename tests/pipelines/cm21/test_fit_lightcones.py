@@ -13,11 +13,11 @@ import torch
 from scipy import ndimage
 
 from infield import InfieldError
-from infield.datasets.lightcone_fields import LightconeFile, Windows
-from infield.datasets.lightcones import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
-from infield.pipelines.fit import run
-from infield.priors.lightcone_matching import LightconeMatching
-from infield.priors.lightcones import load_lightcone_prior
+from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
+from infield.datasets.cm21.training import LightconeFile, Windows
+from infield.pipelines.commands.fit import run
+from infield.priors.cm21.prior import load_lightcone_prior
+from infield.priors.cm21.training import LightconeMatching
 
 CONFIGS = Path(__file__).parents[2] / "pipelines" / "configs"
 SIDE, DEPTH, CELL = 8, 32, 4.0

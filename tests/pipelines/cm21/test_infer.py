@@ -8,11 +8,11 @@ from functools import partial
 import numpy as np
 import pytest
 
-from infield.datasets.cosmology import cosmology, redshifts_of
-from infield.datasets.lightcones import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
-from infield.datasets.parameter_file import open_parameters
-from infield.pipelines import infer_parameters
-from infield.posterior.parameter_inference import learn
+from infield.datasets.cm21.cosmology import cosmology, redshifts_of
+from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
+from infield.datasets.cm21.parameter_file import open_parameters
+from infield.pipelines.cm21 import infer as infer_parameters
+from infield.posterior.models.parameter_inference import learn
 
 N, DEPTH, CELL = 8, 16, 4.0
 RANGES = {"ION_Tvir_MIN": [4.0, 6.0], "HII_EFF_FACTOR": [10.0, 250.0]}

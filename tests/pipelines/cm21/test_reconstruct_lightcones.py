@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import lightcone_prior_example as example
+import examples.lightcone_prior_example as example
 import pytest
 import torch
 import xarray as xr
 
-from infield.priors.lightcones import to_entry
+from infield.priors.cm21.prior import to_entry
 
 AT = ("--at", "ION_Tvir_MIN=4.8", "--at", "HII_EFF_FACTOR=131.341")
 

@@ -11,16 +11,16 @@ import torch
 import xarray as xr
 
 from infield import InfieldError
-from infield.datasets.measurement_file import write_measurement
-from infield.physics.gaussian import GaussianNoise
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.datasets.formats.measurement import write_measurement
 from infield.physics.measurement import Measurement
-from infield.physics.registry import build_operator
-from infield.pipelines.fit import run
-from infield.priors import rectified_flow, unrolled
-from infield.priors.pmrf import PMRF
-from infield.priors.posterior_mean import PosteriorMean
-from infield.priors.unrolled import load_unrolled
+from infield.physics.noise.gaussian import GaussianNoise
+from infield.physics.operators.registry import build_operator
+from infield.pipelines.commands.fit import run
+from infield.priors.amortised import rectified_flow, unrolled
+from infield.priors.amortised.unrolled import load_unrolled
+from infield.priors.training.pmrf import PMRF
+from infield.priors.training.posterior_mean import PosteriorMean
 
 CONFIGS = Path(__file__).parents[2] / "pipelines" / "configs"
 SMALL = {

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from example_files import checkpoint, contents, kspace, samples
+from examples.example_files import checkpoint, contents, kspace, samples
 
-from infield.datasets.kspace import inverse_fourier
-from infield.datasets.measurement_file import open_measurement
-from infield.datasets.mri import open_held_out
-from infield.physics.registry import build_operator
-from infield.posterior.calibration import predictive_chi_square, relative_l2
+from infield.datasets.formats.measurement import open_measurement
+from infield.datasets.mri.convert import open_held_out
+from infield.datasets.mri.kspace import inverse_fourier
+from infield.physics.operators.registry import build_operator
+from infield.posterior.diagnostics.calibration import predictive_chi_square, relative_l2
 
 
 @pytest.fixture

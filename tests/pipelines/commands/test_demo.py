@@ -7,8 +7,9 @@ import pytest
 import xarray as xr
 
 from infield import InfieldError
-from infield.datasets.posterior_file import PosteriorWriter
-from infield.pipelines import cli, demo
+from infield.datasets.formats.posterior import PosteriorWriter
+from infield.pipelines import cli
+from infield.pipelines.commands import demo
 
 
 @pytest.fixture(autouse=True)

@@ -14,11 +14,11 @@ import torch
 import xarray as xr
 
 from infield import InfieldError
-from infield.datasets.fields import EpochOrder, FieldFile
-from infield.physics.grid import Grid
-from infield.pipelines.fit import run
-from infield.priors.checkpoint import ENTRY, load_prior
-from infield.priors.flow_matching import FlowMatching, TrainingFields
+from infield.core.grid import Grid
+from infield.datasets.training.fields import EpochOrder, FieldFile
+from infield.pipelines.commands.fit import run
+from infield.priors.storage.checkpoint import ENTRY, load_prior
+from infield.priors.training.flow_matching import FlowMatching, TrainingFields
 
 CONFIGS = Path(__file__).parents[2] / "pipelines" / "configs"
 
@@ -113,7 +113,7 @@ def test_a_run_that_stopped_goes_on_as_if_it_had_not(functions, tmp_path, monkey
 
 def test_a_run_that_was_killed_goes_on(functions, tmp_path):
     argv = [*options(functions, tmp_path / "run", 100_000), *SMALL_FNO]
-    program = f"from infield.pipelines.fit import run; run({argv!r})"
+    program = f"from infield.pipelines.commands.fit import run; run({argv!r})"
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60

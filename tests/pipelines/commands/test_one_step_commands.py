@@ -10,14 +10,14 @@ import pytest
 import torch
 import xarray as xr
 
-from infield.datasets.measurement_file import write_measurement
-from infield.physics.gaussian import GaussianNoise
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.datasets.formats.measurement import write_measurement
 from infield.physics.measurement import Measurement
-from infield.physics.registry import build_operator
-from infield.pipelines.fit import run
-from infield.priors.average_velocity import ENTRY, load_average_velocity
-from infield.priors.mean_flow import MeanFlow
+from infield.physics.noise.gaussian import GaussianNoise
+from infield.physics.operators.registry import build_operator
+from infield.pipelines.commands.fit import run
+from infield.priors.amortised.average_velocity import ENTRY, load_average_velocity
+from infield.priors.training.mean_flow import MeanFlow
 
 CONFIG = Path(__file__).parents[2] / "pipelines" / "configs" / "fit_one_step_2d.yaml"
 SMALL = {

@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.registry import build_operator
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.registry import build_operator
 from infield.pipelines.bench.learned_regression import line
-from infield.pipelines.prior_choice import choose_prior
-from infield.posterior.faps import FAPS
-from infield.priors.checkpoint import ENTRY, to_entry
-from infield.priors.flow import FlowPrior
-from infield.priors.fno import FNO
-from infield.priors.prior import Standardisation
-from infield.priors.source import Matern, law_to_spec
+from infield.pipelines.run.prior_choice import choose_prior
+from infield.posterior.samplers.faps import FAPS
+from infield.priors.base import Standardisation
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.gaussian.laws import Matern, law_to_spec
+from infield.priors.networks.fno import FNO
+from infield.priors.storage.checkpoint import ENTRY, to_entry
 
 SOURCE = Matern(0.5, 0.1)
 

@@ -12,18 +12,18 @@ import torch
 import xarray as xr
 import zarr
 from distributed import LocalCluster
-from example_files import GAUSSIAN, MIXTURE, checkpoint, contents, line, plane, samples, save, scattered
+from examples.example_files import GAUSSIAN, MIXTURE, checkpoint, contents, line, plane, samples, save, scattered
 
 from infield import InfieldError
-from infield.datasets.measurement_file import measurement_digest, open_measurement
-from infield.datasets.mri import open_held_out
-from infield.datasets.posterior_file import PosteriorWriter, open_posterior
-from infield.physics.registry import build_operator
-from infield.posterior.calibration import predictive_chi_square, relative_l2
-from infield.posterior.exact import posterior_mean
-from infield.posterior.sampler import BLOCK
-from infield.priors.checkpoint import load_prior
-from infield.priors.description import prior_from_description
+from infield.datasets.formats.measurement import measurement_digest, open_measurement
+from infield.datasets.formats.posterior import PosteriorWriter, open_posterior
+from infield.datasets.mri.convert import open_held_out
+from infield.physics.operators.registry import build_operator
+from infield.posterior.diagnostics.calibration import predictive_chi_square, relative_l2
+from infield.posterior.samplers.base import BLOCK
+from infield.posterior.samplers.exact import posterior_mean
+from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.from_yaml import prior_from_description
 
 REAL = "sigpy_cartesian_ksp.npy"
 SMALL = ["--with", "levels=3"]

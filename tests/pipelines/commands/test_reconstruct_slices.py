@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from distributed import LocalCluster
-from example_files import checkpoint, line, plane, samples, save
+from examples.example_files import checkpoint, line, plane, samples, save
 
 MATERN = "prior: gaussian\nlaw: {law: matern, nu: 1.5, length: 0.3}\n"
 FEW = ["--sampler", "dds", "--with", "levels=4", "--samples", 2, "--seed", 3, "--json"]
@@ -74,7 +74,7 @@ def test_samplers_that_know_no_slices_serve_volumes_slice_by_slice(tmp_path, rec
 
 def test_other_groups_do_not_go_on_with_a_run(tmp_path, reconstruct, measured, prior, monkeypatch):
     command = [measured, "--prior", prior, *FEW, "-o", tmp_path / "a.zarr"]
-    from infield.pipelines import reconstruct as module
+    from infield.pipelines.commands import reconstruct as module
 
     draw, drawn = module.draw_block, []
 

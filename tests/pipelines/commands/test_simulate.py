@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from infield.datasets.fields import FieldFile
-from infield.datasets.simulation_file import SimulationWriter, open_simulation
-from infield.physics.grid import Grid
-from infield.physics.registry import build_operator
-from infield.pipelines import simulate as verb
-from infield.pipelines.fit import run as fit
-from infield.pipelines.simulations import make_simulation
-from infield.priors.checkpoint import load_prior
+from infield.core.grid import Grid
+from infield.datasets.formats.simulation import SimulationWriter, open_simulation
+from infield.datasets.training.fields import FieldFile
+from infield.physics.operators.registry import build_operator
+from infield.pipelines.commands import simulate as verb
+from infield.pipelines.commands.fit import run as fit
+from infield.pipelines.run.simulations import make_simulation
+from infield.priors.storage.checkpoint import load_prior
 
 
 @pytest.fixture

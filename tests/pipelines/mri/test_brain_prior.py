@@ -9,14 +9,14 @@ import torch
 import xarray as xr
 
 from infield import InfieldError
-from infield.datasets.brains import Brains
-from infield.datasets.kspace import fourier
-from infield.datasets.measurement_file import open_measurement
-from infield.physics.grid import Grid
-from infield.pipelines.fit import run
-from infield.posterior.streams import SampleStreams
-from infield.priors.checkpoint import load_prior
-from infield.priors.prior import denoise
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
+from infield.datasets.formats.measurement import open_measurement
+from infield.datasets.mri.brains import Brains
+from infield.datasets.mri.kspace import fourier
+from infield.pipelines.commands.fit import run
+from infield.priors.base import denoise
+from infield.priors.storage.checkpoint import load_prior
 
 CONFIG = Path(__file__).parents[2] / "pipelines" / "configs" / "fit_brain_2d.yaml"
 SMALL = {

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import xarray as xr
-from example_files import samples
+from examples.example_files import samples
 
 MATERN = "prior: gaussian\nlaw: {law: matern, nu: 1.5, length: 8}\nscale: 0.5\n"
 COILS, DEPTH, SHAPE = 3, 3, (32, 28)

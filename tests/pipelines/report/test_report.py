@@ -11,18 +11,18 @@ import torch
 from torch import Generator
 
 from infield import InfieldError
-from infield.datasets.measurement_file import measurement_digest, write_measurement
-from infield.datasets.posterior_file import PosteriorWriter
-from infield.physics.grid import Grid, PointSet
+from infield.core.grid import Grid, PointSet
+from infield.datasets.formats.measurement import measurement_digest, write_measurement
+from infield.datasets.formats.posterior import PosteriorWriter
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.registry import build_operator
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.registry import build_operator
 from infield.pipelines.report import write_report
 from infield.pipelines.report.data import data_panels, views_of
 from infield.pipelines.report.figures import Calibration, band, scores
-from infield.posterior.exact import Exact
-from infield.priors.gaussian import gaussian_prior
-from infield.priors.source import Matern
+from infield.posterior.samplers.exact import Exact
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.prior import gaussian_prior
 
 LAW = Matern(nu=1.5, length=0.25, wrap=True)
 RNG = np.random.default_rng(3)

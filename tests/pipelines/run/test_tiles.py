@@ -15,21 +15,21 @@ import torch
 import zarr
 from torch import nn
 
-from infield.datasets.posterior_file import open_posterior
-from infield.datasets.wall_sensors import WallSensors, write_wall_measurement
-from infield.physics.wall_units import wall_grid
-from infield.pipelines import tiles
-from infield.posterior.streams import SampleStreams
-from infield.priors.checkpoint import ENTRY, to_entry
-from infield.priors.covariance import Covariance
-from infield.priors.flow import FlowPrior
-from infield.priors.fno import FNO
-from infield.priors.modes import Hartley
-from infield.priors.patched import Patched
-from infield.priors.prior import Standardisation
-from infield.priors.source import White
-from infield.priors.unet import UNet
-from infield.priors.wall_pressure import WallPressure
+from infield.core.randomness import SampleStreams
+from infield.datasets.formats.posterior import open_posterior
+from infield.datasets.wall_pressure.sensors import WallSensors, write_wall_measurement
+from infield.physics.wall_pressure.wall_units import wall_grid
+from infield.pipelines.run import tiles
+from infield.priors.base import Standardisation
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.gaussian.laws import White
+from infield.priors.networks.fno import FNO
+from infield.priors.networks.patched import Patched
+from infield.priors.networks.unet import UNet
+from infield.priors.storage.checkpoint import ENTRY, to_entry
+from infield.priors.wall_pressure.synthetic import WallPressure
 
 SHORT, GRID = wall_grid(180, 2 * math.pi, math.pi), wall_grid(180, 8 * math.pi, math.pi)
 
@@ -92,7 +92,7 @@ def test_in_turn_and_on_workers_the_same_bytes(files, reconstruct):
 
 
 def test_the_chi_square_is_that_of_the_samples(files, reconstruct):
-    from infield.datasets.measurement_file import open_measurement
+    from infield.datasets.formats.measurement import open_measurement
 
     summary = reconstruct(*command(files, "p.zarr")).summary
     stored = torch.from_numpy(samples(files / "p.zarr").astype(float))[:, None]

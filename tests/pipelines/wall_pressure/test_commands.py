@@ -17,20 +17,20 @@ import torch
 import xarray as xr
 
 from infield import open_measurement
-from infield.datasets.fields import FieldFile
-from infield.datasets.wall_planes import WallPlaneWriter, open_wall_planes
-from infield.physics.wall_units import DX_PLUS, DZ_PLUS, wall_grid
-from infield.pipelines import wall_planes as convert_module
-from infield.pipelines import wall_pressure as verb
-from infield.pipelines.wall_pressure import half_heights
-from infield.posterior.calibration import relative_l2
-from infield.posterior.exact import Exact
-from infield.posterior.wall_statistics import wall_moments
-from infield.priors.gaussian import gaussian_prior
-from infield.priors.wall_pressure import WallPressure
+from infield.datasets.training.fields import FieldFile
+from infield.datasets.wall_pressure.plane_file import WallPlaneWriter, open_wall_planes
+from infield.physics.wall_pressure.wall_units import DX_PLUS, DZ_PLUS, wall_grid
+from infield.pipelines.wall_pressure.simulate import convert as convert_module
+from infield.pipelines.wall_pressure.simulate import half_heights
+from infield.pipelines.wall_pressure.simulate import simulate as verb
+from infield.posterior.diagnostics.calibration import relative_l2
+from infield.posterior.samplers.exact import Exact
+from infield.posterior.wall_pressure.wall_statistics import wall_moments
+from infield.priors.gaussian.prior import gaussian_prior
+from infield.priors.wall_pressure.synthetic import WallPressure
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
-from wall_files import NX, NZ, binary, fluctuation, hdf5, netcdf, smooth
+from examples.wall_files import NX, NZ, binary, fluctuation, hdf5, netcdf, smooth
 
 DRAW = ("simulate", "wall-pressure", "--re-tau", 180, "--length", "2pi", "--width", "4/3pi", "--dx-plus", 40)
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Generator
 
-from infield.datasets.measurement_file import measurement_digest
-from infield.datasets.posterior_file import PosteriorWriter
-from infield.datasets.wall_sensors import WallSensors, write_wall_measurement
-from infield.datasets.wall_tables import CORRELATIONS, SPECTRA
-from infield.physics.grid import Axis, Grid
-from infield.physics.wall_units import WALL_LENGTH, wall_grid
+from infield.core.grid import Axis, Grid
+from infield.datasets.formats.measurement import measurement_digest
+from infield.datasets.formats.posterior import PosteriorWriter
+from infield.datasets.wall_pressure.reference_tables import CORRELATIONS, SPECTRA
+from infield.datasets.wall_pressure.sensors import WallSensors, write_wall_measurement
+from infield.physics.wall_pressure.wall_units import WALL_LENGTH, wall_grid
 from infield.pipelines.report import write_report
 from infield.pipelines.report.canvas import STYLE
-from infield.pipelines.report.wall_pressure import (
+from infield.pipelines.wall_pressure.report import (
     bands_of,
     error_figure,
     on_a_wall,
@@ -28,10 +28,10 @@ from infield.pipelines.report.wall_pressure import (
     statistics_of,
     wall_facts,
 )
-from infield.posterior.exact import Exact
-from infield.posterior.wall_statistics import WallStatistics, spectral_error_db
-from infield.priors.gaussian import gaussian_prior
-from infield.priors.wall_pressure import WallPressure
+from infield.posterior.samplers.exact import Exact
+from infield.posterior.wall_pressure.wall_statistics import WallStatistics, spectral_error_db
+from infield.priors.gaussian.prior import gaussian_prior
+from infield.priors.wall_pressure.synthetic import WallPressure
 
 LAW, GRID = WallPressure(180), wall_grid(180, 2 * math.pi, 2 / 3 * math.pi, dx_plus=30.0, dz_plus=20.0)
 

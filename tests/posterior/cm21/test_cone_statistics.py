@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from infield.posterior.ensembles import bootstrap_band, ensemble_error, floor, median_and_spread
-from infield.posterior.lightcone_statistics import Shells, chunks, global_signal, voxel_density, zero_fraction
-from infield.posterior.scattering import Scattering
+from infield.posterior.cm21.cone_statistics import Shells, chunks, global_signal, voxel_density, zero_fraction
+from infield.posterior.cm21.scattering import Scattering
+from infield.posterior.diagnostics.ensembles import bootstrap_band, ensemble_error, floor, median_and_spread
 
 SHAPE, SPACING = (12, 12, 16), (4.0, 4.0, 3.0)
 

@@ -7,19 +7,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from infield.physics.algebra import Scale, compose
-from infield.physics.grid import Grid
-from infield.physics.interferometer import Interferometer, gaussian_beam, independent_modes
+from infield.core.grid import Grid
+from infield.physics.cm21.interferometer import Interferometer, gaussian_beam, independent_modes
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.posterior.lightcones import with_place
-from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.modes_across import ModesAcross
-from infield.posterior.of_innovations import of_innovations
-from infield.priors.covariance import Covariance
-from infield.priors.innovations import innovations_of
-from infield.priors.modes import Hartley, HartleyAcross, Pixels
-from infield.priors.slice_spectra import KNOTS
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.composition import Scale, compose
+from infield.posterior.cm21.mode_solver import ModesAcross
+from infield.posterior.cm21.sampler import with_place
+from infield.posterior.cm21.whitened_operator import of_innovations
+from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.priors.cm21.slice_spectra import KNOTS
+from infield.priors.cm21.whitening import innovations_of
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley, HartleyAcross, Pixels
 
 SHAPE = (8, 6, 8)
 GRID = Grid.regular(SHAPE, (32.0, 24.0, 32.0), names=("x", "y", "los"), units="Mpc", periodic=True)

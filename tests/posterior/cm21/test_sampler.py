@@ -6,22 +6,22 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.algebra import Channel
-from infield.physics.gaussian import GaussianNoise
-from infield.physics.grid import Axis, Grid
-from infield.physics.interferometer import Interferometer, independent_modes
+from infield.core.grid import Axis, Grid
+from infield.physics.cm21.interferometer import Interferometer, independent_modes
 from infield.physics.measurement import Measurement
-from infield.posterior.faps import FAPS
-from infield.posterior.lightcones import OfLightcones, with_place
-from infield.priors.covariance import Covariance
-from infield.priors.gaussian import GaussianPrior
-from infield.priors.innovations import InnovationStandardisation, innovations_of
-from infield.priors.lightcone_flow import LightconeFlow, Profiles
-from infield.priors.linear_part import LinearPart
-from infield.priors.local_unet import LocalUNet
-from infield.priors.modes import Hartley
-from infield.priors.prior import Standardisation
-from infield.priors.slice_spectra import KNOTS
+from infield.physics.noise.gaussian import GaussianNoise
+from infield.physics.operators.composition import Channel
+from infield.posterior.cm21.sampler import OfLightcones, with_place
+from infield.posterior.samplers.faps import FAPS
+from infield.priors.base import Standardisation
+from infield.priors.cm21.flow import LightconeFlow, Profiles
+from infield.priors.cm21.linear_correction import LinearPart
+from infield.priors.cm21.slice_spectra import KNOTS
+from infield.priors.cm21.whitening import InnovationStandardisation, innovations_of
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley
+from infield.priors.gaussian.prior import GaussianPrior
+from infield.priors.networks.local_unet import LocalUNet
 
 SIDE, DEPTH = 8, 16
 GRID = Grid(
@@ -123,10 +123,12 @@ def test_conjugate_gradients_come_as_near_to_matrices_as_they_are_told(monkeypat
         return sampler(gaussian_flow(RED), measurement, 8, torch.Generator().manual_seed(1)).samples
 
     exact = draws()
-    monkeypatch.setattr("infield.posterior.linear_gaussian.DENSE_DATA", 0)
+    monkeypatch.setattr("infield.posterior.inference.linear_gaussian.DENSE_DATA", 0)
     by_modes = draws()
     assert (by_modes - exact).abs().max() < 1e-5
-    monkeypatch.setattr("infield.posterior.linear_gaussian.ModesAcross.of", lambda *_: None)  # as behind a beam
+    monkeypatch.setattr(
+        "infield.posterior.inference.linear_gaussian.ModesAcross.of", lambda *_: None
+    )  # as behind a beam
     near, far = ((draws(tolerance=tolerance) - exact).square().mean().sqrt() for tolerance in (1e-4, 1.0))
     assert near < 1e-2 < far and near < far / 20  # mK, of fields that scatter by 2 to 4
 

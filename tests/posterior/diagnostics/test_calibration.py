@@ -11,11 +11,11 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.registry import build_operator
-from infield.posterior.calibration import (
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.registry import build_operator
+from infield.posterior.diagnostics.calibration import (
     coverage,
     crps,
     energy_score,
@@ -33,9 +33,9 @@ from infield.posterior.calibration import (
     tarp_ranks,
     uniformity,
 )
-from infield.posterior.faps import FAPS
-from infield.priors.gaussian import gaussian_prior
-from infield.priors.source import Matern
+from infield.posterior.samplers.faps import FAPS
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.prior import gaussian_prior
 
 LEVELS = (0.5, 0.8, 0.95)
 

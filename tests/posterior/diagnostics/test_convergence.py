@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.posterior.convergence import effective_sample_size, r_hat
+from infield.posterior.diagnostics.convergence import effective_sample_size, r_hat
 
 
 def independent(chains: int = 8, draws: int = 200, *event: int) -> torch.Tensor:

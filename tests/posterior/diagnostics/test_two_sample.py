@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.grid import Grid
-from infield.posterior.two_sample import classifier_accuracy, principal_components
-from infield.priors.source import Matern
+from infield.core.grid import Grid
+from infield.posterior.diagnostics.two_sample import classifier_accuracy, principal_components
+from infield.priors.gaussian.laws import Matern
 
 GRID = Grid.regular((64,), 1.0, periodic=True)
 

@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.grid import Axis, Grid, PointSet
+from infield.core.grid import Axis, Grid, PointSet
+from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise, PoissonNoise
-from infield.physics.registry import build_operator
-from infield.posterior.calibration import crps, gaussian_z_scores
-from infield.posterior.conservation import Conservation, Conserving, GivenData, OfDraws, integral_weights
-from infield.posterior.exact import Exact
-from infield.posterior.faps import FAPS
-from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.streams import SampleStreams
-from infield.priors.covariance import Covariance
-from infield.priors.gaussian import GaussianPrior, gaussian_prior
-from infield.priors.modes import Pixels
-from infield.priors.source import Matern
+from infield.physics.noise.registry import GaussianNoise, PoissonNoise
+from infield.physics.operators.registry import build_operator
+from infield.posterior.diagnostics.calibration import crps, gaussian_z_scores
+from infield.posterior.inference.constraints import Conservation, Conserving, GivenData, OfDraws, integral_weights
+from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.samplers.exact import Exact
+from infield.posterior.samplers.faps import FAPS
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Pixels
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 DRAWS = 4000
 THRESHOLD = 4.5

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.grid import Grid, PointSet
+from infield.core.grid import Grid, PointSet
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise, PoissonNoise
-from infield.physics.registry import build_operator
-from infield.posterior.calibration import predictive_chi_square
-from infield.posterior.empirical_bayes import fit_prior
-from infield.posterior.exact import Exact
-from infield.priors.gaussian import GaussianPrior, gaussian_prior
-from infield.priors.source import Matern
+from infield.physics.noise.registry import GaussianNoise, PoissonNoise
+from infield.physics.operators.registry import build_operator
+from infield.posterior.diagnostics.calibration import predictive_chi_square
+from infield.posterior.inference.empirical_bayes import fit_prior
+from infield.posterior.samplers.exact import Exact
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 LENGTH, VARIANCE, MEAN, NOISE = 0.1, 4.0, 7.0, 0.05
 LAW = Matern(1.5, LENGTH, VARIANCE)

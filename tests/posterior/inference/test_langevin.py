@@ -12,26 +12,26 @@ from scipy import stats
 from torch import Tensor
 
 from infield import InfieldError, import_torchvision_first
-from infield.physics.algebra import compose
-from infield.physics.grid import Grid
-from infield.physics.linear_operator import plain_physics
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
-from infield.physics.noise import CoilGaussianNoise, GaussianNoise, NoiseLaw, PoissonNoise
-from infield.physics.refusal import Refused
-from infield.physics.registry import build_operator
-from infield.posterior import langevin as module
-from infield.posterior.calibration import gaussian_z_scores
-from infield.posterior.faps import FAPS
-from infield.posterior.langevin import langevin, start
-from infield.posterior.likelihood import value_and_gradient
-from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.linearised import Linearisation, LinearisedPosterior, linearise, most_probable
-from infield.posterior.streams import SampleStreams
-from infield.posterior.whitening import FLOOR, Whitening
-from infield.priors.covariance import Covariance
-from infield.priors.gaussian import GaussianPrior, gaussian_prior
-from infield.priors.modes import Hartley
-from infield.priors.source import Matern
+from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise, NoiseLaw, PoissonNoise
+from infield.physics.operators.base import plain_physics
+from infield.physics.operators.composition import compose
+from infield.physics.operators.refusal import Refused
+from infield.physics.operators.registry import build_operator
+from infield.posterior.diagnostics.calibration import gaussian_z_scores
+from infield.posterior.inference import langevin as module
+from infield.posterior.inference.langevin import langevin, start
+from infield.posterior.inference.laplace import Linearisation, LinearisedPosterior, linearise, most_probable
+from infield.posterior.inference.likelihood import value_and_gradient
+from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.inference.whitening import FLOOR, Whitening
+from infield.posterior.samplers.faps import FAPS
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 import_torchvision_first()
 from deepinv.physics import Physics  # noqa: E402

@@ -8,15 +8,15 @@ import torch
 from scipy.stats import multivariate_normal
 
 from infield import InfieldError
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
-from infield.physics.noise import CoilGaussianNoise, GaussianNoise, PoissonNoise
-from infield.physics.registry import build_operator
-from infield.posterior.calibration import gaussian_z_scores
-from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.streams import SampleStreams
-from infield.priors.covariance import Covariance
-from infield.priors.modes import Hartley, Pixels
+from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise, PoissonNoise
+from infield.physics.operators.registry import build_operator
+from infield.posterior.diagnostics.calibration import gaussian_z_scores
+from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley, Pixels
 
 DRAWS = 4000
 THRESHOLD = 4.5
@@ -207,12 +207,12 @@ def test_a_sample_does_not_depend_on_its_company(way):
 
 def test_few_data_and_many_data_take_different_ways(monkeypatch):
     measurement = mask_noise_per_datum()
-    monkeypatch.setattr("infield.posterior.linear_gaussian.DENSE_DATA", measurement.count)
+    monkeypatch.setattr("infield.posterior.inference.linear_gaussian.DENSE_DATA", measurement.count)
     assert LinearGaussianData(measurement, Hartley(2)).dense
-    monkeypatch.setattr("infield.posterior.linear_gaussian.DENSE_DATA", measurement.count - 1)
+    monkeypatch.setattr("infield.posterior.inference.linear_gaussian.DENSE_DATA", measurement.count - 1)
     assert not LinearGaussianData(measurement, Hartley(2)).dense
-    monkeypatch.setattr("infield.posterior.linear_gaussian.DENSE_DATA", measurement.count)
-    monkeypatch.setattr("infield.posterior.linear_gaussian.DENSE_ENTRIES", 1)
+    monkeypatch.setattr("infield.posterior.inference.linear_gaussian.DENSE_DATA", measurement.count)
+    monkeypatch.setattr("infield.posterior.inference.linear_gaussian.DENSE_ENTRIES", 1)
     assert not LinearGaussianData(measurement, Hartley(2)).dense
 
 

@@ -9,20 +9,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from infield.datasets.wall_sensors import WallSensors
-from infield.physics.grid import Axis, Grid
+from infield.core.grid import Axis, Grid
+from infield.datasets.wall_pressure.sensors import WallSensors
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.registry import build_operator
-from infield.physics.wall_units import wall_grid
-from infield.posterior.faps import FAPS
-from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.sampler import standardised
-from infield.posterior.stationary_sensors import StationarySensors
-from infield.priors.covariance import Covariance
-from infield.priors.gaussian import gaussian_prior
-from infield.priors.modes import Hartley
-from infield.priors.wall_pressure import WallPressure
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.registry import build_operator
+from infield.physics.wall_pressure.wall_units import wall_grid
+from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.inference.point_sensor_solver import StationarySensors
+from infield.posterior.samplers.base import standardised
+from infield.posterior.samplers.faps import FAPS
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley
+from infield.priors.gaussian.prior import gaussian_prior
+from infield.priors.wall_pressure.synthetic import WallPressure
 
 LAW = WallPressure(180)
 CLOSED = wall_grid(180, math.pi, math.pi / 2)

@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise, PoissonNoise
-from infield.physics.registry import build_operator
+from infield.physics.noise.registry import GaussianNoise, PoissonNoise
+from infield.physics.operators.registry import build_operator
 from infield.pipelines.bench import deepinv_peers
-from infield.posterior.calibration import mean_error
-from infield.posterior.exact import Exact, posterior_mean
-from infield.posterior.for_deepinv import DeepinvDenoiser, UnitRange, Whitened, decomposed, physics_of
-from infield.priors.gaussian import gaussian_prior
-from infield.priors.prior import denoise
-from infield.priors.source import Matern, White
+from infield.posterior.diagnostics.calibration import mean_error
+from infield.posterior.interop.deepinv import DeepinvDenoiser, UnitRange, Whitened, decomposed, physics_of
+from infield.posterior.samplers.exact import Exact, posterior_mean
+from infield.priors.base import denoise
+from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.prior import gaussian_prior
 
 GRID = Grid.regular((10, 12), 1.0, periodic=True)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.posterior.parameter_inference import Box, ParameterCalibration, learn
+from infield.posterior.models.parameter_inference import Box, ParameterCalibration, learn
 
 N, TRAIN = 40, 700
 BOX = Box(("mu", "sigma"), torch.tensor([-1.0, 0.5]).double(), torch.tensor([1.0, 2.0]).double())
@@ -94,7 +94,7 @@ def test_what_is_learned_is_near_the_exact_posterior(cases, exact):
 
 def test_the_same_seed_learns_the_same(cases, monkeypatch):
     pytest.importorskip("sbi", reason="the extra infield[sbi] is not installed")
-    monkeypatch.setattr("infield.posterior.parameter_inference.TRAINING", {"max_num_epochs": 1})
+    monkeypatch.setattr("infield.posterior.models.parameter_inference.TRAINING", {"max_num_epochs": 1})
     parameters, summaries = cases[0][:60], cases[1][:60]
     one, two, other = (
         learn(parameters, summaries, BOX, seed, networks=2).draw(summaries[:3], 9, 0) for seed in (5, 5, 6)

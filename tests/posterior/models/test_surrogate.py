@@ -10,22 +10,22 @@ import pytest
 import torch
 
 from infield import InfieldError, import_torchvision_first
-from infield.datasets.field_pairs import FieldPairs
-from infield.datasets.measurement_file import write_measurement
-from infield.datasets.posterior_file import open_posterior
-from infield.datasets.simulation_file import SimulationWriter
-from infield.physics.algebra import Affine, compose
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.datasets.formats.measurement import write_measurement
+from infield.datasets.formats.posterior import open_posterior
+from infield.datasets.formats.simulation import SimulationWriter
+from infield.datasets.training.field_pairs import FieldPairs
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise, LowRankGaussianNoise, PoissonGaussianNoise
-from infield.physics.registry import build_operator
-from infield.pipelines.reconstruct import reconstruct
-from infield.pipelines.simulations import make_simulation
-from infield.posterior.model_error import with_model_error
-from infield.posterior.surrogate import load_surrogate, replace_solver, with_surrogate
-from infield.priors.fno import FNO
-from infield.priors.learned_map import ENTRY
-from infield.priors.operator_learning import OperatorLearning
+from infield.physics.noise.registry import GaussianNoise, LowRankGaussianNoise, PoissonGaussianNoise
+from infield.physics.operators.composition import Affine, compose
+from infield.physics.operators.registry import build_operator
+from infield.pipelines.commands.reconstruct import reconstruct
+from infield.pipelines.run.simulations import make_simulation
+from infield.posterior.models.model_error import with_model_error
+from infield.posterior.models.surrogate import load_surrogate, replace_solver, with_surrogate
+from infield.priors.networks.fno import FNO
+from infield.priors.surrogates.learned_map import ENTRY
+from infield.priors.surrogates.training import OperatorLearning
 
 import_torchvision_first()
 from lightning.pytorch import Trainer  # noqa: E402

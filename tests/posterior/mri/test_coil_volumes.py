@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from infield.physics.gaussian import CoilGaussianNoise
-from infield.physics.grid import Axis, Grid
+from infield.core.grid import Axis, Grid
 from infield.physics.measurement import Measurement
-from infield.physics.registry import build_operator
-from infield.posterior import dds
-from infield.posterior.dds import DDS
-from infield.posterior.exact import posterior_mean
-from infield.priors.gaussian import gaussian_prior
-from infield.priors.slices import SlicePrior
-from infield.priors.source import Matern
+from infield.physics.noise.gaussian import CoilGaussianNoise
+from infield.physics.operators.registry import build_operator
+from infield.posterior.samplers import dds
+from infield.posterior.samplers.dds import DDS
+from infield.posterior.samplers.exact import posterior_mean
+from infield.priors.flows.slices import SlicePrior
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.prior import gaussian_prior
 
 DEPTH, SIDE, COILS = 3, 8, 3
 

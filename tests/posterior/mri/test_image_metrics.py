@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.posterior.image_metrics import (
+from infield.posterior.mri.image_metrics import (
     centre_crop,
     fastmri_metrics,
     inversebench_metrics,

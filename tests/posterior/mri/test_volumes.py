@@ -9,21 +9,21 @@ import torch
 from scipy.optimize import minimize
 
 from infield import InfieldError
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise, PoissonNoise
-from infield.physics.registry import build_operator
-from infield.posterior.across_slices import AcrossSlices, difference, difference_adjoint, shrink
-from infield.posterior.conjugate_gradients import conjugate_gradient_steps
-from infield.posterior.dds import DDS
-from infield.posterior.diffusion_mbir import DiffusionMBIR
-from infield.posterior.exact import Exact, posterior_mean
-from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.sampler import Posterior
-from infield.posterior.streams import SampleStreams
-from infield.priors.gaussian import gaussian_prior
-from infield.priors.slices import SlicePrior
-from infield.priors.source import Matern, White
+from infield.physics.noise.registry import GaussianNoise, PoissonNoise
+from infield.physics.operators.registry import build_operator
+from infield.posterior.inference.conjugate_gradients import conjugate_gradient_steps
+from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.inference.total_variation import AcrossSlices, difference, difference_adjoint, shrink
+from infield.posterior.samplers.base import Posterior
+from infield.posterior.samplers.dds import DDS
+from infield.posterior.samplers.diffusion_mbir import DiffusionMBIR
+from infield.posterior.samplers.exact import Exact, posterior_mean
+from infield.priors.flows.slices import SlicePrior
+from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.prior import gaussian_prior
 
 DEPTH, SIDE = 12, 24
 

@@ -11,19 +11,19 @@ from scipy import stats
 from torch import Tensor
 
 from infield import InfieldError, import_torchvision_first
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise, PoissonNoise
-from infield.physics.registry import build_operator
-from infield.posterior.calibration import gaussian_z_scores, sliced_wasserstein
-from infield.posterior.exact import Exact
-from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.source_slice import SourceSlice, flow
-from infield.posterior.streams import SampleStreams
-from infield.priors.gaussian import GaussianPrior, gaussian_prior
-from infield.priors.mixture import MixturePrior
-from infield.priors.prior import Prior
-from infield.priors.source import Matern, White
+from infield.physics.noise.registry import GaussianNoise, PoissonNoise
+from infield.physics.operators.registry import build_operator
+from infield.posterior.diagnostics.calibration import gaussian_z_scores, sliced_wasserstein
+from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.samplers.elliptical_slice import SourceSlice, flow
+from infield.posterior.samplers.exact import Exact
+from infield.priors.base import Prior
+from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.mixture import MixturePrior
+from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 import_torchvision_first()
 from deepinv.physics import Physics  # noqa: E402

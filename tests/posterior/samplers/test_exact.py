@@ -12,17 +12,17 @@ from scipy.stats import multivariate_normal
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.registry import build_operator
-from infield.posterior.calibration import gaussian_z_scores
-from infield.posterior.exact import Exact, posterior_mean
-from infield.posterior.faps import FAPS
-from infield.posterior.streams import SampleStreams
-from infield.priors.gaussian import GaussianPrior, gaussian_prior
-from infield.priors.mixture import MixturePrior
-from infield.priors.source import Matern
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.registry import build_operator
+from infield.posterior.diagnostics.calibration import gaussian_z_scores
+from infield.posterior.samplers.exact import Exact, posterior_mean
+from infield.posterior.samplers.faps import FAPS
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.mixture import MixturePrior
+from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 DRAWS = 4000
 THRESHOLD = 4.5

@@ -11,21 +11,21 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.grid import Grid, PointSet
+from infield.core.grid import Grid, PointSet
+from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise, PoissonNoise
-from infield.physics.registry import build_operator
-from infield.posterior import faps
-from infield.posterior.calibration import gaussian_z_scores
-from infield.posterior.exact import Exact
-from infield.posterior.faps import FAPS
-from infield.posterior.faps_published import FAPSPublished, euler
-from infield.posterior.streams import SampleStreams
-from infield.priors.bridge import Bridge
-from infield.priors.covariance import Covariance
-from infield.priors.gaussian import GaussianPrior, empirical_prior, gaussian_prior
-from infield.priors.prior import Standardisation
-from infield.priors.source import Matern, White
+from infield.physics.noise.registry import GaussianNoise, PoissonNoise
+from infield.physics.operators.registry import build_operator
+from infield.posterior.diagnostics.calibration import gaussian_z_scores
+from infield.posterior.samplers import faps
+from infield.posterior.samplers.exact import Exact
+from infield.posterior.samplers.faps import FAPS
+from infield.posterior.samplers.faps_published import FAPSPublished, euler
+from infield.priors.base import Standardisation
+from infield.priors.covariance.base import Covariance
+from infield.priors.gaussian.bridge import Bridge
+from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.prior import GaussianPrior, empirical_prior, gaussian_prior
 
 DRAWS = 4000
 THRESHOLD = 4.5

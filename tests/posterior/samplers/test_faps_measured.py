@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.registry import build_operator
-from infield.posterior.exact import Exact
-from infield.posterior.faps import FAPS
-from infield.posterior.faps_measured import FAPSMeasured
-from infield.posterior.measured_law import measure_law
-from infield.posterior.streams import SampleStreams
-from infield.priors.bridge import Bridge
-from infield.priors.gaussian import gaussian_prior
-from infield.priors.source import Matern
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.registry import build_operator
+from infield.posterior.inference.denoiser_errors import measure_law
+from infield.posterior.samplers.exact import Exact
+from infield.posterior.samplers.faps import FAPS
+from infield.posterior.samplers.faps_measured import FAPSMeasured
+from infield.priors.gaussian.bridge import Bridge
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.prior import gaussian_prior
 
 GRID = Grid.regular((32, 24), (4 / 3, 1.0), periodic=True)
 

@@ -11,23 +11,23 @@ import torch
 from torch import nn
 
 from infield import InfieldError
-from infield.datasets.wall_sensors import WallSensors
-from infield.physics.grid import Grid
-from infield.physics.noise import PoissonNoise
-from infield.physics.wall_units import wall_grid
-from infield.posterior.faps import FAPS
-from infield.posterior.streams import SampleStreams
-from infield.posterior.tiled_faps import DATA, DRAW, SOURCE, TiledFAPS, TiledPosterior
-from infield.posterior.tiling import CELL, Tiling, normal_at, normal_of
-from infield.priors.covariance import Covariance
-from infield.priors.flow import FlowPrior
-from infield.priors.fno import FNO
-from infield.priors.modes import Hartley
-from infield.priors.patched import Patched
-from infield.priors.prior import Standardisation
-from infield.priors.source import White
-from infield.priors.unet import UNet
-from infield.priors.wall_pressure import WallPressure
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
+from infield.datasets.wall_pressure.sensors import WallSensors
+from infield.physics.noise.registry import PoissonNoise
+from infield.physics.wall_pressure.wall_units import wall_grid
+from infield.posterior.inference.tiling import CELL, Tiling, normal_at, normal_of
+from infield.posterior.samplers.faps import FAPS
+from infield.posterior.samplers.faps_tiled import DATA, DRAW, SOURCE, TiledFAPS, TiledPosterior
+from infield.priors.base import Standardisation
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.gaussian.laws import White
+from infield.priors.networks.fno import FNO
+from infield.priors.networks.patched import Patched
+from infield.priors.networks.unet import UNet
+from infield.priors.wall_pressure.synthetic import WallPressure
 
 SHORT = wall_grid(180, 2 * math.pi, math.pi, multiple=16)
 GRID = wall_grid(180, 8 * math.pi, 2 * math.pi, multiple=16)

@@ -6,21 +6,21 @@ from dataclasses import replace
 
 import pytest
 import torch
-from gaussian_average import TAU, GaussianAverage
+from examples.gaussian_average import TAU, GaussianAverage
 from torch import Generator
 
 from infield import InfieldError
-from infield.physics.gaussian import GaussianNoise
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
-from infield.physics.registry import build_operator
-from infield.posterior.faps import FAPS
-from infield.posterior.null_flow import NullFlow
-from infield.posterior.snap import SNaP
-from infield.posterior.streams import SampleStreams
-from infield.priors.average_velocity import AverageVelocity
-from infield.priors.description import prior_from_description
-from infield.priors.prior import Standardisation
+from infield.physics.noise.gaussian import GaussianNoise
+from infield.physics.operators.registry import build_operator
+from infield.posterior.samplers.faps import FAPS
+from infield.posterior.samplers.null_flow import NullFlow
+from infield.posterior.samplers.snap import SNaP
+from infield.priors.amortised.average_velocity import AverageVelocity
+from infield.priors.base import Standardisation
+from infield.priors.storage.from_yaml import prior_from_description
 
 POINTS, SHIFT, SCALE = 6, 3.0, 2.0
 GRID = Grid.regular((POINTS,), 1.0, periodic=True)

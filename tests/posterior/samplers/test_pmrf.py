@@ -6,20 +6,20 @@ import math
 
 import pytest
 import torch
-from gaussian_rectified import GRID, MASK, NOISE, OF_MEAN, POINTS, SPREAD, ExactFlow, exact_mean
+from examples.gaussian_rectified import GRID, MASK, NOISE, OF_MEAN, POINTS, SPREAD, ExactFlow, exact_mean
 from torch import Generator
 
 from infield import InfieldError
-from infield.physics.gaussian import GaussianNoise
+from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
-from infield.physics.registry import build_operator
-from infield.posterior.faps import FAPS
-from infield.posterior.pmrf import PMRF
-from infield.posterior.snap import SNaP
-from infield.posterior.streams import SampleStreams
-from infield.posterior.unrolled import UnrolledEstimate
-from infield.priors.description import prior_from_description
-from infield.priors.rectified_flow import RectifiedFlow
+from infield.physics.noise.gaussian import GaussianNoise
+from infield.physics.operators.registry import build_operator
+from infield.posterior.samplers.faps import FAPS
+from infield.posterior.samplers.pmrf import PMRF
+from infield.posterior.samplers.snap import SNaP
+from infield.posterior.samplers.unrolled import UnrolledEstimate
+from infield.priors.amortised.rectified_flow import RectifiedFlow
+from infield.priors.storage.from_yaml import prior_from_description
 
 SHIFT, SCALE = 3.0, 2.0
 Y = torch.where(MASK, SHIFT + torch.linspace(-3, 3, POINTS, dtype=torch.float64), 0.0)

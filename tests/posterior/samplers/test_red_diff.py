@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise, PoissonNoise
-from infield.physics.registry import build_operator
-from infield.posterior.calibration import mean_error, std_ratio
-from infield.posterior.exact import Exact, posterior_mean
-from infield.posterior.red_diff import WEIGHTINGS, REDDiff, regulariser
-from infield.posterior.streams import SampleStreams
-from infield.priors.description import prior_from_description
-from infield.priors.gaussian import gaussian_prior
-from infield.priors.prior import denoise, score
-from infield.priors.source import Matern, White
+from infield.physics.noise.registry import GaussianNoise, PoissonNoise
+from infield.physics.operators.registry import build_operator
+from infield.posterior.diagnostics.calibration import mean_error, std_ratio
+from infield.posterior.samplers.exact import Exact, posterior_mean
+from infield.posterior.samplers.red_diff import WEIGHTINGS, REDDiff, regulariser
+from infield.priors.base import denoise, score
+from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.prior import gaussian_prior
+from infield.priors.storage.from_yaml import prior_from_description
 
 GRID = Grid.regular((48,), 1.0, periodic=True)
 SOURCES = {"white": White(2.0), "matern": Matern(nu=0.5, length=0.1)}

@@ -10,26 +10,26 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.datasets.measurement_file import write_measurement
-from infield.datasets.posterior_file import open_posterior
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.core.randomness import SampleStreams
+from infield.datasets.formats.measurement import write_measurement
+from infield.datasets.formats.posterior import open_posterior
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise, PoissonNoise
-from infield.physics.registry import build_operator
-from infield.physics.window import Crop, through_window, torus_around
-from infield.pipelines.reconstruct import reconstruct
-from infield.posterior.calibration import gaussian_z_scores
-from infield.posterior.exact import Exact
-from infield.posterior.faps import FAPS
-from infield.posterior.faps_published import FAPSPublished
-from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.sampler import standardised
-from infield.posterior.streams import SampleStreams
-from infield.priors import source
-from infield.priors.description import prior_from_description
-from infield.priors.gaussian import GaussianPrior, gaussian_prior
-from infield.priors.matern import matern_matrix
-from infield.priors.source import Matern
+from infield.physics.noise.registry import GaussianNoise, PoissonNoise
+from infield.physics.operators.crop import Crop, through_window, torus_around
+from infield.physics.operators.registry import build_operator
+from infield.pipelines.commands.reconstruct import reconstruct
+from infield.posterior.diagnostics.calibration import gaussian_z_scores
+from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.samplers.base import standardised
+from infield.posterior.samplers.exact import Exact
+from infield.posterior.samplers.faps import FAPS
+from infield.posterior.samplers.faps_published import FAPSPublished
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.matern import matern_matrix
+from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
+from infield.priors.gaussian.prior import laws as source
+from infield.priors.storage.from_yaml import prior_from_description
 
 THRESHOLD, DRAWS = 4.5, 6000
 GRID, LAW = Grid.regular((5, 7), (1.0, 1.4)), Matern(1.5, 0.6)

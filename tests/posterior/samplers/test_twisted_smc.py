@@ -9,24 +9,24 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.grid import Grid, PointSet
+from infield.core.grid import Grid, PointSet
+from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.registry import build_operator
-from infield.posterior.calibration import mean_error, std_ratio
-from infield.posterior.exact import Exact, posterior_mean
-from infield.posterior.faps import FAPS
-from infield.posterior.linear_gaussian import LinearGaussianData
-from infield.posterior.local_law import LocalLaw
-from infield.posterior.particles import Weighted
-from infield.posterior.streams import SampleStreams
-from infield.posterior.twist import LocalTwist, SurrogateTwist, twist_of
-from infield.posterior.twisted_smc import TwistedSMC
-from infield.priors.bridge import Bridge
-from infield.priors.description import prior_from_description
-from infield.priors.gaussian import gaussian_prior
-from infield.priors.prior import denoise
-from infield.priors.source import Matern
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.registry import build_operator
+from infield.posterior.diagnostics.calibration import mean_error, std_ratio
+from infield.posterior.inference.conditional_moments import LocalLaw
+from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.inference.particles import Weighted
+from infield.posterior.inference.twist import LocalTwist, SurrogateTwist, twist_of
+from infield.posterior.samplers.exact import Exact, posterior_mean
+from infield.posterior.samplers.faps import FAPS
+from infield.posterior.samplers.twisted_smc import TwistedSMC
+from infield.priors.base import denoise
+from infield.priors.gaussian.bridge import Bridge
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.prior import gaussian_prior
+from infield.priors.storage.from_yaml import prior_from_description
 
 POINTS = PointSet(tuple((x / 23,) for x in range(24)))
 SOURCE = Matern(nu=0.5, length=0.05)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from infield.posterior.wall_statistics import (
+from infield.posterior.wall_pressure.wall_statistics import (
     CHANNEL_RMS,
     Correlation,
     WallSpectrum,

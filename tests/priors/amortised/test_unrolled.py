@@ -9,17 +9,17 @@ import torch
 from torch import Generator, nn
 
 from infield import InfieldError, import_torchvision_first
-from infield.datasets.operator_families import Deblurring, Inpainting, UndersampledKspace
-from infield.physics.grid import Grid
-from infield.physics.sampling import Mask
-from infield.priors import supervised
-from infield.priors.average_velocity import HALF_NOISE
-from infield.priors.family_training import FamilyTraining, measured, standardisation_of, survey
-from infield.priors.perceptron import Perceptron
-from infield.priors.posterior_mean import PosteriorMean
-from infield.priors.prior import Standardisation
-from infield.priors.unet import UNet
-from infield.priors.unrolled import Unrolled, data_step, from_entry, load_unrolled, to_entry
+from infield.core.grid import Grid
+from infield.datasets.training.operator_families import Deblurring, Inpainting, UndersampledKspace
+from infield.physics.operators.sensors import Mask
+from infield.priors.amortised import base as supervised
+from infield.priors.amortised.average_velocity import HALF_NOISE
+from infield.priors.amortised.unrolled import Unrolled, data_step, from_entry, load_unrolled, to_entry
+from infield.priors.base import Standardisation
+from infield.priors.networks.mlp import Perceptron
+from infield.priors.networks.unet import UNet
+from infield.priors.training.measurement_family import FamilyTraining, measured, standardisation_of, survey
+from infield.priors.training.posterior_mean import PosteriorMean
 
 import_torchvision_first()
 from deepinv.models import MoDL  # noqa: E402

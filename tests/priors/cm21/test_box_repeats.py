@@ -6,9 +6,9 @@ import math
 
 import torch
 
-from infield.priors.innovations import BLOCK, innovations_of
-from infield.priors.slice_repeats import BANDS, Repeats, SliceRepeats, bands, correlations, fit_slice_repeats
-from infield.priors.slice_spectra import KNOTS, hats
+from infield.priors.cm21.box_repeats import BANDS, Repeats, SliceRepeats, bands, correlations, fit_slice_repeats
+from infield.priors.cm21.slice_spectra import KNOTS, hats
+from infield.priors.cm21.whitening import BLOCK, innovations_of
 
 SIDE, PERIOD, DEPTH = 8, 8, 160
 

@@ -3,18 +3,18 @@
 import copy
 import dataclasses
 
-import lightcone_prior_example as example
+import examples.lightcone_prior_example as example
 import pytest
 import torch
 from torch import nn
 
-import infield.priors.lightcone_emulator as lightcone_emulator
+import infield.priors.cm21.emulator as lightcone_emulator
 from infield import InfieldError
-from infield.priors.checkpoint import export_prior
-from infield.priors.density_network import DensityNetwork
-from infield.priors.initial_density import InitialDensity
-from infield.priors.lightcone_emulator import Emulator, with_most_likely_zeros
-from infield.priors.lightcones import LightconePrior, load_lightcone_prior, to_entry
+from infield.priors.cm21.density_network import DensityNetwork
+from infield.priors.cm21.emulator import Emulator, with_most_likely_zeros
+from infield.priors.cm21.initial_density import InitialDensity
+from infield.priors.cm21.prior import LightconePrior, load_lightcone_prior, to_entry
+from infield.priors.storage.checkpoint import export_prior
 
 HERE = {"ION_Tvir_MIN": 4.8, "HII_EFF_FACTOR": 131.0}
 LAW = InitialDensity(torch.tensor([-2.0, 1.0]), torch.tensor([1.0, -1.0]), finer=2, points=16)

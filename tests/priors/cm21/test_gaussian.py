@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.priors.gaussian_lightcones import LocalRegression, fit_local_regression, gaussian_lightcones
+from infield.priors.cm21.gaussian import LocalRegression, fit_local_regression, gaussian_lightcones
 
 N, DEPTH, CONES = 8, 12, 160
 Z = torch.linspace(0, 1, DEPTH, dtype=torch.float64)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.priors.initial_density import RADII, InitialDensity
+from infield.priors.cm21.initial_density import RADII, InitialDensity
 
 LAW = InitialDensity(torch.tensor([-1.5, 0.0, 1.6]), torch.tensor([1.0, 0.4, -0.8]), finer=2, points=16)
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from infield.priors.exact_zeros import with_zeros
-from infield.priors.voxel_transform import FAINTEST
+from infield.priors.cm21.ionised_zeros import with_zeros
+from infield.priors.cm21.voxel_transform import FAINTEST
 
 
 def fields():

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from infield.priors.linear_part import BANDS, LinearPart, fit_linear_part, of_field, products
+from infield.priors.cm21.linear_correction import BANDS, LinearPart, fit_linear_part, of_field, products
 
 SHAPE = (8, 8, 24)
 

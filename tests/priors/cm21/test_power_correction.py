@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from infield.priors.drawn_power import fit_drawn_power, log_amplitudes, of_flow
-from infield.priors.lightcones import LightconePrior
-from infield.priors.linear_part import LinearPart
-from infield.priors.local_unet import LocalUNet
-from infield.priors.slice_spectra import KNOTS, SliceSpectra
-from infield.priors.slice_statistics import SliceStatistics
-from infield.priors.voxel_transform import VoxelTransform
+from infield.priors.cm21.linear_correction import LinearPart
+from infield.priors.cm21.power_correction import fit_drawn_power, log_amplitudes, of_flow
+from infield.priors.cm21.prior import LightconePrior
+from infield.priors.cm21.slice_spectra import KNOTS, SliceSpectra
+from infield.priors.cm21.slice_statistics import SliceStatistics
+from infield.priors.cm21.voxel_transform import VoxelTransform
+from infield.priors.networks.local_unet import LocalUNet
 
 SIDE, DEPTH = 8, 64
 MISSED = -0.1

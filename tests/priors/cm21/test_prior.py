@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-import infield.priors.lightcone_flow as lightcone_flow
+import infield.priors.cm21.flow as lightcone_flow
 from infield import InfieldError
-from infield.priors.checkpoint import export_prior
-from infield.priors.lightcone_matching import draw_times
-from infield.priors.lightcones import LightconePrior, load_lightcone_prior, to_entry
-from infield.priors.linear_part import LinearPart
-from infield.priors.local_unet import LocalUNet
-from infield.priors.prior import Prior, heun
-from infield.priors.slice_repeats import SliceRepeats
-from infield.priors.slice_spectra import KNOTS, SliceSpectra
-from infield.priors.slice_statistics import SliceStatistics
-from infield.priors.voxel_transform import VoxelTransform
+from infield.priors.base import Prior, heun
+from infield.priors.cm21.box_repeats import SliceRepeats
+from infield.priors.cm21.linear_correction import LinearPart
+from infield.priors.cm21.prior import LightconePrior, load_lightcone_prior, to_entry
+from infield.priors.cm21.slice_spectra import KNOTS, SliceSpectra
+from infield.priors.cm21.slice_statistics import SliceStatistics
+from infield.priors.cm21.training import draw_times
+from infield.priors.cm21.voxel_transform import VoxelTransform
+from infield.priors.networks.local_unet import LocalUNet
+from infield.priors.storage.checkpoint import export_prior
 
 HERE = {"ION_Tvir_MIN": 4.8, "HII_EFF_FACTOR": 131.0}
 DEPTH = 96

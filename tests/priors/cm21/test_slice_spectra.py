@@ -2,9 +2,9 @@
 
 import torch
 
-from infield.priors.innovations import innovations_of
-from infield.priors.slice_spectra import KNOTS, Filters, SliceSpectra, fit_slice_spectra, hats
-from infield.priors.slice_statistics import fit_slice_statistics
+from infield.priors.cm21.slice_spectra import KNOTS, Filters, SliceSpectra, fit_slice_spectra, hats
+from infield.priors.cm21.slice_statistics import fit_slice_statistics
+from infield.priors.cm21.whitening import innovations_of
 
 SIDE, DEPTH = 12, 96
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from infield.priors.slice_statistics import FLOOR, fit_slice_statistics
+from infield.priors.cm21.slice_statistics import FLOOR, fit_slice_statistics
 
 
 def history(theta, s):

@@ -16,10 +16,7 @@ from scipy import stats
 from sklearn.preprocessing import PowerTransformer
 
 from infield import InfieldError
-from infield.priors.covariance import Covariance
-from infield.priors.field_space import FieldParametrisation
-from infield.priors.modes import Hartley
-from infield.priors.voxel_transform import (
+from infield.priors.cm21.voxel_transform import (
     FAINTEST,
     KINDS,
     VoxelTransform,
@@ -28,6 +25,9 @@ from infield.priors.voxel_transform import (
     from_entry,
     to_entry,
 )
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley
+from infield.priors.flows.field_space import FieldParametrisation
 
 PAPER = VoxelTransform("yeo-johnson", mean=-10.649065, scale=19.063789, exponent=1.3158127, atom=False)
 """As fitted by Xia & Wise to 25,600 cones."""

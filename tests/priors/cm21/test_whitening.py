@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from infield.priors.innovations import BLOCK, InnovationStandardisation, innovations_of
-from infield.priors.slice_spectra import KNOTS, Filters, hats
+from infield.priors.cm21.slice_spectra import KNOTS, Filters, hats
+from infield.priors.cm21.whitening import BLOCK, InnovationStandardisation, innovations_of
 
 SIDE, DEPTH = 8, 150  # two whole blocks and a part of one
 

@@ -10,9 +10,9 @@ import torch
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
-from infield.priors.bridge import Bridge
-from infield.priors.covariance import Covariance, from_draws, from_matrix
-from infield.priors.modes import Eigenbasis, Hartley, HartleyAcross, LeadingDirections, Modes, Pixels
+from infield.priors.covariance.base import Covariance, from_draws, from_matrix
+from infield.priors.covariance.modes import Eigenbasis, Hartley, HartleyAcross, LeadingDirections, Modes, Pixels
+from infield.priors.gaussian.bridge import Bridge
 
 THRESHOLD = 4.5
 SHAPES = [(1,), (2,), (7,), (8,), (3, 5), (4, 6), (5, 4), (2, 3, 4), (3, 3, 5), (1, 6)]

@@ -10,22 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from infield import InfieldError
-from infield.physics.grid import Axis, Grid, PointSet
-from infield.priors.checkpoint import ENTRY, load_prior, to_entry
-from infield.priors.covariance import Covariance, from_draws, from_matrix
-from infield.priors.field_space import FieldParametrisation
-from infield.priors.flow import FlowPrior
-from infield.priors.flow_matching import FlowMatching
-from infield.priors.fno import FNO
-from infield.priors.gaussian import GaussianPrior
-from infield.priors.gibbs import gibbs_matrix
-from infield.priors.matern import matern_matrix
-from infield.priors.modes import Hartley
-from infield.priors.point_network import PointNetwork
-from infield.priors.prior import Standardisation
-from infield.priors.regrid import source_on
-from infield.priors.source import Law, Matern, White, law_to_spec
-from infield.priors.unet import UNet
+from infield.core.grid import Axis, Grid, PointSet
+from infield.priors.base import Standardisation
+from infield.priors.covariance.base import Covariance, from_draws, from_matrix
+from infield.priors.covariance.modes import Hartley
+from infield.priors.flows.field_space import FieldParametrisation
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.regrid import source_on
+from infield.priors.gaussian.gibbs import gibbs_matrix
+from infield.priors.gaussian.laws import Law, Matern, White, law_to_spec
+from infield.priors.gaussian.matern import matern_matrix
+from infield.priors.gaussian.prior import GaussianPrior
+from infield.priors.networks.fno import FNO
+from infield.priors.networks.point_network import PointNetwork
+from infield.priors.networks.unet import UNet
+from infield.priors.storage.checkpoint import ENTRY, load_prior, to_entry
+from infield.priors.training.flow_matching import FlowMatching
 
 SOURCE = Matern(0.5, 0.3)
 

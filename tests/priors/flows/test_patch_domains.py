@@ -10,21 +10,21 @@ import torch
 from torch import nn
 
 from infield import InfieldError
-from infield.physics.grid import Axis, Grid, PointSet
-from infield.physics.wall_units import wall_grid
-from infield.priors.checkpoint import from_entry, to_entry
-from infield.priors.covariance import Covariance
-from infield.priors.domains import on_domain
-from infield.priors.flow import FlowPrior
-from infield.priors.flow_matching import stationary_covariance
-from infield.priors.fno import FNO
-from infield.priors.modes import Hartley
-from infield.priors.patched import Patched
-from infield.priors.prior import Standardisation, sample
-from infield.priors.source import Matern, White, law_to_spec
-from infield.priors.spectral_density import SpectralDensity, fold, unfold
-from infield.priors.unet import UNet
-from infield.priors.wall_pressure import WallPressure
+from infield.core.grid import Axis, Grid, PointSet
+from infield.physics.wall_pressure.wall_units import wall_grid
+from infield.priors.base import Standardisation, sample
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.patch_domains import on_domain
+from infield.priors.gaussian.laws import Matern, White, law_to_spec
+from infield.priors.gaussian.spectral_density import SpectralDensity, fold, unfold
+from infield.priors.networks.fno import FNO
+from infield.priors.networks.patched import Patched
+from infield.priors.networks.unet import UNet
+from infield.priors.storage.checkpoint import from_entry, to_entry
+from infield.priors.training.flow_matching import stationary_covariance
+from infield.priors.wall_pressure.synthetic import WallPressure
 
 SHORT, LONG = wall_grid(180), wall_grid(180, 16 * math.pi)
 

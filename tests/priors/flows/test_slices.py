@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.grid import Grid
-from infield.priors.covariance import Covariance
-from infield.priors.description import prior_from_description
-from infield.priors.gaussian import empirical_prior, gaussian_prior
-from infield.priors.slices import SlicePrior
-from infield.priors.source import Matern, White
+from infield.core.grid import Grid
+from infield.priors.covariance.base import Covariance
+from infield.priors.flows.slices import SlicePrior
+from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.prior import empirical_prior, gaussian_prior
+from infield.priors.storage.from_yaml import prior_from_description
 
 GRID = Grid.regular((6, 8), 1.0, periodic=True)
 DEPTH = 3
@@ -74,7 +74,7 @@ def test_through_a_window():
 
 
 def test_what_outgrows_memory(monkeypatch):
-    monkeypatch.setattr("infield.priors.slices.FACTOR_ENTRIES", 10)
+    monkeypatch.setattr("infield.priors.flows.slices.FACTOR_ENTRIES", 10)
     low_rank = priors()["low rank, two channels"]
     with pytest.raises(InfieldError, match="use --sampler dds"):
         _ = SlicePrior(slices=low_rank, depth=2).covariance

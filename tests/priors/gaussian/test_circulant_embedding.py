@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.grid import Axis, Grid, PointSet
-from infield.priors import circulant, source
-from infield.priors.circulant import half_step, torus_spectrum
-from infield.priors.description import prior_from_description
-from infield.priors.gaussian import GaussianPrior, gaussian_prior, shared_torus
-from infield.priors.matern import matern_matrix, matern_mixture
-from infield.priors.modes import Hartley
-from infield.priors.prior import Prior, sample
-from infield.priors.source import Matern, White
-from infield.priors.window import Window
+from infield.core.grid import Axis, Grid, PointSet
+from infield.priors.base import Prior, sample
+from infield.priors.covariance.modes import Hartley
+from infield.priors.gaussian.circulant_embedding import half_step, torus_spectrum
+from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.matern import matern_matrix, matern_mixture
+from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior, shared_torus
+from infield.priors.gaussian.prior import circulant_embedding as circulant
+from infield.priors.gaussian.prior import laws as source
+from infield.priors.storage.from_yaml import prior_from_description
+from infield.priors.torus_window import Window
 
 THRESHOLD = 4.5
 

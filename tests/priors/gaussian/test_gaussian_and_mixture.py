@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.grid import Grid, PointSet
-from infield.priors.bridge import Bridge
-from infield.priors.covariance import Covariance
-from infield.priors.gaussian import GaussianPrior, empirical_prior, gaussian_prior, spectrum_prior
-from infield.priors.mixture import MixturePrior
-from infield.priors.modes import Hartley
-from infield.priors.prior import Prior, Standardisation, denoise, sample, score
-from infield.priors.source import Matern, White
+from infield.core.grid import Grid, PointSet
+from infield.priors.base import Prior, Standardisation, denoise, sample, score
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley
+from infield.priors.gaussian.bridge import Bridge
+from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.mixture import MixturePrior
+from infield.priors.gaussian.prior import GaussianPrior, empirical_prior, gaussian_prior, spectrum_prior
 
 THRESHOLD = 4.5
 TIMES = (0.0, 0.2, 0.6, 0.95)

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.grid import Axis, Grid, PointSet
-from infield.priors import low_rank, source
-from infield.priors.covariance import Covariance
-from infield.priors.gaussian import gaussian_prior
-from infield.priors.low_rank import PartialCholesky, pivoted_cholesky
-from infield.priors.matern import matern_matrix
-from infield.priors.modes import Eigenbasis, LeadingDirections, Pixels
-from infield.priors.source import Matern
+from infield.core.grid import Axis, Grid, PointSet
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Eigenbasis, LeadingDirections, Pixels
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.matern import matern_matrix
+from infield.priors.gaussian.pivoted_cholesky import PartialCholesky, pivoted_cholesky
+from infield.priors.gaussian.prior import gaussian_prior
+from infield.priors.gaussian.prior import laws as source
+from infield.priors.gaussian.prior import pivoted_cholesky as low_rank
 
 
 def scattered(n: int, seed: int = 0) -> PointSet:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.grid import Axis, Grid, PointSet
-from infield.priors.covariance import Covariance
-from infield.priors.description import prior_from_description
-from infield.priors.matern import matern
-from infield.priors.prior import sample
-from infield.priors.source import Matern
-from infield.priors.sphere import on_unit_sphere
+from infield.core.grid import Axis, Grid, PointSet
+from infield.priors.base import sample
+from infield.priors.covariance.base import Covariance
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.matern import matern
+from infield.priors.gaussian.sphere import on_unit_sphere
+from infield.priors.storage.from_yaml import prior_from_description
 
 
 def matrix(C: Covariance) -> Tensor:

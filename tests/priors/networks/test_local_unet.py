@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from infield import InfieldError
-from infield.priors.local_unet import LocalUNet, _Around
+from infield.priors.networks.local_unet import LocalUNet, _Around
 
 WIDTHS = ((8, 12), (8, 8, 8))
 

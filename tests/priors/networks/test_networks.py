@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from infield import InfieldError
-from infield.priors.fno import FNO
-from infield.priors.unet import UNet
+from infield.priors.networks.fno import FNO
+from infield.priors.networks.unet import UNet
 
 NETWORKS = [
     (lambda: UNet(1, 1, (8, 16)), (21,)),

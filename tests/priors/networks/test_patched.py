@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional
 
 from infield import InfieldError
-from infield.priors import patched
-from infield.priors.checkpoint import build_network, network_description
-from infield.priors.patched import Patched
-from infield.priors.unet import UNet
+from infield.priors.networks import patched
+from infield.priors.networks.patched import Patched
+from infield.priors.networks.unet import UNet
+from infield.priors.storage.checkpoint import build_network, network_description
 
 
 class Identity(nn.Module):

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from infield import InfieldError
-from infield.physics.grid import Grid, PointSet
-from infield.priors.checkpoint import ENTRY, load_prior, to_entry
-from infield.priors.covariance import Covariance
-from infield.priors.field_space import FieldParametrisation
-from infield.priors.flow import FlowPrior
-from infield.priors.point_network import Domain, PointNetwork, points_of
-from infield.priors.prior import Standardisation
-from infield.priors.source import Matern
+from infield.core.grid import Grid, PointSet
+from infield.priors.base import Standardisation
+from infield.priors.covariance.base import Covariance
+from infield.priors.flows.field_space import FieldParametrisation
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.gaussian.laws import Matern
+from infield.priors.networks.point_network import Domain, PointNetwork, points_of
+from infield.priors.storage.checkpoint import ENTRY, load_prior, to_entry
 
 SMALL = {"latents": 16, "width": 16, "heads": 4, "blocks": 2}
 DOMAINS = [

@@ -7,10 +7,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from infield.priors import unet
-from infield.priors.group_norm import GroupNorm
-from infield.priors.periodic import FORMATS, closed
-from infield.priors.unet import UNet
+from infield.priors.networks import unet
+from infield.priors.networks.group_norm import GroupNorm
+from infield.priors.networks.periodic import FORMATS, closed
+from infield.priors.networks.unet import UNet
 
 SPACES = [(7,), (5, 6), (3, 4, 5)]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.grid import Axis, Grid
-from infield.priors.processes import (
+from infield.core.grid import Axis, Grid
+from infield.priors.random_fields.processes import (
     PROCESSES,
     GibbsProcess,
     LogNormalProcess,

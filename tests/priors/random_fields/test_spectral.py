@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.grid import Axis, Grid, PointSet
-from infield.priors.random_fields import LI_VORTICITY, SpectralField, TwoPhaseField
+from infield.core.grid import Axis, Grid, PointSet
+from infield.priors.random_fields.spectral import LI_VORTICITY, SpectralField, TwoPhaseField
 
 
 def one_each(shape):

@@ -9,15 +9,15 @@ from torch import nn
 
 import infield
 from infield import InfieldError
-from infield.physics.grid import Grid
-from infield.priors.checkpoint import ENTRY, VERSION, export_prior, load_prior, to_entry
-from infield.priors.covariance import Covariance
-from infield.priors.flow import FlowPrior
-from infield.priors.flow_matching import source_on
-from infield.priors.fno import FNO
-from infield.priors.prior import Standardisation
-from infield.priors.source import Law, Matern, White
-from infield.priors.unet import UNet
+from infield.core.grid import Grid
+from infield.priors.base import Standardisation
+from infield.priors.covariance.base import Covariance
+from infield.priors.flows.flow import FlowPrior
+from infield.priors.gaussian.laws import Law, Matern, White
+from infield.priors.networks.fno import FNO
+from infield.priors.networks.unet import UNet
+from infield.priors.storage.checkpoint import ENTRY, VERSION, export_prior, load_prior, to_entry
+from infield.priors.training.flow_matching import source_on
 
 
 def a_prior(network: nn.Module, law: Law, grid: Grid) -> FlowPrior:

@@ -9,12 +9,12 @@ import torch
 import yaml
 
 from infield import InfieldError
-from infield.physics.grid import Grid, PointSet
-from infield.priors import description as module
-from infield.priors.description import prior_from_description
-from infield.priors.gaussian import GaussianPrior, gaussian_prior
-from infield.priors.mixture import MixturePrior
-from infield.priors.source import Matern, White
+from infield.core.grid import Grid, PointSet
+from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.mixture import MixturePrior
+from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
+from infield.priors.storage import from_yaml as module
+from infield.priors.storage.from_yaml import prior_from_description
 
 GRID = Grid.regular((8,), 1.0, periodic=True)
 

@@ -10,12 +10,12 @@ import torch
 import xarray as xr
 
 from infield import InfieldError
-from infield.pipelines.fit import run
-from infield.priors.checkpoint import load_prior
-from infield.priors.fno import FNO
-from infield.priors.learned_map import ENTRY, LearnedMap, load_learned_map
-from infield.priors.operator_learning import OperatorLearning, error_of
-from infield.priors.prior import Standardisation
+from infield.pipelines.commands.fit import run
+from infield.priors.base import Standardisation
+from infield.priors.networks.fno import FNO
+from infield.priors.storage.checkpoint import load_prior
+from infield.priors.surrogates.learned_map import ENTRY, LearnedMap, load_learned_map
+from infield.priors.surrogates.training import OperatorLearning, error_of
 
 CONFIG = Path(__file__).parents[2] / "pipelines" / "configs" / "fit_surrogate_2d.yaml"
 

@@ -8,16 +8,22 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from infield import InfieldError, import_torchvision_first
-from infield.physics.grid import Grid
-from infield.priors.covariance import Covariance
-from infield.priors.flow import FlowPrior, Parametrisation
-from infield.priors.flow_matching import AveragedWeights, FlowMatching, TrainingFields, covariance_of, source_on
-from infield.priors.fno import FNO
-from infield.priors.gaussian import GaussianPrior
-from infield.priors.modes import Hartley
-from infield.priors.prior import Prior, Standardisation, sample
-from infield.priors.source import Matern, White
-from infield.priors.unet import UNet
+from infield.core.grid import Grid
+from infield.priors.base import Prior, Standardisation, sample
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley
+from infield.priors.flows.flow import FlowPrior, Parametrisation
+from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.prior import GaussianPrior
+from infield.priors.networks.fno import FNO
+from infield.priors.networks.unet import UNet
+from infield.priors.training.flow_matching import (
+    AveragedWeights,
+    FlowMatching,
+    TrainingFields,
+    covariance_of,
+    source_on,
+)
 
 import_torchvision_first()
 from lightning.pytorch import LightningDataModule, Trainer  # noqa: E402

@@ -6,18 +6,17 @@ import math
 
 import pytest
 import torch
-from gaussian_average import TAU, GaussianAverage
+from examples.gaussian_average import TAU, GaussianAverage
 from torch import Generator
 
 from infield import InfieldError
-from infield.datasets.operator_families import Deblurring, Inpainting, UndersampledKspace
-from infield.physics.grid import Grid
-from infield.physics.operator_numbers import operator_numbers
-from infield.physics.sampling import Mask
-from infield.priors import adapted_source as adapted_source_module
-from infield.priors import family_training, mean_flow
-from infield.priors.adapted_source import adapted_source, confined
-from infield.priors.average_velocity import (
+from infield.core.grid import Grid
+from infield.datasets.training.operator_families import Deblurring, Inpainting, UndersampledKspace
+from infield.physics.operators.fingerprint import operator_numbers
+from infield.physics.operators.sensors import Mask
+from infield.priors.amortised import adapted_source as adapted_source_module
+from infield.priors.amortised.adapted_source import adapted_source, confined
+from infield.priors.amortised.average_velocity import (
     AverageVelocity,
     conditions,
     from_entry,
@@ -25,10 +24,12 @@ from infield.priors.average_velocity import (
     not_served,
     to_entry,
 )
-from infield.priors.mean_flow import MeanFlow, spread_score
-from infield.priors.perceptron import Perceptron
-from infield.priors.prior import Standardisation
-from infield.priors.unet import UNet
+from infield.priors.base import Standardisation
+from infield.priors.networks.mlp import Perceptron
+from infield.priors.networks.unet import UNet
+from infield.priors.training.common import mean_flow
+from infield.priors.training.common import measurement_family as family_training
+from infield.priors.training.mean_flow import MeanFlow, spread_score
 
 GRID = Grid.regular((6,), 1.0, periodic=True)
 POWER = torch.tensor(TAU**2, dtype=torch.float64)

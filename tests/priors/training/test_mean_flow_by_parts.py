@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gaussian_average import TAU, GaussianAverage
+from examples.gaussian_average import TAU, GaussianAverage
 from torch import Generator, nn
 
 from infield import InfieldError
-from infield.datasets.operator_families import Inpainting, UndersampledKspace
-from infield.physics.grid import Grid
-from infield.priors import family_training
-from infield.priors.average_velocity import AverageVelocity, load_average_velocity, to_entry
-from infield.priors.mean_flow import MeanFlow, _some
-from infield.priors.prior import Standardisation
-from infield.priors.unet import UNet
+from infield.core.grid import Grid
+from infield.datasets.training.operator_families import Inpainting, UndersampledKspace
+from infield.priors.amortised.average_velocity import AverageVelocity, load_average_velocity, to_entry
+from infield.priors.base import Standardisation
+from infield.priors.networks.unet import UNet
+from infield.priors.training.common import measurement_family as family_training
+from infield.priors.training.mean_flow import MeanFlow, _some
 
 GRID = Grid.regular((8, 8), 1.0, periodic=True)
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from infield import InfieldError, import_torchvision_first
-from infield.physics.grid import Grid
-from infield.priors.checkpoint import ENTRY, load_prior, to_entry
-from infield.priors.flow_matching import FlowMatching
-from infield.priors.patched import Patched
-from infield.priors.unet import UNet
+from infield.core.grid import Grid
+from infield.priors.networks.patched import Patched
+from infield.priors.networks.unet import UNet
+from infield.priors.storage.checkpoint import ENTRY, load_prior, to_entry
+from infield.priors.training.flow_matching import FlowMatching
 
 import_torchvision_first()
 from lightning.pytorch import LightningDataModule, Trainer  # noqa: E402

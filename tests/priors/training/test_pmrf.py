@@ -6,15 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from gaussian_rectified import GRID, NOISE, POINTS, SPREAD, ExactFlow, SeesHalf, exact_mean
+from examples.gaussian_rectified import GRID, NOISE, POINTS, SPREAD, ExactFlow, SeesHalf, exact_mean
 from torch import Generator
 
 from infield import InfieldError
-from infield.datasets.operator_families import Inpainting
-from infield.priors import family_training, unrolled
-from infield.priors.perceptron import Perceptron
-from infield.priors.pmrf import PMRF
-from infield.priors.rectified_flow import from_entry, load_rectified_flow, to_entry
+from infield.datasets.training.operator_families import Inpainting
+from infield.priors.amortised import unrolled
+from infield.priors.amortised.rectified_flow import from_entry, load_rectified_flow, to_entry
+from infield.priors.networks.mlp import Perceptron
+from infield.priors.training.common import measurement_family as family_training
+from infield.priors.training.pmrf import PMRF
 
 FIELDS = torch.randn((4000, 1, POINTS), generator=Generator().manual_seed(0), dtype=torch.float64)
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.datasets.wall_tables import read_wall_tables
-from infield.physics.grid import Axis, Grid, PointSet
-from infield.physics.wall_units import WALL_LENGTH, wall_grid
-from infield.posterior.wall_statistics import WallSpectrum, negative_lobe, wall_correlation, wall_spectrum
-from infield.priors import wall_pressure
-from infield.priors.gaussian import gaussian_prior
-from infield.priors.source import Law
-from infield.priors.wall_pressure import WallPressure
+from infield.core.grid import Axis, Grid, PointSet
+from infield.datasets.wall_pressure.reference_tables import read_wall_tables
+from infield.physics.wall_pressure.wall_units import WALL_LENGTH, wall_grid
+from infield.posterior.wall_pressure.wall_statistics import WallSpectrum, negative_lobe, wall_correlation, wall_spectrum
+from infield.priors.gaussian.laws import Law
+from infield.priors.gaussian.prior import gaussian_prior
+from infield.priors.wall_pressure.synthetic import WallPressure
+from infield.priors.wall_pressure.synthetic import synthetic as wall_pressure
 
 
 def noise(n, seed=0):

@@ -10,16 +10,35 @@ import numpy as np
 import pytest
 from astropy import units
 from astropy.cosmology import FlatLambdaCDM
-from lightcone_examples import CELL, DEPTH, Z0, N, cone, cube, distances, redshift_of, stack, version_3, version_4
+from examples.lightcone_examples import (
+    CELL,
+    DEPTH,
+    Z0,
+    N,
+    cone,
+    cube,
+    distances,
+    redshift_of,
+    stack,
+    version_3,
+    version_4,
+)
 
 from infield import InfieldError
-from infield.datasets.cosmology import cosmology, distances_of, frequencies_of, redshifts_of
-from infield.datasets.fields import FieldFile
-from infield.datasets.lightcone_files import open_lightcone_files
-from infield.datasets.lightcone_source import Stated
-from infield.datasets.lightcones import SEED, TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer, open_lightcones
-from infield.datasets.simulation_file import SimulationWriter, Variable
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
+from infield.datasets.cm21.cosmology import cosmology, distances_of, frequencies_of, redshifts_of
+from infield.datasets.cm21.lightcone_file import (
+    SEED,
+    TEMPERATURE,
+    Lightcones,
+    lightcone_grid,
+    lightcone_writer,
+    open_lightcones,
+)
+from infield.datasets.cm21.readers.common import Stated
+from infield.datasets.cm21.readers.open import open_lightcone_files
+from infield.datasets.formats.simulation import SimulationWriter, Variable
+from infield.datasets.training.fields import FieldFile
 
 
 def read(*paths, **stated):

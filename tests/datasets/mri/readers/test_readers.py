@@ -9,7 +9,7 @@ import ismrmrd
 import numpy as np
 import pytest
 import scipy.io
-from kspace_examples import (
+from examples.kspace_examples import (
     COILS,
     PSI,
     ROOT,
@@ -26,9 +26,9 @@ from kspace_examples import (
 )
 
 from infield import InfieldError
-from infield.datasets.kspace import minimum_variance_unbiased
-from infield.datasets.kspace_file import ArrayLayout, open_kspace
-from infield.datasets.mri import Undersampling, convert_mri
+from infield.datasets.mri.convert import Undersampling, convert_mri
+from infield.datasets.mri.kspace import minimum_variance_unbiased
+from infield.datasets.mri.readers.open import ArrayLayout, open_kspace
 
 SHAPE = (20, 15)
 VOLUME = np.stack([kspace(SHAPE, seed=s) for s in range(3)]).astype(np.complex64)  # (slice, coil, ky, kx)

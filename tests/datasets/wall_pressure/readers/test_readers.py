@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from wall_files import (
+from examples.wall_files import (
     DESCRIPTOR,
     JHTDB_NU,
     JHTDB_U_TAU,
@@ -30,9 +30,9 @@ from wall_files import (
 )
 
 from infield import InfieldError
-from infield.datasets.wall_plane_checks import neighbour_correlation
-from infield.datasets.wall_plane_files import open_planes
-from infield.datasets.wall_plane_source import Stated
+from infield.datasets.wall_pressure.readers.checks import neighbour_correlation
+from infield.datasets.wall_pressure.readers.common import Stated
+from infield.datasets.wall_pressure.readers.open import open_planes
 
 
 def read(path, **stated):
@@ -141,7 +141,7 @@ def test_zarr_planes(tmp_path):
 
 def test_a_simulated_channel(tmp_path):
     """The file of `infield simulate channel`, by its own writer: in units of h and u_tau, both walls."""
-    channel_file = pytest.importorskip("infield.datasets.channel_file")
+    channel_file = pytest.importorskip("infield.datasets.wall_pressure.channel_file")
     y = -np.cos(np.pi * np.arange(9) / 8)
     layout = channel_file.ChannelLayout(re_tau=RE_TAU, lengths=(3.0, 1.2), points=(NX, 9, NZ), y=y, times=times())
     writer = channel_file.ChannelWriter(tmp_path / "c.zarr", layout, block=NT, run={"seed": 0}, dtype="float64")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.chebyshev import Chebyshev, clenshaw_curtis, derivatives, gauss_lobatto
+from infield.physics.wall_pressure.channel.chebyshev import Chebyshev, clenshaw_curtis, derivatives, gauss_lobatto
 
 
 def bumpy(y):

@@ -11,10 +11,10 @@ import scipy.optimize
 import torch
 
 from infield import InfieldError
-from infield.physics.channel import ALPHA, BETA, LARGEST_CFL, Channel, ChannelState
-from infield.physics.channel_start import mean_profile, turbulent_start
-from infield.physics.channel_statistics import energy, plane_mean, plane_means
-from infield.physics.chebyshev import product
+from infield.physics.wall_pressure.channel.channel_statistics import energy, plane_mean, plane_means
+from infield.physics.wall_pressure.channel.chebyshev import product
+from infield.physics.wall_pressure.channel.initial_condition import mean_profile, turbulent_start
+from infield.physics.wall_pressure.channel.solver import ALPHA, BETA, LARGEST_CFL, Channel, ChannelState
 
 LENGTHS = (math.pi, 0.4 * math.pi)
 

@@ -11,12 +11,12 @@ import torch
 from torch import Generator
 
 from infield.physics.measurement import Measurement
-from infield.physics.noise import GaussianNoise
-from infield.physics.sampling import PointSensors
-from infield.pipelines.bench import BENCHES, pde
-from infield.pipelines.bench.level_set import LevelSet, level_set_chains
-from infield.pipelines.bench.pde_peers import Whitened
-from infield.pipelines.bench.pde_problems import (
+from infield.physics.noise.registry import GaussianNoise
+from infield.physics.operators.sensors import PointSensors
+from infield.pipelines.bench import BENCHES
+from infield.pipelines.bench.pde.level_set import LevelSet, level_set_chains
+from infield.pipelines.bench.pde.peers import Whitened
+from infield.pipelines.bench.pde.problems import (
     PROBLEMS,
     SETTINGS,
     Problem,
@@ -24,10 +24,11 @@ from infield.pipelines.bench.pde_problems import (
     exact_prior,
     untrained_prior,
 )
-from infield.pipelines.fit import run as fit
-from infield.pipelines.simulate import simulate
-from infield.priors.checkpoint import load_prior
-from infield.priors.prior import denoise
+from infield.pipelines.bench.pde.run import run as pde
+from infield.pipelines.commands.fit import run as fit
+from infield.pipelines.commands.simulate import simulate
+from infield.priors.base import denoise
+from infield.priors.storage.checkpoint import load_prior
 
 FEW = Setting("few", 40, 1e-3)
 

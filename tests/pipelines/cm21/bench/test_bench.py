@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 
-import lightcone_prior_example as example
+import examples.lightcone_prior_example as example
 import numpy as np
 import pytest
 import torch
 
 from infield import InfieldError
-from infield.datasets.lightcones import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
-from infield.pipelines.bench import cm21_costs, cm21_memory
-from infield.pipelines.bench.cm21_cases import Case, Training, open_cases
+from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.cone_members import members_of
+from infield.pipelines.cm21.bench import costs as cm21_costs
+from infield.pipelines.cm21.bench import memory as cm21_memory
+from infield.pipelines.cm21.bench.cases import Case, Training, open_cases
+from infield.pipelines.cm21.members import members_of
 
 N, DEPTH = 8, 24
 PRIOR = example.prior(points=N, depth=DEPTH)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
-import lightcone_prior_example as example
+import examples.lightcone_prior_example as example
 import numpy as np
 import pytest
 import torch
 
 from infield import InfieldError
-from infield.datasets.lightcone_observation import Observation
-from infield.datasets.lightcones import DENSITY, TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
-from infield.physics.telescopes import TELESCOPES
-from infield.pipelines.bench.cm21_reference import REFERENCE, load_reference, main, make_reference
-from infield.pipelines.bench.cm21_telescope import half_ionised, wiener_prior
-from infield.posterior.lightcone_summary import LightconeSummary
+from infield.datasets.cm21.lightcone_file import DENSITY, TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
+from infield.datasets.cm21.observation import Observation
+from infield.physics.cm21.telescopes import TELESCOPES
+from infield.pipelines.cm21.bench.reference import REFERENCE, load_reference, main, make_reference
+from infield.pipelines.cm21.bench.telescope import half_ionised, wiener_prior
+from infield.posterior.cm21.summary import LightconeSummary
 
 N, DEPTH, MEMBERS = 8, 80, 5
 PRIOR = example.prior(points=N, depth=DEPTH)

@@ -2,12 +2,12 @@
 
 import torch
 
-from infield.physics.gaussian import GaussianNoise
-from infield.physics.grid import Axis, Grid
-from infield.physics.interferometer import Interferometer, independent_modes
+from infield.core.grid import Axis, Grid
+from infield.physics.cm21.interferometer import Interferometer, independent_modes
 from infield.physics.measurement import Measurement
-from infield.pipelines.bench.cm21_telescope import cross_correlation, signal_to_noise
-from infield.posterior.lightcone_statistics import Shells
+from infield.physics.noise.gaussian import GaussianNoise
+from infield.pipelines.cm21.bench.telescope import cross_correlation, signal_to_noise
+from infield.posterior.cm21.cone_statistics import Shells
 
 N = 16
 SHELLS = Shells((N, N, N), (4.0, 4.0, 4.0))

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.physics.grid import Grid
+from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
-from infield.physics.noise import CoilGaussianNoise, GaussianNoise, PoissonNoise
-from infield.physics.registry import build_operator
-from infield.pipelines.bench.mri_baselines import (
+from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise, PoissonNoise
+from infield.physics.operators.registry import build_operator
+from infield.pipelines.mri.bench.baselines import (
     by_discrepancy,
     cg_sense,
     l1_wavelet,

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from infield.datasets.mri import convert_mri
-from infield.physics.noise import CoilGaussianNoise
-from infield.pipelines.bench.mri import SLICE, calibration_ratio
-from infield.pipelines.bench.mri_baselines import cg_sense
-from infield.pipelines.bench.mri_cases import SPACING, simulated, thinned, white
+from infield.datasets.mri.convert import convert_mri
+from infield.physics.noise.registry import CoilGaussianNoise
+from infield.pipelines.mri.bench.baselines import cg_sense
+from infield.pipelines.mri.bench.cases import SPACING, simulated, thinned, white
+from infield.pipelines.mri.bench.run import SLICE, calibration_ratio
 
 DATA = Path(os.environ.get("INFIELD_DATA", "")) / SLICE
 

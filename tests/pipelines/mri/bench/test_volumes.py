@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from infield.pipelines.bench.volumes import phantom
+from infield.pipelines.mri.bench.volumes import phantom
 
 
 @pytest.mark.parametrize("kind", ["lines", "places"])

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from infield.physics.wall_units import wall_grid
-from infield.pipelines.bench import BENCHES, wall_growth, wall_pressure
+from infield.core.randomness import SampleStreams
+from infield.physics.wall_pressure.wall_units import wall_grid
+from infield.pipelines.bench import BENCHES
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.bench.wall_cases import (
+from infield.pipelines.commands.fit import run as fit
+from infield.pipelines.wall_pressure.bench import growth as wall_growth
+from infield.pipelines.wall_pressure.bench import run as wall_pressure
+from infield.pipelines.wall_pressure.bench.cases import (
     Case,
     draws_alone,
     in_half_heights,
@@ -20,14 +24,12 @@ from infield.pipelines.bench.wall_cases import (
     scale_of_sensors,
     scaled,
 )
-from infield.pipelines.bench.wall_pressure import checkpoint
-from infield.pipelines.bench.wall_spectra import Octaves, finer
-from infield.pipelines.fit import run as fit
-from infield.pipelines.wall_pressure import simulate_wall_pressure
-from infield.posterior.streams import SampleStreams
-from infield.priors.checkpoint import load_prior
-from infield.priors.regrid import spacing_along
-from infield.priors.wall_pressure import WallPressure
+from infield.pipelines.wall_pressure.bench.run import checkpoint
+from infield.pipelines.wall_pressure.bench.spectra import Octaves, finer
+from infield.pipelines.wall_pressure.simulate import simulate_wall_pressure
+from infield.priors.flows.regrid import spacing_along
+from infield.priors.storage.checkpoint import load_prior
+from infield.priors.wall_pressure.synthetic import WallPressure
 
 
 @pytest.fixture(scope="module")
