@@ -27,6 +27,7 @@ from infield.pipelines.bench.beside_exact import METRICS as METRICS
 from infield.pipelines.bench.beside_exact import add_beside_exact
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.commands.fit import run as fit
+from infield.pipelines.package_data import CONFIGS
 from infield.pipelines.run.console import progress
 from infield.posterior.samplers.base import Sampler
 from infield.posterior.samplers.exact import Exact
@@ -40,7 +41,7 @@ from infield.priors.storage.checkpoint import load_prior
 GRID = Grid.regular((64,), 1.0, names=("x",), units="m", periodic=True)
 LAW = Matern(nu=1.5, length=0.15)
 EXAMPLES, OBSERVATIONS, NOISE_VARIANCE, DRAWS = 4096, 6, 0.01, 1024
-CONFIG = Path(__file__).parents[1] / "configs" / "fit_fno_1d.yaml"
+CONFIG = CONFIGS / "fit_fno_1d.yaml"
 
 METHOD_NOTE = "faps-flow: under an FNO, 228 000 weights, 3000 steps of 64 fields (300 when quick), no skip; one thread."
 

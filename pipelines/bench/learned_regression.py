@@ -32,6 +32,7 @@ from infield.physics.operators.registry import build_operator
 from infield.pipelines.bench.beside_exact import METRICS as POSTERIOR_METRICS
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.commands.fit import run as fit
+from infield.pipelines.package_data import CHECKPOINTS, CONFIGS
 from infield.pipelines.run.console import progress
 from infield.posterior.diagnostics.calibration import coverage, mean_error, ranks, sliced_wasserstein
 from infield.posterior.samplers.base import Sampler
@@ -49,8 +50,7 @@ from infield.priors.storage.checkpoint import export_prior, load_prior
 POINTS, OTHER_POINTS, OBSERVATIONS, NOISE_VARIANCE, LEVELS = 128, (512, 1024), 7, 0.01, 40
 KERNELS = ("matern", "gibbs")
 EXAMPLES, STEPS, QUICK_STEPS = 65536, 4000, 40
-CONFIG = Path(__file__).parents[1] / "configs" / "fit_function_1d.yaml"
-CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
+CONFIG = CONFIGS / "fit_function_1d.yaml"
 
 METRICS = {**POSTERIOR_METRICS, "path_shift": ".4f", "two_sample_p_value": ".2f"}
 

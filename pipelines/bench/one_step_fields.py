@@ -31,6 +31,7 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.pipelines.bench.deepinv_peers import dps
 from infield.pipelines.bench.records import Bench
+from infield.pipelines.package_data import CHECKPOINTS
 from infield.pipelines.run.console import progress
 from infield.posterior.diagnostics.calibration import coverage, ranks, variance_and_error
 from infield.posterior.inference.one_step import ask
@@ -41,7 +42,6 @@ from infield.posterior.samplers.snap import SNaP
 from infield.priors.amortised.average_velocity import AverageVelocity, load_average_velocity
 from infield.priors.storage.checkpoint import load_prior
 
-CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 POINTS, FIELD_OF_VIEW = 64, 240.0
 NOISES, CHANNELS = (0.0, 0.01, 0.05), ("real", "imag")
 FEW = 4

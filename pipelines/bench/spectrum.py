@@ -34,6 +34,7 @@ from torch import Generator, Tensor
 from infield.core.grid import Grid
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.commands.fit import run as fit
+from infield.pipelines.package_data import CONFIGS
 from infield.priors.base import sample
 from infield.priors.covariance.modes import Hartley
 from infield.priors.flows.flow import FlowPrior
@@ -44,7 +45,7 @@ from infield.priors.storage.checkpoint import load_prior
 GRID = Grid.regular((64, 64), 1.0, units="m", periodic=True)
 LAW, SOURCE = Matern(nu=1.5, length=0.12), Matern(nu=0.5, length=0.12)
 SHELLS = ((1, 4), (5, 8), (9, 16), (17, 32), (33, 45))
-CONFIG = Path(__file__).parents[1] / "configs" / "fit_spectrum_2d.yaml"
+CONFIG = CONFIGS / "fit_spectrum_2d.yaml"
 FOLDER = Path("runs") / "bench_spectrum"
 CORE_MINUTES = 19.0
 """Time of the processor for the training of a row: 10 minutes on two cores, of which a second one speeds training up by

@@ -37,7 +37,7 @@ from infield.datasets.mri.volume import convert_mri_volume
 from infield.pipelines.cm21 import convert as lightcones
 from infield.pipelines.cm21 import observe as lightcone_observation
 from infield.pipelines.run.console import table
-from infield.pipelines.wall_pressure.simulate import convert as wall_planes
+from infield.pipelines.wall_pressure import convert as wall_planes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

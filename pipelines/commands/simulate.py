@@ -34,8 +34,8 @@ from infield.pipelines.cm21 import simulate as simulate_21cm
 from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.simulations import BRAIN, KINDS, PROCESS, Simulation, make_simulation
-from infield.pipelines.wall_pressure.simulate import channel
-from infield.pipelines.wall_pressure.simulate import simulate as wall_pressure
+from infield.pipelines.wall_pressure import channel
+from infield.pipelines.wall_pressure import simulate as wall_pressure
 from infield.priors.random_fields.processes import PROCESSES
 
 CHANNEL = "channel"

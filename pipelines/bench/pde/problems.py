@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Generator, Tensor, nn
@@ -24,6 +23,7 @@ from infield.physics.operators.registry import build_operator
 from infield.physics.operators.sensors import PointSensors
 from infield.physics.pde.dirichlet import interior, with_rim
 from infield.physics.pde.sine_transform import sine_transform
+from infield.pipelines.package_data import CHECKPOINTS
 from infield.pipelines.run.simulations import KINDS, FieldLaw, Simulation, make_simulation
 from infield.posterior.models.model_error import with_model_error
 from infield.priors.base import Standardisation
@@ -50,7 +50,6 @@ MAX_ITERATIONS = 150
 STEP = 0.35
 """Width of the smooth step between two phases, in spacings of the grid."""
 
-CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 PRIORS = {
     "poisson": "pde_dirichlet.ckpt",
     "helmholtz": "pde_dirichlet.ckpt",

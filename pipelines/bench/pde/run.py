@@ -23,6 +23,7 @@ from torch import Generator, Tensor
 from infield import InfieldError
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.pde.dirichlet import interior
+from infield.pipelines.bench.pde import peers
 from infield.pipelines.bench.pde.level_set import level_set_chains
 from infield.pipelines.bench.pde.problems import (
     PROBLEMS,
@@ -34,7 +35,6 @@ from infield.pipelines.bench.pde.problems import (
     learned_prior,
     untrained_prior,
 )
-from infield.pipelines.bench.pde.run import peers
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.run.console import progress
 from infield.posterior.diagnostics.calibration import coverage, crps, ranks, relative_l2, spread_skill

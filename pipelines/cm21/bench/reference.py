@@ -30,12 +30,12 @@ from infield.datasets.cm21.observation import Observation, ObservedField
 from infield.physics.measurement import Measurement
 from infield.pipelines.cm21.bench.telescope import gaussian_of, half_ionised, wiener_prior
 from infield.pipelines.cm21.members import members_of, refuse_another_grid
+from infield.pipelines.package_data import CHECKPOINTS
 from infield.posterior.cm21.cone_statistics import Shells, chunks, global_signal, zero_fraction
 from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.gaussian.spectral_density import fold, unfold
 
 VERSION = 1
-CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 CHECKPOINT = CHECKPOINTS / "lightcones_32.ckpt"
 REFERENCE = CHECKPOINTS / "lightcones_32_reference.npz"
 STORED = frozenset(

@@ -33,6 +33,7 @@ from infield.pipelines.bench.deepinv_peers import diffpir, dps, moment_matching
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.mri.bench.baselines import by_discrepancy, cg_sense, l1_wavelet, total_variation
 from infield.pipelines.mri.bench.cases import SPACING, Case, fully_sampled, simulated, thinned
+from infield.pipelines.package_data import CHECKPOINTS
 from infield.pipelines.run.console import progress
 from infield.posterior.diagnostics.calibration import (
     coverage,
@@ -55,7 +56,7 @@ from infield.priors.base import Prior
 from infield.priors.flows.flow import FlowPrior
 from infield.priors.storage.checkpoint import load_prior
 
-CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "brain_2d.ckpt"
+CHECKPOINT = CHECKPOINTS / "brain_2d.ckpt"
 SLICE, COMPLETE = Path("mri") / "sigpy_cartesian_ksp.npy", Path("mri") / "larson_se_t1_sag_data.mat"
 
 METRICS = {

@@ -47,6 +47,7 @@ from torch import Tensor
 
 from infield.core.randomness import SampleStreams
 from infield.pipelines.bench.records import Bench
+from infield.pipelines.package_data import CHECKPOINTS
 from infield.pipelines.run.console import progress
 from infield.pipelines.wall_pressure.bench.cases import (
     SHORT,
@@ -69,7 +70,6 @@ from infield.priors.flows.flow import FlowPrior
 from infield.priors.storage.checkpoint import load_prior
 from infield.priors.wall_pressure.synthetic import WallPressure
 
-CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 LENGTH = 16 * math.pi
 BASE_RE_TAU = 180.0
 ZERO_SHOT = {500.0: 180.0, 1000.0: 500.0}

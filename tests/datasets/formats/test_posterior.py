@@ -157,7 +157,7 @@ def test_run_that_was_killed_goes_on(tmp_path):
     script = """
         import sys
         sys.path.insert(0, sys.argv[2])
-        from test_posterior_file import COST, block, writer
+        from test_posterior import COST, block, writer
         w = writer(sys.argv[1])
         while True:  # the same two blocks again and again, until killed
             for b in (0, 1):

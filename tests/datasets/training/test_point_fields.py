@@ -13,10 +13,11 @@ from infield import InfieldError
 from infield.core.grid import PointSet
 from infield.datasets.training.point_fields import PointFieldFile
 from infield.pipelines.commands.fit import run
+from infield.pipelines.package_data import CONFIGS
 from infield.priors.storage.checkpoint import load_prior
 from infield.priors.training.flow_matching import TrainingFields
 
-CONFIG = Path(__file__).parents[2] / "pipelines" / "configs" / "fit_points.yaml"
+CONFIG = CONFIGS / "fit_points.yaml"
 
 
 def dataset(n=40, points=30) -> xr.Dataset:

@@ -13,11 +13,12 @@ from infield import InfieldError
 from infield.datasets.cm21.lightcone_file import DENSITY, TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
 from infield.datasets.cm21.training import LightconeFile, Windows
 from infield.pipelines.commands.fit import run
+from infield.pipelines.package_data import CONFIGS
 from infield.priors.cm21.emulator_training import EmulatorTraining, _in_bands
 from infield.priors.cm21.initial_density import InitialDensity
 from infield.priors.cm21.prior import load_lightcone_prior
 
-CONFIG = Path(__file__).parents[2] / "pipelines" / "configs" / "fit_emulator.yaml"
+CONFIG = CONFIGS / "fit_emulator.yaml"
 SIDE, DEPTH = 8, 32
 LAW = InitialDensity(torch.tensor([-1.0, 1.0]), torch.tensor([1.5, -3.0]), finer=2, points=SIDE)
 

@@ -16,10 +16,10 @@ from infield import InfieldError
 from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
 from infield.datasets.cm21.training import LightconeFile, Windows
 from infield.pipelines.commands.fit import run
+from infield.pipelines.package_data import CONFIGS
 from infield.priors.cm21.prior import load_lightcone_prior
 from infield.priors.cm21.training import LightconeMatching
 
-CONFIGS = Path(__file__).parents[2] / "pipelines" / "configs"
 SIDE, DEPTH, CELL = 8, 32, 4.0
 MORE = {"statistics_steps": 100, "spectra_steps": 100, "draws": 3}
 

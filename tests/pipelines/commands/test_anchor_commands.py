@@ -17,12 +17,12 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.operators.registry import build_operator
 from infield.pipelines.commands.fit import run
+from infield.pipelines.package_data import CONFIGS
 from infield.priors.amortised import rectified_flow, unrolled
 from infield.priors.amortised.unrolled import load_unrolled
 from infield.priors.training.pmrf import PMRF
 from infield.priors.training.posterior_mean import PosteriorMean
 
-CONFIGS = Path(__file__).parents[2] / "pipelines" / "configs"
 SMALL = {
     "data.init_args.batch_size": 8,
     "data.init_args.validation": 0.2,

@@ -17,10 +17,9 @@ from infield import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.training.fields import EpochOrder, FieldFile
 from infield.pipelines.commands.fit import run
+from infield.pipelines.package_data import CONFIGS
 from infield.priors.storage.checkpoint import ENTRY, load_prior
 from infield.priors.training.flow_matching import FlowMatching, TrainingFields
-
-CONFIGS = Path(__file__).parents[2] / "pipelines" / "configs"
 
 
 def dataset(n=40, space=(16,), periodic=1, **variable) -> xr.Dataset:

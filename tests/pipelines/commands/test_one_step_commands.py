@@ -16,10 +16,11 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.operators.registry import build_operator
 from infield.pipelines.commands.fit import run
+from infield.pipelines.package_data import CONFIGS
 from infield.priors.amortised.average_velocity import ENTRY, load_average_velocity
 from infield.priors.training.mean_flow import MeanFlow
 
-CONFIG = Path(__file__).parents[2] / "pipelines" / "configs" / "fit_one_step_2d.yaml"
+CONFIG = CONFIGS / "fit_one_step_2d.yaml"
 SMALL = {
     "data.init_args.batch_size": 8,
     "data.init_args.validation": 0.2,

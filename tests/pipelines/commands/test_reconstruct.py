@@ -369,7 +369,7 @@ def test_overwriting_keeps_the_old_posterior_until_the_new_one_is_whole(tmp_path
 
 def example() -> str | None:
     """The block of the README that writes a measurement file."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
     blocks = [part.split("```")[0] for part in readme.split("```python")[1:]]
     return next((block for block in blocks if "to_zarr" in block), None)
 

@@ -16,6 +16,7 @@ from infield.datasets.training.fields import FieldFile
 from infield.physics.operators.registry import build_operator
 from infield.pipelines.commands import simulate as verb
 from infield.pipelines.commands.fit import run as fit
+from infield.pipelines.package_data import CONFIGS
 from infield.pipelines.run.simulations import make_simulation
 from infield.priors.storage.checkpoint import load_prior
 
@@ -144,7 +145,7 @@ def test_a_prior_is_trained_on_it(simulate, tmp_path):
     path = tmp_path / "functions.zarr"
     assert simulate("process", "--law", "gibbs", "-o", path, "--samples", 24, "--points", 16).status == 0
     values = {
-        "config": str(verb.Path(verb.__file__).parent / "configs" / "fit_fno_1d.yaml"),
+        "config": str(CONFIGS / "fit_fno_1d.yaml"),
         "data.init_args.path": path,
         "data.init_args.batch_size": 8,
         "model.init_args.rank": 4,

@@ -1,7 +1,6 @@
 """The road of MRI without restricted data: synthetic brains, a prior of them, raw k-space, its posterior."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +14,11 @@ from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.mri.brains import Brains
 from infield.datasets.mri.kspace import fourier
 from infield.pipelines.commands.fit import run
+from infield.pipelines.package_data import CONFIGS
 from infield.priors.base import denoise
 from infield.priors.storage.checkpoint import load_prior
 
-CONFIG = Path(__file__).parents[2] / "pipelines" / "configs" / "fit_brain_2d.yaml"
+CONFIG = CONFIGS / "fit_brain_2d.yaml"
 SMALL = {
     "model.init_args.network.init_args.network.init_args.widths": "[8,8]",
     "model.init_args.network.init_args.patch": "[16,16]",

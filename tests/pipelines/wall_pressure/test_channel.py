@@ -15,7 +15,7 @@ from infield.physics.wall_pressure.channel.boxes import BOXES
 from infield.physics.wall_pressure.channel.channel_statistics import plane_means
 from infield.physics.wall_pressure.channel.initial_condition import turbulent_start
 from infield.physics.wall_pressure.channel.solver import Channel
-from infield.pipelines.wall_pressure.simulate import channel, channel_run
+from infield.pipelines.wall_pressure import channel, channel_run
 
 SMALL = ("--re-tau", 100, "--points", 8, 17, 8, "--spin-up", 0.05, "--turnovers", 0.12, "--interval", 0.02, "--json")
 

@@ -7,30 +7,26 @@ import csv
 import json
 import math
 import os
-import sys
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from examples.wall_files import NX, NZ, binary, fluctuation, hdf5, netcdf, smooth
 
 from infield import open_measurement
 from infield.datasets.training.fields import FieldFile
 from infield.datasets.wall_pressure.plane_file import WallPlaneWriter, open_wall_planes
 from infield.physics.wall_pressure.wall_units import DX_PLUS, DZ_PLUS, wall_grid
-from infield.pipelines.wall_pressure.simulate import convert as convert_module
+from infield.pipelines.wall_pressure import convert as convert_module
+from infield.pipelines.wall_pressure import simulate as verb
 from infield.pipelines.wall_pressure.simulate import half_heights
-from infield.pipelines.wall_pressure.simulate import simulate as verb
 from infield.posterior.diagnostics.calibration import relative_l2
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.wall_pressure.wall_statistics import wall_moments
 from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.wall_pressure.synthetic import WallPressure
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
-from examples.wall_files import NX, NZ, binary, fluctuation, hdf5, netcdf, smooth
 
 DRAW = ("simulate", "wall-pressure", "--re-tau", 180, "--length", "2pi", "--width", "4/3pi", "--dx-plus", 40)
 

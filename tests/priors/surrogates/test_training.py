@@ -11,13 +11,14 @@ import xarray as xr
 
 from infield import InfieldError
 from infield.pipelines.commands.fit import run
+from infield.pipelines.package_data import CONFIGS
 from infield.priors.base import Standardisation
 from infield.priors.networks.fno import FNO
 from infield.priors.storage.checkpoint import load_prior
 from infield.priors.surrogates.learned_map import ENTRY, LearnedMap, load_learned_map
 from infield.priors.surrogates.training import OperatorLearning, error_of
 
-CONFIG = Path(__file__).parents[2] / "pipelines" / "configs" / "fit_surrogate_2d.yaml"
+CONFIG = CONFIGS / "fit_surrogate_2d.yaml"
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.sensors import PointSensors
 from infield.pipelines.bench import BENCHES
+from infield.pipelines.bench.pde import run as pde
 from infield.pipelines.bench.pde.level_set import LevelSet, level_set_chains
 from infield.pipelines.bench.pde.peers import Whitened
 from infield.pipelines.bench.pde.problems import (
@@ -24,7 +25,6 @@ from infield.pipelines.bench.pde.problems import (
     exact_prior,
     untrained_prior,
 )
-from infield.pipelines.bench.pde.run import run as pde
 from infield.pipelines.commands.fit import run as fit
 from infield.pipelines.commands.simulate import simulate
 from infield.priors.base import denoise
