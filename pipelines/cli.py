@@ -15,15 +15,27 @@ import infield
 from infield import InfieldError
 
 VERBS = {
-    "convert": "raw data of a domain to a measurement file",
-    "simulate": "data sets of random fields and of solutions of partial differential equations",
-    "fit": "train a flow-matching prior from a YAML configuration",
-    "emulate": "21 cm lightcones at astrophysical parameters, from a conditional prior",
-    "compare-cones": "two ensembles of 21 cm lightcones beside each other",
-    "infer-parameters": "astrophysical parameters of 21 cm lightcones, by simulation-based inference",
-    "reconstruct": "posterior samples of the field behind a measurement file",
-    "bench": "calibration and cost beside named peers, in one run",
-    "demo": "the whole road in three minutes: measurement, posterior, report",
+    "convert": ("infield.pipelines.commands.convert", "raw data of a domain to a measurement file"),
+    "simulate": (
+        "infield.pipelines.commands.simulate",
+        "data sets of random fields and of solutions of partial differential equations",
+    ),
+    "fit": ("infield.pipelines.commands.fit", "train a flow-matching prior from a YAML configuration"),
+    "emulate": (
+        "infield.pipelines.cm21.emulate",
+        "21 cm lightcones at astrophysical parameters, from a conditional prior",
+    ),
+    "compare-cones": ("infield.pipelines.cm21.compare", "two ensembles of 21 cm lightcones beside each other"),
+    "infer-parameters": (
+        "infield.pipelines.cm21.infer",
+        "astrophysical parameters of 21 cm lightcones, by simulation-based inference",
+    ),
+    "reconstruct": (
+        "infield.pipelines.commands.reconstruct",
+        "posterior samples of the field behind a measurement file",
+    ),
+    "bench": ("infield.pipelines.bench", "calibration and cost beside named peers, in one run"),
+    "demo": ("infield.pipelines.commands.demo", "the whole road in three minutes: measurement, posterior, report"),
 }
 
 
@@ -73,7 +85,7 @@ def _run(verb: str, arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     try:
-        module = importlib.import_module(f"infield.pipelines.{verb.replace('-', '_')}")
+        module = importlib.import_module(VERBS[verb][0])
         if verb == "fit":  # LightningCLI reads the rest by itself
             return int(module.run(arguments))
         parser = _Parser(
@@ -107,5 +119,5 @@ def _run(verb: str, arguments: list[str]) -> int:
 
 def _usage() -> str:
     width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {verb.ljust(width)}  {purpose}" for verb, purpose in VERBS.items())
+    verbs = "\n".join(f"  {verb.ljust(width)}  {purpose}" for verb, (_, purpose) in VERBS.items())
     return f"usage: infield VERB ...\n\n{verbs}\n\ninfield VERB --help tells more; --debug shows tracebacks."

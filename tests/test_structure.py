@@ -69,7 +69,7 @@ def test_imports_point_one_way(room):
         ("physics", "from .. import datasets", "datasets"),
         ("physics", "def f():\n    import infield.pipelines.cli", "pipelines"),
         ("physics", "import importlib\nimportlib.import_module('infield.datasets.mri.convert')", "datasets"),
-        ("priors", "from infield.core.grid import Grid", "physics"),
+        ("priors", "from infield.physics.measurement import Measurement", "physics"),
         ("datasets", "from infield.priors.base import Prior", "priors"),
         ("datasets", "from infield.posterior.samplers.faps import FAPS", "posterior"),
         ("posterior", "from infield.datasets.formats.measurement import open_measurement", "datasets"),
