@@ -11,9 +11,10 @@ from infield import InfieldError
 from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
 from infield.datasets.formats.simulation import open_simulation
-from infield.datasets.mri import brains, measurement_of
+from infield.datasets.mri import brains
 from infield.datasets.mri.brain_template import FILE, load_template
 from infield.datasets.mri.brains import SEQUENCES, TISSUES, Brains
+from infield.datasets.mri.convert import measurement_of
 from infield.datasets.mri.kspace import KSpace, fourier
 from infield.datasets.training.fields import FieldFile
 from infield.pipelines.cli import main
