@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from infield.core.eigenvectors import with_fixed_signs
 from infield.posterior.cm21.summary import LightconeSummary
 
 LEAST_POWER, LEAST_COEFFICIENT = 1e-2, 1e-2
@@ -69,6 +70,7 @@ class Compression:
         weight = torch.where(varies, share / deviation, 0.0)
         simulated = (numbers - mean) * weight
         _, singular, axes = torch.linalg.svd(simulated, full_matrices=False)
+        axes = with_fixed_signs(axes.mT).mT
         kept = min(components, int((singular > 1e-6 * singular[0]).sum()))
         spread = singular[:kept] / math.sqrt(len(numbers) - 1)
         return cls(mean, weight, axes[:kept].mT, spread, simulated)

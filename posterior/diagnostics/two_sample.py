@@ -9,6 +9,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from torch import Tensor
 
 from infield import InfieldError
+from infield.core.eigenvectors import with_fixed_signs
 
 
 def classifier_accuracy(
@@ -63,4 +64,4 @@ def principal_components(x: Tensor, count: int) -> Tensor:
     """
     U, S, _ = torch.linalg.svd(x - x.mean(0), full_matrices=False)
     kept = min(count, int((S > 1e-7 * S[0]).sum()))
-    return U[:, :kept] * (len(x) - 1) ** 0.5
+    return with_fixed_signs(U[:, :kept]) * (len(x) - 1) ** 0.5

@@ -122,7 +122,7 @@ def measure_law(prior: Prior, fields: Tensor, times: Sequence[float], generator:
         means = []
         for part in x_1.split(BATCH):
             white = torch.randn(part.shape, generator=generator, dtype=torch.float64)
-            x_t = t * part + (1 - t) * C_0.colour(white, white.new_zeros((len(part), 0)))
+            x_t = t * part + (1 - t) * C_0.colour(white)
             means.append(denoise(prior, x_t, t))
         m = torch.cat(means)
         e, f = x_1 - m, _features(m)

@@ -129,7 +129,7 @@ def langevin(
     n, d = w.shape
     accepted, impossible = [], []
     for j in range(steps):
-        xi = normal(generator, n, (d,), w.device)
+        xi = S.white(normal(generator, n, (d,), w.device))
         here = _Drift.at(w, value, S.transpose(gradient), posterior)
         rho, sigma = _autoregression(h)
         w_new = rho * w + (1 - rho) * here.gamma_g + sigma * posterior.root(xi)

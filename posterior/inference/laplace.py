@@ -207,6 +207,7 @@ def most_probable(measurement: Measurement, mean: Tensor, whitening: Whitening, 
     found, best = _search(measurement, mean, whitening, rank, white)
     if LinearisedPosterior(found, whitening).informed < INFORMED:
         draw = torch.randn(white.shape, generator=Generator().manual_seed(0), dtype=torch.float64).to(white)
+        draw = whitening.white(draw)
         other, value_there = _search(measurement, mean, whitening, rank, draw)
         if value_there > best:
             return other

@@ -184,9 +184,9 @@ class LinearGaussianData:
         """
         n, device = len(mean), mean.device
         white = normal(generator, n, covariance.event_shape, device)
-        weights = normal(generator, n, (covariance.rank,), device)
+        more = normal(generator, n, covariance.event_shape, device) if covariance.rank else None
         eta = self.noise.root(normal(generator, n, tuple(self.observed.shape), device))
-        u = mean + covariance.colour(white, weights)
+        u = mean + covariance.colour(white, more)
         return u + self.correction(torch.where(self.observed, self.misfit(u) + eta, 0.0), covariance)
 
     def mean(self, mean: Tensor, covariance: Covariance) -> Tensor:

@@ -41,6 +41,11 @@ class Whitening:
         _, sigma, U = torch.linalg.svd(F / self._scale, full_matrices=False)
         return torch.sqrt(1 + sigma**2) - 1, U
 
+    def white(self, w: Tensor) -> Tensor:
+        """White noise in these coordinates, shape `(batch, modes)`, from white noise on the grid, any such shape."""
+        on_grid = w.reshape(-1, *self.covariance.event_shape)
+        return self.covariance.modes.white(on_grid).flatten(1)
+
     def colour(self, w: Tensor) -> Tensor:
         """S w: fields of shape `(batch, channel, *space)` from w of shape `(batch, modes)`."""
         stretch, U = self._stretch

@@ -16,12 +16,14 @@ the operator. Some of their samplers clip images to [0, 1]: `UnitRange` puts nea
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from infield import InfieldError, import_torchvision_first
+from infield.core.eigenvectors import canonical_basis
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
 from infield.posterior.samplers.base import Calls, standardised
@@ -36,6 +38,9 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 LARGEST_MATRIX = 20_000_000
 """Most entries of an operator that is decomposed as a matrix (160 MB)."""
+
+SAME_SINGULAR = 1e-9
+"""Singular values nearer to each other than this fraction of the largest one are one that is repeated."""
 
 
 class DeepinvDenoiser(BaseDenoiser):
@@ -110,11 +115,13 @@ class Whitened:
         return {"solver_calls": self._operator.fields / n, "velocity_calls": self._velocity.fields / n}
 
     def colour(self, u: Tensor) -> Tensor:
-        """Standardised fields x = C_0^{1/2} u, float64."""
-        return self.prior.source.modes.synthesise(self.deviation * u.to(torch.float64))
+        """Standardised fields x = C_0^{1/2} u, float64; u as `Modes.white` takes it, for deepinv draws noise there."""
+        modes = self.prior.source.modes
+        return modes.synthesise(self.deviation * modes.white(u.to(torch.float64)))
 
     def whiten(self, x: Tensor) -> Tensor:
-        return self.prior.source.modes.analyse(x) / self.deviation
+        modes = self.prior.source.modes
+        return modes.white_on_grid(modes.analyse(x) / self.deviation)
 
     def fields(self, u: Tensor) -> Tensor:
         """Draws in units."""
@@ -145,7 +152,8 @@ class Whitened:
         return y if self.weights is None else self.weights * y
 
     def _uncolour(self, x: Tensor) -> Tensor:
-        return self.deviation * self.prior.source.modes.analyse(x)
+        modes = self.prior.source.modes
+        return modes.white_on_grid(self.deviation * modes.analyse(x))
 
 
 class UnitRange:
@@ -235,6 +243,23 @@ def physics_of(problem: Problem) -> Physics:
     return (LinearProblemPhysics if problem.linear else ProblemPhysics)(problem)
 
 
+def fixed_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """U `(data, r)`, s `(r,)` and the whole orthogonal V `(values, values)` of a matrix `(data, values)`.
+
+    deepinv's samplers draw noise in these coordinates. So the vectors of each singular value, which may be repeated,
+    are those that depend on their span alone, as are those of the null space.
+    """
+    _, singular, right = torch.linalg.svd(matrix)  # right holds all of the orthogonal matrix
+    r = len(singular)
+    size = torch.cat([singular, singular.new_zeros(len(right) - r)])
+    size = torch.where(size > SAME_SINGULAR * singular[0], size, 0.0)
+    edges = [0, *((size[:-1] - size[1:] > SAME_SINGULAR * singular[0]).nonzero()[:, 0] + 1).tolist(), len(size)]
+    V = torch.cat([canonical_basis(right[a:b].mT) for a, b in pairwise(edges)], dim=1)
+    scale = size[:r].clone()
+    U = matrix @ V[:, :r] / torch.where(scale > 0, scale, 1.0)
+    return U, scale, V
+
+
 def decomposed(problem: Problem) -> DecomposablePhysics:
     """A linear operator by the singular values of its matrix: for samplers that need them, on small fields.
 
@@ -252,10 +277,8 @@ def decomposed(problem: Problem) -> DecomposablePhysics:
     shape, data = problem.shape, tuple(problem.y.shape[1:])
     unit = torch.eye(torch.Size(shape).numel(), dtype=torch.float64).reshape(-1, *shape)
     matrix = torch.cat([problem.A(part).flatten(1) for part in unit.split(256)]).mT  # (data, values)
-    left, singular, right = torch.linalg.svd(matrix, full_matrices=False)
+    left, singular, full = fixed_svd(matrix)
     rank = len(singular)
-    full = torch.linalg.qr(right.mT, mode="complete").Q  # an orthonormal basis whose first columns are right's, signed
-    full[:, :rank] = right.mT
     values = torch.zeros(len(full))
     values[:rank] = singular.float()
 

@@ -83,7 +83,7 @@ class DDS(Sampler):
 
         def source() -> Tensor:
             white = normal(generator, n, C_0.event_shape, C_0.diagonal.device)
-            return C_0.colour(white, white.new_zeros((n, 0)))
+            return C_0.colour(white)
 
         x_t = source()
         for k in range(K):

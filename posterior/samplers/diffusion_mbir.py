@@ -79,7 +79,7 @@ class DiffusionMBIR(Sampler):
         sigmas = [self.sigma_max * ratio**i for i in range(N)]
 
         def coloured(white: Tensor) -> Tensor:
-            return C_0.colour(white, white.new_zeros((n, 0)))
+            return C_0.colour(white)
 
         def noise() -> Tensor:
             return normal(generator, n, C_0.event_shape, C_0.diagonal.device)

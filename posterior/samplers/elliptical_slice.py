@@ -226,7 +226,7 @@ class _Walk:
         C_0, rungs = self.prior.source, self.sampler.rungs
         white = normal(self.generator, self.chains, (rungs, *C_0.event_shape), C_0.diagonal.device)
         flat = white.flatten(0, 1)
-        return C_0.colour(flat, flat.new_zeros((len(flat), 0))).reshape(white.shape)
+        return C_0.colour(flat).reshape(white.shape)
 
     def _uniform(self, *shape: int) -> Tensor:
         """Numbers in (0, 1), shape `(chains, *shape)`."""

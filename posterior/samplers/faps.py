@@ -100,7 +100,7 @@ class FAPS(Sampler):
 
         def source() -> Tensor:
             white = normal(generator, n, C_0.event_shape, C_0.diagonal.device)
-            return C_0.colour(white, white.new_zeros((n, 0)))
+            return C_0.colour(white)
 
         u_t = u_1 = source()
         for k in range(K):
@@ -189,7 +189,7 @@ class ByChains:
     def draw(self, mean: Tensor, covariance: Covariance, steps: int, generator: Randomness) -> Tensor:
         posterior = LinearisedPosterior(self.linearisation, Whitening(covariance))
         if self.chains is None:
-            white = normal(generator, len(mean), (mean[0].numel(),), mean.device)
+            white = posterior.whitening.white(normal(generator, len(mean), (mean[0].numel(),), mean.device))
             u = mean + posterior.whitening.colour(posterior.mean(mean) + posterior.root(white))
             if steps == 0:
                 return u

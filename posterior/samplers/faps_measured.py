@@ -64,7 +64,7 @@ class FAPSMeasured(Sampler):
             return normal(generator, n, shape, C_0.diagonal.device)
 
         def source() -> Tensor:
-            return C_0.colour(white(), C_0.diagonal.new_zeros((n, 0)))
+            return C_0.colour(white())
 
         u_t = u_1 = source()
         for k, (t, t_next) in enumerate(pairwise(times)):
@@ -72,7 +72,7 @@ class FAPSMeasured(Sampler):
             check_finite(m, generator, f"in the prior's estimate, level {k} of {len(times) - 1}")
             K = self.law.at(k, m, prior.covariance.modes)
             K = replace(K, deviation=K.deviation * self.widening**0.5)
-            u = m + K.root(white())
+            u = m + K.root(K.modes.white(white()))
             eta = data.noise.root(white(tuple(data.observed.shape)))
             r = torch.where(data.observed, data.misfit(u) + eta, 0.0)
             u_1 = u + correction(data, K, r, self.tolerance)  # N(u_1; m, K) p(y | u_1)

@@ -87,8 +87,10 @@ class FAPSPublished(Sampler):
             return math.sqrt((1 - t) ** 2 + self.sigma_min**2)
 
         def noise(covariance: Covariance) -> Tensor:
-            white = normal(generator, n, covariance.event_shape, covariance.diagonal.device)
-            return covariance.colour(white, normal(generator, n, (covariance.rank,), white.device))
+            def white() -> Tensor:
+                return normal(generator, n, covariance.event_shape, covariance.diagonal.device)
+
+            return covariance.colour(white(), white() if covariance.rank else None)
 
         u = s(0) * noise(C_0)
         for k in range(K):

@@ -113,11 +113,11 @@ class REDDiff(Sampler):
 
         mu = prior.mean.expand(n, *C_0.event_shape).clone()
         if self.start == "draw":
-            mu = mu + C.colour(noise(*C.event_shape), noise(C.rank))
+            mu = mu + C.colour(noise(*C.event_shape), noise(*C.event_shape) if C.rank else None)
         adam = torch.optim.Adam([mu], lr=self.rate, betas=(self.beta_1, self.beta_2))
         for k in range(K):
             t = (k + 0.5) / K  # from noise to data: the paper's t = T ... 1
-            x_0 = C_0.colour(noise(*C_0.event_shape), mu.new_zeros((n, 0)))
+            x_0 = C_0.colour(noise(*C_0.event_shape))
             _, slope = value_and_gradient(measurement, mu)
             mu.grad = self.weight * regulariser(prior, mu, x_0, t, self.weighting) - C_0.apply(slope)
             check_finite(mu.grad, generator, f"in the gradient of step {k} of {K}")

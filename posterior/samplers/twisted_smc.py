@@ -84,22 +84,26 @@ class TwistedSMC(Sampler):
         return self.island
 
     def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
-        K, P, C, C_0 = self.steps, n * self.particles, prior.covariance, prior.source
+        K, C, C_0 = self.steps, prior.covariance, prior.source
         times = [1 - (1 - k / (K + 1)) ** self.exponent for k in range(1, K + 1)]
         twist = twist_of(prior, LinearGaussianData(measurement, C.modes), self.local_data)
 
         def noise(*shape: int) -> Tensor:
             return normal(generator, n, (self.particles, *shape)).flatten(0, 1)
 
+        def white_noise() -> Tensor:
+            return C_0.modes.white(noise(*C_0.event_shape))
+
         def uniform() -> Tensor:
             return torch.special.ndtr(noise(1)[0, 0])
 
         def coloured(white: Tensor) -> Tensor:
-            return C_0.colour(white, white.new_zeros((P, 0)))
+            """C_0^{1/2} of fields in the modes' coordinates."""
+            return C_0.modes.synthesise(C_0.diagonal.sqrt() * white)
 
         t = times[0]  # the law of x_t so near to the source is that of the Gaussian surrogate
-        x_1 = prior.mean + C.colour(noise(*C.event_shape), noise(C.rank))
-        x = t * x_1 + (1 - t) * coloured(noise(*C_0.event_shape))
+        x_1 = prior.mean + C.colour(noise(*C.event_shape), noise(*C.event_shape) if C.rank else None)
+        x = t * x_1 + (1 - t) * coloured(white_noise())
         now = twist.at(x, t)
         particles = Weighted(now.log_psi)
         m_before, t_before = now.mean, 0.0
@@ -111,7 +115,7 @@ class TwistedSMC(Sampler):
             if t_before > 0:
                 m = m + (m - m_before) * log_odds(t, t_next) / (2 * log_odds(t_before, t))
             mu = t_next * m + rho * (x - t * m)  # eq. 2
-            white, u = noise(*C_0.event_shape), now.guide
+            white, u = white_noise(), now.guide
             x = mu + coloured(tau**2 * u + tau * white)  # eq. 9
             log_ratio = -(tau * u * white + tau**2 / 2 * u.square()).flatten(1).sum(1)  # log p(x' | x) / proposal
             m_before, t_before, before = now.mean, t, now.log_psi

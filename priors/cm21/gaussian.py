@@ -163,7 +163,7 @@ def _rings(nx: int, ny: int) -> Tensor:
 def _factor(covariance: Tensor) -> Tensor:
     """L with L L^T the nearest positive matrix, each row then brought to the variance of its slice."""
     values, vectors = torch.linalg.eigh(covariance)
-    factor = vectors * values.clamp(min=0).sqrt()
+    factor = (vectors * values.clamp(min=0).sqrt()) @ vectors.mT  # symmetric: it has no basis
     found, expected = factor.square().sum(1), covariance.diagonal().clamp(min=0)
     gain = torch.where(found > 0, (expected / found.clamp(min=torch.finfo(found.dtype).tiny)).sqrt(), 0.0)
     return gain[:, None] * factor

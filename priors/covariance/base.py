@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Generator, Tensor
 
 from infield.priors.covariance.modes import Modes
+
+DIRECT_RANK = 256
+"""Up to so many factors are decomposed themselves; of more, the matrix of their products is."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,37 @@ class Covariance:
         weights = c.flatten(1) @ self.factors.flatten(1).mT
         return self.diagonal * c + (weights @ self.factors.flatten(1)).reshape(c.shape)
 
-    def colour(self, white: Tensor, weights: Tensor) -> Tensor:
-        """Turn white noise of shape `(batch, channel, *space)` and `(batch, rank)` into draws of N(0, C)."""
-        c = self.diagonal.sqrt() * white
+    def colour(self, white: Tensor, more: Tensor | None = None) -> Tensor:
+        r"""Turn white noise on the grid, shape `(batch, channel, *space)`, into draws of N(0, C).
+
+        .. math:: T^T \big(d^{1/2}\, T w + (F^T F)^{1/2}\, T w'\big),   F = (f_1, \ldots, f_r)^T
+
+        Symmetric roots have no basis: draws depend neither on the signs, the order nor the basis of the eigenvectors
+        that d and F were made of, and are the same on every processor up to rounding, 1e-9 of a standard deviation.
+
+        Arguments:
+            white: w.
+            more: w', white noise of the same shape that is independent of w; not needed without factors.
+        """
+        c = self.diagonal.sqrt() * self.modes.white(white)
         if self.rank:
-            c = c + (weights @ self.factors.flatten(1)).reshape(c.shape)
+            assert more is not None, "the low-rank part needs white noise of its own"
+            singular, directions = self._low_rank
+            weights = self.modes.white(more).flatten(1) @ directions.mT * singular
+            c = c + (weights @ directions).reshape(c.shape)
         return self.modes.synthesise(c)
+
+    @cached_property
+    def _low_rank(self) -> tuple[Tensor, Tensor]:
+        """Singular values of F, shape `(rank,)`, and its right singular vectors in rows."""
+        F = self.factors.flatten(1)
+        if self.rank <= DIRECT_RANK:
+            _, singular, directions = torch.linalg.svd(F, full_matrices=False)
+            return singular, directions
+        squares, vectors = torch.linalg.eigh(F @ F.mT)  # of hundreds of factors: what is below 1e-7 of the largest
+        kept = squares > 1e-14 * squares[-1]  # is rounding in their squares, and less in a draw
+        singular = squares[kept].sqrt()
+        return singular, vectors[:, kept].mT @ F / singular[:, None]
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         """Draw n fields of N(0, C), shape `(n, channel, *space)`."""
@@ -70,7 +99,8 @@ class Covariance:
             drawn = torch.randn(shape, dtype=self.diagonal.dtype, generator=generator, device=generator.device)
             return drawn.to(self.diagonal.device)
 
-        return self.colour(normal(n, *self.event_shape), normal(n, self.rank))
+        white = normal(n, *self.event_shape)
+        return self.colour(white, normal(n, *self.event_shape) if self.rank else None)
 
     def truncated(self, rank: int) -> Covariance:
         """Keep the leading factors; what the others held goes to the diagonal, so that each mode keeps its variance."""

@@ -21,6 +21,18 @@ class Modes(Protocol):
         """Fields x = T^T c, shape `(..., channel, *space)`."""
         ...
 
+    def white(self, w: Tensor) -> Tensor:
+        """Coordinates of white noise, from white noise w on the grid, shape of w.
+
+        T w where a decomposition found the basis: it owes signs, and the basis within repeated eigenvalues, to the
+        processor, and a draw must not depend on them. In a fixed basis w may serve as it is.
+        """
+        ...
+
+    def white_on_grid(self, c: Tensor) -> Tensor:
+        """The inverse of `white`."""
+        ...
+
     def to(self, device: torch.device | str) -> Modes:
         """The same basis on another device."""
         ...
@@ -34,6 +46,12 @@ class Pixels:
         return x
 
     def synthesise(self, c: Tensor) -> Tensor:
+        return c
+
+    def white(self, w: Tensor) -> Tensor:
+        return w
+
+    def white_on_grid(self, c: Tensor) -> Tensor:
         return c
 
     def to(self, device: torch.device | str) -> Pixels:
@@ -60,6 +78,12 @@ class Hartley:
     def synthesise(self, c: Tensor) -> Tensor:
         return self.analyse(c)
 
+    def white(self, w: Tensor) -> Tensor:
+        return w
+
+    def white_on_grid(self, c: Tensor) -> Tensor:
+        return c
+
     def to(self, device: torch.device | str) -> Hartley:
         return self
 
@@ -74,6 +98,12 @@ class HartleyAcross:
 
     def synthesise(self, c: Tensor) -> Tensor:
         return self.analyse(c)
+
+    def white(self, w: Tensor) -> Tensor:
+        return w
+
+    def white_on_grid(self, c: Tensor) -> Tensor:
+        return c
 
     def to(self, device: torch.device | str) -> HartleyAcross:
         return self
@@ -96,6 +126,12 @@ class Eigenbasis:
 
     def synthesise(self, c: Tensor) -> Tensor:
         return (c.flatten(-len(self.shape)) @ self.vectors.mT).reshape(c.shape)
+
+    def white(self, w: Tensor) -> Tensor:
+        return self.analyse(w)
+
+    def white_on_grid(self, c: Tensor) -> Tensor:
+        return self.synthesise(c)
 
     def to(self, device: torch.device | str) -> Eigenbasis:
         return Eigenbasis(self.vectors.to(device), self.shape)
@@ -140,6 +176,12 @@ class LeadingDirections:
     def synthesise(self, c: Tensor) -> Tensor:
         flat, r = c.flatten(-len(self.shape)), len(self.rotation)
         return self._reflect(torch.cat([flat[..., :r] @ self.rotation, flat[..., r:]], dim=-1)).reshape(c.shape)
+
+    def white(self, w: Tensor) -> Tensor:
+        return self.analyse(w)
+
+    def white_on_grid(self, c: Tensor) -> Tensor:
+        return self.synthesise(c)
 
     def _reflect(self, x: Tensor) -> Tensor:
         return x - (x @ self.reflector) @ self.reflector.mT

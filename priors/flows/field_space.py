@@ -69,7 +69,7 @@ class FieldParametrisation:
         tau = t.reshape(-1, *[1] * (x_1.ndim - 1))
         gain, scale_in, scale_out = self.coefficients(tau)
         with torch.autocast(x_1.device.type, enabled=False):
-            x_0 = self.source.colour(white, white.new_zeros((len(white), 0)))
+            x_0 = self.source.colour(white)
         x_t = tau * x_1 + (1 - tau) * x_0
         target = (x_1 - x_0 - gain * x_t) / scale_out
         error = target - _learned(network, scale_in * x_t, t)

@@ -41,6 +41,12 @@ class SliceModes:
     def synthesise(self, c: Tensor) -> Tensor:
         return self._swap(self.inner.synthesise(self._swap(c)))
 
+    def white(self, w: Tensor) -> Tensor:
+        return self._swap(self.inner.white(self._swap(w)))
+
+    def white_on_grid(self, c: Tensor) -> Tensor:
+        return self._swap(self.inner.white_on_grid(self._swap(c)))
+
     def to(self, device: torch.device | str) -> SliceModes:
         return SliceModes(self.inner.to(device), self.ndim)
 

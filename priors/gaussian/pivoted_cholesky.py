@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from infield.core.eigenvectors import first_largest
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import LeadingDirections, Modes
 
@@ -72,7 +73,7 @@ def pivoted_cholesky(column: Callable[[int], Tensor], diagonal: Tensor, rank: in
         if float(left.sum()) <= NEGLIGIBLE * trace:
             rows = rows[:k]
             break
-        pivot = int(left.argmax())
+        pivot = first_largest(left)
         row = column(pivot) - rows[:k, pivot] @ rows[:k]
         rows[k] = row / left[pivot].sqrt()
         left = (left - rows[k].square()).clamp_min(0)

@@ -275,6 +275,12 @@ class Sines:
     def synthesise(self, c: Tensor) -> Tensor:
         return self.analyse(c)
 
+    def white(self, w: Tensor) -> Tensor:
+        return w
+
+    def white_on_grid(self, c: Tensor) -> Tensor:
+        return c
+
     def to(self, device: torch.device | str) -> Sines:
         return self
 

@@ -234,7 +234,7 @@ def test_poisson_gaussian_density_against_brute_force():
 
 
 def test_a_window_half_as_wide_is_rejected():
-    from infield.physics.noise.registry import poisson as counts
+    from infield.physics.noise import poisson as counts
 
     half_width = counts._half_width
     with pytest.MonkeyPatch.context() as patch:

@@ -125,7 +125,7 @@ def held_out_chi_square(prior: GaussianPrior, measurement: Measurement, truth: T
 
 @pytest.mark.parametrize("make", [on_a_grid, on_points], ids=["grid", "points"])
 def test_data_that_were_held_out_are_predicted_with_the_right_spread(make):
-    made = [make(seed) for seed in range(4)]
+    made = [make(seed) for seed in range(8)]
 
     def chi_square(choose) -> float:
         return float(np.mean([held_out_chi_square(choose(measurement), measurement, x) for measurement, x in made]))

@@ -381,7 +381,7 @@ def test_faps_as_published_is_rejected_where_the_flow_consistent_law_is_not():
         z = gaussian_z_scores(samples.flatten(1) @ lead, lead.mT @ m, lead.mT @ S @ lead)
         return max(z.mean, z.covariance)
 
-    published = FAPSPublished()(prior, measurement, 600, rng(0)).samples
+    published = FAPSPublished()(prior, measurement, 1024, rng(0)).samples
     assert z_of(published) > 2 * THRESHOLD
     spread = float((published.flatten(1).var(0).mean() / S.diagonal().mean()).sqrt())
     assert 1.02 < spread < 1.3

@@ -88,14 +88,12 @@ class Placed(SampleStreams):
         self.shape, self.modes, self.data = shape, modes, data
         whats = [(0, SOURCE)]
         for k in range(levels):
-            whats += [(k, DRAW), (k, None), (k, DATA), (k + 1, SOURCE)]
+            whats += [(k, DRAW), (k, DATA), (k + 1, SOURCE)]
         self.whats = iter(whats)
         return self
 
     def normal(self, shape):
         k, what = next(self.whats)
-        if what is None:
-            return torch.zeros(len(self.indices), 0).double()
         keys = [[SEED, i, k, what] for i in self.indices]
         if what == DATA:
             return torch.stack([normal_of(key, torch.arange(self.data)) for key in keys])[:, None]

@@ -134,8 +134,8 @@ def test_counts_through_a_nonlinear_operator():
     prior = gaussian_prior(Matern(nu=1.5, length=0.2), GRID, source=White())
     description = {"name": "phases", "parameters": {"low": 3.0, "high": 30.0, "width": 0.5}}
     operator, noise = build_operator(description, {}, GRID, 1), PoissonNoise(0.5)
-    truth = prior.covariance.sample(1, rng(4))
-    y = noise.sample(operator.A(truth), rng(5))
+    truth = prior.covariance.sample(1, rng(5))
+    y = noise.sample(operator.A(truth), rng(6))
     measurement = Measurement(y=y, operator=operator, noise=noise, grid=GRID, truth=truth)
     found = REDDiff(steps=300, weight=100.0)(prior, measurement, 2, rng())
     error = (found.samples - truth).square().mean() / truth.square().mean()

@@ -25,10 +25,10 @@ from infield.posterior.samplers.base import standardised
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_published import FAPSPublished
+from infield.priors.gaussian import laws as source
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.matern import matern_matrix
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
-from infield.priors.gaussian.prior import laws as source
 from infield.priors.storage.from_yaml import prior_from_description
 
 THRESHOLD, DRAWS = 4.5, 6000

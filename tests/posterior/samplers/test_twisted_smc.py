@@ -78,7 +78,7 @@ def prior():
 
 @pytest.fixture(scope="module")
 def measurement(prior):
-    return measure(prior.components[1].covariance.sample(1, rng(3))[0], [2, 9, 15, 21])
+    return measure(prior.components[1].covariance.sample(1, rng(4))[0], [2, 9, 15, 21])
 
 
 @pytest.mark.parametrize("t", [0.03, 0.5, 0.97])

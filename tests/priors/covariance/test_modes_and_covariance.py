@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
+from infield.priors.covariance import base
 from infield.priors.covariance.base import Covariance, from_draws, from_matrix
 from infield.priors.covariance.modes import Eigenbasis, Hartley, HartleyAcross, LeadingDirections, Modes, Pixels
 from infield.priors.gaussian.bridge import Bridge
@@ -169,12 +171,33 @@ def test_draws_have_the_covariance(modes, shape, rank):
     assert rank == 0 or law_z(without_factors, dense) > 2 * THRESHOLD
 
 
-def test_colour_is_linear_in_its_noise_with_the_covariance_as_square():
-    C, dense = factored(Hartley(1), (2, 5), 3)
-    S = C.colour(
-        torch.cat([unit_fields(2, 5), torch.zeros(3, 2, 5)]), torch.cat([torch.zeros(10, 3), torch.eye(3)]).double()
-    )
+@every_case
+def test_colour_is_linear_in_its_noise_with_the_covariance_as_square(modes, shape, rank):
+    C, dense = factored(modes, shape, rank)
+    unit = unit_fields(*shape)
+    S = C.colour(torch.cat([unit, 0 * unit]), torch.cat([0 * unit, unit]))
     torch.testing.assert_close(S.flatten(1).mT @ S.flatten(1), dense)
+
+
+@every_case
+def test_colour_depends_on_no_basis_of_the_factors(modes, shape, rank):
+    """(F^T F)^{1/2} is the same for Q F; products of a draw's own coefficients with F are not."""
+    C, _ = factored(modes, shape, rank)
+    Q = torch.linalg.qr(torch.randn(rank, rank, generator=rng(5), dtype=torch.float64)).Q
+    turned = replace(C, factors=torch.tensordot(Q, C.factors, 1))
+    white, more = (torch.randn(2, *shape, generator=rng(seed), dtype=torch.float64) for seed in (6, 7))
+    torch.testing.assert_close(turned.colour(white, more), C.colour(white, more), rtol=0, atol=1e-11)
+    if rank:
+        z = torch.randn(2, rank, generator=rng(8), dtype=torch.float64)
+        assert not torch.allclose(torch.tensordot(z, turned.factors, 1), torch.tensordot(z, C.factors, 1))
+
+
+def test_many_factors_are_decomposed_by_their_products(monkeypatch):
+    C, dense = factored(Hartley(1), (2, 5), 3)
+    direct = C.colour(unit_fields(2, 5), unit_fields(2, 5))
+    monkeypatch.setattr(base, "DIRECT_RANK", 2)
+    again = replace(C)
+    torch.testing.assert_close(again.colour(unit_fields(2, 5), unit_fields(2, 5)), direct, rtol=0, atol=1e-9)
 
 
 def test_truncation_keeps_each_modes_variance_and_the_leading_factors():

@@ -12,12 +12,12 @@ from infield import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
 from infield.priors.base import Prior, sample
 from infield.priors.covariance.modes import Hartley
+from infield.priors.gaussian import circulant_embedding as circulant
+from infield.priors.gaussian import laws as source
 from infield.priors.gaussian.circulant_embedding import half_step, torus_spectrum
 from infield.priors.gaussian.laws import Matern, White
 from infield.priors.gaussian.matern import matern_matrix, matern_mixture
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior, shared_torus
-from infield.priors.gaussian.prior import circulant_embedding as circulant
-from infield.priors.gaussian.prior import laws as source
 from infield.priors.storage.from_yaml import prior_from_description
 from infield.priors.torus_window import Window
 

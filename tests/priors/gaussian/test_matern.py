@@ -14,9 +14,9 @@ from infield import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Eigenbasis, Hartley, Pixels
+from infield.priors.gaussian import laws as source
 from infield.priors.gaussian.laws import Lattice, Law, Matern, White, law_from_spec, law_to_spec, spacing_of
 from infield.priors.gaussian.matern import matern, matern_matrix, matern_mixture, matern_spectrum
-from infield.priors.gaussian.prior import laws as source
 
 R = torch.cat([torch.zeros(1, dtype=torch.float64), torch.logspace(-13, 1.5, 300, dtype=torch.float64)])
 

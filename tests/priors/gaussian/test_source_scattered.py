@@ -13,12 +13,12 @@ from infield import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Eigenbasis, LeadingDirections, Pixels
+from infield.priors.gaussian import laws as source
+from infield.priors.gaussian import pivoted_cholesky as low_rank
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.matern import matern_matrix
 from infield.priors.gaussian.pivoted_cholesky import PartialCholesky, pivoted_cholesky
 from infield.priors.gaussian.prior import gaussian_prior
-from infield.priors.gaussian.prior import laws as source
-from infield.priors.gaussian.prior import pivoted_cholesky as low_rank
 
 
 def scattered(n: int, seed: int = 0) -> PointSet:

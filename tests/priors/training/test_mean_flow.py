@@ -27,8 +27,8 @@ from infield.priors.amortised.average_velocity import (
 from infield.priors.base import Standardisation
 from infield.priors.networks.mlp import Perceptron
 from infield.priors.networks.unet import UNet
-from infield.priors.training.common import mean_flow
-from infield.priors.training.common import measurement_family as family_training
+from infield.priors.training import mean_flow
+from infield.priors.training import measurement_family as family_training
 from infield.priors.training.mean_flow import MeanFlow, spread_score
 
 GRID = Grid.regular((6,), 1.0, periodic=True)

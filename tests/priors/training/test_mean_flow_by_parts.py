@@ -13,7 +13,7 @@ from infield.datasets.training.operator_families import Inpainting, Undersampled
 from infield.priors.amortised.average_velocity import AverageVelocity, load_average_velocity, to_entry
 from infield.priors.base import Standardisation
 from infield.priors.networks.unet import UNet
-from infield.priors.training.common import measurement_family as family_training
+from infield.priors.training import measurement_family as family_training
 from infield.priors.training.mean_flow import MeanFlow, _some
 
 GRID = Grid.regular((8, 8), 1.0, periodic=True)

@@ -14,7 +14,7 @@ from infield.datasets.training.operator_families import Inpainting
 from infield.priors.amortised import unrolled
 from infield.priors.amortised.rectified_flow import from_entry, load_rectified_flow, to_entry
 from infield.priors.networks.mlp import Perceptron
-from infield.priors.training.common import measurement_family as family_training
+from infield.priors.training import measurement_family as family_training
 from infield.priors.training.pmrf import PMRF
 
 FIELDS = torch.randn((4000, 1, POINTS), generator=Generator().manual_seed(0), dtype=torch.float64)

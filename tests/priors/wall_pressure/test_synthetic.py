@@ -17,8 +17,8 @@ from infield.physics.wall_pressure.wall_units import WALL_LENGTH, wall_grid
 from infield.posterior.wall_pressure.wall_statistics import WallSpectrum, negative_lobe, wall_correlation, wall_spectrum
 from infield.priors.gaussian.laws import Law
 from infield.priors.gaussian.prior import gaussian_prior
+from infield.priors.wall_pressure import synthetic as wall_pressure
 from infield.priors.wall_pressure.synthetic import WallPressure
-from infield.priors.wall_pressure.synthetic import synthetic as wall_pressure
 
 
 def noise(n, seed=0):
