@@ -21,6 +21,7 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
+from infield.core.eigenvectors import orthonormal
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianLaw
 from infield.posterior.inference.likelihood import information, only_observed, rows_of_jacobian, value_and_gradient
@@ -161,7 +162,8 @@ def _spectrum(
     measurement: Measurement, at: Tensor, z: Tensor, whitening: Whitening, rank: int
 ) -> tuple[Tensor, Tensor]:
     """Leading eigenvalues of H, ascending, and L, in the coordinates that whiten the prior."""
-    Q = torch.linalg.qr(whitening.transpose(rows_of_jacobian(measurement, at, _probes(measurement, rank))).mT).Q.mT
+    pulled = whitening.transpose(rows_of_jacobian(measurement, at, _probes(measurement, rank)))
+    Q = orthonormal(pulled.mT).mT  # its signs matter: a difference along -q is not the one along q
     JQ = only_observed(measurement, (measurement.operator.A(at + DIFFERENCE * whitening.colour(Q)) - z) / DIFFERENCE)
     gram = JQ.flatten(1) @ information(measurement, z, JQ).flatten(1).mT
     e, W = torch.linalg.eigh((gram + gram.mT) / 2)

@@ -26,6 +26,12 @@ def with_fixed_signs(columns: Tensor) -> Tensor:
     return columns * signs
 
 
+def orthonormal(columns: Tensor) -> Tensor:
+    """Gram-Schmidt of columns `(n, k)` in their order: Q of the factorisation whose R has a positive diagonal."""
+    Q, R = torch.linalg.qr(columns)
+    return torch.where(R.diagonal() < 0, -Q, Q)
+
+
 def canonical_basis(columns: Tensor) -> Tensor:
     """The orthonormal basis of the span of orthonormal columns `(n, k)` that depends on the span alone.
 

@@ -183,7 +183,7 @@ def test_colour_is_linear_in_its_noise_with_the_covariance_as_square(modes, shap
 def test_colour_depends_on_no_basis_of_the_factors(modes, shape, rank):
     """(F^T F)^{1/2} is the same for Q F; products of a draw's own coefficients with F are not."""
     C, _ = factored(modes, shape, rank)
-    Q = torch.linalg.qr(torch.randn(rank, rank, generator=rng(5), dtype=torch.float64)).Q
+    Q = -torch.linalg.qr(torch.randn(rank, rank, generator=rng(5), dtype=torch.float64)).Q
     turned = replace(C, factors=torch.tensordot(Q, C.factors, 1))
     white, more = (torch.randn(2, *shape, generator=rng(seed), dtype=torch.float64) for seed in (6, 7))
     torch.testing.assert_close(turned.colour(white, more), C.colour(white, more), rtol=0, atol=1e-11)
@@ -193,7 +193,7 @@ def test_colour_depends_on_no_basis_of_the_factors(modes, shape, rank):
 
 
 def test_many_factors_are_decomposed_by_their_products(monkeypatch):
-    C, dense = factored(Hartley(1), (2, 5), 3)
+    C, _ = factored(Hartley(1), (2, 5), 3)
     direct = C.colour(unit_fields(2, 5), unit_fields(2, 5))
     monkeypatch.setattr(base, "DIRECT_RANK", 2)
     again = replace(C)
