@@ -323,8 +323,11 @@ class Trees:
 
 
 def _copy(root: Path, to: Path) -> None:
-    hidden = shutil.ignore_patterns(".*", "__pycache__", "build", "runs", "demo", "*.zarr", "*.egg-info")
-    shutil.copytree(root, to, symlinks=True, ignore=hidden)
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        made = {"build", "demo", "runs"} if Path(folder) == root else set()
+        return {name for name in names if name in made or name.startswith(".") or name == "__pycache__"}
+
+    shutil.copytree(root, to, symlinks=True, ignore=left_out)
 
 
 def equivalent(mutant: Mutant, argued: list[dict[str, str]]) -> bool:

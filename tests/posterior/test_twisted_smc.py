@@ -26,7 +26,7 @@ from infield.priors.bridge import Bridge
 from infield.priors.description import prior_from_description
 from infield.priors.gaussian import gaussian_prior
 from infield.priors.prior import denoise
-from infield.priors.source import Matern
+from infield.priors.source import Matern, White
 
 POINTS = PointSet(tuple((x / 23,) for x in range(24)))
 SOURCE = Matern(nu=0.5, length=0.05)
@@ -34,6 +34,10 @@ SOURCE = Matern(nu=0.5, length=0.05)
 
 def rng(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def randn(*shape, seed=0):
+    return torch.randn(shape, generator=rng(seed), dtype=torch.float64)
 
 
 def mixture(lengths=(0.04, 0.6)):
@@ -237,3 +241,37 @@ def test_too_many_data_are_refused():
     measurement = Measurement(y=y, operator=operator, noise=GaussianNoise(torch.tensor(0.1)), grid=grid)
     with pytest.raises(InfieldError, match="found 2304 data, expected at most 1500"):
         TwistedSMC()(gaussian, measurement, 2, rng())
+
+
+@dataclass
+class Contrary:
+    """A prior whose denoiser has a Jacobian of both signs, as a network's may: m(x) = gains x, point by point."""
+
+    inner: object
+    gains: torch.Tensor
+
+    def __post_init__(self):
+        for name in ("source", "covariance", "mean", "standardisation", "units"):
+            setattr(self, name, getattr(self.inner, name))
+        self.name, self.gaussian = "contrary", False
+
+    def velocity(self, x, t):
+        return (self.gains * x - x) / (1 - t)
+
+
+def test_a_negative_variance_of_the_jacobian_counts_as_none():
+    """Data are points, the source is white: each datum has a law of its own, N(m, max(V, 0) + noise)."""
+    t, variance, index = 0.4, 0.3, [1, 6, 12, 20]
+    gains = torch.linspace(-1.5, 1.5, 24, dtype=torch.float64)
+    prior = Contrary(gaussian_prior(Matern(nu=1.5, length=0.3), POINTS, source=White()), gains)
+    measurement = measure(torch.randn(1, 24, generator=rng(1), dtype=torch.float64), index, variance)
+    guess = LocalTwist(prior, LinearGaussianData(measurement, prior.source.modes)).at(x := randn(3, 1, 24), t)
+    V, m = ((1 - t) ** 2 / t * gains)[index], (gains * x)[:, 0, index]
+    assert V[0] < -variance and V[1] < 0 < V[2]  # without the clamp a logarithm of less than nothing, and a wrong one
+    spread = V.clamp(min=0) + variance
+    r = measurement.y[0, 0] - m
+    expected = torch.distributions.Normal(m, spread.sqrt()).log_prob(measurement.y[0, 0]).sum(1)
+    torch.testing.assert_close(guess.log_psi, expected)
+    guide = torch.zeros(3, 1, 24, dtype=torch.float64)
+    guide[:, 0, index] = gains[index] * r / spread  # of V fixed at x: (dm/dx)^T A^T z
+    torch.testing.assert_close(prior.source.modes.synthesise(guess.guide), guide)
