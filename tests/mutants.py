@@ -1,7 +1,8 @@
 """Random mutants of a room, and those that no test notices: `make mutants ROOM=posterior SEED=0 N=40`.
 
 A mutant is the code with one operator, comparison, number or truth value changed. Docstrings, messages, annotations,
-decorators and type unions are left as they are. N places are drawn by the seed, all equally likely, and a change at each.
+decorators and type unions are left as they are. N places are drawn by the seed, all equally likely, and a change at
+each.
 
 Each mutant is run in a copy of the tree with the tests that import its module, directly or through others, nearest
 first: the test file of the same name, then by imports in between, the same room before others, short files before long
@@ -371,8 +372,10 @@ def main() -> int:
     print(f"\ntest files without a test, or that fail on the unchanged tree, and were left out: {failing or 'none'}")
     print("survivors:", *(survivors or ["none"]), sep="\n  ")
     killed = len(drawn) - len(survivors) - same
-    print(f"{asked.room}, seed {asked.seed}: {len(drawn)} mutants, {killed} killed, {same} argued equivalent, "
-          f"{len(survivors)} survived")
+    print(
+        f"{asked.room}, seed {asked.seed}: {len(drawn)} mutants, {killed} killed, {same} argued equivalent, "
+        f"{len(survivors)} survived"
+    )
     return int(len(survivors) >= ALLOWED * len(drawn))
 
 

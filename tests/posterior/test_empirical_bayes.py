@@ -15,10 +15,12 @@ from infield.physics.grid import Grid, PointSet
 from infield.physics.measurement import Measurement
 from infield.physics.noise import GaussianNoise, PoissonNoise
 from infield.physics.registry import build_operator
+from infield.posterior import empirical_bayes
 from infield.posterior.calibration import predictive_chi_square
 from infield.posterior.empirical_bayes import fit_prior
 from infield.posterior.exact import Exact
 from infield.priors.gaussian import GaussianPrior, gaussian_prior
+from infield.priors.modes import Hartley
 from infield.priors.source import Matern
 
 LENGTH, VARIANCE, MEAN, NOISE = 0.1, 4.0, 7.0, 0.05
@@ -201,3 +203,15 @@ def test_errors():
         fit_prior(replace(measurement, noise=GaussianNoise(100.0)))
     with pytest.raises(InfieldError, match="--prior"):
         fit_prior(replace(measurement, y=measurement.y.abs().round(), noise=PoissonNoise(1.0)))
+
+
+def test_many_data_are_judged_by_four_random_groups_of_them(monkeypatch):
+    measurement, _ = on_a_grid()
+    monkeypatch.setattr(empirical_bayes, "GROUP", 60)
+    groups = list(empirical_bayes._groups(measurement, Hartley(2), rng(0)))
+    assert [len(group.y) for group, _ in groups] == [60] * 4
+    seen = measurement.y.flatten()[measurement.operator.observed.flatten()]
+    chosen = torch.cat([group.y for group, _ in groups])
+    assert len(chosen.unique()) == 240 and bool(torch.isin(chosen, seen).all())  # no datum twice
+    other = torch.cat([group.y for group, _ in empirical_bayes._groups(measurement, Hartley(2), rng(1))])
+    assert not torch.equal(other, chosen)

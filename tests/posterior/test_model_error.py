@@ -21,7 +21,7 @@ def matrix(noise, data):
 
 @pytest.mark.parametrize("count", [2, 3, 8])
 def test_the_covariance_is_that_of_an_error_minus_the_mean_of_the_seen_ones(count):
-    """Of errors of covariance C, one more minus the mean of n has (1 + 1 / n) C; their own estimate of C is unbiased."""
+    """Of errors of covariance C, one more minus the mean of n has (1 + 1 / n) C; the estimate of C is unbiased."""
     errors, D, share = randn(count, 5), torch.linspace(0.5, 1.5, 5, dtype=torch.float64), 0.3
     C = (1 + 1 / count) * np.cov(errors.numpy().T, ddof=1)
     expected = np.diag(D.numpy()) + (1 - share) * C + share * np.diag(np.diag(C))

@@ -12,6 +12,7 @@ from infield.physics.grid import Grid
 from infield.physics.interferometer import Interferometer, gaussian_beam, independent_modes
 from infield.physics.measurement import Measurement
 from infield.physics.noise import GaussianNoise
+from infield.posterior import modes_across
 from infield.posterior.lightcones import with_place
 from infield.posterior.linear_gaussian import LinearGaussianData
 from infield.posterior.modes_across import ModesAcross
@@ -112,3 +113,10 @@ def test_what_mixes_modes_is_left_to_others():
     assert not apart.serves(Covariance.diagonal_in(HartleyAcross(), d))
     low_rank = Covariance(HartleyAcross(), even(HartleyAcross(), 1).diagonal, torch.ones(1, 1, *SHAPE).double())
     assert not apart.serves(low_rank) and not apart.serves(even(Hartley(3), 1))
+
+
+def test_responses_are_the_same_however_few_are_formed_together(monkeypatch):
+    measurement = seen_by(delays=2)
+    together = ModesAcross.of(measurement, HartleyAcross())
+    monkeypatch.setattr(modes_across, "TOGETHER", 1)
+    torch.testing.assert_close(ModesAcross.of(measurement, HartleyAcross()).matrices, together.matrices)

@@ -7,6 +7,7 @@ numbers: all else is dense matrices. The prior of a slice is N(0, C), whose deno
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ def dds_of_the_paper(case, sampler, generator, steps=None):
     t = np.arange(sampler.levels + 1) / sampler.levels
     abar = t**2 / (t**2 + (1 - t) ** 2)
     x = white(generator) @ case.L.T
-    for a, a_next in zip(abar[:-1], abar[1:], strict=True):
+    for a, a_next in pairwise(abar):
         gain = np.sqrt(a) * C @ np.linalg.inv(a * C + (1 - a) * C_0)
         x_0 = x @ gain.T
         eps = (x - np.sqrt(a) * x_0) / np.sqrt(1 - a)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -35,7 +36,7 @@ def test_it_falls_as_half_a_cosine():
     assert found[25] == pytest.approx(PEAK * (0.505 + 0.495 * math.sqrt(0.5)))  # cos(pi / 4)
     assert found[75] == pytest.approx(PEAK * (0.505 - 0.495 * math.sqrt(0.5)))
     assert found[100] == pytest.approx(PEAK / 100)
-    assert all(a > b for a, b in zip(found, found[1:], strict=False))
+    assert all(a > b for a, b in pairwise(found))
 
 
 def test_it_stays_at_a_hundredth_beyond_the_run():
