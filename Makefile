@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 # One thread a process: on few cores a second one costs more than it gives when several processes run.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test test-slow lint types check clean
+.PHONY: install demo test test-slow mutants lint types check clean
 
 install: $(VENV)/installed
 
@@ -26,6 +26,13 @@ test: install
 
 test-slow: install
 	$(PYTEST) -m slow
+
+# Random mutants of a room and which of them no test notices, e.g. `make mutants ROOM=posterior SEED=1`.
+ROOM ?= posterior
+SEED ?= 0
+N ?= 40
+mutants: install
+	$(BIN)/python tests/mutants.py $(ROOM) --seed $(SEED) --count $(N)
 
 lint: install
 	$(BIN)/ruff check .

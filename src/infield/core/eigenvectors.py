@@ -1,8 +1,8 @@
 """Eigenvectors that are the same on every processor.
 
 A decomposition leaves the sign of an eigenvector, and the basis of the eigenvectors of a repeated eigenvalue, to the
-library and to the processor. Draws go through symmetric roots, which have no basis (`priors.covariance.base`). Where
-vectors themselves are handed on, these conventions fix them.
+library and to the processor. Draws go through symmetric roots, which have no basis (`priors.covariance.base`).
+Where vectors themselves are handed on, these conventions fix them.
 """
 
 from __future__ import annotations

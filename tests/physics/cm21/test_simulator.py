@@ -12,6 +12,11 @@ import pytest
 from infield.physics.cm21.simulator import Simulator21cmFAST
 
 
+def test_its_cells_are_two_megaparsecs_wide_where_nothing_is_said():
+    simulator = Simulator21cmFAST()
+    assert simulator.box / simulator.points == 2.0 and simulator.depth == 4 * simulator.points
+
+
 @pytest.mark.slow
 def test_a_cone_of_the_real_simulator_is_that_of_its_own_file():
     """The same settings and seed as a file that 21cmFAST 4.1.1 saved by itself: the same line of sight and voxels."""

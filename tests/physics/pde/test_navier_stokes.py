@@ -334,3 +334,12 @@ def test_blow_up_is_noticed_by_the_energy_estimate(monkeypatch):
     with pytest.raises(InfieldError, match="sample 1 of the batch has blown up at step"):
         NavierStokes(grid, viscosity=0).A(w)
     NavierStokes(grid, forcing=100 * li_forcing(grid), steps=64).A(w[:1])  # growth by the forcing is none
+
+
+def test_the_forcing_of_li_is_constant_along_one_diagonal():
+    """At (x, y) = (1/8, 0), (0, 1/8) and (1/8, 1/8) of a period: sin and cos of pi/4, pi/4 and pi/2, times 0.1."""
+    f = li_forcing(torus(8, 16))
+    expected = torch.tensor([0.1 * 2**0.5, 0.1 * 2**0.5, 0.1], dtype=torch.float64)
+    torch.testing.assert_close(torch.stack([f[0, 2], f[1, 0], f[1, 2]]), expected)
+    torch.testing.assert_close(f[7, 4], f[2, 14])  # (1/4, 7/8) and (7/8, 1/4)
+    assert (f[1, 0] - f[7, 0]).abs() > 0.1  # a control: not even in y

@@ -12,6 +12,7 @@ from infield.physics.cm21.interferometer import Interferometer, gaussian_beam, i
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.composition import Scale, compose
+from infield.posterior.cm21 import mode_solver as modes_across
 from infield.posterior.cm21.mode_solver import ModesAcross
 from infield.posterior.cm21.sampler import with_place
 from infield.posterior.cm21.whitened_operator import of_innovations
@@ -112,3 +113,10 @@ def test_what_mixes_modes_is_left_to_others():
     assert not apart.serves(Covariance.diagonal_in(HartleyAcross(), d))
     low_rank = Covariance(HartleyAcross(), even(HartleyAcross(), 1).diagonal, torch.ones(1, 1, *SHAPE).double())
     assert not apart.serves(low_rank) and not apart.serves(even(Hartley(3), 1))
+
+
+def test_responses_are_the_same_however_few_are_formed_together(monkeypatch):
+    measurement = seen_by(delays=2)
+    together = ModesAcross.of(measurement, HartleyAcross())
+    monkeypatch.setattr(modes_across, "TOGETHER", 1)
+    torch.testing.assert_close(ModesAcross.of(measurement, HartleyAcross()).matrices, together.matrices)

@@ -49,3 +49,8 @@ def test_chains_that_have_not_converged_are_seen(wrong):
 def test_too_few_draws_are_refused():
     with pytest.raises(InfieldError, match="at least 4 draws"):
         r_hat(independent(8, 3))
+
+
+def test_chains_may_carry_gradients():
+    x = independent()
+    assert float(r_hat(x.clone().requires_grad_())) == float(r_hat(x))

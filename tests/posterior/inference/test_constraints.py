@@ -177,6 +177,9 @@ def test_counts_take_the_covariance_of_the_draws():
     for n, generator in ((10, rng(0)), (30, SampleStreams(0, range(30)))):
         with pytest.raises(InfieldError, match="at least 20"):
             sampler(prior, counts, n, generator)
+    two = Conservation(torch.cat([conservation.weights, torch.eye(12).double()[:1, None]]), torch.ones(2).double())
+    with pytest.raises(InfieldError, match="found 30 draws, expected at least 40"):  # as many for each constraint
+        Conserving(sampler=Anything(), conservation=two)(prior, counts, 30, rng(0))
 
 
 # heat

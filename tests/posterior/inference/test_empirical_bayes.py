@@ -16,8 +16,10 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.diagnostics.calibration import predictive_chi_square
+from infield.posterior.inference import empirical_bayes
 from infield.posterior.inference.empirical_bayes import fit_prior
 from infield.posterior.samplers.exact import Exact
+from infield.priors.covariance.modes import Hartley
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
@@ -134,7 +136,7 @@ def test_data_that_were_held_out_are_predicted_with_the_right_spread(make):
         return gaussian_prior(Matern(1.5, 4 * LENGTH, VARIANCE), measurement.grid).in_units(MEAN, 1.0)
 
     def too_rough(measurement: Measurement) -> GaussianPrior:
-        return gaussian_prior(Matern(1.5, LENGTH / 6, VARIANCE), measurement.grid).in_units(MEAN, 1.0)
+        return gaussian_prior(Matern(1.5, LENGTH / 3, VARIANCE), measurement.grid).in_units(MEAN, 1.0)
 
     assert 0.7 < chi_square(fit_prior) < 1.4
     assert chi_square(too_smooth) > 1.4
@@ -201,3 +203,15 @@ def test_errors():
         fit_prior(replace(measurement, noise=GaussianNoise(100.0)))
     with pytest.raises(InfieldError, match="--prior"):
         fit_prior(replace(measurement, y=measurement.y.abs().round(), noise=PoissonNoise(1.0)))
+
+
+def test_many_data_are_judged_by_four_random_groups_of_them(monkeypatch):
+    measurement, _ = on_a_grid()
+    monkeypatch.setattr(empirical_bayes, "GROUP", 60)
+    groups = list(empirical_bayes._groups(measurement, Hartley(2), rng(0)))
+    assert [len(group.y) for group, _ in groups] == [60] * 4
+    seen = measurement.y.flatten()[measurement.operator.observed.flatten()]
+    chosen = torch.cat([group.y for group, _ in groups])
+    assert len(chosen.unique()) == 240 and bool(torch.isin(chosen, seen).all())  # no datum twice
+    other = torch.cat([group.y for group, _ in empirical_bayes._groups(measurement, Hartley(2), rng(1))])
+    assert not torch.equal(other, chosen)

@@ -127,3 +127,49 @@ def test_what_is_refused(law):
     open_grid = gaussian_prior(Matern(1.5, 0.2), Grid.regular((12, 12), 1.0), channels=1)
     with pytest.raises(InfieldError, match="closes on itself"):
         measure_law(open_grid, torch.zeros(2, 1, 12, 12), [0.0], torch.Generator())
+
+
+@pytest.mark.parametrize("widening", [1.0, 2.5])
+def test_its_steps_are_those_of_dense_matrices(widening):
+    """With the same random numbers: u ~ N(m, widening K), then towards the data by the gain of that covariance."""
+    grid = Grid.regular((8, 6), (4 / 3, 1.0), periodic=True)
+    prior = gaussian_prior(Matern(1.5, 0.3), grid, channels=2)
+    fields = prior.covariance.sample(8, torch.Generator().manual_seed(1))
+    law = measure_law(prior, fields, [0.0, 0.6], torch.Generator().manual_seed(2))
+    mask = torch.rand(grid.shape, generator=torch.Generator().manual_seed(3)) < 0.4
+    operator = build_operator({"name": "fourier", "arrays": {"mask": "mask"}}, {"mask": mask.numpy()}, grid, 2)
+    y = torch.where(operator.observed, 3 * operator.A(fields[:1]), 0.0)
+    measurement = Measurement(y=y, operator=operator, noise=GaussianNoise(0.04), grid=grid, channels=("real", "imag"))
+    sampler, shape = FAPSMeasured(law=law, widening=widening, tolerance=1e-7), (2, *grid.shape)
+    found = sampler.draw(prior, measurement, 2, torch.Generator().manual_seed(4)).fields
+
+    unit = torch.eye(96, dtype=torch.float64).reshape(96, *shape)
+    seen = operator.observed.expand(shape).flatten()
+    A = operator.A(unit).flatten(1).mT[seen]
+    generator = torch.Generator().manual_seed(4)
+
+    def white():
+        return torch.randn((2, *shape), generator=generator, dtype=torch.float64).flatten(1)
+
+    def source():
+        return prior.source.colour(white().reshape(2, *shape), torch.zeros(2, 0, dtype=torch.float64)).flatten(1)
+
+    def expected(widening):
+        u_t = source()
+        for k, (t, t_next) in enumerate([(0.0, 0.6), (0.6, 1.0)]):
+            m = u_t + (1 - t) * prior.velocity(u_t.reshape(2, *shape), t).flatten(1)
+            w, eta = white(), 0.2 * white()[:, seen]
+            ends = []
+            for i in range(2):
+                K = law.at(k, m[i].reshape(1, *shape), prior.covariance.modes)
+                S = widening**0.5 * K.root(unit).flatten(1).mT
+                u = m[i] + S @ w[i]
+                gain = S @ S.mT @ A.mT @ torch.linalg.inv(A @ S @ S.mT @ A.mT + 0.04 * torch.eye(len(A)).to(A))
+                ends.append(u + gain @ (y.flatten()[seen] + eta[i] - A @ u))
+            u_1 = torch.stack(ends)
+            u_t = t_next * u_1 + (1 - t_next) * source() if t_next < 1 else u_1
+        return u_t.reshape(2, *shape)
+
+    torch.testing.assert_close(found, expected(widening), rtol=1e-5, atol=1e-5)
+    generator.manual_seed(4)
+    assert (found - expected(2 * widening)).abs().max() > 1e-2  # negative control

@@ -184,6 +184,14 @@ def test_tiles_own_every_point_once_and_know_their_neighbours(shape, tile, halo)
         needed = {owner[point] for point in seen}
         assert needed <= set(tiling.neighbours(i))
         assert all(i in tiling.neighbours(j) for j in tiling.neighbours(i))
+        alongs = []
+        for axis, n in enumerate(shape):  # and no others: along each axis one of the two sees a point of the other
+            intervals = [(tiling.region(j)[axis], tiling.core(j)[axis]) for j in tiling.tiles]
+            seen_by = [({p % n for p in region}, set(core)) for region, core in intervals]
+            own_seen, own = seen_by[tiling.tiles.index(i)]
+            pairs = zip(tiling.tiles, seen_by, strict=True)
+            alongs.append({j[axis] for j, (seen, core) in pairs if seen & own or own_seen & core})
+        assert set(tiling.neighbours(i)) == set(itertools.product(*alongs))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.twisted_smc import TwistedSMC
 from infield.priors.base import denoise
 from infield.priors.gaussian.bridge import Bridge
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.laws import Matern, White
 from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.storage.from_yaml import prior_from_description
 
@@ -34,6 +34,10 @@ SOURCE = Matern(nu=0.5, length=0.05)
 
 def rng(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def randn(*shape, seed=0):
+    return torch.randn(shape, generator=rng(seed), dtype=torch.float64)
 
 
 def mixture(lengths=(0.04, 0.6)):
@@ -153,7 +157,7 @@ def test_resampling_keeps_the_evidence():
 def test_posterior_of_a_mixture_where_annealing_fails(prior, measurement):
     exact = Exact()(prior, measurement, 4000, rng(1)).samples
     mean = posterior_mean(prior, measurement)
-    smc = TwistedSMC(steps=40, particles=2)(prior, measurement, 1000, rng(2))
+    smc = TwistedSMC(steps=40, particles=2)(prior, measurement, 4000, rng(2))
     assert mean_error(smc.samples, mean, exact.std(0)) < 0.12
     assert abs(std_ratio(smc.samples, exact) - 1) < 0.05
     annealed = FAPS(levels=40)(prior, measurement, 1000, rng(3)).samples  # negative control
@@ -168,7 +172,7 @@ def test_a_covariance_that_is_kept_for_some_steps_only_guides(prior, measurement
     mean, law = posterior_mean(prior, measurement), LinearGaussianData(measurement, prior.source.modes)
     parts = torch.stack([law.log_evidence(c.mean, c.covariance) for c in prior.components])
     evidence = float(torch.logsumexp(parts + prior.weights.log(), 0))
-    kept = TwistedSMC(steps=40, particles=2, refresh=3)(prior, measurement, 1000, rng(2))
+    kept = TwistedSMC(steps=40, particles=2, refresh=3)(prior, measurement, 4000, rng(2))
     assert mean_error(kept.samples, mean, exact.std(0)) < 0.12
     assert abs(std_ratio(kept.samples, exact) - 1) < 0.05
     assert abs(kept.diagnostics["log_evidence"] - evidence) < 0.2
@@ -237,3 +241,37 @@ def test_too_many_data_are_refused():
     measurement = Measurement(y=y, operator=operator, noise=GaussianNoise(torch.tensor(0.1)), grid=grid)
     with pytest.raises(InfieldError, match="found 2304 data, expected at most 1500"):
         TwistedSMC()(gaussian, measurement, 2, rng())
+
+
+@dataclass
+class Contrary:
+    """A prior whose denoiser has a Jacobian of both signs, as a network's may: m(x) = gains x, point by point."""
+
+    inner: object
+    gains: torch.Tensor
+
+    def __post_init__(self):
+        for name in ("source", "covariance", "mean", "standardisation", "units"):
+            setattr(self, name, getattr(self.inner, name))
+        self.name, self.gaussian = "contrary", False
+
+    def velocity(self, x, t):
+        return (self.gains * x - x) / (1 - t)
+
+
+def test_a_negative_variance_of_the_jacobian_counts_as_none():
+    """Data are points, the source is white: each datum has a law of its own, N(m, max(V, 0) + noise)."""
+    t, variance, index = 0.4, 0.3, [1, 6, 12, 20]
+    gains = torch.linspace(-1.5, 1.5, 24, dtype=torch.float64)
+    prior = Contrary(gaussian_prior(Matern(nu=1.5, length=0.3), POINTS, source=White()), gains)
+    measurement = measure(torch.randn(1, 24, generator=rng(1), dtype=torch.float64), index, variance)
+    guess = LocalTwist(prior, LinearGaussianData(measurement, prior.source.modes)).at(x := randn(3, 1, 24), t)
+    V, m = ((1 - t) ** 2 / t * gains)[index], (gains * x)[:, 0, index]
+    assert V[0] < -variance and V[1] < 0 < V[2]  # without the clamp a logarithm of less than nothing, and a wrong one
+    spread = V.clamp(min=0) + variance
+    r = measurement.y[0, 0] - m
+    expected = torch.distributions.Normal(m, spread.sqrt()).log_prob(measurement.y[0, 0]).sum(1)
+    torch.testing.assert_close(guess.log_psi, expected)
+    guide = torch.zeros(3, 1, 24, dtype=torch.float64)
+    guide[:, 0, index] = gains[index] * r / spread  # of V fixed at x: (dm/dx)^T A^T z
+    torch.testing.assert_close(prior.source.modes.synthesise(guess.guide), guide)

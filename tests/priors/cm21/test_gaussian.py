@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -108,3 +109,20 @@ def test_parameters_that_do_not_vary_and_too_few_cones(training):
     torch.testing.assert_close(same.weights(torch.ones(2, dtype=torch.float64)).sum(), torch.tensor(1.0).double())
     with pytest.raises(InfieldError, match="found 4 cones of training, expected at least 5"):
         fit_local_regression(torch.rand(4, 2, dtype=torch.float64), means[:4])
+
+
+def test_weights_are_those_of_a_local_regression_with_the_tricube_kernel(training):
+    """(X^T W X)^{-1} X^T W at the point, W = (1 - u^3)^3 (Cleveland 1979, lowess), u = 1 just beyond the K-th cone."""
+    thetas, point, nearest = training[0].numpy(), np.array([0.35, 0.6]), 24
+    away = (thetas - point) / (thetas.max(0) - thetas.min(0))
+    distance = np.linalg.norm(away, axis=1)
+    u = distance / (1.001 * np.sort(distance)[nearest - 1])
+    X = np.column_stack([np.ones(CONES), away])
+
+    def regression(power):
+        W = np.diag(np.where(u < 1, np.clip(1 - u**3, 0, None) ** power, 0))
+        return np.linalg.solve(X.T @ W @ X, X.T @ W)[0]
+
+    found = LocalRegression(training[0], nearest).weights(torch.tensor(point)).numpy()
+    np.testing.assert_allclose(found, regression(3), rtol=1e-5, atol=1e-8)
+    assert np.abs(found - regression(2)).max() > 1e-3  # negative control: another kernel
