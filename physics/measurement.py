@@ -13,13 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._deepinv import LinearPhysics, Physics
 from infield.core.grid import Grid, PointSet
 from infield.physics.noise.registry import CoilGaussianNoise, GaussianLaw, LowRankGaussianNoise, NoiseLaw, PoissonNoise
 from infield.physics.operators.composition import Affine, Scale, compose
-
-import_torchvision_first()
-from deepinv.physics import LinearPhysics, Physics  # noqa: E402
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

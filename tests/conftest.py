@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 from zarr.storage import LocalStore
 
-from infield import import_torchvision_first
+from infield.core.torchvision_remedy import import_torchvision_first
 
 import_torchvision_first()
 

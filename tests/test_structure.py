@@ -13,11 +13,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
-    "physics": set(),
-    "priors": set(),
-    "posterior": {"physics", "priors"},
-    "datasets": {"physics"},
-    "pipelines": {"physics", "priors", "posterior", "datasets"},
+    "core": set(),
+    "physics": {"core"},
+    "priors": {"core"},
+    "posterior": {"core", "physics", "priors"},
+    "datasets": {"core", "physics"},
+    "pipelines": {"core", "physics", "priors", "posterior", "datasets"},
 }
 
 
@@ -46,15 +47,18 @@ def violations(room: str, source: str, package: str | None = None) -> set[str]:
     return rooms_imported(source, package or f"infield.{room}") - MAY_IMPORT[room] - {room}
 
 
+FOLDER = {room: ROOT / room for room in MAY_IMPORT} | {"core": ROOT / "src" / "infield" / "core"}
+
+
 def modules(room: str) -> list[Path]:
-    return sorted((ROOT / room).rglob("*.py"))
+    return sorted(FOLDER[room].rglob("*.py"))
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_imports_point_one_way(room):
     assert modules(room), "the room is empty: the test looks in the wrong place"
     for path in modules(room):
-        package = ".".join(["infield", *path.relative_to(ROOT).parts[:-1]])
+        package = ".".join(["infield", *path.relative_to(FOLDER[room].parent).parts[:-1]])
         found = violations(room, path.read_text(encoding="utf-8"), package)
         assert not found, f"{path.relative_to(ROOT)} imports {sorted(found)}"
 
@@ -75,6 +79,7 @@ def test_imports_point_one_way(room):
         ("posterior", "from infield.datasets.formats.measurement import open_measurement", "datasets"),
         ("posterior", "if True:\n    from ..pipelines import cli", "pipelines"),
         ("physics", "import priors.modes", "priors"),
+        ("core", "from infield.physics.measurement import Measurement", "physics"),
     ],
 )
 def test_a_wrong_import_is_seen(room, source, wrong):
@@ -93,6 +98,37 @@ def test_a_wrong_import_is_seen(room, source, wrong):
 )
 def test_a_right_import_is_let_through(room, source):
     assert violations(room, source) == set()
+
+
+def modules_imported(source: str) -> set[str]:
+    """First names of what a module imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+BEHIND = {"deepinv": "_deepinv.py", "lightning": "_lightning.py"}
+"""Packages that import torchvision, and the module of `core` that imports them after it was mended."""
+
+
+def test_what_needs_torchvision_is_imported_behind_its_remedy():
+    for path in (path for room in MAY_IMPORT for path in modules(room)):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        at_once = "\n".join(ast.unparse(node) for node in body if isinstance(node, ast.Import | ast.ImportFrom))
+        for package in set(BEHIND) & modules_imported(at_once):
+            assert path == FOLDER["core"] / BEHIND[package], f"{path.relative_to(ROOT)} imports {package}"
+    assert modules_imported("import deepinv.physics") == {"deepinv"}
+
+
+def test_the_ground_floor_stands_on_arrays_and_tensors():
+    allowed = {"__future__", "torch", "numpy", "scipy", "infield", *BEHIND, *sys.stdlib_module_names}
+    for path in modules("core"):
+        assert modules_imported(path.read_text(encoding="utf-8")) <= allowed, path
+    assert not modules_imported("import xarray") <= allowed
 
 
 def test_relative_imports_of_nested_packages_are_resolved():
@@ -172,7 +208,8 @@ def test_a_working_torchvision_is_left_alone(tmp_path):
         + "import torchvision as before\n"
         + "infield.import_torchvision_first()\n"
         + "import torchvision\n"
-        + "print(torchvision is before, torchvision.loads, infield._declared_schemas, 'torch' in sys.modules)"
+        + "import infield.core.torchvision_remedy as REMEDY\n"
+        + "print(torchvision is before, torchvision.loads, REMEDY.declared_schemas, 'torch' in sys.modules)"
     )
     assert found == "True 1 [] False\n"
 
@@ -199,7 +236,8 @@ except RuntimeError as error:
 """
     assert fresh(start + unmended) == "True\n"  # the fake breaks as the true one does
     mended = "infield.import_torchvision_first(); infield.import_torchvision_first(); import torchvision; "
-    assert fresh(start + mended + "print(torchvision.works, len(infield._declared_schemas))") == "True 1\n"
+    schemas = "from infield.core.torchvision_remedy import declared_schemas; "
+    assert fresh(start + mended + schemas + "print(torchvision.works, len(declared_schemas))") == "True 1\n"
 
 
 def test_another_failure_of_torchvision_is_not_hidden(tmp_path):
@@ -219,6 +257,6 @@ def test_a_missing_torchvision_is_no_error():
         sys.modules["torchvision"] = None  # importing it now raises ModuleNotFoundError
         import infield
         infield.import_torchvision_first()
-        print(infield._declared_schemas)
+        print(infield.core.torchvision_remedy.declared_schemas)
     """
     assert fresh(code) == "[]\n"

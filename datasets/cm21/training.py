@@ -15,13 +15,11 @@ import xarray as xr
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._lightning import LightningDataModule
 from infield.datasets.cm21.lightcone_file import BOX_AXES, DENSITY, TEMPERATURE, Lightcones, open_lightcones
 from infield.datasets.formats.zarr_group import refusal
 from infield.datasets.training.fields import EpochOrder
-
-import_torchvision_first()
-from lightning.pytorch import LightningDataModule  # noqa: E402
 
 Window = tuple[Tensor, ...]
 """Values `(batch, channel, x, y, window)`, parameters `(batch, parameters)` and first cells `(batch,)`; where wanted,

@@ -10,12 +10,9 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_convert
 
-from infield import import_torchvision_first
+from infield.core._lightning import LightningDataModule
 from infield.datasets.formats.zarr_group import refusal
 from infield.datasets.training.fields import EpochOrder, FieldFile, FieldSamples, open_dataset
-
-import_torchvision_first()
-from lightning.pytorch import LightningDataModule  # noqa: E402
 
 Pair = tuple[Tensor, Tensor]
 

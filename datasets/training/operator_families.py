@@ -8,16 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Generator
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._deepinv import LinearPhysics
 from infield.core.grid import Grid
 from infield.datasets.mri.masks import sampling_mask
 from infield.physics.operators.convolution import Convolution, gaussian_kernel
 from infield.physics.operators.fingerprint import operator_numbers
 from infield.physics.operators.fourier import FourierSampling
 from infield.physics.operators.sensors import Mask
-
-import_torchvision_first()
-from deepinv.physics import LinearPhysics  # noqa: E402
 
 
 class OperatorFamily:

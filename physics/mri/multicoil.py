@@ -8,14 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infield import import_torchvision_first
+from infield.core._deepinv import MultiCoilMRI as DeepinvMultiCoilMRI
 from infield.core.grid import Grid
 from infield.physics.operators.base import ComplexBuffers, LinearOperator, index_grid, plain_physics
 from infield.physics.operators.description import OperatorDescription
 from infield.physics.operators.least_squares import LeastSquares
-
-import_torchvision_first()
-from deepinv.physics import MultiCoilMRI as DeepinvMultiCoilMRI  # noqa: E402
 
 
 class _CoilsThroughFFT(ComplexBuffers):

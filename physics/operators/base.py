@@ -9,12 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from infield import import_torchvision_first
+from infield.core._deepinv import ZeroNoise
 from infield.core.grid import Axis, Grid, PointSet
 from infield.physics.operators.least_squares import LeastSquares
-
-import_torchvision_first()
-from deepinv.physics import ZeroNoise  # noqa: E402
 
 
 class ComplexBuffers(torch.nn.Module):

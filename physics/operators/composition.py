@@ -9,14 +9,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._deepinv import LinearPhysics, Physics
 from infield.core.grid import Grid, PointSet
 from infield.physics.operators.base import ComplexBuffers, LinearOperator, plain_physics
 from infield.physics.operators.description import OperatorDescription
 from infield.physics.operators.least_squares import LeastSquares
-
-import_torchvision_first()
-from deepinv.physics import LinearPhysics, Physics  # noqa: E402
 
 
 class Composition(ComplexBuffers, Physics):

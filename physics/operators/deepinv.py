@@ -10,14 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infield import import_torchvision_first
+from infield.core._deepinv import MRI, Inpainting, MultiCoilMRI, Physics, deepinv
 from infield.core.grid import Grid, PointSet
 from infield.physics.operators.base import ComplexBuffers, index_grid
 from infield.physics.operators.description import OperatorDescription
-
-import_torchvision_first()
-import deepinv.physics  # noqa: E402
-from deepinv.physics import MRI, Inpainting, MultiCoilMRI, Physics  # noqa: E402
 
 
 class _Rebuilt(ComplexBuffers):

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from infield import import_torchvision_first
+from infield.core._deepinv import LinearPhysics
 from infield.physics.operators.composition import without_units
 from infield.physics.operators.convolution import Convolution
-
-import_torchvision_first()
-from deepinv.physics import LinearPhysics  # noqa: E402
 
 
 def operator_numbers(operator: LinearPhysics) -> tuple[str, dict[str, float]]:

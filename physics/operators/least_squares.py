@@ -8,11 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infield import import_torchvision_first
-
-import_torchvision_first()
-from deepinv.optim.linear import conjugate_gradient  # noqa: E402
-from deepinv.physics import LinearPhysics  # noqa: E402
+from infield.core._deepinv import LinearPhysics, conjugate_gradient
 
 TOLERANCE, ITERATIONS = 1e-10, 500
 """Of conjugate gradients: relative residual in double precision, and when to stop."""

@@ -16,13 +16,11 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._deepinv import Physics
 from infield.core.grid import Grid
 from infield.physics.operators.base import plain_physics
 from infield.physics.operators.description import OperatorDescription
-
-import_torchvision_first()
-from deepinv.physics import Physics  # noqa: E402
 
 
 class Phases(Physics):

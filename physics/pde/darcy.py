@@ -9,16 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._deepinv import Physics
 from infield.core.grid import Grid
 from infield.physics.operators.base import ComplexBuffers, plain_physics
 from infield.physics.operators.description import OperatorDescription
 from infield.physics.operators.refusal import Refused
 from infield.physics.pde.darcy_solver import Pressure, PressureEquation
 from infield.physics.pde.dirichlet import grid_with_rim, interior, laplacian_eigenvalues, with_rim
-
-import_torchvision_first()
-from deepinv.physics import Physics  # noqa: E402
 
 Coefficient = Literal["log", "value"]
 

@@ -13,15 +13,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._deepinv import Physics
 from infield.core.grid import Grid
 from infield.physics.operators.base import plain_physics
 from infield.physics.operators.description import OperatorDescription
 from infield.physics.operators.refusal import Refused
 from infield.physics.pde.vorticity import LARGEST_CFL, Scheme, frequencies, norm
-
-import_torchvision_first()
-from deepinv.physics import Physics  # noqa: E402
 
 POINTS_A_STEP = 4
 """Points that a flow of unit speed (a length a unit of time) crosses in a step, unless a number of steps is given.

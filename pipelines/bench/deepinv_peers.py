@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infield import import_torchvision_first
 from infield.posterior.interop.deepinv import DeepinvDenoiser, UnitRange, Whitened, decomposed, physics_of
 
 
 def posterior_diffusion(fidelity: Any, network: Any, steps: int) -> Any:
     """deepinv's `PosteriorDiffusion` in the setting of all our comparisons: variance-exploding, Euler steps."""
-    import_torchvision_first()
-    from deepinv import sampling
+    from infield.core._deepinv import deepinv
+
+    sampling = deepinv.sampling
 
     return sampling.PosteriorDiffusion(
         data_fidelity=fidelity,

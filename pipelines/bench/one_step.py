@@ -24,7 +24,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from infield import import_torchvision_first
+from infield.core._lightning import LightningDataModule, ModelCheckpoint, Trainer, seed_everything
 from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
@@ -51,10 +51,6 @@ from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.networks.mlp import Perceptron
 from infield.priors.training.flow_matching import AveragedWeights
 from infield.priors.training.mean_flow import MeanFlow
-
-import_torchvision_first()
-from lightning.pytorch import LightningDataModule, Trainer, seed_everything  # noqa: E402
-from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 
 GRID = Grid.regular((2,), 1.0)
 MODE, WIDTH, NOISE = 2.5, 0.35, 0.3

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from infield import import_torchvision_first
+from infield.core.torchvision_remedy import import_torchvision_first
 from infield.pipelines.bench.deepinv_peers import posterior_diffusion
 from infield.posterior.interop.deepinv import DeepinvDenoiser, Denoiser
 
@@ -31,8 +31,7 @@ def deepinv_posterior_diffusion(
     Returns:
         Draws, shape `(n, points)`.
     """
-    import_torchvision_first()
-    import deepinv
+    from infield.core._deepinv import deepinv
 
     sampling, N = deepinv.sampling, y.numel()
     network = DeepinvDenoiser(denoise)
@@ -68,7 +67,7 @@ def azula_mmps(
     Returns:
         Draws, shape `(n, N)`. azula draws from torch's global generator: seed that one.
     """
-    import_torchvision_first()
+    import_torchvision_first()  # azula imports it
     import azula.denoise
     import azula.noise
     import azula.sample

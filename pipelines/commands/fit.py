@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from infield import InfieldError, import_torchvision_first
-
-import_torchvision_first()
-from lightning.pytorch import LightningDataModule, LightningModule  # noqa: E402
-from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI  # noqa: E402
-
-from infield.priors.storage.checkpoint import export_prior, read_any_entry  # noqa: E402
-from infield.priors.training.flow_matching import AveragedWeights  # noqa: E402
+from infield import InfieldError
+from infield.core._lightning import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    LightningDataModule,
+    LightningModule,
+    ModelCheckpoint,
+)
+from infield.priors.storage.checkpoint import export_prior, read_any_entry
+from infield.priors.training.flow_matching import AveragedWeights
 
 LAST = "last.ckpt"
 """Name of the checkpoint in a run's directory from which it goes on."""

@@ -10,13 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infield import import_torchvision_first
+from infield.core._deepinv import LinearPhysics
 from infield.core.grid import Axis, Grid, PointSet
 from infield.datasets.formats.field import COMPLEX_CHANNELS, Field
 from infield.physics.measurement import Measurement
-
-import_torchvision_first()
-from deepinv.physics import LinearPhysics  # noqa: E402
 
 FOURIER = ("fourier", "multicoil-mri", "multicoil-mri-slices", "deepinv:MRI", "deepinv:MultiCoilMRI")
 """Operators whose data are complex numbers on a grid of frequencies."""

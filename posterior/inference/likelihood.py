@@ -5,13 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from infield import import_torchvision_first
+from infield.core._deepinv import LinearPhysics, Physics
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianLaw
 from infield.physics.operators.refusal import Refused
-
-import_torchvision_first()
-from deepinv.physics import LinearPhysics, Physics  # noqa: E402
 
 
 def value_and_gradient(measurement: Measurement, u: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,17 +22,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._deepinv import DecomposablePhysics, LinearPhysics, Physics
+from infield.core._deepinv import Denoiser as BaseDenoiser
+from infield.core._deepinv import GaussianNoise as DeepinvNoise
 from infield.core.eigenvectors import canonical_basis
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
 from infield.posterior.samplers.base import Calls, standardised
 from infield.priors.base import Prior, denoise
-
-import_torchvision_first()
-from deepinv.models import Denoiser as BaseDenoiser  # noqa: E402
-from deepinv.physics import DecomposablePhysics, LinearPhysics, Physics  # noqa: E402
-from deepinv.physics import GaussianNoise as DeepinvNoise  # noqa: E402
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 

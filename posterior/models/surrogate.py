@@ -18,7 +18,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._deepinv import LinearPhysics, Physics
 from infield.core.grid import Axis, Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
@@ -27,9 +28,6 @@ from infield.physics.operators.composition import compose
 from infield.posterior.models.model_error import ModelError, with_model_error
 from infield.priors.base import Standardisation
 from infield.priors.surrogates.learned_map import LearnedMap, Stored, load_learned_map
-
-import_torchvision_first()
-from deepinv.physics import LinearPhysics, Physics  # noqa: E402
 
 SAME_SOLVER = 0.2
 """A solver is the one that was learned if it is off the held-out solution by at most this share of the map's error."""

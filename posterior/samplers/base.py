@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._deepinv import LinearPhysics
 from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
 from infield.physics.operators.crop import through_window
@@ -23,9 +24,6 @@ from infield.priors.amortised.unrolled import Unrolled
 from infield.priors.base import Prior, Standardisation
 from infield.priors.cm21.whitening import InnovationStandardisation
 from infield.priors.torus_window import WindowedStandardisation, seen_shape
-
-import_torchvision_first()
-from deepinv.physics import LinearPhysics  # noqa: E402
 
 
 @dataclass(frozen=True)

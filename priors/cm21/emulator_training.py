@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.priors.cm21.density_network import CELL, DensityNetwork
 from infield.priors.cm21.emulator import HALO, Conditions, Emulator
 from infield.priors.cm21.initial_density import InitialDensity
@@ -34,10 +35,6 @@ from infield.priors.cm21.prior import LightconePrior, in_range, load_lightcone_p
 from infield.priors.cm21.slice_spectra import half_spectrum, mode_counts
 from infield.priors.storage.checkpoint import KINDS
 from infield.priors.training.common import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
-
-import_torchvision_first()
-from lightning.pytorch import LightningModule  # noqa: E402
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
 
 ENTRY, _ = KINDS["lightcones"]
 

@@ -21,7 +21,8 @@ import torch
 from rich.progress import track
 from torch import Generator, Tensor
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.priors.cm21.box_repeats import SliceRepeats, fit_slice_repeats
 from infield.priors.cm21.flow import Profiles, network_output
 from infield.priors.cm21.linear_correction import LinearPart, fit_linear_part, products
@@ -43,10 +44,6 @@ from infield.priors.training.common import (
     standard_normal,
     training_record,
 )
-
-import_torchvision_first()
-from lightning.pytorch import LightningModule  # noqa: E402
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
 
 ENTRY, _ = KINDS["lightcones"]
 

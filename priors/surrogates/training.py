@@ -13,15 +13,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.priors.base import Standardisation
 from infield.priors.storage.checkpoint import network_description
 from infield.priors.surrogates.learned_map import ENTRY, LearnedMap, Stored, from_entry, to_entry
 from infield.priors.training.common import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
-
-import_torchvision_first()
-from lightning.pytorch import LightningModule  # noqa: E402
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
 
 LEAST = 16
 """Held-out pairs without which the law of the error cannot be told."""

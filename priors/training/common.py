@@ -11,11 +11,8 @@ import torch
 from torch import Generator, Tensor
 
 import infield
-from infield import InfieldError, import_torchvision_first
-
-import_torchvision_first()
-from lightning.pytorch import LightningModule, Trainer  # noqa: E402
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
+from infield import InfieldError
+from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig, Trainer
 
 VALIDATION = 2**31
 """Stands for the epoch in the random numbers of validation, which are the same in every epoch."""

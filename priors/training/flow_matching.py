@@ -15,7 +15,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Generator, Tensor, nn
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig, Trainer, WeightAveraging
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance, from_draws
 from infield.priors.covariance.modes import Hartley
@@ -36,11 +37,6 @@ from infield.priors.training.common import (
     standard_normal,
     training_record,
 )
-
-import_torchvision_first()
-from lightning.pytorch import LightningModule, Trainer  # noqa: E402
-from lightning.pytorch.callbacks import WeightAveraging  # noqa: E402
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
 
 
 @runtime_checkable

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Generator, Tensor, nn
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.priors.amortised.base import Supervised
 from infield.priors.base import Standardisation
 from infield.priors.storage.checkpoint import network_description
@@ -25,10 +26,6 @@ from infield.priors.training.common import (
     standard_normal,
     training_record,
 )
-
-import_torchvision_first()
-from lightning.pytorch import LightningModule  # noqa: E402
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig  # noqa: E402
 
 SURVEYED = 2048
 """Operators that are drawn before training, to know the range of their numbers."""

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from infield.core.torchvision_remedy import import_torchvision_first as import_torchvision_first
     from infield.datasets.formats.measurement import open_measurement as open_measurement
     from infield.datasets.formats.posterior import open_posterior as open_posterior
     from infield.priors.storage.checkpoint import load_prior as load_prior
@@ -23,6 +24,7 @@ _LAZY = {
     "open_measurement": "infield.datasets.formats.measurement",
     "open_posterior": "infield.datasets.formats.posterior",
     "load_prior": "infield.priors.storage.checkpoint",
+    "import_torchvision_first": "infield.core.torchvision_remedy",
 }
 __all__ = ["InfieldError", "import_torchvision_first", "load_prior", "open_measurement", "open_posterior"]
 
@@ -33,37 +35,6 @@ class InfieldError(ValueError):
     It says what and where, what was found, what was expected, and what to do. The commands print it and leave with
     exit status 2.
     """
-
-
-def import_torchvision_first() -> None:
-    """Import torchvision, mending the one pairing in which its import fails.
-
-    The registry's torchvision is a CUDA build. Beside a CPU torch its compiled half cannot load, and then importing it
-    dies with "operator torchvision::nms does not exist"; deepinv and lightning die with it. Only in that case are the
-    two missing operator schemas declared and the import tried again. Where torchvision works, nothing is changed.
-    Every module of ours that imports deepinv, lightning or torchmetrics calls this first.
-    """
-    import sys
-
-    try:
-        importlib.import_module("torchvision")
-    except ModuleNotFoundError:
-        return  # not installed: who needs it says so better than we can
-    except RuntimeError as error:
-        if "torchvision::nms does not exist" not in str(error):
-            raise
-        import torch
-
-        schemas = torch.library.Library("torchvision", "FRAGMENT")
-        for operator in ("nms", "qnms"):
-            schemas.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _declared_schemas.append(schemas)  # the declaration lives as long as this object
-        for module in [m for m in sys.modules if m == "torchvision" or m.startswith("torchvision.")]:
-            del sys.modules[module]
-        importlib.import_module("torchvision")
-
-
-_declared_schemas: list[Any] = []
 
 
 def __getattr__(name: str) -> Any:

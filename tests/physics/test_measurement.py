@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._deepinv import LinearPhysics, Physics
 from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise, PoissonGaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
-
-import_torchvision_first()
-from deepinv.physics import LinearPhysics, Physics  # noqa: E402
 
 GRID = Grid.regular((4, 5))
 CHANNELS = ("a", "b")

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor
 
-from infield import import_torchvision_first
+from infield.core._deepinv import Physics
 from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.operators.base import plain_physics
@@ -25,9 +25,6 @@ from infield.posterior.samplers.faps import ByChains
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Pixels
 from infield.priors.random_fields.spectral import SpectralField, TwoPhaseField
-
-import_torchvision_first()
-from deepinv.physics import Physics  # noqa: E402
 
 CELLS = 1.0
 """Width of the smooth step, in changes of g from one point to the next (root mean square)."""

@@ -12,7 +12,8 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor, nn
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._deepinv import Physics
 from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
@@ -34,9 +35,6 @@ from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.random_fields.spectral import TwoPhaseField
 from infield.priors.storage.checkpoint import load_prior
 from infield.priors.training.flow_matching import covariance_of
-
-import_torchvision_first()
-from deepinv.physics import Physics  # noqa: E402
 
 PROBLEMS = ("poisson", "helmholtz", "darcy", "navier-stokes")
 POINTS = 64

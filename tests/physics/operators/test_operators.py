@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
-from infield import import_torchvision_first
+from infield.core._deepinv import deepinv
 from infield.core.grid import Axis, Grid, PointSet
 from infield.physics.cm21.interferometer import independent_modes
 from infield.physics.operators.base import LinearOperator
@@ -24,9 +24,6 @@ from infield.physics.operators.fourier import FourierSampling
 from infield.physics.operators.least_squares import LeastSquares, null_projection
 from infield.physics.operators.registry import build_operator
 from infield.physics.operators.sensors import Mask
-
-import_torchvision_first()
-import deepinv  # noqa: E402
 
 TOLERANCE = 1e-10
 

@@ -11,7 +11,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._deepinv import Physics
 from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
@@ -32,9 +33,6 @@ from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
-
-import_torchvision_first()
-from deepinv.physics import Physics  # noqa: E402
 
 CHAINS, THRESHOLD = 2000, 4.5
 POINTS = 8

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._lightning import Trainer
 from infield.core.grid import Grid
 from infield.datasets.formats.measurement import write_measurement
 from infield.datasets.formats.posterior import open_posterior
@@ -26,9 +27,6 @@ from infield.posterior.models.surrogate import load_surrogate, replace_solver, w
 from infield.priors.networks.fno import FNO
 from infield.priors.surrogates.learned_map import ENTRY
 from infield.priors.surrogates.training import OperatorLearning
-
-import_torchvision_first()
-from lightning.pytorch import Trainer  # noqa: E402
 
 N, SENSORS, FRESH = 12, 40, 300
 SIMULATION = make_simulation("helmholtz", shape=(N, N), settings=["wavenumber_squared=5.0"])

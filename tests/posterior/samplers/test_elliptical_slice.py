@@ -10,7 +10,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._deepinv import Physics
 from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
@@ -24,9 +25,6 @@ from infield.priors.base import Prior
 from infield.priors.gaussian.laws import Matern, White
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
-
-import_torchvision_first()
-from deepinv.physics import Physics  # noqa: E402
 
 DRAWS = 2000
 THRESHOLD = 4.5

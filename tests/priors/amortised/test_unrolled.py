@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Generator, nn
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._deepinv import MoDL
 from infield.core.grid import Grid
 from infield.datasets.training.operator_families import Deblurring, Inpainting, UndersampledKspace
 from infield.physics.operators.sensors import Mask
@@ -20,9 +21,6 @@ from infield.priors.networks.mlp import Perceptron
 from infield.priors.networks.unet import UNet
 from infield.priors.training.measurement_family import FamilyTraining, measured, standardisation_of, survey
 from infield.priors.training.posterior_mean import PosteriorMean
-
-import_torchvision_first()
-from deepinv.models import MoDL  # noqa: E402
 
 POINTS = 6
 GRID = Grid.regular((POINTS,), 1.0, periodic=True)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._lightning import LightningDataModule, Trainer
 from infield.core.grid import Grid
 from infield.priors.base import Prior, Standardisation, sample
 from infield.priors.covariance.base import Covariance
@@ -24,9 +25,6 @@ from infield.priors.training.flow_matching import (
     covariance_of,
     source_on,
 )
-
-import_torchvision_first()
-from lightning.pytorch import LightningDataModule, Trainer  # noqa: E402
 
 RING = Grid.regular((32,), periodic=True)
 

@@ -10,15 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from infield import InfieldError, import_torchvision_first
+from infield import InfieldError
+from infield.core._lightning import LightningDataModule, Trainer
 from infield.core.grid import Grid
 from infield.priors.networks.patched import Patched
 from infield.priors.networks.unet import UNet
 from infield.priors.storage.checkpoint import ENTRY, load_prior, to_entry
 from infield.priors.training.flow_matching import FlowMatching
-
-import_torchvision_first()
-from lightning.pytorch import LightningDataModule, Trainer  # noqa: E402
 
 SHORT = Grid.regular((16, 32), (0.5, 1.0), names=("z", "x"), periodic=True)
 LONG = Grid.regular((16, 128), (0.5, 4.0), names=("z", "x"), periodic=True)
