@@ -59,10 +59,10 @@ def first_case():
 def test_gp_regression(tmp_path, infield, first_case):
     """Ours beside FAPS as published and deepinv's samplers. DPS and the published law are the negative controls: by the
     same figures they are wrong."""
-    said = infield("bench", "gp-regression", "--quick", "--json", tmp_path / "gp.json")
+    said = infield("bench", "gp-regression", "--quick", "--seed", 1, "--json", tmp_path / "gp.json")
     assert said.status == 0, said.err
     found = document(tmp_path / "gp.json")
-    assert found["bench"] == "gp-regression" and found["seed"] == 0
+    assert found["bench"] == "gp-regression" and found["seed"] == 1
     assert {r["method"] for r in found["records"]} == METHODS
     assert {r["metric"] for r in found["records"]} == METRICS | {"absent"}
     for method in METHODS:
@@ -89,7 +89,8 @@ def test_gp_regression_under_a_learned_prior(tmp_path, infield):
         assert 0.8 < figure(found, f"{points}: faps-flow", "std_ratio") < 1.25
         assert figure(found, f"{points}: faps-flow", "velocity_calls") == 40
         assert figure(found, f"{points}: (untrained)", "std_ratio") > 1.5
-    assert figure(found, "matern 512: faps-flow", "path_shift") < 0.03
+    exact_velocity = figure(found, "matern 512: faps-flow-closed-form", "path_shift")
+    assert figure(found, "matern 512: faps-flow", "path_shift") < exact_velocity
     assert figure(found, "matern 512: faps-flow", "two_sample_p_value") > 0.005
 
 
