@@ -4,12 +4,11 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+from examples.processes import HANG, held, script, wait_until_held
 
 from infield.pipelines.cli import main
 
@@ -79,24 +78,23 @@ def reconstruct(infield):
     return lambda *arguments: infield("reconstruct", *arguments)
 
 
-def script(name: str) -> list[str]:
-    """A console script that lies beside the interpreter, or the same by the entry point where it was not installed."""
-    path = Path(sys.executable).with_name(name)
-    if path.exists():
-        return [str(path)]
-    entry = {"infield": "main", "reconstruct": "reconstruct"}[name]
-    return [sys.executable, "-c", f"import sys; from infield.pipelines.cli import {entry}; sys.exit({entry}())"]
-
-
 @pytest.fixture
 def start():
-    """Start a console script in a process of its own; whatever still runs at the end is killed."""
+    """Start a console script in a process of its own; whatever still runs at the end is killed.
+
+    With `held_after`, it stops and waits after so many blocks, until a signal ends it.
+    """
     started = []
 
-    def run(name: str, *arguments: object, **settings: object) -> subprocess.Popen[str]:
+    def run(
+        name: str, *arguments: object, held_after: int | None = None, **settings: object
+    ) -> subprocess.Popen[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
-        started.append(subprocess.Popen([*script(name), *map(str, arguments)], **{**pipes, **settings}))
+        program = script(name) if held_after is None else held(name, held_after)
+        started.append(subprocess.Popen([*program, *map(str, arguments)], **{**pipes, **settings}))
+        if held_after is not None:
+            wait_until_held(started[-1])
         return started[-1]
 
     yield run
@@ -111,7 +109,7 @@ def process(start):
     """Run a console script in a process of its own, to its end."""
 
     def run(name: str, *arguments: object) -> Said:
-        out, err = (running := start(name, *arguments)).communicate(timeout=120)
+        out, err = (running := start(name, *arguments)).communicate(timeout=HANG)
         return Said(running.returncode, out, err)
 
     return run

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import h5py
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from examples.processes import wait_until
 
 from infield import InfieldError
 from infield.core.grid import Grid
@@ -115,10 +115,7 @@ def test_a_run_that_was_killed_goes_on(functions, tmp_path):
     program = f"from infield.pipelines.commands.fit import run; run({argv!r})"
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "run" / "last.ckpt").exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until((tmp_path / "run" / "last.ckpt").exists, process)
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import os
 import signal
-import threading
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -139,24 +137,22 @@ def test_a_level_that_is_done_again_changes_nothing(files, reconstruct, monkeypa
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_costs_no_sample(files, reconstruct):
+def test_a_worker_that_is_killed_costs_no_sample(files, reconstruct, monkeypatch):
     from distributed import LocalCluster
 
     expected = reconstruct(*command(files, "turn.zarr", "--with", "levels=12")).summary
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
-        victim, killed = cluster.workers[0].pid, []
+        victim, killed, tasks = cluster.workers[0].pid, [], tiles._tasks
 
-        def kill():
-            partial = files / "p.zarr.partial"
-            while not partial.exists() or int(zarr.open_group(partial)["tile_level"][...].sum()) < 20:
-                time.sleep(0.02)
-            os.kill(victim, signal.SIGKILL)
-            killed.append(int(zarr.open_group(partial)["tile_level"][...].sum()))
+        def until_one_is_killed(*arguments):
+            for count, _ in enumerate(tasks(*arguments), 1):
+                if count == 20:
+                    os.kill(victim, signal.SIGKILL)
+                    killed.append(int(zarr.open_group(files / "p.zarr.partial")["tile_level"][...].sum()))
+                yield
 
-        killer = threading.Thread(target=kill)
-        killer.start()
+        monkeypatch.setattr(tiles, "_tasks", until_one_is_killed)
         said = reconstruct(*command(files, "p.zarr", "--with", "levels=12", "--scheduler", cluster.scheduler_address))
-        killer.join()
     assert said.status == 0 and killed and killed[0] < 2 * 12 * 8  # it was at work
     assert np.array_equal(samples(files / "p.zarr"), samples(files / "turn.zarr"))
     assert expected["samples"] == 6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -133,11 +132,7 @@ def test_a_killed_process_goes_on(start, simulate, tmp_path):
     """SIGKILL of a process of its own, some blocks on disk."""
     path, partial = tmp_path / "c.zarr", tmp_path / "c.zarr.partial"
     arguments = ("--points", 16, 33, 16, "--spin-up", 0.1, "--turnovers", 0.8, "--interval", 0.01, "--json")
-    process = start("infield", "simulate", "channel", *arguments, "-o", path)
-    for _ in range(1200):
-        time.sleep(0.1)
-        if any(partial.glob("done/c/*")):
-            break
+    process = start("infield", "simulate", "channel", *arguments, "-o", path, held_after=1)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not path.exists() and partial.exists()
