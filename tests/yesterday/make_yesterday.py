@@ -30,10 +30,6 @@ import torch
 import xarray as xr
 import yaml
 from example_files import kspace
-from wall_files import hdf5
-
-import infield
-from infield import import_torchvision_first, open_measurement, open_posterior
 from infield.datasets.measurement_file import write_measurement
 from infield.datasets.posterior_file import PosteriorWriter
 from infield.datasets.simulation_file import SimulationWriter, open_simulation
@@ -42,8 +38,12 @@ from infield.physics.counts import PoissonGaussianNoise, PoissonNoise
 from infield.physics.gaussian import CoilGaussianNoise, GaussianNoise
 from infield.physics.grid import Grid, PointSet
 from infield.physics.low_rank_noise import LowRankGaussianNoise
-from infield.physics.measurement import Measurement
 from infield.physics.registry import build_operator
+from wall_files import hdf5
+
+import infield
+from infield import import_torchvision_first, open_measurement, open_posterior
+from infield.physics.measurement import Measurement
 from infield.pipelines.cli import main
 
 import_torchvision_first()
@@ -89,8 +89,8 @@ CASES = {
     "kernel": (named("convolution", {"boundary": "zero"}, kernel="kernel"), GRID, REAL, GAUSS),
     "counts": (BLUR, GRID, REAL, PoissonNoise(0.5)),
     "counts-readout": (BLUR, GRID, REAL, PoissonGaussianNoise(0.5, 0.04)),
-    "affine": ({"name": "compose", "operators": [named("mask", mask="seen"), named("affine", scale="gain", shift="offset")]},
-               GRID, REAL, GAUSS),
+    "affine": ({"name": "compose", "operators": [
+        named("mask", mask="seen"), named("affine", scale="gain", shift="offset")]}, GRID, REAL, GAUSS),
     "compose": ({"name": "compose", "operators": [SENSORS, BLUR]}, GRID, REAL, GAUSS),
     "sum": ({"name": "sum", "weights": [0.75, 0.25], "operators": [BLUR, named("affine", scale="gain")]},
             GRID, REAL, GAUSS),

@@ -2,11 +2,11 @@
 
     from infield.posterior.faps import FAPS      # still works, and warns: it is infield.posterior.samplers.faps
 
-One table, `MODULES`, names the modules; another, `NAMES`, single classes and functions that have another name now. Python
-imports, class paths of YAML files and pickles reach their targets through them. `install` puts a finder at the end of
-`sys.meta_path`: it is asked only about modules that are not there. Where an old module's name is a package now
-(`infield.physics.noise`), the package calls `old_names` for its `__getattr__`. Old names are served until the next minor
-version.
+One table, `MODULES`, names the modules; another, `NAMES`, single classes and functions that have another name now.
+Python imports, class paths of YAML files and pickles reach their targets through them. `install` puts a finder at the
+end of `sys.meta_path`: it is asked only about modules that are not there. Where an old module's name is a package now
+(`infield.physics.noise`), the package calls `old_names` for its `__getattr__`. Old names are served until the next
+minor version.
 """
 
 from __future__ import annotations
