@@ -1,11 +1,10 @@
-"""Files of the last commit before the move are opened, its runs are continued, its names are found: see `yesterday/`."""
+"""Files of the last commit before the move are opened, its runs continued, its names found: see `yesterday/`."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import os
-import pkgutil
 import shutil
 import subprocess
 import sys
@@ -187,7 +186,7 @@ def entries(path: Path) -> dict[str, torch.Tensor]:
 def test_checkpoints(files, path):
     name = Path(path).stem
     if name == "surrogate_2d":
-        from infield.priors.surrogates.learned_map import load_surrogate
+        from infield.posterior.models.surrogate import load_surrogate
 
         assert load_surrogate(files / path).A(torch.ones((1, 1, 6, 6))).isfinite().all()
     else:
@@ -262,7 +261,8 @@ def test_every_old_module_has_its_public_names(module):
     if module in MODULES:
         new = importlib.import_module(MODULES[module])
         for name in OLD_NAMES[module]:
-            if f"{module}:{name}" not in NAMES:
+            hidden = importlib.util.find_spec(f"{module}.{name}") is not None if hasattr(found, "__path__") else False
+            if f"{module}:{name}" not in NAMES and not hidden:  # `bench.pde.run` is the module now
                 assert getattr(found, name) is getattr(new, name)
 
 
@@ -314,6 +314,9 @@ def test_a_renamed_class_is_found_under_its_old_name(monkeypatch):
 
 
 def test_no_module_of_ours_uses_an_old_name():
-    modules = [m.name for m in pkgutil.walk_packages(infield.__path__, "infield.")]
+    root = Path(infield.__file__).parent
+    files = [file for part in root.iterdir() if part.is_dir() for file in part.rglob("*.py")]
+    names = [file.relative_to(root).with_suffix("").parts for file in files]
+    modules = sorted(".".join(("infield", *(n for n in parts if n != "__init__"))) for parts in names)
     assert len(modules) > 250
     assert warned(f"import importlib\nfor name in {modules!r}: importlib.import_module(name)\n") == []

@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import pkgutil
 import shutil
 import sys
 import tarfile
@@ -39,6 +38,7 @@ from infield.physics.gaussian import CoilGaussianNoise, GaussianNoise
 from infield.physics.grid import Grid, PointSet
 from infield.physics.low_rank_noise import LowRankGaussianNoise
 from infield.physics.registry import build_operator
+from infield.priors.flow_matching import FlowMatching
 from wall_files import hdf5
 
 import infield
@@ -371,9 +371,17 @@ def make_trainings(expected: dict, root: Path, work: Path) -> None:
     lightcone_prior_example.save(Path("checkpoints/lightcones-emulator.ckpt"), with_emulator=True)
     for name in sorted(os.listdir("checkpoints")):
         expected[f"checkpoints/{name}"] = {"entries": weights(Path("checkpoints") / name)}
-    # A training of ten steps that stopped at the end of its first epoch of five: its last.ckpt and its config.yaml.
+    # A training of ten steps that broke off in its second epoch of five: its last.ckpt and its config.yaml.
     say(*words_of("fno_1d", work / "whole", 10))
-    say(*words_of("fno_1d", work / "stopped", 5, **{"trainer.logger": "true"}))
+    step = FlowMatching.training_step
+
+    def stop(module, batch, batch_idx):
+        if module.global_step == 7:
+            raise KeyboardInterrupt
+        return step(module, batch, batch_idx)
+
+    with patch.object(FlowMatching, "training_step", stop):
+        main([str(w) for w in words_of("fno_1d", work / "stopped", 10, **{"trainer.logger": "true"})])
     Path("training").mkdir()
     shutil.copy(work / "stopped" / "last.ckpt", "training/last.ckpt")
     (config,) = (work / "stopped").rglob("config.yaml")
@@ -400,16 +408,22 @@ def weights(path: Path) -> dict:
 def public_names() -> dict[str, list[str]]:
     """Every module with the names that it defines, or that it says are its own (`__all__`)."""
     found = {}
-    for module in pkgutil.walk_packages(infield.__path__, "infield."):
-        loaded = importlib.import_module(module.name)
-        own = [
-            name
-            for name, value in vars(loaded).items()
-            if not name.startswith("_") and getattr(value, "__module__", None) == module.name
-        ]
-        constants = [n for n, v in vars(loaded).items() if n.isupper() and not n.startswith("_")]
-        found[module.name] = sorted({*own, *constants, *getattr(loaded, "__all__", ())})
+    for room in ("datasets", "physics", "pipelines", "posterior", "priors"):  # links, which walk_packages passes over
+        for file in sorted((Path(infield.__file__).parent / room).rglob("*.py")):
+            parts = file.relative_to(Path(infield.__file__).parent).with_suffix("").parts
+            name = ".".join(["infield", *(part for part in parts if part != "__init__")])
+            found[name] = names_of(importlib.import_module(name))
     return found
+
+
+def names_of(loaded) -> list[str]:
+    own = [
+        name
+        for name, value in vars(loaded).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == loaded.__name__
+    ]
+    constants = [n for n, v in vars(loaded).items() if n.isupper() and not n.startswith("_")]
+    return sorted({*own, *constants, *getattr(loaded, "__all__", ())})
 
 
 def make(folder: Path) -> None:
