@@ -1,1 +1,5 @@
 """k-space, coils and brain images."""
+
+from infield.core.renamed import old_names
+
+__getattr__ = old_names(__name__)

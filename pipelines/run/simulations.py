@@ -21,7 +21,14 @@ from infield.datasets.mri.brain_template import template_folder
 from infield.datasets.mri.brains import Brains
 from infield.physics.operators.level_set import signed_distance
 from infield.physics.operators.registry import build_operator
-from infield.priors.random_fields.processes import PROCESSES
+from infield.priors.random_fields.processes import (
+    PROCESSES,
+    GibbsProcess,
+    LogNormalProcess,
+    MaternProcess,
+    MixtureProcess,
+    TruncatedProcess,
+)
 from infield.priors.random_fields.spectral import LI_VORTICITY, SpectralField, TwoPhaseField, White
 
 
@@ -29,6 +36,19 @@ class FieldLaw(Protocol):
     """A law of which fields can be drawn on a grid; a dataclass whose fields are its parameters."""
 
     def draw(self, grid: Any, white: White) -> Tensor: ...
+
+
+STORED_NAMES: dict[type, str] = {
+    SpectralField: "SpectralField",
+    TwoPhaseField: "TwoPhaseField",
+    Brains: "Brains",
+    MaternProcess: "MaternProcess",
+    GibbsProcess: "GibbsProcess",
+    TruncatedProcess: "TruncatedProcess",
+    LogNormalProcess: "LogNormalProcess",
+    MixtureProcess: "MixtureProcess",
+}
+"""Names under which files know the laws, whatever the classes are called; a law that is not ours goes by its class."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +116,7 @@ class Simulation:
     @property
     def parameters(self) -> dict[str, Any]:
         """Everything that the samples depend on beside the grid and the seed, in JSON types."""
-        law = {"name": type(self.law).__name__, **dataclasses.asdict(self.law)}  # type: ignore[call-overload]
+        law = {"name": STORED_NAMES.get(type(self.law), type(self.law).__name__), **dataclasses.asdict(self.law)}  # type: ignore[call-overload]
         described: dict[str, Any] = json.loads(json.dumps({"law": law, "operator": self.operator}))
         return described
 

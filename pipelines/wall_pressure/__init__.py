@@ -1,1 +1,5 @@
 """Commands of the wall-pressure domain."""
+
+from infield.core.renamed import old_names
+
+__getattr__ = old_names(__name__)

@@ -120,7 +120,7 @@ def simulate_wall_pressure(
     start = time.perf_counter()
     check_run(samples, seed, workers)
     check_new(output, overwrite)
-    parameters = {"law": type(law).__name__, **dataclasses.asdict(law)}
+    parameters = {"law": "WallPressure", **dataclasses.asdict(law)}
     planes = WallPlanes(
         grid=grid,
         samples=samples,

@@ -1,1 +1,5 @@
 """Covariances by their modes."""
+
+from infield.core.renamed import old_names
+
+__getattr__ = old_names(__name__)

@@ -267,4 +267,5 @@ def law_from_spec(spec: dict[str, Any]) -> White | Matern:
 
 def law_to_spec(law: White | Matern) -> dict[str, Any]:
     """The inverse of `law_from_spec`."""
-    return {"law": type(law).__name__.lower(), **asdict(law)}
+    name = next(name for name, kind in _LAWS.items() if type(law) is kind)
+    return {"law": name, **asdict(law)}

@@ -9,6 +9,8 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from infield.core.renamed import install as _install_old_names
+
 if TYPE_CHECKING:
     from infield.core.torchvision_remedy import import_torchvision_first as import_torchvision_first
     from infield.datasets.formats.measurement import open_measurement as open_measurement
@@ -41,3 +43,6 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'infield' has no attribute {name!r}")
+
+
+_install_old_names()

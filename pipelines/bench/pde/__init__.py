@@ -1,1 +1,5 @@
 """Bench of inverse problems with partial differential equations."""
+
+from infield.core.renamed import old_names
+
+__getattr__ = old_names(__name__)

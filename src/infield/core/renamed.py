@@ -1,0 +1,376 @@
+"""Names of before the move into rooms and domains: each old module, and where its names are now.
+
+    from infield.posterior.faps import FAPS      # still works, and warns: it is infield.posterior.samplers.faps
+
+One table, `MODULES`, names the modules; another, `NAMES`, single classes and functions that have another name now.
+Python imports, class paths of YAML files and pickles reach their targets through them. `install` puts a finder at the
+end of `sys.meta_path`: it is asked only about modules that are not there. Where an old module's name is a package now
+(`infield.physics.noise`), the package calls `old_names` for its `__getattr__`. Old names are served until the next
+minor version.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+__all__ = ["MODULES", "NAMES", "install", "old_names", "resolve"]
+
+_TABLE = """
+datasets.block_writer -> datasets.formats.block_writer
+datasets.brain_template -> datasets.mri.brain_template
+datasets.brains -> datasets.mri.brains
+datasets.channel_file -> datasets.wall_pressure.channel_file
+datasets.coil_maps -> datasets.mri.coil_maps
+datasets.coil_noise -> datasets.mri.coil_noise
+datasets.cosmology -> datasets.cm21.cosmology
+datasets.field_axes -> datasets.formats.field
+datasets.field_pairs -> datasets.training.field_pairs
+datasets.fields -> datasets.training.fields
+datasets.kspace -> datasets.mri.kspace
+datasets.kspace_arrays -> datasets.mri.readers.arrays
+datasets.kspace_fastmri -> datasets.mri.readers.fastmri
+datasets.kspace_file -> datasets.mri.readers.open
+datasets.kspace_ismrmrd -> datasets.mri.readers.ismrmrd
+datasets.kspace_masks -> datasets.mri.masks
+datasets.lightcone_21cmfast -> datasets.cm21.readers.py21cmfast
+datasets.lightcone_arrays -> datasets.cm21.readers.arrays
+datasets.lightcone_fields -> datasets.cm21.training
+datasets.lightcone_files -> datasets.cm21.readers.open
+datasets.lightcone_fits -> datasets.cm21.readers.fits
+datasets.lightcone_observation -> datasets.cm21.observation
+datasets.lightcone_source -> datasets.cm21.readers.common
+datasets.lightcone_stack -> datasets.cm21.readers.stack
+datasets.lightcones -> datasets.cm21.lightcone_file
+datasets.measurement_file -> datasets.formats.measurement
+datasets.measurement_layout -> datasets.formats.measurement_layout
+datasets.mri -> datasets.mri.convert
+datasets.mri_volume -> datasets.mri.volume
+datasets.operator_families -> datasets.training.operator_families
+datasets.parameter_file -> datasets.cm21.parameter_file
+datasets.point_fields -> datasets.training.point_fields
+datasets.posterior_file -> datasets.formats.posterior
+datasets.posterior_layout -> datasets.formats.posterior_layout
+datasets.simulation_file -> datasets.formats.simulation
+datasets.stored_arrays -> datasets.formats.foreign_arrays
+datasets.tiled_posterior -> datasets.formats.tiled_posterior
+datasets.wall_plane_binary -> datasets.wall_pressure.readers.binary
+datasets.wall_plane_checks -> datasets.wall_pressure.readers.checks
+datasets.wall_plane_files -> datasets.wall_pressure.readers.open
+datasets.wall_plane_jhtdb -> datasets.wall_pressure.readers.jhtdb
+datasets.wall_plane_source -> datasets.wall_pressure.readers.common
+datasets.wall_planes -> datasets.wall_pressure.plane_file
+datasets.wall_sensors -> datasets.wall_pressure.sensors
+datasets.wall_tables -> datasets.wall_pressure.reference_tables
+datasets.zarr_group -> datasets.formats.zarr_group
+physics.algebra -> physics.operators.composition
+physics.channel -> physics.wall_pressure.channel.solver
+physics.channel_box -> physics.wall_pressure.channel.boxes
+physics.channel_grid -> physics.wall_pressure.channel.grid
+physics.channel_start -> physics.wall_pressure.channel.initial_condition
+physics.channel_statistics -> physics.wall_pressure.channel.channel_statistics
+physics.chebyshev -> physics.wall_pressure.channel.chebyshev
+physics.convolution -> physics.operators.convolution
+physics.counts -> physics.noise.poisson
+physics.darcy -> physics.pde.darcy
+physics.description -> physics.operators.description
+physics.dirichlet -> physics.pde.dirichlet
+physics.fourier -> physics.operators.fourier
+physics.gaussian -> physics.noise.gaussian
+physics.grid -> core.grid
+physics.interferometer -> physics.cm21.interferometer
+physics.law -> physics.noise.base
+physics.least_squares -> physics.operators.least_squares
+physics.linear_operator -> physics.operators.base
+physics.low_rank_noise -> physics.noise.low_rank
+physics.mri -> physics.mri.multicoil
+physics.named -> physics.operators.deepinv
+physics.navier_stokes -> physics.pde.navier_stokes
+physics.noise -> physics.noise.registry
+physics.operator_numbers -> physics.operators.fingerprint
+physics.phases -> physics.operators.level_set
+physics.poisson -> physics.pde.elliptic
+physics.pressure -> physics.pde.darcy_solver
+physics.radiometer -> physics.cm21.radiometer
+physics.refusal -> physics.operators.refusal
+physics.registry -> physics.operators.registry
+physics.run_21cmfast -> physics.cm21.run_21cmfast
+physics.sampling -> physics.operators.sensors
+physics.simulator_21cmfast -> physics.cm21.simulator
+physics.sine_transform -> physics.pde.sine_transform
+physics.telescopes -> physics.cm21.telescopes
+physics.uv_coverage -> physics.cm21.uv_coverage
+physics.vorticity -> physics.pde.vorticity
+physics.wall_units -> physics.wall_pressure.wall_units
+physics.wedge -> physics.cm21.foreground_wedge
+physics.window -> physics.operators.crop
+pipelines.bench.cm21 -> pipelines.cm21.bench.run
+pipelines.bench.cm21_cases -> pipelines.cm21.bench.cases
+pipelines.bench.cm21_costs -> pipelines.cm21.bench.costs
+pipelines.bench.cm21_memory -> pipelines.cm21.bench.memory
+pipelines.bench.cm21_reference -> pipelines.cm21.bench.reference
+pipelines.bench.cm21_telescope -> pipelines.cm21.bench.telescope
+pipelines.bench.kspace -> pipelines.mri.bench.kspace
+pipelines.bench.level_set -> pipelines.bench.pde.level_set
+pipelines.bench.mri -> pipelines.mri.bench.run
+pipelines.bench.mri_baselines -> pipelines.mri.bench.baselines
+pipelines.bench.mri_cases -> pipelines.mri.bench.cases
+pipelines.bench.pde -> pipelines.bench.pde.run
+pipelines.bench.pde_peers -> pipelines.bench.pde.peers
+pipelines.bench.pde_problems -> pipelines.bench.pde.problems
+pipelines.bench.volumes -> pipelines.mri.bench.volumes
+pipelines.bench.wall_cases -> pipelines.wall_pressure.bench.cases
+pipelines.bench.wall_growth -> pipelines.wall_pressure.bench.growth
+pipelines.bench.wall_pressure -> pipelines.wall_pressure.bench.run
+pipelines.bench.wall_spectra -> pipelines.wall_pressure.bench.spectra
+pipelines.blocks -> pipelines.run.blocks
+pipelines.channel -> pipelines.wall_pressure.channel
+pipelines.channel_run -> pipelines.wall_pressure.channel_run
+pipelines.cluster -> pipelines.run.cluster
+pipelines.compare_cones -> pipelines.cm21.compare
+pipelines.cone_members -> pipelines.cm21.members
+pipelines.console -> pipelines.run.console
+pipelines.convert -> pipelines.commands.convert
+pipelines.demo -> pipelines.commands.demo
+pipelines.devices -> pipelines.run.devices
+pipelines.emulate -> pipelines.cm21.emulate
+pipelines.emulation_points -> pipelines.cm21.emulation_points
+pipelines.fit -> pipelines.commands.fit
+pipelines.infer_parameters -> pipelines.cm21.infer
+pipelines.lightcone_design -> pipelines.cm21.parameter_design
+pipelines.lightcone_observation -> pipelines.cm21.observe
+pipelines.lightcones -> pipelines.cm21.convert
+pipelines.prior_choice -> pipelines.run.prior_choice
+pipelines.reconstruct -> pipelines.commands.reconstruct
+pipelines.report.lightcones -> pipelines.cm21.report
+pipelines.report.parameters -> pipelines.cm21.report_parameters
+pipelines.report.wall_pressure -> pipelines.wall_pressure.report
+pipelines.samplers -> pipelines.run.samplers
+pipelines.simulate -> pipelines.commands.simulate
+pipelines.simulate_21cm -> pipelines.cm21.simulate
+pipelines.simulations -> pipelines.run.simulations
+pipelines.slices -> pipelines.run.slices
+pipelines.tiles -> pipelines.run.tiles
+pipelines.wall_planes -> pipelines.wall_pressure.convert
+pipelines.wall_pressure -> pipelines.wall_pressure.simulate
+posterior.across_slices -> posterior.inference.total_variation
+posterior.calibration -> posterior.diagnostics.calibration
+posterior.conjugate_gradients -> posterior.inference.conjugate_gradients
+posterior.conservation -> posterior.inference.constraints
+posterior.convergence -> posterior.diagnostics.convergence
+posterior.dds -> posterior.samplers.dds
+posterior.diffusion_mbir -> posterior.samplers.diffusion_mbir
+posterior.empirical_bayes -> posterior.inference.empirical_bayes
+posterior.ensembles -> posterior.diagnostics.ensembles
+posterior.exact -> posterior.samplers.exact
+posterior.faps -> posterior.samplers.faps
+posterior.faps_measured -> posterior.samplers.faps_measured
+posterior.faps_published -> posterior.samplers.faps_published
+posterior.for_deepinv -> posterior.interop.deepinv
+posterior.image_metrics -> posterior.mri.image_metrics
+posterior.langevin -> posterior.inference.langevin
+posterior.lightcone_features -> posterior.cm21.features
+posterior.lightcone_statistics -> posterior.cm21.cone_statistics
+posterior.lightcone_summary -> posterior.cm21.summary
+posterior.lightcones -> posterior.cm21.sampler
+posterior.likelihood -> posterior.inference.likelihood
+posterior.linear_gaussian -> posterior.inference.linear_gaussian
+posterior.linearised -> posterior.inference.laplace
+posterior.local_law -> posterior.inference.conditional_moments
+posterior.measured_law -> posterior.inference.denoiser_errors
+posterior.model_error -> posterior.models.model_error
+posterior.modes_across -> posterior.cm21.mode_solver
+posterior.null_flow -> posterior.samplers.null_flow
+posterior.of_innovations -> posterior.cm21.whitened_operator
+posterior.one_step -> posterior.inference.one_step
+posterior.parameter_inference -> posterior.models.parameter_inference
+posterior.particles -> posterior.inference.particles
+posterior.pmrf -> posterior.samplers.pmrf
+posterior.red_diff -> posterior.samplers.red_diff
+posterior.sampler -> posterior.samplers.base
+posterior.scattering -> posterior.cm21.scattering
+posterior.served -> posterior.inference.amortised
+posterior.snap -> posterior.samplers.snap
+posterior.source_slice -> posterior.samplers.elliptical_slice
+posterior.stationary_sensors -> posterior.inference.point_sensor_solver
+posterior.streams -> core.randomness
+posterior.surrogate -> posterior.models.surrogate
+posterior.tiled_faps -> posterior.samplers.faps_tiled
+posterior.tiling -> posterior.inference.tiling
+posterior.twist -> posterior.inference.twist
+posterior.twisted_smc -> posterior.samplers.twisted_smc
+posterior.two_sample -> posterior.diagnostics.two_sample
+posterior.unrolled -> posterior.samplers.unrolled
+posterior.wall_statistics -> posterior.wall_pressure.wall_statistics
+posterior.whitening -> posterior.inference.whitening
+priors.adapted_source -> priors.amortised.adapted_source
+priors.average_velocity -> priors.amortised.average_velocity
+priors.bridge -> priors.gaussian.bridge
+priors.checkpoint -> priors.storage.checkpoint
+priors.circulant -> priors.gaussian.circulant_embedding
+priors.covariance -> priors.covariance.base
+priors.density_network -> priors.cm21.density_network
+priors.description -> priors.storage.from_yaml
+priors.domains -> priors.flows.patch_domains
+priors.drawn_power -> priors.cm21.power_correction
+priors.emulator_training -> priors.cm21.emulator_training
+priors.exact_zeros -> priors.cm21.ionised_zeros
+priors.family_training -> priors.training.measurement_family
+priors.field_space -> priors.flows.field_space
+priors.flow -> priors.flows.flow
+priors.flow_matching -> priors.training.flow_matching
+priors.fno -> priors.networks.fno
+priors.gaussian -> priors.gaussian.prior
+priors.gaussian_lightcones -> priors.cm21.gaussian
+priors.gibbs -> priors.gaussian.gibbs
+priors.group_norm -> priors.networks.group_norm
+priors.initial_density -> priors.cm21.initial_density
+priors.innovations -> priors.cm21.whitening
+priors.learned_map -> priors.surrogates.learned_map
+priors.lightcone_emulator -> priors.cm21.emulator
+priors.lightcone_flow -> priors.cm21.flow
+priors.lightcone_matching -> priors.cm21.training
+priors.lightcones -> priors.cm21.prior
+priors.linear_part -> priors.cm21.linear_correction
+priors.local_unet -> priors.networks.local_unet
+priors.low_rank -> priors.gaussian.pivoted_cholesky
+priors.matern -> priors.gaussian.matern
+priors.mean_flow -> priors.training.mean_flow
+priors.mixture -> priors.gaussian.mixture
+priors.modes -> priors.covariance.modes
+priors.operator_learning -> priors.surrogates.training
+priors.patched -> priors.networks.patched
+priors.perceptron -> priors.networks.mlp
+priors.periodic -> priors.networks.periodic
+priors.pmrf -> priors.training.pmrf
+priors.point_network -> priors.networks.point_network
+priors.posterior_mean -> priors.training.posterior_mean
+priors.prior -> priors.base
+priors.processes -> priors.random_fields.processes
+priors.random_fields -> priors.random_fields.spectral
+priors.rectified_flow -> priors.amortised.rectified_flow
+priors.regrid -> priors.flows.regrid
+priors.slice_network -> priors.cm21.slice_network
+priors.slice_repeats -> priors.cm21.box_repeats
+priors.slice_spectra -> priors.cm21.slice_spectra
+priors.slice_statistics -> priors.cm21.slice_statistics
+priors.slices -> priors.flows.slices
+priors.source -> priors.gaussian.laws
+priors.spectral_density -> priors.gaussian.spectral_density
+priors.sphere -> priors.gaussian.sphere
+priors.supervised -> priors.amortised.base
+priors.time_embedding -> priors.networks.time_embedding
+priors.training -> priors.training.common
+priors.unet -> priors.networks.unet
+priors.unrolled -> priors.amortised.unrolled
+priors.voxel_transform -> priors.cm21.voxel_transform
+priors.wall_pressure -> priors.wall_pressure.synthetic
+priors.window -> priors.torus_window
+"""
+
+MODULES: dict[str, str] = {}
+"""Old module -> new module, by their full names."""
+for _line in _TABLE.split("\n"):
+    if _line:
+        _old, _new = _line.split(" -> ")
+        MODULES[f"infield.{_old}"] = f"infield.{_new}"
+
+NAMES: dict[str, str] = {}
+"""Old `module:Name` -> new `module:Name`; the old module may have kept its place."""
+
+_warned: set[str] = set()
+
+
+def _warn(old: str, new: str, level: int) -> None:
+    """Say it once a name."""
+    if old not in _warned:
+        _warned.add(old)
+        warnings.warn(
+            f"{old}: found a name of an earlier version, expected {new}; the old name goes in the next minor version",
+            DeprecationWarning,
+            stacklevel=level + 1,
+        )
+
+
+def resolve(module: str, name: str) -> Any:
+    """What `name` of an old module is now.
+
+    Arguments:
+        module: Full name of the module as it was.
+        name: A name that it had.
+
+    Raises:
+        AttributeError: The module never moved, or has no such name.
+    """
+    old = f"{module}:{name}"
+    if old in NAMES:
+        place, _, renamed = NAMES[old].partition(":")
+        return getattr(importlib.import_module(place), renamed)
+    if module in MODULES:
+        return getattr(importlib.import_module(MODULES[module]), name)
+    raise AttributeError(f"module '{module}' has no attribute {name!r}")
+
+
+def old_names(module: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a module that stands where an old one stood, or that lost a name.
+
+    Arguments:
+        module: Its `__name__`.
+    """
+
+    def __getattr__(name: str) -> Any:
+        if name.startswith("__") or importlib.util.find_spec(f"{module}.{name}") is not None:
+            raise AttributeError(f"module '{module}' has no attribute {name!r}")
+        try:
+            found = resolve(module, name)
+        except AttributeError:
+            raise AttributeError(f"module '{module}' has no attribute {name!r}") from None
+        new = NAMES.get(f"{module}:{name}", f"{MODULES.get(module)}:{name}").replace(":", ".")
+        _warn(f"{module}.{name}", new, level=2)
+        return found
+
+    return __getattr__
+
+
+class _OldModules:
+    """Finds modules by the names that they had: what is imported is the new module itself."""
+
+    @classmethod
+    def find_spec(
+        cls, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(fullname, cls()) if fullname in MODULES else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = ModuleType(spec.name, f"Names of before the move; see {MODULES[spec.name]}.")
+        module.__getattr__ = _forward(spec.name)  # type: ignore[method-assign]
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Load the new module, so that what is missing for it is said at the import."""
+        new = importlib.import_module(MODULES[module.__name__])
+        names = getattr(new, "__all__", None)
+        if names is not None:
+            module.__all__ = list(names)  # type: ignore[attr-defined]
+        _warn(module.__name__, new.__name__, level=2)  # frames of the import system are not counted
+
+
+def _forward(old: str) -> Callable[[str], Any]:
+    def __getattr__(name: str) -> Any:
+        if name in ("__path__", "__file__"):  # it is no package, and has no file
+            raise AttributeError(f"module '{old}' has no attribute {name!r}")
+        return resolve(old, name)
+
+    return __getattr__
+
+
+def install() -> None:
+    """Serve old names from now on; a second call does nothing."""
+    if _OldModules not in sys.meta_path:
+        sys.meta_path.append(_OldModules)
