@@ -138,10 +138,32 @@ def test_relative_imports_of_nested_packages_are_resolved():
     assert violations("physics", source, "infield.physics.bench") == {"datasets"}
 
 
+def stray_quotes(source: str) -> list[int]:
+    """Lines of docstrings that end with a quotation mark which the next line opens again: a broken string."""
+    lines, found = source.split("\n"), []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            span = range(node.lineno - 1, (node.end_lineno or node.lineno) - 1)
+            found += [i + 1 for i in span if lines[i].endswith(' "') and lines[i + 1].lstrip().startswith('"')]
+    return found
+
+
+def test_docstrings_hold_no_stray_quotes():
+    broken = '"""One line that was "\n"broken as a string."""'
+    assert stray_quotes(broken) == [1] and not stray_quotes('"""A "word" here\nand there."""')
+    for path in [*(path for room in MAY_IMPORT for path in modules(room)), *(ROOT / "tests").rglob("*.py")]:
+        assert not stray_quotes(path.read_text(encoding="utf-8")), path.relative_to(ROOT)
+
+
 def fresh(code: str) -> str:
     """Standard output of a program in a fresh interpreter, outside the repository."""
     run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd="/", timeout=HANG, check=False
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        timeout=HANG,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     return run.stdout

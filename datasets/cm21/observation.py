@@ -180,8 +180,8 @@ class ObservedField:
 
     @cached_property
     def variance(self) -> np.ndarray:
-        """Of the real part of each datum, and of the imaginary part, mK^2; 1 where nothing is measured. Shape of "
-        "`mask`."""
+        """Of the real part of each datum, and of the imaginary part, mK^2; 1 where nothing is measured. Shape of
+        `mask`."""
         m, (nx, ny, _), (lx, ly, _) = self.observation.delay_channels, self.grid.shape, self.grid.lengths
         found = visibility_variance(
             self.observation.telescope,

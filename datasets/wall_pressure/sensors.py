@@ -1,5 +1,5 @@
-"""Sensors on a wall: a measurement of a wall-pressure plane at positions, at a random share of points, or on a "
-"lattice."""
+"""Sensors on a wall: a measurement of a wall-pressure plane at positions, at a random share of points, or on a
+lattice."""
 
 from __future__ import annotations
 

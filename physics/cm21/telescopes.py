@@ -93,8 +93,8 @@ def ska_low_like(positions: np.ndarray | None = None) -> Telescope:
 
 
 def hera_like(positions: np.ndarray | None = None) -> Telescope:
-    """HERA, nearly: 331 dishes of 14 m, 14.6 m apart, in one hexagon; a field drifts through the beam in about an "
-    "hour."""
+    """HERA, nearly: 331 dishes of 14 m, 14.6 m apart, in one hexagon; a field drifts through the beam in about an
+    hour."""
     places = hexagon(11, 14.6) if positions is None else positions
     return Telescope("hera-like", places, -30.72, math.pi * 7.0**2, math.inf, 14.0, 100.0, 0.0, 1.0)
 

@@ -35,6 +35,7 @@ from infield.pipelines.cm21.parameter_design import cone_seeds
 from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.devices import device_named
+from infield.pipelines.run.process import one_thread
 from infield.priors.cm21.prior import STEPS, LightconePrior, load_lightcone_prior
 
 ROUNDING = 1e-6
@@ -84,6 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@one_thread()
 def emulate(
     prior: LightconePrior,
     where: EmulationPoints,

@@ -12,8 +12,8 @@ from scipy.stats import qmc
 from infield import InfieldError
 
 RANGES = {"ION_Tvir_MIN": (4.0, 6.0), "HII_EFF_FACTOR": (10.0, 250.0)}
-"""log10 of the smallest virial temperature in K, and the ionising efficiency: the box of Xia & Wise, arXiv "
-"2605.29016."""
+"""log10 of the smallest virial temperature in K, and the ionising efficiency: the box of Xia & Wise, arXiv
+2605.29016."""
 
 
 @dataclass(frozen=True)

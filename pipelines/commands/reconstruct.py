@@ -30,6 +30,7 @@ from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_miss
 from infield.pipelines.run.console import say, table
 from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.prior_choice import BUILT_IN, about_flow, choose_prior, choose_slice_prior
+from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.samplers import SAMPLERS, make_sampler, parameters_of
 from infield.pipelines.run.slices import draw_volumes
 from infield.posterior.cm21.sampler import OfLightcones
@@ -154,6 +155,7 @@ def _about_surrogate(summary: dict[str, Any]) -> dict[str, str]:
     }
 
 
+@one_thread()
 def reconstruct(
     measurement_path: Path,
     output: Path,
@@ -181,7 +183,6 @@ def reconstruct(
     if slices is not None and slices < 1:
         raise InfieldError(f"--slices: found {slices}, expected at least 1")
     check_new(output, overwrite)
-    torch.set_num_threads(1)  # blocks run side by side; and one thread gives the same bits on any number of cores
     sampler = sampler or make_sampler("faps")
     measurement = open_measurement(measurement_path)
     where = device_named(device)

@@ -33,6 +33,7 @@ from infield.datasets.formats.zarr_group import check_new
 from infield.pipelines.cm21 import simulate as simulate_21cm
 from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.run.console import table
+from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.simulations import BRAIN, KINDS, PROCESS, Simulation, make_simulation
 from infield.pipelines.wall_pressure import channel
 from infield.pipelines.wall_pressure import simulate as wall_pressure
@@ -115,6 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@one_thread()
 def simulate(
     simulation: Simulation,
     output: Path,

@@ -30,6 +30,7 @@ from infield.pipelines.run.blocks import check_run
 from infield.pipelines.run.cluster import client
 from infield.pipelines.run.console import progress, say
 from infield.pipelines.run.prior_choice import about_flow
+from infield.pipelines.run.process import one_thread
 from infield.posterior.inference.tiling import Tiling
 from infield.posterior.samplers.faps_tiled import TiledFAPS, TiledPosterior
 from infield.priors.storage.checkpoint import file_sha256, load_prior
@@ -60,6 +61,7 @@ class TileRun:
     device: str = "cpu"
 
 
+@one_thread()
 def reconstruct_in_tiles(
     measurement_path: Path,
     output: Path,
@@ -82,7 +84,6 @@ def reconstruct_in_tiles(
     start = time.perf_counter()
     check_run(samples, seed, workers)
     check_new(output, overwrite)
-    torch.set_num_threads(1)
     digests = file_sha256(prior), measurement_digest(measurement_path)
     setup = TileRun(
         output.with_name(output.name + ".partial").absolute(), prior.absolute(), measurement_path.absolute(), digests,

@@ -30,6 +30,7 @@ from infield.datasets.wall_pressure.plane_file import WallPlanes, WallPlaneWrite
 from infield.physics.wall_pressure.wall_units import DX_PLUS, DZ_PLUS, wall_grid
 from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.run.console import table
+from infield.pipelines.run.process import one_thread
 from infield.priors.wall_pressure.synthetic import WallPressure
 
 BLOCK_VALUES = 2**21
@@ -100,6 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@one_thread()
 def simulate_wall_pressure(
     law: WallPressure,
     grid: Grid,

@@ -97,8 +97,8 @@ class Shells:
         return middle[seen], _mean_in(number, delta, bins)[:, seen]
 
     def cylindrical(self, power: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """k_perp `(bins,)` and k_par `(cells // 2,)` in rad/Mpc, without 0, and P `(batch, k_perp, k_par)`, mK^2 "
-        "Mpc^3."""
+        """k_perp `(bins,)` and k_par `(cells // 2,)` in rad/Mpc, without 0, and P `(batch, k_perp, k_par)`, mK^2
+        Mpc^3."""
         kx, ky, kz = self._wavenumbers()
         k = torch.hypot(kx[:, None], ky)
         step = self.width * 2 * math.pi / max(n * d for n, d in zip(self.shape[:2], self.spacing[:2], strict=True))

@@ -37,7 +37,7 @@ class LocalLaw:
         Returns:
             m, shape `(batch, channel, *space)`, and V b_j, shape `(batch, fields, channel, *space)`.
         """
-        if hasattr(self.prior, "components"):
+        if getattr(self.prior, "components", None) is not None:  # None: of slices whose closed form is not known
             return denoise(self.prior, x, t), self._closed_form(x, t)
         return self._by_jacobian(x, t)
 

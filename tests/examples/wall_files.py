@@ -100,8 +100,8 @@ DESCRIPTOR = {
 
 
 def binary(folder, p=None, *, offset=0, records=False, written="<f8", fastest="xzt", **entries):
-    """Planes as Fortran writes an array (nx, nz, nstep), or one of another order, with the entries of its "
-    "descriptor."""
+    """Planes as Fortran writes an array (nx, nz, nstep), or one of another order, with the entries of its
+    descriptor."""
     p = smooth() if p is None else p
     fortran = np.transpose(p * RHO * U_TAU**2, ["tzx".index(axis) for axis in fastest]).astype(written)
     path = folder / "p.bin"

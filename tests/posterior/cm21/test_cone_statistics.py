@@ -152,8 +152,8 @@ def test_one_wave_has_its_power_at_its_place():
 
 
 def test_a_taper_keeps_the_spectrum_and_stops_leaks():
-    """A slope along the line of sight, which does not close: its jump is all over the spectrum, with a taper it is "
-    "not."""
+    """A slope along the line of sight, which does not close: its jump is all over the spectrum, with a taper it is
+    not."""
     shells, plain = Shells(SHAPE, SPACING), Shells(SHAPE, SPACING, taper=False)
     cones = gaussian_cones(200)
     smooth, sharp = shells.spherical(shells.power(cones))[1], plain.spherical(plain.power(cones))[1]
