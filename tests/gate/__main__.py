@@ -25,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from gate.cases import Refused, cases, working_folder
+from gate.cases import Refused, cases, make_inputs
 from gate.digests import differences
 
 
@@ -33,7 +33,9 @@ def run_all(only: str = "") -> dict[str, dict]:
     """Digests by case; a case that a command refuses has none."""
     found: dict[str, dict] = {}
     logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder, working_folder(Path(folder)):
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        make_inputs(Path(folder))
         os.chdir(folder)
         for name, run in cases():
             if only not in name:
@@ -49,7 +51,7 @@ def run_all(only: str = "") -> dict[str, dict]:
             if os.environ.get("GATE_VERBOSE"):
                 said = quiet.getvalue().strip().splitlines() if "(status" in str(found[name]) else []
                 print(f"{time.process_time() - start:6.2f} s  {name}  {said[-1:] or ''}", file=sys.stderr)
-        os.chdir("/")
+        os.chdir(here)
     return found
 
 

@@ -7,7 +7,6 @@ import shutil
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -28,9 +27,9 @@ SAMPLERS = {
     "faps": ["levels=2"],
     "faps-published": ["levels=2", "flow_steps=1", "langevin_steps=2", "rank_draws=8", "rank_steps=1"],
     "smc": ["steps=3", "island=8", "local_data=8"],
-    "source-slice": ["chains=2", "burn_in=2", "draws=2", "thin=1", "flow_steps=2"],
+    "source-slice": ["chains=2", "burn_in=2", "draws=4", "thin=1", "flow_steps=2"],
     "snap": [],
-    "null-flow": [],
+    "null-flow": ["trust_data=True"],
     "unrolled": [],
     "pmrf": ["levels=2"],
     "red-diff": ["steps=3"],
@@ -38,6 +37,9 @@ SAMPLERS = {
     "diffusion-mbir": ["levels=3"],
     "exact": [],
 }
+TRAINED = ("snap", "null-flow", "unrolled", "pmrf")
+"""Samplers that take no prior, but what was trained for a family of measurements."""
+OF_VOLUMES = ("dds", "diffusion-mbir")
 CHAINS = {"counts", "counts-readout", "level-set", "darcy", "navier-stokes"}
 """Measurements that FAPS samples by chains of Langevin steps: its other settings there."""
 MEASUREMENTS = (
@@ -75,13 +77,11 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield from _trainings()
 
 
-@contextmanager
-def working_folder(folder: Path) -> Iterator[None]:
-    """The files of yesterday and a few made here, in a folder that commands work in."""
+def make_inputs(folder: Path) -> None:
+    """The files of yesterday and a few made here, which the commands work on."""
     with tarfile.open(FILES) as archive:
         archive.extractall(folder, filter="data")
     _make_inputs(folder)
-    yield
 
 
 def _file(*words: object) -> Case:
@@ -106,10 +106,11 @@ def _reconstruct(measurement: str, sampler: str, prior: list, *more: object, set
 def _posteriors() -> Iterator[tuple[str, Case]]:
     for measurement in MEASUREMENTS:
         prior = "photons" if measurement.startswith("counts") else "gaussian"
+        prior = "white" if measurement in ("mri", "wall-sensors", "interferometer") else prior  # of any units
         path = f"measurements/{measurement}.zarr"
         for sampler in SAMPLERS:
-            if sampler in ("snap", "null-flow", "unrolled", "pmrf"):
-                continue  # they take no prior of this kind
+            if sampler in (*TRAINED, *OF_VOLUMES):
+                continue
             settings = ["levels=1", "steps=3"] if sampler == "faps" and measurement in CHAINS else None
             given = ["--prior", f"priors/{prior}.yaml"]
             yield f"reconstruct/{measurement}/{prior}/{sampler}", _reconstruct(path, sampler, given, settings=settings)
@@ -120,20 +121,27 @@ def _posteriors() -> Iterator[tuple[str, Case]]:
         kinds |= {"fitted": [], "matern": ["--prior", "matern-3/2"]}
         for name, prior in kinds.items():
             for sampler in SAMPLERS:
+                if sampler in OF_VOLUMES or (sampler in TRAINED and name not in LEARNED):
+                    continue
                 settings = ["levels=1", "steps=3"] if sampler == "faps" and measurement in CHAINS else None
                 case = _reconstruct(path, sampler, prior, settings=settings)
                 yield f"reconstruct/{measurement}/{name}/{sampler}", case
     for measurement in ("fourier", "mri", "scattered", "interferometer", "blur", "multicoil"):
         yield f"reconstruct/{measurement}/fitted/faps", _reconstruct(f"measurements/{measurement}.zarr", "faps", [])
     for sampler in ("faps", "smc", "dds", "diffusion-mbir"):
-        case = _reconstruct("measurements/multicoil-slices.zarr", sampler, ["--prior", "priors/gaussian.yaml"], "--slices", 2)
+        case = _reconstruct(
+            "measurements/multicoil-slices.zarr", sampler, ["--prior", "priors/gaussian.yaml"], "--slices", 2
+        )
         yield f"reconstruct/slices/gaussian/{sampler}", case
     at = ["--at", "ION_Tvir_MIN=4.8", "--at", "HII_EFF_FACTOR=131.341"]
     for name in ("flow", "emulator"):
         prior = ["--prior", f"checkpoints/lightcones-{name}.ckpt", *at]
         yield f"reconstruct/cones/{name}/faps", _reconstruct("measurements/interferometer.zarr", "faps", prior)
     prior = ["--prior", "checkpoints/wall_pressure.ckpt"]
-    yield "reconstruct/tiles/patched/faps", _reconstruct("measurements/sensors.zarr", "faps", prior, "--tiles", 6)
+    yield (
+        "reconstruct/tiles/patched/faps",
+        _reconstruct("measurements/sensors.zarr", "faps", prior, "--tiles", 6, 6, "--halo", 2, 2),
+    )
 
 
 def _shipped() -> Iterator[tuple[str, Case]]:
@@ -175,11 +183,14 @@ def _conversions() -> Iterator[tuple[str, Case]]:
     yield "convert/mri/held-out", _file("convert", "mri", "head.npy", "--hold-out", 0.1, "--seed", 3)
     yield "convert/wall-pressure", _file("convert", "wall-pressure", "planes.h5")
     for name, words in (("share", ["--share", 0.1]), ("fifth", ["--share", 0.2, "--sample", 3])):
-        yield f"convert/wall-sensors/{name}", _file("convert", "wall-sensors", "simulations/wall.zarr", *words, "--noise", 0.1)
+        yield (
+            f"convert/wall-sensors/{name}",
+            _file("convert", "wall-sensors", "simulations/wall.zarr", *words, "--noise", 0.1),
+        )
     yield "convert/lightcone", _file("convert", "lightcone", "cone.h5")
     observed = ["convert", "lightcone-observation", "simulations/cones-flow.zarr", "--cells", "2-9", "--hours", 1e6]
     yield "convert/lightcone-observation", _file(*observed)
-    yield "convert/lightcone-observation/delays", _file(*observed, "--wedge")
+    yield "convert/lightcone-observation/delays", _file(*observed, "--wedge", "horizon")
     for name, words in (("flow", ["--steps", 2]), ("emulator", [])):
         prior = ["--prior", f"checkpoints/lightcones-{name}.ckpt", "--params", "priors/params.yaml"]
         yield f"emulate/{name}", _file("emulate", *prior, "--samples", 2, "--workers", 1, *words)
@@ -191,7 +202,7 @@ def _simulations() -> Iterator[tuple[str, Case]]:
         yield f"simulate/{kind}", _file("simulate", kind, "--points", 6, *few)
     for law in ("matern", "gibbs", "truncated", "log-normal", "mixture"):
         yield f"simulate/process/{law}", _file("simulate", "process", "--law", law, "--points", 8, *few)
-    yield "simulate/brain", _file("simulate", "brain", "--points", 16, "--samples", 1, "--workers", 1)
+    yield "simulate/brain", _file("simulate", "brain", "--points", 32, "--samples", 1, "--workers", 1)
     wall = ["--re-tau", 180, "--length", "2pi", "--dx-plus", 80, "--dz-plus", 60]
     yield "simulate/wall-pressure", _file("simulate", "wall-pressure", *wall, *few)
     channel = ["--re-tau", 100, "--points", 8, 17, 8, "--spin-up", 0.02, "--turnovers", 0.02, "--interval", 0.01]
@@ -278,7 +289,9 @@ def _make_inputs(folder: Path) -> None:
     rng = np.random.default_rng(5)
     head = rng.standard_normal((2, 24, 20)) + 1j * rng.standard_normal((2, 24, 20))
     y, x = np.meshgrid(np.linspace(-3, 3, 24), np.linspace(-3, 3, 20), indexing="ij")
-    np.save(folder / "head.npy", (10 * np.exp(-(x**2) - y**2) + 0.02 * head) * ((abs(y) < 1) | (rng.random((24, 1)) < 0.5)))
+    np.save(
+        folder / "head.npy", (10 * np.exp(-(x**2) - y**2) + 0.02 * head) * ((abs(y) < 2) | (rng.random((24, 1)) < 0.5))
+    )
     hdf5(folder / "planes.h5")
     _write_cone(folder / "cone.h5", rng)
     for path in sorted(CHECKPOINTS.glob("*.ckpt")):
@@ -302,7 +315,7 @@ def _write_measurement(path: Path, entry: dict, rng: np.random.Generator) -> Non
         operator = {"name": serves, "parameters": {"gaussian_width": 1.2 * spacing}}
     over = [f"k{d}" for d in dims] if serves == "fourier" else dims
     dataset = xr.Dataset(
-        {"data": (over, values), "mask": (over, mask.astype("int8"))},
+        {"data": (over, values, {"units": entry["units"]}), "mask": (over, mask.astype("int8"))},
         coords={a["name"]: (a["name"], np.array(a["coordinates"]),
                 {"units": a.get("units", "1"), "periodic": int(a.get("periodic", False))}) for a in axes},
         attrs={
@@ -315,6 +328,21 @@ def _write_measurement(path: Path, entry: dict, rng: np.random.Generator) -> Non
 
 
 def _write_cone(path: Path, rng: np.random.Generator) -> None:
-    """A lightcone as 21cmFAST 3 stores it."""
+    """A lightcone as 21cmFAST 4.1.1 stores it."""
+    cosmology = {"hlittle": 0.677, "OMm": 0.31, "OMb": 0.049, "POWER_INDEX": 0.967}
     with h5py.File(path, "w") as file:
-        file.create_group("lightcones")["brightness_temp"] = rng.standard_normal((4, 4, 10)).astype("f4")
+        file.attrs.update({"lightcone": True, "__version__": "4.1.1", "last_completed_lcidx": -1})
+        file["lightcones/brightness_temp"] = rng.standard_normal((4, 4, 10)).astype("f4")
+        file["lightcones/density"] = np.zeros((4, 4, 10), np.float32)
+        file["lightcone_distances"] = DISTANCE + 4.0 * np.arange(10)
+        inputs = file.create_group("InputParameters")
+        inputs.attrs.update({"21cmFAST-version": "4.1.1", "random_seed": 7})
+        inputs.create_group("simulation_options").attrs.update({"HII_DIM": 4, "BOX_LEN": 16.0})
+        inputs.create_group("cosmo_params").attrs.update(cosmology)
+        parameters = {"HII_EFF_FACTOR": 30.0, "ION_Tvir_MIN": 4.7, "X_RAY_Tvir_MIN": 4.7, "L_X": 40.0}
+        inputs.create_group("astro_params").attrs.update(parameters)
+        inputs.create_group("astro_options").attrs["USE_TS_FLUCT"] = True
+
+
+DISTANCE = 8987.0
+"""Comoving Mpc, about redshift 7.5."""

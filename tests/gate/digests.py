@@ -30,7 +30,8 @@ def digest_of_array(array: Any) -> list:
         return [text.hexdigest()[:16]]
     text.update(values.tobytes())
     numbers = np.stack([values.real, values.imag]) if values.dtype.kind == "c" else values
-    return [text.hexdigest()[:16], *_projections(np.nan_to_num(numbers.astype("f8")).ravel())]
+    digest, projections = text.hexdigest()[:16], _projections(np.nan_to_num(numbers.astype("f8")).ravel())
+    return [digest, *projections] if values.dtype.kind in "fc" else [digest]  # whole numbers have no rounding
 
 
 def _projections(numbers: np.ndarray) -> list[float]:
