@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 # One thread a process: on few cores a second one costs more than it gives when several processes run.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test test-slow mutants lint types check clean
+.PHONY: install demo test test-slow gate mutants lint types check clean
 
 install: $(VENV)/installed
 
@@ -26,6 +26,10 @@ test: install
 
 test-slow: install
 	$(PYTEST) -m slow
+
+# Are the outputs of all commands what they were? Every byte on the machine that recorded them, else GATE=--rounding.
+gate: install
+	$(BIN)/python tests/gate compare tests/gate/reference.json.gz $(GATE)
 
 # Random mutants of a room and which of them no test notices, e.g. `make mutants ROOM=posterior SEED=1`.
 ROOM ?= posterior
