@@ -9,6 +9,8 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from infield.core.errors import InfieldError
+
 if TYPE_CHECKING:
     from infield.datasets.formats.measurement import open_measurement as open_measurement
     from infield.datasets.formats.posterior import open_posterior as open_posterior
@@ -25,14 +27,6 @@ _LAZY = {
     "load_prior": "infield.priors.storage.checkpoint",
 }
 __all__ = ["InfieldError", "import_torchvision_first", "load_prior", "open_measurement", "open_posterior"]
-
-
-class InfieldError(ValueError):
-    """Something that the person at the keyboard can mend; the message is one line.
-
-    It says what and where, what was found, what was expected, and what to do. The commands print it and leave with
-    exit status 2.
-    """
 
 
 def import_torchvision_first() -> None:
