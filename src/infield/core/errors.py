@@ -2,7 +2,7 @@
 
 The line is "where: found X, expected Y; remedy". Texts name a parameter by a placeholder, `{sampler}`, and the error
 lists it under `parameters`. Python callers read the parameter as an argument, `sampler="faps"`; the command line
-renders the same error with its options, `--sampler faps`.
+renders the same error with its options.
 """
 
 from __future__ import annotations

@@ -277,7 +277,7 @@ BAD = {
         {},
         lambda path: change(path, lambda f: f.__setitem__("p", f["p_wall"][:])),
         {},
-        "name it (--variable)",
+        "name it (variable)",
     ),
     "no such variable": ({}, None, {"variable": "q"}, "found no array 'q', expected one of p_wall"),
     "no spacing": (
@@ -340,7 +340,7 @@ def test_bad_file(tmp_path, case):
 
 JHTDB_BAD = {
     "no name": ({}, {}, "found a cut-out of the flow 'of no name', expected one of channel, channel5200"),
-    "unknown name": ({}, {"flow": "isotropic1024"}, "--flow: found 'isotropic1024'"),
+    "unknown name": ({}, {"flow": "isotropic1024"}, "flow: found 'isotropic1024'"),
     "inside": (
         {"y": (-0.5, 0.1)},
         {"flow": "channel"},
