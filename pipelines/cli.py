@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import infield
 from infield import InfieldError
+from infield.pipelines.options import as_option
 
 VERBS = {
     "convert": ("infield.pipelines.commands.convert", "raw data of a domain to a measurement file"),
@@ -97,7 +98,7 @@ def _run(verb: str, arguments: list[str]) -> int:
     except InfieldError as error:
         if debug:
             traceback.print_exc()
-        print(f"infield {verb}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"infield {verb}: {' '.join(error.render(as_option).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"infield {verb}: interrupted; the same command goes on where it stopped", file=sys.stderr)

@@ -75,13 +75,19 @@ class ObservedField:
         o, depth = self.observation, len(self.cells)
         if depth < 2 or depth % o.channel_cells:
             raise InfieldError(
-                f"observation: found channels of {o.channel_cells} cells on {depth} cells, expected whole channels; "
-                "take another stretch (--cells)"
+                where="observation",
+                found=f"channels of {o.channel_cells} cells on {depth} cells",
+                expected="whole channels",
+                remedy="take another stretch ({cells})",
+                parameters=["cells"],
             )
         if o.delay_channels and (depth // o.channel_cells) % o.delay_channels:
             raise InfieldError(
-                f"observation: found stretches of {o.delay_channels} channels on {depth // o.channel_cells} channels, "
-                "expected whole stretches; take another stretch (--cells, --delay-channels)"
+                where="observation",
+                found=f"stretches of {o.delay_channels} channels on {depth // o.channel_cells} channels",
+                expected="whole stretches",
+                remedy="take another stretch ({cells}, {delay_channels})",
+                parameters=["cells", "delay_channels"],
             )
         if not self.mask.any():
             raise InfieldError(

@@ -144,7 +144,7 @@ class BlockWriter:
         try:
             found = json_attribute(self.partial, open_group(self.partial, kind, version), "infield_run")
         except InfieldError as error:
-            raise InfieldError(f"{error}; remove {self.partial} to start afresh") from None
+            raise error.with_remedy(f"remove {self.partial} to start afresh") from error
         for key in sorted(found.keys() | run.keys()):
             if found.get(key) != run.get(key):
                 raise refusal(self.partial, key, repr(found.get(key)), repr(run.get(key)), remedy)

@@ -80,7 +80,7 @@ def read_field(path: Path, group: xr.Dataset) -> Field:
     try:
         grid = _read_points(path, group, dims[0], description) if scattered else _read_grid(path, group, dims)
     except InfieldError as error:
-        raise error if str(error).startswith(str(path)) else InfieldError(f"{path}: {error}") from None
+        raise error.within(path) from error
     return Field(grid, channels, units)
 
 

@@ -70,7 +70,7 @@ def open_measurement(path: str | Path) -> Measurement:
     try:
         operator = build_operator(operator_json, arrays, field.grid, len(field.channels))
     except InfieldError as error:
-        raise InfieldError(f"{path}: 'operator': {error}") from error
+        raise error.within(f"{path}: 'operator'") from error
     shape: tuple[int, ...] = tuple(cast(Any, operator).data_shape)
     data = _read_data(path, group)
     y = as_operator_output(path, "data", data, parts(data.values), shape)
@@ -99,7 +99,7 @@ def open_measurement(path: str | Path) -> Measurement:
             arrays=arrays,
         )
     except InfieldError as error:
-        raise InfieldError(f"{path}: {error}") from error
+        raise error.within(path) from error
 
 
 def validate_measurement(path: str | Path) -> None:
@@ -175,7 +175,7 @@ def _read_noise(
     try:
         return noise_from_json(noise_json, arrays)
     except InfieldError as error:
-        raise InfieldError(f"{path}: 'noise': {error}") from error
+        raise error.within(f"{path}: 'noise'") from error
 
 
 def _read_truth(path: Path, group: xr.Dataset, field: Field) -> Tensor | None:

@@ -25,8 +25,8 @@ _METADATA_FILES = ("zarr.json", ".zarray", ".zgroup")  # format 3, and format 2 
 
 def refusal(path: Path, key: str, found: object, expected: object, remedy: str = "") -> InfieldError:
     """The one line with which a file is refused: which file, which key, what was found, what was expected."""
-    text = f"{path}: '{key}': found {found}, expected {expected}" + (f"; {remedy}" if remedy else "")
-    return InfieldError(" ".join(text.split()))
+    found, expected, remedy = (" ".join(f"{text}".split()) for text in (found, expected, remedy))
+    return InfieldError(where=f"{path}: '{key}'", found=found, expected=expected, remedy=remedy)
 
 
 def open_group(path: Path, kind: str, version: int) -> xr.Dataset:
@@ -171,7 +171,11 @@ def check_new(path: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise InfieldError(
-            f"{path}: found an existing output, expected a new path; choose another, or replace it (--overwrite)"
+            where=path,
+            found="an existing output",
+            expected="a new path",
+            remedy="choose another, or replace it ({overwrite})",
+            parameters={"overwrite": True},
         )
     if not path.is_dir() or not any((path / name).exists() for name in _METADATA_FILES):
         raise InfieldError(f"{path}: found something that is no zarr group, which is never overwritten; choose another")

@@ -87,8 +87,11 @@ def template_folder(folder: str = "") -> Path:
     if missing:
         found = f"no {missing[0]} in {path}" if folder else "no MNI152 template"
         raise InfieldError(
-            f"brain template: found {found}, expected the one that nilearn carries; pip install 'infield[mri]', or "
-            "name a folder with its files (--with template=FOLDER)"
+            where="brain template",
+            found=found,
+            expected="the one that nilearn carries",
+            remedy="pip install 'infield[mri]', or name a folder with its files ({template})",
+            parameters=["template"],
         )
     return path
 

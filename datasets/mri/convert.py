@@ -17,6 +17,7 @@ import xarray as xr
 from torch import Tensor
 
 from infield import InfieldError
+from infield.core.errors import ArgumentError
 from infield.core.grid import Axis, Grid
 from infield.datasets.formats.measurement import write_measurement
 from infield.datasets.formats.measurement_layout import VERSION, complex_numbers
@@ -197,11 +198,10 @@ def convert_mri(
             undersampling=undersampling,
             resolution=resolution,
         )
+    except ArgumentError:
+        raise
     except InfieldError as error:
-        raise error if str(error).startswith(_NOT_OF_THE_FILE) else InfieldError(f"{source}: {error}") from None
-
-
-_NOT_OF_THE_FILE = ("hold-out:", "mask ", "mask:", "--coils-from", "--resolution")
+        raise error.within(source) from error
 
 
 def measurement_of(
@@ -299,11 +299,19 @@ def measurement_of(
 def _coarser(kspace: KSpace, resolution: float) -> tuple[int, int]:
     """Samples of an image whose points are about so large, mm."""
     if kspace.voxel is None:
-        raise InfieldError("--resolution: found no size of a point in the file, expected one; tell it (--voxel)")
+        raise ArgumentError(
+            where="{resolution}",
+            found="no size of a point in the file",
+            expected="one",
+            remedy="tell it ({voxel})",
+            parameters=["resolution", "voxel"],
+        )
     if not max(kspace.voxel) <= resolution < math.inf:
-        raise InfieldError(
-            f"--resolution: found {resolution:g} mm where points are {kspace.voxel[0]:.3g} x {kspace.voxel[1]:.3g} mm, "
-            "expected a coarser one"
+        raise ArgumentError(
+            where="{resolution}",
+            found=f"{resolution:g} mm where points are {kspace.voxel[0]:.3g} x {kspace.voxel[1]:.3g} mm",
+            expected="a coarser one",
+            parameters=["resolution"],
         )
     ny, nx = (round(n * mm / resolution) for n, mm in zip(kspace.mask.shape, kspace.voxel, strict=True))
     return ny, nx
@@ -325,7 +333,10 @@ def _with_maps(kspace: KSpace, coils_from: str | Path | None) -> tuple[KSpace, s
     if coils_from == FROM_FILE:
         if kspace.coil_maps is None:
             raise InfieldError(
-                "found no coil maps in the file, expected some; estimate them (--coils-from espirit) or name their file"
+                found="no coil maps in the file",
+                expected="some",
+                remedy="estimate them ({coils_from}) or name their file",
+                parameters={"coils_from": ESPIRIT},
             )
         return kspace, FROM_FILE
     if coils_from == UNIFORM and len(kspace.samples) != _UNIFORM_COILS:
@@ -334,8 +345,11 @@ def _with_maps(kspace: KSpace, coils_from: str | Path | None) -> tuple[KSpace, s
         return dataclasses.replace(kspace, coil_maps=None), str(coils_from)
     path = Path(coils_from)
     if not path.suffix:
-        raise InfieldError(
-            f"--coils-from: found '{coils_from}', expected {ESPIRIT}, {FROM_FILE}, {UNIFORM} or a file of coil maps"
+        raise ArgumentError(
+            where="{coils_from}",
+            found=f"'{coils_from}'",
+            expected=f"{ESPIRIT}, {FROM_FILE}, {UNIFORM} or a file of coil maps",
+            parameters=["coils_from"],
         )
     maps = read_maps(path)
     if maps.shape != kspace.samples.shape:
@@ -349,8 +363,10 @@ def _with_maps(kspace: KSpace, coils_from: str | Path | None) -> tuple[KSpace, s
 def _undersampled(kspace: KSpace, undersampling: Undersampling) -> KSpace:
     if not kspace.complete:
         raise InfieldError(
-            f"found {kspace.mask.mean():.1%} of the samples with gaps between them, expected a complete slice to "
-            "undersample (--accelerate); of such data, --hold-out sets samples aside"
+            found=f"{kspace.mask.mean():.1%} of the samples with gaps between them",
+            expected="a complete slice to undersample ({acceleration})",
+            remedy="of such data, {hold_out} sets samples aside",
+            parameters=["acceleration", "hold_out"],
         )
     lines = 1 - kspace.readout if undersampling.lines is None else undersampling.lines
     kept = kspace.mask & sampling_mask(
@@ -372,9 +388,11 @@ def _maps(kspace: KSpace, chosen: str, calibration: np.ndarray, width: int) -> t
         return normalised(kspace.coil_maps), f"coil maps from {'the file' if chosen == FROM_FILE else chosen}"
     if width < 2 * KERNEL_WIDTH:
         raise InfieldError(
-            f"found a fully sampled centre of {width} x {width} and no coil maps, expected at least "
-            f"{2 * KERNEL_WIDTH} x {2 * KERNEL_WIDTH} samples, from which the coil maps come, or the maps themselves "
-            "(--coils-from)"
+            found=f"a fully sampled centre of {width} x {width} and no coil maps",
+            expected=f"at least {2 * KERNEL_WIDTH} x {2 * KERNEL_WIDTH} samples, from which the coil maps come, or the "
+            "maps themselves",
+            remedy="({coils_from})",
+            parameters=["coils_from"],
         )
     return coil_maps(calibration, width), f"coil maps by ESPIRiT from the central {width} x {width} samples"
 
@@ -410,7 +428,7 @@ def _draw_held_out(sampled: np.ndarray, width: int, share: float, seed: int) -> 
     positions = np.flatnonzero(candidates)
     most = len(positions) / 2 / sampled.sum()
     if not 0 <= share <= most:
-        raise InfieldError(
+        raise ArgumentError(
             f"hold-out: found a share of {share}, expected at least 0 and at most {most:.2f} of the samples"
         )
     order = torch.randperm(len(positions), generator=torch.Generator().manual_seed(seed)).numpy()

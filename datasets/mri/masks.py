@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from infield import InfieldError
+from infield.core.errors import ArgumentError
 
 Seed = int | Sequence[int]
 
@@ -53,13 +53,13 @@ def sampling_mask(
         Bool `(ky, kx)`.
 
     Raises:
-        InfieldError: There is no such mask, or its numbers do not fit the shape.
+        ArgumentError: There is no such mask, or its numbers do not fit the shape.
     """
     if name not in MASKS:
-        raise InfieldError(f"mask: found '{name}', expected one of {', '.join(MASKS)}")
+        raise ArgumentError(f"mask: found '{name}', expected one of {', '.join(MASKS)}")
     fraction = 0.32 / acceleration if centre_fraction is None and acceleration > 0 else centre_fraction
     if not acceleration > 1 or fraction is None or not 0 <= fraction < 1:
-        raise InfieldError(
+        raise ArgumentError(
             f"mask '{name}': found acceleration {acceleration:g} and centre fraction {fraction}, expected an "
             "acceleration above 1 and a share of at least 0 and below 1"
         )
@@ -85,7 +85,7 @@ def centre_lines(count: int, centre: int) -> np.ndarray:
 
 def _check(name: str, count: int, acceleration: float, centre: int) -> None:
     if centre >= count / acceleration:
-        raise InfieldError(
+        raise ArgumentError(
             f"mask '{name}': found {centre} lines in the middle of {count}, expected fewer than the "
             f"{count / acceleration:.1f} that acceleration {acceleration:g} leaves; lower the centre fraction"
         )
@@ -139,7 +139,7 @@ def _two_combs(count: int, spacing: int, offset: int) -> np.ndarray:
 
 def _whole(name: str, acceleration: float) -> int:
     if acceleration != int(acceleration):
-        raise InfieldError(f"mask '{name}': found acceleration {acceleration:g}, expected a whole number")
+        raise ArgumentError(f"mask '{name}': found acceleration {acceleration:g}, expected a whole number")
     return int(acceleration)
 
 
@@ -159,7 +159,7 @@ def poisson_disc(shape: tuple[int, int], acceleration: float, centre_fraction: f
         seed: Of the order.
 
     Raises:
-        InfieldError: No growth gives that acceleration.
+        ArgumentError: No growth gives that acceleration.
     """
     rng = np.random.default_rng(seed)
     order, places = rng.permutation(shape[0] * shape[1]), rng.uniform(-0.5, 0.5, (2, *shape)) + np.indices(shape)
@@ -179,7 +179,7 @@ def poisson_disc(shape: tuple[int, int], acceleration: float, centre_fraction: f
             break
         slow, fast = (growth, fast) if mask.sum() > wanted else (slow, growth)
     if abs(best.sum() - wanted) > max(1.0, 0.02 * wanted):
-        raise InfieldError(
+        raise ArgumentError(
             f"mask 'poisson': found no points of acceleration {acceleration:g} on {shape[0]} x {shape[1]} samples with "
             f"centre fraction {centre_fraction:g}, the nearest has {best.size / max(best.sum(), 1):.2f}; choose others"
         )

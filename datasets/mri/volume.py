@@ -35,17 +35,23 @@ def convert_mri_volume(source: str | Path, numbers: Sequence[int], **settings: A
         InfieldError: As `convert_mri`; or the slices have different coils or sizes.
     """
     if len(numbers) < 2:
-        raise InfieldError(f"{source}: found {len(numbers)} slice, expected two or more for a volume (--slice A-B)")
+        raise InfieldError(
+            where=source,
+            found=f"{len(numbers)} slice",
+            expected="two or more for a volume",
+            remedy="({numbers})",
+            parameters=["numbers"],
+        )
     slices = []
     for number in numbers:
         try:
             slices.append(convert_mri(source, slice_number=number, **settings))
         except InfieldError as error:
-            raise InfieldError(f"{error} (slice {number})") from None
+            raise error.followed_by(f" (slice {number})") from error
     try:
         return stacked(slices, numbers)
     except InfieldError as error:
-        raise InfieldError(f"{source}: {error}") from None
+        raise error.within(source) from error
 
 
 def stacked(slices: Sequence[ConvertedMRI], numbers: Sequence[int]) -> ConvertedMRI:
@@ -63,8 +69,11 @@ def stacked(slices: Sequence[ConvertedMRI], numbers: Sequence[int]) -> Converted
         if m.y.shape != of[0].y.shape or m.grid != of[0].grid:
             found, first = (" x ".join(map(str, m.y.shape[2:])) for m in (m, of[0]))
             raise InfieldError(
-                f"found slice {number} of {found} (coil, ky, kx), and slice {numbers[0]} of {first}, or points of "
-                "another size, expected slices that are alike; convert those that are (--slice A-B)"
+                found=f"slice {number} of {found} (coil, ky, kx), and slice {numbers[0]} of {first}, or points of "
+                "another size",
+                expected="slices that are alike",
+                remedy="convert those that are ({numbers})",
+                parameters=["numbers"],
             )
     # back to the source's units, and then to those of the volume
     raw = torch.tensor([one.scale for one in slices], dtype=torch.float64)

@@ -205,7 +205,7 @@ def grid_from_dataset(path: Path, dataset: xr.Dataset, dims: list[str]) -> Grid:
         try:
             axes.append(Axis(name, positions, units_of(path, coordinate, name), bool(periodic)))
         except InfieldError as error:
-            raise error if str(error).startswith(str(path)) else InfieldError(f"{path}: {error}") from None
+            raise error.within(path) from error
     return Grid(tuple(axes))
 
 

@@ -73,4 +73,4 @@ class PointFieldFile(FieldFile):
         try:
             return PointSet(tuple(map(tuple, points.tolist())), tuple(self.coordinates), units[0], dimension)
         except InfieldError as error:
-            raise InfieldError(f"{self.path}: {error}") from None
+            raise error.within(self.path) from error

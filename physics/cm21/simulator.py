@@ -20,7 +20,7 @@ from infield import InfieldError
 
 INSTALL = (
     "install it: pip install 'infield[cm21]'; it is compiled and needs GSL and FFTW with their headers (Debian: "
-    "libgsl-dev, libfftw3-dev), or name another Python that has it (--python)"
+    "libgsl-dev, libfftw3-dev), or name another Python that has it ({python})"
 )
 
 
@@ -47,7 +47,13 @@ class Simulator21cmFAST:
     def check(self) -> None:
         """InfieldError where this Python has no simulator, and no other is named."""
         if self.python is None and importlib.util.find_spec("py21cmfast") is None:
-            raise InfieldError(f"21cmFAST: found no package py21cmfast, expected the simulator; {INSTALL}")
+            raise InfieldError(
+                where="21cmFAST",
+                found="no package py21cmfast",
+                expected="the simulator",
+                remedy=INSTALL,
+                parameters=["python"],
+            )
 
     def line_of_sight(self, parameters: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         """Comoving distances in Mpc and redshifts of the cells, and what the simulator says of itself.
@@ -90,7 +96,11 @@ class Simulator21cmFAST:
                     command, cwd=folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
                 )
             except OSError as error:
-                raise InfieldError(f"--python {self.python}: found no such program ({error.strerror})") from error
+                raise InfieldError(
+                    where="{python}",
+                    found=f"no such program ({error.strerror})",
+                    parameters={"python": self.python},
+                ) from error
             if not answer.exists():
                 raise InfieldError(f"21cmFAST: {_how_it_ended(done)}; seed {seed}, {_listed(parameters)}")
             with np.load(answer, allow_pickle=False) as file:

@@ -86,7 +86,11 @@ class WallUnits:
             re_tau = found if re_tau is None else re_tau
         if re_tau is None:
             raise InfieldError(
-                f"{where}: found no Re_tau, nor u_tau and nu, expected one of these; state it (--re-tau)"
+                where=where,
+                found="no Re_tau, nor u_tau and nu",
+                expected="one of these",
+                remedy="state it ({re_tau})",
+                parameters=["re_tau"],
             )
         if half_height is not None and u_tau is None and nu is not None:
             u_tau = re_tau * nu / half_height
@@ -111,8 +115,11 @@ class WallUnits:
             return self.re_tau / self.half_height
         if known in _OWN:
             raise InfieldError(
-                f"{where}: found lengths in units {units!r} and no half height, nor u_tau and nu, expected these or "
-                f"lengths in '{WALL_LENGTH}' or 'h'; state them (--half-height, or --u-tau and --nu)"
+                where=where,
+                found=f"lengths in units {units!r} and no half height, nor u_tau and nu",
+                expected=f"these or lengths in '{WALL_LENGTH}' or 'h'",
+                remedy="state them ({half_height}, or {u_tau} and {nu})",
+                parameters=["half_height", "u_tau", "nu"],
             )
         raise InfieldError(f"{where}: found lengths in units {units!r}, expected one of {_listed(_WALL, _OUTER, _OWN)}")
 
@@ -133,11 +140,20 @@ class WallUnits:
             raise InfieldError(f"{where}: found pressure in units {units!r}, expected one of {expected}")
         if self.u_tau is None:
             raise InfieldError(
-                f"{where}: found pressure in units {units!r} and no u_tau to scale it by, expected one; state it "
-                "(--u-tau)"
+                where=where,
+                found=f"pressure in units {units!r} and no u_tau to scale it by",
+                expected="one",
+                remedy="state it ({u_tau})",
+                parameters=["u_tau"],
             )
         if known == "pa" and self.rho is None:
-            raise InfieldError(f"{where}: found pressure in Pa and no density, expected it; state it (--rho)")
+            raise InfieldError(
+                where=where,
+                found="pressure in Pa and no density",
+                expected="it",
+                remedy="state it ({rho})",
+                parameters=["rho"],
+            )
         rho = 1.0 if known in _KINEMATIC or self.rho is None else self.rho
         return 1 / (rho * self.u_tau**2)
 

@@ -218,7 +218,7 @@ def _beyond(prior: LightconePrior, where: EmulationPoints, extrapolate: bool) ->
         try:
             prior.theta(point, extrapolate=extrapolate)
         except InfieldError as error:
-            raise InfieldError(f"{where.path}: {error}") from error
+            raise error.within(where.path) from error
         found |= dict.fromkeys(_words(point, prior.ranges))
     return list(found)
 

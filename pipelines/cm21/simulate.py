@@ -131,7 +131,7 @@ def simulate_lightcones(
         try:
             temperature, density = result()
         except InfieldError as error:
-            raise InfieldError(f"cone {i}: {error}") from error
+            raise error.within(f"cone {i}") from error
         writer.write_block(i, {TEMPERATURE: temperature[None], DENSITY: density[None]})
 
     shared = (simulator, cones, seeds)

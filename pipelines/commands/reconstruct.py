@@ -274,7 +274,7 @@ def _replaced(measurement: Measurement, path: Path, surrogate: Surrogate) -> Rep
     try:
         return replace_solver(measurement, surrogate)
     except InfieldError as error:
-        raise InfieldError(f"--surrogate {path}: {error}") from error
+        raise error.within(f"--surrogate {path}") from error
 
 
 def _trust(surrogate: Surrogate, replaced: Replaced, samples: torch.Tensor) -> dict[str, float]:
@@ -306,4 +306,4 @@ def _about(path: Path) -> Iterator[None]:
     try:
         yield
     except InfieldError as error:
-        raise InfieldError(f"{path}: {error}") from error
+        raise error.within(path) from error

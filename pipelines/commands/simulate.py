@@ -155,7 +155,7 @@ def simulate(
         try:
             fields = result()
         except InfieldError as error:
-            raise InfieldError(f"samples {rows.start} to {rows.start + block - 1}: {error}") from error
+            raise error.within(f"samples {rows.start} to {rows.start + block - 1}") from error
         writer.write_block(b, {name: values[: len(rows)] for name, values in fields.items()})
 
     shared = (simulation, seed, block)

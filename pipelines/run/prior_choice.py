@@ -16,6 +16,7 @@ from infield.datasets.formats.field import COMPLEX_CHANNELS
 from infield.datasets.wall_pressure.sensors import measured_re_tau
 from infield.physics.measurement import Measurement
 from infield.physics.wall_pressure.wall_units import SAME
+from infield.pipelines.options import as_option
 from infield.posterior.inference.empirical_bayes import fit_prior
 from infield.posterior.samplers.base import Trained
 from infield.priors.amortised import average_velocity, rectified_flow, unrolled
@@ -164,7 +165,7 @@ def _lightcones(path: Path, measurement: Measurement, device: str, at: Mapping[s
             at, points=(grid.shape[0], grid.shape[1]), cells=prior.cells_of([axis.coordinates for axis in grid.axes])
         )
     except InfieldError as error:
-        raise InfieldError(f"--prior {path}: {error}") from error
+        raise error.within(f"--prior {path}") from error
     told = ", ".join(f"{name}={value:g}" for name, value in at.items())
     return ChosenPrior(flow, f"{path.name} at {told}" if told else path.name, prior.sha256, False)
 
@@ -190,7 +191,7 @@ def _described(path: Path, measurement: Field) -> ChosenPrior:
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise InfieldError(f"{path}: found {' '.join(str(error).split())}, expected YAML") from error
     except InfieldError as error:
-        raise InfieldError(f"{path}: {error}") from error
+        raise error.within(path) from error
     _check_units(path, prior, measurement)
     return ChosenPrior(prior, path.name, _digest(prior), False)
 
@@ -218,7 +219,8 @@ def _on_grid_of(path: Path, prior: FlowPrior, measurement: Field) -> FlowPrior:
             return prior.on(grid)
         except InfieldError as error:
             raise InfieldError(
-                f"--prior {path}: its grid is {tuple(space)}, the measurement's is {tuple(grid.shape)}; {error}"
+                f"--prior {path}: its grid is {tuple(space)}, the measurement's is {tuple(grid.shape)}; "
+                f"{error.render(as_option)}"
             ) from error
     _check_extent(path, prior, grid)
     return prior

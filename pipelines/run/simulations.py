@@ -172,7 +172,7 @@ def make_simulation(
     try:
         build_operator(operator, {}, grid, 1)
     except InfieldError as error:
-        raise InfieldError(f"{error}; the law of the field takes {', '.join(names)}") from error
+        raise error.with_remedy(f"the law of the field takes {', '.join(names)}") from error
     return Simulation(kind, drawn, variables, grid, operator)
 
 

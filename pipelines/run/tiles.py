@@ -216,12 +216,11 @@ def _posterior(setup: TileRun) -> TiledPosterior:
     measurement = open_measurement(setup.measurement)
     if not isinstance(measurement.grid, Grid):
         raise InfieldError(f"{setup.measurement}: --tiles: found a field on scattered points, expected one on a grid")
+    prior = load_prior(setup.prior).to(setup.device)
     try:
-        return TiledPosterior(setup.sampler, load_prior(setup.prior).to(setup.device), measurement, setup.seed)
+        return TiledPosterior(setup.sampler, prior, measurement, setup.seed)
     except InfieldError as error:
-        if str(error).startswith(str(setup.prior)):
-            raise
-        raise InfieldError(f"{setup.measurement}, --prior {setup.prior.name}: {error}") from error
+        raise error.within(f"{setup.measurement}, --prior {setup.prior.name}") from error
 
 
 @lru_cache(maxsize=2)

@@ -75,15 +75,20 @@ def noise_served(
     variance = getattr(measurement.noise, "variance", None)
     if not isinstance(measurement.noise, GaussianNoise) or variance is None or variance.numel() != 1:
         raise InfieldError(
-            f"sampler {method}: found another noise law, expected Gaussian noise of one variance for all data; whiten "
-            "the data, or use --sampler faps"
+            where=f"sampler {method}",
+            found="another noise law",
+            expected="Gaussian noise of one variance for all data",
+            remedy="whiten the data, or use {sampler}",
+            parameters={"sampler": "faps"},
         )
     noise, (operator, numbers) = float(variance.sqrt()), operator_numbers(measurement.operator)  # type: ignore[arg-type]
     reason = not_served(model, operator, numbers, 0.0 if exact else noise)  # type: ignore[arg-type]
     if reason:
         raise InfieldError(
-            f"sampler {method}: '{model.name}' was not trained for this measurement: {reason}; train one that is, or "
-            "use a prior with --sampler faps"
+            f"'{model.name}' was not trained for this measurement: {reason}",
+            where=f"sampler {method}",
+            remedy="train one that is, or use a prior with {sampler}",
+            parameters={"sampler": "faps"},
         )
     return noise
 

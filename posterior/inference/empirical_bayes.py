@@ -60,8 +60,9 @@ def fit_prior(measurement: Measurement, *, nu: float | None = None, seed: int = 
     """
     if not measurement.linear_gaussian:
         raise InfieldError(
-            "without --prior a Gaussian prior is fitted to the data, which needs a linear operator and Gaussian noise; "
-            "name a prior with --prior"
+            "without {prior} a Gaussian prior is fitted to the data, which needs a linear operator and Gaussian noise",
+            remedy="name a prior with {prior}",
+            parameters=["prior"],
         )
     generator = Generator().manual_seed(seed)
     mean, variance = _moments(measurement, generator)
@@ -97,7 +98,9 @@ def _moments(measurement: Measurement, generator: Generator) -> tuple[Tensor, fl
     if power <= noise or gain == 0:
         raise InfieldError(
             f"the data hold no more power than their noise ({power / noise:.3g} times as much): no prior can be fitted "
-            "to them; check the noise level, or name a prior with --prior"
+            "to them",
+            remedy="check the noise level, or name a prior with {prior}",
+            parameters=["prior"],
         )
     return mean.reshape(channels, *[1] * len(space)), (power - noise) / gain
 
@@ -130,7 +133,9 @@ def _most_probable_spectrum(
     measurement: Measurement, grid: Grid, nu: float | None, generator: Generator
 ) -> GaussianPrior:
     if not all(axis.uniform for axis in grid.axes):
-        raise InfieldError("a prior can be fitted on uniform grids only; name a prior with --prior")
+        raise InfieldError(
+            "a prior can be fitted on uniform grids only", remedy="name a prior with {prior}", parameters=["prior"]
+        )
     channels, d = measurement.event_shape[0], grid.ndim
     frequencies = [torch.fft.fftfreq(a.size, a.spacing, dtype=torch.float64) for a in grid.axes]
     k = torch.stack(torch.meshgrid(*frequencies, indexing="ij")).square().sum(0).sqrt()

@@ -76,7 +76,9 @@ class LinearGaussianData:
             name = description.get("operators", [description])[0].get("name")  # the outermost, behind its units
             raise InfieldError(
                 "closed-form conditioning needs a linear operator and Gaussian noise; "
-                f"found operator '{name}' and noise {self.measurement.noise}; use --sampler faps"
+                f"found operator '{name}' and noise {self.measurement.noise}",
+                remedy="use {sampler}",
+                parameters={"sampler": "faps"},
             )
 
     @cached_property

@@ -77,7 +77,10 @@ def ask(method: str, prior: Prior | AverageVelocity, measurement: Measurement, *
     """
     if not isinstance(prior, AverageVelocity):
         raise InfieldError(
-            f"sampler {method}: found the prior '{prior.name}', expected a posterior in one step, trained by `infield "
-            "fit` with `priors.training.mean_flow.MeanFlow`; priors go with --sampler faps"
+            where=f"sampler {method}",
+            found=f"the prior '{prior.name}'",
+            expected="a posterior in one step, trained by `infield fit` with `priors.training.mean_flow.MeanFlow`",
+            remedy="priors go with {sampler}",
+            parameters={"sampler": "faps"},
         )
     return Asked(prior, measurement, noise_served(method, prior, measurement, exact=exact), scale_of(prior))

@@ -128,5 +128,10 @@ def across_slices(method: str, prior: Prior, measurement: Measurement, tv: float
             "and a prior of its slices"
         )
     if not measurement.linear_gaussian:
-        raise InfieldError(f"sampler {method}: it needs a linear operator and Gaussian noise; use --sampler faps")
+        raise InfieldError(
+            "it needs a linear operator and Gaussian noise",
+            where=f"sampler {method}",
+            remedy="use {sampler}",
+            parameters={"sampler": "faps"},
+        )
     return AcrossSlices(LinearGaussianData(measurement, prior.source.modes), tv, penalty)

@@ -150,7 +150,10 @@ def twist_of(prior: Prior, data: LinearGaussianData, local_data: int) -> LocalTw
     """
     if not data.dense:
         raise InfieldError(
-            f"sampler smc: found {data.measurement.count} data, expected at most {DENSE_DATA}; thin the data, or use "
-            "--sampler faps"
+            where="sampler smc",
+            found=f"{data.measurement.count} data",
+            expected=f"at most {DENSE_DATA}",
+            remedy="thin the data, or use {sampler}",
+            parameters={"sampler": "faps"},
         )
     return (LocalTwist if data.measurement.count <= local_data else SurrogateTwist)(prior, data)

@@ -143,7 +143,11 @@ class Sampler(ABC):
         if self.takes_prior and isinstance(prior, Trained):
             what, sampler = _SAMPLERS[type(prior)]
             raise InfieldError(
-                f"sampler {self.method}: found '{prior.name}', {what}, expected a prior; use --sampler {sampler}"
+                where=f"sampler {self.method}",
+                found=f"'{prior.name}', {what}",
+                expected="a prior",
+                remedy="use {sampler}",
+                parameters={"sampler": sampler},
             )
         of_network = prior.event_shape if isinstance(prior, Trained) else prior.source.event_shape
         shape = seen_shape(of_network, prior.standardisation)

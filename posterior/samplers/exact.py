@@ -56,7 +56,12 @@ def posterior_mean(prior: Prior, measurement: Measurement) -> Tensor:
 def _components(prior: Prior) -> tuple[GaussianPrior, ...]:
     components = getattr(prior, "components", None)
     if components is None:
-        raise InfieldError(f"sampler exact: the posterior under prior '{prior.name}' is not known; use --sampler faps")
+        raise InfieldError(
+            f"the posterior under prior '{prior.name}' is not known",
+            where="sampler exact",
+            remedy="use {sampler}",
+            parameters={"sampler": "faps"},
+        )
     return components
 
 

@@ -137,7 +137,7 @@ def level(k: int, K: int) -> Iterator[None]:
     try:
         yield
     except InfieldError as error:
-        raise InfieldError(f"sampler faps, level {k} of {K}: {error}") from error
+        raise error.within(f"sampler faps, level {k} of {K}") from error
 
 
 class LocalLaw(Protocol):

@@ -98,7 +98,9 @@ class TiledPosterior:
             name = self.measurement.description.get("name")
             raise InfieldError(
                 "tiles need point sensors on one channel, with independent Gaussian noise: found operator "
-                f"'{name}' and noise {noise}; leave out --tiles"
+                f"'{name}' and noise {noise}",
+                remedy="leave out {tiles}",
+                parameters=["tiles"],
             )
         Domain(self.prior.grid_description, grid)
 

@@ -39,8 +39,11 @@ class NullFlow(Sampler):
         asked = ask(self.method, prior, measurement, exact=True)
         if asked.noise > EXACT * asked.scale and not self.trust_data:
             raise InfieldError(
-                f"sampler {self.method}: found noise of standard deviation {asked.noise:.3g}, expected at most "
-                f"{EXACT * asked.scale:.3g}: draws would keep it; use --sampler snap"
+                where=f"sampler {self.method}",
+                found=f"noise of standard deviation {asked.noise:.3g}",
+                expected=f"at most {EXACT * asked.scale:.3g}: draws would keep it",
+                remedy="use {sampler}",
+                parameters={"sampler": "snap"},
             )
         A: Any = measurement.operator
         x_0, data_mean = asked.source(n, generator, noise=0.0)  # A^+ y + P eps

@@ -94,8 +94,11 @@ class LightconePrior:
             value = float(parameters[name])
             if not math.isfinite(value) or (not low <= value <= high and not extrapolate):
                 raise InfieldError(
-                    f"parameter {name}: found {value:g}, expected {low:g} to {high:g}, the range of training; "
-                    "--extrapolate insists"
+                    where=f"parameter {name}",
+                    found=f"{value:g}",
+                    expected=f"{low:g} to {high:g}, the range of training",
+                    remedy="{extrapolate} insists",
+                    parameters={"extrapolate": True},
                 )
             theta.append((value - low) / (high - low))
         return torch.tensor(theta, dtype=torch.float64)

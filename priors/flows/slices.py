@@ -95,8 +95,11 @@ class SlicePrior:
             return self._of_all(of_slice)
         if self.gaussian:
             raise InfieldError(
-                f"prior '{self.name}': its covariance of rank {of_slice.rank} a slice has {entries:.0e} entries, "
-                f"expected at most {FACTOR_ENTRIES:.0e}; use --sampler dds, which does without"
+                f"its covariance of rank {of_slice.rank} a slice has {entries:.0e} entries, expected at most "
+                f"{FACTOR_ENTRIES:.0e}",
+                where=f"prior '{self.name}'",
+                remedy="use {sampler}, which does without",
+                parameters={"sampler": "dds"},
             )
         return self._of_all(of_slice.truncated(0))
 

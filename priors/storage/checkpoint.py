@@ -211,7 +211,7 @@ def parts_of(path: str | Path, kind: str) -> Iterator[None]:
     try:
         yield
     except InfieldError as error:
-        raise InfieldError(f"{path}: {error}") from error
+        raise error.within(path) from error
     except KeyError as error:
         raise InfieldError(f"{path}: '{key}': found no {error}, expected it there; the file is damaged") from error
     except (RuntimeError, TypeError, AttributeError, ValueError) as error:

@@ -9,6 +9,7 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from infield.core.errors import InfieldError
 from infield.core.renamed import install as _install_old_names
 
 if TYPE_CHECKING:
@@ -29,14 +30,6 @@ _LAZY = {
     "import_torchvision_first": "infield.core.torchvision_remedy",
 }
 __all__ = ["InfieldError", "import_torchvision_first", "load_prior", "open_measurement", "open_posterior"]
-
-
-class InfieldError(ValueError):
-    """Something that the person at the keyboard can mend; the message is one line.
-
-    It says what and where, what was found, what was expected, and what to do. The commands print it and leave with
-    exit status 2.
-    """
 
 
 def __getattr__(name: str) -> Any:

@@ -3,8 +3,8 @@
 *.npz*: `brightness_temp (cones, x, y, los)` or `(x, y, los)` in mK, or `brightness_temp_centi_mK`, integers in
 hundredths of a mK; `redshift (los)` and, if known, `distance_Mpc (los)`; `box_len_Mpc` or `cell_Mpc`; if known `params
 (cones, parameters)` with `param_names`, and `seed (cones)`. *.npy*: the array alone, `(x, y, los)` or `(cones, x, y,
-los)`, with `--redshifts FILE` (.npy or a column of text) and `--box MPC`. Where distances are missing they follow from
-redshifts and cosmology.
+los)`, with the redshifts stated (a file, .npy or a column of text), and the box in Mpc. Where distances are missing
+they follow from redshifts and cosmology.
 """
 
 from __future__ import annotations
@@ -70,7 +70,11 @@ def _open(path: Path, stated: Stated) -> tuple[Mapping[str, Any], np.ndarray, fl
             name = next((name for name in wanted if name in file.files), None)
             if name is None:
                 raise InfieldError(
-                    f"{path}: found the arrays {', '.join(file.files)}, expected {' or '.join(wanted)} (--variable)"
+                    where=path,
+                    found=f"the arrays {', '.join(file.files)}",
+                    expected=" or ".join(wanted),
+                    remedy="({variable})",
+                    parameters=["variable"],
                 )
             others = {key: file[key] for key in file.files if key != name}
             return others, file[name], 0.01 if name == _CENTI else 1.0
@@ -86,7 +90,13 @@ def _open(path: Path, stated: Stated) -> tuple[Mapping[str, Any], np.ndarray, fl
 def _redshifts(path: Path, arrays: Mapping[str, Any], stated: Stated) -> np.ndarray:
     if stated.redshifts is None:
         if "redshift" not in arrays:
-            raise InfieldError(f"{path}: found no redshifts in it, expected a file of them (--redshifts)")
+            raise InfieldError(
+                where=path,
+                found="no redshifts in it",
+                expected="a file of them",
+                remedy="({redshifts})",
+                parameters=["redshifts"],
+            )
         return np.asarray(arrays["redshift"], dtype=float)
     source = stated.redshifts
     try:
@@ -106,7 +116,13 @@ def _cell(path: Path, arrays: Mapping[str, Any], stated: Stated, points: int) ->
     if box is None and "cell_Mpc" in arrays:
         box = float(arrays["cell_Mpc"]) * points
     if box is None or not 0 < box < np.inf:
-        raise InfieldError(f"{path}: found size {box} across, expected the box in Mpc (--box)")
+        raise InfieldError(
+            where=path,
+            found=f"size {box} across",
+            expected="the box in Mpc",
+            remedy="({box})",
+            parameters=["box"],
+        )
     return box / points
 
 

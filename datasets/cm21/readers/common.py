@@ -171,14 +171,19 @@ def _depth(files: Sequence[RawCones], stated: Stated) -> int:
     depth = len(least.redshift) if stated.depth is None else stated.depth
     if not 2 <= depth <= len(least.redshift):
         raise InfieldError(
-            f"--depth: found {depth}, expected 2 to {len(least.redshift)}, the cells of the line of sight in "
-            f"{least.path}"
+            where="{depth}",
+            found=depth,
+            expected=f"2 to {len(least.redshift)}, the cells of the line of sight in {least.path}",
+            parameters=["depth"],
         )
     if stated.depth is None and any(len(file.redshift) != depth for file in files):
         longest = max(len(file.redshift) for file in files)
         raise InfieldError(
-            f"{least.path}: found {depth} cells along the line of sight beside {longest} in another file, expected as "
-            f"many in all; keep the first ones of each (--depth {depth})"
+            where=least.path,
+            found=f"{depth} cells along the line of sight beside {longest} in another file",
+            expected="as many in all",
+            remedy="keep the first ones of each ({depth})",
+            parameters={"depth": depth},
         )
     return depth
 
@@ -210,7 +215,10 @@ def _parameters(files: Sequence[RawCones], stated: Stated) -> dict[str, np.ndarr
         unknown = [name for name in stated.parameters if name not in values]
         if unknown:
             raise InfieldError(
-                f"--parameters: found {', '.join(unknown)}, expected some of {', '.join(values) or 'none'}"
+                where="{parameters}",
+                found=", ".join(unknown),
+                expected=f"some of {', '.join(values) or 'none'}",
+                parameters=["parameters"],
             )
         return {name: values[name] for name in stated.parameters}
     kept: dict[str, np.ndarray] = {}

@@ -88,11 +88,20 @@ def _field(path: Path, file: h5py.File, stated: Stated) -> str:
     name = stated.variable or TEMPERATURE
     if name not in file[FIELDS]:
         fields = ", ".join(file[FIELDS]) or "none"
-        raise InfieldError(f"{path}: '{FIELDS}/{name}': found no such field, expected one of {fields} (--variable)")
+        raise InfieldError(
+            where=f"{path}: '{FIELDS}/{name}'",
+            found="no such field",
+            expected=f"one of {fields}",
+            remedy="({variable})",
+            parameters=["variable"],
+        )
     if not name.startswith(TEMPERATURE):
         raise InfieldError(
-            f"{path}: '{FIELDS}/{name}': found a field that is no brightness temperature, expected one in mK "
-            "(--variable)"
+            where=f"{path}: '{FIELDS}/{name}'",
+            found="a field that is no brightness temperature",
+            expected="one in mK",
+            remedy="({variable})",
+            parameters=["variable"],
         )
     return name
 

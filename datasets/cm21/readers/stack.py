@@ -83,7 +83,13 @@ def _cell(path: Path, settings: dict[str, str], stated: Stated, points: int, dis
     try:
         return float(np.diff(distance).mean()) if told is None else float(told) / points
     except ValueError:
-        raise InfieldError(f"{path}: 'kwargs': found BOX_LEN {told!r}, expected a number (--box)") from None
+        raise InfieldError(
+            where=f"{path}: 'kwargs'",
+            found=f"BOX_LEN {told!r}",
+            expected="a number",
+            remedy="({box})",
+            parameters=["box"],
+        ) from None
 
 
 def _reader(path: Path, name: str) -> Callable[[int, slice], np.ndarray]:

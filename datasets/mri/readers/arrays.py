@@ -224,8 +224,11 @@ def _file(
     sizes = dict(zip(order, array.shape, strict=True))
     if sizes.get("coil", 1) > min(sizes["ky"], sizes["kx"]):
         raise InfieldError(
-            f"{path}: found {sizes['coil']} coils of {sizes['ky']} x {sizes['kx']} samples in shape {array.shape}, "
-            f"expected fewer coils than samples; name the axes (--order {','.join(order)} is what was tried)"
+            where=path,
+            found=f"{sizes['coil']} coils of {sizes['ky']} x {sizes['kx']} samples in shape {array.shape}",
+            expected="fewer coils than samples",
+            remedy="name the axes ({order} is what was tried)",
+            parameters={"order": order},
         )
 
     def read(number: int) -> KSpace:
@@ -265,8 +268,11 @@ def _chosen(path: Path, arrays: Mapping[str, _Array], layout: ArrayLayout, names
     if len(complex_ones) != 1:
         listed = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"
         raise InfieldError(
-            f"{path}: found {len(complex_ones)} complex arrays ({listed}), expected one, or one called kspace; name it "
-            "(--variable)"
+            where=path,
+            found=f"{len(complex_ones)} complex arrays ({listed})",
+            expected="one, or one called kspace",
+            remedy="name it ({variable})",
+            parameters=["variable"],
         )
     return complex_ones[0]
 

@@ -102,7 +102,11 @@ def _sizes(path: Path, file: h5py.File) -> _Sizes:
         try:
             return float(str(found.text)) if found is not None else None
         except ValueError:
-            raise InfieldError(f"{path}: '{_HEADER}': found {names[-1]} {found.text!r}, expected a number") from None  # type: ignore[union-attr]
+            raise InfieldError(
+                where=f"{path}: '{_HEADER}'",
+                found=f"{names[-1]} {found.text!r}",  # type: ignore[union-attr]
+                expected="a number",
+            ) from None
 
     width = file["kspace"].shape[-1]
     encoded, rows = number("encodedSpace", "matrixSize", "y"), number("reconSpace", "matrixSize", "x")

@@ -47,10 +47,19 @@ class KSpaceFile:
         """
         if number is None and self.slices > 1:
             raise InfieldError(
-                f"{self.path}: found {self.slices} slices, expected one; choose it (--slice 0 to {self.slices - 1})"
+                where=self.path,
+                found=f"{self.slices} slices",
+                expected="one",
+                remedy=f"choose it ({{slice_number}} 0 to {self.slices - 1})",
+                parameters=["slice_number"],
             )
         if not 0 <= (number or 0) < self.slices:
-            raise InfieldError(f"{self.path}: found --slice {number}, expected 0 to {self.slices - 1}")
+            raise InfieldError(
+                where=self.path,
+                found="{slice_number}",
+                expected=f"0 to {self.slices - 1}",
+                parameters={"slice_number": number},
+            )
         with readable(self.path, self.format):
             return self.read(number or 0)
 
@@ -121,7 +130,7 @@ def readable(path: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except InfieldError as error:
-        raise error if str(error).startswith(str(path)) else InfieldError(f"{path}: {error}") from error
+        raise error.within(path) from error
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, TypeError, IndexError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise InfieldError(

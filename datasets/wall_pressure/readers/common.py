@@ -183,8 +183,11 @@ def _axis(raw: RawPlanes, stated: Stated, units: WallUnits, name: str, notes: li
     if name not in raw.coordinates:
         if length is None:
             raise InfieldError(
-                f"{where}: found neither positions nor a length of the domain for its {n} points, expected one of them "
-                "for the spacing; state the lengths (--lengths)"
+                where=where,
+                found=f"neither positions nor a length of the domain for its {n} points",
+                expected="one of them for the spacing",
+                remedy="state the lengths ({lengths})",
+                parameters=["lengths"],
             )
         return Axis(name, tuple(length / n * i for i in range(n)), WALL_LENGTH, periodic=True)
     positions = raw.coordinates[name]
@@ -198,7 +201,7 @@ def _axis(raw: RawPlanes, stated: Stated, units: WallUnits, name: str, notes: li
             raise InfieldError(f"{where}: found periodic 0 and points that fill the period, expected periodic 1")
         closes = True
     if closes is None:
-        notes.append(f"{name} taken as open, since nothing says that it closes (--lengths would)")
+        notes.append(f"{name} taken as open, since nothing says that it closes (stated lengths would)")
     return Axis(name, tuple(first + step * i for i in range(n)), WALL_LENGTH, bool(closes))
 
 
@@ -223,8 +226,10 @@ def _check_length(raw: RawPlanes, where: str, name: str, step: float, length: fl
         step = even(where, there.values)[1] * units.length(where, there.units)
         if spans(raw.sizes[other], step, length):
             raise InfieldError(
-                f"{where}: {words}, which '{other}' spans: the planes are in another order than stated; give the true "
-                "one (--order), or exchange the lengths"
+                f"{words}, which '{other}' spans: the planes are in another order than stated",
+                where=where,
+                remedy="give the true one ({order}), or exchange the lengths",
+                parameters=["order"],
             )
     raise InfieldError(f"{where}: {words}; give the whole period, or leave the lengths out")
 
@@ -232,16 +237,24 @@ def _check_length(raw: RawPlanes, where: str, name: str, step: float, length: fl
 def _walls(raw: RawPlanes, stated: Stated) -> tuple[np.ndarray, list[int]]:
     """Which walls are taken, 0 or 1, and their numbers in the file."""
     if stated.wall not in (None, "both", *WALLS):
-        raise InfieldError(f"--wall: found {stated.wall!r}, expected bottom, top or both")
+        raise InfieldError(where="{wall}", found=repr(stated.wall), expected="bottom, top or both", parameters=["wall"])
     wanted = None if stated.wall in (None, "both") else WALLS.index(str(stated.wall))
     there = raw.walls
     if there is None:
         there = (0, 1) if raw.sizes["wall"] == 2 else (wanted or 0,)
     if stated.wall == "both" and len(there) < 2:
-        raise InfieldError(f"{raw.path}: found one wall, expected both as stated (--wall)")
+        raise InfieldError(
+            where=raw.path, found="one wall", expected="both as stated", remedy="({wall})", parameters=["wall"]
+        )
     if wanted is not None and wanted not in there:
         found = WALLS[there[0]]
-        raise InfieldError(f"{raw.path}: found planes of the {found} wall, expected the {stated.wall} one (--wall)")
+        raise InfieldError(
+            where=raw.path,
+            found=f"planes of the {found} wall",
+            expected=f"the {stated.wall} one",
+            remedy="({wall})",
+            parameters=["wall"],
+        )
     chosen = sorted((wall, i) for i, wall in enumerate(there) if wanted in (None, wall))
     return np.array([wall for wall, _ in chosen], dtype=np.int8), [i for _, i in chosen]
 

@@ -94,13 +94,18 @@ def _frames(file: StoredArrays) -> dict[int, StoredArray]:
 
 def _flow(file: StoredArrays, name: str, stated: Stated) -> Mapping[str, float]:
     if stated.flow is not None and stated.flow not in FLOWS:
-        raise InfieldError(f"--flow: found '{stated.flow}', expected one of {', '.join(FLOWS)}")
+        raise InfieldError(
+            where="{flow}", found=f"'{stated.flow}'", expected=f"one of {', '.join(FLOWS)}", parameters=["flow"]
+        )
     if name in FLOWS:
         return FLOWS[name]
     if stated.u_tau is None or stated.nu is None:
         raise InfieldError(
-            f"{file.path}: found a cut-out of the flow {name or 'of no name'!r}, expected one of {', '.join(FLOWS)}; "
-            "state it (--flow, or --u-tau and --nu)"
+            where=file.path,
+            found=f"a cut-out of the flow {name or 'of no name'!r}",
+            expected=f"one of {', '.join(FLOWS)}",
+            remedy="state it ({flow}, or {u_tau} and {nu})",
+            parameters=["flow", "u_tau", "nu"],
         )
     return {"u_tau": stated.u_tau, "nu": stated.nu}
 

@@ -76,7 +76,11 @@ def array_planes(file: StoredArrays, stated: Stated) -> RawPlanes:
     if not {"z", "x"} <= set(roles):
         found = ", ".join(roles)
         raise InfieldError(
-            f"{file.path}: '{array.name}': found the axes {found}, expected z and x among them; name them (--order)"
+            where=f"{file.path}: '{array.name}'",
+            found=f"the axes {found}",
+            expected="z and x among them",
+            remedy="name them ({order})",
+            parameters=["order"],
         )
     walls = None
     if "y" in sizes:  # the walls by their positions
@@ -97,8 +101,11 @@ def array_planes(file: StoredArrays, stated: Stated) -> RawPlanes:
         other = _coordinate(file, array, role, None) if role in sizes else None
         if other is not None:
             raise InfieldError(
-                f"{file.path}: '{array.name}': found {len(other.values)} positions of '{role}' for an axis of "
-                f"{sizes[role]} points, expected as many: the axes are in another order than stated (--order)"
+                where=f"{file.path}: '{array.name}'",
+                found=f"{len(other.values)} positions of '{role}' for an axis of {sizes[role]} points",
+                expected="as many: the axes are in another order than stated",
+                remedy="({order})",
+                parameters=["order"],
             )
     return RawPlanes(
         path=file.path,
@@ -121,15 +128,24 @@ def _pressure(file: StoredArrays, stated: Stated) -> StoredArray:
     if stated.variable is not None:
         if stated.variable not in file.arrays:
             names = ", ".join(file.arrays) or "none"
-            raise InfieldError(f"{file.path}: found no array '{stated.variable}', expected one of {names} (--variable)")
+            raise InfieldError(
+                where=file.path,
+                found=f"no array '{stated.variable}'",
+                expected=f"one of {names}",
+                remedy="({variable})",
+                parameters=["variable"],
+            )
         return file.arrays[stated.variable]
     planes = [array for array in file.arrays.values() if sum(n > 1 for n in array.shape) >= 2]
     found = [array for array in planes if array.leaf in PRESSURES] or planes
     if len(found) != 1:
         names = ", ".join(array.name for array in found) or "none"
         raise InfieldError(
-            f"{file.path}: found the arrays {names}, expected one of planes, named {' or '.join(PRESSURES[:3])}; name "
-            "it (--variable)"
+            where=file.path,
+            found=f"the arrays {names}",
+            expected=f"one of planes, named {' or '.join(PRESSURES[:3])}",
+            remedy="name it ({variable})",
+            parameters=["variable"],
         )
     return found[0]
 
@@ -150,14 +166,19 @@ def _order(file: StoredArrays, array: StoredArray, stated: Stated) -> tuple[tupl
     said = ",".join(stated.order)
     if len(given) != len(array.shape) or None in given or len(set(given)) < len(given):
         raise InfieldError(
-            f"{where}: found the order {said} (--order), expected {len(array.shape)} different names out of time, "
-            "wall, z and x"
+            where=where,
+            found=f"the order {said} ({{order}})",
+            expected=f"{len(array.shape)} different names out of time, wall, z and x",
+            parameters=["order"],
         )
     for name, role in zip(named, given, strict=True):
         if name not in (None, role):
             raise InfieldError(
-                f"{where}: found an axis that is {name} in the file and {role} in the order stated, expected the same; "
-                "leave the order out (--order)"
+                where=where,
+                found=f"an axis that is {name} in the file and {role} in the order stated",
+                expected="the same",
+                remedy="leave the order out ({order})",
+                parameters=["order"],
             )
     return tuple(map(str, given)), all_named, [f"axes as stated: {said}"]
 
@@ -184,8 +205,11 @@ def _order_by_size(
         known = ", ".join(f"{role} of {len(c.values)}" for role, c in there.items()) or "none"
         how = "more than one way" if ways else "no way"
         raise InfieldError(
-            f"{where}: found axes without names and {how} to match them with the coordinates ({known}), expected "
-            "names; give them in the order of the file, e.g. --order time,z,x"
+            where=where,
+            found=f"axes without names and {how} to match them with the coordinates ({known})",
+            expected="names",
+            remedy="give them in the order of the file, e.g. {order}",
+            parameters={"order": ("time", "z", "x")},
         )
     return ways[0], False, [f"axes found by their sizes: {','.join(ways[0])}"]
 

@@ -36,6 +36,7 @@ from infield.pipelines.bench.pde.problems import (
     untrained_prior,
 )
 from infield.pipelines.bench.records import Bench
+from infield.pipelines.options import as_option
 from infield.pipelines.run.console import progress
 from infield.posterior.diagnostics.calibration import coverage, crps, ranks, relative_l2, spread_skill
 from infield.posterior.samplers.base import Sampler
@@ -273,7 +274,8 @@ def _run_setting(
             try:
                 draws = method(case, draws_of(name, problem, size), 1000 * seed + number)
             except (InfieldError, RuntimeError) as error:  # torch's own, where a peer's numbers are none
-                _add_failure(bench, f"{number}", row, "stopped", str(error))
+                reason = error.render(as_option) if isinstance(error, InfieldError) else str(error)
+                _add_failure(bench, f"{number}", row, "stopped", reason)
                 break
             if failure := divergence(draws.sampled, problem):
                 _add_failure(bench, f"{number}", row, "diverged", failure)

@@ -234,7 +234,7 @@ def open_cases(
         try:
             prior.theta(point)
         except InfieldError as error:
-            raise InfieldError(f"{path}: {error}") from error
+            raise error.within(path) from error
         words = ", ".join(f"{name} {value:g}" for name, value in point.items())
         cases.append(Case(f"{i}: {words}", point, members, _cells(path, prior, members), seed + i))
     return cases

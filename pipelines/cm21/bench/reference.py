@@ -30,6 +30,7 @@ from infield.datasets.cm21.observation import Observation, ObservedField
 from infield.physics.measurement import Measurement
 from infield.pipelines.cm21.bench.telescope import gaussian_of, half_ionised, wiener_prior
 from infield.pipelines.cm21.members import members_of, refuse_another_grid
+from infield.pipelines.options import as_option
 from infield.pipelines.package_data import CHECKPOINTS
 from infield.posterior.cm21.cone_statistics import Shells, chunks, global_signal, zero_fraction
 from infield.priors.gaussian.prior import GaussianPrior
@@ -246,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         make_reference(given.references, given.output, overwrite=given.overwrite)
     except InfieldError as error:
-        print(error, file=sys.stderr)
+        print(error.render(as_option), file=sys.stderr)
         return 1
     return 0
 

@@ -97,7 +97,7 @@ def test_null_flow_agrees_with_the_data_whatever_the_network_says():
 
 
 def test_null_flow_refuses_noise_and_leaves_it_in_where_it_must_not():
-    with pytest.raises(InfieldError, match="use --sampler snap"):
+    with pytest.raises(InfieldError, match='use sampler="snap"'):
         NullFlow()(model(), measurement(0.6), 4, Generator().manual_seed(0))
     kept = NullFlow(trust_data=True)(model(), measurement(0.6), 4, Generator().manual_seed(0))
     assert (kept.samples[:, 0, MASK].std(0) < 1e-9).all()

@@ -76,7 +76,7 @@ def test_through_a_window():
 def test_what_outgrows_memory(monkeypatch):
     monkeypatch.setattr("infield.priors.flows.slices.FACTOR_ENTRIES", 10)
     low_rank = priors()["low rank, two channels"]
-    with pytest.raises(InfieldError, match="use --sampler dds"):
+    with pytest.raises(InfieldError, match='use sampler="dds"'):
         _ = SlicePrior(slices=low_rank, depth=2).covariance
     assert SlicePrior(slices=priors()["diagonal"], depth=2).covariance.rank == 0
 

@@ -98,17 +98,17 @@ def test_several_native_files_keep_what_varies(tmp_path):
     assert source.cones.parameters["L_X"].tolist() == [40, 41] and source.cones.seeds.tolist() == [0, 1]
     _, source = read(tmp_path / "0.h5", tmp_path / "1.h5", parameters=("M_TURN",))
     assert list(source.cones.parameters) == ["M_TURN"]
-    refused(tmp_path / "0.h5", parameters=("ZETA",), words=["--parameters", "ZETA", "HII_EFF_FACTOR"])
+    refused(tmp_path / "0.h5", parameters=("ZETA",), words=["parameters: found", "ZETA", "HII_EFF_FACTOR"])
 
 
 def test_versions_mix_and_depth_cuts(tmp_path):
     version_4(tmp_path / "4.h5", cone())
     version_3(tmp_path / "3.h5", cone(1, (N, N, DEPTH + 5)))
-    refused(tmp_path / "4.h5", tmp_path / "3.h5", words=[f"{DEPTH} cells", f"{DEPTH + 5}", "--depth 10"])
+    refused(tmp_path / "4.h5", tmp_path / "3.h5", words=[f"{DEPTH} cells", f"{DEPTH + 5}", "depth=10"])
     found, source = read(tmp_path / "4.h5", tmp_path / "3.h5", depth=6)
     np.testing.assert_array_equal(found[1], cone(1, (N, N, DEPTH + 5))[..., :6])
     assert source.cones.grid.shape[2] == 6 == len(source.cones.redshift)
-    refused(tmp_path / "4.h5", depth=11, words=["--depth", "11", "2 to 10"])
+    refused(tmp_path / "4.h5", depth=11, words=["depth: found 11", "2 to 10"])
 
 
 def test_mixed_boxes_are_refused(tmp_path):
@@ -123,7 +123,7 @@ def test_mixed_boxes_are_refused(tmp_path):
     ("change", "words"),
     [
         (lambda f: f.__delitem__("lightcone_distances"), ["lightcone_distances", "no such key", "4.1.1", "3.4"]),
-        (lambda f: f.__delitem__("lightcones/brightness_temp"), ["brightness_temp", "density", "--variable"]),
+        (lambda f: f.__delitem__("lightcones/brightness_temp"), ["brightness_temp", "density", "(variable)"]),
         (lambda f: f["InputParameters/simulation_options"].attrs.__delitem__("BOX_LEN"), ["BOX_LEN", "None"]),
         (lambda f: f["InputParameters/simulation_options"].attrs.modify("HII_DIM", 8), ["found shape", "(8, 8, 10)"]),
         (lambda f: f.attrs.modify("last_completed_lcidx", 5), ["last_completed_lcidx", "stopped before its end"]),
@@ -211,8 +211,8 @@ def test_arrays_as_tools21cm_has_them(tmp_path):
         np.testing.assert_array_equal(found[0], cone())
         distance = distances_of(z, cosmology(70.0, 0.27))
         np.testing.assert_allclose(source.cones.grid.axes[2].coordinates, distance, rtol=1e-6)
-    refused(tmp_path / "c.npy", words=["no redshifts", "--redshifts"])
-    refused(tmp_path / "c.npy", redshifts=tmp_path / "z.txt", words=["--box"])
+    refused(tmp_path / "c.npy", words=["no redshifts", "(redshifts)"])
+    refused(tmp_path / "c.npy", redshifts=tmp_path / "z.txt", words=["(box)"])
     refused(tmp_path / "c.npy", redshifts=tmp_path / "none.txt", box=1.0, words=["none.txt", "one number a line"])
     np.save(tmp_path / "first.npy", np.moveaxis(cone(), -1, 0))  # line of sight first, as make_lightcone has it
     refused(tmp_path / "first.npy", redshifts=tmp_path / "z.txt", box=1.0, words=["10 redshifts", "expected 4", "last"])

@@ -64,9 +64,9 @@ def test_round_trip_of_a_volume(tmp_path, kind):
         np.testing.assert_array_equal(found.samples, VOLUME[number])
         assert found.samples.dtype == np.complex128 and found.mask.all() and found.complete
         assert path.name in found.history[0]
-    with pytest.raises(InfieldError, match=r"found 3 slices, expected one; choose it \(--slice 0 to 2\)"):
+    with pytest.raises(InfieldError, match=r"found 3 slices, expected one; choose it \(slice_number 0 to 2\)"):
         read(path)
-    with pytest.raises(InfieldError, match="found --slice 3, expected 0 to 2"):
+    with pytest.raises(InfieldError, match="found slice_number=3, expected 0 to 2"):
         read(path, 3)
 
 
@@ -99,7 +99,7 @@ def test_axes_can_be_named(tmp_path):
     np.save(tmp_path / "one.npy", VOLUME[0, 0].T)
     np.testing.assert_array_equal(read(tmp_path / "one.npy", order=("kx", "ky")).samples, VOLUME[0, :1])
     scipy.io.savemat(tmp_path / "k.mat", {"a": VOLUME[0], "b": VOLUME[1], "t": 3.0})
-    with pytest.raises(InfieldError, match=r"found 2 complex arrays \(a .*expected one.*--variable"):
+    with pytest.raises(InfieldError, match=r"found 2 complex arrays \(a .*expected one.*\(variable\)"):
         read(tmp_path / "k.mat")
     found = read(tmp_path / "k.mat", variable="b", order=("coil", "ky", "kx"))
     np.testing.assert_array_equal(found.samples, VOLUME[1])
@@ -530,7 +530,7 @@ def test_maps_from_elsewhere(tmp_path):
         (tmp_path / "none.npy", path, "found no file of coil maps"),
         ("file", tmp_path / "plain.npy", "found no coil maps in the file, expected some"),
         ("uniform", tmp_path / "plain.npy", "found 4 coils, expected one for a uniform coil map"),
-        ("esprit", tmp_path / "plain.npy", "--coils-from: found 'esprit', expected espirit, file, uniform"),
+        ("esprit", tmp_path / "plain.npy", "coils_from: found 'esprit', expected espirit, file, uniform"),
     ):
         with pytest.raises(InfieldError, match=words):
             convert_mri(source, slice_number=0, coils_from=coils)
