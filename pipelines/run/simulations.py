@@ -17,8 +17,6 @@ from infield import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.core.randomness import SampleStreams
 from infield.datasets.formats.simulation import Variable
-from infield.datasets.mri.brain_template import template_folder
-from infield.datasets.mri.brains import Brains
 from infield.physics.operators.level_set import signed_distance
 from infield.physics.operators.registry import build_operator
 from infield.priors.random_fields.processes import PROCESSES
@@ -70,7 +68,6 @@ KINDS = {
         periodic=True,
     ),
 }
-BRAIN = "brain"
 LEVEL_SET = Variable("level_set", "distance to the interface of the phases, positive where the value is high")
 PROCESS = "process"
 
@@ -122,7 +119,7 @@ def make_simulation(
     """Build a simulation.
 
     Arguments:
-        kind: One of `KINDS`, "brain" or "process".
+        kind: One of `KINDS`, or "process".
         law: Name of the process.
         shape: Points along each axis.
         settings: `NAME=VALUE` for the parameters of the law and of the operator.
@@ -135,10 +132,8 @@ def make_simulation(
         return _process(law, shape, given)
     if law is not None:
         raise InfieldError(f"--law {law}: only a process has a choice of laws; set parameters of the law by --with")
-    if kind == BRAIN:
-        return _brain(shape, given)
     chosen = KINDS[kind]
-    names = _names(chosen.law)
+    names = parameters_of_law(chosen.law)
     drawn = dataclasses.replace(chosen.law, **{k: v for k, v in given.items() if k in names})  # type: ignore[type-var]
     parameters = chosen.parameters | {k: v for k, v in given.items() if k not in names}
     variables = chosen.variables
@@ -147,7 +142,7 @@ def make_simulation(
         if drawn.coefficient == "value":
             variables = _pair("permeability a", variables[1].long_name)
         variables = (*variables, LEVEL_SET)
-    grid = Grid.regular(_checked(shape or (64, 64)), periodic=chosen.periodic)
+    grid = Grid.regular(checked_shape(shape or (64, 64)), periodic=chosen.periodic)
     operator = {"name": kind, "parameters": parameters}
     try:
         build_operator(operator, {}, grid, 1)
@@ -159,13 +154,13 @@ def make_simulation(
 def _process(law: str | None, shape: Sequence[int], given: dict[str, Any]) -> Simulation:
     if law not in PROCESSES:
         raise InfieldError(f"--law: found {law!r}, expected one of {', '.join(PROCESSES)}")
-    names = _names(PROCESSES[law])
+    names = parameters_of_law(PROCESSES[law])
     unknown = sorted(set(given) - set(names))
     if unknown:
         raise InfieldError(
             f"--with: process '{law}' has no parameter {', '.join(unknown)}; it takes {', '.join(names)}"
         )
-    shape = _checked(shape or (128,))
+    shape = checked_shape(shape or (128,))
     if len(shape) != 1:
         raise InfieldError(f"--shape: found {len(shape)} axes, expected 1 for a process")
     axis = Axis("x", tuple(i / shape[0] for i in range(shape[0])))
@@ -173,29 +168,11 @@ def _process(law: str | None, shape: Sequence[int], given: dict[str, Any]) -> Si
     return Simulation(f"{PROCESS} {law}", PROCESSES[law](**given), variables, Grid((axis,)))
 
 
-def _brain(shape: Sequence[int], given: dict[str, Any]) -> Simulation:
-    unknown = sorted(set(given) - set(_names(Brains)))
-    if unknown:
-        raise InfieldError(
-            f"--with: a brain has no parameter {', '.join(unknown)}; it takes {', '.join(_names(Brains))}"
-        )
-    shape = _checked(shape or (128, 128))
-    if len(shape) != 2 or min(shape) < 32:
-        raise InfieldError(f"--shape: found {' '.join(map(str, shape))}, expected two numbers of at least 32 points")
-    try:
-        law = Brains(**given)
-    except TypeError as error:
-        raise InfieldError(f"--with: found a value of another kind ({error}), expected numbers") from None
-    template_folder(law.template)
-    grid = Grid.regular(shape, (law.fov,) * 2, units="mm", periodic=True)
-    return Simulation(BRAIN, law, (Variable("image", "complex MR image of a synthetic head", complex=True),), grid)
-
-
-def _names(law: Any) -> list[str]:
+def parameters_of_law(law: Any) -> list[str]:
     return [parameter.name for parameter in dataclasses.fields(law)]
 
 
-def _checked(shape: Sequence[int]) -> tuple[int, ...]:
+def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
     if any(n < 3 for n in shape) or len(shape) > 3 or math.prod(shape) > 2**31:
         raise InfieldError(f"--shape: found {' '.join(map(str, shape))}, expected 1 to 3 numbers of at least 3 points")
     return tuple(shape)

@@ -19,13 +19,16 @@ py21cmfast, of this Python or of --python, where TRAIN.zarr tells its settings),
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import math
 import statistics
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -131,6 +134,29 @@ class Setting:
     memory: bool
     quick: bool
     workers: int
+
+
+OPTIONS = ("prior", "simulations", "reference", "samples", "steps", "simulator_seconds", "python", "workers", "parts")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--prior", type=Path, metavar="PRIOR.ckpt", help="a prior of lightcones")
+    add("--simulations", type=Path, metavar="TRAIN.zarr", help="the cones that it was trained on")
+    add("--reference", type=Path, nargs="+", metavar="REF.zarr",
+        help="ensembles of the simulator, each at one point of the parameters")  # fmt: skip
+    add("--samples", type=int, help="cones that are drawn at a point (default: as many as it has)")
+    add("--steps", type=int, metavar="N", help="of the integration (default as `infield emulate`)")
+    add("--simulator-seconds", type=float, metavar="S", help="of a core, for a cone of the simulator")
+    add("--python", metavar="PATH", help="a Python that has py21cmfast, to measure them")
+    add("--workers", type=int, help="cones that are drawn at a time, each by one thread (default 1)")
+    add("--parts", nargs="+", metavar="NAME", help="emulation, telescope, costs (default all)")
+
+
+def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """This bench, with its options."""
+    options = {name: getattr(arguments, name) for name in OPTIONS}
+    return sys.modules[__name__], {name: value for name, value in options.items() if value is not None}
 
 
 def run(

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -60,6 +60,7 @@ GROUPS = {
     "converters": Group("pipelines", "converter", "a module with `add_arguments(parser)` and `run(arguments)`"),
     "benches": Group("pipelines", "bench", "a module with `run(quick, seed, ...)`, `METRICS` and `METHOD_NOTE`"),
     "report_sections": Group("pipelines", "section of reports", "a function, see `pipelines.report.Section`"),
+    "cautions": Group("pipelines", "caution", "a function of a measurement's path and a prior: a line, or None"),
     "commands": Group("pipelines", "command", "a module with `add_arguments(parser)` and `run(arguments)`"),
 }
 
@@ -106,6 +107,27 @@ class Storable(Protocol):
         ...
 
     def from_entry(self, entry: Mapping[str, Any], /, *, sha256: str = "") -> Any: ...
+
+
+@dataclass(frozen=True)
+class StoredKind:
+    """A `Storable` made of two functions.
+
+    Arguments:
+        kind: Its name.
+        version: The newest version of an entry that `from_entry` reads.
+        to_entry, from_entry: As there.
+        reconstructs: Whether it takes the place of a prior: trained for a family of measurements, on one grid.
+        conditional: Whether it is a prior at parameters: `for_field(grid, channels, parameters)` gives the prior of a
+            field on a grid.
+    """
+
+    kind: str
+    version: int
+    to_entry: Callable[..., dict[str, Any]]
+    from_entry: Callable[..., Any]
+    reconstructs: bool = False
+    conditional: bool = False
 
 
 def entry_key(kind: str) -> str:
