@@ -34,7 +34,6 @@ ENTRIES = {
         "gp-regression": Entry("infield.pipelines.bench.gp_regression", "regression beside its closed form"),
         "learned-prior": Entry("infield.pipelines.bench.learned_prior", "a learned prior beside its exact one"),
         "mixture": Entry("infield.pipelines.bench.mixture", "posteriors of several modes"),
-        "one-step": Entry("infield.pipelines.bench.one_step", "posteriors in one step"),
         "pde": Entry("infield.pipelines.bench.pde.run", "coefficients of partial differential equations"),
         "scaling": Entry("infield.pipelines.bench.scaling", "cost against the size of a field"),
         "spectrum": Entry("infield.pipelines.bench.spectrum", "spectra of draws of learned priors"),

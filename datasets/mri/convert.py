@@ -25,7 +25,8 @@ from infield.datasets.mri.coil_maps import CALIBRATION_WIDTH, KERNEL_WIDTH, cali
 from infield.datasets.mri.coil_noise import coil_covariance, outer_samples
 from infield.datasets.mri.kspace import KSpace, inverse_fourier, minimum_variance_unbiased, root_sum_of_squares
 from infield.datasets.mri.readers.arrays import read_maps
-from infield.datasets.mri.readers.open import ArrayLayout, open_kspace
+from infield.datasets.mri.readers.common import ArrayLayout
+from infield.datasets.mri.readers.open import open_kspace
 from infield.datasets.training.masks import Seed, sampling_mask
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import CoilGaussianNoise
@@ -166,7 +167,7 @@ def convert_mri(
     samples beyond.)
 
     Arguments:
-        source: The file, see `kspace_file.FORMATS`.
+        source: The file, see `readers.open`.
         hold_out: Share of all measured positions to set aside; they are drawn outside the calibration block.
         seed: Seed of that draw.
         slice_number: Which slice; may be left out where there is one.

@@ -21,7 +21,7 @@ GROUP = "benches"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_common(parser, quick=False, json=None, seed=0)
-    add_subcommands(parser, GROUP, "name", _subcommand, metavar="NAME", help="which bench")
+    add_subcommands(parser, GROUP, "name", _subcommand, metavar="name", help="which bench")
 
 
 def _add_common(parser: argparse.ArgumentParser, **default: Any) -> None:

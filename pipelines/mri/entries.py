@@ -10,6 +10,7 @@ ENTRIES = {
     "benches": {
         "kspace": Entry("infield.pipelines.mri.bench.kspace", "measured k-space of a head"),
         "mri": Entry("infield.pipelines.mri.bench.run", "slices of heads under several masks"),
+        "one-step": Entry("infield.pipelines.mri.bench.one_step", "posteriors in one step, of heads"),
         "volumes": Entry("infield.pipelines.mri.bench.volumes", "volumes by priors of slices"),
     },
 }

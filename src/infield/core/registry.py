@@ -55,7 +55,9 @@ GROUPS = {
     "samplers": Group("posterior", "sampler", "a dataclass derived from `posterior.samplers.base.Sampler`"),
     "sampler_adapters": Group("posterior", "adapter of samplers", "a sampler of another one, for one kind of prior"),
     "solvers": Group("posterior", "solver", "a class with `of(measurement, modes)`, see `linear_gaussian.Solver`"),
-    "readers": Group("datasets", "reader", "see the domain's `readers` folder; its name is DOMAIN.FORMAT"),
+    "readers": Group(
+        "datasets", "reader", "a function of a path, see `readers/open.py` of a domain; its name is DOMAIN.SUFFIX"
+    ),
     "simulators": Group("pipelines", "simulator", "a module with `add_arguments(parser)` and `run(arguments)`"),
     "converters": Group("pipelines", "converter", "a module with `add_arguments(parser)` and `run(arguments)`"),
     "benches": Group("pipelines", "bench", "a module with `run(quick, seed, ...)`, `METRICS` and `METHOD_NOTE`"),
@@ -138,6 +140,12 @@ def entry_key(kind: str) -> str:
 def names(group: str) -> tuple[str, ...]:
     """All names of a group, without aliases: those of this package first."""
     return tuple(_claims(group))
+
+
+def suffixes(domain: str) -> tuple[str, ...]:
+    """Suffixes of files that readers of a domain are for, e.g. `.npy` for the readers `mri.npy`."""
+    every = (name for own, entry in table("readers").items() for name in (own, *entry.aliases))
+    return tuple(name.removeprefix(domain) for name in every if name.startswith(f"{domain}."))
 
 
 def table(group: str) -> dict[str, Entry]:
