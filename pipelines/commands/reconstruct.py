@@ -185,13 +185,15 @@ def reconstruct(
     check_new(output, overwrite)
     torch.set_num_threads(1)  # blocks run side by side; and one thread gives the same bits on any number of cores
     sampler = sampler or make_sampler("faps")
-    measurement = open_measurement(measurement_path)
     where = device_named(device)
-    with _about(measurement_path) if prior is None or prior in BUILT_IN else nullcontext():
-        if slices is None:
-            chosen = choose_prior(prior, measurement, device=where, at=at)
-        else:
-            chosen = choose_slice_prior(prior, measurement, device=where)
+    with registry.plugins_recorded() as plugins:
+        measurement = open_measurement(measurement_path)
+        with _about(measurement_path) if prior is None or prior in BUILT_IN else nullcontext():
+            if slices is None:
+                chosen = choose_prior(prior, measurement, device=where, at=at)
+            else:
+                chosen = choose_slice_prior(prior, measurement, device=where)
+    plugins |= registry.plugin_of("samplers", type(sampler))
     if chosen.fitted:
         say(f"no prior from elsewhere: {chosen.prior.name}", quiet=quiet)
     note = cautions(measurement_path, chosen.prior)
@@ -220,6 +222,7 @@ def reconstruct(
             "seed": seed,
             "measurement_sha256": measurement_digest(measurement_path),
             **stand_in,
+            **({"plugins": plugins} if plugins else {}),
             **({} if slices is None else {"slices_a_task": slices}),
         },
     )

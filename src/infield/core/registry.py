@@ -209,6 +209,13 @@ def name_of(group: str, thing: Any) -> str | None:
     return None
 
 
+def plugin_of(group: str, thing: Any) -> dict[str, str]:
+    """The package, with its version, that a class or a function with a name is of; empty for this package."""
+    name = name_of(group, thing)
+    entry = None if name is None else table(group)[name]
+    return {} if entry is None or entry.package == HOUSE else {entry.package: entry.version}
+
+
 @contextmanager
 def plugins_recorded() -> Iterator[dict[str, str]]:
     """The other packages, with their versions, from which things are loaded meanwhile."""
