@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
 import threading
@@ -13,31 +12,10 @@ from typing import NoReturn
 
 import infield
 from infield import InfieldError
+from infield.core import registry
 from infield.pipelines.options import as_option
 
-VERBS = {
-    "convert": ("infield.pipelines.commands.convert", "raw data of a domain to a measurement file"),
-    "simulate": (
-        "infield.pipelines.commands.simulate",
-        "data sets of random fields and of solutions of partial differential equations",
-    ),
-    "fit": ("infield.pipelines.commands.fit", "train a flow-matching prior from a YAML configuration"),
-    "emulate": (
-        "infield.pipelines.cm21.emulate",
-        "21 cm lightcones at astrophysical parameters, from a conditional prior",
-    ),
-    "compare-cones": ("infield.pipelines.cm21.compare", "two ensembles of 21 cm lightcones beside each other"),
-    "infer-parameters": (
-        "infield.pipelines.cm21.infer",
-        "astrophysical parameters of 21 cm lightcones, by simulation-based inference",
-    ),
-    "reconstruct": (
-        "infield.pipelines.commands.reconstruct",
-        "posterior samples of the field behind a measurement file",
-    ),
-    "bench": ("infield.pipelines.bench", "calibration and cost beside named peers, in one run"),
-    "demo": ("infield.pipelines.commands.demo", "the whole road in three minutes: measurement, posterior, report"),
-}
+GROUP = "commands"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,8 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"infield {infield.__version__}")
         return 0
     verb, *rest = arguments
-    if verb not in VERBS:
-        print(f"infield: no command '{verb}'; expected one of {', '.join(VERBS)}", file=sys.stderr)
+    if not registry.known(GROUP, verb):
+        verbs = ", ".join(registry.names(GROUP))
+        print(f"infield: no command '{verb}'; expected one of {verbs}", file=sys.stderr)
         return 2
     return _run(verb, rest)
 
@@ -86,7 +65,7 @@ def _run(verb: str, arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     try:
-        module = importlib.import_module(VERBS[verb][0])
+        module = registry.load(GROUP, verb)
         if verb == "fit":  # LightningCLI reads the rest by itself
             return int(module.run(arguments))
         parser = _Parser(
@@ -119,6 +98,7 @@ def _run(verb: str, arguments: list[str]) -> int:
 
 
 def _usage() -> str:
-    width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {verb.ljust(width)}  {purpose}" for verb, (_, purpose) in VERBS.items())
+    commands = registry.table(GROUP)
+    width = max(map(len, commands))
+    verbs = "\n".join(f"  {verb.ljust(width)}  {entry.help}" for verb, entry in commands.items())
     return f"usage: infield VERB ...\n\n{verbs}\n\ninfield VERB --help tells more; --debug shows tracebacks."

@@ -20,6 +20,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -68,6 +69,8 @@ class Brains:
         lesions: Probability that there are lesions, of either kind: a large one or two, or a few small ones.
         template: Folder of the template's files; empty for that of the package nilearn.
     """
+
+    stored_name: ClassVar[str] = "Brains"
 
     fov: float = 240.0
     lowest: float = -12.0

@@ -25,9 +25,10 @@ from infield.datasets.formats.zarr_group import flags, open_group, variable
 from infield.datasets.mri.coil_maps import CALIBRATION_WIDTH, KERNEL_WIDTH, calibration_width, centre_block, coil_maps
 from infield.datasets.mri.coil_noise import coil_covariance, outer_samples
 from infield.datasets.mri.kspace import KSpace, inverse_fourier, minimum_variance_unbiased, root_sum_of_squares
-from infield.datasets.mri.masks import Seed, sampling_mask
 from infield.datasets.mri.readers.arrays import read_maps
-from infield.datasets.mri.readers.open import ArrayLayout, open_kspace
+from infield.datasets.mri.readers.common import ArrayLayout
+from infield.datasets.mri.readers.open import open_kspace
+from infield.datasets.training.masks import Seed, sampling_mask
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import CoilGaussianNoise
 from infield.physics.operators.registry import build_operator
@@ -167,7 +168,7 @@ def convert_mri(
     samples beyond.)
 
     Arguments:
-        source: The file, see `kspace_file.FORMATS`.
+        source: The file, see `readers.open`.
         hold_out: Share of all measured positions to set aside; they are drawn outside the calibration block.
         seed: Seed of that draw.
         slice_number: Which slice; may be left out where there is one.

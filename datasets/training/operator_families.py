@@ -11,7 +11,7 @@ from torch import Generator
 from infield import InfieldError
 from infield.core._deepinv import LinearPhysics
 from infield.core.grid import Grid
-from infield.datasets.mri.masks import sampling_mask
+from infield.datasets.training.masks import sampling_mask
 from infield.physics.operators.convolution import Convolution, gaussian_kernel
 from infield.physics.operators.fingerprint import operator_numbers
 from infield.physics.operators.fourier import FourierSampling
@@ -93,7 +93,7 @@ class UndersampledKspace(OperatorFamily):
     """Lines of k-space of a complex field on two axes, by fastMRI's masks, or Poisson-disc points.
 
     Arguments:
-        mask: One of `datasets.mri.masks.MASKS`.
+        mask: One of `datasets.training.masks.MASKS`.
         accelerations: From which one is taken, each as often.
     """
 

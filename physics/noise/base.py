@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -65,6 +67,57 @@ class GaussianLaw(NoiseLaw, Protocol):
     def root(self, w: Tensor) -> Tensor:
         """A root of R times w: with white w the result has covariance R."""
         ...
+
+
+@dataclass(frozen=True)
+class NoiseDescription:
+    """A noise model as a file describes it, from which a model's `from_description` makes it.
+
+    Arguments:
+        law: Its name.
+        entries: The other entries of the description, in plain JSON types.
+        arrays: Variables by name, which entries may name.
+    """
+
+    law: str
+    entries: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+
+    def expect(self, *entries: str, optional: tuple[str, ...] = ()) -> None:
+        """Refuse other entries.
+
+        Raises:
+            InfieldError: An entry is missing or unknown.
+        """
+        found, expected = sorted(set(self.entries) - set(optional)), sorted(entries)
+        if found != expected:
+            raise InfieldError(f"noise '{self.law}': found the entries {found}, expected {expected}")
+
+    def value(self, entry: str) -> Any:
+        """An entry, or a copy of the variable that it names.
+
+        Raises:
+            InfieldError: There is no such variable.
+        """
+        content = self.entries[entry]
+        if not isinstance(content, str):
+            return content
+        if content not in self.arrays:
+            raise InfieldError(
+                f"noise '{self.law}': its {entry} is the variable '{content}', found {sorted(self.arrays)}; add it"
+            )
+        return np.array(self.arrays[content])
+
+    def tensor(self, entry: str) -> Tensor:
+        """The variable that an entry names.
+
+        Raises:
+            InfieldError: The entry names none, or there is no such variable.
+        """
+        value = self.value(entry)
+        if not isinstance(value, np.ndarray):
+            raise InfieldError(f"noise '{self.law}': found {entry} {value!r}, expected the name of a variable")
+        return torch.as_tensor(value)
 
 
 def positive_number(value: Any, law: str, quantity: str) -> float:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.noise.base import positive_tensor, total, white
+from infield.physics.noise.base import NoiseDescription, positive_tensor, total, white
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,12 @@ class GaussianNoise:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "variance", positive_tensor(self.variance, "gaussian", "variance"))
+
+    @classmethod
+    def from_description(cls, description: NoiseDescription) -> GaussianNoise:
+        """The model that a file describes."""
+        description.expect("variance")
+        return cls(description.value("variance"))
 
     def apply(self, r: Tensor) -> Tensor:
         return r * self.variance.to(r)
@@ -101,6 +107,17 @@ class CoilGaussianNoise:
         object.__setattr__(self, "covariance", covariance)
         object.__setattr__(self, "_cholesky", cholesky)
         object.__setattr__(self, "_inverse", torch.cholesky_inverse(cholesky))
+
+    @classmethod
+    def from_description(cls, description: NoiseDescription) -> CoilGaussianNoise:
+        """The model that a file describes."""
+        description.expect("covariance", optional=("k_dimensions",))
+        covariance, axes = description.tensor("covariance"), description.entries.get("k_dimensions", 2)
+        if axes not in (2, 3):
+            raise InfieldError(
+                f"noise 'coil-gaussian': found k_dimensions {axes!r}, expected 2, or 3 for several slices"
+            )
+        return cls(covariance, axes)
 
     @property
     def variance(self) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.physics.noise.base import positive_tensor, total, white
+from infield.physics.noise.base import NoiseDescription, positive_tensor, total, white
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,13 @@ class LowRankGaussianNoise:
             object.__setattr__(self, name, value)
         object.__setattr__(self, "_strengths", singular**2)
         object.__setattr__(self, "_directions", V)
+
+    @classmethod
+    def from_description(cls, description: NoiseDescription) -> LowRankGaussianNoise:
+        """The model that a file describes."""
+        description.expect("diagonal", "factors")
+        factors = description.tensor("factors")
+        return cls(description.value("diagonal"), factors)
 
     @property
     def variance(self) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infield.physics.noise.base import positive_number, positive_tensor, total, white
+from infield.physics.noise.base import NoiseDescription, positive_number, positive_tensor, total, white
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,12 @@ class PoissonNoise:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gain", positive_number(self.gain, "poisson", "gain"))
+
+    @classmethod
+    def from_description(cls, description: NoiseDescription) -> PoissonNoise:
+        """The model that a file describes."""
+        description.expect("gain")
+        return cls(description.entries["gain"])
 
     def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
         count, rate = y / self.gain, z / self.gain
@@ -81,6 +87,12 @@ class PoissonGaussianNoise:
     def __post_init__(self) -> None:
         object.__setattr__(self, "gain", positive_number(self.gain, "poisson-gaussian", "gain"))
         object.__setattr__(self, "variance", positive_tensor(self.variance, "poisson-gaussian", "variance"))
+
+    @classmethod
+    def from_description(cls, description: NoiseDescription) -> PoissonGaussianNoise:
+        """The model that a file describes."""
+        description.expect("gain", "variance")
+        return cls(description.entries["gain"], description.value("variance"))
 
     def log_density(self, y: Tensor, z: Tensor) -> Tensor:
         """Log density of each datum, shape of `z`; z >= 0."""

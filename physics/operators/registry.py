@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from infield import InfieldError
+from infield.core import registry
 from infield.core.grid import Grid, PointSet
 from infield.physics.operators.description import OperatorDescription
 
 if TYPE_CHECKING:
     from deepinv.physics import Physics
 
-_BUILDERS = {  # imported when asked for: deepinv takes seconds
-    "affine": ("infield.physics.operators.composition", "build_affine"),
-    "convolution": ("infield.physics.operators.convolution", "build_convolution"),
-    "darcy": ("infield.physics.pde.darcy", "build_darcy"),
-    "fourier": ("infield.physics.operators.fourier", "build_fourier"),
-    "helmholtz": ("infield.physics.pde.elliptic", "build_helmholtz"),
-    "interferometer": ("infield.physics.cm21.interferometer", "build_interferometer"),
-    "mask": ("infield.physics.operators.sensors", "build_mask"),
-    "multicoil-mri": ("infield.physics.mri.multicoil", "build_multicoil_mri"),
-    "multicoil-mri-slices": ("infield.physics.mri.multicoil", "build_multicoil_slices"),
-    "navier-stokes": ("infield.physics.pde.navier_stokes", "build_navier_stokes"),
-    "phases": ("infield.physics.operators.level_set", "build_phases"),
-    "points": ("infield.physics.operators.sensors", "build_points"),
-    "poisson": ("infield.physics.pde.elliptic", "build_poisson"),
-}
-_NAMED = ("infield.physics.operators.deepinv", "build_named")
+NAMED = "deepinv:"
+"""How names of operators of deepinv begin; their class follows."""
 
 
 def operator_names() -> tuple[str, ...]:
     """All names that `build_operator` knows, with the pattern for those of deepinv."""
-    return (*sorted((*_BUILDERS, "compose", "sum")), "deepinv:<ClassName>")
+    return (*sorted((*registry.names("operators"), "compose", "sum")), f"{NAMED}<ClassName>")
 
 
 def build_operator(
@@ -63,10 +49,12 @@ def build_operator(
     name = description["name"]
     if name in ("compose", "sum"):
         return _build_composite(name, description, arrays, grid, channels)
-    if name not in _BUILDERS and not name.startswith("deepinv:"):
+    if name.startswith(NAMED):
+        from infield.physics.operators.deepinv import build_named as build
+    elif registry.known("operators", name):
+        build = registry.load("operators", name)
+    else:
         raise InfieldError(f"operator: found name '{name}', expected one of {_listed()}")
-    module, builder = _BUILDERS.get(name, _NAMED)
-    build = getattr(importlib.import_module(module), builder)
     return build(OperatorDescription.parse(description, arrays, grid, channels))
 
 

@@ -7,13 +7,18 @@ independent of the suite.
 
 from __future__ import annotations
 
+import argparse
+import sys
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
+from infield import InfieldError
 from infield.core.grid import PointSet
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
@@ -43,6 +48,30 @@ METRICS = {
     "velocity_calls": ".0f",
     "seconds": ".2f",
 }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prior", choices=("closed-form", "learned"), default="closed-form", help="(default closed-form)"
+    )
+    learned = parser.add_argument_group("with --prior learned")
+    learned.add_argument("--kernel", choices=("matern", "gibbs"), help="one law (default both)")
+    learned.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="prior of that kernel; with --train, a new file"
+    )
+    learned.add_argument("--train", action="store_true", help="train anew, minutes for each law")
+
+
+def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """This bench, or that of a learned prior with its options."""
+    if arguments.prior == "learned":
+        from infield.pipelines.bench import learned_regression
+
+        kernels = {"kernels": (arguments.kernel,)} if arguments.kernel else {}
+        return learned_regression, {"checkpoint": arguments.checkpoint, "train": arguments.train, **kernels}
+    if arguments.kernel or arguments.checkpoint or arguments.train:
+        raise InfieldError("--kernel, --checkpoint and --train are options of `bench gp-regression --prior learned`")
+    return sys.modules[__name__], {}
 
 
 def run(*, quick: bool = False, seed: int = 0) -> Bench:

@@ -16,8 +16,9 @@ from infield.datasets.cm21.readers.open import open_lightcone_files
 from infield.datasets.formats.zarr_group import check_new, remove_for_good
 from infield.pipelines.run.blocks import nothing_left_of_nothing
 from infield.pipelines.run.console import progress, say, table
+from infield.pipelines.run.subcommand import Subcommand
 
-LIGHTCONES = """Lightcones to one file: brightness temperatures (sample, x, y, los) in mK, z ascending.
+_LIGHTCONES = """Lightcones to one file: brightness temperatures (sample, x, y, los) in mK, z ascending.
 
     infield convert lightcone cone_*.h5 -o cones.zarr
     infield convert lightcone cone.npy --redshifts z.txt --box 128 -o cones.zarr
@@ -114,3 +115,6 @@ def rows_of(facts: dict[str, Any]) -> dict[str, str]:
         "redshift": f"{z[0]:.4g} to {z[1]:.4g} ({f[0]:.1f} to {f[1]:.1f} MHz)",
         "parameters": ", ".join(parameters) or "none known",
     }
+
+
+LIGHTCONES = Subcommand(_LIGHTCONES, add_arguments, run)

@@ -19,8 +19,9 @@ from infield.datasets.formats.foreign_arrays import readable
 from infield.datasets.formats.zarr_group import check_new
 from infield.physics.cm21.telescopes import TELESCOPES
 from infield.pipelines.run.console import table
+from infield.pipelines.run.subcommand import Subcommand
 
-OBSERVATION = """A lightcone to a mock observation of it: gridded visibilities with thermal noise, the cone as truth.
+_OBSERVATION = """A lightcone to a mock observation of it: gridded visibilities with thermal noise, the cone as truth.
 
     infield convert lightcone-observation cones.zarr -o measurement.zarr --cells 0-63 --hours 1000
     infield convert lightcone-observation cones.zarr -o measurement.zarr --telescope hera-like --cells 0-63 --wedge 90
@@ -151,3 +152,6 @@ def _cells(text: str | None, depth: int) -> range:
     if not (dash and first.isdecimal() and last.isdecimal() and int(first) < int(last) < depth):
         raise InfieldError(f"--cells: found {text}, expected two numbers with a dash between, within 0-{depth - 1}")
     return range(int(first), int(last) + 1)
+
+
+OBSERVATION = Subcommand(_OBSERVATION, add_arguments, run)

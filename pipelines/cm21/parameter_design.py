@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from infield import InfieldError
+from infield.pipelines.run.parameters import finite_number, named_numbers
 
 RANGES = {"ION_Tvir_MIN": (4.0, 6.0), "HII_EFF_FACTOR": (10.0, 250.0)}
 """log10 of the smallest virial temperature in K, and the ionising efficiency: the box of Xia & Wise, arXiv
@@ -35,19 +35,16 @@ class Design:
         Raises:
             InfieldError: A number is none, a range is empty, or a parameter is given twice.
         """
-        values = {}
-        for text in fixed:
-            name, _, number = text.partition("=")
-            values[name] = _number(f"--at {text}", number)
+        values = named_numbers("--at", fixed)
         spans = {}
         for name, low, high in ranges:
-            spans[name] = (_number(f"--range {name}", low), _number(f"--range {name}", high))
+            spans[name] = (finite_number(f"--range {name}", low), finite_number(f"--range {name}", high))
             if not spans[name][0] < spans[name][1]:
                 raise InfieldError(f"--range {name}: found {low} to {high}, expected a lower and a higher value")
         if not ranges:
             spans = {name: span for name, span in RANGES.items() if name not in values}
         twice = sorted(set(spans) & set(values))
-        if twice or len(spans) < len(ranges) or len(values) < len(fixed):
+        if twice or len(spans) < len(ranges):
             raise InfieldError(f"--range, --at: found {', '.join(twice) or 'a name'} twice, expected once")
         return cls(spans, values)
 
@@ -69,13 +66,3 @@ def cone_seeds(samples: int, seed: int) -> np.ndarray:
     """Seeds of the simulator, `(samples,)`; that of cone i depends on `seed` and i alone."""
     states = [np.random.SeedSequence((seed, 2, i)).generate_state(1)[0] for i in range(samples)]
     return np.array(states, dtype=np.int64) % (2**31 - 1) + 1
-
-
-def _number(where: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InfieldError(f"{where}: found '{text}', expected a finite number")
-    return value

@@ -20,26 +20,25 @@ from typing import Any
 import torch
 
 from infield import InfieldError
+from infield.core import registry
 from infield.core.randomness import SampleStreams
 from infield.datasets.formats.measurement import measurement_digest, open_measurement
 from infield.datasets.formats.posterior import PosteriorWriter, open_posterior
 from infield.datasets.formats.zarr_group import check_new
 from infield.physics.measurement import Measurement
-from infield.pipelines.cm21.parameter_design import Design
 from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.run.console import say, table
 from infield.pipelines.run.devices import device_named
-from infield.pipelines.run.prior_choice import BUILT_IN, about_flow, choose_prior, choose_slice_prior
+from infield.pipelines.run.parameters import named_numbers
+from infield.pipelines.run.prior_choice import BUILT_IN, cautions, choose_prior, choose_slice_prior
 from infield.pipelines.run.process import one_thread
-from infield.pipelines.run.samplers import SAMPLERS, make_sampler, parameters_of
+from infield.pipelines.run.samplers import adapted, make_sampler, parameters_of
 from infield.pipelines.run.slices import draw_volumes
-from infield.posterior.cm21.sampler import OfLightcones
 from infield.posterior.models.surrogate import Replaced, Surrogate, load_surrogate, replace_solver
 from infield.posterior.samplers.base import Posterior, Sampler
 from infield.posterior.samplers.faps import FAPS, LEVELS
 from infield.posterior.samplers.faps_tiled import TiledFAPS
 from infield.priors.base import Prior
-from infield.priors.cm21.flow import LightconeFlow
 from infield.priors.flows.slices import SlicePrior
 
 CHECKED = 8
@@ -66,7 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--surrogate", type=Path, metavar="SURROGATE.ckpt",
                         help="stands in for the measurement's solver; its error is added to the noise")  # fmt: skip
     parser.add_argument(
-        "--sampler", default="faps", metavar="NAME", help=f"one of {', '.join(SAMPLERS)} (default faps)"
+        "--sampler",
+        default="faps",
+        metavar="NAME",
+        help=f"one of {', '.join(registry.names('samplers'))} (default faps)",
     )
     parser.add_argument("--with", dest="settings", action="append", default=[], metavar="PARAMETER=VALUE",
                         help="a parameter of the sampler, e.g. --with levels=20; may be repeated")  # fmt: skip
@@ -97,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.measurement,
             arguments.output,
             prior=arguments.prior,
-            at=Design.parse([], arguments.fixed).fixed,
+            at=named_numbers("--at", arguments.fixed),
             surrogate=arguments.surrogate,
             sampler=sampler,
             device=arguments.device,
@@ -184,16 +186,18 @@ def reconstruct(
         raise InfieldError(f"--slices: found {slices}, expected at least 1")
     check_new(output, overwrite)
     sampler = sampler or make_sampler("faps")
-    measurement = open_measurement(measurement_path)
     where = device_named(device)
-    with _about(measurement_path) if prior is None or prior in BUILT_IN else nullcontext():
-        if slices is None:
-            chosen = choose_prior(prior, measurement, device=where, at=at)
-        else:
-            chosen = choose_slice_prior(prior, measurement, device=where)
+    with registry.plugins_recorded() as plugins:
+        measurement = open_measurement(measurement_path)
+        with _about(measurement_path) if prior is None or prior in BUILT_IN else nullcontext():
+            if slices is None:
+                chosen = choose_prior(prior, measurement, device=where, at=at)
+            else:
+                chosen = choose_slice_prior(prior, measurement, device=where)
+    plugins |= registry.plugin_of("samplers", type(sampler))
     if chosen.fitted:
         say(f"no prior from elsewhere: {chosen.prior.name}", quiet=quiet)
-    note = about_flow(measurement_path, chosen.prior)
+    note = cautions(measurement_path, chosen.prior)
     if note:
         say(note, quiet=quiet)
     stand_in: dict[str, str] = {}
@@ -219,6 +223,7 @@ def reconstruct(
             "seed": seed,
             "measurement_sha256": measurement_digest(measurement_path),
             **stand_in,
+            **({"plugins": plugins} if plugins else {}),
             **({} if slices is None else {"slices_a_task": slices}),
         },
     )
@@ -233,8 +238,7 @@ def reconstruct(
         of_slices = (sampler, chosen.prior, measurement, seed)
         draw_volumes(writer, draw_block, of_slices, write, slices, scheduler=scheduler, workers=workers, quiet=quiet)
     else:
-        asked = OfLightcones(sampler=sampler) if isinstance(chosen.prior, LightconeFlow) else sampler
-        shared = (asked, chosen.prior, measurement, seed)
+        shared = (adapted(sampler, chosen.prior), chosen.prior, measurement, seed)
         draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
     chi_square = _chi_square(writer, measurement)
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])

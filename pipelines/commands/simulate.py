@@ -30,46 +30,28 @@ import torch
 from infield import InfieldError
 from infield.datasets.formats.simulation import SimulationWriter
 from infield.datasets.formats.zarr_group import check_new
-from infield.pipelines.cm21 import simulate as simulate_21cm
 from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.process import one_thread
-from infield.pipelines.run.simulations import BRAIN, KINDS, PROCESS, Simulation, make_simulation
-from infield.pipelines.wall_pressure import channel
-from infield.pipelines.wall_pressure import simulate as wall_pressure
+from infield.pipelines.run.simulations import PROCESS, Simulation, make_simulation
+from infield.pipelines.run.subcommand import Subcommand, add_subcommands, subcommand
 from infield.priors.random_fields.processes import PROCESSES
 
-CHANNEL = "channel"
-WALL_PRESSURE = "wall-pressure"
-CM21 = "21cm"
-_AS_WRITTEN = argparse.RawDescriptionHelpFormatter
+GROUP = "simulators"
 
 BLOCK_VALUES = 2**16
 """Values of a variable that are drawn and stored together, in blocks of at least 16 and at most 1024 samples."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND", help="what is simulated")
-    for kind in (*KINDS, PROCESS, BRAIN):
-        _add_arguments(kinds.add_parser(kind, help="many samples", description=__doc__, formatter_class=_AS_WRITTEN))
-    flow = kinds.add_parser(
-        CHANNEL, help="one turbulent flow", description=channel.__doc__, formatter_class=_AS_WRITTEN
-    )
-    channel.add_arguments(flow)
-    planes = kinds.add_parser(
-        WALL_PRESSURE,
-        help="a synthetic stand-in for wall pressure",
-        description=wall_pressure.__doc__,
-        formatter_class=_AS_WRITTEN,
-    )
-    wall_pressure.add_arguments(planes)
-    cones = kinds.add_parser(
-        CM21, help="lightcones of 21cmFAST", description=simulate_21cm.__doc__, formatter_class=_AS_WRITTEN
-    )
-    simulate_21cm.add_arguments(cones)
+    add_subcommands(parser, GROUP, "kind", metavar="KIND", help="what is simulated")
 
 
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
+def run(arguments: argparse.Namespace) -> int:
+    return subcommand(GROUP, arguments.kind).run(arguments)
+
+
+def add_field_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DATA.zarr")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--shape", type=int, nargs="+", metavar="N", help="points along each axis, slowest first")
@@ -84,17 +66,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser, samples=1000)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    if arguments.kind == CHANNEL:
-        return channel.run(arguments)
-    if arguments.kind == WALL_PRESSURE:
-        return wall_pressure.run(arguments)
-    if arguments.kind == CM21:
-        return simulate_21cm.run(arguments)
+def run_fields(arguments: argparse.Namespace) -> int:
     shape = arguments.shape or ()
     if arguments.points is not None:
         shape = (arguments.points,) * (1 if arguments.kind == PROCESS else 2)
-    simulation = make_simulation(arguments.kind, law=arguments.law, shape=shape, settings=arguments.settings)
+    return run_simulation(
+        make_simulation(arguments.kind, law=arguments.law, shape=shape, settings=arguments.settings), arguments
+    )
+
+
+def run_simulation(simulation: Simulation, arguments: argparse.Namespace) -> int:
+    """Simulate as options of `add_field_arguments` say."""
     summary = simulate(
         simulation,
         arguments.output,
@@ -183,3 +165,6 @@ def draw_block(simulation: Simulation, seed: int, size: int, block: int) -> dict
     torch.set_num_threads(1)
     found = simulation.samples(seed, range(block * size, (block + 1) * size))
     return {name: values.numpy() for name, values in found.items()}
+
+
+FIELDS = Subcommand(__doc__ or "", add_field_arguments, run_fields)

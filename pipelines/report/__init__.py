@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import matplotlib
 import torch
@@ -12,6 +12,7 @@ import xarray as xr
 from torch import Tensor
 
 from infield import InfieldError
+from infield.core import registry
 from infield.core.grid import Grid
 from infield.datasets.formats.field import read_field
 from infield.datasets.formats.measurement import measurement_digest, open_measurement
@@ -35,11 +36,26 @@ from infield.pipelines.report.figures import (
 from infield.pipelines.report.page import Picture, page
 from infield.pipelines.report.pictures import DRAWS_SHOWN, figures_of_field
 from infield.pipelines.report.words import reading, tables, warnings
-from infield.pipelines.wall_pressure.report import wall_pictures
 from infield.posterior.diagnostics.calibration import radial_spectrum
 
 VIEWS = 4
 """Channels that are pictured; the numbers are of all."""
+
+
+class Section(Protocol):
+    """What a domain adds to reports; in the registry, group `report_sections`."""
+
+    def __call__(
+        self, draws: Draws, truth: Tensor | None, measurement: Path | None, /
+    ) -> tuple[list[Picture], dict[str, Any]]:
+        """Pictures and numbers; none where the field is not of the domain.
+
+        Arguments:
+            draws: Of the posterior.
+            truth: Shape `(channel, *space)`, where it is known.
+            measurement: The file, where it was given.
+        """
+        ...
 
 
 def write_report(
@@ -77,14 +93,17 @@ def write_report(
             calibration = Calibration.of(values, true_values)
             facts |= scores(values, true_values, calibration)
         about, data_units = ("", "1") if measurement is None else _title_and_units(measurement)
-        re_tau, synthetic = (None, False) if measurement is None else _flow_of(measurement)
         with matplotlib.rc_context(STYLE):
-            on_wall, numbers = wall_pictures(draws, truth, re_tau, synthetic)
-            facts |= numbers
+            of_domains = []
+            for name in registry.names("report_sections"):
+                section: Section = registry.load("report_sections", name)
+                pictures, numbers = section(draws, truth, measurement)
+                of_domains += pictures
+                facts |= numbers
             pictured = [
                 *_of_field(draws, given, truth, data_units),
                 *_of_spectrum(draws, given, truth),
-                *on_wall,
+                *of_domains,
                 *_of_calibration(calibration, misfit),
             ]
     facts["warnings"] = warnings(facts)
@@ -125,13 +144,6 @@ def _title_and_units(path: Path) -> tuple[str, str]:
     """What a measurement file is about, and the units of its data."""
     with open_group(path, "measurement", VERSION) as group:
         return str(group.attrs.get("title", "")), str(group["data"].attrs["units"])
-
-
-def _flow_of(path: Path) -> tuple[float | None, bool]:
-    """Re_tau of a measurement of wall pressure where it says so, and whether it is of a synthetic stand-in."""
-    with open_group(path, "measurement", VERSION) as group:
-        re_tau = float(group["Re_tau"]) if "Re_tau" in group.variables else None
-        return re_tau, "synthetic" in group.variables and bool(group["synthetic"])
 
 
 def _facts(path: Path, draws: Draws) -> dict[str, Any]:

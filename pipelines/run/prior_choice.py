@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -11,33 +11,20 @@ from typing import Protocol
 import yaml
 
 from infield import InfieldError
+from infield.core import registry
 from infield.core.grid import Grid, PointSet
 from infield.datasets.formats.field import COMPLEX_CHANNELS
-from infield.datasets.wall_pressure.sensors import measured_re_tau
 from infield.physics.measurement import Measurement
-from infield.physics.wall_pressure.wall_units import SAME
 from infield.pipelines.options import as_option
 from infield.posterior.inference.empirical_bayes import fit_prior
 from infield.posterior.samplers.base import Trained
-from infield.priors.amortised import average_velocity, rectified_flow, unrolled
 from infield.priors.base import Prior
-from infield.priors.cm21.prior import load_lightcone_prior
 from infield.priors.flows.flow import FlowPrior
 from infield.priors.flows.patch_domains import OnDomains
 from infield.priors.flows.regrid import OnPoints
 from infield.priors.flows.slices import SlicePrior
-from infield.priors.storage.checkpoint import load_prior, read_any_entry
+from infield.priors.storage.checkpoint import KIND, load_prior, load_stored, read_any_entry
 from infield.priors.storage.from_yaml import prior_from_description
-
-TRAINED: dict[str, Callable[..., Trained]] = {
-    average_velocity.KIND: average_velocity.load_average_velocity,
-    unrolled.KIND: unrolled.load_unrolled,
-    rectified_flow.KIND: rectified_flow.load_rectified_flow,
-}
-"""How checkpoints of what was trained for a family of measurements are read."""
-
-LIGHTCONES = "lightcones"
-"""Kind of a checkpoint with a conditional prior of lightcones."""
 
 BUILT_IN = {"matern-1/2": 0.5, "matern-3/2": 1.5, "matern-5/2": 2.5, "fitted": None}
 """Built-in names: Matern priors of this order (None: of any), their other parameters fitted to the measurement."""
@@ -95,9 +82,9 @@ def choose_prior(
         InfieldError: If the name means nothing, or the prior is not one for this measurement.
     """
     if name is not None and Path(name).suffix == ".ckpt" and Path(name).exists():
-        kind, _ = read_any_entry(name)
-        if kind == LIGHTCONES:
-            return _lightcones(Path(name), measurement, device, at or {})
+        conditional = _conditional(Path(name), measurement, device, at or {})
+        if conditional is not None:
+            return conditional
     if at:
         raise InfieldError(
             f"--at {next(iter(at))}: found prior {name}, expected one of lightcones, which takes parameters"
@@ -135,53 +122,33 @@ def _from_file(name: str, measurement: Field, device: str) -> ChosenPrior:
     if path.suffix in (".yaml", ".yml"):
         return _described(path, measurement)
     kind, _ = read_any_entry(path)
-    if kind in TRAINED:
-        model = TRAINED[kind](path, device=device)
+    if kind == KIND or not getattr(registry.load("checkpoints", kind), "reconstructs", False):
+        flow = _on_grid_of(path, load_prior(path, device=device), measurement)
+    else:
+        model = load_stored(path, kind, device)
         _check_grid_of(path, model, measurement)
         return ChosenPrior(model, path.name, model.sha256, False)
-    flow = _on_grid_of(path, load_prior(path, device=device), measurement)
     return ChosenPrior(flow, path.name, flow.sha256, False)
 
 
-def _lightcones(path: Path, measurement: Measurement, device: str, at: Mapping[str, float]) -> ChosenPrior:
-    """A conditional prior of lightcones, at given parameters, on the grid of a measurement."""
-    prior = load_lightcone_prior(path, device=device)
-    grid = measurement.grid
-    if len(measurement.channels) != 1 or not isinstance(grid, Grid) or [a.units for a in grid.axes] != ["Mpc"] * 3:
-        raise InfieldError(
-            f"--prior {path}: found a field on {', '.join(f'{axis.name} in {axis.units}' for axis in grid.axes)}, "
-            "expected brightness temperatures on x, y and a comoving distance in Mpc"
-            if isinstance(grid, Grid)
-            else f"--prior {path}: it is for fields on a grid, the measurement's lives on scattered points"
-        )
-    missing = [name for name in prior.ranges if name not in at]
-    if missing:
-        low, high = prior.ranges[missing[0]]
-        raise InfieldError(
-            f"--prior {path}: found no value of {missing[0]}, expected --at {missing[0]}=VALUE, {low:g} to {high:g}"
-        )
+def _conditional(path: Path, measurement: Measurement, device: str, at: Mapping[str, float]) -> ChosenPrior | None:
+    """A prior that is conditioned on parameters, on the grid of a measurement; None where the file holds no such."""
+    kind, _ = read_any_entry(path)
+    if not getattr(registry.load("checkpoints", kind), "conditional", False):
+        return None
+    prior = load_stored(path, kind, device)
     try:
-        flow = prior.at(
-            at, points=(grid.shape[0], grid.shape[1]), cells=prior.cells_of([axis.coordinates for axis in grid.axes])
-        )
+        flow = prior.for_field(measurement.grid, measurement.channels, at)
     except InfieldError as error:
         raise error.within(f"--prior {path}") from error
     told = ", ".join(f"{name}={value:g}" for name, value in at.items())
     return ChosenPrior(flow, f"{path.name} at {told}" if told else path.name, prior.sha256, False)
 
 
-def about_flow(path: Path, prior: Prior | Trained) -> str | None:
-    """A line where a measurement of wall pressure is of another flow than the prior's training; None where not."""
-    known = getattr(prior, "provenance", {}).get("data", {}).get("Re_tau")
-    found = measured_re_tau(path)
-    if known is None or found is None or abs(found / known - 1) <= SAME:
-        return None
-    longer = "weak" if found > known else "strong"
-    return (
-        f"{path}: found Re_tau {found:g}, the prior was trained at Re_tau {known:g}: in wall units its short waves "
-        f"hold, its longest ones are too {longer}; fine-tune it on a few hundred planes of this flow "
-        "(pipelines/configs/fit_wall_pressure.yaml)"
-    )
+def cautions(path: Path, prior: Prior | Trained) -> str | None:
+    """What the domains have to say of a measurement's file and a prior for it, in one line; None where nothing."""
+    found = (registry.load("cautions", name)(path, prior) for name in registry.names("cautions"))
+    return "; ".join(filter(None, found)) or None
 
 
 def _described(path: Path, measurement: Field) -> ChosenPrior:

@@ -10,43 +10,16 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from infield import InfieldError
+from infield.core import registry
 from infield.posterior.samplers.base import Sampler
-from infield.posterior.samplers.dds import DDS
-from infield.posterior.samplers.diffusion_mbir import DiffusionMBIR
-from infield.posterior.samplers.elliptical_slice import SourceSlice
-from infield.posterior.samplers.exact import Exact
-from infield.posterior.samplers.faps import FAPS
-from infield.posterior.samplers.faps_published import FAPSPublished
-from infield.posterior.samplers.null_flow import NullFlow
-from infield.posterior.samplers.pmrf import PMRF
-from infield.posterior.samplers.red_diff import REDDiff
-from infield.posterior.samplers.snap import SNaP
-from infield.posterior.samplers.twisted_smc import TwistedSMC
-from infield.posterior.samplers.unrolled import UnrolledEstimate
-
-SAMPLERS: dict[str, type[Sampler]] = {
-    "faps": FAPS,
-    "faps-flow": FAPS,
-    "faps-published": FAPSPublished,
-    "smc": TwistedSMC,
-    "source-slice": SourceSlice,
-    "snap": SNaP,
-    "null-flow": NullFlow,
-    "unrolled": UnrolledEstimate,
-    "pmrf": PMRF,
-    "red-diff": REDDiff,
-    "dds": DDS,
-    "diffusion-mbir": DiffusionMBIR,
-    "exact": Exact,
-}
 
 
 def make_sampler(name: str, settings: Sequence[str] = ()) -> Sampler:
     """Build a sampler by name; settings are `parameter=value` for the fields of its dataclass."""
-    if name not in SAMPLERS:
-        raise InfieldError(f"sampler '{name}' is not known; expected one of {', '.join(SAMPLERS)}")
-    kind = SAMPLERS[name]
-    types_of = {f.name: typing.get_type_hints(kind)[f.name] for f in fields(kind)}  # type: ignore[arg-type]
+    if not registry.known("samplers", name):
+        raise InfieldError(f"sampler '{name}' is not known; expected one of {', '.join(registry.names('samplers'))}")
+    kind = registry.load("samplers", name)
+    types_of = {f.name: typing.get_type_hints(kind)[f.name] for f in fields(kind)}
     parameters: dict[str, Any] = {}
     for setting in settings:
         parameter, separator, text = setting.partition("=")
@@ -54,7 +27,17 @@ def make_sampler(name: str, settings: Sequence[str] = ()) -> Sampler:
             known = ", ".join(types_of) or "none"
             raise InfieldError(f"--with {setting}: sampler '{name}' takes PARAMETER=VALUE with the parameters: {known}")
         parameters[parameter] = _value(setting, text, types_of[parameter])
-    return kind(**parameters)
+    sampler: Sampler = kind(**parameters)
+    return sampler
+
+
+def adapted(sampler: Sampler, prior: Any) -> Sampler:
+    """The sampler as fields of a prior need it: where the prior names an `adapter` of the registry, behind that."""
+    adapter = getattr(prior, "adapter", None)
+    if adapter is None:
+        return sampler
+    found: Sampler = registry.load("sampler_adapters", adapter)(sampler=sampler)
+    return found
 
 
 def parameters_of(sampler: Sampler) -> dict[str, Any]:

@@ -17,8 +17,6 @@ from infield import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.core.randomness import SampleStreams
 from infield.datasets.formats.simulation import Variable
-from infield.datasets.mri.brain_template import template_folder
-from infield.datasets.mri.brains import Brains
 from infield.physics.operators.level_set import signed_distance
 from infield.physics.operators.registry import build_operator
 from infield.priors.random_fields.processes import (
@@ -41,14 +39,18 @@ class FieldLaw(Protocol):
 STORED_NAMES: dict[type, str] = {
     SpectralField: "SpectralField",
     TwoPhaseField: "TwoPhaseField",
-    Brains: "Brains",
     MaternProcess: "MaternProcess",
     GibbsProcess: "GibbsProcess",
     TruncatedProcess: "TruncatedProcess",
     LogNormalProcess: "LogNormalProcess",
     MixtureProcess: "MixtureProcess",
 }
-"""Names under which files know the laws, whatever the classes are called; a law that is not ours goes by its class."""
+"""Names under which files know the laws, whatever the classes are called."""
+
+
+def stored_name(law: FieldLaw) -> str:
+    """The name of a law in a file: a domain's law brings its `stored_name`, one that is not ours goes by its class."""
+    return STORED_NAMES.get(type(law), getattr(law, "stored_name", type(law).__name__))
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,6 @@ KINDS = {
         periodic=True,
     ),
 }
-BRAIN = "brain"
 LEVEL_SET = Variable("level_set", "distance to the interface of the phases, positive where the value is high")
 PROCESS = "process"
 
@@ -116,7 +117,7 @@ class Simulation:
     @property
     def parameters(self) -> dict[str, Any]:
         """Everything that the samples depend on beside the grid and the seed, in JSON types."""
-        law = {"name": STORED_NAMES.get(type(self.law), type(self.law).__name__), **dataclasses.asdict(self.law)}  # type: ignore[call-overload]
+        law = {"name": stored_name(self.law), **dataclasses.asdict(self.law)}  # type: ignore[call-overload]
         described: dict[str, Any] = json.loads(json.dumps({"law": law, "operator": self.operator}))
         return described
 
@@ -142,7 +143,7 @@ def make_simulation(
     """Build a simulation.
 
     Arguments:
-        kind: One of `KINDS`, "brain" or "process".
+        kind: One of `KINDS`, or "process".
         law: Name of the process.
         shape: Points along each axis.
         settings: `NAME=VALUE` for the parameters of the law and of the operator.
@@ -155,10 +156,8 @@ def make_simulation(
         return _process(law, shape, given)
     if law is not None:
         raise InfieldError(f"--law {law}: only a process has a choice of laws; set parameters of the law by --with")
-    if kind == BRAIN:
-        return _brain(shape, given)
     chosen = KINDS[kind]
-    names = _names(chosen.law)
+    names = parameters_of_law(chosen.law)
     drawn = dataclasses.replace(chosen.law, **{k: v for k, v in given.items() if k in names})  # type: ignore[type-var]
     parameters = chosen.parameters | {k: v for k, v in given.items() if k not in names}
     variables = chosen.variables
@@ -167,7 +166,7 @@ def make_simulation(
         if drawn.coefficient == "value":
             variables = _pair("permeability a", variables[1].long_name)
         variables = (*variables, LEVEL_SET)
-    grid = Grid.regular(_checked(shape or (64, 64)), periodic=chosen.periodic)
+    grid = Grid.regular(checked_shape(shape or (64, 64)), periodic=chosen.periodic)
     operator = {"name": kind, "parameters": parameters}
     try:
         build_operator(operator, {}, grid, 1)
@@ -179,13 +178,13 @@ def make_simulation(
 def _process(law: str | None, shape: Sequence[int], given: dict[str, Any]) -> Simulation:
     if law not in PROCESSES:
         raise InfieldError(f"--law: found {law!r}, expected one of {', '.join(PROCESSES)}")
-    names = _names(PROCESSES[law])
+    names = parameters_of_law(PROCESSES[law])
     unknown = sorted(set(given) - set(names))
     if unknown:
         raise InfieldError(
             f"--with: process '{law}' has no parameter {', '.join(unknown)}; it takes {', '.join(names)}"
         )
-    shape = _checked(shape or (128,))
+    shape = checked_shape(shape or (128,))
     if len(shape) != 1:
         raise InfieldError(f"--shape: found {len(shape)} axes, expected 1 for a process")
     axis = Axis("x", tuple(i / shape[0] for i in range(shape[0])))
@@ -193,29 +192,11 @@ def _process(law: str | None, shape: Sequence[int], given: dict[str, Any]) -> Si
     return Simulation(f"{PROCESS} {law}", PROCESSES[law](**given), variables, Grid((axis,)))
 
 
-def _brain(shape: Sequence[int], given: dict[str, Any]) -> Simulation:
-    unknown = sorted(set(given) - set(_names(Brains)))
-    if unknown:
-        raise InfieldError(
-            f"--with: a brain has no parameter {', '.join(unknown)}; it takes {', '.join(_names(Brains))}"
-        )
-    shape = _checked(shape or (128, 128))
-    if len(shape) != 2 or min(shape) < 32:
-        raise InfieldError(f"--shape: found {' '.join(map(str, shape))}, expected two numbers of at least 32 points")
-    try:
-        law = Brains(**given)
-    except TypeError as error:
-        raise InfieldError(f"--with: found a value of another kind ({error}), expected numbers") from None
-    template_folder(law.template)
-    grid = Grid.regular(shape, (law.fov,) * 2, units="mm", periodic=True)
-    return Simulation(BRAIN, law, (Variable("image", "complex MR image of a synthetic head", complex=True),), grid)
-
-
-def _names(law: Any) -> list[str]:
+def parameters_of_law(law: Any) -> list[str]:
     return [parameter.name for parameter in dataclasses.fields(law)]
 
 
-def _checked(shape: Sequence[int]) -> tuple[int, ...]:
+def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
     if any(n < 3 for n in shape) or len(shape) > 3 or math.prod(shape) > 2**31:
         raise InfieldError(f"--shape: found {' '.join(map(str, shape))}, expected 1 to 3 numbers of at least 3 points")
     return tuple(shape)

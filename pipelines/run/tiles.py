@@ -29,7 +29,7 @@ from infield.physics.operators.sensors import PointSensors
 from infield.pipelines.run.blocks import check_run
 from infield.pipelines.run.cluster import client
 from infield.pipelines.run.console import progress, say
-from infield.pipelines.run.prior_choice import about_flow
+from infield.pipelines.run.prior_choice import cautions
 from infield.pipelines.run.process import one_thread
 from infield.posterior.inference.tiling import Tiling
 from infield.posterior.samplers.faps_tiled import TiledFAPS, TiledPosterior
@@ -91,7 +91,7 @@ def reconstruct_in_tiles(
     )  # fmt: skip
     posterior = _posterior(setup)
     measurement, tiling = posterior.measurement, posterior.tiling
-    note = about_flow(measurement_path, posterior.prior)
+    note = cautions(measurement_path, posterior.prior)
     if note:
         say(note, quiet=quiet)
     writer = TiledPosteriorWriter(

@@ -20,9 +20,10 @@ from infield.datasets.wall_pressure.readers.jhtdb import FLOWS
 from infield.datasets.wall_pressure.readers.open import open_planes
 from infield.datasets.wall_pressure.sensors import WallSensors, write_wall_measurement
 from infield.pipelines.run.console import progress, say, table
+from infield.pipelines.run.subcommand import Subcommand
 from infield.pipelines.wall_pressure.simulate import half_heights
 
-PLANES = """Planes of wall pressure to the wall-pressure format: wall units, the mean of each plane removed.
+_PLANES = """Planes of wall pressure to the wall-pressure format: wall units, the mean of each plane removed.
 
     infield convert wall-pressure planes.h5 -o planes.zarr --re-tau 180
 
@@ -32,7 +33,7 @@ binary file, as Fortran writes it (infield.datasets.wall_pressure.readers.binary
 run goes on.
 """
 
-SENSORS = """A plane of a wall-pressure file to a measurement of it by a few sensors, with Gaussian noise.
+_SENSORS = """A plane of a wall-pressure file to a measurement of it by a few sensors, with Gaussian noise.
 
     infield convert wall-sensors long.zarr -o measurement.zarr --share 0.0025 --noise 0.1
 """
@@ -204,3 +205,7 @@ def read_positions(path: Path) -> np.ndarray:
             except (KeyError, TypeError, ValueError):
                 raise InfieldError(f"{path}: found line {number} without x_plus and z_plus, expected numbers") from None
     return np.array(positions).reshape(-1, 2)
+
+
+PLANES = Subcommand(_PLANES, add_plane_arguments, run_planes)
+SENSORS = Subcommand(_SENSORS, add_sensor_arguments, run_sensors)

@@ -7,8 +7,8 @@ For u ~ N(m, K) and y = A u + eta, eta ~ N(0, R), a draw of u | y is (Matheron's
 
 Few data: the matrix A K A^T + R is formed once a covariance and factored. So it is for up to a few thousand point
 sensors on a large torus under a stationary covariance (`posterior.inference.point_sensor_solver`). Data of an
-interferometer fall apart into one small matrix a mode across the sky (`posterior.cm21.mode_solver`). Many data: with K
-= S S^T the same correction is
+interferometer fall apart into one small matrix a mode across the sky: such a way of solving is a `Solver`, found in
+the registry (group `solvers`). Many data: with K = S S^T the same correction is
 
     S (1 + S^T A^T R^{-1} A S)^{-1} S^T A^T R^{-1} (y + eta - A u),
 
@@ -21,16 +21,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
+from infield.core import registry
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianLaw
-from infield.posterior.cm21.mode_solver import ModesAcross
 from infield.posterior.inference.conjugate_gradients import conjugate_gradients
 from infield.posterior.inference.point_sensor_solver import StationarySensors
 from infield.priors.covariance.base import Covariance
@@ -51,6 +51,18 @@ BATCH_ENTRIES = 1_500_000
 
 PROBES = 8
 """Random sign fields from which the preconditioner of conjugate gradients is estimated."""
+
+
+class Solver(Protocol):
+    """A closed form for data of some structure; its class has `of(measurement, modes)`, None for other data."""
+
+    def serves(self, covariance: Covariance, /) -> bool:
+        """Whether it holds for fields of a covariance K."""
+        ...
+
+    def solve(self, r: Tensor, covariance: Covariance, /) -> Tensor:
+        """(A K A^T + R)^{-1} r for r of shape `(batch, *data)`, 0 where nothing was measured; same shape."""
+        ...
 
 
 @dataclass
@@ -107,9 +119,10 @@ class LinearGaussianData:
         return self.sensors is not None and self.sensors.serves(covariance)
 
     @cached_property
-    def across(self) -> ModesAcross | None:
-        """The data as those of separate modes across the sky, where they are such."""
-        return ModesAcross.of(self.measurement, self.modes)
+    def solvers(self) -> list[Solver]:
+        """Closed forms of the registry that hold for these data."""
+        kinds = (registry.load("solvers", name) for name in registry.names("solvers"))
+        return [solver for kind in kinds if (solver := kind.of(self.measurement, self.modes)) is not None]
 
     @cached_property
     def index(self) -> Tensor:
@@ -201,8 +214,9 @@ class LinearGaussianData:
             return self._sensor_correction(r, covariance)
         if self.dense:
             return self._dense_correction(r, covariance)
-        if self.across is not None and self.across.serves(covariance):
-            return covariance.apply(self.adjoint(self.across.solve(r, covariance)))
+        for solver in self.solvers:
+            if solver.serves(covariance):
+                return covariance.apply(self.adjoint(solver.solve(r, covariance)))
         few = max(BATCH_ENTRIES // self.observed.numel(), 1)  # large batches only outgrow the caches
         return torch.cat([self._iterative_correction(part, covariance) for part in r.split(few)])
 

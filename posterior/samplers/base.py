@@ -17,12 +17,9 @@ from infield.core._deepinv import LinearPhysics
 from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
 from infield.physics.operators.crop import through_window
-from infield.posterior.cm21.whitened_operator import of_innovations
-from infield.priors.amortised.average_velocity import AverageVelocity
-from infield.priors.amortised.rectified_flow import RectifiedFlow
-from infield.priors.amortised.unrolled import Unrolled
+from infield.posterior.inference.pulled_back import of_innovations
+from infield.priors.amortised.base import Supervised
 from infield.priors.base import Prior, Standardisation
-from infield.priors.cm21.whitening import InnovationStandardisation
 from infield.priors.torus_window import WindowedStandardisation, seen_shape
 
 
@@ -91,19 +88,14 @@ def standardised(measurement: Measurement, units: Standardisation) -> Measuremen
     """The same measurement of a prior's standardised fields, on the torus around the domain where they live on one,
     or of the innovations that make them."""
     inner = measurement.standardised(units.shift, units.scale)
-    if isinstance(units, InnovationStandardisation):
-        return of_innovations(inner, units.innovations)
+    innovations = getattr(units, "innovations", None)
+    if innovations is not None:
+        return of_innovations(inner, innovations)
     return through_window(inner, units.window.torus) if isinstance(units, WindowedStandardisation) else inner
 
 
-Trained = AverageVelocity | Unrolled | RectifiedFlow
+Trained = Supervised
 """What samplers take in place of a prior: trained for a family of measurements."""
-
-_SAMPLERS = {
-    AverageVelocity: ("a posterior in one step", "snap, or null-flow for exact data"),
-    Unrolled: ("an unrolled network", "unrolled"),
-    RectifiedFlow: ("a posterior-mean rectified flow", "pmrf"),
-}
 
 BLOCK = 8
 """Samples that `reconstruct` draws together, where a sampler does not say otherwise."""
@@ -141,13 +133,12 @@ class Sampler(ABC):
             measurement.
         """
         if self.takes_prior and isinstance(prior, Trained):
-            what, sampler = _SAMPLERS[type(prior)]
             raise InfieldError(
                 where=f"sampler {self.method}",
-                found=f"'{prior.name}', {what}",
+                found=f"'{prior.name}', {prior.what}",
                 expected="a prior",
                 remedy="use {sampler}",
-                parameters={"sampler": sampler},
+                parameters={"sampler": prior.sampler},
             )
         of_network = prior.event_shape if isinstance(prior, Trained) else prior.source.event_shape
         shape = seen_shape(of_network, prior.standardisation)
@@ -164,7 +155,7 @@ class Sampler(ABC):
         start, units = time.perf_counter(), prior.standardisation
         data = standardised(measurement, units)
         transpose = "A_adjoint" if isinstance(data.operator, LinearPhysics) else "A_vjp"
-        network = "correction" if isinstance(prior, Unrolled) else "velocity"
+        network = prior.evaluation if isinstance(prior, Trained) else "velocity"
         velocity, operator = Calls(prior, network), Calls(data.operator, "A", transpose, derivatives=True)
         with torch.no_grad():
             draws = self.draw(velocity.counted, replace(data, operator=operator.counted), n, generator)

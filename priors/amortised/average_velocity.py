@@ -11,18 +11,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from infield.core.registry import StoredKind, entry_key
 from infield.priors.amortised.base import Supervised, entry_of, fields_of, network_of
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley, Pixels
-from infield.priors.storage.checkpoint import KINDS, file_sha256, parts_of, read_entry
+from infield.priors.storage.checkpoint import load_stored
 
 KIND = "one-step"
-ENTRY, VERSION = KINDS[KIND]
+ENTRY = entry_key(KIND)
+VERSION = 1
 
 HALF_NOISE = 0.1
 """Noise, in standard deviations of the field, of which the network is told 1/2: s is told as s / (s + this)."""
@@ -53,6 +55,9 @@ class AverageVelocity(Supervised):
 
     power: Tensor
     widening: float = 1.0
+
+    what: ClassVar[str] = "a posterior in one step"
+    sampler: ClassVar[str] = "snap, or null-flow for exact data"
 
     @property
     def source(self) -> Covariance:
@@ -169,6 +174,8 @@ def load_average_velocity(path: str | Path, device: torch.device | str = "cpu") 
     Raises:
         InfieldError: As `read_entry`; or a part is missing or of another shape.
     """
-    entry = read_entry(path, KIND)
-    with parts_of(path, KIND):
-        return from_entry(entry, sha256=file_sha256(path)).to(device)
+    model: AverageVelocity = load_stored(path, KIND, device)
+    return model
+
+
+STORED = StoredKind(KIND, VERSION, to_entry, from_entry, reconstructs=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from infield.priors.base import Standardisation
-from infield.priors.storage.checkpoint import build_network, network_description
+from infield.priors.storage.checkpoint import build_network, network_description, with_plugins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,13 @@ class Supervised:
     provenance: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
+    what: ClassVar[str] = "trained for a family of measurements"
+    """What a message calls such a model."""
+    sampler: ClassVar[str] = "that it was trained for"
+    """Names of the samplers that take it."""
+    evaluation: ClassVar[str] = "velocity"
+    """The method that evaluates its network."""
+
     def to(self, device: torch.device | str) -> Self:
         """A copy whose network runs elsewhere."""
         return replace(self, network=self.network.to(device))
@@ -57,9 +64,10 @@ def entry_of(model: Supervised, weights: Mapping[str, Tensor] | None = None) -> 
         weights: Weights of its network, where others than its own are to be stored.
     """
     weights = model.network.state_dict() if weights is None else weights
+    network = network_description(model.network)
     return {
         "name": model.name,
-        "network": network_description(model.network),
+        "network": network,
         "weights": {name: value.detach().cpu() for name, value in weights.items()},
         "standardisation": {"shift": model.standardisation.shift, "scale": model.standardisation.scale},
         "event_shape": list(model.event_shape),
@@ -68,7 +76,7 @@ def entry_of(model: Supervised, weights: Mapping[str, Tensor] | None = None) -> 
         "grid": model.grid_description,
         "units": model.units,
         "channels": list(model.channels),
-        "provenance": model.provenance,
+        "provenance": with_plugins(model.provenance, network),
     }
 
 

@@ -13,18 +13,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from infield.core.registry import StoredKind, entry_key
 from infield.priors.amortised import unrolled
 from infield.priors.amortised.base import Supervised, entry_of, fields_of, network_of
 from infield.priors.amortised.unrolled import Unrolled
-from infield.priors.storage.checkpoint import KINDS, file_sha256, parts_of, read_entry
+from infield.priors.storage.checkpoint import load_stored
 
 KIND = "pmrf"
-ENTRY, VERSION = KINDS[KIND]
+ENTRY = entry_key(KIND)
+VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,9 @@ class RectifiedFlow(Supervised):
 
     mean: Unrolled
     spread: float
+
+    what: ClassVar[str] = "a posterior-mean rectified flow"
+    sampler: ClassVar[str] = "pmrf"
 
     def velocity(self, x: Tensor, t: Tensor) -> Tensor:
         """v(x, t), shape of x; x `(batch, channel, *space)`, t `(batch,)`."""
@@ -78,6 +83,8 @@ def load_rectified_flow(path: str | Path, device: torch.device | str = "cpu") ->
     Raises:
         InfieldError: As `read_entry`; or a part is missing or of another shape.
     """
-    entry = read_entry(path, KIND)
-    with parts_of(path, KIND):
-        return from_entry(entry, sha256=file_sha256(path)).to(device)
+    model: RectifiedFlow = load_stored(path, KIND, device)
+    return model
+
+
+STORED = StoredKind(KIND, VERSION, to_entry, from_entry, reconstructs=True)

@@ -22,17 +22,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from infield.core.registry import StoredKind, entry_key
 from infield.priors.amortised.average_velocity import HALF_NOISE, conditions
 from infield.priors.amortised.base import Supervised, entry_of, fields_of, network_of
-from infield.priors.storage.checkpoint import KINDS, file_sha256, parts_of, read_entry
+from infield.priors.storage.checkpoint import load_stored
 
 KIND = "unrolled"
-ENTRY, VERSION = KINDS[KIND]
+ENTRY = entry_key(KIND)
+VERSION = 1
 
 LEAST_NOISE = 1e-3
 """Noise of exact data, in standard deviations of the field: what the data's step divides by is never zero."""
@@ -77,6 +79,10 @@ class Unrolled(Supervised):
     """
 
     variances: Tensor
+
+    what: ClassVar[str] = "an unrolled network"
+    sampler: ClassVar[str] = "unrolled"
+    evaluation: ClassVar[str] = "correction"
 
     def estimate(
         self,
@@ -149,6 +155,8 @@ def load_unrolled(path: str | Path, device: torch.device | str = "cpu") -> Unrol
     Raises:
         InfieldError: As `read_entry`; or a part is missing or of another shape.
     """
-    entry = read_entry(path, KIND)
-    with parts_of(path, KIND):
-        return from_entry(entry, sha256=file_sha256(path)).to(device)
+    model: Unrolled = load_stored(path, KIND, device)
+    return model
+
+
+STORED = StoredKind(KIND, VERSION, to_entry, from_entry, reconstructs=True)

@@ -31,12 +31,9 @@ from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.priors.cm21.density_network import CELL, DensityNetwork
 from infield.priors.cm21.emulator import HALO, Conditions, Emulator
 from infield.priors.cm21.initial_density import InitialDensity
-from infield.priors.cm21.prior import LightconePrior, in_range, load_lightcone_prior, to_entry
+from infield.priors.cm21.prior import ENTRY, LightconePrior, in_range, load_lightcone_prior, to_entry
 from infield.priors.cm21.slice_spectra import half_spectrum, mode_counts
-from infield.priors.storage.checkpoint import KINDS
 from infield.priors.training.common import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
-
-ENTRY, _ = KINDS["lightcones"]
 
 BANDS = 8
 FAINT = 0.05, 1.0

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -102,6 +102,9 @@ class LightconeFlow:
     units: str = "mK"
     half: bool = True
     sha256: str = ""
+
+    adapter: ClassVar[str] = "lightcones"
+    """Behind this adapter of the registry any sampler draws temperatures of them."""
 
     @property
     def gaussian(self) -> Literal[False]:

@@ -14,6 +14,8 @@ import torch
 from torch import Generator, Tensor
 
 from infield import InfieldError
+from infield.core.grid import Grid, PointSet
+from infield.core.registry import StoredKind, entry_key
 from infield.priors.base import heun
 from infield.priors.cm21 import emulator as lightcone_emulator
 from infield.priors.cm21 import voxel_transform
@@ -28,8 +30,10 @@ from infield.priors.cm21.slice_statistics import SliceStatistics
 from infield.priors.cm21.voxel_transform import VoxelTransform
 from infield.priors.cm21.whitening import InnovationStandardisation, innovations_of
 from infield.priors.networks.local_unet import LocalUNet
-from infield.priors.storage.checkpoint import build_network, file_sha256, network_description, parts_of, read_entry
+from infield.priors.storage.checkpoint import build_network, load_stored, network_description
 
+KIND = "lightcones"
+ENTRY = entry_key(KIND)
 VERSION = 4
 
 STEPS = 8
@@ -130,6 +134,37 @@ class LightconePrior:
         if s.numel() == 0:
             raise InfieldError(f"line of sight: found no cell in {cells}, expected some of {len(self.distance)}")
         return self.on(theta, s, points or self.points)
+
+    def for_field(
+        self, grid: Grid | PointSet, channels: Sequence[str], parameters: Mapping[str, float]
+    ) -> LightconeFlow:
+        """The prior of a field on a grid at parameters.
+
+        Arguments:
+            grid: Of the field, on x, y and a comoving distance in Mpc.
+            channels: Of the field, one.
+            parameters: By 21cmFAST's names.
+
+        Raises:
+            InfieldError: As `at` and `cells_of`; or a parameter is missing, or the field is of another kind.
+        """
+        if not isinstance(grid, Grid):
+            raise InfieldError("it is for fields on a grid, the measurement's lives on scattered points")
+        if len(channels) != 1 or [axis.units for axis in grid.axes] != ["Mpc"] * 3:
+            raise InfieldError(
+                f"found a field on {', '.join(f'{axis.name} in {axis.units}' for axis in grid.axes)}, "
+                "expected brightness temperatures on x, y and a comoving distance in Mpc"
+            )
+        missing = [name for name in self.ranges if name not in parameters]
+        if missing:
+            low, high = self.ranges[missing[0]]
+            raise InfieldError(
+                found=f"no value of {missing[0]}",
+                expected=f"{{at}} {missing[0]}=VALUE, {low:g} to {high:g}",
+                parameters=["at"],
+            )
+        cells = self.cells_of([axis.coordinates for axis in grid.axes])
+        return self.at(parameters, points=(grid.shape[0], grid.shape[1]), cells=cells)
 
     def cells_of(self, axes: Sequence[Sequence[float]]) -> slice:
         """The cells of the line of sight that a field's grid is made of.
@@ -375,6 +410,8 @@ def load_lightcone_prior(path: str | Path, device: torch.device | str = "cpu") -
     Raises:
         InfieldError: The file is missing or corrupt, holds no such prior, is of a newer version, or a part is missing.
     """
-    entry = read_entry(path, "lightcones")
-    with parts_of(path, "lightcones"):
-        return from_entry(entry, sha256=file_sha256(path)).to(device)
+    prior: LightconePrior = load_stored(path, KIND, device)
+    return prior
+
+
+STORED = StoredKind(KIND, VERSION, to_entry, from_entry, conditional=True)

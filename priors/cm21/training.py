@@ -27,14 +27,13 @@ from infield.priors.cm21.box_repeats import SliceRepeats, fit_slice_repeats
 from infield.priors.cm21.flow import Profiles, network_output
 from infield.priors.cm21.linear_correction import LinearPart, fit_linear_part, products
 from infield.priors.cm21.power_correction import fit_drawn_power, log_amplitudes, of_flow
-from infield.priors.cm21.prior import LightconePrior, from_entry, in_range, load_lightcone_prior, to_entry
+from infield.priors.cm21.prior import ENTRY, LightconePrior, from_entry, in_range, load_lightcone_prior, to_entry
 from infield.priors.cm21.slice_spectra import SliceSpectra, fit_slice_spectra
 from infield.priors.cm21.slice_statistics import SliceStatistics, fit_slice_statistics
 from infield.priors.cm21.voxel_transform import fit_voxel_transform
 from infield.priors.cm21.whitening import Innovations, innovations_of
 from infield.priors.covariance.modes import Hartley
 from infield.priors.networks.local_unet import LocalUNet
-from infield.priors.storage.checkpoint import KINDS
 from infield.priors.training.common import (
     VALIDATION,
     adamw_with_cosine,
@@ -44,8 +43,6 @@ from infield.priors.training.common import (
     standard_normal,
     training_record,
 )
-
-ENTRY, _ = KINDS["lightcones"]
 
 SMALL_SCALES = 1.0
 """Wavenumber in radians a cell beyond which errors count less, as its square: else four fifths of the loss were about

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
+from infield.core import registry
 from infield.priors.covariance.base import Covariance, from_matrix
 from infield.priors.covariance.modes import Eigenbasis, Hartley, Modes, Pixels
 from infield.priors.gaussian.circulant_embedding import Embedding, embed
@@ -250,22 +251,32 @@ def spacing_of(grid: Lattice) -> tuple[float, ...]:
     return tuple(float(axis.spacing) for axis in axes)
 
 
-_LAWS: dict[str, type[White] | type[Matern]] = {"white": White, "matern": Matern}
+def law_from_spec(spec: dict[str, Any]) -> Law:
+    """Build a law from plain JSON or YAML types, e.g. `{"law": "matern", "nu": 0.5, "length": 0.05}`.
 
-
-def law_from_spec(spec: dict[str, Any]) -> White | Matern:
-    """Build a law from plain JSON or YAML types, e.g. `{"law": "matern", "nu": 0.5, "length": 0.05}`."""
+    Raises:
+        InfieldError: Its name is unknown, or it takes other parameters.
+    """
     name = spec.get("law") if isinstance(spec, dict) else spec
-    if not isinstance(spec, dict) or not isinstance(name, str) or name not in _LAWS:
-        raise InfieldError(f"law: found {name!r}, expected an entry 'law', one of {', '.join(_LAWS)}")
-    parameters = {k: v for k, v in spec.items() if k != "law"}
+    if not isinstance(spec, dict) or not isinstance(name, str) or not registry.known("kernels", name):
+        expected = ", ".join(registry.names("kernels"))
+        raise InfieldError(f"law: found {name!r}, expected an entry 'law', one of {expected}")
+    kernel = registry.load("kernels", name)
     try:
-        return _LAWS[name](**parameters)
+        law: Law = kernel(**{k: v for k, v in spec.items() if k != "law"})
     except TypeError as error:
         raise InfieldError(f"law '{name}': {error}") from error
+    return law
 
 
-def law_to_spec(law: White | Matern) -> dict[str, Any]:
-    """The inverse of `law_from_spec`."""
-    name = next(name for name, kind in _LAWS.items() if type(law) is kind)
+def law_to_spec(law: Any) -> dict[str, Any]:
+    """The inverse of `law_from_spec`, of a dataclass.
+
+    Raises:
+        InfieldError: It is none of the laws with a name.
+    """
+    name = registry.name_of("kernels", type(law))
+    if name is None:
+        expected = ", ".join(registry.names("kernels"))
+        raise InfieldError(f"law: found {type(law).__name__}, expected one of {expected}")
     return {"law": name, **asdict(law)}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,55 +16,52 @@ import torch
 from torch import Tensor, nn
 
 from infield import InfieldError
+from infield.core import registry
+from infield.core.registry import Storable, StoredKind, entry_key
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Eigenbasis, Hartley, LeadingDirections, Modes, Pixels
 from infield.priors.flows.flow import FlowPrior
 from infield.priors.gaussian.spectral_density import fold, unfold
-from infield.priors.networks.fno import FNO
-from infield.priors.networks.local_unet import LocalUNet
-from infield.priors.networks.mlp import Perceptron
 from infield.priors.networks.patched import Patched
 from infield.priors.networks.point_network import PointNetwork, points_of
-from infield.priors.networks.unet import UNet
 
-ENTRY = "infield_prior"
+KIND = "prior"
+ENTRY = entry_key(KIND)
 VERSION = 2
 """2: `skip` may be `scalar`, a Fourier neural operator may have padding and gates, modes may be leading directions."""
 
-KINDS = {
-    "prior": (ENTRY, VERSION),
-    "surrogate": ("infield_surrogate", 1),
-    "one-step": ("infield_one_step", 1),
-    "unrolled": ("infield_unrolled", 1),
-    "pmrf": ("infield_pmrf", 1),
-    "lightcones": ("infield_lightcones", 4),
-}
-"""What `infield fit` trains: the entry of a checkpoint that holds it, and the newest version of that entry."""
-
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "fno": FNO,
-    "unet": UNet,
-    "points": PointNetwork,
-    "patched": Patched,
-    "perceptron": Perceptron,
-    "local unet": LocalUNet,
-}
-
 
 def network_description(network: nn.Module) -> dict[str, Any]:
-    """Name and arguments from which `load_prior` rebuilds a network.
+    """Name and arguments from which `load_prior` rebuilds a network, and the package that it is of, if not this one.
 
     Raises:
         InfieldError: The network is none of those with a name.
     """
-    for name, kind in NETWORKS.items():
-        if type(network) is kind:
-            arguments = dict(network.arguments)  # type: ignore[arg-type]
-            if isinstance(network, Patched):
-                arguments["network"] = network_description(network.inner)
-            return {"name": name, "arguments": arguments}
-    raise InfieldError(f"network of a flow: found {type(network).__name__}, expected one of {', '.join(NETWORKS)}")
+    name = registry.name_of("networks", type(network))
+    if name is None:
+        expected = ", ".join(registry.names("networks"))
+        raise InfieldError(f"network of a flow: found {type(network).__name__}, expected one of {expected}")
+    arguments = dict(network.arguments)  # type: ignore[arg-type]
+    if isinstance(network, Patched):
+        arguments["network"] = network_description(network.inner)
+    package = registry.find("networks", name).package
+    of = {} if package == registry.HOUSE else {"package": package}
+    return {"name": name, "arguments": arguments, **of}
+
+
+def with_plugins(provenance: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of its making, with the other packages, and their versions, that its network is of.
+
+    Arguments:
+        provenance: What else it says.
+        network: As `network_description` returns it.
+    """
+    packages, inner = {}, network["arguments"].get("network")
+    for part in (network, inner if isinstance(inner, Mapping) else {}):
+        if "package" in part:
+            packages[part["package"]] = registry.find("networks", part["name"]).version
+    return {**provenance, "plugins": packages} if packages else dict(provenance)
 
 
 def to_entry(prior: FlowPrior, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
@@ -75,10 +72,11 @@ def to_entry(prior: FlowPrior, weights: Mapping[str, Tensor] | None = None) -> d
         weights: Weights of its network, where others than its own are to be stored (the averaged ones, in training).
     """
     weights = prior.network.state_dict() if weights is None else weights
+    network = network_description(prior.network)
     return {
         "version": VERSION,
         "name": prior.name,
-        "network": network_description(prior.network),
+        "network": network,
         "weights": {name: value.detach().cpu() for name, value in weights.items()},
         "skip": prior.skip,
         "standardisation": {"shift": prior.standardisation.shift.cpu(), "scale": prior.standardisation.scale.cpu()},
@@ -89,7 +87,7 @@ def to_entry(prior: FlowPrior, weights: Mapping[str, Tensor] | None = None) -> d
         "source": _slim(prior.source.diagonal),
         "covariance": _covariance_to_entry(prior),
         "mean": _slim(prior.mean),
-        "provenance": prior.provenance,
+        "provenance": with_plugins(prior.provenance, network),
     }
 
 
@@ -153,7 +151,7 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
 
 
 def read_entry(path: str | Path, kind: str = "prior") -> dict[str, Any]:
-    """Read what a checkpoint stores of a prior, or of another of `KINDS`; nothing in the file is executed.
+    """Read what a checkpoint stores of a prior, or of another kind; nothing in the file is executed.
 
     Raises:
         InfieldError: The file is missing or corrupt, holds nothing of that kind, or is of a newer version.
@@ -161,7 +159,7 @@ def read_entry(path: str | Path, kind: str = "prior") -> dict[str, Any]:
     found, entry = read_any_entry(path, kind)
     if found != kind:
         raise InfieldError(
-            f"{path}: '{KINDS[kind][0]}': found no such entry, expected a {kind} trained by `infield fit`; this "
+            f"{path}: '{entry_key(kind)}': found no such entry, expected a {kind} trained by `infield fit`; this "
             f"checkpoint is a {found}"
         )
     return entry
@@ -188,18 +186,29 @@ def read_any_entry(path: str | Path, expected: str = "prior") -> tuple[str, dict
             f"{path}: found a file that cannot be read as a checkpoint ({type(error).__name__}: {reason}), expected "
             "tensors and plain types; it is truncated, corrupt or not a checkpoint, copy or write it again"
         ) from error
-    for kind, (key, newest) in KINDS.items():
-        entry = checkpoint.get(key) if isinstance(checkpoint, dict) else None
-        if isinstance(entry, dict):
-            version = entry.get("version")
-            if not isinstance(version, int) or version > newest:
+    parts = checkpoint if isinstance(checkpoint, dict) else {}
+    for kind in registry.names("checkpoints"):
+        key = entry_key(kind)
+        if isinstance(parts.get(key), dict):
+            stored: Storable = registry.load("checkpoints", kind)
+            version = parts[key].get("version")
+            if not isinstance(version, int) or version > stored.version:
+                package = registry.find("checkpoints", kind).package
+                newer = "Infield" if package == registry.HOUSE else f"version of the package {package}"
                 raise InfieldError(
-                    f"{path}: '{key}.version': found {version!r}, expected at most {newest}; this file needs a newer "
-                    "Infield"
+                    f"{path}: '{key}.version': found {version!r}, expected at most {stored.version}; this file needs a "
+                    f"newer {newer}"
                 )
-            return kind, entry
+            return kind, parts[key]
+    others = [key for key in parts if isinstance(key, str) and key.startswith(entry_key(""))]
+    if others:
+        kinds = ", ".join(registry.names("checkpoints"))
+        raise InfieldError(
+            f"{path}: '{others[0]}': found an entry of an unknown kind, expected one of {kinds}; this file needs a "
+            "newer Infield, or the package that wrote it"
+        )
     raise InfieldError(
-        f"{path}: '{KINDS[expected][0]}': found no such entry, expected a {expected} trained by `infield fit`; this "
+        f"{path}: '{entry_key(expected)}': found no such entry, expected a {expected} trained by `infield fit`; this "
         "checkpoint is another's"
     )
 
@@ -207,7 +216,7 @@ def read_any_entry(path: str | Path, expected: str = "prior") -> tuple[str, dict
 @contextmanager
 def parts_of(path: str | Path, kind: str) -> Iterator[None]:
     """Say in one line what is wrong with the parts of an entry that are put together inside."""
-    key = KINDS[kind][0]
+    key = entry_key(kind)
     try:
         yield
     except InfieldError as error:
@@ -217,6 +226,23 @@ def parts_of(path: str | Path, kind: str) -> Iterator[None]:
     except (RuntimeError, TypeError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InfieldError(f"{path}: '{key}': found parts that do not fit together ({reason})") from error
+
+
+def load_stored(path: str | Path, kind: str | None = None, device: torch.device | str = "cpu") -> Any:
+    """Load what a checkpoint holds, of any kind of the registry; no other file is needed, nothing in it is executed.
+
+    Arguments:
+        path: A checkpoint of `infield fit`, or the slim file that it leaves beside it.
+        kind: The kind that is expected; None for any.
+        device: Where its tensors go.
+
+    Raises:
+        InfieldError: As `read_any_entry`, or it is of another kind, or a part is missing or of another shape.
+    """
+    found, entry = read_any_entry(path) if kind is None else (kind, read_entry(path, kind))
+    stored: Storable = registry.load("checkpoints", found)
+    with parts_of(path, found):
+        return stored.from_entry(entry, sha256=file_sha256(path)).to(device)
 
 
 def load_prior(path: str | Path, device: torch.device | str = "cpu") -> FlowPrior:
@@ -232,9 +258,8 @@ def load_prior(path: str | Path, device: torch.device | str = "cpu") -> FlowPrio
     Raises:
         InfieldError: As `read_entry`; or the network has an unknown name, or a part is missing or of another shape.
     """
-    entry = read_entry(path)
-    with parts_of(path, "prior"):
-        return from_entry(entry, sha256=file_sha256(path)).to(device)
+    prior: FlowPrior = load_stored(path, KIND, device)
+    return prior
 
 
 def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = False, half: bool = False) -> Path:
@@ -263,7 +288,7 @@ def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = 
             entry = _with_half_weights(entry)
     draft = path.with_name(path.name + ".partial")
     try:
-        torch.save({KINDS[kind][0]: entry}, draft)
+        torch.save({entry_key(kind): entry}, draft)
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
@@ -303,13 +328,15 @@ def build_network(description: Mapping[str, Any]) -> nn.Module:
     Raises:
         InfieldError: It has an unknown name.
     """
-    name = description["name"]
-    if name not in NETWORKS:
-        raise InfieldError(f"network: found {name!r}, expected one of {', '.join(NETWORKS)}")
+    name, package = description["name"], description.get("package")
+    if not registry.known("networks", name):
+        of = f" of the package {package}, which is not installed" if package else ""
+        raise InfieldError(f"network: found {name!r}{of}, expected one of {', '.join(registry.names('networks'))}")
     arguments = dict(description["arguments"])
     if isinstance(arguments.get("network"), Mapping):
         arguments["network"] = build_network(arguments["network"])
-    return NETWORKS[name](**arguments)
+    network: nn.Module = registry.load("networks", name)(**arguments)
+    return network
 
 
 def _modes_to_entry(modes: Modes) -> dict[str, Any]:
@@ -341,3 +368,6 @@ def _modes_from_entry(entry: Mapping[str, Any]) -> Modes:
     raise InfieldError(
         f"'{ENTRY}.modes': found {entry['name']!r}, expected pixels, hartley, eigenbasis or leading directions"
     )
+
+
+STORED = StoredKind(KIND, VERSION, to_entry, from_entry)

@@ -30,18 +30,16 @@ from typing import Any
 import torch
 
 from infield import InfieldError
+from infield.core import registry
 from infield.priors.gaussian.laws import Lattice, Law, law_from_spec
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior, shared_torus
 
-KEYS = {
-    "gaussian": {"prior", "law", "source", "mean", "scale", "units", "name"},
-    "mixture": {"prior", "components", "source", "mean", "scale", "units"},
-}
-COMPONENT_KEYS = {"weight", "law", "name"}
+UNITS = {"prior", "source", "mean", "scale", "units"}
+"""Keys of every description of Gaussian fields."""
 
 
-def prior_from_description(description: Any, grid: Lattice, channels: int) -> GaussianPrior | MixturePrior:
+def prior_from_description(description: Any, grid: Lattice, channels: int) -> Any:
     """Build the prior that a YAML file describes, on the grid of a measurement.
 
     Arguments:
@@ -53,32 +51,60 @@ def prior_from_description(description: Any, grid: Lattice, channels: int) -> Ga
         InfieldError: If a key is missing, unknown or of no use.
     """
     kind = description.get("prior") if isinstance(description, dict) else None
-    if not isinstance(kind, str) or kind not in KEYS:
-        raise InfieldError(f"key 'prior': found {kind!r}, expected one of {', '.join(KEYS)}")
-    _check_keys(description, KEYS[kind], "law" if kind == "gaussian" else "components", f"a {kind} prior")
-    shift, scale = (_number(description, key, default) for key, default in (("mean", 0.0), ("scale", 1.0)))
-    if scale <= 0:
-        raise InfieldError(f"key 'scale': found {scale}, expected a positive number")
-    start = law_from_spec(description["source"]) if "source" in description else None
+    if not isinstance(kind, str) or not registry.known("priors", kind):
+        expected = ", ".join(registry.names("priors"))
+        raise InfieldError(f"key 'prior': found {kind!r}, expected one of {expected}")
+    return registry.load("priors", kind)(description, grid, channels)
 
-    def component(law: Law, name: str | None, torus: tuple[int, ...] | None = None) -> GaussianPrior:
-        prior = gaussian_prior(law, grid, channels=channels, source=start, name=name, torus=torus)
-        return replace(prior.in_units(shift, scale), units=description.get("units"))
 
-    if kind == "gaussian":
-        return component(law_from_spec(description["law"]), description.get("name"))
+def gaussian(description: dict[str, Any], grid: Lattice, channels: int) -> GaussianPrior:
+    """A Gaussian field; arguments as `prior_from_description`."""
+    _check_keys(description, {*UNITS, "law", "name"}, "law", "a gaussian prior")
+    start = _source(description)
+    return _component(description, description, start, grid, channels)
+
+
+def mixture(description: dict[str, Any], grid: Lattice, channels: int) -> MixturePrior:
+    """A mixture of Gaussian fields; arguments as `prior_from_description`."""
+    _check_keys(description, {*UNITS, "components"}, "components", "a mixture prior")
+    start = _source(description)
     parts = description["components"]
     if start is None:
         raise InfieldError("key 'source' is missing: the components of a mixture start from one source")
     if not isinstance(parts, list) or not parts:
         raise InfieldError(f"key 'components': found {parts!r}, expected a list of at least one component")
     for i, part in enumerate(parts):
-        _check_keys(part, COMPONENT_KEYS, "law", f"component {i}")
+        _check_keys(part, {"weight", "law", "name"}, "law", f"component {i}")
     weights = torch.tensor([_number(part, "weight", 1 / len(parts)) for part in parts], dtype=torch.float64)
-    laws = [law_from_spec(part["law"]) for part in parts]
-    torus = shared_torus([*laws, start], grid)
-    components = (component(law, part.get("name"), torus) for law, part in zip(laws, parts, strict=True))
+    torus = shared_torus([*(law_from_spec(part["law"]) for part in parts), start], grid)
+    components = (_component(description, part, start, grid, channels, torus) for part in parts)
     return MixturePrior(tuple(components), weights)
+
+
+def _source(description: dict[str, Any]) -> Law | None:
+    """The law of the source; the numbers of the units are checked on the way."""
+    _units(description)
+    return law_from_spec(description["source"]) if "source" in description else None
+
+
+def _units(description: dict[str, Any]) -> tuple[float, float]:
+    shift, scale = (_number(description, key, default) for key, default in (("mean", 0.0), ("scale", 1.0)))
+    if scale <= 0:
+        raise InfieldError(f"key 'scale': found {scale}, expected a positive number")
+    return shift, scale
+
+
+def _component(
+    description: dict[str, Any],
+    part: dict[str, Any],
+    start: Law | None,
+    grid: Lattice,
+    channels: int,
+    torus: tuple[int, ...] | None = None,
+) -> GaussianPrior:
+    law, name = law_from_spec(part["law"]), part.get("name")
+    prior = gaussian_prior(law, grid, channels=channels, source=start, name=name, torus=torus)
+    return replace(prior.in_units(*_units(description)), units=description.get("units"))
 
 
 def _check_keys(description: Any, known: set[str], needed: str, where: str) -> None:

@@ -10,18 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from infield.core.registry import StoredKind, entry_key
 from infield.priors.base import Standardisation
-from infield.priors.storage.checkpoint import (
-    KINDS,
-    build_network,
-    file_sha256,
-    network_description,
-    parts_of,
-    read_entry,
-)
+from infield.priors.storage.checkpoint import build_network, load_stored, network_description, with_plugins
 
 KIND = "surrogate"
-ENTRY, VERSION = KINDS[KIND]
+ENTRY = entry_key(KIND)
+VERSION = 1
 
 TOGETHER = 16384
 """Values of so many fields that a network on a processor sees together; larger batches outgrow the caches."""
@@ -76,13 +71,19 @@ class Stored:
     provenance: dict[str, Any]
     sha256: str = ""
 
+    def to(self, device: torch.device | str) -> Stored:
+        """The same, its network run elsewhere."""
+        self.map.network.to(device)
+        return self
+
 
 def to_entry(stored: Stored) -> dict[str, Any]:
     """What a checkpoint stores: nested dictionaries of tensors, numbers and text."""
     units = {name: {"shift": u.shift.cpu(), "scale": u.scale.cpu()} for name, u in _units(stored.map).items()}
+    network = network_description(stored.map.network)
     return {
         "version": VERSION,
-        "network": network_description(stored.map.network),
+        "network": network,
         "weights": {name: value.detach().cpu() for name, value in stored.map.network.state_dict().items()},
         **units,
         "grid": stored.grid,
@@ -90,7 +91,7 @@ def to_entry(stored: Stored) -> dict[str, Any]:
         "operator": stored.operator,
         "residuals": stored.residuals.cpu(),
         "witness": stored.witness.cpu(),
-        "provenance": stored.provenance,
+        "provenance": with_plugins(stored.provenance, network),
     }
 
 
@@ -121,12 +122,12 @@ def load_learned_map(path: str | Path, device: torch.device | str = "cpu") -> St
     Raises:
         InfieldError: As `read_entry`; or a part is missing or of another shape.
     """
-    entry = read_entry(path, KIND)
-    with parts_of(path, KIND):
-        stored = from_entry(entry, file_sha256(path))
-        stored.map.network.to(device)
-        return stored
+    stored: Stored = load_stored(path, KIND, device)
+    return stored
 
 
 def _units(learned: LearnedMap) -> dict[str, Standardisation]:
     return {"source": learned.source, "target": learned.target}
+
+
+STORED = StoredKind(KIND, VERSION, to_entry, from_entry)

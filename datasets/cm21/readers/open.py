@@ -1,4 +1,8 @@
-"""The door to files of lightcones: which adapter reads which file."""
+"""The door to files of lightcones: which reader reads which file.
+
+By its suffix, reader `cm21.fits` of the registry, a function of the path and what is `Stated`, returns `RawCones`; HDF5
+files are told apart by their keys.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,13 @@ from pathlib import Path
 import h5py
 
 from infield import InfieldError
-from infield.datasets.cm21.readers.arrays import array_cones
+from infield.core import registry
 from infield.datasets.cm21.readers.common import LightconeSource, RawCones, Stated, join
-from infield.datasets.cm21.readers.fits import fits_cube
 from infield.datasets.cm21.readers.py21cmfast import is_native, native_cone
 from infield.datasets.cm21.readers.stack import is_stack, stacked_cones
 from infield.datasets.formats.foreign_arrays import readable
 
+DOMAIN = "cm21"
 FORMATS = "an HDF5 file of 21cmFAST 3.4 or 4 or of ml21cm, numpy arrays (.npz, .npy), or a FITS cube"
 
 
@@ -30,10 +34,10 @@ def open_lightcone_files(paths: Sequence[Path], stated: Stated) -> LightconeSour
 def _open(path: Path, stated: Stated) -> RawCones:
     if not path.exists():
         raise InfieldError(f"{path}: found nothing there, expected {FORMATS}; check the path")
-    if path.suffix.lower() in (".npy", ".npz"):
-        return array_cones(path, stated)
-    if path.suffix.lower() in (".fits", ".fit"):
-        return fits_cube(path, stated)
+    name = DOMAIN + path.suffix.lower()
+    if registry.known("readers", name):
+        cones: RawCones = registry.load("readers", name)(path, stated)
+        return cones
     if not path.is_file() or not h5py.is_hdf5(path):
         raise InfieldError(f"{path}: found a file of another format, expected {FORMATS}")
     with readable(path), h5py.File(path, "r") as file:

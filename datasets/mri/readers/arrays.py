@@ -27,7 +27,7 @@ import scipy.io
 
 from infield import InfieldError
 from infield.datasets.mri.kspace import KSpace, fourier
-from infield.datasets.mri.readers.open import ArrayLayout, KSpaceFile, readable
+from infield.datasets.mri.readers.common import ArrayLayout, KSpaceFile, readable
 
 AXES = ("slice", "coil", "ky", "kx")
 EXPECTED = "expected complex k-space (coil, ky, kx)"
@@ -83,7 +83,7 @@ def open_matlab(path: Path, layout: ArrayLayout, stack: ExitStack, names: tuple[
     return _file(path, "MATLAB", arrays, layout, _MATLAB, names)
 
 
-def open_bart(path: Path, layout: ArrayLayout) -> KSpaceFile:
+def open_bart(path: Path, layout: ArrayLayout, stack: ExitStack | None = None) -> KSpaceFile:
     """Open BART's pair of files, memory-mapped.
 
     Raises:

@@ -20,7 +20,7 @@ import numpy as np
 
 from infield import InfieldError
 from infield.datasets.mri.kspace import KSpace, without_oversampling
-from infield.datasets.mri.readers.open import KSpaceFile
+from infield.datasets.mri.readers.common import KSpaceFile
 
 TARGETS = ("reconstruction_rss", "reconstruction_esc")
 _HEADER = "ismrmrd_header"

@@ -27,7 +27,7 @@ import numpy as np
 
 from infield import InfieldError
 from infield.datasets.mri.kspace import KSpace, without_oversampling
-from infield.datasets.mri.readers.open import KSpaceFile
+from infield.datasets.mri.readers.common import KSpaceFile
 
 _NEEDED = "a group with 'xml' and 'data' (ISMRMRD), or an array 'kspace' (fastMRI)"
 _FIRST_OF = ("contrast", "phase", "repetition", "set")

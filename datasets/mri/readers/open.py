@@ -1,92 +1,29 @@
-"""Files of k-space, in whatever format: opened lazily, read slice by slice, refused in one line."""
+"""Files of k-space, in whatever format: opened lazily, read slice by slice, refused in one line.
+
+Which reader opens a file is told by its suffix: reader `mri.npy` of the registry, a function of the path, an
+`ArrayLayout` and a `contextlib.ExitStack` for what is to be closed, returns a `KSpaceFile`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 
 from infield import InfieldError
-from infield.datasets.mri.kspace import KSpace
+from infield.core import registry
+from infield.datasets.mri.readers.common import ArrayLayout, KSpaceFile, readable
+from infield.datasets.mri.readers.fastmri import open_fastmri
+from infield.datasets.mri.readers.ismrmrd import open_ismrmrd
 
-FORMATS = {
-    ".npy": "numpy",
-    ".npz": "numpy",
-    ".h5": "fastMRI or ISMRMRD",
-    ".hdf5": "fastMRI or ISMRMRD",
-    ".mrd": "ISMRMRD",
-    ".mat": "MATLAB",
-    ".cfl": "BART",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class KSpaceFile:
-    """An open file.
-
-    Arguments:
-        path: The file.
-        format: What it is, in a word or two.
-        slices: Number of its slices.
-        read: Reads one slice by its number, and nothing else of the data.
-    """
-
-    path: Path
-    format: str
-    slices: int
-    read: Callable[[int], KSpace]
-
-    def slice(self, number: int | None) -> KSpace:
-        """Read a slice; of a file with one slice the number may be None.
-
-        Raises:
-            InfieldError: There is no such slice, or it cannot be read.
-        """
-        if number is None and self.slices > 1:
-            raise InfieldError(
-                where=self.path,
-                found=f"{self.slices} slices",
-                expected="one",
-                remedy=f"choose it ({{slice_number}} 0 to {self.slices - 1})",
-                parameters=["slice_number"],
-            )
-        if not 0 <= (number or 0) < self.slices:
-            raise InfieldError(
-                where=self.path,
-                found="{slice_number}",
-                expected=f"0 to {self.slices - 1}",
-                parameters={"slice_number": number},
-            )
-        with readable(self.path, self.format):
-            return self.read(number or 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArrayLayout:
-    """How a plain array is to be read, where its format does not say.
-
-    Arguments:
-        variable: Name of the array in a file of several.
-        order: Names of its axes, of `slice`, `coil`, `ky` and `kx`, slowest first as numpy and MATLAB print the shape.
-        image: Whether it holds complex images, whose k-space is then computed.
-    """
-
-    variable: str | None = None
-    order: tuple[str, ...] | None = None
-    image: bool = False
-
-    @property
-    def given(self) -> bool:
-        """Whether anything is said."""
-        return self != ArrayLayout()
+DOMAIN = "mri"
 
 
 @contextmanager
 def open_kspace(path: str | Path, layout: ArrayLayout | None = None) -> Iterator[KSpaceFile]:
-    """Open a file of any of the `FORMATS`; data are read when a slice is asked for.
+    """Open a file of any format that a reader of the registry is for; data are read when a slice is asked for.
 
     Arguments:
         path: The file.
@@ -95,45 +32,28 @@ def open_kspace(path: str | Path, layout: ArrayLayout | None = None) -> Iterator
     Raises:
         InfieldError: It is missing, of another format, damaged, or its contents are no Cartesian k-space.
     """
-    from infield.datasets.mri.readers.arrays import open_bart, open_matlab, open_numpy
-    from infield.datasets.mri.readers.fastmri import open_fastmri
-    from infield.datasets.mri.readers.ismrmrd import open_ismrmrd
-
     path, layout = Path(path), layout or ArrayLayout()
-    kind = path.suffix.lower()
-    if kind not in FORMATS:
+    name = DOMAIN + path.suffix.lower()
+    if not path.suffix or not registry.known("readers", name):
         raise InfieldError(
-            f"{path}: found a '{path.suffix}' file, expected complex k-space in one of {', '.join(FORMATS)}; convert "
-            "it first (scanner's own formats: with siemens_to_ismrmrd and its kin)"
+            f"{path}: found a '{path.suffix}' file, expected complex k-space in one of "
+            f"{', '.join(registry.suffixes(DOMAIN))}; convert it first (scanner's own formats: with siemens_to_ismrmrd "
+            "and its kin)"
         )
     if not path.is_file():
         raise InfieldError(f"{path}: found no such file, expected complex k-space; check the path")
     with ExitStack() as stack:
-        if kind in (".npy", ".npz"):
-            yield open_numpy(path, layout, stack)
-        elif kind == ".cfl":
-            yield open_bart(path, layout)
-        elif kind == ".mat":
-            yield open_matlab(path, layout, stack)
-        else:
-            if layout.given:
-                raise InfieldError(f"{path}: found a layout of a plain array, expected none for a '{kind}' file")
-            with readable(path, FORMATS[kind]):
-                file = stack.enter_context(h5py.File(path, "r"))
-                found = open_fastmri(path, file) if "kspace" in file else open_ismrmrd(path, file)
-            yield found
+        yield registry.load("readers", name)(path, layout, stack)
 
 
-@contextmanager
-def readable(path: Path, kind: str) -> Iterator[None]:
-    """Turn what a library says of a file that it cannot read, and what is wrong with a slice, into one line."""
-    try:
-        yield
-    except InfieldError as error:
-        raise error.within(path) from error
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, TypeError, IndexError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise InfieldError(
-            f"{path}: found something that cannot be read as {kind} ({reason}), expected a whole file; it is "
-            "truncated, damaged or of another format, copy it again"
-        ) from error
+def open_hdf5(path: Path, layout: ArrayLayout, stack: ExitStack) -> KSpaceFile:
+    """Open a file of fastMRI's or of ISMRMRD's.
+
+    Raises:
+        InfieldError: It cannot be read, or a layout is given.
+    """
+    if layout.given:
+        raise InfieldError(f"{path}: found a layout of a plain array, expected none for a '{path.suffix.lower()}' file")
+    with readable(path, "ISMRMRD" if path.suffix.lower() == ".mrd" else "fastMRI or ISMRMRD"):
+        file = stack.enter_context(h5py.File(path, "r"))
+        return open_fastmri(path, file) if "kspace" in file else open_ismrmrd(path, file)

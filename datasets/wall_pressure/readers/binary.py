@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,17 @@ import numpy as np
 import yaml
 
 from infield import InfieldError
-from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes
+from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes, Stated
 
 _WORDS = ("file", "dtype", "byte_order", "order", "wall", "pressure_units", "title", "lengths")
 _COUNTS = ("nx", "nz", "nstep", "offset", "record_marker")
 _FLOW = ("re_tau", "u_tau", "nu", "half_height", "rho")
 _NUMBERS = (*_FLOW, "dt", "start")
+
+
+def described_planes(path: Path, stated: Stated, stack: ExitStack) -> RawPlanes:
+    """As `binary_planes`: a reader of the registry."""
+    return binary_planes(path)
 
 
 def binary_planes(path: Path) -> RawPlanes:

@@ -11,17 +11,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from infield import InfieldError
+from infield.core import registry
 from infield.datasets.formats.foreign_arrays import StoredArray, StoredArrays, open_arrays
-from infield.datasets.wall_pressure.readers.binary import binary_planes
 from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes, Stated, WallPlaneSource, make_source
 from infield.datasets.wall_pressure.readers.jhtdb import is_cut_out, jhtdb_planes
+
+DOMAIN = "wall_pressure"
+"""Reader `wall_pressure.yaml` of the registry, a function of a path, what is `Stated` and a `contextlib.ExitStack` for
+what is to be closed, returns `RawPlanes`."""
 
 ROLES = {
     "x": ("x", "x_plus", "xplus", "x+", "streamwise"),
@@ -52,8 +56,10 @@ def open_planes(path: Path, stated: Stated) -> Iterator[WallPlaneSource]:
     Raises:
         InfieldError: The file is missing, damaged, or says too little or another thing than stated.
     """
-    if path.suffix.lower() in (".yaml", ".yml"):
-        yield make_source(binary_planes(path), stated)
+    name = DOMAIN + path.suffix.lower()
+    if registry.known("readers", name):
+        with ExitStack() as stack:
+            yield make_source(registry.load("readers", name)(path, stated, stack), stated)
         return
     with open_arrays(path) as file:
         found = jhtdb_planes(file, stated) if is_cut_out(file) else array_planes(file, stated)

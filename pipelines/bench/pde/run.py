@@ -8,14 +8,17 @@ set.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -120,6 +123,17 @@ class Size:
 
 
 QUICK = Size(points=QUICK_POINTS, cases=1, draws=4, steps=6, quick=True)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--problem", nargs="+", metavar="NAME", help="which equations, by their names (default all)")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="only methods whose names start so (default all)")
+
+
+def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """This bench, with its options."""
+    options = {"problems": arguments.problem, "methods": arguments.methods}
+    return sys.modules[__name__], {name: value for name, value in options.items() if value is not None}
 
 
 def run(

@@ -19,13 +19,15 @@ py21cmfast, of this Python or of --python, where TRAIN.zarr tells its settings),
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import math
 import statistics
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +40,7 @@ from infield.pipelines.bench.records import Bench
 from infield.pipelines.cm21.bench.cases import Case, Training, open_cases
 from infield.pipelines.cm21.bench.costs import Clock, simulator_core_seconds
 from infield.pipelines.cm21.bench.memory import add_memory
+from infield.pipelines.cm21.bench.setting import Setting
 from infield.pipelines.cm21.bench.telescope import OURS, WIENER, add_telescope, ahead
 from infield.pipelines.cm21.emulate import draw_cone
 from infield.pipelines.cm21.members import members_of
@@ -45,7 +48,7 @@ from infield.pipelines.cm21.parameter_design import Design, cone_seeds
 from infield.pipelines.run.console import progress
 from infield.posterior.cm21.summary import LightconeSummary
 from infield.priors.cm21.flow import STRETCH
-from infield.priors.cm21.prior import LightconePrior, load_lightcone_prior
+from infield.priors.cm21.prior import load_lightcone_prior
 
 COSTED = 16
 """Cones that are drawn at one point for what one of them costs, where no ensemble was drawn."""
@@ -100,37 +103,27 @@ Draw = Callable[[range], Tensor]
 """Cones by their numbers, `(some, x, y, los)` in mK."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What a run compares.
+OPTIONS = ("prior", "simulations", "reference", "samples", "steps", "simulator_seconds", "python", "workers", "parts")
 
-    Arguments:
-        path: Of the prior.
-        prior: The same, loaded.
-        training: What it was trained on.
-        cases: Points that it has not seen, all on the grid of the training.
-        samples: Cones that are drawn at a point; None for as many as the reference has.
-        steps: Of the integration; None for what `infield emulate` does without being told.
-        seed: Of draws and halvings.
-        simulator_seconds: Of a core for one cone of the simulator; None to run it.
-        python: A Python that has py21cmfast; None for this one.
-        memory: Whether peak memory is measured.
-        quick: Whether this is only to see that it runs.
-        workers: Cones that are drawn at a time, each by one thread.
-    """
 
-    path: Path
-    prior: LightconePrior
-    training: Training
-    cases: Sequence[Case]
-    samples: int | None
-    steps: int | None
-    seed: int
-    simulator_seconds: float | None
-    python: str | None
-    memory: bool
-    quick: bool
-    workers: int
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--prior", type=Path, metavar="PRIOR.ckpt", help="a prior of lightcones")
+    add("--simulations", type=Path, metavar="TRAIN.zarr", help="the cones that it was trained on")
+    add("--reference", type=Path, nargs="+", metavar="REF.zarr",
+        help="ensembles of the simulator, each at one point of the parameters")  # fmt: skip
+    add("--samples", type=int, help="cones that are drawn at a point (default: as many as it has)")
+    add("--steps", type=int, metavar="N", help="of the integration (default as `infield emulate`)")
+    add("--simulator-seconds", type=float, metavar="S", help="of a core, for a cone of the simulator")
+    add("--python", metavar="PATH", help="a Python that has py21cmfast, to measure them")
+    add("--workers", type=int, help="cones that are drawn at a time, each by one thread (default 1)")
+    add("--parts", nargs="+", metavar="NAME", help="emulation, telescope, costs (default all)")
+
+
+def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """This bench, with its options."""
+    options = {name: getattr(arguments, name) for name in OPTIONS}
+    return sys.modules[__name__], {name: value for name, value in options.items() if value is not None}
 
 
 def run(

@@ -46,7 +46,7 @@ from infield.priors.training.flow_matching import stationary_covariance
 
 if TYPE_CHECKING:
     from infield.pipelines.cm21.bench.cases import Case
-    from infield.pipelines.cm21.bench.run import Setting
+    from infield.pipelines.cm21.bench.setting import Setting
 
 CELLS, HOURS, TELESCOPE = 64, 1000.0, "ska-low-like"
 TRUTHS, DRAWS, TOGETHER, LEVELS = 1, 64, 16, 10

@@ -18,7 +18,7 @@ from infield.datasets.mri.convert import measurement_of
 from infield.datasets.mri.kspace import KSpace, fourier
 from infield.datasets.training.fields import FieldFile
 from infield.pipelines.cli import main
-from infield.pipelines.run.simulations import make_simulation
+from infield.pipelines.mri.simulate import make_brains
 
 
 def grid(n=64, fov=240.0):
@@ -180,7 +180,7 @@ def _cut(folder):
 )
 def test_bad_parameters(settings, words):
     with pytest.raises(InfieldError) as caught:
-        make_simulation("brain", settings=settings)
+        make_brains(settings=settings)
     assert words in str(caught.value)
 
 
@@ -198,7 +198,7 @@ def test_without_the_template_it_says_how_to_get_it(tmp_path, monkeypatch, capsy
     with pytest.raises(InfieldError, match=r"_t1_.*found no readable NIfTI file"):
         load_template(str(tmp_path))
     with pytest.raises(InfieldError, match="expected two numbers of at least 32 points"):
-        make_simulation("brain", shape=(128,))
+        make_brains(shape=(128,))
 
 
 def test_another_field_of_view_is_refused():

@@ -7,7 +7,8 @@ import statistics
 import pytest
 import torch
 
-from infield.pipelines.bench import BENCHES, gp_regression, learned_regression
+from infield.core import registry
+from infield.pipelines.bench import gp_regression, learned_regression
 from infield.pipelines.bench.records import Bench
 from infield.priors.storage.checkpoint import load_prior
 
@@ -111,7 +112,7 @@ def test_a_prior_of_functions_is_trained_as_its_configuration_says(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["mixture", "--prior", "learned"], "not of mixture"),
+        (["mixture", "--prior", "learned"], "unrecognized arguments: --prior learned"),
         (["gp-regression", "--train"], "--prior learned"),
         (["gp-regression", "--prior", "learned", "--checkpoint", "p.ckpt"], "give --kernel too"),
         (
@@ -163,7 +164,7 @@ def test_kspace_without_its_file(tmp_path, infield, monkeypatch):
 
 def test_unknown_bench(infield):
     said = infield("bench", "speed")
-    said.refused("'speed'", *BENCHES)
+    said.refused("'speed'", *registry.names("benches"))
 
 
 def test_the_table_is_of_the_records(capsys):

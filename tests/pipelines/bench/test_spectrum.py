@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Generator
 
-from infield.pipelines.bench import BENCHES, spectrum
+from infield.core import registry
+from infield.pipelines.bench import spectrum
 from infield.pipelines.bench.spectrum import GRID, LAW, LEARNED, SHELLS, SKIP, UNTRAINED, WHITE, spectrum_ratio
 from infield.priors.gaussian.laws import Matern
 
@@ -16,7 +17,7 @@ from infield.priors.gaussian.laws import Matern
 @pytest.fixture(scope="module")
 def quick() -> dict[tuple[str, str], float]:
     bench = spectrum.run(quick=True)
-    assert BENCHES["spectrum"] == spectrum.__name__ and bench.name == "spectrum"
+    assert registry.table("benches")["spectrum"].target == spectrum.__name__ and bench.name == "spectrum"
     return {(r.method, r.metric): r.value for r in bench.records}
 
 

@@ -126,9 +126,7 @@ def test_conjugate_gradients_come_as_near_to_matrices_as_they_are_told(monkeypat
     monkeypatch.setattr("infield.posterior.inference.linear_gaussian.DENSE_DATA", 0)
     by_modes = draws()
     assert (by_modes - exact).abs().max() < 1e-5
-    monkeypatch.setattr(
-        "infield.posterior.inference.linear_gaussian.ModesAcross.of", lambda *_: None
-    )  # as behind a beam
+    monkeypatch.setattr("infield.posterior.cm21.mode_solver.ModesAcross.of", lambda *_: None)  # as behind a beam
     near, far = ((draws(tolerance=tolerance) - exact).square().mean().sqrt() for tolerance in (1e-4, 1.0))
     assert near < 1e-2 < far and near < far / 20  # mK, of fields that scatter by 2 to 4
 

@@ -28,7 +28,8 @@ from examples.kspace_examples import (
 from infield import InfieldError
 from infield.datasets.mri.convert import Undersampling, convert_mri
 from infield.datasets.mri.kspace import minimum_variance_unbiased
-from infield.datasets.mri.readers.open import ArrayLayout, open_kspace
+from infield.datasets.mri.readers.common import ArrayLayout
+from infield.datasets.mri.readers.open import open_kspace
 
 SHAPE = (20, 15)
 VOLUME = np.stack([kspace(SHAPE, seed=s) for s in range(3)]).astype(np.complex64)  # (slice, coil, ky, kx)

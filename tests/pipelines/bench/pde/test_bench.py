@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Generator
 
+from infield.core import registry
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.sensors import PointSensors
-from infield.pipelines.bench import BENCHES
 from infield.pipelines.bench.pde import run as pde
 from infield.pipelines.bench.pde.level_set import LevelSet, level_set_chains
 from infield.pipelines.bench.pde.peers import Whitened
@@ -121,7 +121,7 @@ def test_chains_that_know_the_law_of_phases():
 def test_the_bench_through_its_command(tmp_path, infield, problem):
     said = infield("bench", "pde", "--quick", "--problem", problem, "--json", tmp_path / "p.json")
     assert said.status == 0, said.err
-    assert BENCHES["pde"] == pde.__name__
+    assert registry.table("benches")["pde"].target == pde.__name__
     records = json.loads((tmp_path / "p.json").read_text())["records"]
     methods = {r["method"].split(": ")[1] for r in records}
     assert {"faps", "flow-dps", "deepinv-dps", "deepinv-moment-matching", "azula-mmps", "azula-tds"} <= methods

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from infield.core import registry
 from infield.core.randomness import SampleStreams
 from infield.physics.wall_pressure.wall_units import wall_grid
-from infield.pipelines.bench import BENCHES
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.commands.fit import run as fit
 from infield.pipelines.wall_pressure.bench import growth as wall_growth
@@ -39,7 +39,7 @@ def case() -> Case:
 
 def test_every_row_has_its_figures():
     bench = wall_pressure.run(quick=True, parts=("posteriors",))
-    assert BENCHES["wall-pressure"] == wall_pressure.__name__ and bench.name == "wall-pressure"
+    assert registry.table("benches")["wall-pressure"].target == wall_pressure.__name__ and bench.name == "wall-pressure"
     found = {(r.method, r.metric): r.value for r in bench.records}
     rows = ("law", "interpolation", "kriging, mean", "kriging", "prior alone")
     for row in (*(f"180 {row}" for row in (*rows, "ours")), *(f"500 {row}" for row in (*rows, "ours, fine-tuned"))):

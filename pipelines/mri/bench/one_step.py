@@ -32,9 +32,9 @@ from infield.physics.operators.fingerprint import operator_numbers
 from infield.physics.operators.sensors import Mask
 from infield.pipelines.bench.beside_exact import METRICS as BESIDE_EXACT
 from infield.pipelines.bench.beside_exact import add_beside_exact
-from infield.pipelines.bench.one_step_fields import METRICS as FIELDS
-from infield.pipelines.bench.one_step_fields import add_fields
 from infield.pipelines.bench.records import Bench
+from infield.pipelines.mri.bench.one_step_fields import METRICS as FIELDS
+from infield.pipelines.mri.bench.one_step_fields import add_fields
 from infield.pipelines.run.console import progress
 from infield.posterior.diagnostics.calibration import coverage, ranks, uniformity, variance_and_error
 from infield.posterior.samplers.base import Sampler

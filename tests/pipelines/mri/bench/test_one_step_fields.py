@@ -6,8 +6,8 @@ from torch import Generator
 
 from infield.core.grid import Grid
 from infield.datasets.training.operator_families import Deblurring, Inpainting, UndersampledKspace
-from infield.pipelines.bench.one_step_fields import EXACT, Score, measure, psnr
 from infield.pipelines.bench.records import Bench
+from infield.pipelines.mri.bench.one_step_fields import EXACT, Score, measure, psnr
 
 GRID = Grid.regular((16, 16), 1.0, periodic=True)
 

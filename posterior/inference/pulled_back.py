@@ -1,8 +1,9 @@
-"""A measurement of a field as one of its innovations: x = S xi for what samplers draw (`priors.cm21.whitening`)."""
+"""A measurement of a field as one of its innovations: x = S xi for what samplers draw."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 from torch import Tensor
 
@@ -10,14 +11,25 @@ from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.operators.base import LinearOperator
 from infield.physics.operators.composition import compose
-from infield.priors.cm21.whitening import Innovations
+
+
+class Innovations(Protocol):
+    """S, a linear map from white noise to standardised fields, `(batch, channel, *space)` both."""
+
+    def colour(self, xi: Tensor, /) -> Tensor:
+        """S xi."""
+        ...
+
+    def transpose(self, x: Tensor, /) -> Tensor:
+        """S^T x."""
+        ...
 
 
 class Colour(LinearOperator):
     """S, from innovations to standardised fields.
 
     Arguments:
-        grid: Where both live, on axes x, y and the line of sight.
+        grid: Where both live, on a regular grid.
         channels: Number of channels.
         innovations: S.
     """

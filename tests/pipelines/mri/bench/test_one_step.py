@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Generator
 
-from infield.pipelines.bench import one_step
 from infield.pipelines.bench.records import Bench
+from infield.pipelines.mri.bench import one_step
 from infield.posterior.samplers.exact import Exact
 
 

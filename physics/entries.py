@@ -1,0 +1,31 @@
+"""Operators and noise models that serve every domain; see `core.registry`."""
+
+from __future__ import annotations
+
+from infield.core.registry import Entry
+
+ENTRIES = {
+    "operators": {
+        "affine": Entry("infield.physics.operators.composition:build_affine", "scale and shift of each channel"),
+        "convolution": Entry("infield.physics.operators.convolution:build_convolution", "blur by a kernel"),
+        "darcy": Entry("infield.physics.pde.darcy:build_darcy", "pressure of a flow through a porous medium"),
+        "fourier": Entry("infield.physics.operators.fourier:build_fourier", "some of the Fourier coefficients"),
+        "helmholtz": Entry("infield.physics.pde.elliptic:build_helmholtz", "solution of -Laplacian u + k^2 u = f"),
+        "mask": Entry("infield.physics.operators.sensors:build_mask", "values at some points of the grid"),
+        "navier-stokes": Entry("infield.physics.pde.navier_stokes:build_navier_stokes", "vorticity at a later time"),
+        "phases": Entry("infield.physics.operators.level_set:build_phases", "two phases from a level set"),
+        "points": Entry("infield.physics.operators.sensors:build_points", "values at points between those of the grid"),
+        "poisson": Entry("infield.physics.pde.elliptic:build_poisson", "solution of -Laplacian u = f"),
+    },
+    "noise_models": {
+        "gaussian": Entry("infield.physics.noise.gaussian:GaussianNoise", "independent Gaussian noise"),
+        "coil-gaussian": Entry("infield.physics.noise.gaussian:CoilGaussianNoise", "Gaussian noise of receiver coils"),
+        "poisson": Entry("infield.physics.noise.poisson:PoissonNoise", "counts"),
+        "poisson-gaussian": Entry(
+            "infield.physics.noise.poisson:PoissonGaussianNoise", "counts with Gaussian read-out noise"
+        ),
+        "low-rank-gaussian": Entry(
+            "infield.physics.noise.low_rank:LowRankGaussianNoise", "Gaussian noise with a few common directions"
+        ),
+    },
+}

@@ -1,0 +1,14 @@
+"""What MRI adds to the registry; see `core.registry`."""
+
+from __future__ import annotations
+
+from infield.core.registry import Entry
+
+ENTRIES = {
+    "operators": {
+        "multicoil-mri": Entry("infield.physics.mri.multicoil:build_multicoil_mri", "k-space of several coils"),
+        "multicoil-mri-slices": Entry(
+            "infield.physics.mri.multicoil:build_multicoil_slices", "k-space of several coils, slice by slice"
+        ),
+    },
+}

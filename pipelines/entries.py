@@ -1,0 +1,41 @@
+"""Commands, simulations and benches that serve every domain; see `core.registry`."""
+
+from __future__ import annotations
+
+from infield.core.registry import Entry
+
+FIELDS = "infield.pipelines.commands.simulate:FIELDS"
+
+ENTRIES = {
+    "commands": {
+        "convert": Entry("infield.pipelines.commands.convert", "raw data of a domain to a measurement file"),
+        "simulate": Entry(
+            "infield.pipelines.commands.simulate",
+            "data sets of random fields and of solutions of partial differential equations",
+        ),
+        "fit": Entry("infield.pipelines.commands.fit", "train a flow-matching prior from a YAML configuration"),
+        "reconstruct": Entry(
+            "infield.pipelines.commands.reconstruct", "posterior samples of the field behind a measurement file"
+        ),
+        "bench": Entry("infield.pipelines.commands.bench", "calibration and cost beside named peers, in one run"),
+        "demo": Entry(
+            "infield.pipelines.commands.demo", "the whole road in three minutes: measurement, posterior, report"
+        ),
+    },
+    "simulators": {
+        "darcy": Entry(FIELDS, "permeabilities of two phases, and pressures"),
+        "poisson": Entry(FIELDS, "sources, and solutions of -Laplacian u = f"),
+        "helmholtz": Entry(FIELDS, "sources, and solutions of -Laplacian u + k^2 u = f"),
+        "navier-stokes": Entry(FIELDS, "vorticities, and those at a later time"),
+        "process": Entry(FIELDS, "random functions"),
+    },
+    "benches": {
+        "calibration": Entry("infield.pipelines.bench.calibration", "simulation-based calibration of samplers"),
+        "gp-regression": Entry("infield.pipelines.bench.gp_regression", "regression beside its closed form"),
+        "learned-prior": Entry("infield.pipelines.bench.learned_prior", "a learned prior beside its exact one"),
+        "mixture": Entry("infield.pipelines.bench.mixture", "posteriors of several modes"),
+        "pde": Entry("infield.pipelines.bench.pde.run", "coefficients of partial differential equations"),
+        "scaling": Entry("infield.pipelines.bench.scaling", "cost against the size of a field"),
+        "spectrum": Entry("infield.pipelines.bench.spectrum", "spectra of draws of learned priors"),
+    },
+}

@@ -1,0 +1,171 @@
+"""K-space of an MR scanner to a measurement.
+
+    infield convert mri KSPACE.npy -o brain.zarr
+    infield convert mri file1000000.h5 -o brain.zarr --slice 8 --accelerate 4
+    infield convert mri scan.mrd -o brain --slice all
+    infield convert mri file1000000.h5 -o volume.zarr --slice 4-11 --volume
+
+A slice of complex k-space to a measurement, from numpy (.npy, .npz: coil, ky, kx, zeros where nothing was sampled),
+fastMRI (.h5), ISMRMRD (.h5, .mrd), BART (.cfl with .hdr) and MATLAB (.mat). Coil maps (ESPIRiT) and noise are estimated
+from the data where the file does not tell them; --accelerate leaves samples of a complete slice out. Several slices
+(--slice all, --slice 3-12) become a folder with a measurement for each, one after the other; or with --volume one
+measurement of a volume (z, y, x), for `infield reconstruct --slices`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from infield import InfieldError
+from infield.datasets.formats.zarr_group import check_new
+from infield.datasets.mri.convert import Undersampling, convert_mri
+from infield.datasets.mri.readers.arrays import AXES
+from infield.datasets.mri.readers.common import ArrayLayout
+from infield.datasets.mri.readers.open import open_kspace
+from infield.datasets.mri.volume import convert_mri_volume
+from infield.datasets.training.masks import MASKS, Seed, name_seed
+from infield.pipelines.run.console import table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="FILE", help="the raw data")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MEASUREMENT.zarr")
+    parser.add_argument("--hold-out", type=float, default=0.0, metavar="FRACTION",
+                        help="set this share of the samples aside, to test predictions on (default 0)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="seed of that choice (default 0)")
+    parser.add_argument("--slice", metavar="N|A-B|all", help="which slices, of a file with several, from 0")
+    parser.add_argument(
+        "--volume", action="store_true", help="the slices (default: all) become one measurement of a volume"
+    )
+    parser.add_argument("--resolution", type=float, metavar="MM",
+                        help="coarsen the image to points about so large, by leaving the outer samples out; a prior "
+                        "knows fields of one spacing")  # fmt: skip
+    parser.add_argument("--coils-from", metavar="espirit|file|uniform|PATH",
+                        help="coil maps: by ESPIRiT, those of the file, one uniform coil, or those of another file "
+                        "(default: the file's own; uniform for one coil; else ESPIRiT)")  # fmt: skip
+    thinning = parser.add_argument_group("leave samples of a complete slice out, and keep its image as the truth")
+    thinning.add_argument("--accelerate", type=float, metavar="R", help="acceleration, e.g. 4 or 8")
+    thinning.add_argument("--mask", choices=MASKS, help="as fastMRI defines them (default random); or Poisson-disc")
+    thinning.add_argument("--center-fraction", type=float, metavar="FRACTION",
+                          help="share of the lines in the middle that is kept (default 0.32 / R)")  # fmt: skip
+    thinning.add_argument("--mask-seed", metavar="N|name",
+                          help="seed of the mask; name: fastMRI's from the file's name (default --seed)")  # fmt: skip
+    thinning.add_argument("--along", choices=["ky", "kx"], help="leave out lines of this axis (default: the phases)")
+    array = parser.add_argument_group("a plain array (.npy, .npz, .mat, .cfl), where it does not say")
+    array.add_argument("--variable", metavar="NAME", help="its name")
+    array.add_argument("--order", type=lambda text: tuple(text.split(",")), metavar="AXES",
+                       help=f"its axes of {', '.join(AXES)}, as its shape is printed, e.g. ky,kx,coil")  # fmt: skip
+    array.add_argument("--voxel", type=float, nargs=2, metavar="MM", help="size of a point along y and x")
+    array.add_argument("--image", action="store_true", help="it holds complex images; their k-space is computed")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if not 0 <= arguments.hold_out < 1:
+        raise InfieldError(f"--hold-out: found {arguments.hold_out}, expected a share of at least 0 and below 1")
+    if arguments.voxel is not None and not all(0 < mm < math.inf for mm in arguments.voxel):
+        raise InfieldError(f"--voxel: found {' '.join(map(str, arguments.voxel))}, expected two sizes in mm, above 0")
+    layout = ArrayLayout(variable=arguments.variable, order=arguments.order, image=arguments.image)
+    numbers = _numbers(arguments, layout)
+    if arguments.volume or numbers is None or isinstance(numbers, int):
+        facts = _convert(arguments, layout, numbers, arguments.output)
+        if arguments.json:
+            print(json.dumps(facts))
+        else:
+            rows = {key.replace("_", " "): str(value) for key, value in facts.items() if key != "output"}
+            table(str(arguments.output), rows)
+        return 0
+    outputs = {number: arguments.output / f"slice_{number:03d}.zarr" for number in numbers}
+    for output in outputs.values():
+        check_new(output, arguments.overwrite)
+    found = {number: _convert(arguments, layout, number, output) for number, output in outputs.items()}
+    if arguments.json:
+        print(json.dumps({"output": str(arguments.output), "slices": list(found.values())}))
+    else:
+        rows = {
+            output.name: f"{' x '.join(map(str, found[number]['shape']))}, {found[number]['coils']} coils, "
+            f"acceleration {found[number]['acceleration']:.2f}, scale {found[number]['scale']:.4g}"
+            for number, output in outputs.items()
+        }
+        table(str(arguments.output), rows)
+    return 0
+
+
+def _numbers(arguments: argparse.Namespace, layout: ArrayLayout) -> int | range | None:
+    """Slices to convert: one by its number, several, or None for the only one."""
+    text = arguments.slice or ("all" if arguments.volume else None)
+    if text is None or text.isdecimal():
+        return None if text is None else int(text)
+    with open_kspace(arguments.source, layout) as file:
+        count = file.slices
+    first, dash, last = ("0", "-", str(count - 1)) if text == "all" else text.partition("-")
+    if not (dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last) < count):
+        raise InfieldError(
+            f"{arguments.source}: found --slice {text}, expected a number, two with a dash between, or all; there are "
+            f"slices 0 to {count - 1}"
+        )
+    return range(int(first), int(last) + 1)
+
+
+def _convert(
+    arguments: argparse.Namespace, layout: ArrayLayout, numbers: int | range | None, output: Path
+) -> dict[str, Any]:
+    """Convert one slice, or several to a volume; returns what there is to tell of it, in plain JSON types."""
+    check_new(output, arguments.overwrite)
+    settings: dict[str, Any] = {
+        "hold_out": arguments.hold_out,
+        "seed": arguments.seed,
+        "coils_from": arguments.coils_from,
+        "undersampling": _undersampling(arguments),
+        "resolution": arguments.resolution,
+        "voxel": arguments.voxel and tuple(arguments.voxel),
+        "layout": layout,
+    }
+    if arguments.volume:
+        slices = numbers if isinstance(numbers, range) else [numbers or 0]
+        converted = convert_mri_volume(arguments.source, slices, **settings)
+    else:
+        assert not isinstance(numbers, range)
+        converted = convert_mri(arguments.source, slice_number=numbers, **settings)
+    converted.write(output, overwrite=arguments.overwrite)
+    measurement = converted.measurement
+    coils, shape = int(measurement.y.shape[2]), list(measurement.grid.shape)
+    return {
+        "output": str(output),
+        "coils": coils,
+        "shape": shape,
+        "samples": int(measurement.count // (2 * coils)),
+        "held_out_samples": int(converted.held_out_mask.sum()),
+        "acceleration": float(math.prod(shape) * 2 * coils / measurement.count),
+        "calibration_width": converted.calibration_width,
+        "truth": measurement.truth is not None,
+        "scale": converted.scale,
+    }
+
+
+def _undersampling(arguments: argparse.Namespace) -> Undersampling | None:
+    """What to leave out, as the options say."""
+    if arguments.accelerate is None:
+        for name in ("mask", "center_fraction", "mask_seed", "along"):
+            if getattr(arguments, name) is not None:
+                raise InfieldError(f"--{name.replace('_', '-')}: found no --accelerate R, expected one with it")
+        return None
+    seed: Seed = arguments.seed
+    if arguments.mask_seed == "name":
+        seed = name_seed(arguments.source.name)
+    elif arguments.mask_seed is not None:
+        if not arguments.mask_seed.isdecimal():
+            raise InfieldError(f"--mask-seed: found '{arguments.mask_seed}', expected a whole number or 'name'")
+        seed = int(arguments.mask_seed)
+    return Undersampling(
+        acceleration=arguments.accelerate,
+        mask=arguments.mask or "random",
+        centre_fraction=arguments.center_fraction,
+        seed=seed,
+        lines=None if arguments.along is None else ["ky", "kx"].index(arguments.along),
+    )

@@ -1,0 +1,16 @@
+"""What MRI adds to the registry; see `core.registry`."""
+
+from __future__ import annotations
+
+from infield.core.registry import Entry
+
+ENTRIES = {
+    "converters": {"mri": Entry("infield.pipelines.mri.convert", "k-space of a scanner to a measurement")},
+    "simulators": {"brain": Entry("infield.pipelines.mri.simulate:COMMAND", "complex slices of synthetic heads")},
+    "benches": {
+        "kspace": Entry("infield.pipelines.mri.bench.kspace", "measured k-space of a head"),
+        "mri": Entry("infield.pipelines.mri.bench.run", "slices of heads under several masks"),
+        "one-step": Entry("infield.pipelines.mri.bench.one_step", "posteriors in one step, of heads"),
+        "volumes": Entry("infield.pipelines.mri.bench.volumes", "volumes by priors of slices"),
+    },
+}

@@ -1,0 +1,57 @@
+"""Synthetic heads: complex MR images to train priors on; `infield simulate brain`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from infield import InfieldError
+from infield.core.grid import Grid
+from infield.datasets.formats.simulation import Variable
+from infield.datasets.mri.brain_template import template_folder
+from infield.datasets.mri.brains import Brains
+from infield.pipelines.commands import simulate
+from infield.pipelines.run.simulations import Simulation, checked_shape, parameters_of_law, setting
+from infield.pipelines.run.subcommand import Subcommand
+
+BRAIN = "brain"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.law is not None:
+        raise InfieldError(
+            f"--law {arguments.law}: only a process has a choice of laws; set parameters of the law by --with"
+        )
+    shape = arguments.shape or () if arguments.points is None else (arguments.points,) * 2
+    return simulate.run_simulation(make_brains(shape, arguments.settings), arguments)
+
+
+def make_brains(shape: Sequence[int] = (), settings: Sequence[str] = ()) -> Simulation:
+    """A simulation of synthetic heads.
+
+    Arguments:
+        shape: Points along y and x.
+        settings: `NAME=VALUE` for the parameters of `Brains`.
+
+    Raises:
+        InfieldError: Something of it is not known or does not fit, or the template is not installed.
+    """
+    given = dict(setting(text) for text in settings)
+    unknown = sorted(set(given) - set(parameters_of_law(Brains)))
+    if unknown:
+        raise InfieldError(
+            f"--with: a brain has no parameter {', '.join(unknown)}; it takes {', '.join(parameters_of_law(Brains))}"
+        )
+    shape = checked_shape(shape or (128, 128))
+    if len(shape) != 2 or min(shape) < 32:
+        raise InfieldError(f"--shape: found {' '.join(map(str, shape))}, expected two numbers of at least 32 points")
+    try:
+        law = Brains(**given)
+    except TypeError as error:
+        raise InfieldError(f"--with: found a value of another kind ({error}), expected numbers") from None
+    template_folder(law.template)
+    grid = Grid.regular(shape, (law.fov,) * 2, units="mm", periodic=True)
+    return Simulation(BRAIN, law, (Variable("image", "complex MR image of a synthetic head", complex=True),), grid)
+
+
+COMMAND = Subcommand(simulate.__doc__ or "", simulate.add_field_arguments, run)

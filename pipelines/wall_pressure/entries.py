@@ -1,0 +1,27 @@
+"""What wall pressure adds to the registry; see `core.registry`."""
+
+from __future__ import annotations
+
+from infield.core.registry import Entry
+
+ENTRIES = {
+    "report_sections": {
+        "wall-pressure": Entry("infield.pipelines.wall_pressure.report:section", "spectra, correlations and tails"),
+    },
+    "cautions": {
+        "wall-pressure": Entry(
+            "infield.pipelines.wall_pressure.caution:another_flow", "a measurement of another flow than the prior's"
+        ),
+    },
+    "benches": {
+        "wall-pressure": Entry("infield.pipelines.wall_pressure.bench.run", "pressure below a turbulent flow"),
+    },
+    "simulators": {
+        "channel": Entry("infield.pipelines.wall_pressure.channel", "one turbulent flow"),
+        "wall-pressure": Entry("infield.pipelines.wall_pressure.simulate", "a synthetic stand-in for wall pressure"),
+    },
+    "converters": {
+        "wall-pressure": Entry("infield.pipelines.wall_pressure.convert:PLANES", "planes of many formats"),
+        "wall-sensors": Entry("infield.pipelines.wall_pressure.convert:SENSORS", "a plane to a measurement by sensors"),
+    },
+}

@@ -1,0 +1,11 @@
+"""What 21 cm adds to the registry; see `core.registry`."""
+
+from __future__ import annotations
+
+from infield.core.registry import Entry
+
+ENTRIES = {
+    "checkpoints": {
+        "lightcones": Entry("infield.priors.cm21.prior:STORED", "conditional prior of lightcones"),
+    },
+}

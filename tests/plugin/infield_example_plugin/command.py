@@ -1,0 +1,10 @@
+"""Say hello."""
+
+
+def add_arguments(parser):
+    parser.add_argument("--name", default="you")
+
+
+def run(arguments):
+    print(f"hello {arguments.name}")
+    return 0
