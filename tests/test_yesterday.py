@@ -251,16 +251,39 @@ def test_class_paths_of_the_shipped_configurations(files):
         assert target.__module__ == MODULES[module] and target.__name__ == name
 
 
+GONE = {
+    "datasets.kspace_file": {"FORMATS"},
+    "pipelines.bench": {"BENCHES", "CM21"},
+    "pipelines.cli": {"VERBS"},
+    "pipelines.convert": {"AXES", "MASKS"},
+    "pipelines.prior_choice": {"LIGHTCONES", "SAME", "TRAINED", "about_flow"},
+    "pipelines.reconstruct": {"SAMPLERS"},
+    "pipelines.samplers": {"DDS", "FAPS", "PMRF", "SAMPLERS"},
+    "pipelines.simulate": {"BRAIN", "CHANNEL", "CM21", "KINDS", "WALL_PRESSURE"},
+    "pipelines.simulations": {"BRAIN"},
+    "priors.average_velocity": {"KINDS"},
+    "priors.checkpoint": {"FNO", "KINDS", "NETWORKS"},
+    "priors.description": {"COMPONENT_KEYS", "KEYS"},
+    "priors.emulator_training": {"KINDS"},
+    "priors.learned_map": {"KINDS"},
+    "priors.lightcone_matching": {"KINDS"},
+    "priors.rectified_flow": {"KINDS"},
+    "priors.unrolled": {"KINDS"},
+}
+"""Tables by hand, and what they imported, whose entries the registry holds now: nothing stands where they stood."""
+
+
 @pytest.mark.parametrize("module", sorted(OLD_NAMES))
 def test_every_old_module_has_its_public_names(module):
+    gone = GONE.get(module.removeprefix("infield."), set())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = importlib.import_module(module)
-        missing = [name for name in OLD_NAMES[module] if not hasattr(found, name)]
-    assert not missing
+        missing = {name for name in OLD_NAMES[module] if not hasattr(found, name)}
+    assert missing <= gone and gone <= set(OLD_NAMES[module])
     if module in MODULES:
         new = importlib.import_module(MODULES[module])
-        for name in OLD_NAMES[module]:
+        for name in set(OLD_NAMES[module]) - missing:
             hidden = importlib.util.find_spec(f"{module}.{name}") is not None if hasattr(found, "__path__") else False
             if f"{module}:{name}" not in NAMES and not hidden:  # `bench.pde.run` is the module now
                 assert getattr(found, name) is getattr(new, name)

@@ -39,7 +39,7 @@ datasets.kspace_arrays -> datasets.mri.readers.arrays
 datasets.kspace_fastmri -> datasets.mri.readers.fastmri
 datasets.kspace_file -> datasets.mri.readers.open
 datasets.kspace_ismrmrd -> datasets.mri.readers.ismrmrd
-datasets.kspace_masks -> datasets.mri.masks
+datasets.kspace_masks -> datasets.training.masks
 datasets.lightcone_21cmfast -> datasets.cm21.readers.py21cmfast
 datasets.lightcone_arrays -> datasets.cm21.readers.arrays
 datasets.lightcone_fields -> datasets.cm21.training
@@ -188,7 +188,7 @@ posterior.measured_law -> posterior.inference.denoiser_errors
 posterior.model_error -> posterior.models.model_error
 posterior.modes_across -> posterior.cm21.mode_solver
 posterior.null_flow -> posterior.samplers.null_flow
-posterior.of_innovations -> posterior.cm21.whitened_operator
+posterior.of_innovations -> posterior.inference.pulled_back
 posterior.one_step -> posterior.inference.one_step
 posterior.parameter_inference -> posterior.models.parameter_inference
 posterior.particles -> posterior.inference.particles
@@ -273,6 +273,8 @@ priors.unrolled -> priors.amortised.unrolled
 priors.voxel_transform -> priors.cm21.voxel_transform
 priors.wall_pressure -> priors.wall_pressure.synthetic
 priors.window -> priors.torus_window
+pipelines.bench.one_step_fields -> pipelines.mri.bench.one_step_fields
+pipelines.bench.one_step -> pipelines.mri.bench.one_step
 """
 
 MODULES: dict[str, str] = {}
@@ -282,7 +284,10 @@ for _line in _TABLE.split("\n"):
         _old, _new = _line.split(" -> ")
         MODULES[f"infield.{_old}"] = f"infield.{_new}"
 
-NAMES: dict[str, str] = {}
+NAMES: dict[str, str] = {
+    "infield.pipelines.bench:add_arguments": "infield.pipelines.commands.bench:add_arguments",
+    "infield.pipelines.bench:run": "infield.pipelines.commands.bench:run",
+}
 """Old `module:Name` -> new `module:Name`; the old module may have kept its place."""
 
 _warned: set[str] = set()
