@@ -14,7 +14,7 @@ from infield import InfieldError
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.flows.regrid import Site, spacing_along
-from infield.priors.gaussian.laws import Matern, White, law_from_spec
+from infield.priors.gaussian.laws import Law, Matern, law_from_spec
 from infield.priors.gaussian.spectral_density import SpectralDensity
 from infield.priors.torus_window import Window, WindowedStandardisation
 
@@ -106,7 +106,7 @@ class Domain:
         """Variances of the modes of the torus from those of the grid of training, shape `(channel, *torus)`."""
         return SpectralDensity(variance).on(self.window.torus, whole=whole and self.closed)
 
-    def source(self, law: White | Matern, channels: int) -> Covariance:
+    def source(self, law: Law, channels: int) -> Covariance:
         """The law of the source on the torus."""
         law = replace(law, wrap=False) if isinstance(law, Matern) else law  # what closes is the torus
         spectrum = law.embedded(self.site, self.window.torus).spectrum

@@ -259,7 +259,7 @@ def _collected(group: str, path: tuple[str, ...]) -> dict[str, list[Entry]]:
         for name, entry in _table_of(module).get(group, {}).items():
             found.setdefault(name, []).append(entry)
     for point in metadata.entry_points(group=f"{HOUSE}.{group}"):
-        package = point.dist.metadata if point.dist else {"Name": "unknown", "Version": ""}
+        package: Any = point.dist.metadata if point.dist else {"Name": "unknown", "Version": ""}
         entry = Entry(point.value.replace(" ", ""), package.get("Summary") or "no description")
         entry = replace(entry, package=package["Name"], version=package["Version"])
         found.setdefault(point.name, []).append(entry)
