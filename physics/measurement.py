@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infield import InfieldError
 from infield.core._deepinv import LinearPhysics, Physics
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.physics.noise.registry import CoilGaussianNoise, GaussianLaw, LowRankGaussianNoise, NoiseLaw, PoissonNoise
 from infield.physics.operators.composition import Affine, Scale, compose

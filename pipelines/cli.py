@@ -10,9 +10,9 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-import infield
-from infield import InfieldError
 from infield.core import registry
+from infield.core.errors import InfieldError
+from infield.core.version import __version__
 from infield.pipelines.options import as_option
 
 GROUP = "commands"
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_usage())
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        print(f"infield {infield.__version__}")
+        print(f"infield {__version__}")
         return 0
     verb, *rest = arguments
     if not registry.known(GROUP, verb):

@@ -169,7 +169,7 @@ def fresh(code: str) -> str:
     return run.stdout
 
 
-MOST_MODULES, MOST_OWN_MODULES = 200, 12
+MOST_MODULES, MOST_OWN_MODULES = 200, 20
 """What a cheap import may load: 114 and 3 modules were counted for `--help`, 1100 for torch alone."""
 
 
@@ -210,7 +210,7 @@ def test_a_dear_import_is_seen(code):
 
 
 def test_many_small_modules_are_seen():
-    assert "13 modules of ours" in too_much({"infield", *(f"infield.part_{i}" for i in range(12))})
+    assert "21 modules of ours" in too_much({"infield", *(f"infield.part_{i}" for i in range(20))})
     assert "201 in all" in too_much({f"email.part_{i}" for i in range(201)})
     assert not too_much({"infield", "infield.pipelines", "infield.pipelines.cli", "argparse"})
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.datasets.cm21.cosmology import LINE_MHZ, frequencies_of
 from infield.datasets.formats.simulation import SimulationWriter, Variable, open_simulation

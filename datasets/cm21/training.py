@@ -15,8 +15,8 @@ import xarray as xr
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from infield import InfieldError
 from infield.core._lightning import LightningDataModule
+from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import BOX_AXES, DENSITY, TEMPERATURE, Lightcones, open_lightcones
 from infield.datasets.formats.zarr_group import refusal
 from infield.datasets.training.fields import EpochOrder

@@ -20,8 +20,8 @@ import numpy as np
 import xarray as xr
 import zarr
 
-import infield
-from infield import InfieldError
+from infield.core.errors import InfieldError
+from infield.core.version import __version__
 from infield.datasets.formats.zarr_group import (
     check_new,
     disk_full_in_words,
@@ -202,7 +202,7 @@ def lay_out_done(group: zarr.Group, samples: int, block: int) -> None:
 
 def installed_versions() -> dict[str, str]:
     """Versions of what made a file, for its attributes."""
-    versions = {"infield": infield.__version__, "python": platform.python_version()}
+    versions = {"infield": __version__, "python": platform.python_version()}
     for library in _LIBRARIES:
         try:
             versions[library] = installed_version(library)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
 from infield.datasets.formats.zarr_group import json_attribute, refusal, variable
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 Index = tuple[slice | int, ...]
 

@@ -18,7 +18,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.formats.field import CHANNEL, Field, read_field
 from infield.datasets.formats.measurement_layout import (
     VERSION,

@@ -17,7 +17,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.datasets.formats.block_writer import BlockWriter, open_finished, refuse_lost_samples
 from infield.datasets.formats.field import Field, read_field

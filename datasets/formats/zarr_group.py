@@ -17,7 +17,7 @@ import xarray as xr
 import zarr
 from zarr.errors import GroupNotFoundError
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 CONVENTIONS = "CF-1.11"
 _METADATA_FILES = ("zarr.json", ".zarray", ".zgroup")  # format 3, and format 2 which is read as well

@@ -16,7 +16,7 @@ import scipy.ndimage
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 FILE = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import gammaincinv
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 OUTER_FRACTION = 0.1
 _LIGHT_TAIL = 0.9  # quantile of the squared distance up to which a sample keeps its full weight

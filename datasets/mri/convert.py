@@ -16,8 +16,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from infield import InfieldError
-from infield.core.errors import ArgumentError
+from infield.core.errors import ArgumentError, InfieldError
 from infield.core.grid import Axis, Grid
 from infield.datasets.formats.measurement import write_measurement
 from infield.datasets.formats.measurement_layout import VERSION, complex_numbers

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 _AXES = (-2, -1)
 

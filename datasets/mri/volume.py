@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.datasets.mri.convert import DIVIDED, ConvertedMRI, convert_mri
 from infield.physics.measurement import Measurement

@@ -17,8 +17,8 @@ import xarray as xr
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_convert
 
-from infield import InfieldError
 from infield.core._lightning import LightningDataModule
+from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
 from infield.datasets.formats.field import CHANNEL, COMPLEX_CHANNELS
 from infield.datasets.formats.zarr_group import refusal

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator
 
-from infield import InfieldError
 from infield.core._deepinv import LinearPhysics
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.training.masks import sampling_mask
 from infield.physics.operators.convolution import Convolution, gaussian_kernel

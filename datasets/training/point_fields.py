@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import PointSet
 from infield.datasets.formats.field import CHANNEL
 from infield.datasets.formats.zarr_group import refusal

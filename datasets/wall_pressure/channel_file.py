@@ -25,7 +25,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.formats.block_writer import (
     BlockWriter,
     installed_versions,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 SPECTRA, CORRELATIONS = "channel_pressure_spectra.csv", "channel_pressure_correlations.csv"
 SOURCE = "Moser, Kim & Mansour 1999"

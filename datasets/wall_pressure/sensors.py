@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.datasets.formats.measurement import write_measurement
 from infield.datasets.formats.measurement_layout import VERSION

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 INSTALL = (
     "install it: pip install 'infield[cm21]'; it is compiled and needs GSL and FFTW with their headers (Debian: "

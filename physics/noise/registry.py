@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from infield import InfieldError
 from infield.core import registry
+from infield.core.errors import InfieldError
 from infield.physics.noise.base import GaussianLaw, NoiseDescription, NoiseLaw
 from infield.physics.noise.gaussian import CoilGaussianNoise, GaussianNoise
 from infield.physics.noise.low_rank import LowRankGaussianNoise

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from infield import InfieldError
 from infield.core._deepinv import LinearPhysics, Physics
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.physics.operators.base import ComplexBuffers, LinearOperator, plain_physics
 from infield.physics.operators.description import OperatorDescription

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.physics.measurement import Measurement
 from infield.physics.operators.base import LinearOperator

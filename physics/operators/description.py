@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 
 

@@ -16,8 +16,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from infield import InfieldError
 from infield.core._deepinv import Physics
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.physics.operators.base import plain_physics
 from infield.physics.operators.description import OperatorDescription

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 
 class Refused(InfieldError):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from infield import InfieldError
 from infield.core import registry
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.physics.operators.description import OperatorDescription
 

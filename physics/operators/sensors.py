@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
 from infield.physics.operators.base import LinearOperator
 from infield.physics.operators.description import OperatorDescription

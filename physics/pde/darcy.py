@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infield import InfieldError
 from infield.core._deepinv import Physics
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.physics.operators.base import ComplexBuffers, plain_physics
 from infield.physics.operators.description import OperatorDescription

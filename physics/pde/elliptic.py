@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.physics.operators.base import LinearOperator
 from infield.physics.operators.description import OperatorDescription

@@ -13,8 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infield import InfieldError
 from infield.core._deepinv import Physics
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.physics.operators.base import plain_physics
 from infield.physics.operators.description import OperatorDescription

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
 
 WALL_LENGTH = "nu/u_tau"

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import PointSet
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise

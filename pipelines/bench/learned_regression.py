@@ -24,7 +24,7 @@ import torch
 import xarray as xr
 from torch import Generator, Tensor, nn
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise

@@ -22,7 +22,7 @@ import matplotlib
 import torch
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.pipelines.cm21.members import Members, members_of, refuse_another_grid
 from infield.pipelines.cm21.report import Ensemble, lightcone_pictures
 from infield.pipelines.report import check_new_report, write_page

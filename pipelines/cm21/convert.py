@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightcone_writer
 from infield.datasets.cm21.readers.common import Stated
 from infield.datasets.cm21.readers.open import open_lightcone_files

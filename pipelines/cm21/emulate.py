@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Generator
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
 from infield.datasets.formats.zarr_group import check_new
 from infield.pipelines.cm21.convert import about, rows_of

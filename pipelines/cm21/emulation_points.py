@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.pipelines.cm21.parameter_design import Design
 
 

@@ -31,7 +31,7 @@ import xarray as xr
 from scipy import stats
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import PARAMETERS
 from infield.datasets.cm21.parameter_file import write_parameters
 from infield.datasets.formats.zarr_group import check_new

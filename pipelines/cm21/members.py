@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, open_lightcones
 from infield.datasets.formats.foreign_arrays import readable
 from infield.posterior.cm21.summary import LightconeSummary

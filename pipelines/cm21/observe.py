@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import TEMPERATURE, open_lightcones
 from infield.datasets.cm21.observation import Observation, ObservedField, read_layout
 from infield.datasets.formats.foreign_arrays import readable

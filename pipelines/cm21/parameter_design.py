@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import qmc
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.pipelines.run.parameters import finite_number, named_numbers
 
 RANGES = {"ION_Tvir_MIN": (4.0, 6.0), "HII_EFF_FACTOR": (10.0, 250.0)}

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import DENSITY, TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
 from infield.datasets.formats.zarr_group import check_new
 from infield.physics.cm21.simulator import Simulator21cmFAST

@@ -12,8 +12,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from infield import InfieldError
 from infield.core import registry
+from infield.core.errors import InfieldError
 from infield.pipelines.run.subcommand import Subcommand, add_subcommands
 
 GROUP = "benches"

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.formats.measurement import open_measurement, write_measurement
 from infield.datasets.formats.measurement_layout import VERSION

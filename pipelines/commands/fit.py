@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from infield import InfieldError
 from infield.core._lightning import (
     ArgsType,
     LightningArgumentParser,
@@ -13,6 +12,7 @@ from infield.core._lightning import (
     LightningModule,
     ModelCheckpoint,
 )
+from infield.core.errors import InfieldError
 from infield.priors.storage.checkpoint import export_prior, read_any_entry
 from infield.priors.training.flow_matching import AveragedWeights
 

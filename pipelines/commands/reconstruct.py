@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from infield import InfieldError
 from infield.core import registry
+from infield.core.errors import InfieldError
 from infield.core.randomness import SampleStreams
 from infield.datasets.formats.measurement import measurement_digest, open_measurement
 from infield.datasets.formats.posterior import PosteriorWriter, open_posterior

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.formats.simulation import SimulationWriter
 from infield.datasets.formats.zarr_group import check_new
 from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings

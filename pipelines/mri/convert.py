@@ -20,7 +20,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.mri.convert import Undersampling, convert_mri
 from infield.datasets.mri.readers.arrays import AXES

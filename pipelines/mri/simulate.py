@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.formats.simulation import Variable
 from infield.datasets.mri.brain_template import template_folder

@@ -11,8 +11,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from infield import InfieldError
 from infield.core import registry
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.formats.field import read_field
 from infield.datasets.formats.measurement import measurement_digest, open_measurement

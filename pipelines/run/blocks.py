@@ -10,7 +10,7 @@ from typing import Any
 
 from distributed import as_completed
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.formats.block_writer import BlockWriter
 from infield.datasets.formats.zarr_group import remove_for_good
 from infield.pipelines.run.cluster import client

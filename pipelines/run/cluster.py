@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from distributed import Client
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 
 @contextmanager

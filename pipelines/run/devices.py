@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 
 def device_named(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 
 def named_numbers(option: str, texts: Sequence[str]) -> dict[str, float]:

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import yaml
 
-from infield import InfieldError
 from infield.core import registry
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.datasets.formats.field import COMPLEX_CHANNELS
 from infield.physics.measurement import Measurement

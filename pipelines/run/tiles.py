@@ -19,7 +19,7 @@ import torch
 from distributed import as_completed
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.formats.measurement import measurement_digest, open_measurement
 from infield.datasets.formats.tiled_posterior import TiledPosteriorWriter, TileStore

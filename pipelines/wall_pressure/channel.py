@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.wall_pressure.channel_file import PRESSURE, ChannelLayout, ChannelWriter, open_channel
 from infield.physics.wall_pressure.channel.boxes import BOXES

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.wall_pressure.channel_file import PRESSURE, SHEAR, ChannelWriter
 from infield.physics.wall_pressure.channel.channel_statistics import plane_means
 from infield.physics.wall_pressure.channel.initial_condition import turbulent_start

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.formats.foreign_arrays import readable
 from infield.datasets.formats.zarr_group import check_new, remove_for_good
 from infield.datasets.wall_pressure.plane_file import PRESSURE, WALLS, WallPlaneWriter, open_wall_planes

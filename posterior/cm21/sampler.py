@@ -11,7 +11,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
 from infield.physics.operators.composition import Channel, compose

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 
 def r_hat(chains: Tensor) -> Tensor:

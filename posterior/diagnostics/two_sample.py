@@ -8,8 +8,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from torch import Tensor
 
-from infield import InfieldError
 from infield.core.eigenvectors import with_fixed_signs
+from infield.core.errors import InfieldError
 
 
 def classifier_accuracy(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.operators.composition import without_units

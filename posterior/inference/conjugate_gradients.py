@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 SOLVED = 1e-9
 """Residual, as a share of the right-hand side, below which `conjugate_gradient_steps` takes no more of them."""

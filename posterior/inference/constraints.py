@@ -30,7 +30,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
 from infield.core.randomness import Randomness, SampleStreams, normal
 from infield.physics.measurement import Measurement

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.base import Prior, denoise
 from infield.priors.covariance.modes import Hartley, Modes
 

@@ -22,7 +22,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.linear_gaussian import LinearGaussianData

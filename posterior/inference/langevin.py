@@ -31,7 +31,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, SampleStreams, normal
 from infield.physics.measurement import Measurement
 from infield.physics.operators.refusal import Refused

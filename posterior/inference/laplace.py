@@ -20,8 +20,8 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
-from infield import InfieldError
 from infield.core.eigenvectors import orthonormal
+from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianLaw
 from infield.posterior.inference.likelihood import information, only_observed, rows_of_jacobian, value_and_gradient

@@ -26,8 +26,8 @@ from typing import Protocol, cast
 import torch
 from torch import Generator, Tensor
 
-from infield import InfieldError
 from infield.core import registry
+from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianLaw

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.physics.operators.composition import without_units

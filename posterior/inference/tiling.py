@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 CELL = 64
 """Points along each axis of a cell whose random numbers are drawn together."""

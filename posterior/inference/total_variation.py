@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.conjugate_gradients import conjugate_gradient_steps
 from infield.posterior.inference.linear_gaussian import LinearGaussianData

@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.posterior.inference.conditional_moments import LocalLaw
 from infield.posterior.inference.linear_gaussian import DENSE_DATA, LinearGaussianData
 from infield.priors.base import Prior, denoise

@@ -22,11 +22,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from infield import InfieldError
 from infield.core._deepinv import DecomposablePhysics, LinearPhysics, Physics
 from infield.core._deepinv import Denoiser as BaseDenoiser
 from infield.core._deepinv import GaussianNoise as DeepinvNoise
 from infield.core.eigenvectors import canonical_basis
+from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
 from infield.posterior.samplers.base import Calls, standardised

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.posterior.diagnostics.calibration import coverage, ranks, tarp_ranks, uniformity
 
 NETWORKS = 5

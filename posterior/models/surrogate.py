@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from infield import InfieldError
 from infield.core._deepinv import LinearPhysics, Physics
+from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 _K_1, _K_2 = 0.01, 0.03
 _FASTMRI_WINDOW = 7

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from infield import InfieldError
 from infield.core._deepinv import LinearPhysics
+from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
 from infield.physics.operators.crop import through_window

@@ -23,7 +23,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.total_variation import CAVEAT, across_slices

@@ -32,7 +32,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, SampleStreams, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.diagnostics.convergence import effective_sample_size, r_hat

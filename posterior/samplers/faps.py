@@ -37,7 +37,7 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.constraints import Conservation, GivenData

@@ -24,7 +24,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.samplers.base import Draws, Sampler

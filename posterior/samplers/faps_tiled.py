@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
@@ -27,8 +27,8 @@ from infield.physics.operators.sensors import PointSensors
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.inference.tiling import Tiling, normal_at, normal_of
 from infield.priors.base import denoise
-from infield.priors.flows.flow import FlowPrior
-from infield.priors.flows.patch_domains import Domain, OnDomains, on_domain
+from infield.priors.flows.flow import FlowPrior, on_domain
+from infield.priors.flows.patch_domains import Domain, OnDomains
 from infield.priors.gaussian.bridge import Bridge
 
 SOURCE, DRAW, DATA = 0, 1, 2

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
 from infield.physics.operators.least_squares import null_projection

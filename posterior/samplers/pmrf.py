@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.amortised import served

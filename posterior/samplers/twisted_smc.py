@@ -30,7 +30,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.linear_gaussian import LinearGaussianData

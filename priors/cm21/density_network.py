@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 CELL = 2
 """Points of the finest cell along each axis: the network works on cells, whose points are channels."""

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.cm21.density_network import CELL, DensityNetwork
 from infield.priors.cm21.initial_density import InitialDensity
 from infield.priors.cm21.slice_statistics import SliceStatistics

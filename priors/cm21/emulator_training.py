@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from infield import InfieldError
 from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
+from infield.core.errors import InfieldError
 from infield.priors.cm21.density_network import CELL, DensityNetwork
 from infield.priors.cm21.emulator import HALO, Conditions, Emulator
 from infield.priors.cm21.initial_density import InitialDensity

@@ -28,7 +28,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.cm21.linear_correction import LinearPart, of_field
 from infield.priors.cm21.whitening import BLOCK, Innovations, InnovationStandardisation
 from infield.priors.covariance.base import Covariance

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.random_fields.spectral import White
 
 NEAREST = (8, 12, 16, 24, 32, 48, 64, 96)

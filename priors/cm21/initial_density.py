@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.cm21.density_network import CELL
 from infield.priors.cm21.slice_spectra import half_spectrum, mode_counts
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.core.registry import StoredKind, entry_key
 from infield.priors.base import heun

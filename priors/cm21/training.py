@@ -21,8 +21,8 @@ import torch
 from rich.progress import track
 from torch import Generator, Tensor
 
-from infield import InfieldError
 from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
+from infield.core.errors import InfieldError
 from infield.priors.cm21.box_repeats import SliceRepeats, fit_slice_repeats
 from infield.priors.cm21.flow import Profiles, network_output
 from infield.priors.cm21.linear_correction import LinearPart, fit_linear_part, products

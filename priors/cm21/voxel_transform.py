@@ -40,7 +40,7 @@ import torch
 from scipy import ndimage, stats
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 KINDS = ("yeo-johnson", "linear", "log")
 VERSION = 1

@@ -9,13 +9,14 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.flows.field_space import FieldParametrisation, Network, in_precision
-from infield.priors.flows.patch_domains import OnDomains, on_domain
+from infield.priors.flows.patch_domains import Domain, OnDomains
 from infield.priors.flows.regrid import Regrid, Site
 from infield.priors.gaussian.laws import law_from_spec
+from infield.priors.torus_window import WindowedStandardisation
 
 Skip = Literal["gaussian", "none", "scalar"]
 
@@ -235,3 +236,43 @@ class FlowPrior:
             mean=regrid.fields(self.mean),
             grid_description=description,
         )
+
+
+def on_domain(prior: FlowPrior, site: Site, *, whole: bool = True) -> FlowPrior:
+    """A prior of patches on another domain, as `FlowPrior.on` serves it.
+
+    Source and covariance are evaluated anew (`priors.gaussian.spectral_density`), the mean is one number a
+    channel, and the network is the same at every place.
+
+    Arguments:
+        prior: The prior on its grid of training.
+        site: Where it is wanted.
+        whole: Whether the site is the domain; False for a tile of one, which has a mean.
+
+    Raises:
+        InfieldError: As `Domain`; or the source is not on record.
+    """
+    if not isinstance(prior.network, OnDomains):
+        raise InfieldError(f"its network, {type(prior.network).__name__}, does not see patches")
+    domain = Domain(prior.grid_description, site)
+    if whole and domain.closed and domain.window.shape == prior.covariance.event_shape[1:] and not any(domain.origin):
+        return prior
+    spec = prior.provenance.get("source")
+    if spec is None:
+        raise InfieldError("its source is not on record; use a prior of `infield fit`")
+    channels = len(prior.channels)
+    source = domain.source(law_from_spec(spec), channels)
+    spectrum = domain.spectrum(prior.covariance.truncated(0).diagonal, whole=whole)
+    standardisation = prior.standardisation
+    if not domain.closed:
+        standardisation = WindowedStandardisation(standardisation.shift, standardisation.scale, domain.window)
+    space = tuple(range(1, prior.mean.ndim))
+    return replace(
+        prior,
+        network=domain.network(prior.network),
+        source=source,
+        covariance=Covariance.diagonal_in(source.modes, spectrum),
+        mean=prior.mean.mean(space, keepdim=True).expand(source.event_shape),
+        standardisation=standardisation,
+        grid_description=site.to_json(),
+    )

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from scipy.fft import next_fast_len
 from torch import Tensor, nn
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.flows.regrid import Site, spacing_along
-from infield.priors.gaussian.laws import Law, Matern, law_from_spec
+from infield.priors.gaussian.laws import Law, Matern
 from infield.priors.gaussian.spectral_density import SpectralDensity
-from infield.priors.torus_window import Window, WindowedStandardisation
-
-if TYPE_CHECKING:
-    from infield.priors.flows.flow import FlowPrior
+from infield.priors.torus_window import Window
 
 SAME_SPACING = 0.01
 """Spacings that differ by less than this share are taken to be the same."""
@@ -112,43 +109,3 @@ class Domain:
         spectrum = law.embedded(self.site, self.window.torus).spectrum
         spectrum = spectrum.clamp_min(1e-15 * float(spectrum.max()))
         return Covariance.diagonal_in(Hartley(self.site.ndim), spectrum.expand(channels, *self.window.torus))
-
-
-def on_domain(prior: FlowPrior, site: Site, *, whole: bool = True) -> FlowPrior:
-    """A prior of patches on another domain, as `FlowPrior.on` serves it.
-
-    Source and covariance are evaluated anew (`priors.gaussian.prior.spectral_density`), the mean is one number a
-    channel, and the network is the same at every place.
-
-    Arguments:
-        prior: The prior on its grid of training.
-        site: Where it is wanted.
-        whole: Whether the site is the domain; False for a tile of one, which has a mean.
-
-    Raises:
-        InfieldError: As `Domain`; or the source is not on record.
-    """
-    if not isinstance(prior.network, OnDomains):
-        raise InfieldError(f"its network, {type(prior.network).__name__}, does not see patches")
-    domain = Domain(prior.grid_description, site)
-    if whole and domain.closed and domain.window.shape == prior.covariance.event_shape[1:] and not any(domain.origin):
-        return prior
-    spec = prior.provenance.get("source")
-    if spec is None:
-        raise InfieldError("its source is not on record; use a prior of `infield fit`")
-    channels = len(prior.channels)
-    source = domain.source(law_from_spec(spec), channels)
-    spectrum = domain.spectrum(prior.covariance.truncated(0).diagonal, whole=whole)
-    standardisation = prior.standardisation
-    if not domain.closed:
-        standardisation = WindowedStandardisation(standardisation.shift, standardisation.scale, domain.window)
-    space = tuple(range(1, prior.mean.ndim))
-    return replace(
-        prior,
-        network=domain.network(prior.network),
-        source=source,
-        covariance=Covariance.diagonal_in(source.modes, spectrum),
-        mean=prior.mean.mean(space, keepdim=True).expand(source.event_shape),
-        standardisation=standardisation,
-        grid_description=site.to_json(),
-    )

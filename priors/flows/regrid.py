@@ -13,7 +13,7 @@ import torch
 from scipy.interpolate import CubicSpline, RegularGridInterpolator
 from torch import Tensor, nn
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.gaussian.laws import Lattice, Law, White

@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.base import Prior, Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Modes

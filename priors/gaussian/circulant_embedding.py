@@ -22,7 +22,7 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.torus_window import Window
 
 LARGEST_TORUS = 2**24

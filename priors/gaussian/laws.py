@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor
 
-from infield import InfieldError
 from infield.core import registry
+from infield.core.errors import InfieldError
 from infield.priors.covariance.base import Covariance, from_matrix
 from infield.priors.covariance.modes import Eigenbasis, Hartley, Modes, Pixels
 from infield.priors.gaussian.circulant_embedding import Embedding, embed

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.gaussian.prior import GaussianPrior

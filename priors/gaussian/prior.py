@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance, from_draws
 from infield.priors.covariance.modes import Hartley

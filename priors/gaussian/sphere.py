@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 LONGITUDE = ("lon", "longitude")
 LATITUDE = ("lat", "latitude")

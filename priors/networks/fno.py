@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.networks.time_embedding import TimeEmbedding
 
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

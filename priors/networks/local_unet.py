@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.networks.time_embedding import Numbers, TimeEmbedding
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 
 class Perceptron(nn.Module):

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 Mode = Literal["overlap", "shift"]
 

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor, nn
 from torch.nn import functional
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.networks.time_embedding import TimeEmbedding
 
 Shape = Literal["box", "torus", "sphere"]

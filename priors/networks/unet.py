@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.networks.group_norm import GroupNorm
 from infield.priors.networks.periodic import FORMATS, closed
 from infield.priors.networks.time_embedding import Numbers, TimeEmbedding

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.gaussian.gibbs import gibbs_matrix
 from infield.priors.gaussian.laws import DENSE_LIMIT, Lattice
 from infield.priors.gaussian.matern import matern_matrix

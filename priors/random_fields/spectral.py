@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.gaussian.laws import Lattice
 
 Boundary = Literal["dirichlet", "neumann", "periodic"]

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from infield import InfieldError
 from infield.core import registry
+from infield.core.errors import InfieldError
 from infield.core.registry import Storable, StoredKind, entry_key
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance

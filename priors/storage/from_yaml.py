@@ -29,8 +29,8 @@ from typing import Any
 
 import torch
 
-from infield import InfieldError
 from infield.core import registry
+from infield.core.errors import InfieldError
 from infield.priors.gaussian.laws import Lattice, Law, law_from_spec
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior, shared_torus

@@ -13,8 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from infield import InfieldError
 from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
+from infield.core.errors import InfieldError
 from infield.priors.base import Standardisation
 from infield.priors.storage.checkpoint import network_description
 from infield.priors.surrogates.learned_map import ENTRY, LearnedMap, Stored, from_entry, to_entry

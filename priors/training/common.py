@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-import infield
-from infield import InfieldError
 from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig, Trainer
+from infield.core.errors import InfieldError
+from infield.core.version import __version__
 
 VALIDATION = 2**31
 """Stands for the epoch in the random numbers of validation, which are the same in every epoch."""
@@ -107,7 +107,7 @@ def training_record(trainer: Trainer, checkpoint: Mapping[str, Any]) -> dict[str
         "epochs": trainer.current_epoch,
         "precision": str(trainer.precision),
         "averaged": "averaging_state" in checkpoint,
-        "infield": infield.__version__,
+        "infield": __version__,
         "torch": str(torch.__version__),
     }
     for name in ("loss", "validation_loss"):

@@ -15,8 +15,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Generator, Tensor, nn
 
-from infield import InfieldError
 from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig, Trainer, WeightAveraging
+from infield.core.errors import InfieldError
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance, from_draws
 from infield.priors.covariance.modes import Hartley

@@ -35,7 +35,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.amortised.adapted_source import adapted_source, confined
 from infield.priors.amortised.average_velocity import (
     ENTRY,

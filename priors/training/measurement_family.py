@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Generator, Tensor, nn
 
-from infield import InfieldError
 from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
+from infield.core.errors import InfieldError
 from infield.priors.amortised.base import Supervised
 from infield.priors.base import Standardisation
 from infield.priors.storage.checkpoint import network_description

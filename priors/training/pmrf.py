@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.amortised.average_velocity import not_served
 from infield.priors.amortised.rectified_flow import ENTRY, RectifiedFlow, from_entry, to_entry
 from infield.priors.amortised.unrolled import load_unrolled

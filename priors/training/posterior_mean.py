@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.amortised.unrolled import ENTRY, Unrolled, from_entry, to_entry
 from infield.priors.training.common import network_weights
 from infield.priors.training.measurement_family import FamilyTraining, standardisation_of

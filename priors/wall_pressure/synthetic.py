@@ -50,7 +50,7 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley, Modes
 from infield.priors.gaussian.circulant_embedding import Embedding

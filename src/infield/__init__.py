@@ -6,22 +6,17 @@ Importing this package is cheap: nothing heavy is loaded until it is asked for.
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from infield.core.errors import InfieldError
 from infield.core.renamed import install as _install_old_names
+from infield.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from infield.core.torchvision_remedy import import_torchvision_first as import_torchvision_first
     from infield.datasets.formats.measurement import open_measurement as open_measurement
     from infield.datasets.formats.posterior import open_posterior as open_posterior
     from infield.priors.storage.checkpoint import load_prior as load_prior
-
-try:
-    __version__ = version("infield")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
 
 _LAZY = {
     "open_measurement": "infield.datasets.formats.measurement",

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.cm21.cosmology import cosmology, distances_of
 from infield.datasets.cm21.lightcone_file import TEMPERATURE
 from infield.datasets.cm21.readers.common import RawCones, Stated

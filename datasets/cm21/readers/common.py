@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import Lightcones, lightcone_grid
 
 EVEN = 1e-4

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.cm21.cosmology import LINE_MHZ, cosmology, distances_of
 from infield.datasets.cm21.readers.common import RawCones, Stated
 

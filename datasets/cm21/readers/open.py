@@ -11,8 +11,8 @@ from pathlib import Path
 
 import h5py
 
-from infield import InfieldError
 from infield.core import registry
+from infield.core.errors import InfieldError
 from infield.datasets.cm21.readers.common import LightconeSource, RawCones, Stated, join
 from infield.datasets.cm21.readers.py21cmfast import is_native, native_cone
 from infield.datasets.cm21.readers.stack import is_stack, stacked_cones

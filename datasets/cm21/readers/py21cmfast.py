@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.cm21.cosmology import NEUTRINOS_V3, NEUTRINOS_V4, cosmology, redshifts_of
 from infield.datasets.cm21.lightcone_file import TEMPERATURE
 from infield.datasets.cm21.readers.common import RawCones, Stated

@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import TEMPERATURE
 from infield.datasets.cm21.readers.common import RawCones, Stated
 from infield.datasets.formats.foreign_arrays import readable

@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.mri.kspace import KSpace, fourier
 from infield.datasets.mri.readers.common import ArrayLayout, KSpaceFile, readable
 

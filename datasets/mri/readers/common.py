@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.mri.kspace import KSpace
 
 

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import h5py
 import numpy as np
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.mri.kspace import KSpace, without_oversampling
 from infield.datasets.mri.readers.common import KSpaceFile
 

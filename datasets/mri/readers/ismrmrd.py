@@ -25,7 +25,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.mri.kspace import KSpace, without_oversampling
 from infield.datasets.mri.readers.common import KSpaceFile
 

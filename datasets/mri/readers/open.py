@@ -12,8 +12,8 @@ from pathlib import Path
 
 import h5py
 
-from infield import InfieldError
 from infield.core import registry
+from infield.core.errors import InfieldError
 from infield.datasets.mri.readers.common import ArrayLayout, KSpaceFile, readable
 from infield.datasets.mri.readers.fastmri import open_fastmri
 from infield.datasets.mri.readers.ismrmrd import open_ismrmrd

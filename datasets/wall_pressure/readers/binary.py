@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes, Stated
 
 _WORDS = ("file", "dtype", "byte_order", "order", "wall", "pressure_units", "title", "lengths")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 LOOSE, CLOSE = 0.25, 0.5
 """Neighbours in a plane whose correlation is below LOOSE are read in a wrong order where another order gives CLOSE."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.datasets.wall_pressure.plane_file import WALLS, WallPlanes
 from infield.datasets.wall_pressure.readers.checks import check_order, checked_times, even, spans, time_gaps

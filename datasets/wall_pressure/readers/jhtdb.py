@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.formats.foreign_arrays import StoredArray, StoredArrays
 from infield.datasets.wall_pressure.readers.checks import spans
 from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes, Stated

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from infield import InfieldError
 from infield.core import registry
+from infield.core.errors import InfieldError
 from infield.datasets.formats.foreign_arrays import StoredArray, StoredArrays, open_arrays
 from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes, Stated, WallPlaneSource, make_source
 from infield.datasets.wall_pressure.readers.jhtdb import is_cut_out, jhtdb_planes

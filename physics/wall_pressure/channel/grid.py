@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.physics.wall_pressure.channel.chebyshev import Chebyshev, product
 
 

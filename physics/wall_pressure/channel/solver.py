@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.physics.wall_pressure.channel.chebyshev import product
 from infield.physics.wall_pressure.channel.grid import ChannelGrid
 

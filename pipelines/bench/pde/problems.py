@@ -12,8 +12,8 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor, nn
 
-from infield import InfieldError
 from infield.core._deepinv import Physics
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement

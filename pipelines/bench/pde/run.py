@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.pde.dirichlet import interior
 from infield.pipelines.bench.pde import peers

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.cm21.members import TOGETHER, Members, members_of, refuse_another_grid
 from infield.posterior.cm21.summary import THRESHOLDS, LightconeSummary

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Generator
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.pipelines.bench.peak_memory import peak_mib
 from infield.pipelines.bench.records import Bench
 from infield.priors.cm21.prior import load_lightcone_prior

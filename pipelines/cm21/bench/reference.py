@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import DENSITY, Lightcones, lightcone_grid
 from infield.datasets.cm21.observation import Observation, ObservedField
 from infield.physics.measurement import Measurement

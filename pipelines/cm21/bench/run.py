@@ -34,7 +34,7 @@ import torch
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.randomness import SampleStreams
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.cm21.bench.cases import Case, Training, open_cases

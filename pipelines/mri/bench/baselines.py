@@ -15,7 +15,7 @@ import sigpy.mri.app
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
 from infield.physics.mri.multicoil import MultiCoilMRI
 from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.datasets.mri.convert import convert_mri
 from infield.physics.operators.registry import build_operator
 from infield.pipelines.bench.records import Bench

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
 from infield.datasets.mri.brains import Brains

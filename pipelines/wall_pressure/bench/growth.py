@@ -17,7 +17,7 @@ from typing import Any
 
 from distributed import LocalCluster
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.core.randomness import SampleStreams
 from infield.datasets.wall_pressure.sensors import WallSensors, write_wall_measurement

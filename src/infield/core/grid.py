@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 
 
 @dataclass(frozen=True)

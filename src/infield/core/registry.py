@@ -25,7 +25,7 @@ from functools import cache
 from importlib import metadata, util
 from typing import Any, NamedTuple, Protocol
 
-from infield import InfieldError
+from infield.core.errors import InfieldError
 from infield.domains import DOMAINS
 
 HOUSE = "infield"

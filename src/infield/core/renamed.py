@@ -284,9 +284,14 @@ for _line in _TABLE.split("\n"):
         _old, _new = _line.split(" -> ")
         MODULES[f"infield.{_old}"] = f"infield.{_new}"
 
-NAMES: dict[str, str] = {
-    "infield.pipelines.bench:add_arguments": "infield.pipelines.commands.bench:add_arguments",
-    "infield.pipelines.bench:run": "infield.pipelines.commands.bench:run",
+_NAMES = """
+pipelines.bench:add_arguments -> pipelines.commands.bench:add_arguments
+pipelines.bench:run -> pipelines.commands.bench:run
+priors.domains:on_domain -> priors.flows.flow:on_domain
+"""
+
+NAMES = {
+    f"infield.{old}": f"infield.{new}" for old, _, new in (row.partition(" -> ") for row in _NAMES.split("\n") if row)
 }
 """Old `module:Name` -> new `module:Name`; the old module may have kept its place."""
 

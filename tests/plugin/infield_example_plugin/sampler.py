@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from infield.core.randomness import normal
 from infield.posterior.samplers.base import Draws, Sampler
 
 
@@ -14,4 +15,5 @@ class PriorDraws(Sampler):
     caveat: ClassVar[str | None] = "draws of the source, whatever the data"
 
     def draw(self, prior, measurement, n, generator):
-        return Draws(prior.source.sample(n, generator) + self.shift)
+        white = normal(generator, n, prior.source.event_shape, measurement.y.device)
+        return Draws(prior.source.colour(white) + self.shift)

@@ -15,8 +15,7 @@ from infield.physics.wall_pressure.wall_units import wall_grid
 from infield.priors.base import Standardisation, sample
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
-from infield.priors.flows.flow import FlowPrior
-from infield.priors.flows.patch_domains import on_domain
+from infield.priors.flows.flow import FlowPrior, on_domain
 from infield.priors.gaussian.laws import Matern, White, law_to_spec
 from infield.priors.gaussian.spectral_density import SpectralDensity, fold, unfold
 from infield.priors.networks.fno import FNO
