@@ -169,7 +169,7 @@ class UnitRange:
         self.modes = problem.prior.source.modes
         variance = problem.prior.covariance.truncated(0).diagonal / problem.prior.source.diagonal
         self.a = reach * float(variance.mean()) ** 0.5
-        self.mean = self.modes.synthesise(problem.whiten(problem.prior.mean[None]))
+        self.mean = self._image(problem.whiten(problem.prior.mean[None]))
         self.noise_std = problem.noise_std
         zero = self.mean.new_zeros((1, *self.shape))
         self.y = problem.y - problem.A(self.u(zero)) if self.linear else problem.y
@@ -180,7 +180,7 @@ class UnitRange:
 
     def u(self, w: Tensor) -> Tensor:
         """The whitened coordinates of images."""
-        return self.modes.analyse(self.mean.to(w) + self.a * (2 * w - 1))
+        return self._white(self.mean.to(w) + self.a * (2 * w - 1))
 
     def fields(self, w: Tensor) -> Tensor:
         """Draws in units."""
@@ -191,21 +191,29 @@ class UnitRange:
         s = 2 * self.a * float(torch.as_tensor(sigma).flatten()[0])
         if s == 0:
             return z
-        clean = self.modes.synthesise(self.problem.denoise(self.u(z), s))
+        clean = self._image(self.problem.denoise(self.u(z), s))
         return (clean - self.mean.to(z)) / (2 * self.a) + 0.5
 
     def A(self, w: Tensor) -> Tensor:
         """Without what w = 0 gives, where the operator is linear."""
-        return self.problem.A(self.modes.analyse(2 * self.a * w) if self.linear else self.u(w))
+        return self.problem.A(self._white(2 * self.a * w) if self.linear else self.u(w))
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         """Of a linear operator."""
-        return 2 * self.a * self.modes.synthesise(self.problem.A_adjoint(y))
+        return 2 * self.a * self._image(self.problem.A_adjoint(y))
 
     def A_vjp(self, w: Tensor, y: Tensor) -> Tensor:
         if self.linear:
             return self.A_adjoint(y)
-        return 2 * self.a * self.modes.synthesise(self.problem.A_vjp(self.u(w), y))
+        return 2 * self.a * self._image(self.problem.A_vjp(self.u(w), y))
+
+    def _white(self, image: Tensor) -> Tensor:
+        """An image in the coordinates of `problem`."""
+        return self.modes.white_on_grid(self.modes.analyse(image))
+
+    def _image(self, u: Tensor) -> Tensor:
+        """The inverse of `_white`."""
+        return self.modes.synthesise(self.modes.white(u))
 
 
 class ProblemPhysics(Physics):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from infield.core.errors import InfieldError
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
+from infield.priors.covariance.repeated import level_where_repeated
 from infield.priors.gaussian.laws import Lattice, Law, White
 
 
@@ -175,9 +176,9 @@ class Regrid:
         factors = self.source.diagonal.new_zeros((0, *self.source.event_shape))
         if covariance.rank:
             factors = modes.analyse(self.fields(covariance.modes.synthesise(covariance.factors)))
-        share = covariance.diagonal / source.diagonal
+        share = level_where_repeated(covariance.diagonal / source.diagonal, source)
         carry = _by_wavenumber if isinstance(modes, Hartley) else _by_rank
-        carried = carry(share, source.diagonal, self.source.diagonal)
+        carried = level_where_repeated(carry(share, source.diagonal, self.source.diagonal), self.source)
         return Covariance(modes, carried * self.source.diagonal, factors)
 
     @cached_property
@@ -256,11 +257,11 @@ def _by_wavenumber(share: Tensor, old: Tensor, new: Tensor) -> Tensor:
 def _by_rank(share: Tensor, old: Tensor, new: Tensor) -> Tensor:
     carried = torch.empty_like(new)
     for channel in range(len(new)):
-        ordered = share[channel].flatten()[old[channel].flatten().argsort(descending=True)]
+        ordered = share[channel].flatten()[old[channel].flatten().argsort(descending=True, stable=True)]
         tail = ordered[-max(math.ceil(len(ordered) / 4), 1) :].mean()
         missing = max(new[channel].numel() - len(ordered), 0)
         values = torch.cat([ordered, tail.expand(missing)])[: new[channel].numel()]
         flat = torch.empty(new[channel].numel(), dtype=new.dtype)
-        flat[new[channel].flatten().argsort(descending=True)] = values
+        flat[new[channel].flatten().argsort(descending=True, stable=True)] = values
         carried[channel] = flat.reshape(new[channel].shape)
     return carried

@@ -14,6 +14,7 @@ from infield.core.errors import InfieldError
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance, from_draws
 from infield.priors.covariance.modes import Hartley
+from infield.priors.covariance.repeated import level_where_repeated
 from infield.priors.gaussian.bridge import Bridge
 from infield.priors.gaussian.circulant_embedding import Embedding
 from infield.priors.gaussian.laws import Lattice, Law, White
@@ -170,7 +171,8 @@ def empirical_prior(fields: Tensor, grid: Lattice, *, rank: int = 64, source: La
     Arguments:
         fields: Examples in their units, shape `(examples, channel, *space)`.
         grid: Where they live.
-        rank: Principal directions that are kept; what they leave stays on the diagonal of the source's modes.
+        rank: Principal directions that are kept; what they leave stays on the diagonal of the source's modes, the same
+            for all modes of a repeated variance (`priors.covariance.repeated`).
         source: Law of the source; the default is white.
 
     Raises:
@@ -187,10 +189,11 @@ def empirical_prior(fields: Tensor, grid: Lattice, *, rank: int = 64, source: La
     standardisation = Standardisation(shift, scale)
     x = standardisation.from_units(fields.to(torch.float64))
     start = (source or White()).on(grid, fields.shape[1])
+    estimate = from_draws(start.modes, x, rank=rank)
     return GaussianPrior(
         name=f"empirical, rank {rank}",
         source=start,
-        covariance=from_draws(start.modes, x, rank=rank),
+        covariance=replace(estimate, diagonal=level_where_repeated(estimate.diagonal, start)),
         mean=x.mean(0),
         standardisation=standardisation,
         provenance={"kind": "gaussian", "law": f"empirical, rank {rank}, {len(fields)} examples"},

@@ -1,7 +1,7 @@
 """One draw of every source, prior, noise model and sampler, for comparisons between processors.
 
-`python draws.py FILE.npz` stores them; with `raw` as a second word also what goes through raw eigenvectors, which is
-another field where the library or the processor is another one: the negative control.
+`python draws.py FILE.npz` stores them, and also what goes through raw eigenvectors, which is another field where the
+library or the processor is another one: the negative control.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from infield.physics.noise.registry import GaussianNoise, LowRankGaussianNoise, 
 from infield.physics.operators.registry import build_operator
 from infield.posterior.inference.denoiser_errors import measure_law
 from infield.posterior.inference.empirical_bayes import fit_prior
-from infield.posterior.interop.deepinv import Whitened, decomposed
+from infield.posterior.interop.deepinv import UnitRange, Whitened, decomposed
 from infield.posterior.samplers.dds import DDS
 from infield.posterior.samplers.diffusion_mbir import DiffusionMBIR
 from infield.posterior.samplers.elliptical_slice import SourceSlice
@@ -33,8 +33,9 @@ from infield.posterior.samplers.red_diff import REDDiff
 from infield.posterior.samplers.twisted_smc import TwistedSMC
 from infield.priors.base import sample
 from infield.priors.cm21.gaussian import _factor
-from infield.priors.covariance.base import from_matrix
+from infield.priors.covariance.base import from_draws, from_matrix
 from infield.priors.covariance.modes import Hartley, Pixels
+from infield.priors.flows.regrid import Regrid
 from infield.priors.flows.slices import SlicePrior
 from infield.priors.gaussian.laws import Matern, White
 from infield.priors.gaussian.matern import matern_matrix
@@ -45,7 +46,14 @@ from infield.priors.storage.from_yaml import prior_from_description
 LINE = Grid.regular((24,), 1.0, periodic=True)
 OPEN = Grid.regular((6, 6), (1.0, 1.0))
 PLANE = Grid.regular((8, 8), 1.0, periodic=True)
-RING = PointSet(tuple((float(np.cos(a)), float(np.sin(a))) for a in np.arange(24) * 2 * np.pi / 24), ("y", "x"))
+
+
+def circle(n: int) -> PointSet:
+    """Points at equal distances on the unit circle."""
+    return PointSet(tuple((float(np.cos(a)), float(np.sin(a))) for a in np.arange(n) * 2 * np.pi / n), ("y", "x"))
+
+
+RING = circle(24)
 """Points whose eigenvalues come in pairs, and whose pivots are all ties."""
 
 MATERN, ROUGH = Matern(1.5, 0.2), Matern(0.5, 0.1)
@@ -63,6 +71,14 @@ def sphere() -> Grid:
 def mixture(grid: Grid | PointSet, source: dict) -> object:
     components = [{"law": {"law": "matern", "nu": 1.5, "length": length}} for length in (0.08, 0.5)]
     return prior_from_description({"prior": "mixture", "components": components, "source": source}, grid, 1)
+
+
+def examples(points: PointSet) -> Tensor:
+    """Fields that are not stationary, so that modes of one variance differ; through a root that has no basis."""
+    K = matern_matrix(points.points(), nu=1.5, length=0.4, variance=1.0)
+    white = torch.randn(12, points.size, generator=rng(1), dtype=torch.float64)
+    growing = torch.linspace(0.5, 1.5, points.size, dtype=torch.float64)
+    return (growing * (white @ torch.linalg.cholesky(K).mT))[:, None]
 
 
 def masked(prior: GaussianPrior, grid: Grid, noise: object = GaussianNoise(0.01)) -> Measurement:
@@ -98,6 +114,15 @@ def sources() -> dict[str, Callable[[], Tensor]]:
         factor = torch.stack([_factor(c @ c.mT + torch.eye(6)) for c in turns[:1]] * 3)
         return torch.einsum("rij,rj->ri", factor, torch.randn(3, 6, generator=rng(3), dtype=torch.float64))
 
+    def regridded() -> Tensor:
+        law, start = Matern(0.5, 0.3), circle(16)
+        source = law.on(start)
+        known = from_draws(source.modes, examples(start), rank=3)
+        return Regrid(start.to_json(), RING, law, 1).covariance(known, source).sample(2, rng(6))
+
+    def empirical(law: Matern) -> Tensor:
+        return empirical_prior(examples(RING), RING, rank=4, source=law).covariance.sample(2, rng(6))
+
     return {
         "matern in its own modes": lambda: gaussian_prior(ROUGH, LINE, source=White()).covariance.sample(1, rng(4)),
         "matern by FFT": of(MATERN, PLANE),
@@ -110,6 +135,9 @@ def sources() -> dict[str, Callable[[], Tensor]]:
             Hartley(1), matern_matrix(RING.points(), nu=0.5, length=0.4, variance=1.0), (24,)
         ).sample(2, rng(5)),
         "principal directions": lambda: empirical_prior(fields(), PLANE, rank=4).covariance.sample(2, rng(6)),
+        "principal directions, in eigenvectors": lambda: empirical(Matern(0.5, 0.3)),
+        "principal directions, in leading ones": lambda: empirical(Matern(1.5, 0.6, rank=7)),
+        "regridded, in eigenvectors": regridded,
         "lightcones": cones,
     }
 
@@ -149,6 +177,12 @@ def samplers() -> dict[str, Callable[[], Tensor]]:
         white = torch.randn(2, 1, 6, 6, generator=rng(3))
         return torch.cat([physics.V(white), physics.V(physics.mask * white)])
 
+    def of_images() -> Tensor:
+        """What deepinv's samplers see of images."""
+        problem = UnitRange(Whitened(gaussian, masked(gaussian, OPEN)))
+        w = torch.rand(2, *problem.shape, generator=rng(3), dtype=torch.float64)
+        return torch.cat([problem.fields(w), problem.denoise(w, 0.1), problem.A_adjoint(problem.A(w))])
+
     return {
         "exact": run(Exact(), gaussian, masked(gaussian, OPEN)),
         "exact, correlated noise": run(Exact(), gaussian, masked(gaussian, OPEN, correlated)),
@@ -166,6 +200,7 @@ def samplers() -> dict[str, Callable[[], Tensor]]:
         "diffusion-mbir": volume(DiffusionMBIR(levels=6)),
         "fitted prior": fitted,
         "deepinv": theirs,
+        "deepinv, images": of_images,
         "prior, by its flow": lambda: sample(gaussian, 2, rng(5), steps=5),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from infield.posterior.diagnostics.calibration import mean_error
 from infield.posterior.interop.deepinv import DeepinvDenoiser, UnitRange, Whitened, decomposed, physics_of
 from infield.posterior.samplers.exact import Exact, posterior_mean
 from infield.priors.base import denoise
+from infield.priors.covariance.modes import Eigenbasis
 from infield.priors.gaussian.laws import Matern, White
 from infield.priors.gaussian.prior import gaussian_prior
 
@@ -85,6 +87,27 @@ def test_where_the_source_is_white_an_image_is_the_field():
         assert problem.a == pytest.approx(4.0, rel=0.1)
         inside = prior.covariance.sample(200, rng(1))
         assert (inside.abs() < problem.a).double().mean() > 0.999
+
+
+def test_an_image_is_the_field_in_eigenvectors_too():
+    """Of a white source, in modes that LAPACK chose; and of a dense one C_0^{1/2} of it, by its symmetric root."""
+    grid = Grid.regular((5, 5), (1.0, 1.0))
+    w = torch.rand((2, 1, 5, 5), generator=rng(), dtype=torch.float64)
+    for source in (White(), Matern(nu=0.5, length=0.3)):
+        prior = gaussian_prior(Matern(nu=1.5, length=0.3), grid, source=None if source == White() else source)
+        assert isinstance(prior.source.modes, Eigenbasis)
+        operator = build_operator({"name": "mask", "arrays": {"mask": "m"}}, {"m": np.eye(5) > 0}, grid, 1)
+        y = operator.A(torch.ones(1, 1, 5, 5, dtype=torch.float64))
+        measurement = Measurement(y=y, operator=operator, noise=GaussianNoise(0.04), grid=grid)
+        problem = UnitRange(Whitened(prior, measurement))
+        unit = torch.eye(25, dtype=torch.float64).reshape(25, 1, 5, 5)
+        values, V = torch.linalg.eigh(prior.source.apply(unit).flatten(1))
+        root = (V * values.clamp_min(0).sqrt()) @ V.mT
+        expected = (problem.a * (2 * w - 1)).flatten(1) @ root
+        torch.testing.assert_close(problem.fields(w).flatten(1), expected)
+        torch.testing.assert_close(problem.y - problem.A(w), measurement.residual(problem.fields(w)))
+        v = torch.randn(problem.y.shape, generator=rng(1), dtype=torch.float64)
+        torch.testing.assert_close((problem.A(w[:1]) * v).sum(), (w[:1] * problem.A_adjoint(v)).sum())
 
 
 def test_nonlinear_operators_are_differentiated():
