@@ -65,6 +65,7 @@ def test_the_public_name_is_this_class():
         ("faps", 'sampler="faps"'),
         ('a"b\\', 'sampler="a\\"b\\\\"'),
         (3, "sampler=3"),
+        (0, "sampler=0"),
         (True, "sampler=True"),
         (("z", "x"), "sampler=('z', 'x')"),
         (None, "sampler"),
