@@ -16,6 +16,7 @@ import importlib.util
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -338,7 +339,7 @@ def old_names(module: str) -> Callable[[str], Any]:
     return __getattr__
 
 
-class _OldModules:
+class _OldModules(Loader):
     """Finds modules by the names that they had: what is imported is the new module itself."""
 
     @classmethod
