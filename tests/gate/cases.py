@@ -190,7 +190,7 @@ def _conversions() -> Iterator[tuple[str, Case]]:
     yield "convert/lightcone", _file("convert", "lightcone", "cone.h5")
     observed = ["convert", "lightcone-observation", "simulations/cones-flow.zarr", "--cells", "2-9", "--hours", 1e6]
     yield "convert/lightcone-observation", _file(*observed)
-    yield "convert/lightcone-observation/delays", _file(*observed, "--wedge", "horizon")
+    yield "convert/lightcone-observation/delays", _file(*observed, "--wedge", 5, "--buffer", 0)
     for name, words in (("flow", ["--steps", 2]), ("emulator", [])):
         prior = ["--prior", f"checkpoints/lightcones-{name}.ckpt", "--params", "priors/params.yaml"]
         yield f"emulate/{name}", _file("emulate", *prior, "--samples", 2, "--workers", 1, *words)
