@@ -54,7 +54,7 @@ class Measurement:
 
     def __post_init__(self) -> None:
         if self.y.shape[0] != 1:
-            raise InfieldError(f"measurement: found y of shape {tuple(self.y.shape)}, expected (1, *data)")
+            raise InfieldError(where="measurement", found=f"y of shape {tuple(self.y.shape)}", expected="(1, *data)")
         if self.observed is None:
             object.__setattr__(self, "observed", getattr(self.operator, "observed", None))
         data = tuple(self.y.shape[1:])
@@ -64,17 +64,23 @@ class Measurement:
             ("y", self.y[0], getattr(self.operator, "data_shape", None) or data),
         ):
             if tensor is not None and tuple(tensor.shape) != tuple(expected):
-                raise InfieldError(f"measurement: found {name} of shape {tuple(tensor.shape)}, expected {expected}")
+                raise InfieldError(
+                    where="measurement", found=f"{name} of shape {tuple(tensor.shape)}", expected=expected
+                )
         if self.observed is not None and self.observed.dtype != torch.bool:
-            raise InfieldError(f"measurement: found observed of type {self.observed.dtype}, expected torch.bool")
+            raise InfieldError(
+                where="measurement", found=f"observed of type {self.observed.dtype}", expected="torch.bool"
+            )
         values = self.y[0] if self.observed is None else self.y[0][self.observed]
         if values.numel() == 0:
-            raise InfieldError("measurement: found no observed datum, expected at least one")
+            raise InfieldError(where="measurement", found="no observed datum", expected="at least one")
         wrong = int((~torch.isfinite(values)).sum())
         if wrong:
             raise InfieldError(
-                f"measurement: found {wrong} NaN or Inf among {values.numel()} observed data, expected finite numbers; "
-                "mark them as not observed"
+                where="measurement",
+                found=f"{wrong} NaN or Inf among {values.numel()} observed data",
+                expected="finite numbers",
+                remedy="mark them as not observed",
             )
         self._check_noise(values)
 
@@ -86,11 +92,11 @@ class Measurement:
             trailing = data[len(data) - variance.ndim :]
             if variance.ndim > len(data) or any(v not in (1, n) for v, n in zip(variance.shape, trailing, strict=True)):
                 raise InfieldError(
-                    f"measurement: found noise variance of shape {tuple(variance.shape)}, expected {data}"
+                    where="measurement", found=f"noise variance of shape {tuple(variance.shape)}", expected=data
                 )
         if isinstance(self.noise, PoissonNoise) and (values < 0).any():
             raise InfieldError(
-                f"measurement: found {int((values < 0).sum())} negative counts, expected none below zero"
+                where="measurement", found=f"{int((values < 0).sum())} negative counts", expected="none below zero"
             )
         if isinstance(self.noise, LowRankGaussianNoise) and self.observed is not None:
             if self.noise.factors.to(self.observed.device)[:, ~self.observed].any():

@@ -76,7 +76,9 @@ class Lightcones:
         if self.grid.names != AXES or len(self.redshift) != self.grid.shape[2]:
             raise ValueError(f"lightcones: found axes {self.grid.names} and {len(self.redshift)} redshifts")
         if not (np.diff(self.redshift) > 0).all():
-            raise InfieldError("lightcones: found redshifts that do not ascend, expected z ascending along the cone")
+            raise InfieldError(
+                where="lightcones", found="redshifts that do not ascend", expected="z ascending along the cone"
+            )
 
     @property
     def frequency(self) -> np.ndarray:

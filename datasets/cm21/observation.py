@@ -91,8 +91,10 @@ class ObservedField:
             )
         if not self.mask.any():
             raise InfieldError(
-                "observation: found no mode that is measured, expected some: the baselines are too short or too long "
-                "for the box, or the wedge takes all; take another telescope, a larger box or a smaller wedge"
+                where="observation",
+                found="no mode that is measured",
+                expected="some: the baselines are too short or too long for the box, or the wedge takes all",
+                remedy="take another telescope, a larger box or a smaller wedge",
             )
 
     @cached_property
@@ -269,7 +271,7 @@ def read_layout(path: Path) -> np.ndarray:
         InfieldError: The file is missing or no such table, or has fewer than two antennas.
     """
     if not path.is_file():
-        raise InfieldError(f"{path}: found no such file, expected a CSV file of antennas; check the path")
+        raise InfieldError(where=path, found="no such file", expected="a CSV file of antennas", remedy="check the path")
     places = []
     with path.open(newline="", encoding="utf-8") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
@@ -277,8 +279,8 @@ def read_layout(path: Path) -> np.ndarray:
                 places.append((float(row["east_m"]), float(row["north_m"])))
             except (KeyError, TypeError, ValueError):
                 raise InfieldError(
-                    f"{path}: found line {number} without east_m and north_m, expected numbers"
+                    where=path, found=f"line {number} without east_m and north_m", expected="numbers"
                 ) from None
     if len(places) < 2 or not np.isfinite(places).all():
-        raise InfieldError(f"{path}: found {len(places)} antennas, expected at least two, at finite places")
+        raise InfieldError(where=path, found=f"{len(places)} antennas", expected="at least two, at finite places")
     return np.array(places)

@@ -72,9 +72,15 @@ class LightconeFile(LightningDataModule):
         least = min(batch_size, windows, window - 1, workers + 1, num_workers + 1, starts + 1)
         if least < 1 or not 0 <= validation < 1:
             raise InfieldError(
-                f"lightcones to train on: found batch_size {batch_size}, windows {windows}, validation {validation}, "
-                f"window {window}, starts {starts}, workers {workers}, num_workers {num_workers}; expected at least 1 "
-                "of the first two, a share in [0, 1), at least 2 cells and at least 0 of the others"
+                where="lightcones to train on",
+                found=(
+                    f"batch_size {batch_size}, windows {windows}, validation {validation}, window {window}, starts "
+                    f"{starts}, workers {workers}, num_workers {num_workers}"
+                ),
+                remedy=(
+                    "expected at least 1 of the first two, a share in [0, 1), at least 2 cells and at least 0 of the "
+                    "others"
+                ),
             )
         self.paths = [Path(one) for one in ([path] if isinstance(path, str) else path)]
         self.window, self.batch_size, self.chosen, self.starts = window, batch_size, parameters, starts

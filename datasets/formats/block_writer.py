@@ -69,7 +69,9 @@ class BlockWriter:
         self.partial = self.path.with_name(self.path.name + ".partial")
         self.samples, self.block, self.overwrite = samples, block, overwrite
         if samples < 1 or block < 1:
-            raise InfieldError(f"{path}: found {samples} samples in blocks of {block}, expected at least 1 of each")
+            raise InfieldError(
+                where=path, found=f"{samples} samples in blocks of {block}", expected="at least 1 of each"
+            )
         check_new(self.path, overwrite)
         with self._disk_full():
             if self.partial.exists():

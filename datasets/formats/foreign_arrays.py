@@ -63,7 +63,10 @@ def open_arrays(path: Path) -> Iterator[StoredArrays]:
     """
     if not path.exists():
         raise InfieldError(
-            f"{path}: found nothing there, expected an HDF5 or netCDF file or a zarr group; check the path"
+            where=path,
+            found="nothing there",
+            expected="an HDF5 or netCDF file or a zarr group",
+            remedy="check the path",
         )
     with ExitStack() as stack:
         with readable(path):
@@ -82,8 +85,10 @@ def readable(path: Path) -> Iterator[None]:
     except Exception as error:  # h5py, netCDF4, xarray and zarr pass on whatever they meet
         reason = " ".join(str(error).split())
         raise InfieldError(
-            f"{path}: found something that cannot be read ({type(error).__name__}: {reason}), expected a whole HDF5 or "
-            "netCDF file or zarr group; it is truncated, damaged or of another format, copy it again"
+            where=path,
+            found=f"something that cannot be read ({type(error).__name__}: {reason})",
+            expected="a whole HDF5 or netCDF file or zarr group",
+            remedy="it is truncated, damaged or of another format, copy it again",
         ) from error
 
 

@@ -103,8 +103,10 @@ class PosteriorWriter(BlockWriter):
             values = tensor.detach().cpu().numpy().reshape(len(rows), *self._shape).astype(self._run["dtype"])
         if not np.isfinite(values).all():
             raise InfieldError(
-                f"{self.path}: found NaN or infinity among samples {rows.start} to {rows.stop - 1}, expected finite "
-                "values; the sampler diverged, take smaller steps"
+                where=self.path,
+                found=f"NaN or infinity among samples {rows.start} to {rows.stop - 1}",
+                expected="finite values",
+                remedy="the sampler diverged, take smaller steps",
             )
         self._tell_of_block(b, BLOCK_DIAGNOSTICS, diagnostics or {})
         self._write_block(b, {"samples": values}, {name: cost[name] for name in COSTS})

@@ -147,8 +147,9 @@ class SimulationWriter(BlockWriter):
             whole = np.isfinite(stored[name]).reshape(len(rows), -1).all(1)
             if not whole.all():
                 raise InfieldError(
-                    f"{self.path}: found NaN or infinity in the {name} of sample {rows[int(whole.argmin())]}, expected "
-                    f"finite values that fit into {self.dtype}"
+                    where=self.path,
+                    found=f"NaN or infinity in the {name} of sample {rows[int(whole.argmin())]}",
+                    expected=f"finite values that fit into {self.dtype}",
                 )
         self._write_block(b, stored)
 

@@ -44,11 +44,13 @@ def open_group(path: Path, kind: str, version: int) -> xr.Dataset:
         InfieldError: The path is missing or no zarr group, its metadata are damaged, or it is foreign or newer.
     """
     if not path.exists():
-        raise InfieldError(f"{path}: found nothing there, expected a zarr group with an Infield {kind}; check the path")
+        raise InfieldError(
+            where=path, found="nothing there", expected=f"a zarr group with an Infield {kind}", remedy="check the path"
+        )
     try:
         attributes = dict(zarr.open_group(path, mode="r", use_consolidated=False).attrs)
     except (GroupNotFoundError, NotADirectoryError, FileNotFoundError):
-        raise InfieldError(f"{path}: found no zarr group there, expected one with an Infield {kind}") from None
+        raise InfieldError(where=path, found="no zarr group there", expected=f"one with an Infield {kind}") from None
     except Exception as error:  # zarr passes on whatever its parsers raise
         raise _damaged(path, "zarr.json", error) from error
     _check_format(path, attributes, kind, version)
@@ -166,7 +168,9 @@ def check_new(path: Path, overwrite: bool) -> None:
     folder = next(parent for parent in path.absolute().parents if parent.exists())  # its children are made when needed
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         kind = "a folder that may not be written" if folder.is_dir() else "no folder"
-        raise InfieldError(f"{path}: found that {folder} is {kind}, expected one for the output; choose another path")
+        raise InfieldError(
+            where=path, found=f"that {folder} is {kind}", expected="one for the output", remedy="choose another path"
+        )
     if not os.path.lexists(path):
         return
     if not overwrite:
@@ -178,7 +182,9 @@ def check_new(path: Path, overwrite: bool) -> None:
             parameters={"overwrite": True},
         )
     if not path.is_dir() or not any((path / name).exists() for name in _METADATA_FILES):
-        raise InfieldError(f"{path}: found something that is no zarr group, which is never overwritten; choose another")
+        raise InfieldError(
+            where=path, found="something that is no zarr group, which is never overwritten", remedy="choose another"
+        )
 
 
 def put_in_place(finished: Path, path: Path, overwrite: bool) -> None:

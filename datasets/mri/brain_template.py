@@ -110,7 +110,9 @@ def load_template(folder: str) -> BrainTemplate:
     try:
         import nibabel
     except ModuleNotFoundError:
-        raise InfieldError("brain template: found no package nibabel; pip install 'infield[mri]'") from None
+        raise InfieldError(
+            where="brain template", found="no package nibabel", remedy="pip install 'infield[mri]'"
+        ) from None
     values, affines = [], []
     for name in ("t1", "gm", "wm"):
         file = path / FILE.format(name)
@@ -121,10 +123,10 @@ def load_template(folder: str) -> BrainTemplate:
         except Exception as error:  # gzip, zlib and nibabel raise many kinds
             reason = " ".join(str(error).split())
             raise InfieldError(
-                f"{file}: found no readable NIfTI file ({reason}), expected one; copy it again"
+                where=file, found=f"no readable NIfTI file ({reason})", expected="one", remedy="copy it again"
             ) from None
     if len({v.shape for v in values}) > 1 or not all(np.allclose(a[:3, :3], np.eye(3)) for a in affines):
-        raise InfieldError(f"{path}: found volumes of different grids, expected the template at every mm")
+        raise InfieldError(where=path, found="volumes of different grids", expected="the template at every mm")
     t1, grey, white = values
     brain = scipy.ndimage.gaussian_filter((t1 > 0).astype(np.float32), 0.7).clip(0, 1)
     tissues = np.stack([grey.astype(np.float32) / 255, white.astype(np.float32) / 255, brain])

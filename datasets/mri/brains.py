@@ -80,14 +80,15 @@ class Brains:
 
     def __post_init__(self) -> None:
         if not 180 <= self.fov < math.inf:
-            raise InfieldError(f"brains: fov: found {self.fov!r}, expected at least 180 mm")
+            raise InfieldError(where="brains: fov", found=f"{self.fov!r}", expected="at least 180 mm")
         if not -40 <= self.lowest < self.highest <= 75:
             raise InfieldError(
-                f"brains: found slices from {self.lowest!r} to {self.highest!r} mm, expected them between -40 and 75, "
-                "where there is a brain"
+                where="brains",
+                found=f"slices from {self.lowest!r} to {self.highest!r} mm",
+                expected="them between -40 and 75, where there is a brain",
             )
         if not 0 <= self.lesions <= 1:
-            raise InfieldError(f"brains: lesions: found {self.lesions!r}, expected a probability")
+            raise InfieldError(where="brains: lesions", found=f"{self.lesions!r}", expected="a probability")
 
     def draw(self, grid: Grid, white: White) -> Tensor:
         """Images `(batch, y, x)`, complex128.
@@ -101,7 +102,9 @@ class Brains:
         """
         shape = grid.shape
         if grid.ndim != 2 or any(abs(a.spacing * a.size / self.fov - 1) > 1e-9 for a in grid.axes):
-            raise InfieldError(f"brains: found a grid of another field of view, expected two axes of {self.fov:g} mm")
+            raise InfieldError(
+                where="brains", found="a grid of another field of view", expected=f"two axes of {self.fov:g} mm"
+            )
         fine = [(torch.arange(2 * n, dtype=torch.float64) - n) * self.fov / (2 * n) for n in shape]
         waves = _Waves(fine, self.fov, white)
         fractions, bright = self._anatomy(fine, waves, white)

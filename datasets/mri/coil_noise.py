@@ -47,7 +47,7 @@ def coil_covariance(samples: np.ndarray, iterations: int = 50) -> np.ndarray:
     coils, count = samples.shape
     if count < 4 * coils:
         raise InfieldError(
-            f"noise of {coils} coils: found {count} outer k-space samples, expected at least {4 * coils}"
+            where=f"noise of {coils} coils", found=f"{count} outer k-space samples", expected=f"at least {4 * coils}"
         )
     psi = samples @ samples.conj().T / count
     bound = gammaincinv(coils, _LIGHT_TAIL)

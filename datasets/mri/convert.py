@@ -340,7 +340,7 @@ def _with_maps(kspace: KSpace, coils_from: str | Path | None) -> tuple[KSpace, s
             )
         return kspace, FROM_FILE
     if coils_from == UNIFORM and len(kspace.samples) != _UNIFORM_COILS:
-        raise InfieldError(f"found {len(kspace.samples)} coils, expected one for a uniform coil map")
+        raise InfieldError(found=f"{len(kspace.samples)} coils", expected="one for a uniform coil map")
     if coils_from in (ESPIRIT, UNIFORM):
         return dataclasses.replace(kspace, coil_maps=None), str(coils_from)
     path = Path(coils_from)
@@ -354,8 +354,9 @@ def _with_maps(kspace: KSpace, coils_from: str | Path | None) -> tuple[KSpace, s
     maps = read_maps(path)
     if maps.shape != kspace.samples.shape:
         raise InfieldError(
-            f"found coil maps of shape {maps.shape} in {path}, expected {kspace.samples.shape} as the k-space has; "
-            "coils or sizes do not match"
+            found=f"coil maps of shape {maps.shape} in {path}",
+            expected=f"{kspace.samples.shape} as the k-space has",
+            remedy="coils or sizes do not match",
         )
     return dataclasses.replace(kspace, coil_maps=maps.astype(np.complex128)), str(path.name)
 
@@ -417,8 +418,9 @@ def _check_peak(samples: np.ndarray) -> None:
     centre = tuple(n // 2 for n in power.shape)
     if max(abs(p - c) for p, c in zip(peak, centre, strict=True)) > CALIBRATION_WIDTH // 2:
         raise InfieldError(
-            f"found the strongest sample at {peak}, expected it near the centre {centre}; k-space must be centred, "
-            "numpy.fft.fftshift does it"
+            found=f"the strongest sample at {peak}",
+            expected=f"it near the centre {centre}",
+            remedy="k-space must be centred, numpy.fft.fftshift does it",
         )
 
 
@@ -429,7 +431,7 @@ def _draw_held_out(sampled: np.ndarray, width: int, share: float, seed: int) -> 
     most = len(positions) / 2 / sampled.sum()
     if not 0 <= share <= most:
         raise ArgumentError(
-            f"hold-out: found a share of {share}, expected at least 0 and at most {most:.2f} of the samples"
+            where="hold-out", found=f"a share of {share}", expected=f"at least 0 and at most {most:.2f} of the samples"
         )
     order = torch.randperm(len(positions), generator=torch.Generator().manual_seed(seed)).numpy()
     held_out = np.zeros(sampled.shape, dtype=bool)

@@ -69,7 +69,7 @@ class KSpace:
             InfieldError: The covariance is not known, or not positive definite.
         """
         if self.noise_covariance is None:
-            raise InfieldError("whitening: found no noise covariance, expected one")
+            raise InfieldError(where="whitening", found="no noise covariance", expected="one")
         root = cholesky(self.noise_covariance)
 
         def white(values: np.ndarray | None) -> np.ndarray | None:
@@ -100,7 +100,7 @@ class KSpace:
             InfieldError: The slice has coil maps, which are not resampled.
         """
         if self.coil_maps is not None:
-            raise InfieldError("found coil maps of the full resolution, expected none where it is lowered")
+            raise InfieldError(found="coil maps of the full resolution", expected="none where it is lowered")
         sizes = self.mask.shape
         middle = tuple(slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(sizes, shape, strict=True))
         gain = float(np.sqrt(np.prod(shape) / np.prod(sizes)))
@@ -122,7 +122,7 @@ class KSpace:
 def _expect(name: str, values: np.ndarray | None, shape: tuple[int, ...], of: str) -> None:
     if values is not None and values.shape != shape:
         raise InfieldError(
-            f"found {name} of shape {values.shape}, expected {shape} as {of}; coils or sizes do not match"
+            found=f"{name} of shape {values.shape}", expected=f"{shape} as {of}", remedy="coils or sizes do not match"
         )
 
 
@@ -138,8 +138,9 @@ def cholesky(covariance: np.ndarray) -> np.ndarray:
         return np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError as error:
         raise InfieldError(
-            f"found a noise covariance that is no covariance ({error}), expected a Hermitian positive definite matrix; "
-            "are two coils the same, or is one empty?"
+            found=f"a noise covariance that is no covariance ({error})",
+            expected="a Hermitian positive definite matrix",
+            remedy="are two coils the same, or is one empty?",
         ) from error
 
 

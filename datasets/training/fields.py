@@ -59,8 +59,9 @@ class FieldFile(LightningDataModule):
         super().__init__()
         if batch_size < 1 or not 0 <= validation < 1 or statistics < 3:
             raise InfieldError(
-                f"training fields: found batch_size {batch_size}, validation {validation}, statistics {statistics}; "
-                "expected at least 1, a share in [0, 1) and at least 3"
+                where="training fields",
+                found=f"batch_size {batch_size}, validation {validation}, statistics {statistics}",
+                remedy="expected at least 1, a share in [0, 1) and at least 3",
             )
         self.path, self.variable = Path(path), variable
         self.batch_size, self.validation, self.statistics = batch_size, validation, statistics
@@ -174,7 +175,9 @@ def open_dataset(path: Path) -> xr.Dataset:
         InfieldError: Nothing is there, or xarray cannot read it.
     """
     if not path.exists():
-        raise InfieldError(f"{path}: found nothing there, expected a zarr group, netCDF or HDF5 file; check the path")
+        raise InfieldError(
+            where=path, found="nothing there", expected="a zarr group, netCDF or HDF5 file", remedy="check the path"
+        )
     try:
         if path.is_dir():
             return xr.open_zarr(path, consolidated=False, chunks=None, decode_times=False)
@@ -182,8 +185,9 @@ def open_dataset(path: Path) -> xr.Dataset:
     except Exception as error:  # xarray passes on whatever its engines raise
         reason = str(error).strip().split("\n")[0]
         raise InfieldError(
-            f"{path}: found something that cannot be read ({type(error).__name__}: {reason}), expected a zarr group, "
-            "netCDF or HDF5 file"
+            where=path,
+            found=f"something that cannot be read ({type(error).__name__}: {reason})",
+            expected="a zarr group, netCDF or HDF5 file",
         ) from error
 
 

@@ -56,12 +56,13 @@ def sampling_mask(
         ArgumentError: There is no such mask, or its numbers do not fit the shape.
     """
     if name not in MASKS:
-        raise ArgumentError(f"mask: found '{name}', expected one of {', '.join(MASKS)}")
+        raise ArgumentError(where="mask", found=f"'{name}'", expected=f"one of {', '.join(MASKS)}")
     fraction = 0.32 / acceleration if centre_fraction is None and acceleration > 0 else centre_fraction
     if not acceleration > 1 or fraction is None or not 0 <= fraction < 1:
         raise ArgumentError(
-            f"mask '{name}': found acceleration {acceleration:g} and centre fraction {fraction}, expected an "
-            "acceleration above 1 and a share of at least 0 and below 1"
+            where=f"mask '{name}'",
+            found=f"acceleration {acceleration:g} and centre fraction {fraction}",
+            expected="an acceleration above 1 and a share of at least 0 and below 1",
         )
     if name == POISSON:
         return poisson_disc(shape, acceleration, fraction, seed)
@@ -86,8 +87,10 @@ def centre_lines(count: int, centre: int) -> np.ndarray:
 def _check(name: str, count: int, acceleration: float, centre: int) -> None:
     if centre >= count / acceleration:
         raise ArgumentError(
-            f"mask '{name}': found {centre} lines in the middle of {count}, expected fewer than the "
-            f"{count / acceleration:.1f} that acceleration {acceleration:g} leaves; lower the centre fraction"
+            where=f"mask '{name}'",
+            found=f"{centre} lines in the middle of {count}",
+            expected=f"fewer than the {count / acceleration:.1f} that acceleration {acceleration:g} leaves",
+            remedy="lower the centre fraction",
         )
 
 
@@ -139,7 +142,7 @@ def _two_combs(count: int, spacing: int, offset: int) -> np.ndarray:
 
 def _whole(name: str, acceleration: float) -> int:
     if acceleration != int(acceleration):
-        raise ArgumentError(f"mask '{name}': found acceleration {acceleration:g}, expected a whole number")
+        raise ArgumentError(where=f"mask '{name}'", found=f"acceleration {acceleration:g}", expected="a whole number")
     return int(acceleration)
 
 
@@ -180,8 +183,12 @@ def poisson_disc(shape: tuple[int, int], acceleration: float, centre_fraction: f
         slow, fast = (growth, fast) if mask.sum() > wanted else (slow, growth)
     if abs(best.sum() - wanted) > max(1.0, 0.02 * wanted):
         raise ArgumentError(
-            f"mask 'poisson': found no points of acceleration {acceleration:g} on {shape[0]} x {shape[1]} samples with "
-            f"centre fraction {centre_fraction:g}, the nearest has {best.size / max(best.sum(), 1):.2f}; choose others"
+            where="mask 'poisson'",
+            found=(
+                f"no points of acceleration {acceleration:g} on {shape[0]} x {shape[1]} samples with centre fraction "
+                f"{centre_fraction:g}, the nearest has {best.size / max(best.sum(), 1):.2f}"
+            ),
+            remedy="choose others",
         )
     return best
 

@@ -45,7 +45,9 @@ class Inpainting(OperatorFamily):
     def __post_init__(self) -> None:
         _check_range("inpainting", "observed", self.observed, 0, 1)
         if self.box is not None and not 0 < self.box < 1:
-            raise InfieldError(f"inpainting: found a box of {self.box:g}, expected a share above 0 and below 1")
+            raise InfieldError(
+                where="inpainting", found=f"a box of {self.box:g}", expected="a share above 0 and below 1"
+            )
 
     def draw(self, grid: Grid, channels: int, generator: Generator) -> Mask:
         if self.box is None:
@@ -79,7 +81,7 @@ class Deblurring(OperatorFamily):
     def __post_init__(self) -> None:
         _check_range("deblurring", "width", self.width, 0, float("inf"))
         if self.boundary not in ("periodic", "zero"):
-            raise InfieldError(f"deblurring: found boundary '{self.boundary}', expected periodic or zero")
+            raise InfieldError(where="deblurring", found=f"boundary '{self.boundary}'", expected="periodic or zero")
 
     def draw(self, grid: Grid, channels: int, generator: Generator) -> Convolution:
         width = _uniform(self.width, generator)
@@ -103,8 +105,9 @@ class UndersampledKspace(OperatorFamily):
     def draw(self, grid: Grid, channels: int, generator: Generator) -> FourierSampling:
         if grid.ndim != 2 or channels != 2:
             raise InfieldError(
-                f"undersampled k-space: found {channels} channels on {grid.ndim} axes, expected a complex field (2 "
-                "channels) on 2 axes"
+                where="undersampled k-space",
+                found=f"{channels} channels on {grid.ndim} axes",
+                expected="a complex field (2 channels) on 2 axes",
             )
         chosen = int(torch.randint(len(self.accelerations), (), generator=generator))
         seed = int(torch.randint(2**31, (), generator=generator))
@@ -121,6 +124,7 @@ def _check_range(family: str, name: str, between: tuple[float, float], low: floa
     least, greatest = between
     if not low < least <= greatest <= high:
         raise InfieldError(
-            f"{family}: found {name} {least:g} to {greatest:g}, expected two increasing numbers above {low:g}, at most "
-            f"{high:g}"
+            where=family,
+            found=f"{name} {least:g} to {greatest:g}",
+            expected=f"two increasing numbers above {low:g}, at most {high:g}",
         )

@@ -196,9 +196,9 @@ class ChannelWriter(BlockWriter):
                 arrays = {name: file[name] for name in file.files}
             told = json.loads(str(arrays.pop("run")))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise InfieldError(f"{self.restart}: found a damaged restart file ({error}); {remedy}") from error
+            raise InfieldError(where=self.restart, found=f"a damaged restart file ({error})", remedy=remedy) from error
         if told != self.told:
-            raise InfieldError(f"{self.restart}: found the restart file of another run; {remedy}")
+            raise InfieldError(where=self.restart, found="the restart file of another run", remedy=remedy)
         return arrays
 
     def remove(self) -> None:

@@ -171,8 +171,10 @@ class WallPlaneWriter(BlockWriter):
             bad = int(whole.argmin())
             count = int((~np.isfinite(values[bad])).sum())
             raise InfieldError(
-                f"{self.path}: found NaN or infinity in {count} of {values[bad].size} values of plane {rows[bad]}, "
-                "expected finite ones; leave that plane out or mend it"
+                where=self.path,
+                found=f"NaN or infinity in {count} of {values[bad].size} values of plane {rows[bad]}",
+                expected="finite ones",
+                remedy="leave that plane out or mend it",
             )
         self._write_block(b, {PRESSURE: (values - values.mean((1, 2), keepdims=True)).astype(np.float32)})
 

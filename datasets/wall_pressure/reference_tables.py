@@ -77,5 +77,7 @@ def _columns(path: Path, names: tuple[str, str]) -> dict[tuple[float, str], tupl
                 rows.setdefault(key, []).append((float(row[names[0]]), float(row[names[1]])))
             except (KeyError, TypeError, ValueError):
                 expected = ", ".join(("re_tau", "axis", *names))
-                raise InfieldError(f"{path}: found line {number} without {expected}, expected numbers there") from None
+                raise InfieldError(
+                    where=path, found=f"line {number} without {expected}", expected="numbers there"
+                ) from None
     return {key: tuple(np.array(pairs).T) for key, pairs in rows.items()}  # type: ignore[misc]

@@ -46,15 +46,19 @@ class WallSensors:
         """
         positions = np.asarray(positions, dtype=np.float64)
         if positions.ndim != 2 or positions.shape[1] != grid.ndim or len(positions) == 0:
-            raise InfieldError(f"sensors: found positions of shape {positions.shape}, expected (sensors, {grid.ndim})")
+            raise InfieldError(
+                where="sensors", found=f"positions of shape {positions.shape}", expected=f"(sensors, {grid.ndim})"
+            )
         for axis, column in zip(grid.axes, positions.T, strict=True):
             low, high = _extent(axis)
             outside = ~((column >= low) & (column <= high))
             if outside.any():
                 i = int(outside.argmax())
                 raise InfieldError(
-                    f"sensors: sensor {i} lies outside the domain: found {axis.name} = {column[i]:g}, expected {low:g} "
-                    f"to {high:g} ({axis.units}); move or remove it, and check its units"
+                    where=f"sensors: sensor {i} lies outside the domain",
+                    found=f"{axis.name} = {column[i]:g}",
+                    expected=f"{low:g} to {high:g} ({axis.units})",
+                    remedy="move or remove it, and check its units",
                 )
         return cls(grid, positions, f"{len(positions)} sensors at given positions")
 
@@ -68,8 +72,9 @@ class WallSensors:
         count = round(share * grid.size) if 0 < share <= 1 else 0
         if count < 1:
             raise InfieldError(
-                f"sensors: found a share of {share:g} of {grid.size} points, expected at most 1, and at least one "
-                "sensor"
+                where="sensors",
+                found=f"a share of {share:g} of {grid.size} points",
+                expected="at most 1, and at least one sensor",
             )
         chosen = torch.randperm(grid.size, generator=Generator().manual_seed(seed))[:count].sort().values.numpy()
         return cls(grid, chosen, f"{count} sensors, {100 * count / grid.size:.3g} % of the points, drawn at random")
@@ -88,8 +93,9 @@ class WallSensors:
             length = axis.spacing * axis.size
             if not axis.spacing * (1 - 1e-6) <= wanted <= length:
                 raise InfieldError(
-                    f"sensors: found a lattice of spacing {wanted:g} along {axis.name}, expected {axis.spacing:g} to "
-                    f"{length:g} {axis.units}"
+                    where="sensors",
+                    found=f"a lattice of spacing {wanted:g} along {axis.name}",
+                    expected=f"{axis.spacing:g} to {length:g} {axis.units}",
                 )
             count = round(length / wanted) if axis.periodic else int((length - axis.spacing) / wanted + 1e-9) + 1
             step = length / count if axis.periodic else wanted
@@ -140,7 +146,9 @@ class WallSensors:
             InfieldError: The plane is of another shape, or the noise is not above zero.
         """
         if tuple(truth.shape) != self.grid.shape:
-            raise InfieldError(f"sensors: found a plane of shape {tuple(truth.shape)}, expected {self.grid.shape}")
+            raise InfieldError(
+                where="sensors", found=f"a plane of shape {tuple(truth.shape)}", expected=self.grid.shape
+            )
         exact = self.readings(torch.zeros(self.count), noise_std)
         seen = exact.operator.A(truth.to(torch.float64)[None, None])
         y = exact.noise.sample(seen, Generator().manual_seed(seed))
@@ -149,7 +157,9 @@ class WallSensors:
 
 def _noise(std: float) -> GaussianNoise:
     if not 0 < std < float("inf"):
-        raise InfieldError(f"sensors: found noise of standard deviation {std:g}, expected a finite number above zero")
+        raise InfieldError(
+            where="sensors", found=f"noise of standard deviation {std:g}", expected="a finite number above zero"
+        )
     return GaussianNoise(torch.tensor(std**2, dtype=torch.float64))
 
 

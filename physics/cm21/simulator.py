@@ -108,7 +108,9 @@ class Simulator21cmFAST:
         if "error" in found:
             reason = str(found["error"])
             if reason.startswith("ModuleNotFoundError"):
-                raise InfieldError(f"{self.python}: found no package py21cmfast ({reason}), expected it; {INSTALL}")
+                raise InfieldError(
+                    where=self.python, found=f"no package py21cmfast ({reason})", expected="it", remedy=INSTALL
+                )
             raise InfieldError(f"21cmFAST refuses seed {seed}, {_listed(parameters)}: {reason}")
         return found
 

@@ -91,7 +91,7 @@ class NoiseDescription:
         """
         found, expected = sorted(set(self.entries) - set(optional)), sorted(entries)
         if found != expected:
-            raise InfieldError(f"noise '{self.law}': found the entries {found}, expected {expected}")
+            raise InfieldError(where=f"noise '{self.law}'", found=f"the entries {found}", expected=expected)
 
     def value(self, entry: str) -> Any:
         """An entry, or a copy of the variable that it names.
@@ -116,7 +116,9 @@ class NoiseDescription:
         """
         value = self.value(entry)
         if not isinstance(value, np.ndarray):
-            raise InfieldError(f"noise '{self.law}': found {entry} {value!r}, expected the name of a variable")
+            raise InfieldError(
+                where=f"noise '{self.law}'", found=f"{entry} {value!r}", expected="the name of a variable"
+            )
         return torch.as_tensor(value)
 
 
@@ -127,7 +129,9 @@ def positive_number(value: Any, law: str, quantity: str) -> float:
         InfieldError: Unless it is one finite number above zero.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise InfieldError(f"noise '{law}': found {quantity} {value!r}, expected one finite number above zero")
+        raise InfieldError(
+            where=f"noise '{law}'", found=f"{quantity} {value!r}", expected="one finite number above zero"
+        )
     return float(value)
 
 

@@ -91,7 +91,9 @@ class CoilGaussianNoise:
         covariance = torch.as_tensor(self.covariance).to(torch.complex128)
         if covariance.ndim != 2 or covariance.shape[0] != covariance.shape[1]:
             found = tuple(covariance.shape)
-            raise InfieldError(f"noise 'coil-gaussian': found a covariance of shape {found}, expected (coils, coils)")
+            raise InfieldError(
+                where="noise 'coil-gaussian'", found=f"a covariance of shape {found}", expected="(coils, coils)"
+            )
         if not torch.isfinite(torch.view_as_real(covariance)).all():
             raise InfieldError("noise 'coil-gaussian': the covariance holds NaN or Inf, expected finite numbers")
         if (covariance - covariance.mH).abs().max() > 1e-6 * covariance.abs().max():
@@ -115,7 +117,7 @@ class CoilGaussianNoise:
         covariance, axes = description.tensor("covariance"), description.entries.get("k_dimensions", 2)
         if axes not in (2, 3):
             raise InfieldError(
-                f"noise 'coil-gaussian': found k_dimensions {axes!r}, expected 2, or 3 for several slices"
+                where="noise 'coil-gaussian'", found=f"k_dimensions {axes!r}", expected="2, or 3 for several slices"
             )
         return cls(covariance, axes)
 
@@ -129,8 +131,9 @@ class CoilGaussianNoise:
         if r.ndim != 3 + self.k_dimensions or r.shape[1] != 2 or r.shape[2] != coils:
             found = tuple(r.shape)
             raise InfieldError(
-                f"noise 'coil-gaussian': found data of shape {found}, expected (batch, 2, {coils}) "
-                f"and {self.k_dimensions} k-space axes"
+                where="noise 'coil-gaussian'",
+                found=f"data of shape {found}",
+                expected=f"(batch, 2, {coils}) and {self.k_dimensions} k-space axes",
             )
         return torch.view_as_complex(r.movedim(1, -1).contiguous()).flatten(2)
 

@@ -41,8 +41,9 @@ class LowRankGaussianNoise:
         data = tuple(factors.shape[1:])
         if factors.ndim < 2 or (diagonal.ndim and tuple(diagonal.shape) != data):
             raise InfieldError(
-                f"noise 'low-rank-gaussian': found factors of shape {tuple(factors.shape)} and a diagonal of shape "
-                f"{tuple(diagonal.shape)}, expected (rows, *data) and data"
+                where="noise 'low-rank-gaussian'",
+                found=f"factors of shape {tuple(factors.shape)} and a diagonal of shape {tuple(diagonal.shape)}",
+                expected="(rows, *data) and data",
             )
         if not torch.isfinite(factors).all():
             raise InfieldError("noise 'low-rank-gaussian': the factors hold NaN or Inf, expected finite numbers")

@@ -44,7 +44,7 @@ def noise_from_json(description: Mapping[str, Any], arrays: Mapping[str, np.ndar
     law = description.get("law")
     if not isinstance(law, str) or not registry.known("noise_models", law):
         expected = ", ".join(registry.names("noise_models"))
-        raise InfieldError(f"noise: found law {law!r}, expected one of {expected}")
+        raise InfieldError(where="noise", found=f"law {law!r}", expected=f"one of {expected}")
     entries = {entry: content for entry, content in description.items() if entry != "law"}
     model: NoiseLaw = registry.load("noise_models", law).from_description(NoiseDescription(law, entries, arrays))
     return model

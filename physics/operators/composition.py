@@ -230,11 +230,13 @@ def build_sum(weights: object, operators: Sequence[Physics]) -> LinearCombinatio
         isinstance(w, int | float) and math.isfinite(w) for w in weights
     )
     if not numbers or len(weights) != len(operators):  # type: ignore[arg-type]
-        raise InfieldError(f"operator 'sum': found weights {weights!r}, expected {len(operators)} finite numbers")
+        raise InfieldError(
+            where="operator 'sum'", found=f"weights {weights!r}", expected=f"{len(operators)} finite numbers"
+        )
     for operator in operators:
         if not isinstance(operator, LinearPhysics):
             raise InfieldError(f"operator 'sum': '{operator.name}' is not linear, expected linear operators")
     shapes = [operator.data_shape for operator in operators]
     if len(set(shapes)) > 1:
-        raise InfieldError(f"operator 'sum': found data of shapes {shapes}, expected one and the same")
+        raise InfieldError(where="operator 'sum'", found=f"data of shapes {shapes}", expected="one and the same")
     return LinearCombination(weights, operators)  # type: ignore[arg-type]

@@ -45,12 +45,16 @@ class OperatorDescription:
         name = description["name"]
         unknown = sorted(set(description) - {"name", "parameters", "arrays"})
         if unknown:
-            raise InfieldError(f"operator '{name}': found the entries {unknown}, expected name, parameters, arrays")
+            raise InfieldError(
+                where=f"operator '{name}'", found=f"the entries {unknown}", expected="name, parameters, arrays"
+            )
         parts = {}
         for entry in ("parameters", "arrays"):
             parts[entry] = description.get(entry) or {}
             if not isinstance(parts[entry], Mapping):
-                raise InfieldError(f"operator '{name}': found {entry} {parts[entry]!r}, expected names with values")
+                raise InfieldError(
+                    where=f"operator '{name}'", found=f"{entry} {parts[entry]!r}", expected="names with values"
+                )
         resolved = {}
         for role, variable in parts["arrays"].items():
             if variable not in arrays:

@@ -73,7 +73,9 @@ def signed_distance(high: Tensor, grid: Grid) -> Tensor:
         Shape of `high`, float64.
     """
     if any(axis.periodic or not axis.uniform for axis in grid.axes):
-        raise InfieldError("signed distance: found a periodic or an uneven grid, expected an open uniform one")
+        raise InfieldError(
+            where="signed distance", found="a periodic or an uneven grid", expected="an open uniform one"
+        )
     half, widest = min(grid.spacing) / 2, math.hypot(*grid.lengths)
 
     def distance(inside: np.ndarray) -> np.ndarray:

@@ -45,7 +45,7 @@ def build_operator(
         InfieldError: If the description is unknown, incomplete or does not fit the arrays or the grid.
     """
     if not isinstance(description, Mapping) or not isinstance(description.get("name"), str):
-        raise InfieldError(f"operator: found {description!r}, expected an entry 'name', one of {_listed()}")
+        raise InfieldError(where="operator", found=f"{description!r}", expected=f"an entry 'name', one of {_listed()}")
     name = description["name"]
     if name in ("compose", "sum"):
         return _build_composite(name, description, arrays, grid, channels)
@@ -54,7 +54,7 @@ def build_operator(
     elif registry.known("operators", name):
         build = registry.load("operators", name)
     else:
-        raise InfieldError(f"operator: found name '{name}', expected one of {_listed()}")
+        raise InfieldError(where="operator", found=f"name '{name}'", expected=f"one of {_listed()}")
     return build(OperatorDescription.parse(description, arrays, grid, channels))
 
 
@@ -71,7 +71,7 @@ def _build_composite(
     parts = description.get("operators")
     if set(description) != entries or not isinstance(parts, list | tuple) or not parts:
         found, expected = sorted(description), sorted(entries)
-        raise InfieldError(f"operator '{name}': found {found}, expected {expected} with a list of operators")
+        raise InfieldError(where=f"operator '{name}'", found=found, expected=f"{expected} with a list of operators")
     if name == "sum":
         return build_sum(description["weights"], [build_operator(part, arrays, grid, channels) for part in parts])
     operators: list[Physics] = []

@@ -158,8 +158,10 @@ def _cell(axis: Axis, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
         if outside.any():
             sensor = int(outside.nonzero()[0][0])
             raise InfieldError(
-                f"operator 'points': sensor {sensor} lies outside the domain: found {axis.name} = {positions[sensor]}, "
-                f"expected {knots[0]} to {knots[-1]} ({axis.units}); move or remove it"
+                where=f"operator 'points': sensor {sensor} lies outside the domain",
+                found=f"{axis.name} = {positions[sensor]}",
+                expected=f"{knots[0]} to {knots[-1]} ({axis.units})",
+                remedy="move or remove it",
             )
         positions = np.clip(positions, knots[0], knots[-1])
     if len(knots) == 1:

@@ -88,15 +88,16 @@ class Darcy(ComplexBuffers, Physics):
                 found = f"log a = {float(field[sample].flatten()[place])!r}, {found}"
             where = tuple(int(i) for i in np.unravel_index(place, self.grid.shape))
             raise Refused(
-                f"operator 'darcy': sample {sample} of the batch: found {found} at point {where}, expected a "
-                "coefficient that is positive and finite"
+                where=f"operator 'darcy': sample {sample} of the batch",
+                found=f"{found} at point {where}",
+                expected="a coefficient that is positive and finite",
             )
         return a
 
     def A(self, x: Tensor) -> Tensor:
         if x.shape[1:] != self.data_shape:
             raise InfieldError(
-                f"operator 'darcy': found a field of shape {tuple(x.shape[1:])}, expected {self.data_shape}"
+                where="operator 'darcy'", found=f"a field of shape {tuple(x.shape[1:])}", expected=self.data_shape
             )
         a = self.permeability(x)
         f = self.forcing.to(a).expand(len(a), *self.forcing.shape)

@@ -23,19 +23,29 @@ def grid_with_rim(operator: str, grid: Grid | PointSet) -> Grid:
     """
     if not isinstance(grid, Grid):
         raise InfieldError(
-            f"operator '{operator}': found a field on scattered points, expected one on a regular grid with its rim"
+            where=f"operator '{operator}'",
+            found="a field on scattered points",
+            expected="one on a regular grid with its rim",
         )
     for axis in grid.axes:
         where = f"along axis '{axis.name}'"
         if axis.periodic:
-            raise InfieldError(f"operator '{operator}': found a periodic grid {where}, expected one with a rim")
+            raise InfieldError(
+                where=f"operator '{operator}'", found=f"a periodic grid {where}", expected="one with a rim"
+            )
         if axis.size < 3:
-            raise InfieldError(f"operator '{operator}': found {axis.size} points {where}, expected at least 3")
+            raise InfieldError(
+                where=f"operator '{operator}'", found=f"{axis.size} points {where}", expected="at least 3"
+            )
         if not axis.uniform:
-            raise InfieldError(f"operator '{operator}': found uneven spacing {where}, expected a uniform one")
+            raise InfieldError(
+                where=f"operator '{operator}'", found=f"uneven spacing {where}", expected="a uniform one"
+            )
     units = [axis.units for axis in grid.axes]
     if len(set(units)) > 1:
-        raise InfieldError(f"operator '{operator}': found axes in {', '.join(units)}, expected one unit for all")
+        raise InfieldError(
+            where=f"operator '{operator}'", found=f"axes in {', '.join(units)}", expected="one unit for all"
+        )
     return grid
 
 

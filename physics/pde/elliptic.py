@@ -41,8 +41,12 @@ class Helmholtz(LinearOperator):
         if gap.min() <= 1e-8 * abs(wavenumber_squared):
             nearest = float(laplacian.flatten()[gap.argmin()])
             raise InfieldError(
-                f"operator '{self.name}': found wavenumber_squared {wavenumber_squared!r}, a resonance: the nearest "
-                f"eigenvalue of the discrete Laplacian is {-nearest!r}; move away from it"
+                where=f"operator '{self.name}'",
+                found=(
+                    f"wavenumber_squared {wavenumber_squared!r}, a resonance: the nearest eigenvalue of the discrete "
+                    f"Laplacian is {-nearest!r}"
+                ),
+                remedy="move away from it",
             )
         self.register_buffer("eigenvalues", laplacian + wavenumber_squared)
 

@@ -82,7 +82,9 @@ class NavierStokes(Physics):
         """
         if x.shape[1:] != self.data_shape:
             found = tuple(x.shape[1:])
-            raise InfieldError(f"operator '{self.name}': found a field of shape {found}, expected {self.data_shape}")
+            raise InfieldError(
+                where=f"operator '{self.name}'", found=f"a field of shape {found}", expected=self.data_shape
+            )
         scheme = self.scheme(x)
         spectrum = torch.fft.rfft2(x) * scheme.kept
         norms, speeds = [norm(spectrum)], []
@@ -126,8 +128,9 @@ def check_torus(grid: Grid) -> Grid:
             for axis in grid.axes
         ]
         raise InfieldError(
-            f"operator '{NavierStokes.name}': found the axes ({'; '.join(kinds)}), expected two uniform periodic ones "
-            "of at least 4 points"
+            where=f"operator '{NavierStokes.name}'",
+            found=f"the axes ({'; '.join(kinds)})",
+            expected="two uniform periodic ones of at least 4 points",
         )
     return grid
 

@@ -73,15 +73,17 @@ class WallUnits:
         given = {"Re_tau": re_tau, "u_tau": u_tau, "nu": nu, "half_height": half_height, "rho": rho}
         for name, value in given.items():
             if value is not None and not 0 < value < math.inf:
-                raise InfieldError(f"{where}: found {name} = {value}, expected a finite number above zero")
+                raise InfieldError(where=where, found=f"{name} = {value}", expected="a finite number above zero")
         if u_tau is not None and nu is not None:
             if half_height is None:
                 half_height = 1.0 if re_tau is None else re_tau * nu / u_tau
             found = u_tau * half_height / nu
             if re_tau is not None and abs(found / re_tau - 1) > SAME:
                 raise InfieldError(
-                    f"{where}: found u_tau {u_tau:g}, h {half_height:g} and nu {nu:g}, which make Re_tau {found:.6g}, "
-                    f"expected the stated Re_tau {re_tau:g}; one of them is of another flow"
+                    where=where,
+                    found=f"u_tau {u_tau:g}, h {half_height:g} and nu {nu:g}, which make Re_tau {found:.6g}",
+                    expected=f"the stated Re_tau {re_tau:g}",
+                    remedy="one of them is of another flow",
                 )
             re_tau = found if re_tau is None else re_tau
         if re_tau is None:
@@ -121,7 +123,9 @@ class WallUnits:
                 remedy="state them ({half_height}, or {u_tau} and {nu})",
                 parameters=["half_height", "u_tau", "nu"],
             )
-        raise InfieldError(f"{where}: found lengths in units {units!r}, expected one of {_listed(_WALL, _OUTER, _OWN)}")
+        raise InfieldError(
+            where=where, found=f"lengths in units {units!r}", expected=f"one of {_listed(_WALL, _OUTER, _OWN)}"
+        )
 
     def pressure(self, where: str, units: str, *, lengths_in_wall_units: bool) -> float:
         """By what a pressure is multiplied to be p / (rho u_tau^2).
@@ -137,7 +141,7 @@ class WallUnits:
             return 1.0
         if known not in (*_OWN, *_KINEMATIC, "pa"):
             expected = _listed(_WALL_PRESSURE, _KINEMATIC, ("", "1", "Pa", "code units"))
-            raise InfieldError(f"{where}: found pressure in units {units!r}, expected one of {expected}")
+            raise InfieldError(where=where, found=f"pressure in units {units!r}", expected=f"one of {expected}")
         if self.u_tau is None:
             raise InfieldError(
                 where=where,
@@ -207,14 +211,16 @@ def wall_grid(
     numbers = {"Re_tau": re_tau, "length": length, "width": width, "dx_plus": dx_plus, "dz_plus": dz_plus}
     for name, value in numbers.items():
         if not 0 < value < math.inf:
-            raise InfieldError(f"wall grid: found {name} = {value}, expected a finite number above zero")
+            raise InfieldError(where="wall grid", found=f"{name} = {value}", expected="a finite number above zero")
     axes = []
     for name, extent, step in ((SPANWISE, width, dz_plus), (STREAMWISE, length, dx_plus)):
         n = multiple * round(extent * re_tau / step / multiple)
         if n < 1:
             raise InfieldError(
-                f"wall grid: found {extent * re_tau:.4g} {WALL_LENGTH} along {name}, expected at least {multiple} "
-                f"spacings of {step:.4g}; take a larger domain"
+                where="wall grid",
+                found=f"{extent * re_tau:.4g} {WALL_LENGTH} along {name}",
+                expected=f"at least {multiple} spacings of {step:.4g}",
+                remedy="take a larger domain",
             )
         axes.append(Axis(name, tuple(step * i for i in range(n)), WALL_LENGTH, periodic))
     return Grid(tuple(axes))

@@ -281,8 +281,9 @@ def _stored(kernel: str, checkpoint: Path | None) -> FlowPrior:
     prior = load_prior(path)
     if prior.covariance.event_shape != (1, POINTS):
         raise InfieldError(
-            f"{path}: found a prior of fields of shape {prior.covariance.event_shape}, expected one trained on "
-            f"{POINTS} points of [0, 1), shape (1, {POINTS})"
+            where=path,
+            found=f"a prior of fields of shape {prior.covariance.event_shape}",
+            expected=f"one trained on {POINTS} points of [0, 1), shape (1, {POINTS})",
         )
     return prior
 

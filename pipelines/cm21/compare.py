@@ -58,12 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     check_new_report(arguments.output, arguments.overwrite)
     if arguments.seed < 0:
-        raise InfieldError(f"--seed: found {arguments.seed}, expected at least 0")
+        raise InfieldError(where="--seed", found=arguments.seed, expected="at least 0")
     first = members_of(arguments.reference, arguments.first, "--first")
     second = members_of(arguments.other, arguments.second, "--second")
     for members in (first, second):
         if len(members.numbers) < 2:
-            raise InfieldError(f"{members.path}: found one cone, expected at least two to compare ensembles")
+            raise InfieldError(where=members.path, found="one cone", expected="at least two to compare ensembles")
     facts = compare_cones(
         first, second, arguments.output, chunk=arguments.chunk, seed=arguments.seed, quiet=arguments.json
     )
@@ -90,7 +90,7 @@ def compare_cones(
     nx, _, depth = first.cones.grid.shape
     cells = min(nx, depth) if chunk is None else chunk
     if not 4 <= cells <= depth:
-        raise InfieldError(f"--chunk: found {cells} cells, expected 4 to {depth}, the depth of the cones")
+        raise InfieldError(where="--chunk", found=f"{cells} cells", expected=f"4 to {depth}, the depth of the cones")
     edges = _edges(first, second)
     with progress(quiet=quiet) as bar:
         task = bar.add_task("cones", total=len(first.numbers) + len(second.numbers))

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ("box", "hubble", "omega_m"):
         value = getattr(arguments, name)
         if value is not None and not 0 < value < math.inf:
-            raise InfieldError(f"--{name.replace('_', '-')}: found {value}, expected a finite number above zero")
+            raise InfieldError(where=f"--{name.replace('_', '-')}", found=value, expected="a finite number above zero")
     names = ("variable", "depth", "parameters", "box", "redshifts", "hubble", "omega_m")
     stated = Stated(**{name: getattr(arguments, name) for name in names})
     facts = convert_lightcones(

@@ -112,7 +112,7 @@ def emulate(
     check_run(samples, seed, workers)
     for name, value in (("--points", points), ("--steps", steps)):
         if value is not None and value < 1:
-            raise InfieldError(f"{name}: found {value}, expected at least 1")
+            raise InfieldError(where=name, found=value, expected="at least 1")
     check_new(output, overwrite)
     beyond = _beyond(prior, where, extrapolate)
     cells = part_of_line(prior.redshift, depth, redshift)
@@ -195,18 +195,22 @@ def part_of_line(known: np.ndarray, depth: int | None, redshift: tuple[float, fl
         ends = known[0] - (known[1] - known[0]) / 2, known[-1] + (known[-1] - known[-2]) / 2
         if not (math.isfinite(low) and math.isfinite(high) and ends[0] <= low < high <= ends[1]):
             raise InfieldError(
-                f"--redshift: found {low:g} to {high:g}, expected a lower and a higher one in {ends[0]:.6g} to "
-                f"{ends[1]:.6g}, what the prior knows"
+                where="--redshift",
+                found=f"{low:g} to {high:g}",
+                expected=f"a lower and a higher one in {ends[0]:.6g} to {ends[1]:.6g}, what the prior knows",
             )
         inside = np.flatnonzero((known >= low - ROUNDING) & (known <= high + ROUNDING))
         first, stop = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
     found = stop - first
     if found < 2:
-        raise InfieldError(f"--redshift: found {found} cells between them, expected at least 2; ask for more")
+        raise InfieldError(
+            where="--redshift", found=f"{found} cells between them", expected="at least 2", remedy="ask for more"
+        )
     if depth is not None and not 2 <= depth <= found:
         raise InfieldError(
-            f"--depth: found {depth} cells, expected 2 to {found}, what the prior knows from z = {known[first]:.4g} to "
-            f"{known[stop - 1]:.4g}"
+            where="--depth",
+            found=f"{depth} cells",
+            expected=f"2 to {found}, what the prior knows from z = {known[first]:.4g} to {known[stop - 1]:.4g}",
         )
     return slice(first, stop if depth is None else first + depth)
 

@@ -55,8 +55,9 @@ class EmulationPoints:
         share, left = divmod(samples, len(self.designs))
         if left:
             raise InfieldError(
-                f"--samples: found {samples} cones for the {len(self.designs)} points of {self.path}, expected a "
-                "multiple: the points share them evenly"
+                where="--samples",
+                found=f"{samples} cones for the {len(self.designs)} points of {self.path}",
+                expected="a multiple: the points share them evenly",
             )
         parts = [design.points(share, seed) for design in self.designs]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.corners[0]}
@@ -71,26 +72,29 @@ def read_points(path: Path) -> EmulationPoints:
     try:
         found = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise InfieldError(f"{path}: found no file there, expected YAML with parameters; check the path") from None
+        raise InfieldError(
+            where=path, found="no file there", expected="YAML with parameters", remedy="check the path"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise InfieldError(f"{path}: found {' '.join(str(error).split())}, expected YAML") from error
+        raise InfieldError(where=path, found=" ".join(str(error).split()), expected="YAML") from error
     several = isinstance(found, list)
     points = found if several else [found]
     if not points or not all(isinstance(point, Mapping) for point in points):
         raise InfieldError(
-            f"{path}: found {found!r:.80}, expected a mapping NAME: VALUE or NAME: [LOW, HIGH], or a list of mappings "
-            "NAME: VALUE"
+            where=path,
+            found=f"{found!r:.80}",
+            expected="a mapping NAME: VALUE or NAME: [LOW, HIGH], or a list of mappings NAME: VALUE",
         )
     designs = [_design(f"{path}, point {i}" if several else f"{path}", point) for i, point in enumerate(points)]
     if several and any(design.ranges for design in designs):
         raise InfieldError(
-            f"{path}: found a range within a list of points, expected numbers; give one mapping of ranges"
+            where=path, found="a range within a list of points", expected="numbers", remedy="give one mapping of ranges"
         )
     names = [sorted({*design.fixed, *design.ranges}) for design in designs]
     for i, other in enumerate(names):
         if other != names[0]:
             raise InfieldError(
-                f"{path}, point {i}: found {', '.join(other)}, expected {', '.join(names[0])} as in point 0"
+                where=f"{path}, point {i}", found=", ".join(other), expected=f"{', '.join(names[0])} as in point 0"
             )
     return EmulationPoints(path, designs)
 
@@ -100,10 +104,12 @@ def _design(where: str, point: Mapping[Any, Any]) -> Design:
     for name, value in point.items():
         if isinstance(value, list):
             if len(value) != 2:
-                raise InfieldError(f"{where}, {name}: found {value}, expected a number, or [LOW, HIGH]")
+                raise InfieldError(where=f"{where}, {name}", found=value, expected="a number, or [LOW, HIGH]")
             low, high = (_number(f"{where}, {name}", end) for end in value)
             if not low < high:
-                raise InfieldError(f"{where}, {name}: found {low:g} to {high:g}, expected a lower and a higher value")
+                raise InfieldError(
+                    where=f"{where}, {name}", found=f"{low:g} to {high:g}", expected="a lower and a higher value"
+                )
             ranges[str(name)] = (low, high)
         else:
             fixed[str(name)] = _number(f"{where}, {name}", value)
@@ -116,5 +122,5 @@ def _number(where: str, value: Any) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise InfieldError(f"{where}: found {value!r}, expected a finite number")
+        raise InfieldError(where=where, found=f"{value!r}", expected="a finite number")
     return number

@@ -77,9 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     for name, least in (("samples", 2), ("seed", 0), ("components", 1)):
         if getattr(arguments, name) < least:
-            raise InfieldError(f"--{name}: found {getattr(arguments, name)}, expected at least {least}")
+            raise InfieldError(where=f"--{name}", found=getattr(arguments, name), expected=f"at least {least}")
     if not 0.05 <= arguments.held_out <= 0.8:
-        raise InfieldError(f"--held-out: found {arguments.held_out}, expected a share of 0.05 to 0.8")
+        raise InfieldError(where="--held-out", found=arguments.held_out, expected="a share of 0.05 to 0.8")
     check_installed()
     check_new(arguments.output, arguments.overwrite)
     if arguments.report is not None:
@@ -140,7 +140,7 @@ def infer_parameters(
     nx, _, depth = simulations.cones.grid.shape
     cells = min(nx, depth) if chunk is None else chunk
     if not 4 <= cells <= depth:
-        raise InfieldError(f"--chunk: found {cells} cells, expected 4 to {depth}, the depth of the cones")
+        raise InfieldError(where="--chunk", found=f"{cells} cells", expected=f"4 to {depth}, the depth of the cones")
     same = wanted.path.resolve() == simulations.path.resolve()
     split = _split(simulations, set(wanted.numbers) if same else set(), held_out, seed)
     with progress(quiet=quiet) as bar:
@@ -196,19 +196,21 @@ def _split(simulations: Members, without: set[int], share: float, seed: int) -> 
     """What varies among the simulations, its box, and a random split of the cones."""
     path, cones = simulations.path, simulations.cones
     if not cones.parameters:
-        raise InfieldError(f"{path}: found no parameters, expected one variable for each, along the cones")
+        raise InfieldError(where=path, found="no parameters", expected="one variable for each, along the cones")
     for name, column in cones.parameters.items():
         if not np.isfinite(column).all():
-            raise InfieldError(f"{path}: found NaN or infinity in {name}, expected the parameter of every cone")
+            raise InfieldError(where=path, found=f"NaN or infinity in {name}", expected="the parameter of every cone")
     numbers = [i for i in simulations.numbers if i not in without]
     if len(numbers) < LEAST:
         raise InfieldError(
-            f"{path}: found {len(numbers)} cones to learn from, expected at least {LEAST}, better some hundred"
+            where=path, found=f"{len(numbers)} cones to learn from", expected=f"at least {LEAST}, better some hundred"
         )
     values = {name: np.asarray(v, float)[numbers] for name, v in cones.parameters.items()}
     varying = [name for name, v in values.items() if v.max() > v.min()]
     if not varying:
-        raise InfieldError(f"{path}: found {', '.join(values)} the same in all cones, expected parameters that vary")
+        raise InfieldError(
+            where=path, found=f"{', '.join(values)} the same in all cones", expected="parameters that vary"
+        )
     edges = [_range(cones.provenance.get("ranges", {}).get(name), values[name]) for name in varying]
     box = Box(tuple(varying), *torch.tensor(edges, dtype=torch.float64).T)
     order = torch.tensor(numbers)[torch.randperm(len(numbers), generator=Generator().manual_seed(seed))]

@@ -73,7 +73,9 @@ class Members:
             whole = torch.isfinite(cones).flatten(1).all(1)
             if not whole.all():
                 number = self.numbers[start + int(whole.int().argmin())]
-                raise InfieldError(f"{self.path}: found NaN or infinity in cone {number}, expected finite temperatures")
+                raise InfieldError(
+                    where=self.path, found=f"NaN or infinity in cone {number}", expected="finite temperatures"
+                )
             parts.append(LightconeSummary.of(cones, (dx, dy, dz), cells, edges))
             advance(len(cones))
         return LightconeSummary.joined(parts)
@@ -91,7 +93,7 @@ def members_of(path: Path, text: str | None, option: str) -> Members:
         first, dash, last = text.partition("-")
         last = last if dash else first
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < cones.samples):
-            raise InfieldError(f"{option}: found {text}, expected A-B or A, of 0-{numbers[-1]}")
+            raise InfieldError(where=option, found=text, expected=f"A-B or A, of 0-{numbers[-1]}")
         numbers = range(int(first), int(last) + 1)
     return Members(path, group, cones, numbers)
 
@@ -106,4 +108,6 @@ def refuse_another_grid(first: Members, second: Members) -> None:
             f"{c.redshift[-1]:.4g}"
             for c in (one, two)
         ]
-        raise InfieldError(f"{second.path}: found {told[1]}, expected {told[0]} as in {first.path}: one grid for both")
+        raise InfieldError(
+            where=second.path, found=told[1], expected=f"{told[0]} as in {first.path}: one grid for both"
+        )

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     group, cones = open_lightcones(arguments.source)
     if not 0 <= arguments.sample < cones.samples:
         raise InfieldError(
-            f"--sample: found {arguments.sample}, expected 0 to {cones.samples - 1} in {arguments.source}"
+            where="--sample", found=arguments.sample, expected=f"0 to {cones.samples - 1} in {arguments.source}"
         )
     cells = _cells(arguments.cells, cones.grid.shape[2])
     field = ObservedField(cones, cells, _observation(arguments, len(cells)))
@@ -117,15 +117,15 @@ def _observation(arguments: argparse.Namespace, depth: int) -> Observation:
     for name in ("hours", "hours_a_day"):
         value = getattr(arguments, name)
         if value is not None and not 0 < value < math.inf:
-            raise InfieldError(f"--{name.replace('_', '-')}: found {value}, expected a finite number above zero")
+            raise InfieldError(where=f"--{name.replace('_', '-')}", found=value, expected="a finite number above zero")
     for name, least in (("channel_cells", 1), ("delay_channels", 2), ("seed", 0)):
         value = getattr(arguments, name)
         if value is not None and value < least:
-            raise InfieldError(f"--{name.replace('_', '-')}: found {value}, expected at least {least}")
+            raise InfieldError(where=f"--{name.replace('_', '-')}", found=value, expected=f"at least {least}")
     if arguments.wedge is not None and not 0 <= arguments.wedge <= 90:
-        raise InfieldError(f"--wedge: found {arguments.wedge}, expected an angle of 0 to 90 degrees")
+        raise InfieldError(where="--wedge", found=arguments.wedge, expected="an angle of 0 to 90 degrees")
     if not 0 <= arguments.buffer < math.inf:
-        raise InfieldError(f"--buffer: found {arguments.buffer}, expected a finite number of at least 0")
+        raise InfieldError(where="--buffer", found=arguments.buffer, expected="a finite number of at least 0")
     telescope = TELESCOPES[arguments.telescope](None if arguments.layout is None else read_layout(arguments.layout))
     if arguments.layout is not None:
         telescope = dataclasses.replace(telescope, name=f"{arguments.layout.stem} ({telescope.name} antennas)")
@@ -150,7 +150,9 @@ def _cells(text: str | None, depth: int) -> range:
         return range(depth)
     first, dash, last = text.partition("-")
     if not (dash and first.isdecimal() and last.isdecimal() and int(first) < int(last) < depth):
-        raise InfieldError(f"--cells: found {text}, expected two numbers with a dash between, within 0-{depth - 1}")
+        raise InfieldError(
+            where="--cells", found=text, expected=f"two numbers with a dash between, within 0-{depth - 1}"
+        )
     return range(int(first), int(last) + 1)
 
 

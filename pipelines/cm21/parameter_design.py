@@ -40,12 +40,14 @@ class Design:
         for name, low, high in ranges:
             spans[name] = (finite_number(f"--range {name}", low), finite_number(f"--range {name}", high))
             if not spans[name][0] < spans[name][1]:
-                raise InfieldError(f"--range {name}: found {low} to {high}, expected a lower and a higher value")
+                raise InfieldError(
+                    where=f"--range {name}", found=f"{low} to {high}", expected="a lower and a higher value"
+                )
         if not ranges:
             spans = {name: span for name, span in RANGES.items() if name not in values}
         twice = sorted(set(spans) & set(values))
         if twice or len(spans) < len(ranges):
-            raise InfieldError(f"--range, --at: found {', '.join(twice) or 'a name'} twice, expected once")
+            raise InfieldError(where="--range, --at", found=f"{', '.join(twice) or 'a name'} twice", expected="once")
         return cls(spans, values)
 
     def points(self, samples: int, seed: int) -> dict[str, np.ndarray]:

@@ -55,10 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     for name, least in (("points", 2), ("depth", 2)):
         if getattr(arguments, name) < least:
-            raise InfieldError(f"--{name}: found {getattr(arguments, name)}, expected at least {least}")
+            raise InfieldError(where=f"--{name}", found=getattr(arguments, name), expected=f"at least {least}")
     for name in ("box", "redshift"):
         if not 0 < getattr(arguments, name) < math.inf:
-            raise InfieldError(f"--{name}: found {getattr(arguments, name)}, expected a finite number above zero")
+            raise InfieldError(where=f"--{name}", found=getattr(arguments, name), expected="a finite number above zero")
     simulator = Simulator21cmFAST(
         arguments.points,
         arguments.box,
@@ -71,8 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     distances = sorted(set(design.ranges) & {"hlittle", "OMm", "OMb"})
     if distances:
         raise InfieldError(
-            f"--range {distances[0]}: found a range of a cosmology, expected one value: cones of one file have one "
-            "line of sight (--with)"
+            where=f"--range {distances[0]}",
+            found="a range of a cosmology",
+            expected="one value: cones of one file have one line of sight (--with)",
         )
     facts = simulate_lightcones(simulator, design, arguments.output, **run_settings(arguments))
     if arguments.json:

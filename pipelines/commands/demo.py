@@ -99,7 +99,7 @@ def demo(folder: Path, *, seed: int = 0, quiet: bool = False) -> dict[str, Any]:
         InfieldError: The folder holds files of these names that no demo wrote.
     """
     if seed < 0:
-        raise InfieldError(f"--seed: found {seed}, expected at least 0")
+        raise InfieldError(where="--seed", found=seed, expected="at least 0")
     _claim(folder, seed)
     say(f"{SENSORS} sensors on a field of {POINTS} x {POINTS} points", quiet=quiet)
     write_measurement(
@@ -151,7 +151,7 @@ def _claim(folder: Path, seed: int) -> None:
             history = str(group.attrs.get("history", ""))
     if not history.startswith(MARK):
         raise InfieldError(
-            f"{found[0]}: found something that no demo wrote, expected a new folder; use another --output"
+            where=found[0], found="something that no demo wrote", expected="a new folder", remedy="use another --output"
         )
     if history != f"{MARK}{seed}":
         shutil.rmtree(folder / f"{POSTERIOR}.partial", ignore_errors=True)

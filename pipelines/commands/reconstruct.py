@@ -133,7 +133,9 @@ def _in_tiles(arguments: argparse.Namespace, sampler: Sampler, common: dict[str,
     if arguments.slices is not None:
         raise InfieldError("--slices: a volume has slices or tiles; leave out --tiles and --halo")
     if arguments.tiles is None:
-        raise InfieldError("--halo: found no --tiles, expected the points of a tile along each axis; give both")
+        raise InfieldError(
+            where="--halo", found="no --tiles", expected="the points of a tile along each axis", remedy="give both"
+        )
     if not isinstance(sampler, FAPS) or sampler != FAPS(levels=sampler.levels):
         raise InfieldError("--tiles: it is faps tile by tile, expected --sampler faps and no --with but levels")
     if arguments.prior is None or not Path(arguments.prior).suffix == ".ckpt" or arguments.surrogate is not None:
@@ -183,7 +185,7 @@ def reconstruct(
     start = time.perf_counter()
     check_run(samples, seed, workers)
     if slices is not None and slices < 1:
-        raise InfieldError(f"--slices: found {slices}, expected at least 1")
+        raise InfieldError(where="--slices", found=slices, expected="at least 1")
     check_new(output, overwrite)
     sampler = sampler or make_sampler("faps")
     where = device_named(device)

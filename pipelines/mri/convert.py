@@ -67,9 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.hold_out < 1:
-        raise InfieldError(f"--hold-out: found {arguments.hold_out}, expected a share of at least 0 and below 1")
+        raise InfieldError(where="--hold-out", found=arguments.hold_out, expected="a share of at least 0 and below 1")
     if arguments.voxel is not None and not all(0 < mm < math.inf for mm in arguments.voxel):
-        raise InfieldError(f"--voxel: found {' '.join(map(str, arguments.voxel))}, expected two sizes in mm, above 0")
+        raise InfieldError(
+            where="--voxel", found=" ".join(map(str, arguments.voxel)), expected="two sizes in mm, above 0"
+        )
     layout = ArrayLayout(variable=arguments.variable, order=arguments.order, image=arguments.image)
     numbers = _numbers(arguments, layout)
     if arguments.volume or numbers is None or isinstance(numbers, int):
@@ -106,8 +108,10 @@ def _numbers(arguments: argparse.Namespace, layout: ArrayLayout) -> int | range 
     first, dash, last = ("0", "-", str(count - 1)) if text == "all" else text.partition("-")
     if not (dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last) < count):
         raise InfieldError(
-            f"{arguments.source}: found --slice {text}, expected a number, two with a dash between, or all; there are "
-            f"slices 0 to {count - 1}"
+            where=arguments.source,
+            found=f"--slice {text}",
+            expected="a number, two with a dash between, or all",
+            remedy=f"there are slices 0 to {count - 1}",
         )
     return range(int(first), int(last) + 1)
 
@@ -153,14 +157,18 @@ def _undersampling(arguments: argparse.Namespace) -> Undersampling | None:
     if arguments.accelerate is None:
         for name in ("mask", "center_fraction", "mask_seed", "along"):
             if getattr(arguments, name) is not None:
-                raise InfieldError(f"--{name.replace('_', '-')}: found no --accelerate R, expected one with it")
+                raise InfieldError(
+                    where=f"--{name.replace('_', '-')}", found="no --accelerate R", expected="one with it"
+                )
         return None
     seed: Seed = arguments.seed
     if arguments.mask_seed == "name":
         seed = name_seed(arguments.source.name)
     elif arguments.mask_seed is not None:
         if not arguments.mask_seed.isdecimal():
-            raise InfieldError(f"--mask-seed: found '{arguments.mask_seed}', expected a whole number or 'name'")
+            raise InfieldError(
+                where="--mask-seed", found=f"'{arguments.mask_seed}'", expected="a whole number or 'name'"
+            )
         seed = int(arguments.mask_seed)
     return Undersampling(
         acceleration=arguments.accelerate,

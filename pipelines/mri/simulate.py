@@ -44,11 +44,13 @@ def make_brains(shape: Sequence[int] = (), settings: Sequence[str] = ()) -> Simu
         )
     shape = checked_shape(shape or (128, 128))
     if len(shape) != 2 or min(shape) < 32:
-        raise InfieldError(f"--shape: found {' '.join(map(str, shape))}, expected two numbers of at least 32 points")
+        raise InfieldError(
+            where="--shape", found=" ".join(map(str, shape)), expected="two numbers of at least 32 points"
+        )
     try:
         law = Brains(**given)
     except TypeError as error:
-        raise InfieldError(f"--with: found a value of another kind ({error}), expected numbers") from None
+        raise InfieldError(where="--with", found=f"a value of another kind ({error})", expected="numbers") from None
     template_folder(law.template)
     grid = Grid.regular(shape, (law.fov,) * 2, units="mm", periodic=True)
     return Simulation(BRAIN, law, (Variable("image", "complex MR image of a synthetic head", complex=True),), grid)

@@ -123,7 +123,10 @@ def check_new_report(report: Path, overwrite: bool) -> None:
     if report.is_dir() or (os.path.lexists(report) and not overwrite):
         kind = "a folder" if report.is_dir() else "an existing file"
         raise InfieldError(
-            f"{report}: found {kind}, expected a new path for the report; choose another, or replace it (--overwrite)"
+            where=report,
+            found=kind,
+            expected="a new path for the report",
+            remedy="choose another, or replace it (--overwrite)",
         )
 
 

@@ -43,7 +43,7 @@ def check_run(samples: int, seed: int, workers: int | None) -> None:
     """InfieldError where a number of a run is too small."""
     for name, value, least in (("--samples", samples, 1), ("--seed", seed, 0), ("--workers", workers, 1)):
         if value is not None and value < least:
-            raise InfieldError(f"{name}: found {value}, expected at least {least}")
+            raise InfieldError(where=name, found=value, expected=f"at least {least}")
 
 
 def draw_missing(

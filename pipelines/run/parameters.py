@@ -22,7 +22,7 @@ def named_numbers(option: str, texts: Sequence[str]) -> dict[str, float]:
     for text in texts:
         name, _, number = text.partition("=")
         if name in values:
-            raise InfieldError(f"{option}: found {name} twice, expected once")
+            raise InfieldError(where=option, found=f"{name} twice", expected="once")
         values[name] = finite_number(f"{option} {text}", number)
     return values
 
@@ -38,5 +38,5 @@ def finite_number(where: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InfieldError(f"{where}: found '{text}', expected a finite number")
+        raise InfieldError(where=where, found=f"'{text}'", expected="a finite number")
     return value

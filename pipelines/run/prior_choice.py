@@ -87,7 +87,7 @@ def choose_prior(
             return conditional
     if at:
         raise InfieldError(
-            f"--at {next(iter(at))}: found prior {name}, expected one of lightcones, which takes parameters"
+            where=f"--at {next(iter(at))}", found=f"prior {name}", expected="one of lightcones, which takes parameters"
         )
     if name is None or name in BUILT_IN:
         prior = fit_prior(measurement, nu=BUILT_IN[name or "fitted"])
@@ -103,12 +103,14 @@ def choose_slice_prior(name: str | None, measurement: Measurement, *, device: st
     """
     grid = measurement.grid
     if not isinstance(grid, Grid) or grid.ndim != 3:
-        raise InfieldError(f"--slices: found a field on {grid.ndim} axes, expected a volume on a grid (z, y, x)")
+        raise InfieldError(
+            where="--slices", found=f"a field on {grid.ndim} axes", expected="a volume on a grid (z, y, x)"
+        )
     if name is None or name in BUILT_IN:
         raise InfieldError(f"--slices: expected --prior with a checkpoint or a description of slices, found {name}")
     of_slice = _from_file(name, Slice(Grid(grid.axes[1:]), measurement.channels, measurement.units), device)
     if isinstance(of_slice.prior, Trained):
-        raise InfieldError(f"--prior {name}: found '{of_slice.prior.name}', expected a prior of slices")
+        raise InfieldError(where=f"--prior {name}", found=f"'{of_slice.prior.name}'", expected="a prior of slices")
     return replace(of_slice, prior=SlicePrior(slices=of_slice.prior, depth=grid.shape[0]))
 
 
@@ -156,7 +158,7 @@ def _described(path: Path, measurement: Field) -> ChosenPrior:
         description = yaml.safe_load(path.read_text())
         prior = prior_from_description(description, measurement.grid, len(measurement.channels))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise InfieldError(f"{path}: found {' '.join(str(error).split())}, expected YAML") from error
+        raise InfieldError(where=path, found=" ".join(str(error).split()), expected="YAML") from error
     except InfieldError as error:
         raise error.within(path) from error
     _check_units(path, prior, measurement)
@@ -168,8 +170,10 @@ def _on_grid_of(path: Path, prior: FlowPrior, measurement: Field) -> FlowPrior:
     channels, *space = prior.covariance.event_shape
     if channels == 1 and measurement.channels == COMPLEX_CHANNELS:
         raise InfieldError(
-            f"--prior {path}: found a prior of real fields, expected one of complex fields (channels real, imag), as "
-            "the measurement's is; train one on complex fields, e.g. those of `infield simulate brain`"
+            where=f"--prior {path}",
+            found="a prior of real fields",
+            expected="one of complex fields (channels real, imag), as the measurement's is",
+            remedy="train one on complex fields, e.g. those of `infield simulate brain`",
         )
     if channels != len(measurement.channels):
         raise InfieldError(

@@ -55,5 +55,5 @@ def _value(setting: str, text: str, kind: Any) -> Any:
         value = float(value)
     if type(value) not in allowed:
         names = " or ".join(t.__name__ for t in allowed)
-        raise InfieldError(f"--with {setting}: found {text!r}, expected {names}")
+        raise InfieldError(where=f"--with {setting}", found=f"{text!r}", expected=names)
     return value

@@ -177,7 +177,7 @@ def make_simulation(
 
 def _process(law: str | None, shape: Sequence[int], given: dict[str, Any]) -> Simulation:
     if law not in PROCESSES:
-        raise InfieldError(f"--law: found {law!r}, expected one of {', '.join(PROCESSES)}")
+        raise InfieldError(where="--law", found=f"{law!r}", expected=f"one of {', '.join(PROCESSES)}")
     names = parameters_of_law(PROCESSES[law])
     unknown = sorted(set(given) - set(names))
     if unknown:
@@ -186,7 +186,7 @@ def _process(law: str | None, shape: Sequence[int], given: dict[str, Any]) -> Si
         )
     shape = checked_shape(shape or (128,))
     if len(shape) != 1:
-        raise InfieldError(f"--shape: found {len(shape)} axes, expected 1 for a process")
+        raise InfieldError(where="--shape", found=f"{len(shape)} axes", expected="1 for a process")
     axis = Axis("x", tuple(i / shape[0] for i in range(shape[0])))
     variables = (Variable("field", f"value of a random function ({law})"),)
     return Simulation(f"{PROCESS} {law}", PROCESSES[law](**given), variables, Grid((axis,)))
@@ -198,7 +198,9 @@ def parameters_of_law(law: Any) -> list[str]:
 
 def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
     if any(n < 3 for n in shape) or len(shape) > 3 or math.prod(shape) > 2**31:
-        raise InfieldError(f"--shape: found {' '.join(map(str, shape))}, expected 1 to 3 numbers of at least 3 points")
+        raise InfieldError(
+            where="--shape", found=" ".join(map(str, shape)), expected="1 to 3 numbers of at least 3 points"
+        )
     return tuple(shape)
 
 

@@ -164,7 +164,7 @@ def advance_tile(setup: TileRun, block: int, level: int, tile: tuple[int, ...], 
     with torch.no_grad():
         u = posterior.advance(tile, level, samples, u_t)
     if not torch.isfinite(u).all():
-        raise InfieldError(f"{setup.measurement}: found NaN or infinity in tile {tile} after level {level}")
+        raise InfieldError(where=setup.measurement, found=f"NaN or infinity in tile {tile} after level {level}")
     write = store.write if level + 1 < K else store.write_samples
     write(level + 1, block, tile, tiling.core(tile), u)
 
@@ -215,7 +215,9 @@ def _posterior(setup: TileRun) -> TiledPosterior:
     """The run's prior and measurement, read once a process."""
     measurement = open_measurement(setup.measurement)
     if not isinstance(measurement.grid, Grid):
-        raise InfieldError(f"{setup.measurement}: --tiles: found a field on scattered points, expected one on a grid")
+        raise InfieldError(
+            where=f"{setup.measurement}: --tiles", found="a field on scattered points", expected="one on a grid"
+        )
     prior = load_prior(setup.prior).to(setup.device)
     try:
         return TiledPosterior(setup.sampler, prior, measurement, setup.seed)

@@ -86,22 +86,24 @@ def make_run(arguments: argparse.Namespace) -> ChannelRun:
                 "--cfl": arguments.cfl}  # fmt: skip
     for name, value in positive.items():
         if not 0 < value < math.inf:
-            raise InfieldError(f"{name}: found {value}, expected a finite number above zero")
+            raise InfieldError(where=name, found=value, expected="a finite number above zero")
     if not 0 <= arguments.spin_up < math.inf:
-        raise InfieldError(f"--spin-up: found {arguments.spin_up}, expected a finite number of at least 0")
+        raise InfieldError(where="--spin-up", found=arguments.spin_up, expected="a finite number of at least 0")
     for name, number, least in (("--seed", arguments.seed, 0), ("--threads", arguments.threads, 1)):
         if number < least:
-            raise InfieldError(f"{name}: found {number}, expected at least {least}")
+            raise InfieldError(where=name, found=number, expected=f"at least {least}")
     count = arguments.turnovers / arguments.interval
     if round(count) < 1 or abs(count - round(count)) > 1e-6 * count:
         raise InfieldError(
-            f"--turnovers: found {arguments.turnovers:g}, expected whole intervals of {arguments.interval:g}"
+            where="--turnovers", found=f"{arguments.turnovers:g}", expected=f"whole intervals of {arguments.interval:g}"
         )
     try:
         device = torch.device(arguments.device)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InfieldError(f"--device: found {arguments.device!r}, expected one that works here: {error}") from None
+        raise InfieldError(
+            where="--device", found=f"{arguments.device!r}", expected=f"one that works here: {error}"
+        ) from None
     box = BOXES[arguments.box]
     points = tuple(arguments.points) if arguments.points else box.points_at(arguments.re_tau)
     return ChannelRun(

@@ -150,11 +150,11 @@ def add_sensor_arguments(parser: argparse.ArgumentParser) -> None:
 def run_sensors(arguments: argparse.Namespace) -> int:
     check_new(arguments.output, arguments.overwrite)
     if arguments.seed < 0:
-        raise InfieldError(f"--seed: found {arguments.seed}, expected at least 0")
+        raise InfieldError(where="--seed", found=arguments.seed, expected="at least 0")
     group, planes = open_wall_planes(arguments.source)
     if not 0 <= arguments.sample < planes.samples:
         last = planes.samples - 1
-        raise InfieldError(f"--sample: found {arguments.sample}, expected 0 to {last} in {arguments.source}")
+        raise InfieldError(where="--sample", found=arguments.sample, expected=f"0 to {last} in {arguments.source}")
     with readable(arguments.source):
         truth = torch.from_numpy(group[PRESSURE][arguments.sample].values.astype(np.float64))
     if arguments.share is not None:
@@ -196,14 +196,18 @@ def read_positions(path: Path) -> np.ndarray:
         InfieldError: The file is missing or no such table.
     """
     if not path.is_file():
-        raise InfieldError(f"{path}: found no such file, expected a CSV file of positions; check the path")
+        raise InfieldError(
+            where=path, found="no such file", expected="a CSV file of positions", remedy="check the path"
+        )
     positions = []
     with path.open(newline="", encoding="utf-8") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
             try:
                 positions.append((float(row["z_plus"]), float(row["x_plus"])))
             except (KeyError, TypeError, ValueError):
-                raise InfieldError(f"{path}: found line {number} without x_plus and z_plus, expected numbers") from None
+                raise InfieldError(
+                    where=path, found=f"line {number} without x_plus and z_plus", expected="numbers"
+                ) from None
     return np.array(positions).reshape(-1, 2)
 
 

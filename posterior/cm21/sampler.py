@@ -47,8 +47,12 @@ class OfLightcones(Sampler):
         """
         if not isinstance(prior, LightconeFlow) or prior.units != measurement.units:
             raise InfieldError(
-                f"prior '{prior.name}': found a prior in units '{prior.units}', expected lightcones in "
-                f"'{measurement.units}': train with `kind: linear` and `fill: false`, whose values are temperatures"
+                where=f"prior '{prior.name}'",
+                found=f"a prior in units '{prior.units}'",
+                expected=(
+                    f"lightcones in '{measurement.units}': train with `kind: linear` and `fill: false`, whose values "
+                    "are temperatures"
+                ),
             )
         told_apart = prior.event_shape[0] > 1
         of_both = with_place(measurement) if told_apart else measurement

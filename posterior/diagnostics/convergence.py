@@ -47,8 +47,9 @@ def _of_each_value(statistic: str, chains: Tensor, **options: Any) -> Tensor:
 
     if chains.ndim < 2 or chains.shape[1] < 4:
         raise InfieldError(
-            f"convergence of chains: found draws of shape {tuple(chains.shape)}, expected (chain, draw, *event) with "
-            "at least 4 draws a chain"
+            where="convergence of chains",
+            found=f"draws of shape {tuple(chains.shape)}",
+            expected="(chain, draw, *event) with at least 4 draws a chain",
         )
     values = chains.reshape(*chains.shape[:2], -1).numpy(force=True)
     found = getattr(array_stats, statistic)(values, chain_axis=0, draw_axis=1, **options)

@@ -39,12 +39,13 @@ def classifier_accuracy(
     """
     if samples.shape != reference.shape or len(samples) < 4 * folds:
         raise InfieldError(
-            f"two-sample test: found draws of shapes {tuple(samples.shape)} and {tuple(reference.shape)}, expected "
-            f"equal ones of at least {4 * folds} draws"
+            where="two-sample test",
+            found=f"draws of shapes {tuple(samples.shape)} and {tuple(reference.shape)}",
+            expected=f"equal ones of at least {4 * folds} draws",
         )
     pooled = torch.cat([samples, reference]).flatten(1).to(torch.float64)
     if not pooled.isfinite().all():
-        raise InfieldError("two-sample test: found NaN or Inf among the draws, expected finite numbers")
+        raise InfieldError(where="two-sample test", found="NaN or Inf among the draws", expected="finite numbers")
     x = principal_components(pooled, components)
     label = np.repeat([0, 1], len(samples))
     classifier = HistGradientBoostingClassifier(max_iter=100, max_leaf_nodes=15, random_state=seed)

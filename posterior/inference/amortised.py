@@ -54,7 +54,7 @@ def served(method: str, kind: type[Supervised], words: str, model: Any, measurem
         InfieldError: The model is of another kind, or was trained for other measurements.
     """
     if not isinstance(model, kind):
-        raise InfieldError(f"sampler {method}: found the prior '{model.name}', expected {words}")
+        raise InfieldError(where=f"sampler {method}", found=f"the prior '{model.name}'", expected=words)
     return Served(measurement, noise_served(method, model, measurement), scale_of(model))
 
 

@@ -39,7 +39,9 @@ def conjugate_gradients(
         InfieldError: If a system has not converged by then.
     """
     if not torch.isfinite(right).all():
-        raise InfieldError("conjugate gradients: found NaN or infinity on the right-hand side: the field diverged")
+        raise InfieldError(
+            where="conjugate gradients", found="NaN or infinity on the right-hand side: the field diverged"
+        )
     w, r = torch.zeros_like(right), right.clone()
     z = r / diagonal
     p, rho = z.clone(), (r * z).sum(1, keepdim=True)

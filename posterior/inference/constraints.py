@@ -71,13 +71,16 @@ class Conservation:
     def __post_init__(self) -> None:
         if self.weights.ndim < 3 or self.value.shape != self.weights.shape[:1]:
             raise InfieldError(
-                f"conservation: found weights of shape {tuple(self.weights.shape)} and values of shape "
-                f"{tuple(self.value.shape)}, expected (constraints, channel, *space) and (constraints,)"
+                where="conservation",
+                found=f"weights of shape {tuple(self.weights.shape)} and values of shape {tuple(self.value.shape)}",
+                expected="(constraints, channel, *space) and (constraints,)",
             )
         if not (self.weights.isfinite().all() and self.value.isfinite().all() and 0 <= self.variance < float("inf")):
-            raise InfieldError("conservation: found NaN, Inf or a negative variance, expected finite numbers")
+            raise InfieldError(where="conservation", found="NaN, Inf or a negative variance", expected="finite numbers")
         if (self.weights.flatten(1) == 0).all(dim=1).any():
-            raise InfieldError("conservation: found a constraint whose weights are all zero; leave it out")
+            raise InfieldError(
+                where="conservation", found="a constraint whose weights are all zero", remedy="leave it out"
+            )
 
     @classmethod
     def integral(
@@ -105,7 +108,7 @@ class Conservation:
         G[:, channel] = weights
         b = torch.as_tensor(value, dtype=torch.float64).flatten()
         if b.numel() not in (1, len(G)):
-            raise InfieldError(f"conservation: found {b.numel()} integrals, expected 1 or {len(G)}")
+            raise InfieldError(where="conservation", found=f"{b.numel()} integrals", expected=f"1 or {len(G)}")
         return cls(G, b.expand(len(G)).clone(), variance)
 
     def standardised(self, units: Standardisation, event_shape: tuple[int, ...]) -> Conservation:
@@ -113,8 +116,9 @@ class Conservation:
         origin, transpose = torch.func.vjp(units.to_units, self.weights.new_zeros((1, *event_shape)))[:2]
         if origin.shape[1:] != self.weights.shape[1:]:
             raise InfieldError(
-                f"conservation: found weights for fields of shape {tuple(self.weights.shape[1:])}, expected "
-                f"{tuple(origin.shape[1:])}"
+                where="conservation",
+                found=f"weights for fields of shape {tuple(self.weights.shape[1:])}",
+                expected=tuple(origin.shape[1:]),
             )
         G = torch.cat([transpose(row[None])[0] for row in self.weights])
         return replace(self, weights=G, value=-self.error(origin)[0])
@@ -222,8 +226,9 @@ class Conserving(Sampler):
         least = DRAWS_A_CONSTRAINT * len(self.conservation.value)
         if isinstance(generator, SampleStreams) or len(u) < least:
             raise InfieldError(
-                f"conservation: for this operator or noise it needs the covariance of the draws: found {len(u)} draws, "
-                f"expected at least {least}, from one generator"
+                where="conservation: for this operator or noise it needs the covariance of the draws",
+                found=f"{len(u)} draws",
+                expected=f"at least {least}, from one generator",
             )
         return OfDraws(u)
 
@@ -245,7 +250,7 @@ def integral_weights(grid: Grid | PointSet, over: Sequence[str] | None = None) -
         raise InfieldError("conservation: scattered points have no quadrature weights; give `Conservation` its weights")
     names = grid.names if over is None else tuple(over)
     if not names or not set(names) <= set(grid.names):
-        raise InfieldError(f"conservation: found the axes {names}, expected some of {grid.names}")
+        raise InfieldError(where="conservation", found=f"the axes {names}", expected=f"some of {grid.names}")
     rows = torch.ones((1, 1), dtype=torch.float64)  # (points of the others, points) of the axes so far
     for axis in grid.axes:
         unit = _axis_weights(axis)[None] if axis.name in names else torch.eye(axis.size, dtype=torch.float64)

@@ -204,8 +204,10 @@ def check_finite(u: Tensor, generator: Randomness, what: str) -> None:
     bad = ~torch.isfinite(u).flatten(1).all(1)
     if bad.any():
         raise InfieldError(
-            f"sample {_names(generator, bad)}: found NaN or infinity {what}, expected finite numbers; the prior or the "
-            "operator diverged"
+            where=f"sample {_names(generator, bad)}",
+            found=f"NaN or infinity {what}",
+            expected="finite numbers",
+            remedy="the prior or the operator diverged",
         )
 
 

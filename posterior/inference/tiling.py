@@ -37,11 +37,14 @@ class Tiling:
     def __post_init__(self) -> None:
         if not len(self.shape) == len(self.tile) == len(self.halo):
             raise InfieldError(
-                f"tiles: found {len(self.tile)} sizes and {len(self.halo)} halos, expected one of each for each of "
-                f"{len(self.shape)} axes"
+                where="tiles",
+                found=f"{len(self.tile)} sizes and {len(self.halo)} halos",
+                expected=f"one of each for each of {len(self.shape)} axes",
             )
         if min(self.tile) < 1 or min(self.halo) < 0:
-            raise InfieldError(f"tiles: found sizes {self.tile} and halos {self.halo}, expected at least 1 and 0")
+            raise InfieldError(
+                where="tiles", found=f"sizes {self.tile} and halos {self.halo}", expected="at least 1 and 0"
+            )
 
     @property
     def counts(self) -> tuple[int, ...]:

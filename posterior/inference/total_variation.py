@@ -124,8 +124,9 @@ def across_slices(method: str, prior: Prior, measurement: Measurement, tv: float
     """The data of a measurement of a volume; refused where it is of something else, or not linear and Gaussian."""
     if len(measurement.event_shape) != 4:
         raise InfieldError(
-            f"sampler {method}: found a field of {len(measurement.event_shape) - 1} axes, expected a volume (z, y, x) "
-            "and a prior of its slices"
+            where=f"sampler {method}",
+            found=f"a field of {len(measurement.event_shape) - 1} axes",
+            expected="a volume (z, y, x) and a prior of its slices",
         )
     if not measurement.linear_gaussian:
         raise InfieldError(

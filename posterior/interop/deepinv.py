@@ -277,8 +277,9 @@ def decomposed(problem: Problem) -> DecomposablePhysics:
     entries = problem.y[0].numel() * torch.Size(problem.shape).numel()
     if not problem.linear or entries > LARGEST_MATRIX:
         raise InfieldError(
-            f"singular values: found {entries:.0e} entries of a {'' if problem.linear else 'non'}linear operator, "
-            f"expected a linear one and at most {LARGEST_MATRIX:.0e}"
+            where="singular values",
+            found=f"{entries:.0e} entries of a {'' if problem.linear else 'non'}linear operator",
+            expected=f"a linear one and at most {LARGEST_MATRIX:.0e}",
         )
     shape, data = problem.shape, tuple(problem.y.shape[1:])
     unit = torch.eye(torch.Size(shape).numel(), dtype=torch.float64).reshape(-1, *shape)

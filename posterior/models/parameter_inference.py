@@ -110,7 +110,12 @@ class ParameterPosterior:
                 found.append(torch.cat(drawn)[torch.randperm(n)].movedim(0, 1))
         unit = torch.cat(found).to(torch.float64)
         if not torch.isfinite(unit).all():
-            raise InfieldError("posterior of parameters: found NaN among its draws, expected numbers; more simulations")
+            raise InfieldError(
+                where="posterior of parameters",
+                found="NaN among its draws",
+                expected="numbers",
+                remedy="more simulations",
+            )
         return self.box.of_unit(unit.clamp(0, 1))
 
 

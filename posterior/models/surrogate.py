@@ -57,7 +57,9 @@ class Surrogate(Physics):
         self.data_shape = tuple(stored.residuals.shape[1:])
         self.channels = self.data_shape[0]
         if self.data_shape[1:] != self.grid.shape:
-            raise InfieldError(f"surrogate: found errors of shape {self.data_shape} on a grid {self.grid.shape}")
+            raise InfieldError(
+                where="surrogate", found=f"errors of shape {self.data_shape} on a grid {self.grid.shape}"
+            )
         self.stored = dataclasses.replace(stored, map=dataclasses.replace(stored.map, network=torch.nn.Identity()))
         self.network = stored.map.network
         for name, units in (("source", stored.map.source), ("target", stored.map.target)):
@@ -79,7 +81,7 @@ class Surrogate(Physics):
     def A(self, x: Tensor) -> Tensor:
         if x.shape[1:] != self.data_shape:
             raise InfieldError(
-                f"operator 'surrogate': found a field of shape {tuple(x.shape[1:])}, expected {self.data_shape}"
+                where="operator 'surrogate'", found=f"a field of shape {tuple(x.shape[1:])}", expected=self.data_shape
             )
         return self.learned(x) + self.mean_error.to(x)
 
@@ -100,7 +102,7 @@ def load_surrogate(path: str | Path, device: torch.device | str = "cpu") -> Surr
     try:
         return Surrogate(stored)
     except (InfieldError, KeyError, TypeError, ValueError) as error:
-        raise InfieldError(f"{path}: found parts of a surrogate that do not fit together ({error})") from error
+        raise InfieldError(where=path, found=f"parts of a surrogate that do not fit together ({error})") from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,7 +54,9 @@ def magnitude(image: Tensor) -> Tensor:
     if image.ndim == 3:
         return image.to(torch.float64)
     raise InfieldError(
-        f"image: found shape {tuple(image.shape)}, expected (slices, y, x) or, of two channels, (slices, 2, y, x)"
+        where="image",
+        found=f"shape {tuple(image.shape)}",
+        expected="(slices, y, x) or, of two channels, (slices, 2, y, x)",
     )
 
 
@@ -66,7 +68,7 @@ def centre_crop(image: Tensor, shape: tuple[int, int]) -> Tensor:
     """
     starts = [(n - m) // 2 for n, m in zip(image.shape[-2:], shape, strict=True)]
     if min(starts) < 0:
-        raise InfieldError(f"crop: found an image of {tuple(image.shape[-2:])}, expected at least {shape}")
+        raise InfieldError(where="crop", found=f"an image of {tuple(image.shape[-2:])}", expected=f"at least {shape}")
     return image[..., starts[0] : starts[0] + shape[0], starts[1] : starts[1] + shape[1]]
 
 
@@ -112,7 +114,7 @@ def inversebench_metrics(target: Tensor, estimate: Tensor) -> dict[str, float]:
     g, p = _pair(target, estimate)
     most = g.amax((1, 2))
     if not (most > 0).all():
-        raise InfieldError(f"target: found slice {int((most > 0).int().argmin())} to be 0, expected an image")
+        raise InfieldError(where="target", found=f"slice {int((most > 0).int().argmin())} to be 0", expected="an image")
     p = torch.minimum(p.clamp_min(0), most[:, None, None])
     mse = ((g - p) / most[:, None, None]).square().mean((1, 2))
     at = torch.arange(_INVERSEBENCH_WINDOW, dtype=torch.float64) - _INVERSEBENCH_WINDOW // 2
@@ -137,9 +139,11 @@ def inversebench_misfit(operator: Any, x: Tensor, y: Tensor) -> float:
 def _pair(target: Tensor, estimate: Tensor) -> tuple[Tensor, Tensor]:
     g, p = magnitude(target), magnitude(estimate)
     if g.shape != p.shape:
-        raise InfieldError(f"images: found a target of shape {tuple(g.shape)} and an estimate of {tuple(p.shape)}")
+        raise InfieldError(
+            where="images", found=f"a target of shape {tuple(g.shape)} and an estimate of {tuple(p.shape)}"
+        )
     if not g.any():
-        raise InfieldError("target: found 0 everywhere, expected an image")
+        raise InfieldError(where="target", found="0 everywhere", expected="an image")
     return g, p
 
 
@@ -153,7 +157,9 @@ def _ssim(g: Tensor, p: Tensor, data_range: Tensor, window: Tensor, unbiased: fl
         unbiased: Factor on variances and covariance.
     """
     if min(g.shape[-2:]) < len(window):
-        raise InfieldError(f"images: found {tuple(g.shape[-2:])} points, expected at least {len(window)} on each axis")
+        raise InfieldError(
+            where="images", found=f"{tuple(g.shape[-2:])} points", expected=f"at least {len(window)} on each axis"
+        )
 
     def mean(image: Tensor) -> Tensor:
         rows = conv2d(image[:, None], window[None, None, :, None])

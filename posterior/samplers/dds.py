@@ -63,13 +63,15 @@ class DDS(Sampler):
     def __post_init__(self) -> None:
         if self.levels < 1 or self.steps_of_cg < 1 or not 0 <= self.eta <= 1:
             raise InfieldError(
-                f"sampler dds: found levels={self.levels}, steps_of_cg={self.steps_of_cg}, eta={self.eta}, expected at "
-                "least one level and step, and eta from 0 to 1"
+                where="sampler dds",
+                found=f"levels={self.levels}, steps_of_cg={self.steps_of_cg}, eta={self.eta}",
+                expected="at least one level and step, and eta from 0 to 1",
             )
         if not self.tv >= 0 or not self.penalty > 0 or not (self.spread is None or self.spread > 0):
             raise InfieldError(
-                f"sampler dds: found tv={self.tv}, penalty={self.penalty}, spread={self.spread}, expected tv of at "
-                "least 0, and penalty and spread above 0"
+                where="sampler dds",
+                found=f"tv={self.tv}, penalty={self.penalty}, spread={self.spread}",
+                expected="tv of at least 0, and penalty and spread above 0",
             )
 
     @property

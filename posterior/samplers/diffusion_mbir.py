@@ -56,14 +56,15 @@ class DiffusionMBIR(Sampler):
     def __post_init__(self) -> None:
         if self.levels < 2 or not 0 < self.sigma_min < self.sigma_max or not self.snr >= 0:
             raise InfieldError(
-                f"sampler diffusion-mbir: found levels={self.levels}, sigma_min={self.sigma_min}, "
-                f"sigma_max={self.sigma_max}, snr={self.snr}, expected at least 2 levels, 0 < sigma_min < sigma_max "
-                "and snr of at least 0"
+                where="sampler diffusion-mbir",
+                found=f"levels={self.levels}, sigma_min={self.sigma_min}, sigma_max={self.sigma_max}, snr={self.snr}",
+                expected="at least 2 levels, 0 < sigma_min < sigma_max and snr of at least 0",
             )
         if not self.tv >= 0 or not self.penalty > 0:
             raise InfieldError(
-                f"sampler diffusion-mbir: found tv={self.tv}, penalty={self.penalty}, expected tv of at least 0 and a "
-                "penalty above 0"
+                where="sampler diffusion-mbir",
+                found=f"tv={self.tv}, penalty={self.penalty}",
+                expected="tv of at least 0 and a penalty above 0",
             )
 
     @property

@@ -106,9 +106,13 @@ class SourceSlice(Sampler):
         for name, value in least.items():
             found = getattr(self, name)
             if found is not None and found < value:
-                raise InfieldError(f"sampler {self.method}: found {name}={found}, expected at least {value}")
+                raise InfieldError(
+                    where=f"sampler {self.method}", found=f"{name}={found}", expected=f"at least {value}"
+                )
         if not 0 < self.power < math.inf:
-            raise InfieldError(f"sampler {self.method}: found power={self.power}, expected a positive number")
+            raise InfieldError(
+                where=f"sampler {self.method}", found=f"power={self.power}", expected="a positive number"
+            )
 
     @property
     def temperatures(self) -> Tensor:

@@ -89,8 +89,9 @@ class FAPS(Sampler):
             raise InfieldError(f"sampler faps: levels must be at least 1, found {self.levels}")
         if self.steps < 1 or self.rank < 1 or not self.ramp > 0 or not self.tolerance > 0:
             raise InfieldError(
-                f"sampler faps: found steps={self.steps}, rank={self.rank}, ramp={self.ramp}, "
-                f"tolerance={self.tolerance}, expected steps and rank of at least 1, a positive ramp and tolerance"
+                where="sampler faps",
+                found=f"steps={self.steps}, rank={self.rank}, ramp={self.ramp}, tolerance={self.tolerance}",
+                expected="steps and rank of at least 1, a positive ramp and tolerance",
             )
 
     def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:

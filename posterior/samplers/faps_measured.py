@@ -50,11 +50,14 @@ class FAPSMeasured(Sampler):
     def __post_init__(self) -> None:
         if not (self.widening > 0 and self.tolerance > 0):
             raise InfieldError(
-                f"sampler {self.method}: found widening={self.widening}, tolerance={self.tolerance}, expected positive "
-                "numbers"
+                where=f"sampler {self.method}",
+                found=f"widening={self.widening}, tolerance={self.tolerance}",
+                expected="positive numbers",
             )
         if not self.law.times or self.law.times[0] != 0:
-            raise InfieldError(f"sampler {self.method}: found times {self.law.times}, expected a law from t = 0 on")
+            raise InfieldError(
+                where=f"sampler {self.method}", found=f"times {self.law.times}", expected="a law from t = 0 on"
+            )
 
     def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         C_0, times = prior.source, (*self.law.times, 1.0)

@@ -74,10 +74,12 @@ class FAPSPublished(Sampler):
         for name, value in {**least, "step": 0.0, "temperature": 0.0, "spread": 0.0}.items():
             if not getattr(self, name) >= value:
                 raise InfieldError(
-                    f"sampler {self.method}: found {name}={getattr(self, name)}, expected at least {value}"
+                    where=f"sampler {self.method}", found=f"{name}={getattr(self, name)}", expected=f"at least {value}"
                 )
         if not self.spread_floor > 0:
-            raise InfieldError(f"sampler {self.method}: found spread_floor={self.spread_floor}, expected more than 0")
+            raise InfieldError(
+                where=f"sampler {self.method}", found=f"spread_floor={self.spread_floor}", expected="more than 0"
+            )
 
     def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         K, J, h, C_0 = self.levels, self.langevin_steps, self.step, prior.source

@@ -57,13 +57,13 @@ class TiledFAPS:
     def __post_init__(self) -> None:
         if self.levels < 1 or self.block < 1:
             raise InfieldError(
-                f"sampler {self.method}: found levels={self.levels}, block={self.block}, expected at least 1"
+                where=f"sampler {self.method}", found=f"levels={self.levels}, block={self.block}", expected="at least 1"
             )
 
     def tiling(self, grid: Grid) -> Tiling:
         """The tiles of a grid. An axis that does not close gets one halo of points behind its end, and closes then."""
         if len(self.halo) != grid.ndim:
-            raise InfieldError(f"tiles: found halos {self.halo}, expected one for each of {grid.ndim} axes")
+            raise InfieldError(where="tiles", found=f"halos {self.halo}", expected=f"one for each of {grid.ndim} axes")
         axes = zip(grid.axes, self.halo, strict=True)
         return Tiling(tuple(axis.size + (0 if axis.periodic else halo) for axis, halo in axes), self.tile, self.halo)
 

@@ -49,7 +49,7 @@ class PMRF(Sampler):
 
     def __post_init__(self) -> None:
         if self.levels < 1:
-            raise InfieldError(f"sampler {self.method}: found levels={self.levels}, expected at least 1")
+            raise InfieldError(where=f"sampler {self.method}", found=f"levels={self.levels}", expected="at least 1")
 
     def draw(self, prior: Any, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         trained = "a posterior-mean rectified flow, trained by `infield fit` with `priors.training.pmrf.PMRF`"

@@ -93,16 +93,20 @@ class REDDiff(Sampler):
     def __post_init__(self) -> None:
         for name, value, known in (("weighting", self.weighting, WEIGHTINGS), ("start", self.start, ("mean", "draw"))):
             if value not in known:
-                raise InfieldError(f"sampler red-diff: found {name}={value!r}, expected one of {', '.join(known)}")
+                raise InfieldError(
+                    where="sampler red-diff", found=f"{name}={value!r}", expected=f"one of {', '.join(known)}"
+                )
         if self.steps < 1 or not self.weight >= 0 or not self.rate > 0:
             raise InfieldError(
-                f"sampler red-diff: found steps={self.steps}, weight={self.weight}, rate={self.rate}, expected at "
-                "least one step, a weight of at least 0 and a positive rate"
+                where="sampler red-diff",
+                found=f"steps={self.steps}, weight={self.weight}, rate={self.rate}",
+                expected="at least one step, a weight of at least 0 and a positive rate",
             )
         if not (0 <= self.beta_1 < 1 and 0 <= self.beta_2 < 1):
             raise InfieldError(
-                f"sampler red-diff: found beta_1={self.beta_1}, beta_2={self.beta_2}, expected numbers from 0 to below "
-                "1"
+                where="sampler red-diff",
+                found=f"beta_1={self.beta_1}, beta_2={self.beta_2}",
+                expected="numbers from 0 to below 1",
             )
 
     def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:

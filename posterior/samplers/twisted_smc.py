@@ -75,9 +75,11 @@ class TwistedSMC(Sampler):
             *(("refresh", 1), ("island", 1), ("exponent", 1.0)),
         ):
             if not getattr(self, name) >= least:
-                raise InfieldError(f"sampler smc: found {name}={getattr(self, name)}, expected at least {least}")
+                raise InfieldError(
+                    where="sampler smc", found=f"{name}={getattr(self, name)}", expected=f"at least {least}"
+                )
         if not 0 <= self.resample_below <= 1:
-            raise InfieldError(f"sampler smc: found resample_below={self.resample_below}, expected 0 to 1")
+            raise InfieldError(where="sampler smc", found=f"resample_below={self.resample_below}", expected="0 to 1")
 
     @property
     def block(self) -> int:

@@ -54,8 +54,9 @@ class DensityNetwork(nn.Module):
         super().__init__()
         if min(seen, told, encoder, *widths) < 1 or not widths:
             raise InfieldError(
-                f"network of the density: found seen {seen}, told {told}, encoder {encoder}, "
-                f"widths {list(widths)}; expected positive numbers"
+                where="network of the density",
+                found=f"seen {seen}, told {told}, encoder {encoder}, widths {list(widths)}",
+                remedy="expected positive numbers",
             )
         self.arguments: dict[str, Any] = {
             "seen": seen,
@@ -115,7 +116,9 @@ class DensityNetwork(nn.Module):
         shape = features.shape[1:4]
         if any(CELL * size % self.multiple for size in shape):
             found = " x ".join(str(CELL * size) for size in shape)
-            raise InfieldError(f"network of the density: found {found} points, expected multiples of {self.multiple}")
+            raise InfieldError(
+                where="network of the density", found=f"{found} points", expected=f"multiples of {self.multiple}"
+            )
         h, passed = features.movedim(-1, 1), []
         for level in range(len(said)):
             h = _standardised(self.coarser[level - 1](h)) if level else h

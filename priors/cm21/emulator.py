@@ -129,7 +129,9 @@ class OneCall:
         network, self.density, self.points, self.cells = emulator.network, emulator.density, points, cells
         if any(n % network.multiple for n in points):
             raise InfieldError(
-                f"lightcones: found {points[0]} x {points[1]} cells across, expected multiples of {network.multiple}"
+                where="lightcones",
+                found=f"{points[0]} x {points[1]} cells across",
+                expected=f"multiples of {network.multiple}",
             )
         self.reach, self.multiple = network.reach, network.multiple
         self.half = copy.deepcopy(network).bfloat16()

@@ -89,8 +89,9 @@ class EmulatorTraining(LightningModule):
         transform = self.base.transform
         if not transform.affine or not transform.atom:
             raise InfieldError(
-                f"emulator: {prior}: found the transform '{transform.kind}'{'' if transform.atom else ', no atom'}; "
-                "expected a prior of kind 'linear' with exact zeros told apart"
+                where=f"emulator: {prior}",
+                found=f"the transform '{transform.kind}'{'' if transform.atom else ', no atom'}",
+                remedy="expected a prior of kind 'linear' with exact zeros told apart",
             )
 
     def setup(self, stage: str) -> None:
@@ -98,8 +99,9 @@ class EmulatorTraining(LightningModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, TrainingBoxes) or not len(data.boxes):
             raise InfieldError(
-                f"data of an emulator: found {type(data).__name__} without initial conditions, expected "
-                "infield.datasets.cm21.training.LightconeFile with `boxes: true`"
+                where="data of an emulator",
+                found=f"{type(data).__name__} without initial conditions",
+                expected="infield.datasets.cm21.training.LightconeFile with `boxes: true`",
             )
         _refuse_another_kind(data, self.base)
         data.keep_temperatures()
@@ -109,7 +111,7 @@ class EmulatorTraining(LightningModule):
         found = {name: self.network.arguments[name] for name in ("seen", "told")}
         expected = {"seen": self.density.seen, "told": Conditions.numbers(parameters, channels)}
         if found != expected:
-            raise InfieldError(f"network of an emulator: found {found}, expected {expected} for these data")
+            raise InfieldError(where="network of an emulator", found=found, expected=f"{expected} for these data")
         self.base = self.base.to(self.trainer.strategy.root_device)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
@@ -190,7 +192,9 @@ def _refuse_another_kind(data: TrainingBoxes, prior: LightconePrior) -> None:
         ("line of sight", line, known),
     ):
         if found != expected:
-            raise InfieldError(f"data of an emulator: found {what} {found}, expected {expected} as the prior has")
+            raise InfieldError(
+                where="data of an emulator", found=f"{what} {found}", expected=f"{expected} as the prior has"
+            )
 
 
 def _in_bands(T: Tensor) -> Tensor:

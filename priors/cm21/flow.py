@@ -148,7 +148,9 @@ class LightconeFlow:
         multiple, reach, depth = self.network.multiple, self.network.reach, xi.shape[-1]
         if any(n % multiple for n in xi.shape[2:4]):
             raise InfieldError(
-                f"lightcones: found {xi.shape[2]} x {xi.shape[3]} cells across, expected multiples of {multiple}"
+                where="lightcones",
+                found=f"{xi.shape[2]} x {xi.shape[3]} cells across",
+                expected=f"multiples of {multiple}",
             )
         xi = xi.float()
         x = self.innovations.colour(xi)

@@ -112,8 +112,9 @@ def fit_local_regression(parameters: Tensor, means: Tensor) -> LocalRegression:
     cones, dimensions = parameters.shape
     if cones < dimensions + 3:
         raise InfieldError(
-            f"Gaussian lightcones: found {cones} cones of training, expected at least {dimensions + 3} for "
-            f"{dimensions} parameters"
+            where="Gaussian lightcones",
+            found=f"{cones} cones of training",
+            expected=f"at least {dimensions + 3} for {dimensions} parameters",
         )
     found = {}
     for nearest in [k for k in NEAREST if dimensions + 2 < k < cones] or [cones - 1]:

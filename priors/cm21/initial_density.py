@@ -67,7 +67,7 @@ class InitialDensity:
         if len(set(boxes.shape[1:])) > 1 or n % points:
             found = " x ".join(map(str, boxes.shape[1:]))
             raise InfieldError(
-                f"initial density: found boxes of {found} cells, expected cubes of a multiple of {points}"
+                where="initial density", found=f"boxes of {found} cells", expected=f"cubes of a multiple of {points}"
             )
         k, both = half_spectrum((n, n, n), dtype=torch.float64), mode_counts(n).expand(n, n, -1)
         power = torch.zeros(k.shape, dtype=torch.float64)
@@ -82,7 +82,9 @@ class InitialDensity:
                 knots.append(((weight * k[some].log()).sum(), (weight * power[some]).sum() / len(boxes)))
         log_k, mean = map(torch.stack, zip(*knots, strict=True))
         if not bool((mean > 0).all()):
-            raise InfieldError("initial density: found waves without any power, expected boxes of a simulation")
+            raise InfieldError(
+                where="initial density", found="waves without any power", expected="boxes of a simulation"
+            )
         return cls(log_k.float(), (mean.log() / 2).float(), n // points, points)
 
     @property

@@ -92,7 +92,7 @@ class LightconePrior:
         if unknown or missing:
             expected = ", ".join(self.ranges) or "none"
             found = f"unknown {unknown[0]}" if unknown else f"no {missing[0]}"
-            raise InfieldError(f"parameters: found {found}, expected {expected}")
+            raise InfieldError(where="parameters", found=found, expected=expected)
         theta = []
         for name, (low, high) in self.ranges.items():
             value = float(parameters[name])
@@ -132,7 +132,9 @@ class LightconePrior:
         cells = cells or slice(None)
         s = torch.linspace(0, 1, len(self.distance), dtype=torch.float64)[cells][None]
         if s.numel() == 0:
-            raise InfieldError(f"line of sight: found no cell in {cells}, expected some of {len(self.distance)}")
+            raise InfieldError(
+                where="line of sight", found=f"no cell in {cells}", expected=f"some of {len(self.distance)}"
+            )
         return self.on(theta, s, points or self.points)
 
     def for_field(
@@ -152,8 +154,8 @@ class LightconePrior:
             raise InfieldError("it is for fields on a grid, the measurement's lives on scattered points")
         if len(channels) != 1 or [axis.units for axis in grid.axes] != ["Mpc"] * 3:
             raise InfieldError(
-                f"found a field on {', '.join(f'{axis.name} in {axis.units}' for axis in grid.axes)}, "
-                "expected brightness temperatures on x, y and a comoving distance in Mpc"
+                found=f"a field on {', '.join(f'{axis.name} in {axis.units}' for axis in grid.axes)}",
+                expected="brightness temperatures on x, y and a comoving distance in Mpc",
             )
         missing = [name for name in self.ranges if name not in parameters]
         if missing:
@@ -178,16 +180,18 @@ class LightconePrior:
         for name, coordinates in zip("x y los".split(), axes, strict=True):
             steps = np.diff(coordinates)
             if np.abs(steps / self.cell - 1).max() > 1e-3:
-                raise InfieldError(f"found cells of {steps.mean():g} Mpc along {name}, expected {self.cell:g}")
+                raise InfieldError(found=f"cells of {steps.mean():g} Mpc along {name}", expected=f"{self.cell:g}")
         distance = np.array(axes[2])
         first = int(np.abs(self.distance - distance[0]).argmin())
         cells = slice(first, first + len(distance))
         known = self.distance[cells]
         if len(known) < len(distance) or np.abs(known - distance).max() > self.cell / 4:
             raise InfieldError(
-                f"found a line of sight from {distance[0]:.1f} to {distance[-1]:.1f} Mpc, expected cells within "
-                f"{self.distance[0]:.1f} to {self.distance[-1]:.1f} Mpc (z {self.redshift[0]:.2f} to "
-                f"{self.redshift[-1]:.2f})"
+                found=f"a line of sight from {distance[0]:.1f} to {distance[-1]:.1f} Mpc",
+                expected=(
+                    f"cells within {self.distance[0]:.1f} to {self.distance[-1]:.1f} Mpc (z {self.redshift[0]:.2f} to "
+                    f"{self.redshift[-1]:.2f})"
+                ),
             )
         return cells
 
@@ -280,7 +284,7 @@ class LightconePrior:
         depth = depth or len(self.distance)
         asked = range(depth)[cells or slice(None)]
         if not len(asked):
-            raise InfieldError(f"line of sight: found no cell in {cells}, expected some of {depth}")
+            raise InfieldError(where="line of sight", found=f"no cell in {cells}", expected=f"some of {depth}")
         key = (*theta.tolist(), points or self.points, asked, depth)
         made = self._prepared.get(key)
         if made is None:

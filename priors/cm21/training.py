@@ -136,7 +136,9 @@ class LightconeMatching(LightningModule):
         if self.initial is not None:
             found, expected = (one.arguments for one in (self.initial.network, network))
             if found != expected:
-                raise InfieldError(f"initial {initial}: found the network {found}, expected {expected} as configured")
+                raise InfieldError(
+                    where=f"initial {initial}", found=f"the network {found}", expected=f"{expected} as configured"
+                )
             network.load_state_dict(self.initial.network.state_dict())
         self.transform: dict[str, Any] = {
             "kind": kind, "amplitude": amplitude, "knee": knee, "atom": atom, "width": width, "fill": fill
@@ -148,8 +150,9 @@ class LightconeMatching(LightningModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, TrainingCones):
             raise InfieldError(
-                f"data of a flow of lightcones: found {type(data).__name__}, expected "
-                "infield.datasets.cm21.training.LightconeFile"
+                where="data of a flow of lightcones",
+                found=type(data).__name__,
+                expected="infield.datasets.cm21.training.LightconeFile",
             )
         start = self.initial
         transform = (
@@ -234,7 +237,7 @@ class LightconeMatching(LightningModule):
         found = {name: self.network.arguments[name] for name in ("channels", "inputs", "numbers")}
         expected = {"channels": channels, "inputs": 4 * channels + 2, "numbers": parameters}
         if found != expected:
-            raise InfieldError(f"network of a flow of lightcones: found {found}, expected {expected}")
+            raise InfieldError(where="network of a flow of lightcones", found=found, expected=expected)
 
     def standardised(self, values: Tensor, theta: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Slices]:
         """x_1, parameters in [0, 1], and places, mu and sigma of the slices of a batch of windows."""

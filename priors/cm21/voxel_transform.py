@@ -94,7 +94,9 @@ class VoxelTransform:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise InfieldError(f"voxel transform: found kind '{self.kind}', expected one of {', '.join(KINDS)}")
+            raise InfieldError(
+                where="voxel transform", found=f"kind '{self.kind}'", expected=f"one of {', '.join(KINDS)}"
+            )
         low, high = LAMBDAS
         for name, good, expected in (
             ("mean", math.isfinite(self.mean), "a finite number"),
@@ -105,7 +107,7 @@ class VoxelTransform:
             ("width", 0 < self.width < math.inf, "a finite number of cells > 0"),
         ):
             if not good:
-                raise InfieldError(f"voxel transform: found {name} {getattr(self, name)}, expected {expected}")
+                raise InfieldError(where="voxel transform", found=f"{name} {getattr(self, name)}", expected=expected)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -237,7 +239,9 @@ def fit_voxel_transform(
     fields = fields[fields != 0] if atom and fill else fields
     if not len(fields) or bool((fields == fields[0]).all()):
         found = f"{float(fields[0]):g} mK" if len(fields) else "nothing but exact zeros"
-        raise InfieldError(f"voxel transform: found {found} everywhere, expected fields of training that vary")
+        raise InfieldError(
+            where="voxel transform", found=f"{found} everywhere", expected="fields of training that vary"
+        )
     exponent = _most_likely_lambda(fields.numpy(force=True)) if kind == "yeo-johnson" else 1.0
     chosen = VoxelTransform(kind, 0.0, 1.0, exponent, amplitude, knee, atom, width, fill)
     y = curve(kind, fields, exponent)
@@ -252,8 +256,9 @@ def _most_likely_lambda(fields: np.ndarray) -> float:
     low, high = LAMBDAS
     if not low < exponent < high:
         raise InfieldError(
-            f"voxel transform: lambda of Yeo and Johnson does not converge between {low:g} and {high:g}: found the "
-            f"greatest likelihood at {exponent:.4g}; choose 'linear' or 'log'"
+            where=f"voxel transform: lambda of Yeo and Johnson does not converge between {low:g} and {high:g}",
+            found=f"the greatest likelihood at {exponent:.4g}",
+            remedy="choose 'linear' or 'log'",
         )
     return exponent
 
@@ -289,8 +294,10 @@ def _finite(temperature: Tensor) -> None:
     bad = int((~torch.isfinite(temperature)).sum())
     if bad:
         raise InfieldError(
-            f"brightness temperature: found {bad} of {temperature.numel()} voxels that are NaN or infinite, expected "
-            "finite numbers in mK; leave such cones out"
+            where="brightness temperature",
+            found=f"{bad} of {temperature.numel()} voxels that are NaN or infinite",
+            expected="finite numbers in mK",
+            remedy="leave such cones out",
         )
 
 
@@ -318,11 +325,15 @@ def from_entry(entry: Mapping[str, Any]) -> VoxelTransform:
         InfieldError: The version is newer, a part is missing, or a name or a number is out of range.
     """
     if entry.get("version") != VERSION:
-        raise InfieldError(f"voxel transform: found version {entry.get('version')}, expected {VERSION}; update infield")
+        raise InfieldError(
+            where="voxel transform", found=f"version {entry.get('version')}", expected=VERSION, remedy="update infield"
+        )
     parts = {"kind", "mean", "scale", "lambda", "amplitude", "knee", "atom", "width", "fill", "periodic"}
     missing = sorted(parts - set(entry))
     if missing:
-        raise InfieldError(f"voxel transform: found no {', '.join(missing)} in the checkpoint; fit the prior again")
+        raise InfieldError(
+            where="voxel transform", found=f"no {', '.join(missing)} in the checkpoint", remedy="fit the prior again"
+        )
     x, y, los = (bool(closes) for closes in entry["periodic"])
     return VoxelTransform(
         kind=entry["kind"],

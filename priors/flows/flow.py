@@ -59,7 +59,9 @@ class Parametrisation:
 
     def __post_init__(self) -> None:
         if self.skip not in ("gaussian", "none"):
-            raise InfieldError(f"skip of a flow: found {self.skip!r}, expected one of {', '.join(get_args(Skip))}")
+            raise InfieldError(
+                where="skip of a flow", found=f"{self.skip!r}", expected=f"one of {', '.join(get_args(Skip))}"
+            )
 
     @cached_property
     def deviation(self) -> Tensor:

@@ -53,7 +53,7 @@ class Domain:
     def __post_init__(self) -> None:
         known, wanted = self.start.get("axes"), getattr(self.site, "axes", None)
         if known is None or wanted is None:
-            raise InfieldError("it is a prior of patches: found scattered points, expected a grid")
+            raise InfieldError(where="it is a prior of patches", found="scattered points", expected="a grid")
         names, others = [axis["name"] for axis in known], [axis.name for axis in wanted]
         if names != others:
             order = "in another order" if sorted(names) == sorted(others) else "by other names"
@@ -70,8 +70,10 @@ class Domain:
             if not other.uniform or abs(other.spacing / spacing - 1) > SAME_SPACING:
                 found = f"a spacing of {other.spacing:g}" if other.uniform else "uneven spacings"
                 raise InfieldError(
-                    f"its spacing along '{other.name}' is {spacing:g} {other.units}: found {found}, expected the same "
-                    "on any domain; resample the field, or take a prior of that spacing"
+                    where=f"its spacing along '{other.name}' is {spacing:g} {other.units}",
+                    found=found,
+                    expected="the same on any domain",
+                    remedy="resample the field, or take a prior of that spacing",
                 )
 
     @cached_property

@@ -110,9 +110,13 @@ def embed(
     if best is None or best.clipped > TOLERANCE:
         found = f"{best.clipped:.1e} of its variance in negative modes" if best else f"a torus of {tori[0]} points"
         raise InfieldError(
-            f"stationary law on {shape} points that do not close: found {found}, expected at most {TOLERANCE:.0e} on a "
-            f"torus of at most {LARGEST_TORUS} points; take a shorter length, fewer points, a `rank`, or set "
-            "`wrap: true` to let correlations close around the domain"
+            where=f"stationary law on {shape} points that do not close",
+            found=found,
+            expected=f"at most {TOLERANCE:.0e} on a torus of at most {LARGEST_TORUS} points",
+            remedy=(
+                "take a shorter length, fewer points, a `rank`, or set `wrap: true` to let correlations close around "
+                "the domain"
+            ),
         )
     return best
 

@@ -132,17 +132,20 @@ class Matern:
             raise InfieldError(f"Matern law: nu, length and variance must be positive and finite, found {self}")
         if self.nu > LARGEST_ORDER:
             raise InfieldError(
-                f"Matern law: found nu = {self.nu}, expected at most {LARGEST_ORDER}, where it hardly differs from its "
-                "limit, the squared exponential"
+                where="Matern law",
+                found=f"nu = {self.nu}",
+                expected=f"at most {LARGEST_ORDER}, where it hardly differs from its limit, the squared exponential",
             )
         if self.rank is not None and (not isinstance(self.rank, int) or self.rank < 1):
-            raise InfieldError(f"Matern law: found rank {self.rank!r}, expected a whole number of at least 1")
+            raise InfieldError(where="Matern law", found=f"rank {self.rank!r}", expected="a whole number of at least 1")
         if self.domain not in get_args(Domain):
             raise InfieldError(
-                f"Matern law: found domain {self.domain!r}, expected one of {', '.join(get_args(Domain))}"
+                where="Matern law", found=f"domain {self.domain!r}", expected=f"one of {', '.join(get_args(Domain))}"
             )
         if self.domain == "sphere" and self.wrap:
-            raise InfieldError("Matern law: found `wrap` on the sphere, which is closed as it is; leave it out")
+            raise InfieldError(
+                where="Matern law", found="`wrap` on the sphere, which is closed as it is", remedy="leave it out"
+            )
 
     def __str__(self) -> str:
         parts = [f"nu={self.nu}, length={self.length}, variance={self.variance}, wrap={self.wrap}"]
@@ -260,7 +263,7 @@ def law_from_spec(spec: dict[str, Any]) -> Law:
     name = spec.get("law") if isinstance(spec, dict) else spec
     if not isinstance(spec, dict) or not isinstance(name, str) or not registry.known("kernels", name):
         expected = ", ".join(registry.names("kernels"))
-        raise InfieldError(f"law: found {name!r}, expected an entry 'law', one of {expected}")
+        raise InfieldError(where="law", found=f"{name!r}", expected=f"an entry 'law', one of {expected}")
     kernel = registry.load("kernels", name)
     try:
         law: Law = kernel(**{k: v for k, v in spec.items() if k != "law"})
@@ -278,5 +281,5 @@ def law_to_spec(law: Any) -> dict[str, Any]:
     name = registry.name_of("kernels", type(law))
     if name is None:
         expected = ", ".join(registry.names("kernels"))
-        raise InfieldError(f"law: found {type(law).__name__}, expected one of {expected}")
+        raise InfieldError(where="law", found=type(law).__name__, expected=f"one of {expected}")
     return {"law": name, **asdict(law)}

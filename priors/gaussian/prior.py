@@ -152,7 +152,7 @@ def spectrum_prior(spectrum: Tensor, *, name: str = "given power spectrum") -> G
         InfieldError: If a variance is negative or not finite.
     """
     if not torch.isfinite(spectrum).all() or (spectrum < 0).any():
-        raise InfieldError("power spectrum: found a negative, NaN or Inf variance of a mode, expected none")
+        raise InfieldError(where="power spectrum", found="a negative, NaN or Inf variance of a mode", expected="none")
     modes = Hartley(spectrum.ndim - 1)
     covariance = Covariance.diagonal_in(modes, spectrum.to(torch.float64))
     return GaussianPrior(
@@ -183,8 +183,9 @@ def empirical_prior(fields: Tensor, grid: Lattice, *, rank: int = 64, source: La
     scale = fields.to(torch.float64).std((0, *space)).reshape(shift.shape)
     if len(fields) < 3 or not (scale > 0).all():
         raise InfieldError(
-            f"empirical prior: found {len(fields)} fields of standard deviations {scale.flatten().tolist()}, expected "
-            "at least 3 fields and positive finite ones"
+            where="empirical prior",
+            found=f"{len(fields)} fields of standard deviations {scale.flatten().tolist()}",
+            expected="at least 3 fields and positive finite ones",
         )
     standardisation = Standardisation(shift, scale)
     x = standardisation.from_units(fields.to(torch.float64))

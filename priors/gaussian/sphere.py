@@ -31,15 +31,19 @@ def on_unit_sphere(grid: Any) -> Tensor:
     latitude = [i for i, (name, unit) in enumerate(roles) if name in LATITUDE or unit == "degrees_north"]
     if len(longitude) != 1 or len(latitude) != 1 or len(roles) != 2:
         raise InfieldError(
-            f"a law on the sphere: found coordinates {tuple(names)}, expected longitude and latitude in degrees, named "
-            "'lon' and 'lat' or in units of degrees_east and degrees_north"
+            where="a law on the sphere",
+            found=f"coordinates {tuple(names)}",
+            expected=(
+                "longitude and latitude in degrees, named 'lon' and 'lat' or in units of degrees_east and degrees_north"
+            ),
         )
     degrees = grid.points()
     lon, lat = torch.deg2rad(degrees[:, longitude[0]]), torch.deg2rad(degrees[:, latitude[0]])
     beyond = (degrees[:, latitude[0]].abs() > 90 + 1e-9).nonzero()
     if len(beyond):
         raise InfieldError(
-            f"a law on the sphere: found latitude {float(degrees[int(beyond[0]), latitude[0]])} at point "
-            f"{int(beyond[0])}, expected -90 to 90 degrees"
+            where="a law on the sphere",
+            found=f"latitude {float(degrees[int(beyond[0]), latitude[0]])} at point {int(beyond[0])}",
+            expected="-90 to 90 degrees",
         )
     return torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], dim=1)

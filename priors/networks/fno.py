@@ -47,15 +47,17 @@ class FNO(nn.Module):
         super().__init__()
         if ndim not in _CONVOLUTIONS or min(channels, modes, width, layers) < 1:
             raise InfieldError(
-                f"FNO: found ndim {ndim}, channels {channels}, modes {modes}, width {width}, layers {layers}; expected "
-                "ndim 1 to 3 and positive numbers"
+                where="FNO",
+                found=f"ndim {ndim}, channels {channels}, modes {modes}, width {width}, layers {layers}",
+                remedy="expected ndim 1 to 3 and positive numbers",
             )
         if coordinates not in ("linear", "circle", "none"):
-            raise InfieldError(f"FNO: coordinates: found {coordinates!r}, expected linear, circle or none")
+            raise InfieldError(where="FNO: coordinates", found=f"{coordinates!r}", expected="linear, circle or none")
         if not 0 <= padding <= 4 or (gates and coordinates == "none"):
             raise InfieldError(
-                f"FNO: found padding {padding} and gates {gates} with coordinates {coordinates}; expected a padding "
-                "from 0 to 4, and gates only where there are coordinates"
+                where="FNO",
+                found=f"padding {padding} and gates {gates} with coordinates {coordinates}",
+                remedy="expected a padding from 0 to 4, and gates only where there are coordinates",
             )
         self.channels, self.ndim, self.coordinates, self.padding = channels, ndim, coordinates, padding
         self.arguments: dict[str, Any] = {

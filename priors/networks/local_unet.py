@@ -47,8 +47,11 @@ class LocalUNet(nn.Module):
         super().__init__()
         if min(channels, inputs, blocks, *widths) < 1 or numbers < 0 or not widths:
             raise InfieldError(
-                f"local U-Net: found channels {channels}, inputs {inputs}, numbers {numbers}, widths {list(widths)}, "
-                f"blocks {blocks}; expected positive numbers"
+                where="local U-Net",
+                found=(
+                    f"channels {channels}, inputs {inputs}, numbers {numbers}, widths {list(widths)}, blocks {blocks}"
+                ),
+                remedy="expected positive numbers",
             )
         self.channels, self.checkpointing = channels, checkpointing
         self.multiple = CELL * 2 ** (len(widths) - 1)
@@ -98,7 +101,7 @@ class LocalUNet(nn.Module):
         """
         if any(n % self.multiple for n in x.shape[2:]):
             found = " x ".join(map(str, x.shape[2:]))
-            raise InfieldError(f"local U-Net: found {found} points, expected multiples of {self.multiple}")
+            raise InfieldError(where="local U-Net", found=f"{found} points", expected=f"multiples of {self.multiple}")
         embedding = self.time(t)
         if self.numbers is not None:
             embedding = embedding + self.numbers(numbers)

@@ -36,8 +36,9 @@ class Perceptron(nn.Module):
         super().__init__()
         if channels < 1 or width < 1 or depth < 1 or min(shape) < 1:
             raise InfieldError(
-                f"perceptron: found channels {channels}, shape {list(shape)}, width {width}, depth {depth}; expected "
-                "positive numbers"
+                where="perceptron",
+                found=f"channels {channels}, shape {list(shape)}, width {width}, depth {depth}",
+                remedy="expected positive numbers",
             )
         self.channels, self.shape = channels, tuple(shape)
         self.arguments: dict[str, Any] = {

@@ -78,18 +78,22 @@ class Patched(nn.Module):
         periodic = [True] * ndim if periodic is None else list(periodic)
         origin = [0] * ndim if origin is None else list(origin)
         if mode not in get_args(Mode):
-            raise InfieldError(f"patched network: found mode {mode!r}, expected one of {', '.join(get_args(Mode))}")
+            raise InfieldError(
+                where="patched network", found=f"mode {mode!r}", expected=f"one of {', '.join(get_args(Mode))}"
+            )
         if not len(overlap) == len(periodic) == len(origin) == ndim or any(
             n < 1 or not 0 <= shared <= n // 2 for n, shared in zip(patch, overlap, strict=False)
         ):
             raise InfieldError(
-                f"patched network: found patches of {list(patch)} points with overlaps {overlap}, expected one number "
-                "an axis, and overlaps of at most half a patch"
+                where="patched network",
+                found=f"patches of {list(patch)} points with overlaps {overlap}",
+                expected="one number an axis, and overlaps of at most half a patch",
             )
         if getattr(network, "periodic", False):
             raise InfieldError(
-                f"patched network: found a {type(network).__name__} that closes around its patches; set `periodic: "
-                "false` in it"
+                where="patched network",
+                found=f"a {type(network).__name__} that closes around its patches",
+                remedy="set `periodic: false` in it",
             )
         self.inner, self.mode, self.seed = network, mode, seed
         self.patch, self.overlap, self.periodic = tuple(patch), tuple(overlap), tuple(periodic)
@@ -117,8 +121,9 @@ class Patched(nn.Module):
         for n, size, closes in zip(space, self.patch, self.periodic, strict=True):
             if n < size and not closes:
                 raise InfieldError(
-                    f"patched network: found a field of {' x '.join(map(str, space))} points, expected at least the "
-                    f"patch, {' x '.join(map(str, self.patch))}, along axes that do not close"
+                    where="patched network",
+                    found=f"a field of {' x '.join(map(str, space))} points",
+                    expected=f"at least the patch, {' x '.join(map(str, self.patch))}, along axes that do not close",
                 )
         if self.mode == "overlap" and not self.training:
             groups = [(slice(None), self._lattice(space, None))]

@@ -66,8 +66,9 @@ class PointNetwork(nn.Module):
         super().__init__()
         if min(channels, latents, width, heads, blocks) < 1 or width % heads:
             raise InfieldError(
-                f"point network: found channels {channels}, latents {latents}, width {width}, heads {heads}, blocks "
-                f"{blocks}; expected positive numbers, and heads that divide the width"
+                where="point network",
+                found=f"channels {channels}, latents {latents}, width {width}, heads {heads}, blocks {blocks}",
+                remedy="expected positive numbers, and heads that divide the width",
             )
         self.channels, self.ndim = channels, ndim
         self.arguments: dict[str, Any] = {
@@ -120,8 +121,10 @@ class PointNetwork(nn.Module):
         values = x.flatten(2).mT
         if values.shape[1] != len(self.places):
             raise InfieldError(
-                f"point network: found a field of {values.shape[1]} values, expected {len(self.places)}, as many as "
-                "the points that it is bound to; bind it to others with `on(points)`"
+                where="point network",
+                found=f"a field of {values.shape[1]} values",
+                expected=f"{len(self.places)}, as many as the points that it is bound to",
+                remedy="bind it to others with `on(points)`",
             )
         embedding = self.time(t)
         places, queries = self.places.to(x), self.queries.to(x)
@@ -234,15 +237,17 @@ class Domain:
     def __init__(self, shape: Shape, ndim: int, lower: float | Sequence[float], upper: float | Sequence[float]) -> None:
         if shape not in ("box", "torus", "sphere") or ndim not in ((2, 3) if shape == "sphere" else (1, 2, 3)):
             raise InfieldError(
-                f"domain of points: found {shape!r} with {ndim} coordinates, expected box or torus with 1 to 3, or "
-                "sphere with 2 (latitude and longitude in degrees) or 3"
+                where="domain of points",
+                found=f"{shape!r} with {ndim} coordinates",
+                expected="box or torus with 1 to 3, or sphere with 2 (latitude and longitude in degrees) or 3",
             )
         self.shape, self.ndim = shape, ndim
         ends = [torch.tensor(end, dtype=torch.float64).reshape(-1) for end in (lower, upper)]
         if any(len(end) not in (1, ndim) for end in ends) or not (ends[1] > ends[0]).all():
             raise InfieldError(
-                f"domain of points: found sides from {lower} to {upper}, expected 1 or {ndim} numbers each, the upper "
-                "ones larger"
+                where="domain of points",
+                found=f"sides from {lower} to {upper}",
+                expected=f"1 or {ndim} numbers each, the upper ones larger",
             )
         self.lower, self.upper = (end.expand(ndim) for end in ends)
 
@@ -253,7 +258,9 @@ class Domain:
             InfieldError: A point is outside the domain, or has another number of coordinates.
         """
         if points.ndim != 2 or points.shape[1] != self.ndim or len(points) == 0:
-            raise InfieldError(f"points of a network: found shape {tuple(points.shape)}, expected (n, {self.ndim})")
+            raise InfieldError(
+                where="points of a network", found=f"shape {tuple(points.shape)}", expected=f"(n, {self.ndim})"
+            )
         points = points.detach().to("cpu", torch.float64)
         outside = ~points.isfinite().all(1)
         if self.shape != "sphere":

@@ -71,8 +71,9 @@ class UNet(nn.Module):
         super().__init__()
         if ndim not in _CONVOLUTIONS or channels < 1 or blocks < 1 or not widths or min(widths) < 1:
             raise InfieldError(
-                f"U-Net: found ndim {ndim}, channels {channels}, blocks {blocks}, widths {list(widths)}; expected ndim "
-                "1 to 3 and positive numbers"
+                where="U-Net",
+                found=f"ndim {ndim}, channels {channels}, blocks {blocks}, widths {list(widths)}",
+                remedy="expected ndim 1 to 3 and positive numbers",
             )
         self.channels, self.ndim, self.periodic = channels, ndim, periodic
         self.cell = 2 if unshuffle else 1
@@ -144,8 +145,9 @@ class UNet(nn.Module):
         if any(m > n for m, n in zip(missing, x.shape[2:], strict=True)):
             found = " x ".join(map(str, x.shape[2:]))
             raise InfieldError(
-                f"U-Net: found a field of {found} points, too small for coarsest cells of {self.multiple} points; "
-                "use fewer levels (widths)"
+                where="U-Net",
+                found=f"a field of {found} points, too small for coarsest cells of {self.multiple} points",
+                remedy="use fewer levels (widths)",
             )
         widths = [width for m in reversed(missing) for width in (0, m)]
         return functional.pad(x, widths, mode="circular" if self.periodic else "replicate")

@@ -66,17 +66,21 @@ class GibbsProcess:
         for name in ("length", "variance"):
             check_positive(f"process: {name}", getattr(self, name))
         if isinstance(self.slope, bool) or not isinstance(self.slope, int | float) or not math.isfinite(self.slope):
-            raise InfieldError(f"process: slope: found {self.slope!r}, expected a finite number")
+            raise InfieldError(where="process: slope", found=f"{self.slope!r}", expected="a finite number")
 
     def covariance(self, points: Tensor) -> Tensor:
         """Covariance of the values at points `(n, 1)`, shape `(n, n)`, float64."""
         if points.shape[1] != 1:
-            raise InfieldError(f"process: found points of {points.shape[1]} coordinates, expected 1 for a Gibbs kernel")
+            raise InfieldError(
+                where="process", found=f"points of {points.shape[1]} coordinates", expected="1 for a Gibbs kernel"
+            )
         lengths = self.length + self.slope * points
         if (lengths <= 0).any():
             raise InfieldError(
-                f"process: found a length of {float(lengths.min())!r} at x = {float(points[lengths.argmin()])!r}, "
-                "expected one above zero at every point; take a larger length or slope"
+                where="process",
+                found=f"a length of {float(lengths.min())!r} at x = {float(points[lengths.argmin()])!r}",
+                expected="one above zero at every point",
+                remedy="take a larger length or slope",
             )
         return gibbs_matrix(points, lengths[:, 0], variance=self.variance)
 
@@ -106,9 +110,13 @@ class TruncatedProcess(MaternProcess):
         super().__post_init__()
         ends = (self.low, self.high)
         if not all(isinstance(end, int | float) and math.isfinite(end) for end in ends) or self.low >= self.high:
-            raise InfieldError(f"process: found the interval {self.low!r} to {self.high!r}, expected rising numbers")
+            raise InfieldError(
+                where="process", found=f"the interval {self.low!r} to {self.high!r}", expected="rising numbers"
+            )
         if type(self.attempts) is not int or self.attempts < 1:
-            raise InfieldError(f"process: attempts: found {self.attempts!r}, expected a whole number of at least 1")
+            raise InfieldError(
+                where="process: attempts", found=f"{self.attempts!r}", expected="a whole number of at least 1"
+            )
 
     def draw(self, grid: Lattice, white: White) -> Tensor:
         root = _root(self, grid)
@@ -122,8 +130,10 @@ class TruncatedProcess(MaternProcess):
             if not waiting.any():
                 return accepted.reshape(-1, *grid.shape)
         raise InfieldError(
-            f"process: sample {int(waiting.nonzero()[0])} of the batch: found no function within {self.low} to "
-            f"{self.high} among {self.attempts}, expected one; widen the interval or allow more attempts"
+            where=f"process: sample {int(waiting.nonzero()[0])} of the batch",
+            found=f"no function within {self.low} to {self.high} among {self.attempts}",
+            expected="one",
+            remedy="widen the interval or allow more attempts",
         )
 
 
@@ -140,7 +150,7 @@ class LogNormalProcess(MaternProcess):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.mean, bool) or not isinstance(self.mean, int | float) or not math.isfinite(self.mean):
-            raise InfieldError(f"process: mean: found {self.mean!r}, expected a finite number")
+            raise InfieldError(where="process: mean", found=f"{self.mean!r}", expected="a finite number")
 
     def draw(self, grid: Lattice, white: White) -> Tensor:
         return (self.mean + super().draw(grid, white)).exp()
@@ -162,7 +172,9 @@ class MixtureProcess:
 
     def __post_init__(self) -> None:
         if not isinstance(self.lengths, tuple | list) or not self.lengths:
-            raise InfieldError(f"process: lengths: found {self.lengths!r}, expected some numbers, e.g. (0.1, 0.3)")
+            raise InfieldError(
+                where="process: lengths", found=f"{self.lengths!r}", expected="some numbers, e.g. (0.1, 0.3)"
+            )
         for length in self.lengths:
             MaternProcess(self.nu, length, self.variance)
 
@@ -194,6 +206,8 @@ def _gaussian(law: MaternProcess | GibbsProcess, grid: Lattice, white: White) ->
 def _root(law: MaternProcess | GibbsProcess, grid: Lattice) -> Tensor:
     """A Cholesky factor of the covariance of the values at the points of a grid."""
     if grid.size > DENSE_LIMIT:
-        raise InfieldError(f"process: found {grid.size} points, expected at most {DENSE_LIMIT} for a dense covariance")
+        raise InfieldError(
+            where="process", found=f"{grid.size} points", expected=f"at most {DENSE_LIMIT} for a dense covariance"
+        )
     jitter = JITTER * law.variance * torch.eye(grid.size, dtype=torch.float64)
     return torch.linalg.cholesky(law.covariance(grid.points()) + jitter)

@@ -28,7 +28,7 @@ _MODES_OF_VARIANCE = 2**18
 def check_positive(what: str, value: object) -> None:
     """InfieldError unless a value is one finite number above zero."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise InfieldError(f"{what}: found {value!r}, expected a finite number above zero")
+        raise InfieldError(where=what, found=f"{value!r}", expected="a finite number above zero")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ class SpectralField:
             check_positive(f"random field: {name}", value)
         if self.boundary not in get_args(Boundary):
             raise InfieldError(
-                f"random field: found boundary {self.boundary!r}, expected one of {', '.join(get_args(Boundary))}"
+                where="random field",
+                found=f"boundary {self.boundary!r}",
+                expected=f"one of {', '.join(get_args(Boundary))}",
             )
 
     def draw(self, grid: Lattice, white: White) -> Tensor:
@@ -74,11 +76,12 @@ class SpectralField:
     def _axes(self, grid: Lattice) -> tuple[Any, ...]:
         axes = getattr(grid, "axes", None)
         if axes is None:
-            raise InfieldError("random field: found scattered points, expected a regular grid")
+            raise InfieldError(where="random field", found="scattered points", expected="a regular grid")
         if self.alpha <= len(axes) / 2:
             raise InfieldError(
-                f"random field: found alpha {self.alpha} on {len(axes)} axes, expected more than {len(axes) / 2:g}, "
-                "without which no value has a finite variance"
+                where="random field",
+                found=f"alpha {self.alpha} on {len(axes)} axes",
+                expected=f"more than {len(axes) / 2:g}, without which no value has a finite variance",
             )
         wanted = self.boundary == "periodic"
         for axis in axes:
@@ -86,7 +89,9 @@ class SpectralField:
                 found = f"{axis.size} points{', periodic' * axis.periodic}"
                 expected = f"{'a periodic' if wanted else 'an open'} one of at least 3 points"
                 raise InfieldError(
-                    f"random field: found {found} along '{axis.name}', expected {expected} for boundary {self.boundary}"
+                    where="random field",
+                    found=f"{found} along '{axis.name}'",
+                    expected=f"{expected} for boundary {self.boundary}",
                 )
         return axes
 
@@ -128,7 +133,7 @@ class TwoPhaseField(SpectralField):
         for name in ("high", "low"):
             check_positive(f"random field: {name}", getattr(self, name))
         if self.coefficient not in ("log", "value"):
-            raise InfieldError(f"random field: found coefficient {self.coefficient!r}, expected log or value")
+            raise InfieldError(where="random field", found=f"coefficient {self.coefficient!r}", expected="log or value")
 
     @property
     def values(self) -> tuple[float, float]:

@@ -41,7 +41,7 @@ def network_description(network: nn.Module) -> dict[str, Any]:
     name = registry.name_of("networks", type(network))
     if name is None:
         expected = ", ".join(registry.names("networks"))
-        raise InfieldError(f"network of a flow: found {type(network).__name__}, expected one of {expected}")
+        raise InfieldError(where="network of a flow", found=type(network).__name__, expected=f"one of {expected}")
     arguments = dict(network.arguments)  # type: ignore[arg-type]
     if isinstance(network, Patched):
         arguments["network"] = network_description(network.inner)
@@ -159,8 +159,10 @@ def read_entry(path: str | Path, kind: str = "prior") -> dict[str, Any]:
     found, entry = read_any_entry(path, kind)
     if found != kind:
         raise InfieldError(
-            f"{path}: '{entry_key(kind)}': found no such entry, expected a {kind} trained by `infield fit`; this "
-            f"checkpoint is a {found}"
+            where=f"{path}: '{entry_key(kind)}'",
+            found="no such entry",
+            expected=f"a {kind} trained by `infield fit`",
+            remedy=f"this checkpoint is a {found}",
         )
     return entry
 
@@ -177,14 +179,18 @@ def read_any_entry(path: str | Path, expected: str = "prior") -> tuple[str, dict
     """
     path = Path(path)
     if not path.is_file():
-        raise InfieldError(f"{path}: found no file there, expected the checkpoint of a {expected}; check the path")
+        raise InfieldError(
+            where=path, found="no file there", expected=f"the checkpoint of a {expected}", remedy="check the path"
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch passes on whatever its readers raise
         reason = str(error).strip().split("\n")[0].split(". ")[0]
         raise InfieldError(
-            f"{path}: found a file that cannot be read as a checkpoint ({type(error).__name__}: {reason}), expected "
-            "tensors and plain types; it is truncated, corrupt or not a checkpoint, copy or write it again"
+            where=path,
+            found=f"a file that cannot be read as a checkpoint ({type(error).__name__}: {reason})",
+            expected="tensors and plain types",
+            remedy="it is truncated, corrupt or not a checkpoint, copy or write it again",
         ) from error
     parts = checkpoint if isinstance(checkpoint, dict) else {}
     for kind in registry.names("checkpoints"):
@@ -196,20 +202,26 @@ def read_any_entry(path: str | Path, expected: str = "prior") -> tuple[str, dict
                 package = registry.find("checkpoints", kind).package
                 newer = "Infield" if package == registry.HOUSE else f"version of the package {package}"
                 raise InfieldError(
-                    f"{path}: '{key}.version': found {version!r}, expected at most {stored.version}; this file needs a "
-                    f"newer {newer}"
+                    where=f"{path}: '{key}.version'",
+                    found=f"{version!r}",
+                    expected=f"at most {stored.version}",
+                    remedy=f"this file needs a newer {newer}",
                 )
             return kind, parts[key]
     others = [key for key in parts if isinstance(key, str) and key.startswith(entry_key(""))]
     if others:
         kinds = ", ".join(registry.names("checkpoints"))
         raise InfieldError(
-            f"{path}: '{others[0]}': found an entry of an unknown kind, expected one of {kinds}; this file needs a "
-            "newer Infield, or the package that wrote it"
+            where=f"{path}: '{others[0]}'",
+            found="an entry of an unknown kind",
+            expected=f"one of {kinds}",
+            remedy="this file needs a newer Infield, or the package that wrote it",
         )
     raise InfieldError(
-        f"{path}: '{entry_key(expected)}': found no such entry, expected a {expected} trained by `infield fit`; this "
-        "checkpoint is another's"
+        where=f"{path}: '{entry_key(expected)}'",
+        found="no such entry",
+        expected=f"a {expected} trained by `infield fit`",
+        remedy="this checkpoint is another's",
     )
 
 
@@ -222,10 +234,12 @@ def parts_of(path: str | Path, kind: str) -> Iterator[None]:
     except InfieldError as error:
         raise error.within(path) from error
     except KeyError as error:
-        raise InfieldError(f"{path}: '{key}': found no {error}, expected it there; the file is damaged") from error
+        raise InfieldError(
+            where=f"{path}: '{key}'", found=f"no {error}", expected="it there", remedy="the file is damaged"
+        ) from error
     except (RuntimeError, TypeError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InfieldError(f"{path}: '{key}': found parts that do not fit together ({reason})") from error
+        raise InfieldError(where=f"{path}: '{key}'", found=f"parts that do not fit together ({reason})") from error
 
 
 def load_stored(path: str | Path, kind: str | None = None, device: torch.device | str = "cpu") -> Any:
@@ -280,7 +294,7 @@ def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = 
     path = Path(path)
     if path.exists() and not overwrite:
         raise InfieldError(
-            f"{path}: found an existing file, expected a new path; choose another or ask to overwrite it"
+            where=path, found="an existing file", expected="a new path", remedy="choose another or ask to overwrite it"
         )
     kind, entry = read_any_entry(checkpoint)
     if half:
@@ -303,7 +317,7 @@ def _with_half_weights(entry: Mapping[str, Any]) -> dict[str, Any]:
             return weight
         if weight.abs().max() > torch.finfo(torch.float16).max:
             raise InfieldError(
-                f"half precision: found a weight of {float(weight.abs().max()):.3g}, expected at most 65504"
+                where="half precision", found=f"a weight of {float(weight.abs().max()):.3g}", expected="at most 65504"
             )
         return weight.half()
 
@@ -331,7 +345,9 @@ def build_network(description: Mapping[str, Any]) -> nn.Module:
     name, package = description["name"], description.get("package")
     if not registry.known("networks", name):
         of = f" of the package {package}, which is not installed" if package else ""
-        raise InfieldError(f"network: found {name!r}{of}, expected one of {', '.join(registry.names('networks'))}")
+        raise InfieldError(
+            where="network", found=f"{name!r}{of}", expected=f"one of {', '.join(registry.names('networks'))}"
+        )
     arguments = dict(description["arguments"])
     if isinstance(arguments.get("network"), Mapping):
         arguments["network"] = build_network(arguments["network"])
@@ -351,7 +367,9 @@ def _modes_to_entry(modes: Modes) -> dict[str, Any]:
             parts = {"reflector": reflector.cpu(), "rotation": rotation.cpu(), "shape": list(shape)}
             return {"name": "leading directions", **parts}
     raise InfieldError(
-        f"modes of a source: found {type(modes).__name__}, expected pixels, hartley, eigenbasis or leading directions"
+        where="modes of a source",
+        found=type(modes).__name__,
+        expected="pixels, hartley, eigenbasis or leading directions",
     )
 
 
@@ -366,7 +384,9 @@ def _modes_from_entry(entry: Mapping[str, Any]) -> Modes:
         case "leading directions":
             return LeadingDirections(entry["reflector"], entry["rotation"], tuple(entry["shape"]))
     raise InfieldError(
-        f"'{ENTRY}.modes': found {entry['name']!r}, expected pixels, hartley, eigenbasis or leading directions"
+        where=f"'{ENTRY}.modes'",
+        found=f"{entry['name']!r}",
+        expected="pixels, hartley, eigenbasis or leading directions",
     )
 
 

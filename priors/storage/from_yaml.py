@@ -53,7 +53,7 @@ def prior_from_description(description: Any, grid: Lattice, channels: int) -> An
     kind = description.get("prior") if isinstance(description, dict) else None
     if not isinstance(kind, str) or not registry.known("priors", kind):
         expected = ", ".join(registry.names("priors"))
-        raise InfieldError(f"key 'prior': found {kind!r}, expected one of {expected}")
+        raise InfieldError(where="key 'prior'", found=f"{kind!r}", expected=f"one of {expected}")
     return registry.load("priors", kind)(description, grid, channels)
 
 
@@ -72,7 +72,7 @@ def mixture(description: dict[str, Any], grid: Lattice, channels: int) -> Mixtur
     if start is None:
         raise InfieldError("key 'source' is missing: the components of a mixture start from one source")
     if not isinstance(parts, list) or not parts:
-        raise InfieldError(f"key 'components': found {parts!r}, expected a list of at least one component")
+        raise InfieldError(where="key 'components'", found=f"{parts!r}", expected="a list of at least one component")
     for i, part in enumerate(parts):
         _check_keys(part, {"weight", "law", "name"}, "law", f"component {i}")
     weights = torch.tensor([_number(part, "weight", 1 / len(parts)) for part in parts], dtype=torch.float64)
@@ -90,7 +90,7 @@ def _source(description: dict[str, Any]) -> Law | None:
 def _units(description: dict[str, Any]) -> tuple[float, float]:
     shift, scale = (_number(description, key, default) for key, default in (("mean", 0.0), ("scale", 1.0)))
     if scale <= 0:
-        raise InfieldError(f"key 'scale': found {scale}, expected a positive number")
+        raise InfieldError(where="key 'scale'", found=scale, expected="a positive number")
     return shift, scale
 
 
@@ -109,10 +109,10 @@ def _component(
 
 def _check_keys(description: Any, known: set[str], needed: str, where: str) -> None:
     if not isinstance(description, dict):
-        raise InfieldError(f"{where}: found {description!r}, expected entries such as '{needed}'")
+        raise InfieldError(where=where, found=f"{description!r}", expected=f"entries such as '{needed}'")
     unknown = {str(key) for key in description} - known
     if unknown:
-        raise InfieldError(f"{where}: found key '{min(unknown)}', expected only {', '.join(sorted(known))}")
+        raise InfieldError(where=where, found=f"key '{min(unknown)}'", expected=f"only {', '.join(sorted(known))}")
     if needed not in description:
         raise InfieldError(f"{where}: key '{needed}' is missing")
 
@@ -120,5 +120,5 @@ def _check_keys(description: Any, known: set[str], needed: str, where: str) -> N
 def _number(description: dict[str, Any], key: str, default: float) -> float:
     value = description.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InfieldError(f"key '{key}': found {value!r}, expected a finite number")
+        raise InfieldError(where=f"key '{key}'", found=f"{value!r}", expected="a finite number")
     return float(value)

@@ -65,9 +65,11 @@ class OperatorLearning(LightningModule):
         super().__init__()
         self.description = network_description(network)
         if self.description["name"] == "points":
-            raise InfieldError("network of a surrogate: found one for scattered points, expected a fno or unet")
+            raise InfieldError(
+                where="network of a surrogate", found="one for scattered points", expected="a fno or unet"
+            )
         if residuals < LEAST:
-            raise InfieldError(f"surrogate: found residuals {residuals}, expected at least {LEAST}")
+            raise InfieldError(where="surrogate", found=f"residuals {residuals}", expected=f"at least {LEAST}")
         self.network, self.residuals = network, residuals
         self.learning_rate, self.warmup, self.weight_decay = learning_rate, warmup, weight_decay
 
@@ -75,28 +77,35 @@ class OperatorLearning(LightningModule):
         """Measure the training pairs, and look at those that are held out."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, TrainingPairs):
-            raise InfieldError(f"data of a surrogate: found {type(data).__name__}, expected pairs, e.g. FieldPairs")
+            raise InfieldError(
+                where="data of a surrogate", found=type(data).__name__, expected="pairs, e.g. FieldPairs"
+            )
         x, u = (fields.to(torch.float64) for fields in data.examples())
         found = (self.description["arguments"]["channels"], self.description["arguments"]["ndim"])
         for expected in ((x.shape[1], x.ndim - 2), (u.shape[1], u.ndim - 2)):
             if found != expected:
                 raise InfieldError(
-                    f"network {self.description['name']}: found {found[0]} channels on {found[1]} axes, expected "
-                    f"{expected[0]} on {expected[1]} as the training pairs have"
+                    where=f"network {self.description['name']}",
+                    found=f"{found[0]} channels on {found[1]} axes",
+                    expected=f"{expected[0]} on {expected[1]} as the training pairs have",
                 )
         space = tuple(range(2, x.ndim))
         source = Standardisation(x.mean((0, *space), keepdim=True)[0], x.std((0, *space), keepdim=True)[0])
         target = Standardisation(u.mean(0), u.std(0))
         if not (source.scale > 0).all() or not target.scale.flatten(1).any(1).all():
-            raise InfieldError("training pairs: found fields or solutions with one value only, expected ones that vary")
+            raise InfieldError(
+                where="training pairs", found="fields or solutions with one value only", expected="ones that vary"
+            )
         self.learned = LearnedMap(self.network, source, target)
         self.scale = target.scale.square().mean(tuple(range(1, u.ndim - 1)), keepdim=True).sqrt()
         self.seen = len(x)
         self.judged = data.held_out(self.residuals)
         if len(self.judged[0]) < LEAST:
             raise InfieldError(
-                f"training pairs: found {len(self.judged[0])} that are held out, expected at least {LEAST} to measure "
-                "the error of a surrogate; raise `validation` or give more samples"
+                where="training pairs",
+                found=f"{len(self.judged[0])} that are held out",
+                expected=f"at least {LEAST} to measure the error of a surrogate",
+                remedy="raise `validation` or give more samples",
             )
         self.data: dict[str, Any] = {"grid": data.grid_description, "units": data.units, "operator": data.operator}
 

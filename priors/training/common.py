@@ -90,12 +90,14 @@ def entry_to_go_on_from(
     """
     entry = checkpoint.get(name)
     if entry is None:
-        raise InfieldError(f"checkpoint to go on from: '{name}': found no such entry, expected {expected}")
+        raise InfieldError(where=f"checkpoint to go on from: '{name}'", found="no such entry", expected=expected)
     for key, value in now.items():
         if entry[key] != value:
             raise InfieldError(
-                f"checkpoint to go on from: '{name}.{key}': found {entry[key]!r:.120}, expected {value!r:.120} as this "
-                "run has; use the run's own configuration, or start afresh in another directory"
+                where=f"checkpoint to go on from: '{name}.{key}'",
+                found=f"{entry[key]!r:.120}",
+                expected=f"{value!r:.120} as this run has",
+                remedy="use the run's own configuration, or start afresh in another directory",
             )
     return entry
 

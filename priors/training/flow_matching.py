@@ -100,8 +100,9 @@ class FlowMatching(LightningModule):
         self.law = law_from_spec(self.source)
         if not 0 <= emphasis <= 1 or (emphasis and skip != "scalar"):
             raise InfieldError(
-                f"flow: found emphasis {emphasis} with `skip: {skip}`, expected 0 to 1, and above 0 only with "
-                "`skip: scalar`"
+                where="flow",
+                found=f"emphasis {emphasis} with `skip: {skip}`",
+                expected="0 to 1, and above 0 only with `skip: scalar`",
             )
         self.network, self.rank, self.skip, self.seed, self.emphasis = start, rank, skip, seed, emphasis
         self.learning_rate, self.warmup, self.weight_decay = learning_rate, warmup, weight_decay
@@ -117,7 +118,7 @@ class FlowMatching(LightningModule):
         if not (scale > 0).all():
             flat = [name for name, s in zip(data.channels, scale.flatten().tolist(), strict=True) if not s > 0]
             raise InfieldError(
-                f"training fields: channel {', '.join(flat)}: found one value only, expected fields that vary"
+                where=f"training fields: channel {', '.join(flat)}", found="one value only", expected="fields that vary"
             )
         standardisation = Standardisation(shift, scale)
         x = standardisation.from_units(fields)
@@ -150,9 +151,9 @@ class FlowMatching(LightningModule):
         periodic = tuple(bool(axis.periodic) for axis in getattr(grid, "axes", ()))
         if self.rank or not isinstance(source.modes, Hartley) or not periodic:
             raise InfieldError(
-                f"a patched network knows one law for all places of a uniform grid: found rank {self.rank} and modes "
-                f"{type(source.modes).__name__}; set `rank: 0`, and a source that is white or, where axes do not "
-                "close, has `wrap: true`"
+                where="a patched network knows one law for all places of a uniform grid",
+                found=f"rank {self.rank} and modes {type(source.modes).__name__}",
+                remedy="set `rank: 0`, and a source that is white or, where axes do not close, has `wrap: true`",
             )
         network.periodic = periodic
         mean = x.mean((0, *range(2, x.ndim))).reshape(-1, *[1] * (x.ndim - 2)).expand(x.shape[1:])
@@ -161,8 +162,9 @@ class FlowMatching(LightningModule):
     def _check(self, data: Any) -> None:
         if not isinstance(data, TrainingFields):
             raise InfieldError(
-                f"data of a flow: found {type(data).__name__}, expected a data module with grid, units, channels and "
-                "examples"
+                where="data of a flow",
+                found=type(data).__name__,
+                expected="a data module with grid, units, channels and examples",
             )
         innermost = self.description
         while isinstance(innermost["arguments"].get("network"), dict):
@@ -171,8 +173,9 @@ class FlowMatching(LightningModule):
         expected = (len(data.channels), data.grid.ndim)
         if found != expected:
             raise InfieldError(
-                f"network {self.description['name']}: found {found[0]} channels on {found[1]} axes, expected "
-                f"{expected[0]} on {expected[1]} as the training fields have"
+                where=f"network {self.description['name']}",
+                found=f"{found[0]} channels on {found[1]} axes",
+                expected=f"{expected[0]} on {expected[1]} as the training fields have",
             )
 
     def on_fit_start(self) -> None:
@@ -258,15 +261,19 @@ def _start(network: nn.Module | None, initial: str | None) -> tuple[nn.Module, d
     """The network that a training starts with, and what a prior's file says of where its weights are from."""
     if initial is None:
         if network is None:
-            raise InfieldError("flow matching: found neither a network nor an `initial` checkpoint, expected one")
+            raise InfieldError(
+                where="flow matching", found="neither a network nor an `initial` checkpoint", expected="one"
+            )
         return network, None
     prior = load_prior(initial)
     if network is not None:
         found, expected = (_of_weights(network_description(one)) for one in (prior.network, network))
         if found != expected:
             raise InfieldError(
-                f"initial {initial}: found the network {_short(found)}, expected {_short(expected)} as configured; "
-                "leave the network out to take the checkpoint's"
+                where=f"initial {initial}",
+                found=f"the network {_short(found)}",
+                expected=f"{_short(expected)} as configured",
+                remedy="leave the network out to take the checkpoint's",
             )
         network.load_state_dict(prior.network.state_dict())
     record = {"name": prior.name, "sha256": prior.sha256}

@@ -114,15 +114,17 @@ class MeanFlow(FamilyTraining):
         super().__init__(network, family, noise, noiseless, operators, learning_rate, warmup, weight_decay, seed)
         if self.description["arguments"].get("times", 1) != NUMBERS:
             raise InfieldError(
-                f"network of a one-step posterior: found times {self.description['arguments'].get('times', 1)}, "
-                f"expected `times: {NUMBERS}` and `inputs` three times the channels"
+                where="network of a one-step posterior",
+                found=f"times {self.description['arguments'].get('times', 1)}",
+                expected=f"`times: {NUMBERS}` and `inputs` three times the channels",
             )
         shares = {"equal": equal, "corner": corner, "identity": identity, "scored": scored}
         wrong = [name for name, share in shares.items() if not 0 <= share <= 1]
         if wrong or not (tau is None or tau > 0) or score < 0 or middle < 0:
             raise InfieldError(
-                f"one-step posterior: found tau {tau}, score {score}, middle {middle}, {shares}; expected positive "
-                "numbers and shares from 0 to 1"
+                where="one-step posterior",
+                found=f"tau {tau}, score {score}, middle {middle}, {shares}",
+                remedy="expected positive numbers and shares from 0 to 1",
             )
         self.tau, self.equal, self.corner, self.score = tau, equal, corner, score
         self.identity, self.scored, self.middle = identity, scored, middle
@@ -136,7 +138,7 @@ class MeanFlow(FamilyTraining):
         found, expected = load_average_velocity(start).network, self.description
         if network_description(found) != expected:
             raise InfieldError(
-                f"{start}: found the network {network_description(found)}, expected {expected} to start from"
+                where=start, found=f"the network {network_description(found)}", expected=f"{expected} to start from"
             )
         return found.state_dict()
 

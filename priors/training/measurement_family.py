@@ -53,7 +53,7 @@ def survey(family: Family, grid: Any, channels: int, generator: Generator) -> di
     seen = [family.numbers(family.draw(grid, channels, generator)) for _ in range(SURVEYED)]
     names = {name for name, _ in seen}
     if len(names) != 1:
-        raise InfieldError(f"family of operators: found {sorted(names)}, expected operators of one kind")
+        raise InfieldError(where="family of operators", found=sorted(names), expected="operators of one kind")
     ranges = {key: [min(n[key] for _, n in seen), max(n[key] for _, n in seen)] for key in seen[0][1]}
     return {"operator": names.pop(), "numbers": ranges}
 
@@ -107,7 +107,7 @@ def standardisation_of(fields: Tensor) -> Standardisation:
     shift = fields.mean((0, *range(2, fields.ndim))).reshape(-1, *[1] * (fields.ndim - 2))
     scale = (fields - shift).square().mean().sqrt().expand(shift.shape).clone()
     if not scale.min() > 0:
-        raise InfieldError("training fields: found one value only, expected fields that vary")
+        raise InfieldError(where="training fields", found="one value only", expected="fields that vary")
     return Standardisation(shift, scale)
 
 
@@ -153,11 +153,12 @@ class FamilyTraining(LightningModule):
         self.description = network_description(network)
         if not 0 <= noiseless <= 1 or not 0 <= noise[0] <= noise[1] or operators < 1:
             raise InfieldError(
-                f"{self.what}: found noise {tuple(noise)}, noiseless {noiseless:g}, operators {operators}; expected "
-                "increasing numbers of at least 0, a share from 0 to 1, and at least one operator"
+                where=self.what,
+                found=f"noise {tuple(noise)}, noiseless {noiseless:g}, operators {operators}",
+                remedy="expected increasing numbers of at least 0, a share from 0 to 1, and at least one operator",
             )
         if not isinstance(family, Family):
-            raise InfieldError(f"{self.what}: found the family {family!r}, expected one with draw and numbers")
+            raise InfieldError(where=self.what, found=f"the family {family!r}", expected="one with draw and numbers")
         self.network, self.family, self.seed = network, family, seed
         self.noise, self.noiseless, self.operators = (float(noise[0]), float(noise[1])), noiseless, operators
         self.learning_rate, self.warmup, self.weight_decay = learning_rate, warmup, weight_decay
@@ -174,8 +175,9 @@ class FamilyTraining(LightningModule):
         found = (arguments["channels"], arguments.get("inputs") or arguments["channels"], arguments.get("times", 1))
         if found != (channels, inputs, times):
             raise InfieldError(
-                f"network of a {self.what}: found channels {found[0]}, inputs {found[1]}, times {found[2]}, expected "
-                f"{channels}, {inputs} and {times} for these fields"
+                where=f"network of a {self.what}",
+                found=f"channels {found[0]}, inputs {found[1]}, times {found[2]}",
+                expected=f"{channels}, {inputs} and {times} for these fields",
             )
 
     def setup(self, stage: str) -> None:

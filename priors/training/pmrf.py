@@ -69,7 +69,7 @@ class PMRF(FamilyTraining):
     ) -> None:
         super().__init__(network, family, noise, noiseless, operators, learning_rate, warmup, weight_decay, seed)
         if not spread > 0:
-            raise InfieldError(f"{self.what}: found spread {spread:g}, expected one above 0")
+            raise InfieldError(where=self.what, found=f"spread {spread:g}", expected="one above 0")
         self.mean, self.spread = mean, float(spread)
 
     def make(self, fields: Tensor, facts: dict[str, Any]) -> RectifiedFlow:
@@ -79,8 +79,9 @@ class PMRF(FamilyTraining):
         found = (f.event_shape, f.units, f.grid_description)
         if found != (facts["event_shape"], facts["units"], facts["grid_description"]):
             raise InfieldError(
-                f"{self.mean}: found an estimate of fields of shape {f.event_shape} in '{f.units}', expected the grid, "
-                f"shape {facts['event_shape']}, and units '{facts['units']}' of these fields"
+                where=self.mean,
+                found=f"an estimate of fields of shape {f.event_shape} in '{f.units}'",
+                expected=f"the grid, shape {facts['event_shape']}, and units '{facts['units']}' of these fields",
             )
         scale, served = float(f.standardisation.scale.flatten()[0]), facts["serves"]
         for end, noise in enumerate(facts["noise"]):

@@ -60,7 +60,7 @@ class PosteriorMean(FamilyTraining):
     ) -> None:
         super().__init__(network, family, noise, noiseless, operators, learning_rate, warmup, weight_decay, seed)
         if steps < 1:
-            raise InfieldError(f"{self.what}: found steps {steps}, expected at least 1")
+            raise InfieldError(where=self.what, found=f"steps {steps}", expected="at least 1")
         self.log_variances = nn.Parameter(torch.zeros(steps + 1))  # of a standardised field, before training
 
     def make(self, fields: Tensor, facts: dict[str, Any]) -> Unrolled:
@@ -84,8 +84,9 @@ class PosteriorMean(FamilyTraining):
     def from_entry(self, entry: Mapping[str, Any]) -> Unrolled:
         if len(entry["variances"]) != len(self.log_variances):
             raise InfieldError(
-                f"checkpoint to go on from: found {len(entry['variances']) - 1} steps, expected "
-                f"{len(self.log_variances) - 1} as this run has; use the run's own configuration, or start afresh in "
-                "another directory"
+                where="checkpoint to go on from",
+                found=f"{len(entry['variances']) - 1} steps",
+                expected=f"{len(self.log_variances) - 1} as this run has",
+                remedy="use the run's own configuration, or start afresh in another directory",
             )
         return from_entry(entry, self.network)

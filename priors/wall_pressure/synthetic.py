@@ -106,12 +106,15 @@ class WallPressure:
             check_positive(f"synthetic wall pressure: {name}", getattr(self, name))
         if self.re_tau < SMALLEST_RE_TAU:
             raise InfieldError(
-                f"synthetic wall pressure: found re_tau {self.re_tau:g}, expected at least {SMALLEST_RE_TAU:g}, where "
-                "there are tables to fit it to"
+                where="synthetic wall pressure",
+                found=f"re_tau {self.re_tau:g}",
+                expected=f"at least {SMALLEST_RE_TAU:g}, where there are tables to fit it to",
             )
         if self.flatness < 3:
             raise InfieldError(
-                f"synthetic wall pressure: found flatness {self.flatness:g}, expected at least 3, that of a Gaussian"
+                where="synthetic wall pressure",
+                found=f"flatness {self.flatness:g}",
+                expected="at least 3, that of a Gaussian",
             )
 
     def __str__(self) -> str:
@@ -213,7 +216,7 @@ class WallPressure:
     def embedded(self, grid: Lattice, torus: tuple[int, ...] | None = None) -> Embedding:
         own = self.torus(grid)
         if torus not in (None, own):
-            raise InfieldError(f"{self}: found a torus of {torus} points, expected its own, {own}")
+            raise InfieldError(where=self, found=f"a torus of {torus} points", expected=f"its own, {own}")
         return Embedding(Window(grid.shape, own), self.spectrum(grid), 0.0)
 
 
@@ -221,12 +224,14 @@ def _axes(grid: Lattice) -> tuple[Any, ...]:
     axes: tuple[Any, ...] = tuple(getattr(grid, "axes", ()))
     if sorted(axis.name for axis in axes) != ["x", "z"]:
         found = f"the axes {', '.join(axis.name for axis in axes)}" if axes else "scattered points"
-        raise InfieldError(f"synthetic wall pressure: found {found}, expected a grid of axes z and x")
+        raise InfieldError(where="synthetic wall pressure", found=found, expected="a grid of axes z and x")
     for axis in axes:
         if axis.units != WALL_LENGTH or not axis.uniform:
             found = f"{'even' if axis.uniform else 'uneven'} spacings in {axis.units}"
             raise InfieldError(
-                f"synthetic wall pressure: found {found} along {axis.name}, expected even ones in {WALL_LENGTH}"
+                where="synthetic wall pressure",
+                found=f"{found} along {axis.name}",
+                expected=f"even ones in {WALL_LENGTH}",
             )
     return axes
 

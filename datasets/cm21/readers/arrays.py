@@ -35,14 +35,18 @@ def array_cones(path: Path, stated: Stated) -> RawCones:
     arrays, cubes, scale = _open(path, stated)
     if cubes.ndim not in (3, 4) or cubes.dtype.kind not in "iuf":
         raise InfieldError(
-            f"{path}: found {cubes.dtype} of shape {cubes.shape}, expected numbers (x, y, los) or (cones, x, y, los)"
+            where=path,
+            found=f"{cubes.dtype} of shape {cubes.shape}",
+            expected="numbers (x, y, los) or (cones, x, y, los)",
         )
     samples, nx, ny, depth = cubes.shape if cubes.ndim == 4 else (1, *cubes.shape)
     redshift = _redshifts(path, arrays, stated)
     if redshift.shape != (depth,):
         raise InfieldError(
-            f"{path}: found {redshift.size} redshifts, expected {depth} for an array of shape {cubes.shape}, whose "
-            "line of sight is the last axis; transpose it"
+            where=path,
+            found=f"{redshift.size} redshifts",
+            expected=f"{depth} for an array of shape {cubes.shape}, whose line of sight is the last axis",
+            remedy="transpose it",
         )
     return RawCones(
         path=path,
@@ -83,7 +87,7 @@ def _open(path: Path, stated: Stated) -> tuple[Mapping[str, Any], np.ndarray, fl
             raise
         reason = " ".join(str(error).split())
         raise InfieldError(
-            f"{path}: found something that numpy cannot read ({reason}), expected .npy or .npz"
+            where=path, found=f"something that numpy cannot read ({reason})", expected=".npy or .npz"
         ) from error
 
 
@@ -104,7 +108,7 @@ def _redshifts(path: Path, arrays: Mapping[str, Any], stated: Stated) -> np.ndar
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InfieldError(
-            f"{source}: found no list of redshifts ({reason}), expected .npy or one number a line"
+            where=source, found=f"no list of redshifts ({reason})", expected=".npy or one number a line"
         ) from None
     return np.asarray(found, dtype=float)
 
@@ -131,12 +135,12 @@ def _distances(path: Path, arrays: Mapping[str, Any], stated: Stated, redshift: 
         distance = np.asarray(arrays["distance_Mpc"], dtype=float)
         if distance.shape != redshift.shape:
             raise InfieldError(
-                f"{path}: found {distance.size} distances and {redshift.size} redshifts, expected as many"
+                where=path, found=f"{distance.size} distances and {redshift.size} redshifts", expected="as many"
             )
         return distance
     if not (np.isfinite(redshift) & (redshift > 0)).all():
         raise InfieldError(
-            f"{path}: found redshifts that are not finite or not positive, expected those of the 21 cm line"
+            where=path, found="redshifts that are not finite or not positive", expected="those of the 21 cm line"
         )
     default = cosmology()
     return distances_of(redshift, cosmology(stated.hubble or default.H0.value, stated.omega_m or default.Om0))
@@ -149,8 +153,9 @@ def _parameters(path: Path, arrays: Mapping[str, Any], samples: int) -> dict[str
     names = [str(name) for name in np.atleast_1d(arrays.get("param_names", []))]
     if values.shape != (samples, len(names)):
         raise InfieldError(
-            f"{path}: found params of shape {values.shape} and {len(names)} param_names, expected {samples} rows and a "
-            "name for each column"
+            where=path,
+            found=f"params of shape {values.shape} and {len(names)} param_names",
+            expected=f"{samples} rows and a name for each column",
         )
     return {_NAMES.get(name, name): values[:, i] for i, name in enumerate(names)}
 

@@ -105,8 +105,10 @@ class LightconeSource:
         bad = int(values.size - np.isfinite(values).sum())
         if bad:
             raise InfieldError(
-                f"{file.path}: found NaN or infinity in {bad} of {values.size} voxels of cone {within}, expected "
-                "finite temperatures; leave that cone out or simulate it again"
+                where=file.path,
+                found=f"NaN or infinity in {bad} of {values.size} voxels of cone {within}",
+                expected="finite temperatures",
+                remedy="leave that cone out or simulate it again",
             )
         return values[..., ::-1] if reverse else values
 
@@ -132,8 +134,9 @@ def join(files: Sequence[RawCones], stated: Stated) -> LightconeSource:
             or not ((steps > 0).all() or (steps < 0).all())
         ):
             raise InfieldError(
-                f"{file.path}: found {len(file.redshift)} redshifts that neither ascend nor descend, expected them in "
-                "order"
+                where=file.path,
+                found=f"{len(file.redshift)} redshifts that neither ascend nor descend",
+                expected="them in order",
             )
         if descending(file.redshift):
             notes.append(f"{file.path}: redshifts descend along the line of sight; turned round")
@@ -193,8 +196,10 @@ def _refuse_another_grid(first: RawCones, other: RawCones, depth: int) -> None:
     if first.points != other.points or abs(other.cell / first.cell - 1) > EVEN:
         told = [f"{nx} x {ny} cells on {lx:g} x {ly:g} Mpc" for nx, ny, lx, ly in sizes]
         raise InfieldError(
-            f"{other.path}: found {told[1]}, expected {told[0]} as in {first.path}: cones of one file are of one box; "
-            "convert them apart"
+            where=other.path,
+            found=told[1],
+            expected=f"{told[0]} as in {first.path}: cones of one file are of one box",
+            remedy="convert them apart",
         )
     ends = []
     for file in (first, other):
@@ -203,8 +208,10 @@ def _refuse_another_grid(first: RawCones, other: RawCones, depth: int) -> None:
     if np.abs(ends[0] - ends[1]).max() > EVEN * ends[0].max():
         told = [f"z {z[0]:.5g} to {z[-1]:.5g}" for z in ends]
         raise InfieldError(
-            f"{other.path}: found {told[1]} along {depth} cells, expected {told[0]} as in {first.path}: cones of one "
-            "file have one line of sight and cosmology; convert them apart"
+            where=other.path,
+            found=f"{told[1]} along {depth} cells",
+            expected=f"{told[0]} as in {first.path}: cones of one file have one line of sight and cosmology",
+            remedy="convert them apart",
         )
 
 

@@ -37,20 +37,26 @@ def fits_cube(path: Path, stated: Stated) -> RawCones:
             number = next(i for i, hdu in enumerate(file) if hdu.header.get("NAXIS", 0) >= 3)
             header = file[number].header.copy()
     except StopIteration:
-        raise InfieldError(f"{path}: found no cube in it, expected an image of three axes") from None
+        raise InfieldError(where=path, found="no cube in it", expected="an image of three axes") from None
     except (OSError, TypeError, ValueError) as error:
-        raise InfieldError(f"{path}: found no readable FITS ({' '.join(str(error).split())}), copy it again") from error
+        raise InfieldError(
+            where=path, found=f"no readable FITS ({' '.join(str(error).split())}), copy it again"
+        ) from error
     axes = [str(header.get(f"CTYPE{i}", "")).upper() for i in range(1, header["NAXIS"] + 1)]
     sizes = [int(header[f"NAXIS{i}"]) for i in range(1, header["NAXIS"] + 1)]
     if not (len(axes) >= 3 and axes[2].startswith("FREQ") and all(n == 1 for n in sizes[3:])):
         told = ", ".join(f"{name or '?'} of {n}" for name, n in zip(axes, sizes, strict=True))
-        raise InfieldError(f"{path}: found the axes {told}, expected x, y, FREQ (numpy: frequency first) and no more")
+        raise InfieldError(
+            where=path, found=f"the axes {told}", expected="x, y, FREQ (numpy: frequency first) and no more"
+        )
     nx, ny, channels = sizes[:3]
     frequency = _frequencies(path, header, channels)
     redshift = LINE_MHZ / frequency - 1
     if not (redshift > 0).all():
         raise InfieldError(
-            f"{path}: found frequencies {frequency.min():g} to {frequency.max():g} MHz, expected below {LINE_MHZ:g}"
+            where=path,
+            found=f"frequencies {frequency.min():g} to {frequency.max():g} MHz",
+            expected=f"below {LINE_MHZ:g}",
         )
     angle = _pixel(path, header)
     default = cosmology()
@@ -90,8 +96,9 @@ def _frequencies(path: Path, header: Any, channels: int) -> np.ndarray:
     unit = str(header.get("CUNIT3", "")).strip().lower()
     if unit not in _IN_HZ or "CRVAL3" not in header or "CDELT3" not in header:
         raise InfieldError(
-            f"{path}: found CRVAL3 {header.get('CRVAL3')}, CDELT3 {header.get('CDELT3')} in '{unit}', expected a "
-            "frequency and a width in Hz"
+            where=path,
+            found=f"CRVAL3 {header.get('CRVAL3')}, CDELT3 {header.get('CDELT3')} in '{unit}'",
+            expected="a frequency and a width in Hz",
         )
     start, step, pixel = (float(header[key]) for key in ("CRVAL3", "CDELT3", "CRPIX3"))
     return (start + (np.arange(channels) + 1 - pixel) * step) * _IN_HZ[unit] / 1e6
@@ -101,7 +108,7 @@ def _pixel(path: Path, header: Any) -> float:
     """Size of a pixel in degrees."""
     sizes = [abs(float(header.get(f"CDELT{i}", 0))) for i in (1, 2)]
     if min(sizes) <= 0 or abs(sizes[0] / sizes[1] - 1) > 1e-3:
-        raise InfieldError(f"{path}: found pixels of {sizes[0]:g} x {sizes[1]:g} degrees, expected square ones")
+        raise InfieldError(where=path, found=f"pixels of {sizes[0]:g} x {sizes[1]:g} degrees", expected="square ones")
     return sizes[0]
 
 
@@ -112,8 +119,9 @@ def _to_millikelvin(path: Path, header: Any, frequency: np.ndarray) -> tuple[np.
         return np.full(len(frequency), 1.0 if unit == "mk" else 1e3), ()
     if unit != "jy/beam" or float(header.get("BMAJ", 0)) <= 0 or float(header.get("BMIN", 0)) <= 0:
         raise InfieldError(
-            f"{path}: found BUNIT '{header.get('BUNIT')}', BMAJ {header.get('BMAJ')}, BMIN {header.get('BMIN')}, "
-            "expected K, mK, or Jy/beam with a beam"
+            where=path,
+            found=f"BUNIT '{header.get('BUNIT')}', BMAJ {header.get('BMAJ')}, BMIN {header.get('BMIN')}",
+            expected="K, mK, or Jy/beam with a beam",
         )
     beam = math.pi * math.radians(header["BMAJ"]) * math.radians(header["BMIN"]) / (4 * math.log(2))
     wavelength = LIGHT / (frequency * 1e6)
@@ -130,7 +138,7 @@ def _reader(path: Path, number: int, axes: int, factor: np.ndarray) -> Callable[
                 planes = section[cells] if axes == 3 else section[(*(0,) * (axes - 3), cells)]
         except (OSError, TypeError, ValueError) as error:
             raise InfieldError(
-                f"{path}: found a damaged cube ({' '.join(str(error).split())}), copy it again"
+                where=path, found=f"a damaged cube ({' '.join(str(error).split())}), copy it again"
             ) from error
         scaled = np.asarray(planes, dtype=np.float32) * factor[cells, None, None].astype(np.float32)
         return np.moveaxis(scaled, (0, 1, 2), (2, 1, 0))

@@ -33,17 +33,17 @@ def open_lightcone_files(paths: Sequence[Path], stated: Stated) -> LightconeSour
 
 def _open(path: Path, stated: Stated) -> RawCones:
     if not path.exists():
-        raise InfieldError(f"{path}: found nothing there, expected {FORMATS}; check the path")
+        raise InfieldError(where=path, found="nothing there", expected=FORMATS, remedy="check the path")
     name = DOMAIN + path.suffix.lower()
     if registry.known("readers", name):
         cones: RawCones = registry.load("readers", name)(path, stated)
         return cones
     if not path.is_file() or not h5py.is_hdf5(path):
-        raise InfieldError(f"{path}: found a file of another format, expected {FORMATS}")
+        raise InfieldError(where=path, found="a file of another format", expected=FORMATS)
     with readable(path), h5py.File(path, "r") as file:
         if is_native(file):
             return native_cone(path, file, stated)
         if is_stack(file):
             return stacked_cones(path, file, stated)
         keys = ", ".join(file) or "none"
-    raise InfieldError(f"{path}: found the keys {keys}, expected {FORMATS}; older versions wrote other keys")
+    raise InfieldError(where=path, found=f"the keys {keys}", expected=FORMATS, remedy="older versions wrote other keys")

@@ -45,8 +45,10 @@ def native_cone(path: Path, file: h5py.File, stated: Stated) -> RawCones:
     for key in (FIELDS, size, cosmo, astro, distances):
         if key not in file:
             raise InfieldError(
-                f"{path}: '{key}': found no such key in a file of 21cmFAST {version}, expected the keys of versions "
-                "3.4 or 4; save it with one of those"
+                where=f"{path}: '{key}'",
+                found=f"no such key in a file of 21cmFAST {version}",
+                expected="the keys of versions 3.4 or 4",
+                remedy="save it with one of those",
             )
     name = _field(path, file, stated)
     cube: h5py.Dataset = file[f"{FIELDS}/{name}"]
@@ -56,7 +58,7 @@ def native_cone(path: Path, file: h5py.File, stated: Stated) -> RawCones:
     expected = (int(points), int(points), len(distance))
     if cube.shape != expected:
         raise InfieldError(
-            f"{path}: '{FIELDS}/{name}': found shape {cube.shape}, expected {expected} from its own keys"
+            where=f"{path}: '{FIELDS}/{name}'", found=f"shape {cube.shape}", expected=f"{expected} from its own keys"
         )
     _refuse_unfinished(path, file)
     h, omega_m, omega_b = (_number(path, file[cosmo].attrs, key) for key in ("hlittle", "OMm", "OMb"))
@@ -111,8 +113,10 @@ def _refuse_unfinished(path: Path, file: h5py.File) -> None:
     last = int(file.attrs.get("last_completed_lcidx", -1))
     if last > 0:
         raise InfieldError(
-            f"{path}: 'last_completed_lcidx': found {last}, expected -1: the simulation stopped before its end; finish "
-            "it"
+            where=f"{path}: 'last_completed_lcidx'",
+            found=last,
+            expected="-1: the simulation stopped before its end",
+            remedy="finish it",
         )
 
 
@@ -126,7 +130,7 @@ def _history(file: h5py.File, name: str) -> tuple[str, ...]:
 def _number(path: Path, attributes: Mapping[str, Any], key: str) -> float:
     value = attributes.get(key)
     if value is None or not np.isfinite(float(value)) or float(value) <= 0:
-        raise InfieldError(f"{path}: '{key}': found {value}, expected a finite number above zero")
+        raise InfieldError(where=f"{path}: '{key}'", found=value, expected="a finite number above zero")
     return float(value)
 
 

@@ -35,21 +35,23 @@ def stacked_cones(path: Path, file: h5py.File, stated: Stated) -> RawCones:
     name = stated.variable or TEMPERATURE
     for key in (name, _AXIS, "params/keys", "params/values"):
         if key not in file:
-            raise InfieldError(f"{path}: '{key}': found no such key, expected it in a stack of lightcones")
+            raise InfieldError(where=f"{path}: '{key}'", found="no such key", expected="it in a stack of lightcones")
     cubes: h5py.Dataset = file[name]
     axis = np.asarray(file[_AXIS], dtype=float)
     if cubes.ndim != 4 or axis.ndim != 2 or axis.shape[0] != 2 or axis.shape[1] < cubes.shape[-1]:
         raise InfieldError(
-            f"{path}: found '{name}' of shape {cubes.shape} and '{_AXIS}' of shape {axis.shape}, expected (cones, x, "
-            "y, los) and (2, los)"
+            where=path,
+            found=f"'{name}' of shape {cubes.shape} and '{_AXIS}' of shape {axis.shape}",
+            expected="(cones, x, y, los) and (2, los)",
         )
     samples, nx, ny, depth = cubes.shape
     keys = [key.decode() if isinstance(key, bytes) else str(key) for key in file["params/keys"][()]]
     values = np.asarray(file["params/values"], dtype=float)
     if values.shape != (samples, len(keys)):
         raise InfieldError(
-            f"{path}: 'params/values': found shape {values.shape}, expected {(samples, len(keys))}: a cone was written "
-            "without its parameters"
+            where=f"{path}: 'params/values'",
+            found=f"shape {values.shape}",
+            expected=f"{(samples, len(keys))}: a cone was written without its parameters",
         )
     settings = _settings(file)
     redshift, distance = axis[:, :depth]

@@ -62,7 +62,7 @@ def open_numpy(path: Path, layout: ArrayLayout, stack: ExitStack, names: tuple[s
         arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(stack.enter_context(loaded))
     except Exception as error:  # zipfile and numpy's parser raise many kinds
         reason = " ".join(str(error).split())
-        raise InfieldError(f"{path}: found no readable NumPy file ({reason}), {EXPECTED}") from None
+        raise InfieldError(where=path, found=f"no readable NumPy file ({reason}), {EXPECTED}") from None
     wrapped = {name: _in_memory(array) for name, array in arrays.items()}
     return _file(path, "numpy", wrapped, layout, _NUMPY, names)
 
@@ -97,14 +97,17 @@ def open_bart(path: Path, layout: ArrayLayout, stack: ExitStack | None = None) -
             raise ValueError(f"dimensions {sizes}")
     except (OSError, ValueError, IndexError, UnicodeDecodeError) as error:
         raise InfieldError(
-            f"{path}: found no header {header.name} with dimensions ({' '.join(str(error).split())}), expected BART's "
-            "pair of files"
+            where=path,
+            found=f"no header {header.name} with dimensions ({' '.join(str(error).split())})",
+            expected="BART's pair of files",
         ) from None
     expected = 8 * int(np.prod(sizes))
     if path.stat().st_size != expected:
         raise InfieldError(
-            f"{path}: found {path.stat().st_size} bytes, expected {expected} for the dimensions {sizes} of "
-            f"{header.name}; the file is truncated or belongs to another header"
+            where=path,
+            found=f"{path.stat().st_size} bytes",
+            expected=f"{expected} for the dimensions {sizes} of {header.name}",
+            remedy="the file is truncated or belongs to another header",
         )
     names = dict(zip(_BART, sizes, strict=False))
     if layout.order is None:
@@ -114,12 +117,17 @@ def open_bart(path: Path, layout: ArrayLayout, stack: ExitStack | None = None) -
         ]
         if odd:
             raise InfieldError(
-                f"{path}: found the dimensions {', '.join(odd)}, expected slices of coils; `bart slice` takes one out"
+                where=path,
+                found=f"the dimensions {', '.join(odd)}",
+                expected="slices of coils",
+                remedy="`bart slice` takes one out",
             )
         if len(space) != 2:
             raise InfieldError(
-                f"{path}: found {len(space)} of READ, PHS1, PHS2 longer than 1 ({sizes[:3]}), expected 2, one slice in "
-                "each; of a volume take the transform along the readout first (bart fft -i -u 1) and then a slice"
+                where=path,
+                found=f"{len(space)} of READ, PHS1, PHS2 longer than 1 ({sizes[:3]})",
+                expected="2, one slice in each",
+                remedy="of a volume take the transform along the readout first (bart fft -i -u 1) and then a slice",
             )
         named = {space[0]: "ky", space[1]: "kx", "COIL": "coil", "SLICE": "slice"}
         layout = ArrayLayout(
@@ -140,14 +148,16 @@ def read_maps(path: Path) -> np.ndarray:
     """
     openers: Mapping[str, Callable[..., KSpaceFile]] = {".npy": open_numpy, ".npz": open_numpy, ".mat": open_matlab}
     if not path.is_file() or path.suffix.lower() not in (*openers, ".cfl"):
-        raise InfieldError(f"{path}: found no file of coil maps, expected .npy, .npz, .mat or .cfl; check the path")
+        raise InfieldError(
+            where=path, found="no file of coil maps", expected=".npy, .npz, .mat or .cfl", remedy="check the path"
+        )
     with ExitStack() as stack:
         if path.suffix.lower() == ".cfl":
             found = open_bart(path, ArrayLayout())
         else:
             found = openers[path.suffix.lower()](path, ArrayLayout(), stack, _MAPS)
         if found.slices > 1:
-            raise InfieldError(f"{path}: found coil maps of {found.slices} slices, expected those of one")
+            raise InfieldError(where=path, found=f"coil maps of {found.slices} slices", expected="those of one")
         with readable(path, found.format):
             return found.read(0).samples
 
@@ -216,11 +226,15 @@ def _file(
     called = f" '{name}'" if name else ""
     if order is None or len(order) != len(array.shape) or not {"ky", "kx"} <= set(order) <= set(AXES):
         expected = EXPECTED if layout.order is None else f"axes as named: {', '.join(layout.order)}"
-        raise InfieldError(f"{path}: found an array{called} of shape {array.shape}, {expected}; give one slice")
+        raise InfieldError(
+            where=path, found=f"an array{called} of shape {array.shape}, {expected}", remedy="give one slice"
+        )
     if len(set(order)) < len(order):
-        raise InfieldError(f"{path}: found the order {', '.join(order)}, expected names that differ")
+        raise InfieldError(where=path, found=f"the order {', '.join(order)}", expected="names that differ")
     if not array.is_complex():
-        raise InfieldError(f"{path}: found values of type {array.dtype}{called}, {EXPECTED}; raw data, not a picture")
+        raise InfieldError(
+            where=path, found=f"values of type {array.dtype}{called}, {EXPECTED}", remedy="raw data, not a picture"
+        )
     sizes = dict(zip(order, array.shape, strict=True))
     if sizes.get("coil", 1) > min(sizes["ky"], sizes["kx"]):
         raise InfieldError(
@@ -236,10 +250,13 @@ def _file(
         bad = int(samples.size - np.isfinite(samples).sum())
         if bad:
             raise InfieldError(
-                f"{path}: found NaN or infinity in {bad} of {samples.size} values, expected finite ones; set 0"
+                where=path,
+                found=f"NaN or infinity in {bad} of {samples.size} values",
+                expected="finite ones",
+                remedy="set 0",
             )
         if not samples.any():
-            raise InfieldError(f"{path}: found 0 everywhere, expected measured samples")
+            raise InfieldError(where=path, found="0 everywhere", expected="measured samples")
         samples = samples.astype(np.complex128)
         words = f"{path.name}{called}" + (f", slice {number}" if "slice" in sizes else "")
         if layout.image:
@@ -258,7 +275,9 @@ def _chosen(path: Path, arrays: Mapping[str, _Array], layout: ArrayLayout, names
     """Name of the array that holds the k-space."""
     if layout.variable is not None:
         if layout.variable not in arrays:
-            raise InfieldError(f"{path}: found no variable '{layout.variable}', expected one of {', '.join(arrays)}")
+            raise InfieldError(
+                where=path, found=f"no variable '{layout.variable}'", expected=f"one of {', '.join(arrays)}"
+            )
         return layout.variable
     known = {name.lower(): name for name in arrays}
     for candidate in (*names, ""):
@@ -303,7 +322,7 @@ def _beside(arrays: Mapping[str, _Array], order: tuple[str, ...], number: int, n
         array = arrays[name]
         axes = next((axes for axes in layouts if len(axes) == len(array.shape)), None)
         if axes is None:
-            raise InfieldError(f"found '{name}' of shape {array.shape}, expected the axes {', '.join(layouts[0])}")
+            raise InfieldError(found=f"'{name}' of shape {array.shape}", expected=f"the axes {', '.join(layouts[0])}")
         if role == "noise_covariance":
             found[role] = array.at((slice(None), slice(None))).astype(np.complex128)
         elif role == "mask":

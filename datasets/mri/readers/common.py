@@ -82,6 +82,8 @@ def readable(path: Path, kind: str) -> Iterator[None]:
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, TypeError, IndexError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise InfieldError(
-            f"{path}: found something that cannot be read as {kind} ({reason}), expected a whole file; it is "
-            "truncated, damaged or of another format, copy it again"
+            where=path,
+            found=f"something that cannot be read as {kind} ({reason})",
+            expected="a whole file",
+            remedy="it is truncated, damaged or of another format, copy it again",
         ) from error

@@ -37,7 +37,9 @@ def open_fastmri(path: Path, file: h5py.File) -> KSpaceFile:
     if not isinstance(kspace, h5py.Dataset) or kspace.ndim not in (3, 4) or kspace.dtype.kind != "c":
         found = f"{kspace.dtype} of shape {kspace.shape}" if isinstance(kspace, h5py.Dataset) else "a group"
         raise InfieldError(
-            f"{path}: 'kspace': found {found}, expected complex (slice, coil, ky, kx) or, of one coil, (slice, ky, kx)"
+            where=f"{path}: 'kspace'",
+            found=found,
+            expected="complex (slice, coil, ky, kx) or, of one coil, (slice, ky, kx)",
         )
     sizes = _sizes(path, file)
     told = [f"{key} {_text(file.attrs[key])}" for key in _ATTRIBUTES if key in file.attrs]
@@ -47,14 +49,16 @@ def open_fastmri(path: Path, file: h5py.File) -> KSpaceFile:
         samples = np.asarray(kspace[number], dtype=np.complex128)
         samples = samples[None] if samples.ndim == 2 else samples
         if not np.isfinite(samples).all():
-            raise InfieldError(f"found NaN or infinity in slice {number}, expected finite values")
+            raise InfieldError(found=f"NaN or infinity in slice {number}", expected="finite values")
         if not samples.any():
-            raise InfieldError(f"found 0 everywhere in slice {number}, expected measured samples")
+            raise InfieldError(found=f"0 everywhere in slice {number}", expected="measured samples")
         columns = (samples != 0).any((0, 1))
         if "mask" in file:
             mask = np.asarray(file["mask"]).astype(bool).ravel()
             if mask.shape != columns.shape:
-                raise InfieldError(f"'mask': found {mask.size} columns, expected {columns.size} as 'kspace' has")
+                raise InfieldError(
+                    where="'mask'", found=f"{mask.size} columns", expected=f"{columns.size} as 'kspace' has"
+                )
             columns &= mask
         history = [f"{words}, slice {number} of {len(kspace)}"]
         if sizes.columns is not None:
@@ -95,7 +99,7 @@ def _sizes(path: Path, file: h5py.File) -> _Sizes:
     try:
         root = ElementTree.fromstring(text if isinstance(text, str | bytes) else bytes(text))
     except (ElementTree.ParseError, TypeError, ValueError) as error:
-        raise InfieldError(f"{path}: '{_HEADER}': found no XML ({error}), expected an MRD header") from None
+        raise InfieldError(where=f"{path}: '{_HEADER}'", found=f"no XML ({error})", expected="an MRD header") from None
 
     def number(*names: str) -> float | None:
         found = root.find("/".join(["{*}encoding", *(f"{{*}}{name}" for name in names)]))

@@ -51,12 +51,12 @@ def open_ismrmrd(path: Path, file: h5py.File) -> KSpaceFile:
     """
     groups = [name for name, item in file.items() if isinstance(item, h5py.Group) and {"xml", "data"} <= set(item)]
     if not groups:
-        raise InfieldError(f"{path}: found {', '.join(map(repr, file)) or 'nothing'}, expected {_NEEDED}")
+        raise InfieldError(where=path, found=", ".join(map(repr, file)) or "nothing", expected=_NEEDED)
     try:
         import ismrmrd
     except ModuleNotFoundError:
         raise InfieldError(
-            f"{path}: found an ISMRMRD file, which needs the package ismrmrd; pip install 'infield[mri]'"
+            where=path, found="an ISMRMRD file, which needs the package ismrmrd", remedy="pip install 'infield[mri]'"
         ) from None
     scan = _Scan(path, file[groups[0]], ismrmrd)
     return KSpaceFile(path=path, format="ISMRMRD", slices=len(scan.slices), read=scan.read)
@@ -75,9 +75,11 @@ class _Scan:
             extent = float(encoded.fieldOfView_mm.y), float(encoded.fieldOfView_mm.x)
         except Exception as error:  # the parser passes on whatever it meets
             reason = " ".join(str(error).split())[:200]
-            raise InfieldError(f"{path}: 'xml': found no header of an MRD file ({reason}), expected one") from error
+            raise InfieldError(
+                where=f"{path}: 'xml'", found=f"no header of an MRD file ({reason})", expected="one"
+            ) from error
         if trajectory != "cartesian":
-            raise InfieldError(f"{path}: found a {trajectory} trajectory, expected a cartesian one")
+            raise InfieldError(where=path, found=f"a {trajectory} trajectory", expected="a cartesian one")
         self.voxel = (extent[0] / self.ny, extent[1] / self.nx) if min(extent) > 0 else None
         limits = getattr(encoding.encodingLimits, "kspace_encoding_step_1", None)
         self.centre = self.ny // 2 if limits is None else int(limits.center)
@@ -108,17 +110,19 @@ class _Scan:
         calibrates = flagged("ACQ_IS_PARALLEL_CALIBRATION")
         self.imaging, self.calibrating = lines & (both | ~calibrates), lines & (both | calibrates)
         if not self.imaging.any():
-            raise InfieldError(f"{self.path}: found {len(flags)} lines and none for imaging, expected some")
+            raise InfieldError(where=self.path, found=f"{len(flags)} lines and none for imaging", expected="some")
         if np.ptp(idx["kspace_encode_step_2"][self.imaging]):
             count = len(np.unique(idx["kspace_encode_step_2"][self.imaging]))
             raise InfieldError(
-                f"{self.path}: found a volume with {count} steps of a second phase encoding, expected slices"
+                where=self.path, found=f"a volume with {count} steps of a second phase encoding", expected="slices"
             )
         coils = np.unique(self.heads["active_channels"][lines | flagged("ACQ_IS_NOISE_MEASUREMENT")])
         if len(coils) > 1:
             raise InfieldError(
-                f"{self.path}: found lines of {' and of '.join(map(str, coils))} coils, expected the same for all; "
-                "coils do not match"
+                where=self.path,
+                found=f"lines of {' and of '.join(map(str, coils))} coils",
+                expected="the same for all",
+                remedy="coils do not match",
             )
         self.coils = int(coils[0])
         self.slices = np.unique(idx["slice"][self.imaging])
@@ -178,8 +182,8 @@ class _Scan:
             kx = slice(start, start + samples[:, keep].shape[1])
             if not (0 <= ky < self.ny and 0 <= kx.start and kx.stop <= self.nx):
                 raise InfieldError(
-                    f"found a line at ky {ky} with kx {kx.start} to {kx.stop}, expected it inside the encoded "
-                    f"{self.ny} x {self.nx}"
+                    found=f"a line at ky {ky} with kx {kx.start} to {kx.stop}",
+                    expected=f"it inside the encoded {self.ny} x {self.nx}",
                 )
             if first and counts[0, ky, kx].any():
                 continue
@@ -194,7 +198,7 @@ class _Scan:
             head = record["head"]
             samples = record["data"].view(np.complex64).reshape(self.coils, int(head["number_of_samples"]))
             if not np.isfinite(samples).all():
-                raise InfieldError(f"found NaN or infinity in line {number}, expected finite values")
+                raise InfieldError(found=f"NaN or infinity in line {number}", expected="finite values")
             found.append((head, samples[:, ::-1] if self.reverse[number] else samples))
         return found
 
@@ -206,7 +210,7 @@ class _Scan:
         noise = np.concatenate([samples for _, samples in lines], axis=1).astype(np.complex128)
         if noise.shape[1] < 4 * self.coils:
             raise InfieldError(
-                f"found {noise.shape[1]} noise samples of {self.coils} coils, expected at least {4 * self.coils}"
+                found=f"{noise.shape[1]} noise samples of {self.coils} coils", expected=f"at least {4 * self.coils}"
             )
         of_noise = float(lines[0][0]["sample_time_us"])
         scale = of_noise / dwell / self.bandwidth_ratio if of_noise > 0 and dwell > 0 else 1.0

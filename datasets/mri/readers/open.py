@@ -36,12 +36,13 @@ def open_kspace(path: str | Path, layout: ArrayLayout | None = None) -> Iterator
     name = DOMAIN + path.suffix.lower()
     if not path.suffix or not registry.known("readers", name):
         raise InfieldError(
-            f"{path}: found a '{path.suffix}' file, expected complex k-space in one of "
-            f"{', '.join(registry.suffixes(DOMAIN))}; convert it first (scanner's own formats: with siemens_to_ismrmrd "
-            "and its kin)"
+            where=path,
+            found=f"a '{path.suffix}' file",
+            expected=f"complex k-space in one of {', '.join(registry.suffixes(DOMAIN))}",
+            remedy="convert it first (scanner's own formats: with siemens_to_ismrmrd and its kin)",
         )
     if not path.is_file():
-        raise InfieldError(f"{path}: found no such file, expected complex k-space; check the path")
+        raise InfieldError(where=path, found="no such file", expected="complex k-space", remedy="check the path")
     with ExitStack() as stack:
         yield registry.load("readers", name)(path, layout, stack)
 
@@ -53,7 +54,9 @@ def open_hdf5(path: Path, layout: ArrayLayout, stack: ExitStack) -> KSpaceFile:
         InfieldError: It cannot be read, or a layout is given.
     """
     if layout.given:
-        raise InfieldError(f"{path}: found a layout of a plain array, expected none for a '{path.suffix.lower()}' file")
+        raise InfieldError(
+            where=path, found="a layout of a plain array", expected=f"none for a '{path.suffix.lower()}' file"
+        )
     with readable(path, "ISMRMRD" if path.suffix.lower() == ".mrd" else "fastMRI or ISMRMRD"):
         file = stack.enter_context(h5py.File(path, "r"))
         return open_fastmri(path, file) if "kspace" in file else open_ismrmrd(path, file)

@@ -52,10 +52,10 @@ def binary_planes(path: Path) -> RawPlanes:
     entries = _descriptor(path)
     source = path.parent / str(entries.get("file", ""))
     if not source.is_file():
-        raise InfieldError(f"{path}: 'file': found nothing at {source}, expected the binary file")
+        raise InfieldError(where=f"{path}: 'file'", found=f"nothing at {source}", expected="the binary file")
     order = entries.get("order", ["x", "z", "time"])
     if not isinstance(order, list) or sorted(map(str, order)) != ["time", "x", "z"]:
-        raise InfieldError(f"{path}: 'order': found {order}, expected x, z and time, fastest first")
+        raise InfieldError(where=f"{path}: 'order'", found=order, expected="x, z and time, fastest first")
     sizes = {axis: _count(path, entries, f"n{axis}") for axis in ("x", "z")}
     dtype, mapped, sizes["time"] = _values(path, source, entries, order, sizes)
     slow_first = order[::-1]
@@ -99,7 +99,9 @@ def _values(
     marker, offset = _count(path, entries, "record_marker", 0), _count(path, entries, "offset", 0)
     if marker not in (0, 4, 8) or (marker and order[-1] != "time"):
         raise InfieldError(
-            f"{path}: 'record_marker': found {marker} in the order {order}, expected 0, or 4 or 8 with time slowest"
+            where=f"{path}: 'record_marker'",
+            found=f"{marker} in the order {order}",
+            expected="0, or 4 or 8 with time slowest",
         )
     payload = sizes["x"] * sizes["z"] * dtype.itemsize
     total = source.stat().st_size
@@ -107,8 +109,10 @@ def _values(
     count = _count(path, entries, "nstep", held)
     if held != count or rest or count < 1:
         raise InfieldError(
-            f"{source}: found {total} bytes, {held} planes of {sizes['x']} x {sizes['z']} {dtype} and {rest} bytes "
-            f"more, expected {max(count, 1)} planes; it is truncated, or the descriptor is of another file"
+            where=source,
+            found=f"{total} bytes, {held} planes of {sizes['x']} x {sizes['z']} {dtype} and {rest} bytes more",
+            expected=f"{max(count, 1)} planes",
+            remedy="it is truncated, or the descriptor is of another file",
         )
     if not marker:
         return dtype, lambda: np.memmap(source, mode="r", dtype=dtype, offset=offset), count
@@ -119,38 +123,44 @@ def _values(
         found = int(stored["head"][i]), int(stored["tail"][i])
         if found != (payload, payload):
             raise InfieldError(
-                f"{source}: found record markers {found[0]} and {found[1]} around plane {i}, expected {payload}; "
-                "another byte_order, nx, nz, offset or record_marker is right"
+                where=source,
+                found=f"record markers {found[0]} and {found[1]} around plane {i}",
+                expected=payload,
+                remedy="another byte_order, nx, nz, offset or record_marker is right",
             )
     return dtype, lambda: np.memmap(source, mode="r", dtype=record, offset=offset)["plane"], count
 
 
 def _descriptor(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise InfieldError(f"{path}: found no such file, expected the YAML descriptor of a binary file; check the path")
+        raise InfieldError(
+            where=path, found="no such file", expected="the YAML descriptor of a binary file", remedy="check the path"
+        )
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise InfieldError(f"{path}: found no readable YAML ({reason}), expected a descriptor") from None
+        raise InfieldError(where=path, found=f"no readable YAML ({reason})", expected="a descriptor") from None
     if not isinstance(entries, dict):
-        raise InfieldError(f"{path}: found {type(entries).__name__}, expected entries such as nx, nz and lengths")
+        raise InfieldError(where=path, found=type(entries).__name__, expected="entries such as nx, nz and lengths")
     known = (*_WORDS, *_COUNTS, *_NUMBERS)
     unknown = sorted(set(map(str, entries)) - set(known))
     if unknown:
-        raise InfieldError(f"{path}: found the entries {', '.join(unknown)}, expected some of {', '.join(known)}")
+        raise InfieldError(
+            where=path, found=f"the entries {', '.join(unknown)}", expected=f"some of {', '.join(known)}"
+        )
     for name in _NUMBERS:
         if name in entries:
             _number(path, name, entries[name])
     if entries.get("wall") not in (None, "bottom", "top"):
-        raise InfieldError(f"{path}: 'wall': found {entries['wall']!r}, expected bottom or top")
+        raise InfieldError(where=f"{path}: 'wall'", found=f"{entries['wall']!r}", expected="bottom or top")
     return entries
 
 
 def _number(path: Path, name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         remedy = " (YAML takes 1.0e-4 for a number, 1e-4 for text)" if isinstance(value, str) else ""
-        raise InfieldError(f"{path}: '{name}': found {value!r}, expected a number{remedy}")
+        raise InfieldError(where=f"{path}: '{name}'", found=f"{value!r}", expected=f"a number{remedy}")
     return float(value)
 
 
@@ -159,7 +169,7 @@ def _count(path: Path, entries: Mapping[str, Any], name: str, default: int | Non
     least = 2 if name in ("nx", "nz") else 0
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         found = "nothing" if value is None else repr(value)
-        raise InfieldError(f"{path}: '{name}': found {found}, expected a whole number of at least {least}")
+        raise InfieldError(where=f"{path}: '{name}'", found=found, expected=f"a whole number of at least {least}")
     return value
 
 
@@ -167,7 +177,7 @@ def _dtype(path: Path, entries: Mapping[str, Any]) -> np.dtype[Any]:
     name, order = entries.get("dtype", "float64"), entries.get("byte_order", "little")
     if name not in ("float32", "float64") or order not in ("little", "big"):
         raise InfieldError(
-            f"{path}: found dtype {name!r} and byte_order {order!r}, expected float32 or float64, little or big"
+            where=path, found=f"dtype {name!r} and byte_order {order!r}", expected="float32 or float64, little or big"
         )
     return np.dtype(name).newbyteorder("<" if order == "little" else ">")
 
@@ -175,9 +185,11 @@ def _dtype(path: Path, entries: Mapping[str, Any]) -> np.dtype[Any]:
 def _lengths(path: Path, entries: Mapping[str, Any]) -> dict[str, float]:
     lengths = entries.get("lengths", {})
     if not isinstance(lengths, dict) or not set(lengths) <= {"x", "z"}:
-        raise InfieldError(f"{path}: 'lengths': found {lengths!r}, expected half heights as {{x: 12.566, z: 4.189}}")
+        raise InfieldError(
+            where=f"{path}: 'lengths'", found=f"{lengths!r}", expected="half heights as {x: 12.566, z: 4.189}"
+        )
     found = {f"length_{axis}": _number(path, f"lengths.{axis}", value) for axis, value in lengths.items()}
     for name, value in found.items():
         if value <= 0:
-            raise InfieldError(f"{path}: '{name}': found {value:g}, expected more than 0")
+            raise InfieldError(where=f"{path}: '{name}'", found=f"{value:g}", expected="more than 0")
     return found

@@ -26,18 +26,22 @@ def even(where: str, values: np.ndarray) -> tuple[float, float]:
     """
     exact = np.asarray(values, dtype=np.float64)
     if len(exact) < 2 or not np.isfinite(exact).all():
-        raise InfieldError(f"{where}: found {len(exact)} positions, expected at least 2 and all of them finite")
+        raise InfieldError(where=where, found=f"{len(exact)} positions", expected="at least 2 and all of them finite")
     step = (exact[-1] - exact[0]) / (len(exact) - 1)
     if step <= 0:
-        raise InfieldError(f"{where}: found positions from {exact[0]:g} to {exact[-1]:g}, expected increasing ones")
+        raise InfieldError(
+            where=where, found=f"positions from {exact[0]:g} to {exact[-1]:g}", expected="increasing ones"
+        )
     straight = exact[0] + step * np.arange(len(exact))
     off = np.abs(exact - straight)
     rounding = 4 * float(np.finfo(np.float32).eps) * np.abs(exact).max()
     if off.max() > max(1e-3 * step, rounding):
         i = int(off.argmax())
         raise InfieldError(
-            f"{where}: found uneven positions, {exact[i]:g} where {straight[i]:g} is even, expected the same spacing "
-            "everywhere; interpolate the planes first"
+            where=where,
+            found=f"uneven positions, {exact[i]:g} where {straight[i]:g} is even",
+            expected="the same spacing everywhere",
+            remedy="interpolate the planes first",
         )
     return float(exact[0]), float(step)
 
@@ -71,9 +75,12 @@ def check_order(where: str, plane: np.ndarray, *, z_is_fastest: bool) -> None:
     other = min(neighbour_correlation(stored.ravel().reshape(stored.shape[::-1])))
     if own < LOOSE and other > CLOSE:
         raise InfieldError(
-            f"{where}: found neighbours in the first plane that are as good as unrelated (correlation {own:.2f}), but "
-            f"related ({other:.2f}) where z and x change places; expected the axes in the order of the file: correct "
-            "the order, or nx and nz"
+            where=where,
+            found=(
+                f"neighbours in the first plane that are as good as unrelated (correlation {own:.2f}), but related "
+                f"({other:.2f}) where z and x change places"
+            ),
+            remedy="expected the axes in the order of the file: correct the order, or nx and nz",
         )
 
 
@@ -94,12 +101,14 @@ def checked_times(where: str, values: np.ndarray, notes: Callable[[str], None]) 
     times = np.asarray(values, dtype=np.float64)
     steps = np.diff(times)
     if not np.isfinite(times).all():
-        raise InfieldError(f"{where}: 'time': found NaN or infinity, expected finite times")
+        raise InfieldError(where=f"{where}: 'time'", found="NaN or infinity", expected="finite times")
     if (steps <= 0).any():
         back = int((steps <= 0).argmax()) + 1
         raise InfieldError(
-            f"{where}: 'time': found {times[back]:g} after {times[back - 1]:g} at plane {back}, expected increasing "
-            "times; take the overlap of the runs out"
+            where=f"{where}: 'time'",
+            found=f"{times[back]:g} after {times[back - 1]:g} at plane {back}",
+            expected="increasing times",
+            remedy="take the overlap of the runs out",
         )
     gaps = time_gaps(times)
     if gaps:

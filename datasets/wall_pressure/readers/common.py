@@ -169,8 +169,10 @@ def _agreed(where: str, found: Mapping[str, float], stated: Stated) -> dict[str,
         inside, outside = found.get(name), getattr(stated, name)
         if inside is not None and outside is not None and abs(inside / outside - 1) > SAME:
             raise InfieldError(
-                f"{where}: found {name} {inside:g}, expected {outside:g} as stated; it is of another flow, or the "
-                "statement is wrong: leave it out to take the file's"
+                where=where,
+                found=f"{name} {inside:g}",
+                expected=f"{outside:g} as stated",
+                remedy="it is of another flow, or the statement is wrong: leave it out to take the file's",
             )
         flow[name] = outside if inside is None else inside
     return flow
@@ -198,7 +200,7 @@ def _axis(raw: RawPlanes, stated: Stated, units: WallUnits, name: str, notes: li
     if length is not None:
         _check_length(raw, where, name, step, length, units)
         if closes is False:
-            raise InfieldError(f"{where}: found periodic 0 and points that fill the period, expected periodic 1")
+            raise InfieldError(where=where, found="periodic 0 and points that fill the period", expected="periodic 1")
         closes = True
     if closes is None:
         notes.append(f"{name} taken as open, since nothing says that it closes (stated lengths would)")

@@ -55,7 +55,9 @@ def jhtdb_planes(file: StoredArrays, stated: Stated) -> RawPlanes:
     positions = _positions(file, first)
     odd = next((array for array in frames.values() if array.shape != first.shape), None)
     if odd is not None:
-        raise InfieldError(f"{file.path}: '{odd.name}': found shape {odd.shape}, expected {first.shape} as the others")
+        raise InfieldError(
+            where=f"{file.path}: '{odd.name}'", found=f"shape {odd.shape}", expected=f"{first.shape} as the others"
+        )
     walls = _on_walls(file, positions["y"], flow["u_tau"] / flow["nu"])
     tail = (0,) * (len(first.shape) - 3)
 
@@ -117,8 +119,9 @@ def _positions(file: StoredArrays, frame: StoredArray) -> dict[str, np.ndarray]:
         if array is None or len(frame.shape) not in (3, 4) or array.shape != (frame.shape[i],):
             what = "nothing" if array is None else f"shape {array.shape}"
             raise InfieldError(
-                f"{file.path}: '{axis}coor': found {what} beside '{frame.name}' of shape {frame.shape}, expected the "
-                "positions of an array (z, y, x, 1)"
+                where=f"{file.path}: '{axis}coor'",
+                found=f"{what} beside '{frame.name}' of shape {frame.shape}",
+                expected="the positions of an array (z, y, x, 1)",
             )
         found[axis] = array.whole()
     return found
@@ -139,7 +142,9 @@ def _on_walls(file: StoredArrays, y: np.ndarray, per_length: float) -> list[tupl
     if not found:
         distance = float(np.min(1 - np.abs(y))) * per_length
         raise InfieldError(
-            f"{file.path}: 'ycoor': found planes from y = {y.min():g} to {y.max():g}, the nearest at y+ = "
-            f"{distance:.3g}, expected one on a wall, y+ at most {ON_THE_WALL:g}; cut out y = -1 or 1"
+            where=f"{file.path}: 'ycoor'",
+            found=f"planes from y = {y.min():g} to {y.max():g}, the nearest at y+ = {distance:.3g}",
+            expected=f"one on a wall, y+ at most {ON_THE_WALL:g}",
+            remedy="cut out y = -1 or 1",
         )
     return found

@@ -74,7 +74,7 @@ def array_planes(file: StoredArrays, stated: Stated) -> RawPlanes:
     """
     if file.attributes.get("infield_complete", 1) != 1:
         raise InfieldError(
-            f"{file.path}: found a run that is not finished, expected all of it; start it again to go on"
+            where=file.path, found="a run that is not finished", expected="all of it", remedy="start it again to go on"
         )
     array = _pressure(file, stated)
     roles, named, history = _order(file, array, stated)
@@ -96,7 +96,7 @@ def array_planes(file: StoredArrays, stated: Stated) -> RawPlanes:
         if y is not None and sizes["wall"] == 2:
             walls = tuple(int(value > y.values.mean()) for value in y.values)
     if sizes.get("wall", 1) > 2:
-        raise InfieldError(f"{file.path}: '{array.name}': found {sizes['wall']} walls, expected 1 or 2")
+        raise InfieldError(where=f"{file.path}: '{array.name}'", found=f"{sizes['wall']} walls", expected="1 or 2")
     z_is_fastest = roles.index("x") < roles.index("z")
     coordinates: dict[str, Positions] = {}
     for role in ("z", "x", "time"):

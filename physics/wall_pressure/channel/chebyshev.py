@@ -17,7 +17,7 @@ from infield.core.errors import InfieldError
 def gauss_lobatto(n: int) -> Tensor:
     """The n extrema of the Chebyshev polynomial of degree n - 1, from -1 to 1, symmetric to the last bit."""
     if n < 5:
-        raise InfieldError(f"Chebyshev points: found {n}, expected at least 5")
+        raise InfieldError(where="Chebyshev points", found=n, expected="at least 5")
     return torch.sin(math.pi * torch.arange(1 - n, n, 2, dtype=torch.float64) / (2 * (n - 1)))
 
 

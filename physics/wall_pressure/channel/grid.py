@@ -39,10 +39,14 @@ class ChannelGrid:
         (lx, lz), (nx, ny, nz) = lengths, points
         for name, n in (("x", nx), ("z", nz)):
             if n < 4 or n % 2:
-                raise InfieldError(f"channel: found {n} points in {name}, expected an even number of at least 4")
+                raise InfieldError(
+                    where="channel", found=f"{n} points in {name}", expected="an even number of at least 4"
+                )
         for name, length in (("x", lx), ("z", lz)):
             if not 0 < length < math.inf:
-                raise InfieldError(f"channel: found length {length} in {name}, expected a finite number above zero")
+                raise InfieldError(
+                    where="channel", found=f"length {length} in {name}", expected="a finite number above zero"
+                )
         self.lengths, self.points, self.device = lengths, points, torch.device(device)
         self.chebyshev = c = Chebyshev(ny, self.device)
         half = nz // 2

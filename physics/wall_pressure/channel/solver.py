@@ -88,7 +88,7 @@ class Channel(ChannelGrid):
     ) -> None:
         super().__init__(lengths, points, device)
         if not 0 < viscosity < math.inf:
-            raise InfieldError(f"channel: found viscosity {viscosity}, expected a finite number above zero")
+            raise InfieldError(where="channel", found=f"viscosity {viscosity}", expected="a finite number above zero")
         (lx, lz), (nx, _, nz) = lengths, points
         self.viscosity, self.forcing = viscosity, forcing
         self.padded = (2 * math.ceil(padding * nz / 2), 2 * math.ceil(padding * nx / 2))

@@ -220,7 +220,7 @@ def learned_prior(problem: Problem) -> FlowPrior:
     prior = load_prior(path)
     if prior.grid_description != problem.grid.to_json():
         raise InfieldError(
-            f"{path}: found a prior on another grid, expected {problem.points} x {problem.points} points"
+            where=path, found="a prior on another grid", expected=f"{problem.points} x {problem.points} points"
         )
     return prior
 

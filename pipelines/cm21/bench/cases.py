@@ -82,7 +82,7 @@ class Case:
             cones = draw(range(start, min(start + step, n))).to(torch.float64)
             if not torch.isfinite(cones).all():
                 raise InfieldError(
-                    f"{self.name}: found NaN or infinity in cones that were drawn, expected temperatures"
+                    where=self.name, found="NaN or infinity in cones that were drawn", expected="temperatures"
                 )
             parts.append(LightconeSummary.of(cones, (dx, dy, dz), self.chunk, EDGES))
         return LightconeSummary.joined(parts)
@@ -167,8 +167,9 @@ class Training:
         lacking = sorted(set(self.names) - set(self.members.cones.parameters))
         if lacking:
             raise InfieldError(
-                f"{self.members.path}: found no parameter {lacking[0]}, expected those of the prior, "
-                f"{', '.join(self.names)}"
+                where=self.members.path,
+                found=f"no parameter {lacking[0]}",
+                expected=f"those of the prior, {', '.join(self.names)}",
             )
 
     @cached_property
@@ -182,8 +183,9 @@ class Training:
         whole = torch.isfinite(means).all(1)
         if not whole.all():
             raise InfieldError(
-                f"{self.members.path}: found NaN or infinity in cone {int(whole.int().argmin())}, expected finite "
-                "temperatures"
+                where=self.members.path,
+                found=f"NaN or infinity in cone {int(whole.int().argmin())}",
+                expected="finite temperatures",
             )
         return means
 
@@ -218,8 +220,9 @@ def open_cases(
         members = members_of(path, None, "--reference")
         if len(members.numbers) < LEAST:
             raise InfieldError(
-                f"{path}: found {len(members.numbers)} cones, expected at least {LEAST}: without halves of them there "
-                "is no floor"
+                where=path,
+                found=f"{len(members.numbers)} cones",
+                expected=f"at least {LEAST}: without halves of them there is no floor",
             )
         members = replace(members, numbers=members.numbers[:most])
         refuse_another_grid(training, members)
@@ -227,8 +230,9 @@ def open_cases(
         for name, (low, high) in members.parameters.items():
             if low != high:
                 raise InfieldError(
-                    f"{path}: found {name} {low:g} to {high:g}, expected one value: a reference is an ensemble of one "
-                    "point of the parameters"
+                    where=path,
+                    found=f"{name} {low:g} to {high:g}",
+                    expected="one value: a reference is an ensemble of one point of the parameters",
                 )
             point[name] = low
         try:
@@ -250,8 +254,11 @@ def _cells(path: Path, prior: LightconePrior, members: Members) -> slice:
     same = len(known) == len(distance) and np.abs(known - distance).max() <= NEAR * prior.cell
     if not same or not np.allclose(grid.spacing[:2], prior.cell, rtol=1e-3):
         raise InfieldError(
-            f"{path}: found cells of {grid.spacing[0]:g} Mpc from {distance[0]:.1f} to {distance[-1]:.1f} Mpc, "
-            f"expected cells of {prior.cell:g} Mpc from {prior.distance[0]:.1f} to {prior.distance[-1]:.1f} Mpc or a "
-            "part of them, what the prior was trained on"
+            where=path,
+            found=f"cells of {grid.spacing[0]:g} Mpc from {distance[0]:.1f} to {distance[-1]:.1f} Mpc",
+            expected=(
+                f"cells of {prior.cell:g} Mpc from {prior.distance[0]:.1f} to {prior.distance[-1]:.1f} Mpc or a part "
+                "of them, what the prior was trained on"
+            ),
         )
     return cells

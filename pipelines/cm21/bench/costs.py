@@ -31,7 +31,9 @@ def simulator_core_seconds(cones: Lightcones, point: dict[str, float], python: s
     """
     settings: dict[str, Any] | None = cones.provenance.get("settings")
     if settings is None:
-        raise InfieldError("--simulations: found no settings of the simulator in it, expected --simulator-seconds")
+        raise InfieldError(
+            where="--simulations", found="no settings of the simulator in it", expected="--simulator-seconds"
+        )
     told = {name: value for name, value in settings.items() if name not in ("HII_DIM", "BOX_LEN")}
     if told.get("X_RAY_Tvir_MIN") == "ION_Tvir_MIN":  # as `infield simulate` writes it
         del told["X_RAY_Tvir_MIN"]

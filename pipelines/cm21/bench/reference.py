@@ -147,7 +147,9 @@ def make_reference(paths: Sequence[Path], output: Path, *, overwrite: bool = Fal
         InfieldError: A file is none, of another grid, of several points or of a single cone; or `output` exists.
     """
     if output.exists() and not overwrite:
-        raise InfieldError(f"{output}: found an existing file, expected none; give another name or --overwrite")
+        raise InfieldError(
+            where=output, found="an existing file", expected="none", remedy="give another name or --overwrite"
+        )
     members = [members_of(path, None, "REF.zarr") for path in paths]
     first = members[0]
     (nx, ny, depth), spacing = first.cones.grid.shape, first.cones.grid.spacing
@@ -167,12 +169,12 @@ def make_reference(paths: Sequence[Path], output: Path, *, overwrite: bool = Fal
         for name, (low, high) in one.parameters.items():
             if low != high:
                 raise InfieldError(
-                    f"{one.path}: found {name} {low:g} to {high:g}, expected one point of the parameters"
+                    where=one.path, found=f"{name} {low:g} to {high:g}", expected="one point of the parameters"
                 )
             point[name] = low
         n = len(one.numbers)
         if n < 2:
-            raise InfieldError(f"{one.path}: found {n} cone, expected an ensemble of several seeds")
+            raise InfieldError(where=one.path, found=f"{n} cone", expected="an ensemble of several seeds")
         parts = [Ensemble.of(point, one.block(j, j + TOGETHER), spacing, chunk) for j in range(0, n, TOGETHER)]
         for name in ("global_signal", "zeros", "spectrum"):
             stored[f"{name}_{i}"] = torch.cat([getattr(part, name) for part in parts]).float().numpy()
@@ -205,12 +207,14 @@ def load_reference(path: Path = REFERENCE) -> Reference:
             found = {name: file[name] for name in file.files}
         version = int(found["version"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InfieldError(f"{path}: found no such file ({error}), expected one of cm21_reference") from error
+        raise InfieldError(where=path, found=f"no such file ({error})", expected="one of cm21_reference") from error
     if version > VERSION:
-        raise InfieldError(f"{path}: found version {version}, expected at most {VERSION}; update infield")
+        raise InfieldError(
+            where=path, found=f"version {version}", expected=f"at most {VERSION}", remedy="update infield"
+        )
     missing = sorted(STORED - set(found))
     if missing:
-        raise InfieldError(f"{path}: found no {', no '.join(missing)}, expected one of cm21_reference")
+        raise InfieldError(where=path, found=f"no {', no '.join(missing)}", expected="one of cm21_reference")
     nx, ny = map(int, found["points"])
     truth = torch.from_numpy(found["truth"]).double()
     start, k = int(found["truth_start"]), torch.from_numpy(found["k"])

@@ -162,12 +162,12 @@ def run(
         raise InfieldError("bench cm21: expected --simulations TRAIN.zarr, --reference REF.zarr ... and --prior P.ckpt")
     for name, value, least in (("--samples", samples, 2), ("--steps", steps, 1), ("--workers", workers, 1)):
         if value is not None and value < least:
-            raise InfieldError(f"{name}: found {value}, expected at least {least}")
+            raise InfieldError(where=name, found=value, expected=f"at least {least}")
     if simulator_seconds is not None and not 0 < simulator_seconds < math.inf:
-        raise InfieldError(f"--simulator-seconds: found {simulator_seconds}, expected a finite number above zero")
+        raise InfieldError(where="--simulator-seconds", found=simulator_seconds, expected="a finite number above zero")
     unknown = sorted(set(parts) - {"all", *PARTS})
     if unknown:
-        raise InfieldError(f"--parts: found {unknown[0]}, expected one of {', '.join(PARTS)}")
+        raise InfieldError(where="--parts", found=unknown[0], expected=f"one of {', '.join(PARTS)}")
     torch.set_num_threads(1)
     loaded, members = load_lightcone_prior(prior), members_of(simulations, None, "--simulations")
     setting = Setting(

@@ -61,7 +61,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         if len(set(self.names)) < len(self.axes):
-            raise InfieldError(f"grid: found the axes {self.names}, expected different names")
+            raise InfieldError(where="grid", found=f"the axes {self.names}", expected="different names")
 
     @classmethod
     def regular(
@@ -150,7 +150,7 @@ class PointSet:
 
     def __post_init__(self) -> None:
         if not self.coordinates:
-            raise InfieldError("points: found none, expected at least one")
+            raise InfieldError(where="points", found="none", expected="at least one")
         for i, point in enumerate(self.coordinates):
             if len(point) != self.ndim or not all(map(math.isfinite, point)):
                 raise InfieldError(f"points: point {i} is {point}, expected {self.ndim} finite numbers {self.names}")

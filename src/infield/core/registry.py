@@ -164,11 +164,14 @@ def find(group: str, name: str) -> Entry:
     ]
     one = GROUPS[group].one
     if not claims:
-        raise InfieldError(f"{one}: found '{name}', expected one of {', '.join(names(group)) or 'none'}")
+        raise InfieldError(where=one, found=f"'{name}'", expected=f"one of {', '.join(names(group)) or 'none'}")
     if len(claims) > 1:
         packages = " and in ".join(sorted({entry.origin for entry in claims}, key=lambda p: (p != HOUSE, p)))
         raise InfieldError(
-            f"{one} '{name}': found it in {packages}, expected one package with this name; uninstall the other"
+            where=f"{one} '{name}'",
+            found=f"it in {packages}",
+            expected="one package with this name",
+            remedy="uninstall the other",
         )
     return claims[0]
 
@@ -192,8 +195,10 @@ def load(group: str, name: str) -> Any:
     except Exception as error:  # of a package that is not ours: whatever it raises
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise InfieldError(
-            f"{GROUPS[group].one} '{name}': found the package {entry.origin}, whose '{entry.target}' cannot be "
-            f"imported ({reason}), expected {GROUPS[group].interface}; mend the package or uninstall it"
+            where=f"{GROUPS[group].one} '{name}'",
+            found=f"the package {entry.origin}, whose '{entry.target}' cannot be imported ({reason})",
+            expected=GROUPS[group].interface,
+            remedy="mend the package or uninstall it",
         ) from error
     for record in _records.get():
         record[entry.package] = entry.version
