@@ -105,7 +105,12 @@ def test_relative_imports_of_nested_packages_are_resolved():
 def fresh(code: str) -> str:
     """Standard output of a program in a fresh interpreter, outside the repository."""
     run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd="/", timeout=HANG, check=False
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        timeout=HANG,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     return run.stdout

@@ -86,9 +86,7 @@ def start():
     """
     started = []
 
-    def run(
-        name: str, *arguments: object, held_after: int | None = None, **settings: object
-    ) -> subprocess.Popen[str]:
+    def run(name: str, *arguments: object, held_after: int | None = None, **settings: object) -> subprocess.Popen[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
         program = script(name) if held_after is None else held(name, held_after)

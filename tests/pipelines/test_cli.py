@@ -1,10 +1,12 @@
 """The commands' front door: help, versions, exit statuses, and no traceback whatever happens behind it."""
 
+import os
 import subprocess
 import sys
 import types
 
 import pytest
+from examples.processes import HANG
 
 import infield as package
 from infield import InfieldError
