@@ -69,7 +69,7 @@ def read_points(path: Path) -> EmulationPoints:
         InfieldError: It is missing or no YAML, or says nothing that can be a point.
     """
     try:
-        found = yaml.safe_load(path.read_text())
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InfieldError(f"{path}: found no file there, expected YAML with parameters; check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
