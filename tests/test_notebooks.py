@@ -13,13 +13,8 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 def execute(notebook, folder):
     """Run all cells in a kernel of its own; an assertion of the notebook that fails is raised here."""
-    client = NotebookClient(
-        notebook,
-        timeout=HANG,
-        startup_timeout=HANG,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(folder)}},
-    )
+    where = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(notebook, timeout=HANG, startup_timeout=HANG, kernel_name="python3", resources=where)
     return client.execute()
 
 

@@ -72,7 +72,7 @@ def main(request: str, answer: str) -> None:
     """Write the answer; where something fails, the reason in one line in place of it."""
     warnings.simplefilter("ignore")
     try:
-        result = run(json.loads(Path(request).read_text()))
+        result = run(json.loads(Path(request).read_text(encoding="utf-8")))
     except Exception as error:  # whatever the simulator raises
         result = {"error": np.array(f"{type(error).__name__}: {' '.join(str(error).split())}")}
     np.savez(answer, **result)  # type: ignore[arg-type]

@@ -88,7 +88,7 @@ class Simulator21cmFAST:
         request = {**shared, "settings": settings, "seed": seed, "simulate": simulate}
         with tempfile.TemporaryDirectory() as folder:
             asked, answer = Path(folder) / "request.json", Path(folder) / "answer.npz"
-            asked.write_text(json.dumps(request))
+            asked.write_text(json.dumps(request), encoding="utf-8")
             script = Path(__file__).with_name("run_21cmfast.py")
             command = [self.python or sys.executable, str(script), str(asked), str(answer)]
             try:

@@ -64,7 +64,7 @@ class Bench:
             "versions": {package: version_of(package) for package in PACKAGES},
             "records": [asdict(record) for record in self.records],
         }
-        path.write_text(json.dumps(document, indent=1) + "\n")
+        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
     def print(
         self, metrics: dict[str, str], note: str = "", summary: Callable[[list[float]], float] = statistics.median

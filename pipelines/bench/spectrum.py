@@ -165,8 +165,8 @@ def _trained(
             "training_core_seconds": core_seconds() - start,
             "training_steps": prior.provenance["training"]["steps"],
         }
-        costs.write_text(json.dumps(cost))
-    return load_prior(folder / "prior.ckpt"), json.loads(costs.read_text())
+        costs.write_text(json.dumps(cost), encoding="utf-8")
+    return load_prior(folder / "prior.ckpt"), json.loads(costs.read_text(encoding="utf-8"))
 
 
 def _fit(folder: Path, settings: dict[str, Any]) -> FlowPrior:

@@ -70,7 +70,7 @@ def read_points(path: Path) -> EmulationPoints:
         InfieldError: It is missing or no YAML, or says nothing that can be a point.
     """
     try:
-        found = yaml.safe_load(path.read_text())
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InfieldError(
             where=path, found="no file there", expected="YAML with parameters", remedy="check the path"

@@ -134,7 +134,8 @@ def choose_demo_prior(folder: Path) -> str:
     path = folder / PRIOR
     path.write_text(
         f"prior: gaussian\nname: Matern, order {LAW.nu}, length {LAW.length:g} m\nlaw: {law}  # length in m\n"
-        f"scale: {SCALE}  # standard deviation of the field\nunits: {UNITS}\n"
+        f"scale: {SCALE}  # standard deviation of the field\nunits: {UNITS}\n",
+        encoding="utf-8",
     )
     return str(path)
 

@@ -155,7 +155,7 @@ def cautions(path: Path, prior: Prior | Trained) -> str | None:
 
 def _described(path: Path, measurement: Field) -> ChosenPrior:
     try:
-        description = yaml.safe_load(path.read_text())
+        description = yaml.safe_load(path.read_text(encoding="utf-8"))
         prior = prior_from_description(description, measurement.grid, len(measurement.channels))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise InfieldError(where=path, found=" ".join(str(error).split()), expected="YAML") from error

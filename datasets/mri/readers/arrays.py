@@ -91,7 +91,7 @@ def open_bart(path: Path, layout: ArrayLayout, stack: ExitStack | None = None) -
     """
     header = path.with_suffix(".hdr")
     try:
-        lines = [line for line in header.read_text().splitlines() if line and not line.startswith("#")]
+        lines = [line for line in header.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
         sizes = [int(word) for word in lines[0].split()]
         if min(sizes) < 1 or len(sizes) > len(_BART):
             raise ValueError(f"dimensions {sizes}")
