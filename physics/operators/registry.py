@@ -29,6 +29,7 @@ _BUILDERS = {  # imported when asked for: deepinv takes seconds
     "phases": ("infield.physics.operators.level_set", "build_phases"),
     "points": ("infield.physics.operators.sensors", "build_points"),
     "poisson": ("infield.physics.pde.elliptic", "build_poisson"),
+    "window": ("infield.physics.operators.crop", "build_window"),
 }
 _NAMED = ("infield.physics.operators.deepinv", "build_named")
 
