@@ -16,6 +16,7 @@ ENTRIES = {
         "phases": Entry("infield.physics.operators.level_set:build_phases", "two phases from a level set"),
         "points": Entry("infield.physics.operators.sensors:build_points", "values at points between those of the grid"),
         "poisson": Entry("infield.physics.pde.elliptic:build_poisson", "solution of -Laplacian u = f"),
+        "window": Entry("infield.physics.operators.crop:build_window", "the part of a torus that is the domain"),
     },
     "noise_models": {
         "gaussian": Entry("infield.physics.noise.gaussian:GaussianNoise", "independent Gaussian noise"),

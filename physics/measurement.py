@@ -163,7 +163,7 @@ class Measurement:
             inner = Affine(self.grid, channels, scale, shift)
             parts["shift"] = shift
         roles = {role: f"standardisation_{len(arrays)}_{role}" for role in parts}
-        arrays |= {roles[role]: value.numpy(force=True) for role, value in parts.items()}
+        arrays |= {roles[role]: self._spread(value).numpy(force=True) for role, value in parts.items()}
         operators = [self.description, {"name": "affine", "arrays": roles}]
         return dataclasses.replace(
             self,
@@ -174,6 +174,12 @@ class Measurement:
             description={"name": "compose", "operators": operators} if self.description else {},
             arrays=arrays,
         )
+
+    def _spread(self, value: Tensor) -> Tensor:
+        """A shift or scale as the operator 'affine' reads it: a number for each channel, or for each point of each."""
+        sizes = (1,) * (len(self.event_shape) - value.ndim) + tuple(value.shape)
+        constant = all(size == 1 for size in sizes[1:])
+        return value.expand((len(self.channels), *sizes[1:]) if constant else self.event_shape)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Measurement:
         """A copy on another device or in another precision; the operator is copied, not moved."""

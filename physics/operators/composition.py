@@ -191,6 +191,7 @@ class Affine(ComplexBuffers, Physics):
     """Pointwise `shift + scale * x`; affine, so not a `LinearPhysics`. Arguments as for `Scale`."""
 
     name: ClassVar[str] = "affine"
+    observed: Tensor | None
     scale: Tensor
     shift: Tensor
 
@@ -199,6 +200,7 @@ class Affine(ComplexBuffers, Physics):
         self.grid = self.data_grid = grid
         self.channels = channels
         self.data_shape = (channels, *grid.shape)
+        self.register_buffer("observed", None)
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)
 

@@ -12,6 +12,7 @@ from infield.core.grid import Axis, Grid
 from infield.physics.measurement import Measurement
 from infield.physics.operators.base import LinearOperator
 from infield.physics.operators.composition import compose
+from infield.physics.operators.description import OperatorDescription
 
 
 class Crop(LinearOperator):
@@ -37,6 +38,27 @@ class Crop(LinearOperator):
     def A_adjoint(self, y: Tensor) -> Tensor:
         widths = [(0, m - n) for n, m in zip(self._shape, self.grid.shape, strict=True)]
         return torch.nn.functional.pad(y, [width for pair in reversed(widths) for width in pair])
+
+
+def build_window(description: OperatorDescription) -> Crop:
+    """The operator `window`: parameters `shape`, the points of the domain along each axis, and `periodic`, whether each
+    axis of the domain closes on itself (by default none does); the field lives on the torus.
+
+    Raises:
+        InfieldError: If the field lives on scattered points, or the domain is no part of the torus.
+    """
+    description.expect(parameters=("shape", "periodic"))
+    torus, given = description.regular_grid(), description.parameters
+    shape = given.get("shape")
+    whole = isinstance(shape, list | tuple) and len(shape) == torus.ndim and all(type(n) is int for n in shape)
+    if not whole or any(not 1 <= n <= m for n, m in zip(shape, torus.shape, strict=True)):  # type: ignore[arg-type]
+        raise description.error(f"found shape {shape!r}, expected whole numbers from 1 to those of {torus.shape}")
+    periodic = given.get("periodic", [False] * torus.ndim)
+    if not isinstance(periodic, list | tuple) or [type(closes) for closes in periodic] != [bool] * torus.ndim:
+        raise description.error(f"found periodic {periodic!r}, expected {torus.ndim} of true and false")
+    axes = zip(torus.axes, shape, periodic, strict=True)  # type: ignore[arg-type]
+    domain = Grid(tuple(Axis(axis.name, axis.coordinates[:n], axis.units, closes) for axis, n, closes in axes))
+    return Crop(torus, domain, description.channels)
 
 
 def torus_around(grid: Grid, shape: tuple[int, ...]) -> Grid:
@@ -66,7 +88,8 @@ def through_window(measurement: Measurement, shape: tuple[int, ...]) -> Measurem
     description = measurement.description
     if description:
         outer = description["operators"] if description["name"] == "compose" else [description]
-        description = {"name": "compose", "operators": [*outer, {"name": Crop.name, "parameters": {"torus": shape}}]}
+        seen = {"shape": list(domain.shape), "periodic": [axis.periodic for axis in domain.axes]}
+        description = {"name": "compose", "operators": [*outer, {"name": Crop.name, "parameters": seen}]}
     return dataclasses.replace(
         measurement,
         operator=compose(measurement.operator, Crop(torus, domain, len(measurement.channels))),

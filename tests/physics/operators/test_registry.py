@@ -46,7 +46,17 @@ MASK = named("mask", mask="mask")
 def test_names():
     assert operator_names() == (
         *("affine", "compose", "convolution", "darcy", "fourier", "helmholtz", "interferometer"),
-        *("mask", "multicoil-mri", "multicoil-mri-slices", "navier-stokes", "phases", "points", "poisson", "sum"),
+        *(
+            "mask",
+            "multicoil-mri",
+            "multicoil-mri-slices",
+            "navier-stokes",
+            "phases",
+            "points",
+            "poisson",
+            "sum",
+            "window",
+        ),
         "deepinv:<ClassName>",
     )
 
@@ -90,6 +100,17 @@ def test_names():
         (named("convolution", {"gaussian_width": "1"}), "found gaussian_width '1'"),
         (named("convolution", {"gaussian_width": [1.0] * 3}), "found 3 gaussian_width, expected one or 2"),
         (named("convolution", {"gaussian_width": 1e9}), "found gaussian_width 1000000000.0, expected at most"),
+        (named("window"), "found shape None, expected whole numbers"),
+        (
+            named("window", {"shape": [4, 6]}),
+            r"found shape \[4, 6\], expected whole numbers from 1 to those of \(4, 5\)",
+        ),
+        (named("window", {"shape": [0, 5]}), r"found shape \[0, 5\]"),
+        (named("window", {"shape": [4]}), r"found shape \[4\]"),
+        (named("window", {"shape": [4, 5.0]}), r"found shape \[4, 5.0\]"),
+        (named("window", {"shape": [4, 5], "periodic": True}), "found periodic True, expected 2 of true and false"),
+        (named("window", {"shape": [4, 5], "periodic": [True, 1]}), r"found periodic \[True, 1\]"),
+        (named("window", {"torus": [8, 8]}), "found parameter torus, expected shape, periodic"),
         (named("affine", scale="small"), r"found scale of shape \(2, 3\), expected \(1, 1, 1\) or \(1, 4, 5\)"),
         (named("multicoil-mri", coil_maps="maps", mask="mask"), "found a field of 1 channels on 2 axes"),
         ({"name": "compose", "operators": []}, "expected .* with a list of operators"),

@@ -1,0 +1,194 @@
+"""Every operator, and every measurement derived from one, is described such that `build_operator` builds it again."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from infield import InfieldError
+from infield.core.grid import Axis, Grid, PointSet
+from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import GaussianNoise
+from infield.physics.noise.poisson import PoissonNoise
+from infield.physics.operators.crop import through_window
+from infield.physics.operators.registry import build_operator, operator_names
+
+
+def rng(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=rng(seed), dtype=torch.float64)
+
+
+def _positive_frequencies(nx, ny, depth):
+    """Some of the k that have no mirror image among them."""
+    mask = np.zeros((nx, ny // 2 + 1, depth), dtype=bool)
+    mask[1, 1], mask[2, 1, 0] = True, True
+    return mask
+
+
+NUMBERS = np.random.default_rng(0)
+PLANE = Grid.regular((5, 6), (1.0, 1.2), units="m")
+HALF = Grid((Axis("y", tuple(0.2 * i for i in range(5)), "m", periodic=True), PLANE.axes[1]))
+CLOSED = Grid.regular((8, 8), periodic=True)
+SQUARE = Grid.regular((5, 5))
+BOX = Grid.regular((6, 6, 4), units="Mpc")
+SLICES = Grid.regular((2, 5, 6))
+POINTS = PointSet(((0.0,), (1.0,), (2.5,), (4.0,)))
+ARRAYS = {
+    "mask": NUMBERS.random((5, 6)) < 0.5,
+    "other": NUMBERS.random((5, 6)) < 0.5,
+    "kernel": NUMBERS.random((3, 3)),
+    "scale": np.exp(NUMBERS.standard_normal((1, 5, 6))),
+    "shift": NUMBERS.standard_normal((1, 1, 1)),
+    "here": np.array([[0.1, 0.2], [0.5, 1.0], [0.95, 0.31]]),
+    "indices": np.array([3, 0]),
+    "maps": NUMBERS.standard_normal((3, 5, 6)) + 1j * NUMBERS.standard_normal((3, 5, 6)),
+    "maps of slices": NUMBERS.standard_normal((3, 2, 5, 6)) + 1j * NUMBERS.standard_normal((3, 2, 5, 6)),
+    "modes": _positive_frequencies(6, 6, 4),
+    "beam": np.array([3.0, 3.5, 4.0, 4.5]),
+    "half": np.ones((1, 5, 6)) * (np.arange(6) % 2),
+    "filter": NUMBERS.random((1, 1, 3, 3)),
+}
+
+
+def named(name, parameters=None, **arrays):
+    return {"name": name, "parameters": parameters or {}, "arrays": arrays}
+
+
+MASK, OTHER = named("mask", mask="mask"), named("mask", mask="other")
+BLUR = named("convolution", {"gaussian_width": 0.3})
+CASES = {
+    "affine": (named("affine", scale="scale"), PLANE, 1),
+    "affine with a shift": (named("affine", scale="scale", shift="shift"), PLANE, 1),
+    "compose": ({"name": "compose", "operators": [MASK, BLUR]}, PLANE, 1),
+    "compose of a composition": (
+        {"name": "compose", "operators": [MASK, {"name": "compose", "operators": [BLUR, BLUR]}]},
+        PLANE,
+        1,
+    ),
+    "convolution": (named("convolution", {"boundary": "zero"}, kernel="kernel"), PLANE, 2),
+    "darcy": (named("darcy", {"tolerance": 1e-12}), SQUARE, 1),
+    "fourier": (named("fourier", mask="mask"), PLANE, 2),
+    "helmholtz": (named("helmholtz", {"wavenumber_squared": 3.0}), SQUARE, 1),
+    "interferometer": (
+        named("interferometer", {"channel_cells": 2}, mask="modes of channels", beam_fwhm="beam"),
+        BOX,
+        1,
+    ),
+    "mask": (MASK, HALF, 1),
+    "multicoil-mri": (named("multicoil-mri", coil_maps="maps", mask="mask"), PLANE, 2),
+    "multicoil-mri-slices": (named("multicoil-mri-slices", coil_maps="maps of slices", mask="mask"), SLICES, 2),
+    "navier-stokes": (named("navier-stokes", {"time": 0.05, "steps": 3, "viscosity": 0.01}), CLOSED, 1),
+    "phases": (named("phases", {"low": 1.0, "high": 3.0, "width": 0.5}), PLANE, 1),
+    "points": (named("points", coordinates="here"), PLANE, 1),
+    "points of a set": (named("points", indices="indices"), POINTS, 1),
+    "poisson": (named("poisson"), SQUARE, 1),
+    "sum": ({"name": "sum", "weights": [0.25, -2.0], "operators": [MASK, OTHER]}, PLANE, 1),
+    "window": (named("window", {"shape": [3, 6], "periodic": [False, True]}), PLANE, 2),
+    "deepinv:Inpainting": (named("deepinv:Inpainting", mask="half"), PLANE, 1),
+    "deepinv:Blur": (named("deepinv:Blur", {"padding": "circular"}, filter="filter"), PLANE, 1),
+}
+ARRAYS["modes of channels"] = ARRAYS["modes"][..., :2]
+
+
+def measured(case, noise=None):
+    """A simulated measurement of one of the cases."""
+    description, grid, channels = CASES[case]
+    operator = build_operator(description, ARRAYS, grid, channels)
+    truth = normal(1, channels, *grid.shape)
+    return Measurement(
+        y=operator.A(truth).abs(),
+        operator=operator,
+        noise=noise or GaussianNoise(0.1),
+        grid=grid,
+        channels=tuple(f"channel {i}" for i in range(channels)),
+        truth=truth,
+        description=description,
+        arrays=ARRAYS,
+    )
+
+
+def assert_described(measurement):
+    """The operator built from the description, as JSON brings it back, is that of the measurement, bit for bit."""
+    description = json.loads(json.dumps(measurement.description))
+    built = build_operator(description, measurement.arrays, measurement.grid, len(measurement.channels))
+    operator = measurement.operator
+    x = normal(2, *measurement.event_shape, seed=1)
+    y = operator.A(x)
+    v = normal(*y.shape, seed=2)
+    assert torch.equal(built.A(x), y) and torch.equal(built.A_vjp(x, v), operator.A_vjp(x, v))
+    assert hasattr(built, "A_adjoint") == hasattr(operator, "A_adjoint")
+    if hasattr(operator, "A_adjoint"):
+        assert torch.equal(built.A_adjoint(v), operator.A_adjoint(v))
+        torch.testing.assert_close((y * v).sum(), (x * built.A_adjoint(v)).sum(), rtol=1e-9, atol=1e-9)
+    assert built.data_shape == operator.data_shape == tuple(y.shape[1:])
+    assert (built.grid, built.channels, built.data_grid) == (operator.grid, operator.channels, operator.data_grid)
+    if operator.observed is None:
+        assert built.observed is None
+    else:
+        assert torch.equal(built.observed, operator.observed)
+    return built
+
+
+def scalings(measurement):
+    """Shifts and scales: one number, one for each channel, one for each point."""
+    channels, space = len(measurement.channels), measurement.grid.shape
+    for i, shape in enumerate([(), (channels, *(1,) * len(space)), (channels, *space), (1, *space)]):
+        yield 0.3 * normal(*shape, seed=i), 1 + torch.rand(shape, generator=rng(i), dtype=torch.float64)
+
+
+def test_every_name_has_a_case():
+    names = {name for name in operator_names() if not name.startswith("deepinv:")}
+    assert names <= set(CASES) and any(case.startswith("deepinv:") for case in CASES)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_operator(case):
+    assert_described(measured(case))
+
+
+@pytest.mark.parametrize("noise", [GaussianNoise(0.1), PoissonNoise(1.0)], ids=["Gaussian", "Poisson"])
+@pytest.mark.parametrize("case", CASES)
+def test_standardised(case, noise):
+    """Once and twice; the operator built is A(shift + scale u), or its linear part where that was taken to the data."""
+    measurement = measured(case, noise)
+    for shift, scale in scalings(measurement):
+        standard = measurement.standardised(shift, scale)
+        u = normal(2, *measurement.event_shape, seed=3)
+        x = scale * u if measurement.linear_gaussian else shift + scale * u
+        torch.testing.assert_close(assert_described(standard).A(u), measurement.operator.A(x), rtol=1e-12, atol=1e-12)
+        assert_described(standard.standardised(shift, scale))
+
+
+@pytest.mark.parametrize("case", [case for case, (_, grid, _) in CASES.items() if isinstance(grid, Grid)])
+def test_through_a_window(case):
+    """Seen from a torus, before and after a change of units; the data are those of the domain's part of the field."""
+    measurement = measured(case)
+    domain = measurement.grid.shape
+    torus = tuple(n + 1 + i for i, n in enumerate(domain))
+    seen = through_window(measurement, torus)
+    x = normal(2, len(measurement.channels), *torus, seed=4)
+    part = x[(..., *(slice(n) for n in domain))]
+    assert torch.equal(assert_described(seen).A(x), measurement.operator.A(part))
+    assert_described(seen.standardised(torch.tensor(0.5), torch.tensor(2.0)))
+    shift, scale = list(scalings(measurement))[1]
+    within = through_window(measurement.standardised(shift, scale), torus)
+    assert_described(within)
+    assert_described(through_window(within, tuple(n + 2 for n in torus)))
+
+
+def test_a_window_remembers_which_axes_of_the_domain_close():
+    seen = through_window(measured("mask"), (7, 7))
+    built = assert_described(seen)
+    assert built.operators[1].data_grid == HALF and all(axis.periodic for axis in seen.grid.axes)
+
+
+def test_a_field_on_scattered_points_has_no_window():
+    with pytest.raises(InfieldError, match="for a field on scattered points: expected one on a grid"):
+        through_window(measured("points of a set"), (5,))
