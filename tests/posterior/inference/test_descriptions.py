@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from infield.posterior.cm21.whitened_operator import of_innovations
 
 from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.operators.crop import through_window
 from infield.physics.operators.registry import build_operator
+from infield.posterior.inference.pulled_back import of_innovations
 
 GRID = Grid.regular((5, 6), (1.0, 1.2))
 
