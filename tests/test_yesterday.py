@@ -264,6 +264,7 @@ GONE = {
     "priors.average_velocity": {"KINDS"},
     "priors.checkpoint": {"FNO", "KINDS", "NETWORKS"},
     "priors.description": {"COMPONENT_KEYS", "KEYS"},
+    "priors.domains": {"TYPE_CHECKING"},
     "priors.emulator_training": {"KINDS"},
     "priors.learned_map": {"KINDS"},
     "priors.lightcone_matching": {"KINDS"},

@@ -152,7 +152,7 @@ class LightconeMatching(LightningModule):
             raise InfieldError(
                 where="data of a flow of lightcones",
                 found=type(data).__name__,
-                expected="infield.datasets.cm21.training.LightconeFile",
+                expected="lightcones as the class LightconeFile of `datasets.cm21.training` gives them",
             )
         start = self.initial
         transform = (

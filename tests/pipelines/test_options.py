@@ -45,7 +45,7 @@ class Verb:
 
 
 def test_the_command_prints_options_and_python_arguments(monkeypatch, capsys):
-    monkeypatch.setattr(cli.importlib, "import_module", lambda name: Verb)
+    monkeypatch.setattr(cli.registry, "load", lambda group, name: Verb)
     assert cli.main(["reconstruct"]) == 2
     line = "infield reconstruct: m.zarr: sampler smc: found 9 data, expected at most 4; use --sampler faps\n"
     assert capsys.readouterr().err == line
