@@ -259,6 +259,22 @@ def load_stored(path: str | Path, kind: str | None = None, device: torch.device 
         return stored.from_entry(entry, sha256=file_sha256(path)).to(device)
 
 
+def load_any(path: str | Path, device: torch.device | str = "cpu") -> Any:
+    """`infield.load_prior`: what `infield fit` trained, of any kind, as the object that it is.
+
+    Arguments:
+        path: A checkpoint of `infield fit`, or the slim file that it leaves beside it.
+        device: Where its tensors go.
+
+    Returns:
+        A `FlowPrior`, a prior of lightcones, a model trained for a family of measurements, or a surrogate of a solver.
+
+    Raises:
+        InfieldError: As `load_stored`.
+    """
+    return load_stored(path, device=device)
+
+
 def load_prior(path: str | Path, device: torch.device | str = "cpu") -> FlowPrior:
     """Load a prior from its checkpoint; no other file is needed.
 

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from infield.core.torchvision_remedy import import_torchvision_first as import_torchvision_first
     from infield.datasets.formats.measurement import open_measurement as open_measurement
     from infield.datasets.formats.posterior import open_posterior as open_posterior
-    from infield.priors.storage.checkpoint import load_prior as load_prior
+    from infield.priors.storage.checkpoint import load_any as load_prior
 
 _LAZY = {
     "open_measurement": "infield.datasets.formats.measurement",
     "open_posterior": "infield.datasets.formats.posterior",
-    "load_prior": "infield.priors.storage.checkpoint",
+    "load_prior": "infield.priors.storage.checkpoint:load_any",
     "import_torchvision_first": "infield.core.torchvision_remedy",
 }
 __all__ = ["InfieldError", "import_torchvision_first", "load_prior", "open_measurement", "open_posterior"]
@@ -29,7 +29,8 @@ __all__ = ["InfieldError", "import_torchvision_first", "load_prior", "open_measu
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        module, _, attribute = _LAZY[name].partition(":")
+        return getattr(importlib.import_module(module), attribute or name)
     raise AttributeError(f"module 'infield' has no attribute {name!r}")
 
 
