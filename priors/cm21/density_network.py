@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -202,13 +203,9 @@ def _closed(around: Tensor) -> Tensor:
 
 def _finer(h: Tensor) -> Tensor:
     """Channels of a coarse cell as those of its 2 x 2 x 2 finer ones, which are last but the channels in memory."""
-    n, _, depth, nx, ny = h.shape
-    parts = h.movedim(1, -1).reshape(n, depth, nx, ny, 2, 2, 2, -1)
-    return parts.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(n, 2 * depth, 2 * nx, 2 * ny, -1).movedim(-1, 1)
+    return rearrange(h, "b (i j k c) los x y -> b (los i) (x j) (y k) c", i=2, j=2, k=2).movedim(-1, 1)
 
 
 def _unfold(h: Tensor) -> Tensor:
     """Channels of a cell as the points in it."""
-    n, _, depth, nx, ny = h.shape
-    parts = h.movedim(1, -1).reshape(n, depth, nx, ny, OUTPUTS, CELL, CELL, CELL)
-    return parts.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(n, OUTPUTS, CELL * depth, CELL * nx, CELL * ny)
+    return rearrange(h, "b (c i j k) los x y -> b c (los i) (x j) (y k)", c=OUTPUTS, i=CELL, j=CELL, k=CELL)

@@ -24,6 +24,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
@@ -169,7 +170,5 @@ def _carried(modes: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def _fold(x: Tensor, side: int, *, mean: bool = False) -> Tensor:
     """The points of each cell of so many along each axis as channels, which are last; or their mean."""
-    n, c, *shape = x.shape
-    parts = x.reshape(n, c, *(size for m in shape for size in (m // side, side)))
-    parts = parts.permute(0, 2, 4, 6, 1, 3, 5, 7)
+    parts = rearrange(x, "b c (los i) (x j) (y k) -> b los x y c i j k", i=side, j=side, k=side)
     return parts.mean((-3, -2, -1)) if mean else parts.flatten(4)

@@ -13,6 +13,7 @@ import itertools
 from typing import Any, cast
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -187,11 +188,9 @@ class _ChannelNorm(nn.LayerNorm):
 
 def _fold(x: Tensor) -> Tensor:
     """The points of each cell as channels."""
-    split = [size for n in x.shape[2:] for size in (n // CELL, CELL)]
-    return x.reshape(*x.shape[:2], *split).permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(1, 4)
+    return rearrange(x, "b c (x i) (y j) (z k) -> b (c i j k) x y z", i=CELL, j=CELL, k=CELL)
 
 
 def _unfold(x: Tensor) -> Tensor:
     """The inverse of `_fold`."""
-    cells = x.unflatten(1, (-1, CELL, CELL, CELL)).permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return cells.reshape(*cells.shape[:2], *(CELL * n for n in x.shape[2:]))
+    return rearrange(x, "b (c i j k) x y z -> b c (x i) (y j) (z k)", i=CELL, j=CELL, k=CELL)
