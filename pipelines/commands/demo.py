@@ -189,7 +189,7 @@ def _places(generator: Generator) -> Tensor:
 def _exact(measurement: Measurement, name: str, seed: int) -> dict[str, Any] | None:
     """The same figures of as many exact draws."""
     prior = choose_prior(name, measurement).prior
-    if not hasattr(prior, "components"):
+    if getattr(prior, "components", None) is None:
         return None
     start = time.perf_counter()
     posterior = make_sampler("exact")(prior, measurement, SAMPLES, Generator().manual_seed(seed))

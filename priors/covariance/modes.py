@@ -38,8 +38,18 @@ class Modes(Protocol):
         ...
 
 
+class FixedBasis:
+    """White noise of a basis that no decomposition found: it may serve as its own coordinates."""
+
+    def white(self, w: Tensor) -> Tensor:
+        return w
+
+    def white_on_grid(self, c: Tensor) -> Tensor:
+        return c
+
+
 @dataclass(frozen=True)
-class Pixels:
+class Pixels(FixedBasis):
     """The field's own values; diagonalises white noise."""
 
     def analyse(self, x: Tensor) -> Tensor:
@@ -48,18 +58,12 @@ class Pixels:
     def synthesise(self, c: Tensor) -> Tensor:
         return c
 
-    def white(self, w: Tensor) -> Tensor:
-        return w
-
-    def white_on_grid(self, c: Tensor) -> Tensor:
-        return c
-
     def to(self, device: torch.device | str) -> Pixels:
         return self
 
 
 @dataclass(frozen=True)
-class Hartley:
+class Hartley(FixedBasis):
     """The real, orthonormal Fourier basis cos + sin; diagonalises every stationary measure on a periodic grid.
 
     The transform is Re F - Im F of the orthonormal discrete Fourier transform F, and its own inverse
@@ -78,18 +82,12 @@ class Hartley:
     def synthesise(self, c: Tensor) -> Tensor:
         return self.analyse(c)
 
-    def white(self, w: Tensor) -> Tensor:
-        return w
-
-    def white_on_grid(self, c: Tensor) -> Tensor:
-        return c
-
     def to(self, device: torch.device | str) -> Hartley:
         return self
 
 
 @dataclass(frozen=True)
-class HartleyAcross:
+class HartleyAcross(FixedBasis):
     """The Hartley basis of all space axes but the last one, which stays as it is: for lightcones."""
 
     def analyse(self, x: Tensor) -> Tensor:
@@ -99,18 +97,22 @@ class HartleyAcross:
     def synthesise(self, c: Tensor) -> Tensor:
         return self.analyse(c)
 
-    def white(self, w: Tensor) -> Tensor:
-        return w
-
-    def white_on_grid(self, c: Tensor) -> Tensor:
-        return c
-
     def to(self, device: torch.device | str) -> HartleyAcross:
         return self
 
 
+class FoundBasis:
+    """White noise of a basis that a decomposition found, whose signs a draw must not see (`Modes.white`)."""
+
+    def white(self: Modes, w: Tensor) -> Tensor:
+        return self.analyse(w)
+
+    def white_on_grid(self: Modes, c: Tensor) -> Tensor:
+        return self.synthesise(c)
+
+
 @dataclass(frozen=True)
-class Eigenbasis:
+class Eigenbasis(FoundBasis):
     """The eigenvectors of a dense covariance on few points.
 
     Arguments:
@@ -127,18 +129,12 @@ class Eigenbasis:
     def synthesise(self, c: Tensor) -> Tensor:
         return (c.flatten(-len(self.shape)) @ self.vectors.mT).reshape(c.shape)
 
-    def white(self, w: Tensor) -> Tensor:
-        return self.analyse(w)
-
-    def white_on_grid(self, c: Tensor) -> Tensor:
-        return self.synthesise(c)
-
     def to(self, device: torch.device | str) -> Eigenbasis:
         return Eigenbasis(self.vectors.to(device), self.shape)
 
 
 @dataclass(frozen=True)
-class LeadingDirections:
+class LeadingDirections(FoundBasis):
     """A few orthonormal directions V, and an orthonormal basis of all that is orthogonal to them, in O(N r).
 
     The basis is one block reflection (Schreiber & Parlett 1988, SIAM J. Numer. Anal. 25, 189), the symmetric relative
@@ -176,12 +172,6 @@ class LeadingDirections:
     def synthesise(self, c: Tensor) -> Tensor:
         flat, r = c.flatten(-len(self.shape)), len(self.rotation)
         return self._reflect(torch.cat([flat[..., :r] @ self.rotation, flat[..., r:]], dim=-1)).reshape(c.shape)
-
-    def white(self, w: Tensor) -> Tensor:
-        return self.analyse(w)
-
-    def white_on_grid(self, c: Tensor) -> Tensor:
-        return self.synthesise(c)
 
     def _reflect(self, x: Tensor) -> Tensor:
         return x - (x @ self.reflector) @ self.reflector.mT

@@ -29,6 +29,7 @@ from infield.pipelines.run.simulations import KINDS, FieldLaw, Simulation, make_
 from infield.posterior.models.model_error import with_model_error
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import FixedBasis
 from infield.priors.flows.flow import FlowPrior
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import GaussianPrior
@@ -257,7 +258,7 @@ class _Nothing(nn.Module):
 
 
 @dataclass(frozen=True)
-class Sines:
+class Sines(FixedBasis):
     """Sines that vanish on the rim, orthonormal at the points inside; the rim's own values as they are.
 
     Arguments:
@@ -272,12 +273,6 @@ class Sines:
 
     def synthesise(self, c: Tensor) -> Tensor:
         return self.analyse(c)
-
-    def white(self, w: Tensor) -> Tensor:
-        return w
-
-    def white_on_grid(self, c: Tensor) -> Tensor:
-        return c
 
     def to(self, device: torch.device | str) -> Sines:
         return self
