@@ -1,0 +1,80 @@
+"""What was measured where, and the trend around which the field varies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from infield.posterior.kriging.law import Geometry
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Data of one channel at their own positions.
+
+    Arguments:
+        x: Positions, shape `(n, ndim)`, in the units of the geometry.
+        y: Values, shape `(n,)`, in units of the field.
+        noise: Variances of their errors, shape `(n,)`, in squared units of the field.
+        design: Trend functions at the positions, shape `(n, terms)`; no terms for a field around zero.
+    """
+
+    x: Tensor
+    y: Tensor
+    noise: Tensor
+    design: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def at(self, index: Tensor) -> Observations:
+        """Some of the data."""
+        return Observations(self.x[index], self.y[index], self.noise[index], self.design[index])
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Functions of position, scaled to be of order 1 over the data: a constant, and the coordinates where linear.
+
+    On the sphere and along periodic axes a linear trend has no meaning; there the constant stands alone.
+
+    Arguments:
+        kind: `none`, `constant` or `linear`.
+        geometry: Of the domain.
+        centre: Of the data, shape `(ndim,)`.
+        scale: Half-width of the data along each coordinate, shape `(ndim,)`.
+    """
+
+    kind: str
+    geometry: Geometry
+    centre: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, kind: str, geometry: Geometry, x: Tensor) -> Trend:
+        """For data at positions x."""
+        low, high = x.amin(0), x.amax(0)
+        half = (high - low) / 2
+        return cls(kind, geometry, (low + high) / 2, torch.where(half > 0, half, torch.ones_like(half)))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The functions at positions x, shape `(n, terms)`."""
+        columns = [] if self.kind == "none" else [x.new_ones(len(x))]
+        if self.kind == "linear":
+            columns += [(x[:, i] - self.centre[i]) / self.scale[i] for i in self.geometry.planar]
+        return torch.stack(columns, 1) if columns else x.new_zeros((len(x), 0))
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """Posterior N(mean, covariance) of the coefficients of a trend.
+
+    Arguments:
+        mean: Shape `(terms,)`, in units of the field.
+        covariance: Shape `(terms, terms)`.
+    """
+
+    mean: Tensor
+    covariance: Tensor
