@@ -131,6 +131,16 @@ def matern_unit(distance: Tensor, nu: float) -> Tensor:
     raise InfieldError(where="order of a Matern law", found=nu, expected=f"one of {', '.join(map(str, ORDERS))}")
 
 
+def matern_slope(distance: Tensor, nu: float) -> Tensor:
+    """d M_nu / d(r^2) at distances r; for nu = 1/2, which has a kink at r = 0, zero there."""
+    z = math.sqrt(2 * nu) * distance
+    if nu == 0.5:
+        return torch.where(distance > 0, -0.5 * torch.exp(-z) / distance, 0.0)
+    if nu == 1.5:
+        return -1.5 * torch.exp(-z)
+    return -5 / 6 * (1 + z) * torch.exp(-z)
+
+
 @dataclass(frozen=True)
 class StationaryLaw:
     """A centred Gaussian law with a Matern covariance, positions embedded by a geometry.

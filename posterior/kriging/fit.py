@@ -1,0 +1,429 @@
+r"""The stationary law, trend and noise level under which point data are most probable.
+
+log p(y | theta) + log p(theta) is maximised over the hyperparameters theta of a few families of laws (orders nu; one
+length, a length an axis, turned axes), the coefficients of the trend integrated out (Rasmussen & Williams 2006, eqs. 2.43
+and 5.8). The family is the one of largest evidence, each further hyperparameter at the cost of log(n) / 2 (Schwarz 1978).
+The search starts from a table of lengths and noise levels on some terms of Vecchia's sum (`vecchia`), and ends on all of
+them, with neighbours by the law that was found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Generator, Tensor
+
+from infield.core.errors import InfieldError
+from infield.posterior.kriging.family import TREND_SD, Family, Shape, extents
+from infield.posterior.kriging.law import ORDERS, Geometry, StationaryLaw
+from infield.posterior.kriging.observations import Coefficients, Observations
+from infield.posterior.kriging.vecchia import NEIGHBOURS, Terms, Vecchia, Whitened, neighbour_terms
+
+FIRST_TERMS = 600
+"""Terms of the sum from which families are compared first."""
+
+CURVATURE_TERMS = 1500
+"""Terms from which the errors of the hyperparameters are estimated."""
+
+SHARES = (0.02, 0.05, 0.1, 0.25, 0.6)
+"""Lengths of the first table, in extents of the data."""
+
+NOISES = (0.02, 0.2, 0.6)
+"""Noise variances of the first table, in variances of the data around their trend."""
+
+RATIOS = (1 / 8, 1 / 2.5, 2.5, 8)
+"""Ratios of two lengths that are tried where axes have their own."""
+
+CONTEST = 12.0
+"""Families whose evidence differs by less are both brought to their optimum on all data."""
+
+HOPELESS = 10.0
+"""More lengths are not looked into where the best of the ratios loses so much log evidence."""
+
+EDGE = 3.0
+"""Hyperparameters so many standard deviations of their hyperprior away are reported: the data did not settle them."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user fixes of the fit.
+
+    Arguments:
+        orders: Orders nu to choose from.
+        shapes: Shapes to choose from; the first is always tried.
+        seed: Seed of the order of the data.
+    """
+
+    orders: tuple[float, ...] = ORDERS
+    shapes: tuple[Shape, ...] = ("isotropic", "axes", "turned")
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted law with what is known of its hyperparameters.
+
+    Arguments:
+        family: Of the law.
+        theta: Hyperparameters, standardised.
+        covariance: Of theta about its mode (inverse curvature), shape `(theta, theta)`.
+        centre: Value that stands for 0 in the standardised data, in units of the field.
+        scale: And the one that stands for 1.
+        coefficients: Posterior of the trend's coefficients for each channel, in units of the field around `centre`.
+        log_evidence: Of all data, in units of the field.
+        log_evidence_white: Of white noise around the same trend; its level fitted where the noise's is.
+        candidates: Families that were compared, with their penalised log evidence.
+        warnings: What is wrong with the fit, in words; empty where nothing is.
+    """
+
+    family: Family
+    theta: Tensor
+    covariance: Tensor
+    centre: float
+    scale: float
+    coefficients: tuple[Coefficients, ...]
+    log_evidence: float
+    log_evidence_white: float
+    candidates: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def law(self) -> StationaryLaw:
+        """In units of the field."""
+        return self.family.law(self.theta, self.scale)
+
+    @property
+    def noise_factor(self) -> float:
+        """By which the stand-in noise variances of the data are multiplied; 1 where they are known."""
+        return float(self.family.unpack(self.theta)[3])
+
+
+def fit(
+    channels: Sequence[Observations], geometry: Geometry, *, noise_known: bool, settings: Settings | None = None
+) -> Fit:
+    """Fit one law to the data of all channels.
+
+    Arguments:
+        channels: Data of each channel; the channels are independent fields of one law.
+        geometry: Of the domain.
+        noise_known: Whether `noise` is what it says, or shares of one unknown level.
+        settings: What is fixed.
+
+    Raises:
+        InfieldError: If the data are fewer than the trend has terms, or all equal.
+    """
+    return Fitting(channels, geometry, noise_known, settings or Settings()).result()
+
+
+class Fitting:
+    """One search; see `fit` for the arguments."""
+
+    def __init__(
+        self, channels: Sequence[Observations], geometry: Geometry, noise_known: bool, settings: Settings
+    ) -> None:
+        terms = max(data.design.shape[1] for data in channels)
+        self.count = sum(len(data) for data in channels)
+        if any(len(data) <= terms for data in channels):
+            fewest = min(len(data) for data in channels)
+            raise InfieldError(
+                where="fit of a prior to the data",
+                found=f"{fewest} data",
+                expected=f"more than the {terms} terms of the trend",
+                remedy="name a prior with {prior}",
+                parameters=["prior"],
+            )
+        self.geometry, self.noise_known, self.settings = geometry, noise_known, settings
+        generator = Generator().manual_seed(settings.seed)
+        shuffled = [data.at(torch.randperm(len(data), generator=generator)) for data in channels]
+        self.centre, self.scale = _location(shuffled)
+        self.channels = [self._standardised(data) for data in shuffled]
+        self.prior_variance = torch.full((terms,), TREND_SD**2, dtype=torch.float64)
+        self.extents = extents(geometry, torch.cat([data.x for data in shuffled]))
+
+    def _standardised(self, data: Observations) -> Observations:
+        noise = data.noise / self.scale**2 if self.noise_known else data.noise / data.noise.mean()
+        return replace(data, y=(data.y - self.centre) / self.scale, noise=noise)
+
+    def family(self, nu: float, shape: Shape) -> Family:
+        return Family(self.geometry, nu, shape, self.extents, not self.noise_known)
+
+    def shapes(self) -> list[Shape]:
+        """Shapes that this geometry has, in order of their number of lengths."""
+        shapes: list[Shape] = ["isotropic"]
+        own = self.family(1.5, "axes").sharing
+        if own != self.family(1.5, "isotropic").sharing:
+            shapes.append("axes")
+        planar = self.geometry.planar
+        if len(planar) >= 2 and any(set(planar[:2]) <= set(group) for group in self.geometry.groups):
+            shapes.append("turned")
+        return [shape for shape in shapes if shape in self.settings.shapes] or ["isotropic"]
+
+    # the objective
+
+    def evidence(self, family: Family, theta: Tensor, most: int | None) -> _Evidence:
+        """The evidence near theta: neighbours by its law; of at most so many terms a channel."""
+        parts = []
+        for data in self.channels:
+            z, _, _ = family.kernel(theta, data.x)
+            chosen = torch.arange(len(data))
+            if most is not None and most < len(data):
+                chosen = torch.linspace(0, len(data) - 1, most, dtype=torch.float64).round().long()
+            m = len(data) - 1 if len(data) <= EXACT else NEIGHBOURS
+            terms = _trimmed(neighbour_terms(z, chosen, max(m, 1)))
+            parts.append(Vecchia(data, terms, self.prior_variance[: data.design.shape[1]], family.nu))
+        weight = self.count / sum(len(part.terms.index) for part in parts)
+        return _Evidence(family, parts, weight)
+
+    def first_guess(self, family: Family) -> Tensor:
+        """The best entry of a table of lengths and noise levels."""
+        mean, _ = family.prior
+        noises = (None,) if self.noise_known else NOISES
+        known = float(torch.cat([data.noise for data in self.channels]).mean()) if self.noise_known else 0.0
+        lengths = slice(1, 1 + len(family.sharing))
+        best, best_value = mean, -math.inf
+        for share in SHARES:
+            theta = mean.clone()
+            theta[lengths] = mean[lengths] + math.log(share / 0.25)
+            evidence = self.evidence(family, theta, FIRST_TERMS // 2)
+            for noise in noises:
+                theta = theta.clone()
+                theta[0] = math.log(max(1 - (known if noise is None else noise), 0.1))
+                if noise is not None:
+                    theta[-1] = math.log(noise)
+                value = evidence.value(theta)
+                if value > best_value:
+                    best, best_value = theta, value
+        return best
+
+    def widened(self, family: Family, narrower: Family, theta: Tensor) -> tuple[Tensor, float]:
+        """Where to start a family of more lengths from the optimum of another, and what other lengths gain at best.
+
+        Some ratios and angles of the first two planar axes are tried, on some terms.
+        """
+        variance, lengths, azimuth, factor = narrower.unpack(theta)
+        as_before = _packed(family, variance, lengths, azimuth, factor)
+        starts = []
+        first, second = self.geometry.planar[:2]
+        angles = [0.0] if family.shape == "axes" else [k * math.pi / 4 for k in range(4)]
+        for ratio in RATIOS:
+            for angle in angles:
+                changed = lengths.clone()
+                changed[first], changed[second] = lengths[first] * ratio**0.5, lengths[second] / ratio**0.5
+                turned = lengths.new_tensor(angle) if family.shape == "turned" else None
+                starts.append(_packed(family, variance, changed, turned, factor))
+        own, *others = (self.evidence(family, s, FIRST_TERMS // 2).value(s) for s in (as_before, *starts))
+        best = max(range(len(others)), key=others.__getitem__)
+        return starts[best] if others[best] > own else as_before, others[best] - own
+
+    def climb(self, family: Family, theta: Tensor, most: int | None, rounds: int = 2) -> tuple[Tensor, _Evidence]:
+        """The optimum from theta on, neighbours chosen anew after each round."""
+        for _ in range(rounds):
+            evidence = self.evidence(family, theta, most)
+            found = evidence.maximum(theta)
+            moved = float(((found - theta) / family.prior[1].clamp_max(1.0)).abs().max())
+            theta = found
+            if moved < 0.2:
+                break
+        return theta, evidence
+
+    # the search
+
+    def result(self) -> Fit:
+        """Compare families on some terms, bring the best to their optimum on all, and describe it."""
+        optima: dict[str, tuple[Family, Tensor, float]] = {}
+
+        def tried(family: Family, start: Tensor) -> float:
+            theta, _ = self.climb(family, start, FIRST_TERMS)
+            value = self.evidence(family, theta, 4 * FIRST_TERMS).penalised(theta, self.count)
+            optima[f"nu {family.nu:g}, {family.shape}"] = (family, theta, value)
+            return value
+
+        middle = 1.5 if 1.5 in self.settings.orders else self.settings.orders[0]
+        shapes = self.shapes()
+        family = self.family(middle, shapes[0])
+        best_value = tried(family, self.first_guess(family))
+        for shape in shapes[1:]:
+            wider = self.family(middle, shape)
+            _, theta, _ = optima[f"nu {middle:g}, {family.shape}"]
+            start, gain = self.widened(wider, family, theta)
+            if gain < -HOPELESS:
+                continue
+            value = tried(wider, start)
+            if value > best_value:
+                family, best_value = wider, value
+        _, at_middle, _ = optima[f"nu {middle:g}, {family.shape}"]
+        for nu in self.settings.orders:
+            if nu != middle:
+                tried(replace(family, nu=nu), at_middle)
+        candidates = {name: value for name, (_, _, value) in optima.items()}
+        finalists = [o for o in optima.values() if o[2] > max(candidates.values()) - CONTEST]
+        finalists = sorted(finalists, key=lambda o: -o[2])[:2]
+        ends = [(family, *self.climb(family, theta, None)) for family, theta, _ in finalists]
+        family, theta, evidence = max(ends, key=lambda end: end[2].penalised(end[1], self.count))
+        for other, at, of_other in ends:
+            candidates[f"nu {other.nu:g}, {other.shape}"] = of_other.penalised(at, self.count)
+        return self.described(family, theta, evidence, candidates)
+
+    def described(self, family: Family, theta: Tensor, evidence: _Evidence, candidates: dict[str, float]) -> Fit:
+        """The fit with errors, evidence and warnings."""
+        curvature = self.evidence(family, theta, CURVATURE_TERMS).curvature(theta)
+        values, vectors = torch.linalg.eigh(curvature)
+        covariance = (vectors / values.clamp_min(1e-3)) @ vectors.mT
+        to_units = self.count * math.log(self.scale)
+        log_evidence, white = evidence.log_evidence(theta) - to_units, self._white() - to_units
+        found = Fit(
+            family,
+            theta,
+            covariance,
+            self.centre,
+            self.scale,
+            tuple(
+                Coefficients(self.scale * c.mean, self.scale**2 * c.covariance) for c in evidence.coefficients(theta)
+            ),
+            log_evidence,
+            white,
+            candidates,
+        )
+        return replace(found, warnings=_warnings(found))
+
+    def _white(self) -> float:
+        """Log evidence of white noise around the trend, of known or of its most probable level."""
+        total = 0.0
+        for data in self.channels:
+            variance = data.noise.clone()
+            if not self.noise_known:
+                weight = data.noise.rsqrt()
+                F, y = weight[:, None] * data.design, weight * data.y
+                rest = y - F @ torch.linalg.lstsq(F, y[:, None], driver="gelsd").solution[:, 0] if F.shape[1] else y
+                variance = variance * float(rest.square().mean().clamp_min(1e-300))
+            u = variance.rsqrt()[:, None] * torch.cat([data.y[:, None], data.design], 1)
+            y, F = u[:, 0], u[:, 1:]
+            sums = Whitened(y @ y, F.mT @ y, F.mT @ F, variance.log().sum(), len(y))
+            total += float(sums.log_evidence(self.prior_variance[: F.shape[1]]))
+        return total
+
+
+EXACT = 200
+"""Up to so many data all predecessors are neighbours: the evidence is exact."""
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """log p(y | theta) + log p(theta), of some terms weighted to stand for all."""
+
+    family: Family
+    parts: list[Vecchia]
+    weight: float
+
+    def log_evidence(self, theta: Tensor) -> float:
+        fixed = self.family.kernel
+        return self.weight * sum(
+            float(p.whitened(lambda x: fixed(theta, x)).log_evidence(p.prior_variance)) for p in self.parts
+        )
+
+    def value(self, theta: Tensor) -> float:
+        try:
+            return self.log_evidence(theta) + float(self.family.log_prior(theta))
+        except torch.linalg.LinAlgError:
+            return -math.inf
+
+    def penalised(self, theta: Tensor, count: int) -> float:
+        return self.value(theta) - 0.5 * len(theta) * math.log(count)
+
+    def coefficients(self, theta: Tensor) -> list[Coefficients]:
+        return [
+            p.whitened(lambda x: self.family.kernel(theta, x)).coefficients(p.prior_variance) for p in self.parts
+        ]
+
+    def gradient(self, theta: Tensor) -> tuple[float, Tensor]:
+        leaf = theta.detach().requires_grad_()
+        with torch.enable_grad():
+            prior = self.family.log_prior(leaf)
+            (total,) = torch.autograd.grad(prior, leaf)
+        value = float(prior.detach())
+        for part in self.parts:
+            own, of_theta = part.value_and_gradient(self.family.kernel, theta)
+            value, total = value + self.weight * own, total + self.weight * of_theta
+        return value, total
+
+    def maximum(self, start: Tensor) -> Tensor:
+        """By L-BFGS in units of one, until a step gains less than 0.01."""
+
+        def negative(theta: np.ndarray) -> tuple[float, np.ndarray]:
+            try:
+                value, gradient = self.gradient(torch.from_numpy(theta))
+            except torch.linalg.LinAlgError:
+                return 1e300, np.zeros_like(theta)
+            return -value, -gradient.numpy()
+
+        size = max(abs(self.value(start)), 1.0)
+        mean, sd = (t.numpy() for t in self.family.prior)
+        reach = np.where(np.isinf(sd), 4.0, 12.0)
+        bounds = list(zip(np.minimum(mean - reach, start.numpy()), np.maximum(mean + reach, start.numpy()), strict=True))
+        options = {"ftol": 0.01 / size, "gtol": 1e-3, "maxiter": 40}
+        found = minimize(negative, start.numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        return torch.from_numpy(found.x)
+
+    def curvature(self, theta: Tensor, step: float = 0.02) -> Tensor:
+        """Minus the second derivatives, by central differences of the gradient, symmetric."""
+        rows = []
+        for i in range(len(theta)):
+            shift = torch.zeros_like(theta)
+            shift[i] = step
+            rows.append((self.gradient(theta - shift)[1] - self.gradient(theta + shift)[1]) / (2 * step))
+        H = torch.stack(rows)
+        return (H + H.mT) / 2
+
+
+def _location(channels: Sequence[Observations]) -> tuple[float, float]:
+    """Median of the data, and their standard deviation around the least-squares trend."""
+    y = torch.cat([data.y for data in channels])
+    centre = float(y.median())
+    rest = []
+    for data in channels:
+        F, r = data.design, data.y - centre
+        rest.append(r - F @ torch.linalg.lstsq(F, r[:, None], driver="gelsd").solution[:, 0] if F.shape[1] else r)
+    scale = float(torch.cat(rest).square().mean().sqrt())
+    if not scale > 1e-12 * max(float(y.abs().max()), 1e-300):
+        raise InfieldError(
+            where="fit of a prior to the data",
+            found="data that are all equal, or lie on the trend",
+            expected="data that vary",
+            remedy="name a prior with {prior}",
+            parameters=["prior"],
+        )
+    return centre, scale
+
+
+def _trimmed(terms: Terms) -> Terms:
+    """Without the columns in which no term has a neighbour."""
+    used = ~terms.missing.all(0)
+    return Terms(terms.index[:, used], terms.missing[:, used])
+
+
+def _packed(family: Family, variance: Tensor, lengths: Tensor, azimuth: Tensor | None, factor: Tensor) -> Tensor:
+    """The inverse of `Family.unpack`."""
+    entries = [variance.log(), *(lengths[list(group)].log().mean() for group in family.sharing)]
+    if family.shape == "turned":
+        entries.append(torch.zeros_like(variance) if azimuth is None else azimuth)
+    if family.noise:
+        entries.append(factor.log())
+    return torch.stack(entries)
+
+
+def _warnings(found: Fit) -> tuple[str, ...]:
+    warnings = []
+    if found.log_evidence < found.log_evidence_white:
+        lead = found.log_evidence_white - found.log_evidence
+        warnings.append(f"white noise explains the data better than any field (log evidence larger by {lead:.1f})")
+    mean, sd = found.family.prior
+    for name, value, m, s in zip(found.family.names, found.theta, mean, sd, strict=True):
+        if abs(float(value - m)) > EDGE * float(s):
+            warnings.append(f"the data did not settle the {name}: it lies {abs(float(value - m) / float(s)):.1f} "
+                            "standard deviations from where the hyperprior expects it")  # fmt: skip
+    return tuple(warnings)
