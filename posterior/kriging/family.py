@@ -30,7 +30,9 @@ TREND_SD = 10.0
 def extents(geometry: Geometry, x: Tensor) -> Tensor:
     """Extent of data along each coordinate, in units of lengths; of a periodic one half the period, shape `(ndim,)`."""
     spans = x.amax(0) - x.amin(0)
-    spans = torch.tensor([period / 2 if period else float(s) for s, period in zip(spans, geometry.periods, strict=True)])
+    spans = torch.tensor(
+        [period / 2 if period else float(s) for s, period in zip(spans, geometry.periods, strict=True)]
+    )
     spans = spans.to(x)
     if geometry.sphere:
         unit = geometry.embed(x, torch.full_like(spans, EARTH_RADIUS))[:, -3:]

@@ -24,6 +24,9 @@ from infield.posterior.kriging.law import ORDERS, Geometry, StationaryLaw
 from infield.posterior.kriging.observations import Coefficients, Observations
 from infield.posterior.kriging.vecchia import NEIGHBOURS, Terms, Vecchia, Whitened, neighbour_terms
 
+ALL_TERMS = 20_000
+"""Terms of the sum on which a fit ends; of more data so many, chosen evenly from their random order, stand for all."""
+
 FIRST_TERMS = 600
 """Terms of the sum from which families are compared first."""
 
@@ -126,7 +129,9 @@ class Fitting:
     def __init__(
         self, channels: Sequence[Observations], geometry: Geometry, noise_known: bool, settings: Settings
     ) -> None:
-        terms = max(data.design.shape[1] for data in channels)
+        terms = max(
+            data.design.shape[1] if data.prior_sd is None else int(data.prior_sd.isinf().sum()) for data in channels
+        )
         self.count = sum(len(data) for data in channels)
         if any(len(data) <= terms for data in channels):
             fewest = min(len(data) for data in channels)
@@ -142,12 +147,18 @@ class Fitting:
         shuffled = [data.at(torch.randperm(len(data), generator=generator)) for data in channels]
         self.centre, self.scale = _location(shuffled)
         self.channels = [self._standardised(data) for data in shuffled]
-        self.prior_variance = torch.full((terms,), TREND_SD**2, dtype=torch.float64)
         self.extents = extents(geometry, torch.cat([data.x for data in shuffled]))
 
     def _standardised(self, data: Observations) -> Observations:
         noise = data.noise / self.scale**2 if self.noise_known else data.noise / data.noise.mean()
         return replace(data, y=(data.y - self.centre) / self.scale, noise=noise)
+
+    def prior_variance(self, data: Observations) -> Tensor:
+        """Of the coefficients of trend and shared noise, standardised."""
+        wide = data.y.new_full((data.design.shape[1],), TREND_SD)
+        return (
+            wide if data.prior_sd is None else torch.where(data.prior_sd.isinf(), wide, data.prior_sd / self.scale)
+        ) ** 2
 
     def family(self, nu: float, shape: Shape) -> Family:
         return Family(self.geometry, nu, shape, self.extents, not self.noise_known)
@@ -175,7 +186,7 @@ class Fitting:
                 chosen = torch.linspace(0, len(data) - 1, most, dtype=torch.float64).round().long()
             m = len(data) - 1 if len(data) <= EXACT else NEIGHBOURS
             terms = _trimmed(neighbour_terms(z, chosen, max(m, 1)))
-            parts.append(Vecchia(data, terms, self.prior_variance[: data.design.shape[1]], family.nu))
+            parts.append(Vecchia(data, terms, self.prior_variance(data), family.nu))
         weight = self.count / sum(len(part.terms.index) for part in parts)
         return _Evidence(family, parts, weight)
 
@@ -263,7 +274,7 @@ class Fitting:
         candidates = {name: value for name, (_, _, value) in optima.items()}
         finalists = [o for o in optima.values() if o[2] > max(candidates.values()) - CONTEST]
         finalists = sorted(finalists, key=lambda o: -o[2])[:2]
-        ends = [(family, *self.climb(family, theta, None)) for family, theta, _ in finalists]
+        ends = [(family, *self.climb(family, theta, ALL_TERMS)) for family, theta, _ in finalists]
         family, theta, evidence = max(ends, key=lambda end: end[2].penalised(end[1], self.count))
         for other, at, of_other in ends:
             candidates[f"nu {other.nu:g}, {other.shape}"] = of_other.penalised(at, self.count)
@@ -304,7 +315,7 @@ class Fitting:
             u = variance.rsqrt()[:, None] * torch.cat([data.y[:, None], data.design], 1)
             y, F = u[:, 0], u[:, 1:]
             sums = Whitened(y @ y, F.mT @ y, F.mT @ F, variance.log().sum(), len(y))
-            total += float(sums.log_evidence(self.prior_variance[: F.shape[1]]))
+            total += float(sums.log_evidence(self.prior_variance(data)))
         return total
 
 
@@ -336,9 +347,7 @@ class _Evidence:
         return self.value(theta) - 0.5 * len(theta) * math.log(count)
 
     def coefficients(self, theta: Tensor) -> list[Coefficients]:
-        return [
-            p.whitened(lambda x: self.family.kernel(theta, x)).coefficients(p.prior_variance) for p in self.parts
-        ]
+        return [p.whitened(lambda x: self.family.kernel(theta, x)).coefficients(p.prior_variance) for p in self.parts]
 
     def gradient(self, theta: Tensor) -> tuple[float, Tensor]:
         leaf = theta.detach().requires_grad_()
@@ -364,7 +373,9 @@ class _Evidence:
         size = max(abs(self.value(start)), 1.0)
         mean, sd = (t.numpy() for t in self.family.prior)
         reach = np.where(np.isinf(sd), 4.0, 12.0)
-        bounds = list(zip(np.minimum(mean - reach, start.numpy()), np.maximum(mean + reach, start.numpy()), strict=True))
+        bounds = list(
+            zip(np.minimum(mean - reach, start.numpy()), np.maximum(mean + reach, start.numpy()), strict=True)
+        )
         options = {"ftol": 0.01 / size, "gtol": 1e-3, "maxiter": 40}
         found = minimize(negative, start.numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         return torch.from_numpy(found.x)

@@ -179,7 +179,9 @@ class Vecchia:
             back = 4 * (H.sum(2)[:, :, None] * near - H @ near)
             of_z.index_add_(0, batch.index.flatten(), back.flatten(0, 1))
         with torch.enable_grad():
-            moved = [pair for pair in zip((z, variance, factor), (of_z, of_variance, of_factor)) if pair[0].requires_grad]
+            moved = [
+                pair for pair in zip((z, variance, factor), (of_z, of_variance, of_factor)) if pair[0].requires_grad
+            ]
             (gradient,) = torch.autograd.grad([m for m, _ in moved], leaf, [of for _, of in moved])
         return float(whitened.log_evidence(self.prior_variance)), gradient
 
