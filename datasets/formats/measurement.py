@@ -29,6 +29,7 @@ from infield.datasets.formats.measurement_layout import (
     like_data,
     named_arrays,
     parts,
+    version_of,
 )
 from infield.datasets.formats.zarr_group import (
     check_new,
@@ -44,6 +45,7 @@ from infield.datasets.formats.zarr_group import (
     variable,
 )
 from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import DATA
 from infield.physics.noise.registry import NoiseLaw, noise_from_json
 from infield.physics.operators.registry import build_operator
 
@@ -83,7 +85,8 @@ def open_measurement(path: str | Path) -> Measurement:
         observed = given
     if observed is not None:
         _check_observed(path, observed, y)
-    noise = _read_noise(path, group, noise_json, data, shape)
+    values = y if observed is None else y[observed.numpy()]
+    noise = _read_noise(path, group, noise_json, data, shape, values)
     truth = _read_truth(path, group, field)
     try:
         return Measurement(
@@ -161,9 +164,18 @@ def _check_observed(path: Path, observed: Tensor, y: np.ndarray) -> None:
 
 
 def _read_noise(
-    path: Path, group: xr.Dataset, noise_json: Mapping[str, Any], data: xr.DataArray, shape: tuple[int, ...]
+    path: Path,
+    group: xr.Dataset,
+    noise_json: Mapping[str, Any],
+    data: xr.DataArray,
+    shape: tuple[int, ...],
+    observed: np.ndarray,
 ) -> NoiseLaw:
-    arrays: dict[str, np.ndarray] = {}
+    found, needed = group.attrs["infield_version"], version_of(noise_json)
+    if found < needed:
+        remedy = "write this version, which has variances to be estimated"
+        raise refusal(path, "infield_version", found, needed, remedy)
+    arrays: dict[str, np.ndarray] = {DATA: observed}
     for key, name in noise_json.items():
         if key == "law" or not isinstance(name, str):
             continue

@@ -16,7 +16,13 @@ from infield.datasets.formats.field import CHANNEL, COMPLEX_CHANNELS, Field
 from infield.datasets.formats.zarr_group import CONVENTIONS, refusal
 from infield.physics.measurement import Measurement
 
-VERSION = 1
+VERSION = 2
+"""Version 2 adds `{"estimate": true}` in place of the variance of Gaussian noise; files without it are of version 1."""
+
+
+def version_of(noise_json: Mapping[str, Any]) -> int:
+    """The oldest version that can say this of the noise."""
+    return 2 if isinstance(noise_json.get("variance"), Mapping) else 1
 
 
 def parts(values: np.ndarray) -> np.ndarray:
@@ -103,7 +109,7 @@ def dataset_of(measurement: Measurement, dims: Mapping[str, tuple[str, ...]], da
     attributes = {
         "Conventions": CONVENTIONS,
         "infield_format": "measurement",
-        "infield_version": VERSION,
+        "infield_version": version_of(measurement.noise.to_json()),
         "field": field.attribute(),
         "operator": json.dumps(measurement.description),
         "noise": json.dumps(measurement.noise.to_json()),

@@ -1,10 +1,11 @@
-"""Gaussian noise laws: independent data, and coils that share their noise."""
+"""Gaussian noise laws: independent data, of known or unknown variance, and coils that share their noise."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
@@ -12,6 +13,12 @@ from torch import Tensor
 
 from infield.core.errors import InfieldError
 from infield.physics.noise.base import NoiseDescription, positive_tensor, total, white
+
+DATA = "data"
+"""Under this name a reader gives the observed data to a noise model whose variance they are to tell."""
+
+ESTIMATE: Mapping[str, bool] = {"estimate": True}
+"""What a file says in place of a variance that is to be estimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +32,8 @@ class GaussianNoise:
         InfieldError: If a variance is not finite and above zero.
     """
 
+    estimated: ClassVar[bool] = False
+    """Whether the variance is to be estimated with the field, and a stand-in until then."""
     variance: Tensor
 
     def __post_init__(self) -> None:
@@ -34,6 +43,8 @@ class GaussianNoise:
     def from_description(cls, description: NoiseDescription) -> GaussianNoise:
         """The model that a file describes."""
         description.expect("variance")
+        if description.entries["variance"] == ESTIMATE:
+            return UnknownGaussianNoise.of_data(description.arrays.get(DATA, np.zeros(0)))
         return cls(description.value("variance"))
 
     def apply(self, r: Tensor) -> Tensor:
@@ -64,6 +75,84 @@ class GaussianNoise:
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {} if self.variance.ndim == 0 else {"noise_variance": self.variance.numpy(force=True)}
+
+
+@dataclass(frozen=True, eq=False)
+class UnknownGaussianNoise(GaussianNoise):
+    """Independent Gaussian noise whose variance a file leaves open, to be estimated together with the field.
+
+    No likelihood is to be had of it: every method refuses. Whatever estimates the variance puts `GaussianNoise` in its
+    place.
+
+    Arguments:
+        variance: A stand-in from which an estimate may start, by `of_data` the sample variance of the data: about the
+            most that noise could account for.
+    """
+
+    estimated: ClassVar[bool] = True
+
+    @classmethod
+    def of_data(cls, data: np.ndarray) -> UnknownGaussianNoise:
+        """With the unbiased sample variance of all given data.
+
+        Raises:
+            InfieldError: If the data do not differ.
+        """
+        values = np.asarray(data, dtype=np.float64).ravel()
+        if values.size == 0 or not np.ptp(values) > 0:
+            raise InfieldError(
+                where="noise 'gaussian'",
+                found=f"a variance to be estimated, and {values.size} data that are all the same",
+                expected="data that differ",
+                remedy="state the variance",
+            )
+        return cls(torch.tensor(values.var(ddof=1), dtype=torch.float64))
+
+    def _refuse(self) -> NoReturn:
+        raise unknown_variance()
+
+    def apply(self, r: Tensor) -> Tensor:
+        self._refuse()
+
+    def solve(self, r: Tensor) -> Tensor:
+        self._refuse()
+
+    def root(self, w: Tensor) -> Tensor:
+        self._refuse()
+
+    def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
+        self._refuse()
+
+    def chi_square(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
+        self._refuse()
+
+    def to_json(self) -> dict[str, Any]:
+        return {"law": "gaussian", "variance": dict(ESTIMATE)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {}
+
+
+def unknown_variance() -> InfieldError:
+    """What is said where a noise level is needed that the measurement leaves open."""
+    return InfieldError(
+        where="noise 'gaussian'",
+        found="a variance that is to be estimated from the data",
+        expected="a stated one",
+        remedy="state it when the measurement is made ({noise_std}), or reconstruct without {prior} and {sampler}: the "
+        "default estimates it",
+        parameters=["noise_std", "prior", "sampler"],
+    )
+
+
+def refuse_unknown_variance(noise: object) -> None:
+    """Refuse a noise model whose variance is to be estimated, for whatever does not estimate it.
+
+    Raises:
+        InfieldError: It is one.
+    """
+    if getattr(noise, "estimated", False):
+        raise unknown_variance()
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import numpy as np
 from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.physics.noise.base import GaussianLaw, NoiseDescription, NoiseLaw
-from infield.physics.noise.gaussian import CoilGaussianNoise, GaussianNoise
+from infield.physics.noise.gaussian import CoilGaussianNoise, GaussianNoise, UnknownGaussianNoise
 from infield.physics.noise.low_rank import LowRankGaussianNoise
 from infield.physics.noise.poisson import PoissonGaussianNoise, PoissonNoise
 
@@ -22,6 +22,7 @@ __all__ = [
     "NoiseLaw",
     "PoissonGaussianNoise",
     "PoissonNoise",
+    "UnknownGaussianNoise",
     "noise_from_json",
 ]
 
@@ -31,8 +32,8 @@ def noise_from_json(description: Mapping[str, Any], arrays: Mapping[str, np.ndar
 
     Arguments:
         description: `{"law": "gaussian", "variance": 0.01}`, with the name of a variable in place of a number where
-            each datum has its own variance; `{"law": "coil-gaussian", "covariance": NAME}`, and `"k_dimensions": 3` for
-            several slices;
+            each datum has its own variance, and `{"estimate": true}` where it is to be estimated;
+            `{"law": "coil-gaussian", "covariance": NAME}`, and `"k_dimensions": 3` for several slices;
             `{"law": "low-rank-gaussian", "diagonal": 0.01, "factors": NAME}`, the diagonal a number or a name;
             `{"law": "poisson", "gain": 1.0}`; `{"law": "poisson-gaussian", "gain": 1.0, "variance": 0.01}`.
         arrays: Variables by name.

@@ -16,6 +16,7 @@ from infield.core._deepinv import LinearPhysics
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.operators.crop import through_window
 from infield.posterior.inference.pulled_back import of_innovations
 from infield.priors.amortised.base import Supervised
@@ -132,6 +133,7 @@ class Sampler(ABC):
             InfieldError: If prior and measurement speak of different fields, or the sampler cannot serve this
             measurement.
         """
+        refuse_unknown_variance(measurement.noise)
         if self.takes_prior and isinstance(prior, Trained):
             raise InfieldError(
                 where=f"sampler {self.method}",

@@ -22,6 +22,7 @@ from torch import Tensor
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
 from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.sensors import PointSensors
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
@@ -102,6 +103,7 @@ class TiledPosterior:
                 remedy="leave out {tiles}",
                 parameters=["tiles"],
             )
+        refuse_unknown_variance(noise)
         Domain(self.prior.grid_description, grid)
 
     @property
