@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from infield.core._deepinv import LinearPhysics, Physics
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
+from infield.physics.context import Quantity
 from infield.physics.noise.registry import CoilGaussianNoise, GaussianLaw, LowRankGaussianNoise, NoiseLaw, PoissonNoise
 from infield.physics.operators.composition import Affine, Scale, compose
 
@@ -36,6 +38,11 @@ class Measurement:
         truth: The field, if known, shape `(1, channel, *space)`.
         description: The operator as `build_operator` reads it.
         arrays: The arrays that the description names.
+        data_units: Units of the data.
+        context: What else is known of this field, by name: numbers and fields on which a prior may be conditioned.
+        source: The file that this was read from; what is derived from a measurement keeps it, and the next two.
+        digest: SHA-256 of what the file says.
+        attributes: The file's attributes.
 
     Raises:
         InfieldError: If shapes do not match, an observed datum is not finite, or nothing is observed.
@@ -51,6 +58,11 @@ class Measurement:
     truth: Tensor | None = None
     description: dict[str, Any] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    data_units: str = "1"
+    context: Mapping[str, Quantity] = field(default_factory=dict)
+    source: Path | None = None
+    digest: str | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.y.shape[0] != 1:

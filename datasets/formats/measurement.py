@@ -44,6 +44,7 @@ from infield.datasets.formats.zarr_group import (
     remove_for_good,
     variable,
 )
+from infield.physics.context import Quantity
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import DATA
 from infield.physics.noise.registry import NoiseLaw, noise_from_json
@@ -100,6 +101,11 @@ def open_measurement(path: str | Path) -> Measurement:
             truth=truth,
             description=operator_json,
             arrays=arrays,
+            data_units=data.attrs["units"],
+            context=_carried_numbers(path, group, {*arrays, *map(str, noise_json.values())}),
+            source=path,
+            digest=_digest(path, group),
+            attributes=dict(group.attrs),
         )
     except InfieldError as error:
         raise error.within(path) from error
@@ -124,7 +130,10 @@ def measurement_digest(path: str | Path) -> str:
         InfieldError: The file is missing, damaged, foreign or newer.
     """
     path = Path(path)
-    group = open_group(path, "measurement", VERSION)
+    return _digest(path, open_group(path, "measurement", VERSION))
+
+
+def _digest(path: Path, group: xr.Dataset) -> str:
     digest = hashlib.sha256()
 
     def add(*parts: Any) -> None:
@@ -190,6 +199,15 @@ def _read_noise(
         raise error.within(f"{path}: 'noise'") from error
 
 
+def _carried_numbers(path: Path, group: xr.Dataset, named: set[str]) -> dict[str, Quantity]:
+    """Variables of one number that neither operator nor noise names, e.g. of which flow a wall's pressure is."""
+    own = {"data", "observed", "truth", *named}
+    names = [n for n, v in group.data_vars.items() if n not in own and v.ndim == 0 and v.dtype.kind in "biuf"]
+    found = {str(name): loaded_variable(path, group, str(name)) for name in names}
+    units = {name: str(values.attrs.get("units", "1")) for name, values in found.items()}
+    return {name: Quantity(float(values), units[name]) for name, values in found.items() if np.isfinite(values)}
+
+
 def _read_truth(path: Path, group: xr.Dataset, field: Field) -> Tensor | None:
     if "truth" not in group.variables:
         return None
@@ -211,7 +229,7 @@ def write_measurement(
     overwrite: bool = False,
     title: str = "",
     history: str = "",
-    data_units: str = "1",
+    data_units: str | None = None,
     dims: Mapping[str, tuple[str, ...]] | None = None,
     extra: xr.Dataset | None = None,
 ) -> None:
@@ -223,7 +241,7 @@ def write_measurement(
         overwrite: Whether an existing zarr group may be replaced.
         title: One line for people.
         history: What was done to the data, one line a step.
-        data_units: Units of the data.
+        data_units: Units of the data, where the measurement does not know them.
         dims: Dimension names of variables, by variable name (`data` without the axis of real and imaginary part). By
             default the dimensions of `NAME` are `NAME_0`, `NAME_1`, ..., and data under a mask have the field's.
         extra: Further variables, carried along for people and other programs (held-out data, for example).
@@ -233,7 +251,7 @@ def write_measurement(
     """
     path = Path(path)
     check_new(path, overwrite)
-    dataset = dataset_of(measurement, dims or {}, data_units)
+    dataset = dataset_of(measurement, dims or {}, data_units or measurement.data_units)
     if extra is not None:
         dataset = dataset.merge(extra, join="exact", combine_attrs="override")
     dataset.attrs |= {"title": title or "Measurement of a field", "history": history}

@@ -22,7 +22,7 @@ import torch
 from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.randomness import SampleStreams
-from infield.datasets.formats.measurement import measurement_digest, open_measurement
+from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.formats.posterior import PosteriorWriter, open_posterior
 from infield.datasets.formats.zarr_group import check_new
 from infield.physics.measurement import Measurement
@@ -32,6 +32,7 @@ from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.parameters import named_numbers
 from infield.pipelines.run.prior_choice import BUILT_IN, cautions, choose_prior, choose_slice_prior
 from infield.pipelines.run.process import one_thread
+from infield.pipelines.run.reporting import report_writer
 from infield.pipelines.run.samplers import adapted, make_sampler, parameters_of
 from infield.pipelines.run.slices import draw_volumes
 from infield.posterior.models.surrogate import Replaced, Surrogate, load_surrogate, replace_solver
@@ -88,12 +89,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.report:
-        from infield.pipelines.report import check_new_report, write_report
-
-        check_new_report(arguments.report, arguments.overwrite)
     sampler = make_sampler(arguments.sampler, arguments.settings)
-    common = run_settings(arguments)
+    common = run_settings(arguments) | {"report": arguments.report}
     if arguments.tiles is None and arguments.halo is None:
         summary = reconstruct(
             arguments.measurement,
@@ -108,8 +105,6 @@ def run(arguments: argparse.Namespace) -> int:
         )
     else:
         summary = _in_tiles(arguments, sampler, common)
-    if arguments.report:
-        write_report(arguments.output, arguments.report, arguments.measurement, overwrite=arguments.overwrite)
     if arguments.json:
         print(json.dumps(summary))
         return 0
@@ -174,10 +169,11 @@ def reconstruct(
     slices: int | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
+    report: Path | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """The command as a function; returns a summary in plain JSON types.
+    """The command as a function; returns a summary in plain JSON types. The measurement's file is opened once.
 
     Raises:
         InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
@@ -187,10 +183,11 @@ def reconstruct(
     if slices is not None and slices < 1:
         raise InfieldError(where="--slices", found=slices, expected="at least 1")
     check_new(output, overwrite)
+    write_report = report_writer(report, overwrite)
     sampler = sampler or make_sampler("faps")
     where = device_named(device)
     with registry.plugins_recorded() as plugins:
-        measurement = open_measurement(measurement_path)
+        opened = measurement = open_measurement(measurement_path)
         with _about(measurement_path) if prior is None or prior in BUILT_IN else nullcontext():
             if slices is None:
                 chosen = choose_prior(prior, measurement, device=where, at=at)
@@ -199,7 +196,7 @@ def reconstruct(
     plugins |= registry.plugin_of("samplers", type(sampler))
     if chosen.fitted:
         say(f"no prior from elsewhere: {chosen.prior.name}", quiet=quiet)
-    note = cautions(measurement_path, chosen.prior)
+    note = cautions(measurement, chosen.prior)
     if note:
         say(note, quiet=quiet)
     stand_in: dict[str, str] = {}
@@ -223,7 +220,7 @@ def reconstruct(
             "prior": f"{chosen.label}: {chosen.prior.name}",
             "prior_sha256": chosen.sha256,
             "seed": seed,
-            "measurement_sha256": measurement_digest(measurement_path),
+            "measurement_sha256": opened.digest,
             **stand_in,
             **({"plugins": plugins} if plugins else {}),
             **({} if slices is None else {"slices_a_task": slices}),
@@ -257,6 +254,8 @@ def reconstruct(
         )
     if sampler.caveat:
         say(f"warning: {sampler.caveat}", quiet=quiet)
+    seconds = time.perf_counter() - start
+    write_report(output, opened)
     return {
         "output": str(output),
         "prior": label,
@@ -272,7 +271,7 @@ def reconstruct(
         "chi_square": chi_square,
         "velocity_calls": cost["velocity_calls"] / writer.blocks,
         "operator_calls": cost["operator_calls"] / writer.blocks,
-        "seconds": time.perf_counter() - start,
+        "seconds": seconds,
     }
 
 

@@ -147,9 +147,9 @@ def _conditional(path: Path, measurement: Measurement, device: str, at: Mapping[
     return ChosenPrior(flow, f"{path.name} at {told}" if told else path.name, prior.sha256, False)
 
 
-def cautions(path: Path, prior: Prior | Trained) -> str | None:
-    """What the domains have to say of a measurement's file and a prior for it, in one line; None where nothing."""
-    found = (registry.load("cautions", name)(path, prior) for name in registry.names("cautions"))
+def cautions(measurement: Measurement, prior: Prior | Trained) -> str | None:
+    """What the domains have to say of a measurement and a prior for it, in one line; None where nothing."""
+    found = (registry.load("cautions", name)(measurement, prior) for name in registry.names("cautions"))
     return "; ".join(filter(None, found)) or None
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
-from infield.datasets.formats.measurement import measurement_digest, open_measurement
+from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.formats.tiled_posterior import TiledPosteriorWriter, TileStore
 from infield.datasets.formats.zarr_group import check_new
 from infield.physics.measurement import Measurement
@@ -31,6 +31,7 @@ from infield.pipelines.run.cluster import client
 from infield.pipelines.run.console import progress, say
 from infield.pipelines.run.prior_choice import cautions
 from infield.pipelines.run.process import one_thread
+from infield.pipelines.run.reporting import report_writer
 from infield.posterior.inference.tiling import Tiling
 from infield.posterior.samplers.faps_tiled import TiledFAPS, TiledPosterior
 from infield.priors.storage.checkpoint import file_sha256, load_prior
@@ -73,6 +74,7 @@ def reconstruct_in_tiles(
     device: str = "cpu",
     workers: int | None = None,
     scheduler: str | None = None,
+    report: Path | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -84,14 +86,16 @@ def reconstruct_in_tiles(
     start = time.perf_counter()
     check_run(samples, seed, workers)
     check_new(output, overwrite)
-    digests = file_sha256(prior), measurement_digest(measurement_path)
+    write_report = report_writer(report, overwrite)
+    measurement = open_measurement(measurement_path)
+    digests = file_sha256(prior), str(measurement.digest)
     setup = TileRun(
         output.with_name(output.name + ".partial").absolute(), prior.absolute(), measurement_path.absolute(), digests,
         sampler, samples, seed, device,
     )  # fmt: skip
-    posterior = _posterior(setup)
-    measurement, tiling = posterior.measurement, posterior.tiling
-    note = cautions(measurement_path, posterior.prior)
+    posterior = _posterior(setup, measurement)
+    tiling = posterior.tiling
+    note = cautions(measurement, posterior.prior)
     if note:
         say(note, quiet=quiet)
     writer = TiledPosteriorWriter(
@@ -127,6 +131,8 @@ def reconstruct_in_tiles(
         writer.finish_block(b, {**cost, "seconds": seconds / writer.blocks})
     chi_square = _chi_square(writer, measurement)
     writer.finish(cost={"seen_over_owned": overhead}, diagnostics={"chi_square": chi_square})
+    seconds = time.perf_counter() - start
+    write_report(output, measurement)
     return {
         "output": str(output),
         "prior": f"{prior.name}: {posterior.prior.name}",
@@ -140,7 +146,7 @@ def reconstruct_in_tiles(
         "chi_square": chi_square,
         "velocity_calls": sampler.levels * overhead,
         "operator_calls": 0.0,
-        "seconds": time.perf_counter() - start,
+        "seconds": seconds,
     }
 
 
@@ -210,10 +216,30 @@ def _unwrapped() -> Iterator[None]:
         raise (cause if isinstance(cause, InfieldError) else error) from None
 
 
-@lru_cache(maxsize=2)
-def _posterior(setup: TileRun) -> TiledPosterior:
-    """The run's prior and measurement, read once a process."""
-    measurement = open_measurement(setup.measurement)
+_kept: dict[TileRun, TiledPosterior] = {}
+"""The last run's prior and measurement, read once a process."""
+
+
+def _posterior(setup: TileRun, measurement: Measurement | None = None) -> TiledPosterior:
+    """The run's prior and measurement; read where this process has not done so.
+
+    Arguments:
+        setup: The run.
+        measurement: As it was opened, where it was.
+    """
+    found = _kept.get(setup)
+    if found is None:
+        found = _read(setup, measurement or open_measurement(setup.measurement))
+        _kept.clear()
+        _kept[setup] = found
+    return found
+
+
+def _read(setup: TileRun, measurement: Measurement) -> TiledPosterior:
+    if measurement.digest != setup.digests[1]:
+        raise InfieldError(
+            where=setup.measurement, found="another measurement than when the run began", expected="the same file"
+        )
     if not isinstance(measurement.grid, Grid):
         raise InfieldError(
             where=f"{setup.measurement}: --tiles", found="a field on scattered points", expected="one on a grid"

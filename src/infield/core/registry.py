@@ -62,7 +62,7 @@ GROUPS = {
     "converters": Group("pipelines", "converter", "a module with `add_arguments(parser)` and `run(arguments)`"),
     "benches": Group("pipelines", "bench", "a module with `run(quick, seed, ...)`, `METRICS` and `METHOD_NOTE`"),
     "report_sections": Group("pipelines", "section of reports", "a function, see `pipelines.report.Section`"),
-    "cautions": Group("pipelines", "caution", "a function of a measurement's path and a prior: a line, or None"),
+    "cautions": Group("pipelines", "caution", "a function of a measurement and a prior: a line, or None"),
     "commands": Group("pipelines", "command", "a module with `add_arguments(parser)` and `run(arguments)`"),
 }
 
