@@ -68,10 +68,8 @@ class BlockWriter:
         self.path = Path(path)
         self.partial = self.path.with_name(self.path.name + ".partial")
         self.samples, self.block, self.overwrite = samples, block, overwrite
-        if samples < 1 or block < 1:
-            raise InfieldError(
-                where=path, found=f"{samples} samples in blocks of {block}", expected="at least 1 of each"
-            )
+        if samples < 0 or block < 1:
+            raise InfieldError(where=path, found=f"{samples} samples in blocks of {block}", expected="no less than 0 and 1")
         check_new(self.path, overwrite)
         with self._disk_full():
             if self.partial.exists():

@@ -40,7 +40,7 @@ def lay_out_posterior(
         title: One line for people.
         tile: Points of a chunk along the space axes; None for all in one.
     """
-    samples, block = run["samples"], min(run["block"], run["samples"])
+    samples, block = run["samples"], max(min(run["block"], run["samples"]), 1)
     coordinates = field.coordinates()
     coordinates["sample"] = xr.Variable(("sample",), np.arange(samples))
     empty = xr.Dataset(coords=coordinates, attrs=_attributes(field, run, title))

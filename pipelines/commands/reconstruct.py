@@ -29,8 +29,18 @@ from infield.physics.measurement import Measurement
 from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.run.console import say, table
 from infield.pipelines.run.devices import device_named
+from infield.pipelines.run.fitted_field import (
+    FitOptions,
+    Judged,
+    add_fit_arguments,
+    fit_options,
+    fit_to_points,
+    fits_points,
+    moments_on_grid,
+    with_fitted_noise,
+)
 from infield.pipelines.run.parameters import named_numbers
-from infield.pipelines.run.prior_choice import BUILT_IN, cautions, choose_prior, choose_slice_prior
+from infield.pipelines.run.prior_choice import BUILT_IN, cautions, choose_prior, choose_slice_prior, fitted_prior
 from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.reporting import report_writer
 from infield.pipelines.run.samplers import adapted, make_sampler, parameters_of
@@ -39,6 +49,7 @@ from infield.posterior.models.surrogate import Replaced, Surrogate, load_surroga
 from infield.posterior.samplers.base import Posterior, Sampler
 from infield.posterior.samplers.faps import FAPS, LEVELS
 from infield.posterior.samplers.faps_tiled import TiledFAPS
+from infield.posterior.samplers.kriging import Kriging
 from infield.priors.base import Prior
 from infield.priors.flows.slices import SlicePrior
 
@@ -67,9 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="stands in for the measurement's solver; its error is added to the noise")  # fmt: skip
     parser.add_argument(
         "--sampler",
-        default="faps",
         metavar="NAME",
-        help=f"one of {', '.join(registry.names('samplers'))} (default faps)",
+        help=f"one of {', '.join(registry.names('samplers'))} (default kriging for data at points without a prior, else "
+        "faps)",
     )
     parser.add_argument("--with", dest="settings", action="append", default=[], metavar="PARAMETER=VALUE",
                         help="a parameter of the sampler, e.g. --with levels=20; may be repeated")  # fmt: skip
@@ -85,11 +96,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="the prior knows single slices (y, x) of the volume (z, y, x); so many of them are a task "
                         "for a worker")  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write a report that opens in a browser")
+    add_fit_arguments(parser)
     add_run_arguments(parser, samples=64)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    sampler = make_sampler(arguments.sampler, arguments.settings)
+    sampler = None
+    if arguments.sampler is not None or arguments.settings:
+        sampler = make_sampler(arguments.sampler or "faps", arguments.settings)
     common = run_settings(arguments) | {"report": arguments.report}
     if arguments.tiles is None and arguments.halo is None:
         summary = reconstruct(
@@ -99,6 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
             at=named_numbers("--at", arguments.fixed),
             surrogate=arguments.surrogate,
             sampler=sampler,
+            fit=fit_options(arguments),
             device=arguments.device,
             slices=arguments.slices,
             **common,
@@ -122,7 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _in_tiles(arguments: argparse.Namespace, sampler: Sampler, common: dict[str, Any]) -> dict[str, Any]:
+def _in_tiles(arguments: argparse.Namespace, sampler: Sampler | None, common: dict[str, Any]) -> dict[str, Any]:
     from infield.pipelines.run.tiles import reconstruct_in_tiles
 
     if arguments.slices is not None:
@@ -131,6 +146,7 @@ def _in_tiles(arguments: argparse.Namespace, sampler: Sampler, common: dict[str,
         raise InfieldError(
             where="--halo", found="no --tiles", expected="the points of a tile along each axis", remedy="give both"
         )
+    sampler = sampler or FAPS()
     if not isinstance(sampler, FAPS) or sampler != FAPS(levels=sampler.levels):
         raise InfieldError("--tiles: it is faps tile by tile, expected --sampler faps and no --with but levels")
     if arguments.prior is None or not Path(arguments.prior).suffix == ".ckpt" or arguments.surrogate is not None:
@@ -172,6 +188,7 @@ def reconstruct(
     report: Path | None = None,
     overwrite: bool = False,
     quiet: bool = False,
+    fit: FitOptions | None = None,
 ) -> dict[str, Any]:
     """The command as a function; returns a summary in plain JSON types. The measurement's file is opened once.
 
@@ -179,20 +196,32 @@ def reconstruct(
         InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
     """
     start = time.perf_counter()
-    check_run(samples, seed, workers)
+    check_run(samples, seed, workers, least_samples=0)
     if slices is not None and slices < 1:
         raise InfieldError(where="--slices", found=slices, expected="at least 1")
     check_new(output, overwrite)
     write_report = report_writer(report, overwrite)
-    sampler = sampler or make_sampler("faps")
     where = device_named(device)
     with registry.plugins_recorded() as plugins:
         opened = measurement = open_measurement(measurement_path)
         with _about(measurement_path) if prior is None or prior in BUILT_IN else nullcontext():
-            if slices is None:
+            fitted = None
+            if slices is None and surrogate is None and (prior is None or prior in BUILT_IN) and fits_points(measurement):
+                fitted = fit_to_points(measurement, BUILT_IN[prior or "fitted"], fit or FitOptions())
+                measurement = with_fitted_noise(measurement, fitted)
+                chosen = fitted_prior(prior, fitted, sampler)
+                fitted = fitted if sampler is None or isinstance(sampler, Kriging) else None
+            elif slices is None:
                 chosen = choose_prior(prior, measurement, device=where, at=at)
             else:
                 chosen = choose_slice_prior(prior, measurement, device=where)
+    sampler = sampler or make_sampler("faps" if fitted is None else "kriging")
+    if samples == 0 and fitted is None:
+        raise InfieldError(
+            where="{samples}", found=0, expected="at least 1",
+            remedy="mean and standard deviation are known without samples only where a law is fitted to data at points",
+            parameters=["samples"],
+        )  # fmt: skip
     plugins |= registry.plugin_of("samplers", type(sampler))
     if chosen.fitted:
         say(f"no prior from elsewhere: {chosen.prior.name}", quiet=quiet)
@@ -239,10 +268,17 @@ def reconstruct(
     else:
         shared = (adapted(sampler, chosen.prior), chosen.prior, measurement, seed)
         draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
-    chi_square = _chi_square(writer, measurement)
+    chi_square = _chi_square(writer, measurement) if fitted is None else fitted.chi_square()
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
-    writer.finish(diagnostics={"chi_square": chi_square, **trust, **caveat})
+    judged = Judged.unchecked() if fitted is None else Judged.of(fitted, fit or FitOptions())
+    if judged.verdict.trusted == 0:
+        say(f"warning: not to be trusted: {judged.verdict.because}", quiet=quiet)
+    writer.finish(
+        diagnostics={"chi_square": chi_square, **trust, **caveat, **judged.diagnostics},
+        moments=None if fitted is None else moments_on_grid(fitted),
+        attributes=judged.attributes,
+    )
     with open_posterior(output) as posterior:
         cost, label = json.loads(posterior.attrs["cost"]), posterior.attrs["prior"]
         reported = {k: v for k, v in json.loads(posterior.attrs["diagnostics"]).items() if k in REPORTED}
@@ -269,8 +305,11 @@ def reconstruct(
         "samples": samples,
         "seed": seed,
         "chi_square": chi_square,
-        "velocity_calls": cost["velocity_calls"] / writer.blocks,
-        "operator_calls": cost["operator_calls"] / writer.blocks,
+        **judged.diagnostics,
+        "trusted": judged.verdict.trusted,
+        "trusted_because": judged.verdict.because,
+        "velocity_calls": cost["velocity_calls"] / max(writer.blocks, 1),
+        "operator_calls": cost["operator_calls"] / max(writer.blocks, 1),
         "seconds": seconds,
     }
 

@@ -39,9 +39,9 @@ def run_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in names} | {"quiet": arguments.json}
 
 
-def check_run(samples: int, seed: int, workers: int | None) -> None:
+def check_run(samples: int, seed: int, workers: int | None, *, least_samples: int = 1) -> None:
     """InfieldError where a number of a run is too small."""
-    for name, value, least in (("--samples", samples, 1), ("--seed", seed, 0), ("--workers", workers, 1)):
+    for name, value, least in (("--samples", samples, least_samples), ("--seed", seed, 0), ("--workers", workers, 1)):
         if value is not None and value < least:
             raise InfieldError(where=name, found=value, expected=f"at least {least}")
 

@@ -17,7 +17,9 @@ from infield.datasets.formats.field import COMPLEX_CHANNELS
 from infield.physics.measurement import Measurement
 from infield.pipelines.options import as_option
 from infield.posterior.inference.empirical_bayes import fit_prior
-from infield.posterior.samplers.base import Trained
+from infield.posterior.kriging.fitted import FittedField
+from infield.posterior.samplers.base import Sampler, Trained
+from infield.posterior.samplers.kriging import Kriging
 from infield.priors.base import Prior
 from infield.priors.flows.flow import FlowPrior
 from infield.priors.flows.patch_domains import OnDomains
@@ -61,7 +63,7 @@ class ChosenPrior:
         fitted: Whether it was fitted to the measurement itself.
     """
 
-    prior: Prior | Trained
+    prior: Prior | Trained | FittedField
     label: str
     sha256: str
     fitted: bool
@@ -93,6 +95,18 @@ def choose_prior(
         prior = fit_prior(measurement, nu=BUILT_IN[name or "fitted"])
         return ChosenPrior(prior, name or "fitted", _digest(prior), True)
     return _from_file(name, measurement, device)
+
+
+def fitted_prior(name: str | None, fitted: FittedField, sampler: Sampler | None) -> ChosenPrior:
+    """A law that was fitted to point data, as kriging takes it, or as a Gaussian prior for another sampler.
+
+    Raises:
+        InfieldError: If the law cannot be written as such a prior.
+    """
+    if sampler is None or isinstance(sampler, Kriging):
+        return ChosenPrior(fitted, name or "fitted", fitted.sha256, True)
+    prior = fitted.as_prior()
+    return ChosenPrior(prior, name or "fitted", _digest(prior), True)
 
 
 def choose_slice_prior(name: str | None, measurement: Measurement, *, device: str = "cpu") -> ChosenPrior:

@@ -80,6 +80,7 @@ class Fit:
         coefficients: Posterior of the trend's coefficients for each channel, in units of the field around `centre`.
         log_evidence: Of all data, in units of the field.
         log_evidence_white: Of white noise around the same trend; its level fitted where the noise's is.
+        noise_unit: Noise variance that stands for 1, in squared units of the data's `noise`.
         candidates: Families that were compared, with their penalised log evidence.
         warnings: What is wrong with the fit, in words; empty where nothing is.
     """
@@ -92,6 +93,7 @@ class Fit:
     coefficients: tuple[Coefficients, ...]
     log_evidence: float
     log_evidence_white: float
+    noise_unit: float
     candidates: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -103,7 +105,12 @@ class Fit:
     @property
     def noise_factor(self) -> float:
         """By which the stand-in noise variances of the data are multiplied; 1 where they are known."""
-        return float(self.family.unpack(self.theta)[3])
+        return float(self.family.unpack(self.theta)[3]) * self.scale**2 / self.noise_unit
+
+    @property
+    def errors(self) -> list[float]:
+        """Standard deviations of the entries of theta: of logarithms, and of an angle."""
+        return self.covariance.diagonal().clamp_min(0).sqrt().tolist()
 
 
 def fit(
@@ -146,12 +153,14 @@ class Fitting:
         generator = Generator().manual_seed(settings.seed)
         shuffled = [data.at(torch.randperm(len(data), generator=generator)) for data in channels]
         self.centre, self.scale = _location(shuffled)
+        self.noise_unit = self.scale**2
+        if not noise_known:
+            self.noise_unit = float(torch.cat([data.noise for data in shuffled]).mean())
         self.channels = [self._standardised(data) for data in shuffled]
         self.extents = extents(geometry, torch.cat([data.x for data in shuffled]))
 
     def _standardised(self, data: Observations) -> Observations:
-        noise = data.noise / self.scale**2 if self.noise_known else data.noise / data.noise.mean()
-        return replace(data, y=(data.y - self.centre) / self.scale, noise=noise)
+        return replace(data, y=(data.y - self.centre) / self.scale, noise=data.noise / self.noise_unit)
 
     def prior_variance(self, data: Observations) -> Tensor:
         """Of the coefficients of trend and shared noise, standardised."""
@@ -298,6 +307,7 @@ class Fitting:
             ),
             log_evidence,
             white,
+            self.noise_unit,
             candidates,
         )
         return replace(found, warnings=_warnings(found))
