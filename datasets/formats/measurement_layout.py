@@ -13,10 +13,12 @@ import xarray as xr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from infield.datasets.formats.field import CHANNEL, COMPLEX_CHANNELS, Field
+from infield.datasets.formats.measurement_context import context_variables
 from infield.datasets.formats.zarr_group import CONVENTIONS, refusal
 from infield.physics.measurement import Measurement
 
-VERSION = 1
+VERSION = 2
+"""The newest version that is read."""
 
 
 def parts(values: np.ndarray) -> np.ndarray:
@@ -103,12 +105,14 @@ def dataset_of(measurement: Measurement, dims: Mapping[str, tuple[str, ...]], da
     attributes = {
         "Conventions": CONVENTIONS,
         "infield_format": "measurement",
-        "infield_version": VERSION,
+        "infield_version": 1,  # what every version reads; a context raises it
         "field": field.attribute(),
         "operator": json.dumps(measurement.description),
         "noise": json.dumps(measurement.noise.to_json()),
     }
-    return xr.Dataset(variables, coords=field.coordinates(), attrs=attributes)
+    coordinates = field.coordinates()
+    more, told = context_variables(measurement.context, field, {*variables, *coordinates, *field.dims})
+    return xr.Dataset(variables | more, coords=coordinates, attrs=attributes | told)
 
 
 def _own_observed(measurement: Measurement) -> np.ndarray | None:

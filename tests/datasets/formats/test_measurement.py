@@ -281,7 +281,7 @@ BAD = {
         "'infield_format': found 'posterior', expected 'measurement'",
     ),
     "no format": (_without("infield_format"), "'infield_format': found nothing, expected 'measurement'"),
-    "newer": (_attribute("infield_version", 2), "'infield_version': found 2, expected at most 1"),
+    "newer": (_attribute("infield_version", 3), "'infield_version': found 3, expected at most 2"),
     "odd version": (_attribute("infield_version", "one"), "'infield_version': found 'one', expected a whole number"),
     "no data": (_without("data"), "'data': found no such variable"),
     "no field": (_without("field"), "'field': found no such attribute"),
