@@ -62,6 +62,7 @@ def named(name, parameters=None, **arrays):
 
 
 MASK, OTHER = named("mask", mask="mask"), named("mask", mask="other")
+SEEN, EXPOSURE = named("points", indices="indices"), named("affine", scale="scale")
 BLUR = named("convolution", {"gaussian_width": 0.3})
 CASES = {
     "affine": (named("affine", scale="scale"), PLANE, 1),
@@ -74,6 +75,8 @@ CASES = {
     ),
     "convolution": (named("convolution", {"boundary": "zero"}, kernel="kernel"), PLANE, 2),
     "darcy": (named("darcy", {"tolerance": 1e-12}), SQUARE, 1),
+    "exp": (named("exp"), PLANE, 2),
+    "exp of scattered points": ({"name": "compose", "operators": [SEEN, named("exp")]}, POINTS, 1),
     "fourier": (named("fourier", mask="mask"), PLANE, 2),
     "helmholtz": (named("helmholtz", {"wavenumber_squared": 3.0}), SQUARE, 1),
     "interferometer": (
@@ -89,6 +92,7 @@ CASES = {
     "points": (named("points", coordinates="here"), PLANE, 1),
     "points of a set": (named("points", indices="indices"), POINTS, 1),
     "poisson": (named("poisson"), SQUARE, 1),
+    "softplus": ({"name": "compose", "operators": [MASK, EXPOSURE, BLUR, named("softplus")]}, PLANE, 1),
     "sum": ({"name": "sum", "weights": [0.25, -2.0], "operators": [MASK, OTHER]}, PLANE, 1),
     "window": (named("window", {"shape": [3, 6], "periodic": [False, True]}), PLANE, 2),
     "deepinv:Inpainting": (named("deepinv:Inpainting", mask="half"), PLANE, 1),
