@@ -28,9 +28,9 @@ def values(*numbers: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", LINKS)
 def test_values_and_slopes_to_rounding(name):
-    """Beside fifty digits, from where the function is hardly above zero to where it is large."""
+    """Beside four hundred digits, from where the function is hardly above zero to where it is large."""
     link, x = LINKS[name], values(-700.0, -40.0, -1.5, 0.0, 0.3, 5.0, 40.0, 700.0)
-    with mpmath.workdps(50):
+    with mpmath.workdps(400):
         exact = [float(EXACT[name](mpmath.mpf(float(number)))) for number in x]
         slopes = [float(SLOPES[name](mpmath.mpf(float(number)))) for number in x]
     torch.testing.assert_close(link.A(x), values(*exact), rtol=1e-12, atol=0)
