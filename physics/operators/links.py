@@ -57,6 +57,10 @@ class Link(Physics):
         """The (diagonal) derivative at `x` applied to `v`."""
         return self.slope(x) * v
 
+    def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """The same: a diagonal is its own transpose."""
+        return self.slope(x) * v
+
 
 class Exponential(Link):
     """exp(x)."""

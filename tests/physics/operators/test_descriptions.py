@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from infield import InfieldError
+from infield.core._deepinv import LinearPhysics
 from infield.core.grid import Axis, Grid, PointSet
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.noise.poisson import PoissonNoise
+from infield.physics.operators.composition import Affine
 from infield.physics.operators.crop import through_window
+from infield.physics.operators.jacobian import jacobian_product
 from infield.physics.operators.registry import build_operator, operator_names
 
 
@@ -196,3 +199,16 @@ def test_a_window_remembers_which_axes_of_the_domain_close():
 def test_a_field_on_scattered_points_has_no_window():
     with pytest.raises(InfieldError, match="for a field on scattered points: expected one on a grid"):
         through_window(measured("points of a set"), (5,))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_jacobian_and_its_transpose(case):
+    """<J v, w> = <v, J^T w>, at a field where the operator is not linear; and J at another field is another."""
+    operator, (_, grid, channels) = measured(case).operator, CASES[case]
+    x, v = normal(1, channels, *grid.shape, seed=5), normal(2, channels, *grid.shape, seed=6)
+    Jv = jacobian_product(operator, x, v)
+    w = normal(*Jv.shape, seed=7)
+    there = operator.A_vjp(x.expand_as(v), w)
+    torch.testing.assert_close((Jv * w).sum(), (v * there).sum(), rtol=1e-6, atol=1e-9)
+    if not isinstance(operator, LinearPhysics | Affine):
+        assert not torch.allclose(jacobian_product(operator, 2 * x, v), Jv, rtol=1e-4)
