@@ -39,7 +39,8 @@ class Measurement:
         description: The operator as `build_operator` reads it.
         arrays: The arrays that the description names.
         data_units: Units of the data.
-        context: What else is known of this field, by name: numbers and fields on which a prior may be conditioned.
+        context: What else is known of this field, by name: numbers, and fields on the same grid, on which a prior may
+            be conditioned.
         source: The file that this was read from; what is derived from a measurement keeps it, and the next two.
         digest: SHA-256 of what the file says.
         attributes: The file's attributes.
@@ -78,6 +79,14 @@ class Measurement:
             if tensor is not None and tuple(tensor.shape) != tuple(expected):
                 raise InfieldError(
                     where="measurement", found=f"{name} of shape {tuple(tensor.shape)}", expected=expected
+                )
+        for name, quantity in self.context.items():
+            shape = (1, *quantity.value.shape[1:2], *self.grid.shape) if isinstance(quantity.value, Tensor) else ()
+            if isinstance(quantity.value, Tensor) and tuple(quantity.value.shape) != shape:
+                raise InfieldError(
+                    where=f"context '{name}'",
+                    found=f"a field of shape {tuple(quantity.value.shape)}",
+                    expected=f"(1, channel, {', '.join(map(str, self.grid.shape))}), the grid of the measurement",
                 )
         if self.observed is not None and self.observed.dtype != torch.bool:
             raise InfieldError(
@@ -210,6 +219,7 @@ class Measurement:
             noise=noise,
             observed=None if self.observed is None else move(self.observed),
             truth=None if self.truth is None else move(self.truth),
+            context={name: quantity.to(device, dtype) for name, quantity in self.context.items()},
         )
 
     def _noiseless(self, x: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from infield.core.errors import InfieldError
 from infield.datasets.formats.field import CHANNEL, Field, read_field
+from infield.datasets.formats.measurement_context import read_context
 from infield.datasets.formats.measurement_layout import (
     VERSION,
     as_operator_output,
@@ -44,7 +45,6 @@ from infield.datasets.formats.zarr_group import (
     remove_for_good,
     variable,
 )
-from infield.physics.context import Quantity
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import DATA
 from infield.physics.noise.registry import NoiseLaw, noise_from_json
@@ -89,6 +89,7 @@ def open_measurement(path: str | Path) -> Measurement:
     values = y if observed is None else y[observed.numpy()]
     noise = _read_noise(path, group, noise_json, data, shape, values)
     truth = _read_truth(path, group, field)
+    context = read_context(path, group, field, {*arrays, *map(str, noise_json.values())})
     try:
         return Measurement(
             y=torch.from_numpy(y)[None],
@@ -102,7 +103,7 @@ def open_measurement(path: str | Path) -> Measurement:
             description=operator_json,
             arrays=arrays,
             data_units=data.attrs["units"],
-            context=_carried_numbers(path, group, {*arrays, *map(str, noise_json.values())}),
+            context=context,
             source=path,
             digest=_digest(path, group),
             attributes=dict(group.attrs),
@@ -197,15 +198,6 @@ def _read_noise(
         return noise_from_json(noise_json, arrays)
     except InfieldError as error:
         raise error.within(f"{path}: 'noise'") from error
-
-
-def _carried_numbers(path: Path, group: xr.Dataset, named: set[str]) -> dict[str, Quantity]:
-    """Variables of one number that neither operator nor noise names, e.g. of which flow a wall's pressure is."""
-    own = {"data", "observed", "truth", *named}
-    names = [n for n, v in group.data_vars.items() if n not in own and v.ndim == 0 and v.dtype.kind in "biuf"]
-    found = {str(name): loaded_variable(path, group, str(name)) for name in names}
-    units = {name: str(values.attrs.get("units", "1")) for name, values in found.items()}
-    return {name: Quantity(float(values), units[name]) for name, values in found.items() if np.isfinite(values)}
 
 
 def _read_truth(path: Path, group: xr.Dataset, field: Field) -> Tensor | None:

@@ -13,11 +13,12 @@ import xarray as xr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from infield.datasets.formats.field import CHANNEL, COMPLEX_CHANNELS, Field
+from infield.datasets.formats.measurement_context import context_variables
 from infield.datasets.formats.zarr_group import CONVENTIONS, refusal
 from infield.physics.measurement import Measurement
 
 VERSION = 2
-"""Version 2 adds `{"estimate": true}` in place of the variance of Gaussian noise; files without it are of version 1."""
+"""The newest version that is read: it adds a context, and `{"estimate": true}` in place of the variance of Gaussian noise."""
 
 
 def version_of(noise_json: Mapping[str, Any]) -> int:
@@ -109,12 +110,14 @@ def dataset_of(measurement: Measurement, dims: Mapping[str, tuple[str, ...]], da
     attributes = {
         "Conventions": CONVENTIONS,
         "infield_format": "measurement",
-        "infield_version": version_of(measurement.noise.to_json()),
+        "infield_version": version_of(measurement.noise.to_json()),  # what most versions read; a context raises it
         "field": field.attribute(),
         "operator": json.dumps(measurement.description),
         "noise": json.dumps(measurement.noise.to_json()),
     }
-    return xr.Dataset(variables, coords=field.coordinates(), attrs=attributes)
+    coordinates = field.coordinates()
+    more, told = context_variables(measurement.context, field, {*variables, *coordinates, *field.dims})
+    return xr.Dataset(variables | more, coords=coordinates, attrs=attributes | told)
 
 
 def _own_observed(measurement: Measurement) -> np.ndarray | None:

@@ -41,7 +41,8 @@ class PoissonNoise:
     def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
         count, rate = y / self.gain, z / self.gain
         terms = torch.xlogy(count, rate) - rate - torch.lgamma(count + 1)
-        return total(torch.where(z < 0, -math.inf, terms), observed)
+        impossible = (z < 0) | (z == math.inf)  # no count is expected to be infinite: inf - inf would be NaN
+        return total(torch.where(impossible, -math.inf, terms), observed)
 
     def gradient(self, y: Tensor, z: Tensor) -> Tensor:
         ratio = torch.where(y == 0, 0.0, y / z)  # 0 / 0 is 0: no count where none is expected

@@ -14,6 +14,7 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.physics.operators.base import ComplexBuffers, LinearOperator, plain_physics
 from infield.physics.operators.description import OperatorDescription
+from infield.physics.operators.jacobian import jacobian_product
 from infield.physics.operators.least_squares import LeastSquares
 
 
@@ -51,6 +52,12 @@ class Composition(ComplexBuffers, Physics):
             fields.append(operator.A(fields[-1]))
         for operator, field in zip(self.operators, reversed(fields), strict=True):
             v = operator.A_vjp(field, v)
+        return v
+
+    def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """The Jacobian at `x` applied to `v`, by the chain rule."""
+        for operator in reversed(self.operators):
+            x, v = operator.A(x), jacobian_product(operator, x, v)
         return v
 
 
@@ -208,6 +215,9 @@ class Affine(ComplexBuffers, Physics):
         return self.shift + self.scale * x
 
     def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
+        return self.scale * v
+
+    def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
         return self.scale * v
 
 

@@ -96,4 +96,5 @@ def through_window(measurement: Measurement, shape: tuple[int, ...]) -> Measurem
         grid=torus,
         truth=None,
         description=description,
+        context={name: known for name, known in measurement.context.items() if known.number is not None},
     )

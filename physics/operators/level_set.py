@@ -54,6 +54,10 @@ class Phases(Physics):
         step = torch.sigmoid(x / self.width)
         return (self.high - self.low) / self.width * step * (1 - step) * v
 
+    def A_jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """The same: a diagonal is its own transpose."""
+        return self.A_vjp(x, v)
+
     def sharp(self, x: Tensor) -> Tensor:
         """`high` where x is at least zero, `low` elsewhere; shape of x."""
         return torch.where(x >= 0, torch.full_like(x, self.high), torch.full_like(x, self.low))

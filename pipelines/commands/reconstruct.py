@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="POSTERIOR.zarr")
     parser.add_argument("--prior", help="checkpoint, YAML description or built-in name (default: fitted to the file)")
     parser.add_argument("--at", dest="fixed", action="append", default=[], metavar="NAME=VALUE",
-                        help="a parameter that a prior of lightcones is given; may be repeated")  # fmt: skip
+                        help="a number that the prior is conditioned on (default: the file's)")  # fmt: skip
     parser.add_argument("--surrogate", type=Path, metavar="SURROGATE.ckpt",
                         help="stands in for the measurement's solver; its error is added to the noise")  # fmt: skip
     parser.add_argument(
@@ -225,7 +225,7 @@ def reconstruct(
     plugins |= registry.plugin_of("samplers", type(sampler))
     if chosen.fitted:
         say(f"no prior from elsewhere: {chosen.prior.name}", quiet=quiet)
-    note = cautions(measurement, chosen.prior)
+    note = cautions(measurement, chosen.prior, chosen.conditioned_on)
     if note:
         say(note, quiet=quiet)
     stand_in: dict[str, str] = {}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import yaml
+from torch import Tensor
 
 from infield.core import registry
 from infield.core.errors import InfieldError
@@ -16,6 +17,7 @@ from infield.core.grid import Grid, PointSet
 from infield.datasets.formats.field import COMPLEX_CHANNELS
 from infield.physics.measurement import Measurement
 from infield.pipelines.options import as_option
+from infield.pipelines.run.conditioning import conditioning, ignored_context
 from infield.posterior.inference.empirical_bayes import fit_prior
 from infield.posterior.kriging.fitted import FittedField
 from infield.posterior.samplers.base import Sampler, Trained
@@ -61,12 +63,14 @@ class ChosenPrior:
         label: What the user asked for.
         sha256: Digest of its numbers: of the checkpoint's file, or of the tensors of a closed-form prior.
         fitted: Whether it was fitted to the measurement itself.
+        conditioned_on: Names of the side information that it is conditioned on.
     """
 
     prior: Prior | Trained | FittedField
     label: str
     sha256: str
     fitted: bool
+    conditioned_on: frozenset[str] = frozenset()
 
 
 def choose_prior(
@@ -78,7 +82,7 @@ def choose_prior(
         name: What was asked for.
         measurement: Of the field that is sought.
         device: Where networks run.
-        at: Parameters that a conditional prior is given.
+        at: Numbers that a conditional prior is given, beside those of the measurement's context or in their place.
 
     Raises:
         InfieldError: If the name means nothing, or the prior is not one for this measurement.
@@ -154,17 +158,27 @@ def _conditional(path: Path, measurement: Measurement, device: str, at: Mapping[
         return None
     prior = load_stored(path, kind, device)
     try:
-        flow = prior.for_field(measurement.grid, measurement.channels, at)
+        values = conditioning(prior.conditioned_on, measurement, at)
+        flow = prior.for_field(measurement.grid, measurement.channels, values)
     except InfieldError as error:
         raise error.within(f"--prior {path}") from error
-    told = ", ".join(f"{name}={value:g}" for name, value in at.items())
-    return ChosenPrior(flow, f"{path.name} at {told}" if told else path.name, prior.sha256, False)
+    told = ", ".join(f"{name}={value:g}" for name, value in values.items() if not isinstance(value, Tensor))
+    label = f"{path.name} at {told}" if told else path.name
+    return ChosenPrior(flow, label, prior.sha256, False, frozenset(prior.conditioned_on))
 
 
-def cautions(measurement: Measurement, prior: Prior | Trained) -> str | None:
-    """What the domains have to say of a measurement and a prior for it, in one line; None where nothing."""
-    found = (registry.load("cautions", name)(measurement, prior) for name in registry.names("cautions"))
-    return "; ".join(filter(None, found)) or None
+def cautions(
+    measurement: Measurement, prior: Prior | Trained, conditioned_on: Collection[str] = frozenset()
+) -> str | None:
+    """What there is to say of a measurement and a prior for it, in one line; None where nothing.
+
+    Arguments:
+        measurement: As it was opened.
+        prior: As it is used.
+        conditioned_on: Names of the measurement's context that the prior is conditioned on.
+    """
+    of_domains = (registry.load("cautions", name)(measurement, prior) for name in registry.names("cautions"))
+    return "; ".join(filter(None, (ignored_context(measurement, conditioned_on), *of_domains))) or None
 
 
 def _described(path: Path, measurement: Field) -> ChosenPrior:

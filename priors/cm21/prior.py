@@ -81,6 +81,11 @@ class LightconePrior:
     emulator: Emulator | None = None
     sha256: str = ""
 
+    @property
+    def conditioned_on(self) -> dict[str, str]:
+        """Names and units of the parameters, by 21cmFAST's names."""
+        return dict.fromkeys(self.ranges, "1")
+
     def theta(self, parameters: Mapping[str, float], *, extrapolate: bool = False) -> Tensor:
         """Parameters in [0, 1], shape `(parameters,)`.
 

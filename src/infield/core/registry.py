@@ -120,8 +120,9 @@ class StoredKind:
         version: The newest version of an entry that `from_entry` reads.
         to_entry, from_entry: As there.
         reconstructs: Whether it takes the place of a prior: trained for a family of measurements, on one grid.
-        conditional: Whether it is a prior at parameters: `for_field(grid, channels, parameters)` gives the prior of a
-            field on a grid.
+        conditional: Whether it is a prior conditioned on side information: `conditioned_on` maps the names of what it
+            needs to their units, and `for_field(grid, channels, values)` gives the prior of a field on a grid at these
+            values, numbers or fields `(1, channel, *space)`.
     """
 
     kind: str
