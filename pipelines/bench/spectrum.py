@@ -32,6 +32,7 @@ import xarray as xr
 from torch import Generator, Tensor
 
 from infield.core.grid import Grid
+from infield.core.spectra import Bins, wavenumbers
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.commands.fit import run as fit
 from infield.pipelines.package_data import CONFIGS
@@ -104,10 +105,7 @@ def run(*, quick: bool = False, seed: int = 0, rows: Sequence[str] = tuple(TRAIN
 def spectrum_ratio(fields: Tensor) -> Tensor:
     """Power of draws `(n, 1, 64, 64)` over the true power, mean over each annulus of wavenumbers 1 to 45."""
     power = (Hartley(2).analyse(fields.to(torch.float64)).square().mean(0) / LAW.on(GRID).diagonal)[0]
-    waves = [torch.fft.fftfreq(size, 1 / size, dtype=torch.float64) for size in GRID.shape]
-    annulus = torch.hypot(waves[0][:, None], waves[1]).round().long()
-    sums = torch.zeros(int(annulus.max()) + 1, dtype=torch.float64).index_add(0, annulus.flatten(), power.flatten())
-    return (sums / annulus.flatten().bincount())[1:]
+    return Bins.nearest(wavenumbers(GRID.shape, [1 / n for n in GRID.shape]), 1.0).mean(power)[1:]
 
 
 def _add(bench: Bench, method: str, fields: Tensor) -> None:
