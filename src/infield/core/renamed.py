@@ -340,7 +340,7 @@ def old_names(module: str) -> Callable[[str], Any]:
     """
 
     def __getattr__(name: str) -> Any:
-        is_package = hasattr(sys.modules.get(module), "__path__")
+        is_package = "__path__" in vars(sys.modules[module])
         if name.startswith("__") or (is_package and importlib.util.find_spec(f"{module}.{name}") is not None):
             raise AttributeError(f"module '{module}' has no attribute {name!r}")
         try:
