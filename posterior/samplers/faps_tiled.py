@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.core.grid import Axis, Grid, PointSet
+from infield.core.grid import Axis, Grid, PointSet, grid_from_json
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.noise.registry import GaussianNoise
@@ -104,7 +104,7 @@ class TiledPosterior:
                 parameters=["tiles"],
             )
         refuse_unknown_variance(noise)
-        Domain(self.prior.grid_description, grid)
+        Domain(grid_from_json(self.prior.grid_description), grid)
 
     @property
     def tiling(self) -> Tiling:

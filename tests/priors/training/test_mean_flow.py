@@ -11,7 +11,8 @@ from torch import Generator
 
 from infield import InfieldError
 from infield.core.grid import Grid
-from infield.datasets.training.operator_families import Deblurring, Inpainting, UndersampledKspace
+from infield.datasets.mri.operator_family import UndersampledKspace
+from infield.datasets.training.operator_families import Deblurring, Inpainting
 from infield.physics.operators.fingerprint import operator_numbers
 from infield.physics.operators.sensors import Mask
 from infield.priors.amortised import adapted_source as adapted_source_module
@@ -29,7 +30,8 @@ from infield.priors.networks.mlp import Perceptron
 from infield.priors.networks.unet import UNet
 from infield.priors.training import mean_flow
 from infield.priors.training import measurement_family as family_training
-from infield.priors.training.mean_flow import MeanFlow, spread_score
+from infield.priors.training.mean_flow import MeanFlow
+from infield.priors.training.spread_score import spread_score
 
 GRID = Grid.regular((6,), 1.0, periodic=True)
 POWER = torch.tensor(TAU**2, dtype=torch.float64)
