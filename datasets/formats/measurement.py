@@ -19,6 +19,7 @@ import xarray as xr
 from torch import Tensor
 
 from infield.core.errors import InfieldError
+from infield.datasets.formats.agreement import axes_by_name, check_data_units
 from infield.datasets.formats.field import CHANNEL, Field, read_field
 from infield.datasets.formats.measurement_layout import (
     VERSION,
@@ -66,6 +67,7 @@ def open_measurement(path: str | Path) -> Measurement:
     path = Path(path)
     group = open_group(path, "measurement", VERSION)
     field = read_field(path, group)
+    group = axes_by_name(group, field)
     operator_json = json_attribute(path, group, "operator")
     noise_json = json_attribute(path, group, "noise")
     arrays = {name: variable(path, group, name).values for name in named_arrays(operator_json)}
@@ -75,6 +77,7 @@ def open_measurement(path: str | Path) -> Measurement:
         raise error.within(f"{path}: 'operator'") from error
     shape: tuple[int, ...] = tuple(cast(Any, operator).data_shape)
     data = _read_data(path, group)
+    check_data_units(path, data, operator_json, field)
     y = as_operator_output(path, "data", data, parts(data.values), shape)
     observed: Tensor | None = cast(Any, operator).observed
     if "observed" in group.variables:
