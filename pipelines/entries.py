@@ -22,6 +22,9 @@ ENTRIES = {
             "infield.pipelines.commands.demo", "the whole road in three minutes: measurement, posterior, report"
         ),
     },
+    "converters": {
+        "table": Entry("infield.pipelines.tables.table", "a table of scattered data to a measurement"),
+    },
     "simulators": {
         "darcy": Entry(FIELDS, "permeabilities of two phases, and pressures"),
         "poisson": Entry(FIELDS, "sources, and solutions of -Laplacian u = f"),

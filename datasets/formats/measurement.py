@@ -77,8 +77,8 @@ def open_measurement(path: str | Path) -> Measurement:
         raise error.within(f"{path}: 'operator'") from error
     shape: tuple[int, ...] = tuple(cast(Any, operator).data_shape)
     data = _read_data(path, group)
-    check_data_units(path, data, operator_json, field)
     y = as_operator_output(path, "data", data, parts(data.values), shape)
+    check_data_units(path, data, operator_json, field)
     observed: Tensor | None = cast(Any, operator).observed
     if "observed" in group.variables:
         where = both_parts(like_data(path, flags(path, group, "observed"), data), data)
@@ -217,6 +217,7 @@ def write_measurement(
     data_units: str = "1",
     dims: Mapping[str, tuple[str, ...]] | None = None,
     extra: xr.Dataset | None = None,
+    attributes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Write a measurement file; it appears under its name only when it is whole.
 
@@ -230,6 +231,7 @@ def write_measurement(
         dims: Dimension names of variables, by variable name (`data` without the axis of real and imaginary part). By
             default the dimensions of `NAME` are `NAME_0`, `NAME_1`, ..., and data under a mask have the field's.
         extra: Further variables, carried along for people and other programs (held-out data, for example).
+        attributes: Further attributes of variables and coordinates, as CF has them, by variable name.
 
     Raises:
         InfieldError: `path` exists, or the disk is full.
@@ -239,6 +241,8 @@ def write_measurement(
     dataset = dataset_of(measurement, dims or {}, data_units)
     if extra is not None:
         dataset = dataset.merge(extra, join="exact", combine_attrs="override")
+    for name, more in (attributes or {}).items():
+        dataset[name].attrs = {**more, **dataset[name].attrs}
     dataset.attrs |= {"title": title or "Measurement of a field", "history": history}
     draft = path.with_name(path.name + ".draft")
     with disk_full_in_words(path, "make room and start again"):

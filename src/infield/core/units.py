@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from functools import cache
@@ -106,6 +107,11 @@ def _parsed(text: str) -> Any:
 @cache
 def _registry() -> Any:
     """Pint's units with the names of UDUNITS; imported where two spellings differ, since it takes a second."""
-    from cf_xarray.units import units
-
+    logger = logging.getLogger("pint")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # cf-xarray redefines some units, on purpose
+    try:
+        from cf_xarray.units import units
+    finally:
+        logger.setLevel(level)
     return units
