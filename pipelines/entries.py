@@ -24,6 +24,7 @@ ENTRIES = {
     },
     "converters": {
         "table": Entry("infield.pipelines.tables.table", "a table of scattered data to a measurement"),
+        "grid": Entry("infield.pipelines.tables.grid", "a gridded field with gaps to a measurement"),
     },
     "simulators": {
         "darcy": Entry(FIELDS, "permeabilities of two phases, and pressures"),

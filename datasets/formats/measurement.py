@@ -241,6 +241,7 @@ def write_measurement(
     dataset = dataset_of(measurement, dims or {}, data_units)
     if extra is not None:
         dataset = dataset.merge(extra, join="exact", combine_attrs="override")
+        dataset.attrs = {**extra.attrs, **dataset.attrs}
     for name, more in (attributes or {}).items():
         dataset[name].attrs = {**more, **dataset[name].attrs}
     dataset.attrs |= {"title": title or "Measurement of a field", "history": history}

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 
 from infield.core.errors import InfieldError
 from infield.datasets.formats.measurement import write_measurement
 from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import GaussianNoise, UnknownGaussianNoise
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Converted:
         dims: Names of dimensions of variables, by name.
         notes: What was done to the data, one line each; one that begins with "warning" is one.
         facts: Counts, in plain JSON types.
-        about: `title` and `history` of the source.
+        about: `title`, `history` and other attributes of the source as a whole.
     """
 
     measurement: Measurement
@@ -47,6 +49,8 @@ class Converted:
         """
         done = "; ".join(note for note in self.notes if not note.startswith("warning"))
         line = f"infield convert: {source}" + (f": {done}" if done else "")
+        more = {key: text for key, text in self.about.items() if key not in ("title", "history")}
+        extra = (xr.Dataset() if self.extra is None else self.extra).assign_attrs(more)
         write_measurement(
             path,
             self.measurement,
@@ -55,7 +59,7 @@ class Converted:
             history="\n".join(filter(None, (line, self.about.get("history", "")))),
             data_units=self.data_units,
             dims=self.dims,
-            extra=self.extra,
+            extra=extra,
             attributes=self.attributes,
         )
 
@@ -105,8 +109,14 @@ def noise_of(source: Path, std: float | None, stds: np.ndarray | None, count: in
             where="{noise_std}" if stds is None else f"{source}: its noise",
             found=f"{wrong[0]:g}" + (f" (and {len(wrong) - 1} more of {count})" if stds is not None else ""),
             expected="a standard deviation above zero",
-            remedy="data without noise do not exist: give the size of their rounding, or leave it out to have the noise "
-            "estimated",
+            remedy="no datum is exact: give the size of its rounding, or leave the option out to have the noise estimated",
             parameters=["noise_std"],
         )
     return (values * slope) ** 2
+
+
+def noise_model(variances: np.ndarray | None, values: np.ndarray) -> GaussianNoise:
+    """Gaussian noise of these variances; where there are none, one whose variance the data are to tell."""
+    if variances is None:
+        return UnknownGaussianNoise.of_data(values)
+    return GaussianNoise(torch.as_tensor(variances.ravel()[0] if variances.size == 1 else variances))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.core.units import NONE, Conversion, conversion, known_units
 from infield.datasets.tables.axes import NAMES, Column, cut_open, grid_line, in_order, kind_of
-from infield.datasets.tables.converted import Converted, noise_of, refuse_constant
+from infield.datasets.tables.converted import Converted, noise_model, noise_of, refuse_constant
 from infield.datasets.tables.projection import azimuthal_equidistant, centre_of, grid_mapping
 from infield.datasets.tables.table import Layout, Table, attributes_of, numbers, open_table
 from infield.datasets.tables.times import as_numbers
@@ -57,7 +57,7 @@ class Scattered:
     wrap: float | None = None
     closed: bool | None = None
     calendar: str | None = None
-    layout: Layout = Layout()
+    layout: Layout = field(default_factory=Layout)
 
 
 def convert_table(source: Path, asked: Scattered) -> Converted:
@@ -110,7 +110,7 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
     measurement = Measurement(
         y=torch.from_numpy(values)[None, None],
         operator=build_operator(description, arrays, grid, 1),
-        noise=_noise(variances, values),
+        noise=noise_model(variances, values),
         grid=grid,
         channels=(asked.value,),
         units=units,
@@ -244,7 +244,7 @@ def _laid_out(
         shrink = np.cos(np.radians(np.mean(kinds["latitude"].values)))
         if shrink < 0.95:
             notes.append(
-                f"degrees are kept: one of longitude is {shrink:.2f} of one of latitude here; {{project}} makes kilometres"
+                f"degrees are kept, one of longitude {shrink:.2f} of one of latitude here; {{project}} makes kilometres"
             )
     if len(asked.grid) == 1 and len({"degrees" if c.units.startswith("degree") else c.units for c in columns}) > 1:
         raise InfieldError(
@@ -294,14 +294,6 @@ def _grid(columns: list[Column], steps: Mapping[str, float]) -> Grid:
             parameters=["grid"],
         )
     return Grid(tuple(Axis(c.name, grid_line(c, steps[c.name]), c.units, c.periodic) for c in columns))
-
-
-def _noise(variances: np.ndarray | None, values: np.ndarray) -> Any:
-    from infield.physics.noise.gaussian import GaussianNoise, UnknownGaussianNoise
-
-    if variances is None:
-        return UnknownGaussianNoise.of_data(values)
-    return GaussianNoise(torch.as_tensor(variances[0] if variances.size == 1 else variances))
 
 
 def units_of(
