@@ -109,7 +109,7 @@ def noise_of(source: Path, std: float | None, stds: np.ndarray | None, count: in
             where="{noise_std}" if stds is None else f"{source}: its noise",
             found=f"{wrong[0]:g}" + (f" (and {len(wrong) - 1} more of {count})" if stds is not None else ""),
             expected="a standard deviation above zero",
-            remedy="no datum is exact: give the size of its rounding, or leave the option out to have the noise estimated",
+            remedy="no datum is exact: give the size of its rounding, or leave this out to have the noise estimated",
             parameters=["noise_std"],
         )
     return (values * slope) ** 2

@@ -154,7 +154,7 @@ def _column(source: Path, table: Table, name: str, asked: Scattered, i: int) -> 
     attributes = attributes_of(table, name)
     stated = _stated(asked, i, kind_of(name, attributes))
     kind = kind_of(name, {**attributes, "units": stated} if stated else attributes)
-    if kind == "time" or asked.calendar is not None and _is_text(table, name):
+    if kind == "time" or (asked.calendar is not None and _is_text(table, name)):
         values, units, calendar = as_numbers(name, table.frame[name], attributes, stated, asked.calendar)
         about = {**attributes, "standard_name": "time", "axis": "T", **({"calendar": calendar} if calendar else {})}
         return Column(name, values, units, "time" if " since " in units else "other", about)
