@@ -13,7 +13,7 @@ import xarray as xr
 
 from infield.datasets.formats.agreement import VALUES_OF_FIELD
 from infield.datasets.formats.field import Field
-from infield.datasets.formats.measurement_layout import VERSION
+from infield.datasets.formats.measurement_layout import UNTITLED, VERSION
 from infield.datasets.formats.zarr_group import json_attribute, open_group
 from infield.physics.measurement import Measurement
 
@@ -41,7 +41,7 @@ class Carried:
         of_axes: Attributes of its coordinates, by name, without `units` and `periodic`.
         variables: Bounds, the grid mapping, coordinates of places that were chosen, `land`.
         of_file: `institution`, `source`, `history`, ...
-        title: Of the measurement; empty for none.
+        title: Of the measurement; empty where it has none of its own.
     """
 
     of_field: Mapping[str, Any] = field(default_factory=dict)
@@ -69,7 +69,8 @@ class Carried:
             for one in found.values():
                 one.encoding = {}
             of_file = {key: str(group.attrs[key]) for key in OF_FILE if group.attrs.get(key)}
-            return cls(of_field, of_axes, found, of_file, str(group.attrs.get("title", "")))
+            title = str(group.attrs.get("title", ""))
+            return cls(of_field, of_axes, found, of_file, "" if title == UNTITLED else title)
 
     def onto(self, dataset: xr.Dataset) -> xr.Dataset:
         """A dataset with the attributes of coordinates, and the variables, that it lacks."""

@@ -22,6 +22,7 @@ from infield.core.errors import InfieldError
 from infield.datasets.formats.agreement import axes_by_name, check_data_units
 from infield.datasets.formats.field import CHANNEL, Field, read_field
 from infield.datasets.formats.measurement_layout import (
+    UNTITLED,
     VERSION,
     as_operator_output,
     both_parts,
@@ -244,7 +245,7 @@ def write_measurement(
         dataset.attrs = {**extra.attrs, **dataset.attrs}
     for name, more in (attributes or {}).items():
         dataset[name].attrs = {**more, **dataset[name].attrs}
-    dataset.attrs |= {"title": title or "Measurement of a field", "history": history}
+    dataset.attrs |= {"title": title or UNTITLED, "history": history}
     draft = path.with_name(path.name + ".draft")
     with disk_full_in_words(path, "make room and start again"):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -51,6 +51,7 @@ def lay_out_posterior(
     coordinates = field.coordinates()
     coordinates["sample"] = xr.Variable(("sample",), np.arange(samples))
     carried = carried or Carried()
+    title = ": ".join(filter(None, (title, carried.title)))
     empty = carried.onto(xr.Dataset(coords=coordinates, attrs=_attributes(field, run, title)))
     empty.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
     group = zarr.open_group(path, mode="r+", use_consolidated=False)
