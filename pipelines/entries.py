@@ -8,7 +8,9 @@ FIELDS = "infield.pipelines.commands.simulate:FIELDS"
 
 ENTRIES = {
     "commands": {
-        "convert": Entry("infield.pipelines.commands.convert", "raw data of a domain to a measurement file"),
+        "convert": Entry(
+            "infield.pipelines.commands.convert", "tables, grids and raw data to a measurement; posteriors to maps"
+        ),
         "simulate": Entry(
             "infield.pipelines.commands.simulate",
             "data sets of random fields and of solutions of partial differential equations",
@@ -21,6 +23,11 @@ ENTRIES = {
         "demo": Entry(
             "infield.pipelines.commands.demo", "the whole road in three minutes: measurement, posterior, report"
         ),
+    },
+    "converters": {
+        "table": Entry("infield.pipelines.tables.table", "a table of scattered data to a measurement"),
+        "grid": Entry("infield.pipelines.tables.grid", "a gridded field with gaps to a measurement"),
+        "posterior": Entry("infield.pipelines.tables.posterior", "a posterior to a map: netCDF or GeoTIFF"),
     },
     "simulators": {
         "darcy": Entry(FIELDS, "permeabilities of two phases, and pressures"),

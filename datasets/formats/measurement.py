@@ -20,9 +20,11 @@ from torch import Tensor
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.datasets.formats.agreement import axes_by_name, check_data_units
 from infield.datasets.formats.field import CHANNEL, Field, read_field
 from infield.datasets.formats.measurement_context import read_context
 from infield.datasets.formats.measurement_layout import (
+    UNTITLED,
     VERSION,
     as_operator_output,
     both_parts,
@@ -68,6 +70,7 @@ def open_measurement(path: str | Path) -> Measurement:
     path = Path(path)
     group = open_group(path, "measurement", VERSION)
     field = read_field(path, group)
+    group = axes_by_name(group, field)
     operator_json = json_attribute(path, group, "operator")
     noise_json = json_attribute(path, group, "noise")
     arrays = {name: variable(path, group, name).values for name in named_arrays(operator_json)}
@@ -78,6 +81,7 @@ def open_measurement(path: str | Path) -> Measurement:
     shape: tuple[int, ...] = tuple(cast(Any, operator).data_shape)
     data = _read_data(path, group)
     y = as_operator_output(path, "data", data, parts(data.values), shape)
+    check_data_units(path, data, operator_json, field)
     observed: Tensor | None = cast(Any, operator).observed
     if "observed" in group.variables:
         where = both_parts(like_data(path, flags(path, group, "observed"), data), data)
@@ -225,6 +229,7 @@ def write_measurement(
     data_units: str | None = None,
     dims: Mapping[str, tuple[str, ...]] | None = None,
     extra: xr.Dataset | None = None,
+    attributes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Write a measurement file; it appears under its name only when it is whole.
 
@@ -238,6 +243,7 @@ def write_measurement(
         dims: Dimension names of variables, by variable name (`data` without the axis of real and imaginary part). By
             default the dimensions of `NAME` are `NAME_0`, `NAME_1`, ..., and data under a mask have the field's.
         extra: Further variables, carried along for people and other programs (held-out data, for example).
+        attributes: Further attributes of variables and coordinates, as CF has them, by variable name.
 
     Raises:
         InfieldError: `path` exists, or the disk is full.
@@ -247,8 +253,11 @@ def write_measurement(
     dataset = dataset_of(measurement, dims or {}, data_units or measurement.data_units)
     if extra is not None:
         dataset = dataset.merge(extra, join="exact", combine_attrs="override")
+        dataset.attrs = {**extra.attrs, **dataset.attrs}
+    for name, more in (attributes or {}).items():
+        dataset[name].attrs = {**more, **dataset[name].attrs}
     plugins = registry.plugins_so_far()
-    dataset.attrs |= {"title": title or "Measurement of a field", "history": history}
+    dataset.attrs |= {"title": title or UNTITLED, "history": history}
     dataset.attrs |= {"plugins": json.dumps(plugins)} if plugins else {}
     draft = path.with_name(path.name + ".draft")
     with disk_full_in_words(path, "make room and start again"):

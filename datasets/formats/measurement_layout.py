@@ -21,6 +21,10 @@ VERSION = 2
 """The newest version that is read: it adds a context, and `{"estimate": true}` in place of the variance of Gaussian noise."""
 
 
+UNTITLED = "Measurement of a field"
+"""Title of a file that was given none."""
+
+
 def version_of(noise_json: Mapping[str, Any]) -> int:
     """The oldest version that can say this of the noise."""
     return 2 if isinstance(noise_json.get("variance"), Mapping) else 1

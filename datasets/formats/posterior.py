@@ -20,6 +20,7 @@ from torch import Tensor
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.datasets.formats.block_writer import BlockWriter, open_finished, refuse_lost_samples
+from infield.datasets.formats.carried import Carried
 from infield.datasets.formats.field import Field, read_field
 from infield.datasets.formats.posterior_layout import COSTS, VERSION, event_shape, lay_out_posterior
 
@@ -41,6 +42,7 @@ class PosteriorWriter(BlockWriter):
         dtype: "float32" or "float64", in which samples are stored.
         title: One line for people.
         overwrite: Whether an existing posterior may be replaced, once the new one is finished.
+        carried: What goes along with the field from its measurement: attributes of CF, bounds, land.
 
     Raises:
         InfieldError: `path` exists, `<path>.partial` is of another run, or the disk is full.
@@ -59,9 +61,10 @@ class PosteriorWriter(BlockWriter):
         dtype: str = "float32",
         title: str = "",
         overwrite: bool = False,
+        carried: Carried | None = None,
     ) -> None:
         self._field = Field(grid, tuple(channels), units)
-        self._shape = event_shape(self._field)
+        self._shape, self._carried = event_shape(self._field), carried
         layout = {"samples": samples, "block": block, "dtype": dtype}
         coordinates = hashlib.sha256(json.dumps(grid.to_json()).encode()).hexdigest()
         about_field = {"field": json.loads(self._field.attribute()), "grid_sha256": coordinates}
@@ -78,7 +81,7 @@ class PosteriorWriter(BlockWriter):
         )
 
     def _lay_out(self, draft: Path, title: str) -> None:
-        lay_out_posterior(draft, self._field, self._run, title)
+        lay_out_posterior(draft, self._field, self._run, title, carried=self._carried)
 
     def write_block(
         self, b: int, tensor: Tensor, cost: Mapping[str, float], diagnostics: Mapping[str, float] | None = None

@@ -98,7 +98,7 @@ class TiledPosteriorWriter(PosteriorWriter):
         self.store = TileStore(self.partial, self.samples, self.block)
 
     def _lay_out(self, draft: Path, title: str) -> None:
-        lay_out_posterior(draft, self._field, self._run, title, self.tile)
+        lay_out_posterior(draft, self._field, self._run, title, self.tile, self._carried)
         group = zarr.open_group(draft, mode="r+", use_consolidated=False)
         blocks = -(-self._run["samples"] // self._run["block"])
         counts = tuple(-(-n // size) for n, size in zip(self.torus, self.tile, strict=True))

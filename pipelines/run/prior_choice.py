@@ -14,6 +14,7 @@ from torch import Tensor
 from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
+from infield.core.units import same_units
 from infield.datasets.formats.field import COMPLEX_CHANNELS
 from infield.physics.measurement import Measurement
 from infield.pipelines.options import as_option
@@ -213,6 +214,7 @@ def _on_grid_of(path: Path, prior: FlowPrior, measurement: Field) -> FlowPrior:
     grid = measurement.grid
     if not isinstance(grid, Grid) and not isinstance(prior.network, OnPoints):
         raise InfieldError(f"--prior {path}: it is for fields on a grid, the measurement's lives on scattered points")
+    _check_order(path, prior, grid)
     anew = isinstance(prior.network, OnDomains)  # even of one shape a domain may or may not close
     if anew or tuple(space) != tuple(grid.shape) or not isinstance(grid, Grid) or "axes" not in prior.grid_description:
         try:
@@ -232,6 +234,7 @@ def _check_grid_of(path: Path, model: Trained, measurement: Field) -> None:
     _check_channels(path, channels, measurement)
     _check_units(path, model, measurement)
     grid = measurement.grid
+    _check_order(path, model, grid)
     if not isinstance(grid, Grid) or tuple(space) != grid.shape:
         raise InfieldError(
             f"--prior {path}: it is for fields of shape {tuple(space)}, the measurement's has {tuple(grid.shape)}: "
@@ -248,11 +251,23 @@ def _check_channels(path: Path, channels: int, measurement: Field) -> None:
         )
 
 
+def _check_order(path: Path, prior: FlowPrior | Trained, grid: Grid | PointSet) -> None:
+    """Refuse a prior of fields on the same axes in another order."""
+    found = [axis["name"] for axis in prior.grid_description.get("axes", ())]
+    if sorted(found) == sorted(grid.names) and found != list(grid.names):
+        raise InfieldError(
+            where=f"--prior {path}",
+            found=f"a prior of fields along ({', '.join(found)})",
+            expected=f"({', '.join(grid.names)}), the order of the measurement's axes",
+            remedy="write the measurement with its axes exchanged",
+        )
+
+
 def _check_extent(path: Path, prior: FlowPrior | Trained, grid: Grid) -> None:
     for axis, other in zip(prior.grid_description["axes"], grid.axes, strict=True):
         found = axis["coordinates"][-1] - axis["coordinates"][0]
         expected = other.coordinates[-1] - other.coordinates[0]
-        if abs(found - expected) > 1e-3 * abs(expected) or axis["units"] != other.units:
+        if abs(found - expected) > 1e-3 * abs(expected) or not same_units(axis["units"], other.units):
             raise InfieldError(
                 f"--prior {path}: its axis '{axis['name']}' spans {found:g} {axis['units']}, the measurement's "
                 f"'{other.name}' {expected:g} {other.units}: a prior knows fields of one extent"
@@ -260,7 +275,7 @@ def _check_extent(path: Path, prior: FlowPrior | Trained, grid: Grid) -> None:
 
 
 def _check_units(path: Path, prior: Prior | Trained, measurement: Field) -> None:
-    if prior.units not in (None, measurement.units):
+    if prior.units is not None and not same_units(prior.units, measurement.units):
         raise InfieldError(
             f"--prior {path}: it is in units '{prior.units}', the measurement's field in "
             f"'{measurement.units}': convert one of them"

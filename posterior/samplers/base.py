@@ -15,6 +15,7 @@ from torch import Tensor
 from infield.core._deepinv import LinearPhysics
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness
+from infield.core.units import same_units
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.operators.crop import through_window
@@ -149,7 +150,7 @@ class Sampler(ABC):
                 f"prior '{prior.name}' is for fields of shape {shape} (channel, space), "
                 f"the measurement is of a field of shape {measurement.event_shape}"
             )
-        if prior.units not in (None, measurement.units):
+        if prior.units is not None and not same_units(prior.units, measurement.units):
             raise InfieldError(
                 f"prior '{prior.name}' is in units '{prior.units}', the measurement's field in '{measurement.units}': "
                 "convert one of them"

@@ -324,7 +324,7 @@ BAD = {
         _variable("truth", ("a", "x"), np.ones((3, 6))),
         "found float64 along ('a', 'x')",
     ),
-    "truth transposed": (_variable("truth", ("x", "y"), np.ones((6, 5))), "found float64 along ('x', 'y')"),
+    "truth along another axis": (_variable("truth", ("y", "a"), np.ones((5, 6))), "found float64 along ('y', 'a')"),
     "zero variance": (_attribute("noise", {"law": "gaussian", "variance": 0.0}), "variance 0.0, expected"),
     "negative variance": (_attribute("noise", {"law": "gaussian", "variance": -1}), "variance -1, expected"),
     "NaN variance": (_attribute("noise", {"law": "gaussian", "variance": float("nan")}), "variance nan, expected"),
