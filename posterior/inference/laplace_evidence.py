@@ -8,11 +8,11 @@ eq. 3.32; here with the Jacobian J of an operator),
 D^2 = W the Fisher information of each datum about its noiseless value: for counts behind an exponential, W J^2 is the
 curvature of -log p itself. With u = m + K a, Newton's step is (ibid., algorithm 3.1)
 
-    a' = J^T D (1 + B)^{-1} D (J (u - m) + W^{-1} g),    g = d log p(y | z) / dz,
+    a' = J^T D (1 + B)^{-1} D (J (u - m) + W^{-1} g) = J^T (g + D (1 + B)^{-1} D J (K a - K J^T g)),
 
-so that no inverse of K is needed, only its products. The log-determinant of few data is computed; of many it is
-estimated by stochastic Lanczos quadrature (Ubaru, Chen & Saad 2017, SIAM J. Matrix Anal. Appl. 38, 1075) from the same
-probes every time: as a function of the parameters of K it is smooth.
+with g = d log p(y | z) / dz, so that no inverse of K is needed, only its products. The log-determinant of few data is
+computed; of many it is estimated by stochastic Lanczos quadrature (Ubaru, Chen & Saad 2017, SIAM J. Matrix Anal. Appl.
+38, 1075) from the same probes every time: as a function of the parameters of K it is smooth.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from infield.physics.operators.jacobian import jacobian_product
 from infield.posterior.inference.conjugate_gradients import conjugate_gradients
 from infield.posterior.inference.likelihood import fisher_information, slope
 
-EXACT = 256
-"""Data up to which the log-determinant is computed."""
+EXACT, EXACT_ENTRIES = 1500, 8_000_000
+"""Data up to which the log-determinant is computed, and their number times that of the field's values."""
 
-PROBES, LANCZOS = 8, 40
+PROBES, LANCZOS = 8, 25
 """Random signs from which the log-determinant of more data is estimated, and Lanczos steps from each."""
 
-NEWTON, HALVINGS, DECREMENT = 60, 30, 1e-5
+NEWTON, HALVINGS, DECREMENT = 60, 30, 1e-3
 """Newton steps, halvings of one, and the gain of log p(u | y) to come below which the search ends."""
 
-SOLVED, ITERATIONS = 1e-5, 3000
+SOLVED, ITERATIONS = 1e-3, 3000
 """Residual of a Newton step's conjugate gradients, root mean square a datum, and their number."""
 
 Product = Callable[[Tensor], Tensor]
@@ -71,7 +71,7 @@ class LaplaceEvidence:
         """log det(1 + B)."""
         local = _Local.at(self.measurement, self.at, self.product)
         index = local.index
-        if len(index) <= EXACT:
+        if len(index) <= EXACT and len(index) * self.at.numel() <= EXACT_ENTRIES:
             unit = torch.eye(len(index), dtype=torch.float64, device=index.device)
             B = torch.cat([local.B(part) for part in unit.split(64)])
             return float(torch.linalg.slogdet(unit + (B + B.mT) / 2).logabsdet)
@@ -117,13 +117,15 @@ class _Local:
     def B(self, v: Tensor) -> Tensor:
         return self.push(self.product(self.pull(v)))
 
-    def newton(self, away: Tensor, g: Tensor) -> Tensor:
-        """a' for the field u with u - m = away, and g on the data."""
-        right = self.push(away) + g.flatten(1)[:, self.index] / self.deviation
+    def newton(self, Ka: Tensor, g: Tensor) -> Tensor:
+        """a' for the field u = m + K a, and g on the data.
+
+        D^{-1} g, which is the solution where u is the most probable field already, is taken off before the solve.
+        """
+        a = self.measurement.operator.A_vjp(self.u, g)
+        right = self.push(Ka - self.product(a))
         one = torch.ones_like(self.deviation)
-        goal = SOLVED * max(1.0, float(right.norm()) / len(self.index) ** 0.5)
-        v = conjugate_gradients(lambda v: v + self.B(v), right, goal, ITERATIONS, diagonal=one)
-        return self.pull(v)
+        return a + self.pull(conjugate_gradients(lambda v: v + self.B(v), right, SOLVED, ITERATIONS, diagonal=one))
 
 
 def laplace_evidence(
@@ -182,21 +184,21 @@ def lanczos_log_det(B: Callable[[Tensor], Tensor], probes: Tensor, steps: int = 
         probes: Random signs, shape `(probes, n)`.
         steps: Lanczos steps, with full orthogonalisation.
     """
-    n = probes.shape[1]
+    n, steps = probes.shape[1], min(steps, probes.shape[1])
     norm = probes.norm(dim=1, keepdim=True)
-    basis = [probes / norm]
+    Q = probes.new_zeros((len(probes), steps, n))
+    Q[:, 0] = probes / norm
     alpha, beta = [], []
-    for j in range(min(steps, n)):
-        v = B(basis[-1])
-        alpha.append((v * basis[-1]).sum(1))
-        Q = torch.stack(basis, dim=1)
-        for _ in range(2):
-            v = v - torch.einsum("bjn,bj->bn", Q, torch.einsum("bjn,bn->bj", Q, v))
+    for j in range(steps):
+        v = B(Q[:, j])
+        alpha.append((v * Q[:, j]).sum(1))
+        for _ in range(2):  # once more: the first pass leaves rounding
+            v = v - (Q[:, : j + 1].mT @ (Q[:, : j + 1] @ v[:, :, None]))[:, :, 0]
         length = v.norm(dim=1)
-        if j + 1 == min(steps, n) or bool((length <= 1e-10 * torch.stack(alpha).abs().amax(0)).all()):
+        if j + 1 == steps or bool((length <= 1e-10 * torch.stack(alpha).abs().amax(0)).all()):
             break
         beta.append(length)
-        basis.append(v / length.clamp_min(1e-300)[:, None])
+        Q[:, j + 1] = v / length.clamp_min(1e-300)[:, None]
     T = torch.diag_embed(torch.stack(alpha, dim=1))
     if beta:
         off = torch.stack(beta, dim=1)

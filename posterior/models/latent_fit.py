@@ -11,7 +11,6 @@ marginalised, and the posterior knows how little the data say of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -48,8 +47,9 @@ LONGEST, SHORTEST, RANGE = 2.0, 0.5, 5.0
 """Bounds: of the length as shares of the largest extent and of the smallest spacing, and of log standard deviation on
 both sides of its start."""
 
-TOLERANCE, DIFFERENCE = 0.02, 0.1
-"""Of log standard deviation and log length: where the search ends, and the step of second differences there."""
+STEP, TOLERANCE, SEEN = 0.3, 0.05, 6.0
+"""Of log standard deviation and log length: the first step, and where the search ends; and how far below the largest
+log evidence others still tell of its curvature."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,9 @@ def fit_latent_prior(measurement: Measurement, *, nu: float | None = None) -> Ga
     """
     mean, sd = _start(measurement)
     domain = _Domain.of(measurement, WIDE * sd)
-    fits = [_most_probable(measurement, mean, sd, domain, order) for order in (ORDERS if nu is None else (nu,))]
+    fits: list[Fit] = []
+    for order in ORDERS if nu is None else (nu,):
+        fits.append(_most_probable(measurement, mean, sd, domain, order, fits[0] if fits else None))
     fit = max(fits, key=lambda fit: fit.log_evidence)
     if fit.gain <= 0 or (fit.at_bound and fit.sd < sd):
         raise InfieldError(
@@ -161,46 +163,53 @@ def _log_likelihood(measurement: Measurement, x: Tensor) -> float:
         return -math.inf
 
 
-def _most_probable(measurement: Measurement, mean: Tensor, sd: float, domain: _Domain, nu: float) -> Fit:
-    """The law of one order."""
+def _most_probable(
+    measurement: Measurement, mean: Tensor, sd: float, domain: _Domain, nu: float, near: Fit | None
+) -> Fit:
+    """The law of one order; the search starts at that of another, where one is known."""
     centre = mean.expand(1, *measurement.event_shape).contiguous()
-    last: list[Tensor] = []
+    duals: list[Tensor | None] = [None]
+    tried: list[tuple[np.ndarray, float]] = []
 
     def evidence(theta: np.ndarray) -> float:
         product = domain.product(Matern(nu=nu, length=math.exp(theta[1])), math.exp(theta[0]))
-        found = laplace_evidence(measurement, centre, product, last[-1] if last else None)
-        last[:] = [found.dual]
-        return found.log_evidence
+        found = laplace_evidence(measurement, centre, product, duals[0])
+        duals[0] = found.dual
+        tried.append((theta.copy(), found.log_evidence))
+        return tried[-1][1]
 
     log_sd, extent = math.log(sd), domain.extent
     bounds = [(log_sd - RANGE, log_sd + RANGE), (math.log(SHORTEST * domain.spacing), math.log(LONGEST * extent))]
-    start = max((np.array([log_sd, math.log(share * extent)]) for share in STARTS), key=evidence)
+    starts = [np.array([log_sd, math.log(share * extent)]) for share in STARTS]
+    if near is not None:
+        starts = [np.log([near.sd, near.length])]
+    start = max(starts, key=evidence) if len(starts) > 1 else starts[0]
+    simplex = start + STEP * np.array([[0, 0], [1, 0], [0, 1]])
     found = minimize(
         lambda theta: -evidence(theta),
         start,
         method="Nelder-Mead",
         bounds=bounds,
-        options={
-            "xatol": TOLERANCE,
-            "fatol": 0.02,
-            "initial_simplex": start + 0.4 * np.array([[0, 0], [1, 0], [0, 1]]),
-        },
+        options={"xatol": TOLERANCE, "fatol": 0.05, "initial_simplex": simplex},
     )
-    near = [abs(value - bound) < 2 * TOLERANCE for value, pair in zip(found.x, bounds, strict=True) for bound in pair]
-    at_bound = tuple(name for name, a, b in (("standard deviation", *near[:2]), ("length", *near[2:])) if a or b)
+    ends = [abs(value - end) < 2 * TOLERANCE for value, pair in zip(found.x, bounds, strict=True) for end in pair]
+    at_bound = tuple(name for name, *of in (("standard deviation", *ends[:2]), ("length", *ends[2:])) if any(of))
+    errors = (math.nan, math.nan) if at_bound else _errors(tried, found.x)
     constant = laplace_evidence(measurement, centre, domain.product(None, 0.0)).log_evidence
-    errors = (math.nan, math.nan) if at_bound else _errors(evidence, found.x)
-    sd, length = (math.exp(value) for value in found.x)
-    return Fit(nu, length, sd, errors, -float(found.fun), -float(found.fun) - constant, at_bound)
+    return Fit(nu, *np.exp(found.x[::-1]).tolist(), errors, -found.fun, -found.fun - constant, at_bound)
 
 
-def _errors(evidence: Callable[[np.ndarray], float], theta: np.ndarray) -> tuple[float, float]:
-    """Standard deviations of the parameters by second differences of the log evidence; NaN where it has no maximum."""
-    e = DIFFERENCE * np.eye(2)
-    corners = {(i, j): evidence(theta + i * e[0] + j * e[1]) for i in (-1, 0, 1) for j in (-1, 0, 1)}
-    of_pair = (corners[1, 1] - corners[1, -1] - corners[-1, 1] + corners[-1, -1]) / 4
-    own = [corners[1, 0] - 2 * corners[0, 0] + corners[-1, 0], corners[0, 1] - 2 * corners[0, 0] + corners[0, -1]]
-    curvature = -np.array([[own[0], of_pair], [of_pair, own[1]]]) / DIFFERENCE**2
+def _errors(tried: list[tuple[np.ndarray, float]], best: np.ndarray) -> tuple[float, float]:
+    """Standard deviations of the parameters by the parabola through the log evidences around their maximum; NaN where
+    it has none."""
+    top = max(value for _, value in tried)
+    near = [(theta - best, value - top) for theta, value in tried if value > top - SEEN]
+    x, y = np.array([theta for theta, _ in near]), np.array([value for _, value in near])
+    terms = np.stack([np.ones(len(x)), x[:, 0], x[:, 1], x[:, 0] ** 2, x[:, 0] * x[:, 1], x[:, 1] ** 2], axis=1)
+    if len(near) < terms.shape[1]:
+        return math.nan, math.nan
+    *_, a, b, c = np.linalg.lstsq(terms, y, rcond=None)[0]
+    curvature = -np.array([[2 * a, b], [b, 2 * c]])
     if np.linalg.eigvalsh(curvature)[0] <= 0:
         return math.nan, math.nan
     variances = np.linalg.inv(curvature).diagonal()
