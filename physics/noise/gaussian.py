@@ -67,6 +67,10 @@ class GaussianNoise(NoiseLaw):
     def gradient(self, y: Tensor, z: Tensor) -> Tensor:
         return self.solve(y - z)
 
+    def fisher(self, z: Tensor) -> Tensor:
+        """Fisher information of each datum about its mean, 1 / variance, shape of `z`."""
+        return (1 / self.variance.to(z)).expand(z.shape)
+
     def chi_square(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
         return total((y - z) ** 2 / self.variance.to(z), observed)
 

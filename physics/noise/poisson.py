@@ -54,6 +54,10 @@ class PoissonNoise(NoiseLaw):
         ratio = torch.where(y == 0, 0.0, y / z)  # 0 / 0 is 0: no count where none is expected
         return torch.where(z < 0, math.inf, (ratio - 1) / self.gain)
 
+    def fisher(self, z: Tensor) -> Tensor:
+        """Fisher information of each datum about its mean, 1 / (gain z), shape of `z`."""
+        return 1 / (self.gain * z)
+
     def chi_square(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
         """Pearson's: sum of (y - z)^2 / (gain z)."""
         return total(torch.where(y == z, 0.0, (y - z) ** 2 / (self.gain * z)), observed)
@@ -132,6 +136,10 @@ class PoissonGaussianNoise(NoiseLaw):
         rate = z.clamp(min=0)
         count_over_rate = torch.exp(self.log_density(y - self.gain, rate) - self.log_density(y, rate))
         return torch.where(z < 0, math.inf, (count_over_rate - 1) / self.gain)
+
+    def fisher(self, z: Tensor) -> Tensor:
+        """Fisher information of each datum about its mean: at most, and nearly, 1 / (gain z + variance); that of z."""
+        return 1 / (self.gain * z.clamp(min=0) + self.variance.to(z))
 
     def chi_square(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
         """Pearson's: sum of (y - z)^2 / (gain z + variance)."""

@@ -120,6 +120,13 @@ def compose(*operators: Physics) -> Composition:
     return LinearComposition(operators) if linear else Composition(operators)
 
 
+def is_affine(operator: Physics) -> bool:
+    """Whether the Jacobian of an operator is the same everywhere: it is linear, but for a shift."""
+    if isinstance(operator, Composition):
+        return all(is_affine(part) for part in operator.operators)
+    return isinstance(operator, LinearPhysics | Affine)
+
+
 class LinearCombination(LinearOperator):
     """A weighted sum of linear operators on the same field; a datum is observed where any of them observes it.
 

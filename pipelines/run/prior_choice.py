@@ -21,6 +21,7 @@ from infield.pipelines.options import as_option
 from infield.pipelines.run.conditioning import conditioning, ignored_context
 from infield.posterior.inference.empirical_bayes import fit_prior
 from infield.posterior.kriging.fitted import FittedField
+from infield.posterior.models.latent_fit import fit_latent_prior
 from infield.posterior.samplers.base import Sampler, Trained
 from infield.posterior.samplers.kriging import Kriging
 from infield.priors.base import Prior
@@ -33,7 +34,8 @@ from infield.priors.storage.flow_entry import KIND
 from infield.priors.storage.from_yaml import prior_from_description
 
 BUILT_IN = {"matern-1/2": 0.5, "matern-3/2": 1.5, "matern-5/2": 2.5, "fitted": None}
-"""Built-in names: Matern priors of this order (None: of any), their other parameters fitted to the measurement."""
+"""Built-in names: Matern priors of this order (None: of any), their other parameters fitted to the measurement: to
+linear data with Gaussian noise by their evidence, to others (counts, links) by Laplace's approximation of it."""
 
 
 class Field(Protocol):
@@ -98,7 +100,8 @@ def choose_prior(
             where=f"--at {next(iter(at))}", found=f"prior {name}", expected="one of lightcones, which takes parameters"
         )
     if name is None or name in BUILT_IN:
-        prior = fit_prior(measurement, nu=BUILT_IN[name or "fitted"])
+        fit = fit_prior if measurement.linear_gaussian else fit_latent_prior
+        prior = fit(measurement, nu=BUILT_IN[name or "fitted"])
         return ChosenPrior(prior, name or "fitted", _digest(prior), True)
     return _from_file(name, measurement, device)
 
