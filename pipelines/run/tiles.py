@@ -82,7 +82,7 @@ def reconstruct_in_tiles(
         InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
     """
     start = time.perf_counter()
-    check_run(samples, seed, workers)
+    check_run(samples, seed, workers, scheduler)
     check_new(output, overwrite)
     digests = file_sha256(prior), measurement_digest(measurement_path)
     setup = TileRun(
