@@ -97,4 +97,5 @@ def _usage() -> str:
     commands = registry.table(GROUP)
     width = max(map(len, commands))
     verbs = "\n".join(f"  {verb.ljust(width)}  {entry.help}" for verb, entry in commands.items())
-    return f"usage: infield VERB ...\n\n{verbs}\n\ninfield VERB --help tells more; --debug shows tracebacks; -V prints the version."
+    more = "infield VERB --help tells more; --debug shows tracebacks; -V prints the version."
+    return f"usage: infield VERB ...\n\n{verbs}\n\n{more}"

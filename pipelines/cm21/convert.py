@@ -38,7 +38,7 @@ def add_arguments(parser: Parser) -> None:
         "--depth", type=int, metavar="CELLS", help="cells to keep, from the lowest redshift on (default all)"
     )
     parser.add_argument("--parameters", type=lambda text: tuple(text.split(",")), metavar="NAMES",
-                        help="parameters to keep, e.g. A,B (default ION_Tvir_MIN, HII_EFF_FACTOR and what else varies)")  # fmt: skip
+                        help="parameters to keep (default ION_Tvir_MIN, HII_EFF_FACTOR and what varies)")  # fmt: skip
     plain = parser.add_argument_group("plain arrays and cubes, where the file does not say")
     plain.add_argument("--redshifts", type=Path, metavar="FILE", help="redshifts of the cells: .npy, or one a line")
     plain.add_argument("--box-size", type=float, metavar="MPC", help="size across, in comoving Mpc")

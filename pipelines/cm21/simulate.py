@@ -32,7 +32,7 @@ from infield.pipelines.cm21.parameter_design import Design, cone_seeds
 from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.options import Parser, check_at_least, check_positive
-from infield.pipelines.run.simulations import setting
+from infield.pipelines.run.simulations import settings_of
 
 
 def add_arguments(parser: Parser) -> None:
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.box_size,
         arguments.redshift,
         arguments.depth,
-        dict(setting(text) for text in arguments.settings),
+        settings_of(arguments.settings),
         arguments.python,
     )
     design = Design.parse(arguments.ranges, arguments.fixed)

@@ -11,7 +11,6 @@ import argparse
 import json
 import statistics
 from pathlib import Path
-from typing import Any
 
 from infield.core import registry
 from infield.core.errors import InfieldError

@@ -37,7 +37,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="MEASUREMENT.zarr",
                         help="the measurement, or a folder of them, new")  # fmt: skip
     parser.add_argument("--hold-out", type=float, default=0.0, metavar="FRACTION",
-                        help="fraction of the samples that is set aside, to test predictions on (default 0)")  # fmt: skip
+                        help="fraction of the samples to set aside, to test predictions on (default 0)")  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N",
                         help="seed of what is held out and of the mask (default 0)")  # fmt: skip
     parser.add_argument("--slice", metavar="N|A-B|all", help="which slices, of a file with several, from 0")

@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
         """
         self.renamed[old] = Renamed(new, when)
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None, **more: Any) -> Any:
+    def parse_known_args(self, args: Any = None, namespace: Any = None, **more: Any) -> Any:  # type: ignore[override]
         return super().parse_known_args(self._renamed(sys.argv[1:] if args is None else args), namespace, **more)
 
     def _renamed(self, arguments: Sequence[str]) -> list[str]:

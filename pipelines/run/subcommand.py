@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from infield.core import registry
@@ -47,7 +47,7 @@ class LazyParser(Parser):
             chosen.add_arguments(self)
             add_common(self)
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None, **more: Any) -> Any:
+    def parse_known_args(self, args: Any = None, namespace: Any = None, **more: Any) -> Any:  # type: ignore[override]
         self.fill()
         return super().parse_known_args(args, namespace, **more)
 

@@ -27,7 +27,7 @@ from infield.datasets.wall_pressure.channel_file import PRESSURE, ChannelLayout,
 from infield.physics.wall_pressure.channel.boxes import BOXES
 from infield.physics.wall_pressure.channel.solver import LARGEST_CFL, Channel
 from infield.pipelines.run.console import say, table
-from infield.pipelines.run.options import Parser, add_json, check_at_least, check_positive, is_quiet
+from infield.pipelines.run.options import add_json, check_at_least, check_positive, is_quiet
 from infield.pipelines.wall_pressure.channel_run import BLOCK, ChannelRun, Course, threads
 
 LAMINAR = "the flow has become laminar; take a longer spin-up, a larger box or a larger Re_tau"

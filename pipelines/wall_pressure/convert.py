@@ -170,13 +170,14 @@ def run_sensors(arguments: argparse.Namespace) -> int:
         sensors = WallSensors.lattice(planes.grid, dz_plus, dx_plus)
     else:
         sensors = WallSensors.at(planes.grid, read_positions(arguments.positions))
+    noise_std = arguments.noise_std
     write_wall_measurement(
         arguments.output,
-        sensors.measure(truth, arguments.noise_std, arguments.seed),
+        sensors.measure(truth, noise_std, arguments.seed),
         re_tau=planes.re_tau,
         synthetic=planes.synthetic,
         words=sensors.words,
-        history=f"plane {arguments.index} of {arguments.source.name}, noise of standard deviation {arguments.noise_std:g}",
+        history=f"plane {arguments.index} of {arguments.source.name}, noise of standard deviation {noise_std:g}",
         overwrite=arguments.overwrite,
     )
     facts = {
@@ -186,7 +187,7 @@ def run_sensors(arguments: argparse.Namespace) -> int:
         "sensors": sensors.count,
         "share": sensors.share,
         "shape": list(planes.grid.shape),
-        "noise": arguments.noise_std,
+        "noise": noise_std,
     }
     if arguments.json:
         print(json.dumps(facts))
