@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -57,14 +58,18 @@ class Bench:
 
     def write(self, path: Path) -> None:
         """Write the records, and beside them seed, versions and threads, as JSON."""
-        document = {
+        path.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The records with seed and versions, in JSON types."""
+        return {
             "bench": self.name,
             "seed": self.seed,
             "threads": torch.get_num_threads(),
             "versions": {package: version_of(package) for package in PACKAGES},
             "records": [asdict(record) for record in self.records],
         }
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
     def print(
         self, metrics: dict[str, str], note: str = "", summary: Callable[[list[float]], float] = statistics.median

@@ -40,6 +40,7 @@ from infield.pipelines.run.fitted_field import (
     moments_on_grid,
     with_fitted_noise,
 )
+from infield.pipelines.run.options import check_at_least, refuse_without
 from infield.pipelines.run.parameters import named_numbers
 from infield.pipelines.run.prior_choice import BUILT_IN, cautions, choose_prior, choose_slice_prior, fitted_prior
 from infield.pipelines.run.process import one_thread
@@ -70,8 +71,10 @@ COLLAPSED = 0.02
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("measurement", type=Path, metavar="MEASUREMENT.zarr")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="POSTERIOR.zarr")
+    parser.add_argument("measurement", type=Path, metavar="MEASUREMENT.zarr", help="the measurement")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="POSTERIOR.zarr", help="the posterior, a new file"
+    )
     parser.add_argument("--prior", help="checkpoint, YAML description or built-in name (default: fitted to the file)")
     parser.add_argument("--at", dest="fixed", action="append", default=[], metavar="NAME=VALUE",
                         help="a number that the prior is conditioned on (default: the file's)")  # fmt: skip
@@ -89,13 +92,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", help="where networks run: auto, cpu, cuda, cuda:1 ... (default auto)"
     )
     parser.add_argument("--tiles", type=int, nargs="+", metavar="POINTS",
-                        help="points of a tile along each axis: fields larger than memory, tile by tile (--workers 1 "
-                        "if not given), for priors of patches and point sensors")  # fmt: skip
+                        help="points of a tile along each axis: fields larger than memory, tile by tile (default of "
+                        "--workers then 1), for priors of patches and point sensors")  # fmt: skip
     parser.add_argument("--halo", type=int, nargs="+", metavar="POINTS",
                         help="points that a tile sees beyond its own (default: half of --tiles)")  # fmt: skip
-    parser.add_argument("--slices", type=int, metavar="NUMBER",
-                        help="the prior knows single slices (y, x) of the volume (z, y, x); so many of them are a task "
-                        "for a worker")  # fmt: skip
+    parser.add_argument("--slices", type=int, metavar="N",
+                        help="use a prior of slices (y, x) for the volume (z, y, x), N slices per task of a "
+                        "worker")  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write a report that opens in a browser")
     add_fit_arguments(parser)
     add_run_arguments(parser, samples=64)
@@ -124,6 +127,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(summary))
         return 0
+    if arguments.quiet:
+        for line in _warnings(summary):
+            say(line)
+        return 0
     rows = {
         "prior": summary["prior"],
         "samples": f"{summary['samples']} by {summary['sampler']}",
@@ -141,11 +148,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _in_tiles(arguments: argparse.Namespace, sampler: Sampler | None, common: dict[str, Any]) -> dict[str, Any]:
     from infield.pipelines.run.tiles import reconstruct_in_tiles
 
+    refuse_without("--tiles", arguments.tiles is not None, arguments, "halo")
     if arguments.slices is not None:
         raise InfieldError("--slices: a volume has slices or tiles; leave out --tiles and --halo")
-    if arguments.tiles is None:
+    if arguments.fixed:
         raise InfieldError(
-            where="--halo", found="no --tiles", expected="the points of a tile along each axis", remedy="give both"
+            where=f"--at {arguments.fixed[0]}", found="--tiles", expected="a prior of lightcones, which takes no tiles"
         )
     sampler = sampler or FAPS()
     if not isinstance(sampler, FAPS) or sampler != FAPS(levels=sampler.levels):
@@ -197,9 +205,12 @@ def reconstruct(
         InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
     """
     start = time.perf_counter()
-    check_run(samples, seed, workers, least_samples=0)
-    if slices is not None and slices < 1:
-        raise InfieldError(where="--slices", found=slices, expected="at least 1")
+    check_run(samples, seed, workers, scheduler, least_samples=0)
+    check_at_least(1, slices=slices)
+    if slices is not None and at:
+        raise InfieldError(
+            where=f"--at {next(iter(at))}", found="--slices", expected="a prior of lightcones, which takes no slices"
+        )
     check_new(output, overwrite)
     write_report = report_writer(report, overwrite)
     where = device_named(device)
@@ -274,8 +285,6 @@ def reconstruct(
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
     judged = Judged.unchecked() if fitted is None else Judged.of(fitted, fit or FitOptions())
-    if judged.verdict.trusted == 0:
-        say(f"warning: not to be trusted: {judged.verdict.because}", quiet=quiet)
     writer.finish(
         diagnostics={"chi_square": chi_square, **trust, **caveat, **judged.diagnostics},
         moments=None if fitted is None else moments_on_grid(fitted),
@@ -284,17 +293,9 @@ def reconstruct(
     with open_posterior(output) as posterior:
         cost, label = json.loads(posterior.attrs["cost"]), posterior.attrs["prior"]
         reported = {k: v for k, v in json.loads(posterior.attrs["diagnostics"]).items() if k in REPORTED}
-    if reported.get("effective_share", 1.0) < COLLAPSED:
-        say(
-            f"warning: the particles collapsed to {reported['effective_share']:.2%} of them: the data lie far outside "
-            "of what the prior expects, look at its mean and scale, or take more steps and particles",
-            quiet=quiet,
-        )
-    if sampler.caveat:
-        say(f"warning: {sampler.caveat}", quiet=quiet)
     seconds = time.perf_counter() - start
     write_report(output, opened)
-    return {
+    summary = {
         "output": str(output),
         "prior": label,
         "prior_sha256": chosen.sha256,
@@ -314,6 +315,22 @@ def reconstruct(
         "operator_calls": cost["operator_calls"] / max(writer.blocks, 1),
         "seconds": seconds,
     }
+    for line in _warnings({**summary, "note": ""}):  # of the note one has heard before
+        say(line, quiet=quiet)
+    return summary
+
+
+def _warnings(summary: Mapping[str, Any]) -> list[str]:
+    """What is to be said of a run even where nothing else is."""
+    found = [summary["note"]] if summary.get("note") else []
+    if summary.get("effective_share", 1.0) < COLLAPSED:
+        found.append(
+            f"warning: the particles collapsed to {summary['effective_share']:.2%} of them: the data lie far outside "
+            "of what the prior expects, look at its mean and scale, or take more steps and particles"
+        )
+    if summary.get("trusted") == 0:
+        found.append(f"warning: not to be trusted: {summary['trusted_because']}")
+    return found + ([f"warning: {summary['caveat']}"] if summary.get("caveat") else [])
 
 
 def _replaced(measurement: Measurement, path: Path, surrogate: Surrogate) -> Replaced:

@@ -86,7 +86,7 @@ def reconstruct_in_tiles(
         InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
     """
     start = time.perf_counter()
-    check_run(samples, seed, workers)
+    check_run(samples, seed, workers, scheduler)
     check_new(output, overwrite)
     write_report = report_writer(report, overwrite)
     measurement = open_measurement(measurement_path)

@@ -40,6 +40,7 @@ _NUMBERS = (*_FLOW, "dt", "start")
 
 def described_planes(path: Path, stated: Stated, stack: ExitStack) -> RawPlanes:
     """As `binary_planes`: a reader of the registry."""
+    stated.refuse(path, "a descriptor, which says it", "variable", "order", "flow")
     return binary_planes(path)
 
 

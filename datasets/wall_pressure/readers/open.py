@@ -76,6 +76,7 @@ def array_planes(file: StoredArrays, stated: Stated) -> RawPlanes:
         raise InfieldError(
             where=file.path, found="a run that is not finished", expected="all of it", remedy="start it again to go on"
         )
+    stated.refuse(file.path, "planes that are no cut-out of the JHTDB", "flow")
     array = _pressure(file, stated)
     roles, named, history = _order(file, array, stated)
     sizes = dict(zip(roles, array.shape, strict=True))

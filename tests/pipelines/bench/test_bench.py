@@ -60,7 +60,7 @@ def first_case():
 def test_gp_regression(tmp_path, infield, first_case):
     """Ours beside FAPS as published and deepinv's samplers. DPS and the published law are the negative controls: by the
     same figures they are wrong."""
-    said = infield("bench", "gp-regression", "--quick", "--seed", 1, "--json", tmp_path / "gp.json")
+    said = infield("bench", "gp-regression", "--quick", "--seed", 1, "--records", tmp_path / "gp.json")
     assert said.status == 0, said.err
     found = document(tmp_path / "gp.json")
     assert found["bench"] == "gp-regression" and found["seed"] == 1
@@ -82,7 +82,7 @@ def test_gp_regression(tmp_path, infield, first_case):
 
 def test_gp_regression_under_a_learned_prior(tmp_path, infield):
     """Trained on 128 points, right on 512 too; by the same figures an untrained network is wrong."""
-    said = infield("bench", "gp-regression", "--prior", "learned", "--quick", "--json", tmp_path / "l.json")
+    said = infield("bench", "gp-regression", "--prior", "learned", "--quick", "--records", tmp_path / "l.json")
     assert said.status == 0, said.err
     found = document(tmp_path / "l.json")
     for points in ("matern 128", "matern 512"):
@@ -130,7 +130,7 @@ def test_options_that_mean_nothing_together(arguments, words, infield):
 
 
 def test_calibration(tmp_path, infield):
-    said = infield("bench", "calibration", "--quick", "--json", tmp_path / "c.json")
+    said = infield("bench", "calibration", "--quick", "--records", tmp_path / "c.json")
     assert said.status == 0, said.err
     found = document(tmp_path / "c.json")
     records = [r for r in found["records"] if r["metric"].startswith("z_")]
@@ -148,7 +148,7 @@ def test_calibration(tmp_path, infield):
 
 def test_mixture(tmp_path, infield):
     """Exact sampler and SMC are right where the prior has modes; the flow-consistent law is told apart from them."""
-    said = infield("bench", "mixture", "--quick", "--json", tmp_path / "m.json")
+    said = infield("bench", "mixture", "--quick", "--records", tmp_path / "m.json")
     assert said.status == 0, said.err
     found = document(tmp_path / "m.json")
     assert figure(found, "exact", "sw2_ratio_to_exact") < 1.4

@@ -61,7 +61,7 @@ def test_from_a_simulation_to_a_posterior(brains, tmp_path, infield, reconstruct
     k[:, 8:40, 4:36] = coils(image)  # the same image, finer
     k += 0.02 * (rng.standard_normal(k.shape) + 1j * rng.standard_normal(k.shape))
     np.save(tmp_path / "k.npy", k)
-    options = ("--voxel", 5.0, 6.0, "--resolution", 7.5, "--accelerate", 2, "--center-fraction", 0.4)
+    options = ("--voxel", 5.0, 6.0, "--resolution", 7.5, "--acceleration", 2, "--centre-fraction", 0.4)
     facts = infield("convert", "mri", tmp_path / "k.npy", "-o", tmp_path / "m.zarr", *options, "--json").summary
     assert facts["shape"] == [32, 32] and facts["truth"]
     measurement = open_measurement(tmp_path / "m.zarr")

@@ -119,7 +119,7 @@ def test_chains_that_know_the_law_of_phases():
     "problem", ["poisson", *(pytest.param(name, marks=pytest.mark.slow) for name in ("darcy", "navier-stokes"))]
 )
 def test_the_bench_through_its_command(tmp_path, infield, problem):
-    said = infield("bench", "pde", "--quick", "--problem", problem, "--json", tmp_path / "p.json")
+    said = infield("bench", "pde", "--quick", "--problem", problem, "--records", tmp_path / "p.json")
     assert said.status == 0, said.err
     assert registry.table("benches")["pde"].target == pde.__name__
     records = json.loads((tmp_path / "p.json").read_text())["records"]
