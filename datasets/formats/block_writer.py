@@ -70,7 +70,9 @@ class BlockWriter:
         self.partial = self.path.with_name(self.path.name + ".partial")
         self.samples, self.block, self.overwrite = samples, block, overwrite
         if samples < 0 or block < 1:
-            raise InfieldError(where=path, found=f"{samples} samples in blocks of {block}", expected="no less than 0 and 1")
+            raise InfieldError(
+                where=path, found=f"{samples} samples in blocks of {block}", expected="no less than 0 and 1"
+            )
         check_new(self.path, overwrite)
         with self._disk_full():
             if self.partial.exists():

@@ -18,7 +18,7 @@ from infield.datasets.formats.zarr_group import CONVENTIONS, refusal
 from infield.physics.measurement import Measurement
 
 VERSION = 2
-"""The newest version that is read: it adds a context, and `{"estimate": true}` in place of the variance of Gaussian noise."""
+"""The newest version that is read: it adds a context, and `{"estimate": true}` in place of a variance."""
 
 
 UNTITLED = "Measurement of a field"

@@ -83,8 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sampler",
         metavar="NAME",
-        help=f"one of {', '.join(registry.names('samplers'))} (default kriging for data at points without a prior, else "
-        "faps)",
+        help=f"one of {', '.join(registry.names('samplers'))} (default kriging where a law is fitted to data at points, "
+        "else faps)",
     )
     parser.add_argument("--with", dest="settings", action="append", default=[], metavar="PARAMETER=VALUE",
                         help="a parameter of the sampler, e.g. --with levels=20; may be repeated")  # fmt: skip
@@ -218,7 +218,12 @@ def reconstruct(
         opened = measurement = open_measurement(measurement_path)
         with _about(measurement_path) if prior is None or prior in BUILT_IN else nullcontext():
             fitted = None
-            if slices is None and surrogate is None and (prior is None or prior in BUILT_IN) and fits_points(measurement):
+            if (
+                slices is None
+                and surrogate is None
+                and (prior is None or prior in BUILT_IN)
+                and fits_points(measurement)
+            ):
                 fitted = fit_to_points(measurement, BUILT_IN[prior or "fitted"], fit or FitOptions())
                 measurement = with_fitted_noise(measurement, fitted)
                 chosen = fitted_prior(prior, fitted, sampler)

@@ -99,9 +99,7 @@ def validate(field: FittedField, *, seed: int = 0) -> Validation:
     of_blocks = torch.cat([e for e, _ in blocked])
     z_blocks = of_blocks / torch.cat([sd for _, sd in blocked])
     how = "one datum at a time, in closed form" if closed else f"{FOLDS} random tenths, {PREDICTED} data of each"
-    return Validation(
-        z, _rms(error), _coverage(z), _rms(of_blocks), _coverage(z_blocks), how
-    )
+    return Validation(z, _rms(error), _coverage(z), _rms(of_blocks), _coverage(z_blocks), how)
 
 
 def _rms(error: Tensor) -> float:
