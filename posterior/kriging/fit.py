@@ -19,10 +19,11 @@ from scipy.optimize import minimize
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
+from infield.posterior.kriging.dense import Dense
 from infield.posterior.kriging.family import TREND_SD, Family, Shape, extents
 from infield.posterior.kriging.law import ORDERS, Geometry, StationaryLaw
 from infield.posterior.kriging.observations import Coefficients, Observations
-from infield.posterior.kriging.vecchia import NEIGHBOURS, Terms, Vecchia, Whitened, neighbour_terms
+from infield.posterior.kriging.vecchia import NEIGHBOURS, Vecchia, Whitened, neighbour_terms
 
 ALL_TERMS = 20_000
 """Terms of the sum on which a fit ends; of more data so many, chosen evenly from their random order, stand for all."""
@@ -82,6 +83,7 @@ class Fit:
         log_evidence_white: Of white noise around the same trend; its level fitted where the noise's is.
         candidates: Families that were compared, with their penalised log evidence.
         warnings: What is wrong with the fit, in words; empty where nothing is.
+        noise_unit: Factor on the noise variances of the data where that in theta is 1.
     """
 
     family: Family
@@ -94,6 +96,7 @@ class Fit:
     log_evidence_white: float
     candidates: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    noise_unit: float = 1.0
 
     @property
     def law(self) -> StationaryLaw:
@@ -103,7 +106,12 @@ class Fit:
     @property
     def noise_factor(self) -> float:
         """By which the stand-in noise variances of the data are multiplied; 1 where they are known."""
-        return float(self.family.unpack(self.theta)[3])
+        return self.noise_unit * float(self.family.unpack(self.theta)[3])
+
+    @property
+    def errors(self) -> tuple[float, ...]:
+        """Standard deviations of theta about its mode."""
+        return tuple(self.covariance.diagonal().sqrt().tolist())
 
 
 def fit(
@@ -146,11 +154,13 @@ class Fitting:
         generator = Generator().manual_seed(settings.seed)
         shuffled = [data.at(torch.randperm(len(data), generator=generator)) for data in channels]
         self.centre, self.scale = _location(shuffled)
+        own = float(torch.cat([data.noise for data in shuffled]).mean())
+        self.noise_unit = 1.0 if noise_known else self.scale**2 / own
         self.channels = [self._standardised(data) for data in shuffled]
         self.extents = extents(geometry, torch.cat([data.x for data in shuffled]))
 
     def _standardised(self, data: Observations) -> Observations:
-        noise = data.noise / self.scale**2 if self.noise_known else data.noise / data.noise.mean()
+        noise = data.noise * self.noise_unit / self.scale**2
         return replace(data, y=(data.y - self.centre) / self.scale, noise=noise)
 
     def prior_variance(self, data: Observations) -> Tensor:
@@ -178,16 +188,18 @@ class Fitting:
 
     def evidence(self, family: Family, theta: Tensor, most: int | None) -> _Evidence:
         """The evidence near theta: neighbours by its law; of at most so many terms a channel."""
-        parts = []
+        parts: list[Dense | Vecchia] = []
         for data in self.channels:
+            if len(data) <= EXACT:
+                parts.append(Dense(data, self.prior_variance(data), family.nu))
+                continue
             z, _, _ = family.kernel(theta, data.x)
             chosen = torch.arange(len(data))
             if most is not None and most < len(data):
                 chosen = torch.linspace(0, len(data) - 1, most, dtype=torch.float64).round().long()
-            m = len(data) - 1 if len(data) <= EXACT else NEIGHBOURS
-            terms = _trimmed(neighbour_terms(z, chosen, max(m, 1)))
+            terms = neighbour_terms(z, chosen, NEIGHBOURS)
             parts.append(Vecchia(data, terms, self.prior_variance(data), family.nu))
-        weight = self.count / sum(len(part.terms.index) for part in parts)
+        weight = self.count / sum(len(part) for part in parts)
         return _Evidence(family, parts, weight)
 
     def first_guess(self, family: Family) -> Tensor:
@@ -293,12 +305,11 @@ class Fitting:
             covariance,
             self.centre,
             self.scale,
-            tuple(
-                Coefficients(self.scale * c.mean, self.scale**2 * c.covariance) for c in evidence.coefficients(theta)
-            ),
+            tuple(c.scaled(self.scale) for c in evidence.coefficients(theta)),
             log_evidence,
             white,
             candidates,
+            noise_unit=self.noise_unit,
         )
         return replace(found, warnings=_warnings(found))
 
@@ -319,8 +330,8 @@ class Fitting:
         return total
 
 
-EXACT = 200
-"""Up to so many data all predecessors are neighbours: the evidence is exact."""
+EXACT = 500
+"""Up to so many data a channel the evidence is exact; of more it is Vecchia's approximation."""
 
 
 @dataclass(frozen=True)
@@ -328,7 +339,7 @@ class _Evidence:
     """log p(y | theta) + log p(theta), of some terms weighted to stand for all."""
 
     family: Family
-    parts: list[Vecchia]
+    parts: list[Dense | Vecchia]
     weight: float
 
     def log_evidence(self, theta: Tensor) -> float:
@@ -409,12 +420,6 @@ def _location(channels: Sequence[Observations]) -> tuple[float, float]:
             parameters=["prior"],
         )
     return centre, scale
-
-
-def _trimmed(terms: Terms) -> Terms:
-    """Without the columns in which no term has a neighbour."""
-    used = ~terms.missing.all(0)
-    return Terms(terms.index[:, used], terms.missing[:, used])
 
 
 def _packed(family: Family, variance: Tensor, lengths: Tensor, azimuth: Tensor | None, factor: Tensor) -> Tensor:

@@ -136,6 +136,9 @@ class Vecchia:
     prior_variance: Tensor
     nu: float
 
+    def __len__(self) -> int:
+        return len(self.terms.index)
+
     def batches(self) -> list[Terms]:
         few = max(BATCH_ENTRIES // self.terms.index.shape[1] ** 2, 1)
         return [Terms(*pair) for pair in zip(self.terms.index.split(few), self.terms.missing.split(few), strict=True)]
