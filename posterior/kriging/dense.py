@@ -18,7 +18,7 @@ from torch import Tensor
 
 from infield.posterior.kriging.law import matern_slope, matern_unit
 from infield.posterior.kriging.observations import Observations
-from infield.posterior.kriging.vecchia import JITTER, Kernel, Whitened
+from infield.posterior.kriging.vecchia import JITTER, Kernel, Whitened, chained
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,7 @@ class Dense:
         of_variance = (C * matern_unit(distance, self.nu)).sum() + JITTER * own.sum()
         H = fixed[1] * C * matern_slope(distance, self.nu)
         of_z = 4 * (H.sum(1)[:, None] * fixed[0] - H @ fixed[0])
-        with torch.enable_grad():
-            moved = [
-                pair for pair in zip((z, variance, factor), (of_z, of_variance, of_factor), strict=True)
-                if pair[0].requires_grad
-            ]  # fmt: skip
-            (gradient,) = torch.autograd.grad([m for m, _ in moved], leaf, [of for _, of in moved])
+        gradient = chained(leaf, (z, variance, factor), (of_z, of_variance, of_factor))
         return float(sums.log_evidence(self.prior_variance)), gradient
 
     def _root(self, z: Tensor, variance: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ from infield.core.randomness import SampleStreams
 from infield.posterior.kriging.dense import Dense
 from infield.posterior.kriging.family import Family
 from infield.posterior.kriging.fit import ALL_TERMS, Fit, Fitting, Settings
-from infield.posterior.kriging.law import Geometry, StationaryLaw
+from infield.posterior.kriging.law import ORDERS, Geometry, StationaryLaw
 from infield.posterior.kriging.observations import Coefficients, Observations
 from infield.posterior.kriging.vecchia import Whitened
 
@@ -45,6 +45,12 @@ DEGREES_OF_FREEDOM = 5.0
 
 PRIOR_SHARE = 0.2
 """Of the first draws that come from the hyperprior, where the evidence is exact."""
+
+BATCH = 180
+"""Draws from a proposal."""
+
+LEAST = 0.25
+"""Share of draws for an order of little evidence."""
 
 ROUNDS = 12
 """At most so many proposals."""
@@ -104,10 +110,10 @@ def sample(
     """
     fitting = Fitting(channels, geometry, noise_known, Settings(seed=seed))
     start, *numbers = (int(k) for k in np.random.SeedSequence([seed, STREAM]).generate_state(4, np.uint32))
-    known = {family.nu: family for family in _families(fit)}
+    known = _families(fit)
     runs = [
-        _Posterior.of(fitting, family, fit).run(Generator().manual_seed(start + j))
-        for j, family in enumerate(known.values())
+        _Posterior.of(fitting, replace(fit.family, nu=nu), fit).run(Generator().manual_seed(start + j), share)
+        for j, (nu, share) in enumerate(known.items())
     ]
     log_z = torch.stack([run.log_mean_weight for run in runs])
     shares = log_z.softmax(0)
@@ -141,13 +147,12 @@ def sample(
     )
 
 
-def _families(fit: Fit) -> list[Family]:
-    """The fitted family, and those of other orders with about as much evidence."""
-    names = {f"nu {nu:g}, {fit.family.shape}": nu for nu in (0.5, 1.5, 2.5)}
-    values = {nu: fit.candidates[name] for name, nu in names.items() if name in fit.candidates}
-    best = values.get(fit.family.nu, math.inf)
-    others = [nu for nu, value in values.items() if nu != fit.family.nu and value > best - WITHIN]
-    return [fit.family, *(replace(fit.family, nu=nu) for nu in others)]
+def _families(fit: Fit) -> dict[float, float]:
+    """Orders with about as much evidence as that of the fit, which comes first, and their evidence relative to it."""
+    shares = {fit.family.nu: 1.0}
+    values = {nu: fit.candidates.get(f"nu {nu:g}, {fit.family.shape}", -math.inf) for nu in ORDERS}
+    lost = {nu: values[fit.family.nu] - value for nu, value in values.items() if nu != fit.family.nu}
+    return shares | {nu: math.exp(min(-loss, 0.0)) for nu, loss in lost.items() if loss < WITHIN}
 
 
 @dataclass(frozen=True)
@@ -230,15 +235,16 @@ class _Posterior:
         self.theta, self.log_target = torch.empty((0, size), dtype=torch.float64), torch.empty(0, dtype=torch.float64)
         self._sums: list[list[Whitened]] = []
 
-    def run(self, generator: Generator) -> _Posterior:
-        """Draw and adapt until the weights are worth enough draws."""
-        batch, target = (200, 2 * ENOUGH) if self.exact else (130, 1.1 * ENOUGH)
+    def run(self, generator: Generator, relative: float) -> _Posterior:
+        """Draw and adapt until the weights are worth enough draws, fewer for an order of less evidence."""
+        part = max(relative, LEAST)
+        batch, target = round(part * BATCH), part * 1.2 * ENOUGH
         mean, sd = self.family.prior
         around = torch.where(sd.isinf(), self.mode, mean)
         share = PRIOR_SHARE if self.exact else 0.0
         root = torch.linalg.cholesky(1.2 * self.spread)
         proposal = _Kernels(self.mode[None], torch.ones(1, dtype=torch.float64), root, share, (around, sd))
-        for r in range(ROUNDS):
+        for _ in range(ROUNDS):
             self._extend(proposal, batch, generator)
             if float(1 / self.weights.square().sum()) >= target:
                 break
