@@ -224,7 +224,7 @@ def reconstruct(
                 and (prior is None or prior in BUILT_IN)
                 and fits_points(measurement)
             ):
-                fitted = fit_to_points(measurement, BUILT_IN[prior or "fitted"], fit or FitOptions())
+                fitted = fit_to_points(measurement, BUILT_IN[prior or "fitted"], fit or FitOptions(), seed)
                 measurement = with_fitted_noise(measurement, fitted)
                 chosen = fitted_prior(prior, fitted, sampler)
                 fitted = fitted if sampler is None or isinstance(sampler, Kriging) else None

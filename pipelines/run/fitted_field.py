@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +13,10 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.posterior.kriging.family import Shape
 from infield.posterior.kriging.fit import Settings
-from infield.posterior.kriging.fitted import FittedField
+from infield.posterior.kriging.fitted import FittedField, Hyper
 from infield.posterior.kriging.law import ORDERS
 from infield.posterior.kriging.measured import TrendKind, is_point_data
 from infield.posterior.kriging.validation import Verdict, validate, verdict
-
-Hyper = Literal["auto", "sample", "plug-in"]
 
 
 @dataclass(frozen=True)
@@ -67,20 +65,21 @@ def fits_points(measurement: Measurement) -> bool:
     return is_point_data(measurement) and (not closed or getattr(measurement.noise, "estimated", False))
 
 
-def fit_to_points(measurement: Measurement, nu: float | None, options: FitOptions) -> FittedField:
+def fit_to_points(measurement: Measurement, nu: float | None, options: FitOptions, seed: int) -> FittedField:
     """Fit a law to a measurement for which `fits_points` holds.
 
     Arguments:
         measurement: Values at points.
         nu: Order of the law; None chooses.
         options: What is fixed.
+        seed: Of the run.
 
     Raises:
         InfieldError: If the data cannot be fitted.
     """
     shapes: tuple[Shape, ...] = ("isotropic",) if options.isotropic else ("isotropic", "axes", "turned")
     settings = Settings(orders=ORDERS if nu is None else (nu,), shapes=shapes)
-    return FittedField.of(measurement, trend=options.trend, settings=settings)
+    return FittedField.of(measurement, trend=options.trend, settings=settings, hyper=options.hyper, seed=seed)
 
 
 def with_fitted_noise(measurement: Measurement, fitted: FittedField) -> Measurement:

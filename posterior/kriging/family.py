@@ -78,10 +78,15 @@ class Family:
 
     @property
     def prior(self) -> tuple[Tensor, Tensor]:
-        """Means and standard deviations of the hyperpriors, independent normals; flat over the angle."""
+        """Means and standard deviations of the hyperpriors, independent normals; flat over the angle.
+
+        Both lengths of turned axes have one hyperprior, so that exchanging them and turning by 90 degrees changes nothing.
+        """
         rows = [LOG_VARIANCE]
+        turned = self.geometry.planar[:2] if self.shape == "turned" else ()
         for group in self.sharing:
-            rows.append((LOG_LENGTH[0] + math.log(float(self.extents[list(group)].max())), LOG_LENGTH[1]))
+            own = list(turned if group[0] in turned else group)
+            rows.append((LOG_LENGTH[0] + math.log(float(self.extents[own].max())), LOG_LENGTH[1]))
         if self.shape == "turned":
             rows.append((0.0, math.inf))
         if self.noise:

@@ -19,10 +19,11 @@ from scipy.optimize import minimize
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
+from infield.posterior.kriging.dense import Dense
 from infield.posterior.kriging.family import TREND_SD, Family, Shape, extents
 from infield.posterior.kriging.law import ORDERS, Geometry, StationaryLaw
 from infield.posterior.kriging.observations import Coefficients, Observations
-from infield.posterior.kriging.vecchia import NEIGHBOURS, Terms, Vecchia, Whitened, neighbour_terms
+from infield.posterior.kriging.vecchia import NEIGHBOURS, Vecchia, Whitened, neighbour_terms
 
 ALL_TERMS = 20_000
 """Terms of the sum on which a fit ends; of more data so many, chosen evenly from their random order, stand for all."""
@@ -30,7 +31,7 @@ ALL_TERMS = 20_000
 FIRST_TERMS = 600
 """Terms of the sum from which families are compared first."""
 
-CURVATURE_TERMS = 1500
+CURVATURE_TERMS = 1200
 """Terms from which the errors of the hyperparameters are estimated."""
 
 SHARES = (0.02, 0.05, 0.1, 0.25, 0.6)
@@ -43,7 +44,16 @@ RATIOS = (1 / 8, 1 / 2.5, 2.5, 8)
 """Ratios of two lengths that are tried where axes have their own."""
 
 CONTEST = 12.0
-"""Families whose evidence differs by less are both brought to their optimum on all data."""
+"""Families whose evidence on some terms differs by less are looked at on all; of more data in proportion."""
+
+CLOSE = 3.0
+"""Families whose evidence on all terms differs by less are both brought to their optimum there."""
+
+GAIN = 0.01
+"""Log evidence by which the last step of a search may still gain."""
+
+MOVED = 0.2
+"""Change of the hyperparameters, in units of one or of their hyperprior, after which neighbours are chosen anew."""
 
 HOPELESS = 10.0
 """More lengths are not looked into where the best of the ratios loses so much log evidence."""
@@ -80,9 +90,9 @@ class Fit:
         coefficients: Posterior of the trend's coefficients for each channel, in units of the field around `centre`.
         log_evidence: Of all data, in units of the field.
         log_evidence_white: Of white noise around the same trend; its level fitted where the noise's is.
-        noise_unit: Noise variance that stands for 1, in squared units of the data's `noise`.
         candidates: Families that were compared, with their penalised log evidence.
         warnings: What is wrong with the fit, in words; empty where nothing is.
+        noise_unit: Factor on the noise variances of the data where that in theta is 1.
     """
 
     family: Family
@@ -93,9 +103,9 @@ class Fit:
     coefficients: tuple[Coefficients, ...]
     log_evidence: float
     log_evidence_white: float
-    noise_unit: float
     candidates: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    noise_unit: float = 1.0
 
     @property
     def law(self) -> StationaryLaw:
@@ -105,12 +115,12 @@ class Fit:
     @property
     def noise_factor(self) -> float:
         """By which the stand-in noise variances of the data are multiplied; 1 where they are known."""
-        return float(self.family.unpack(self.theta)[3]) * self.scale**2 / self.noise_unit
+        return self.noise_unit * float(self.family.unpack(self.theta)[3])
 
     @property
-    def errors(self) -> list[float]:
-        """Standard deviations of the entries of theta: of logarithms, and of an angle."""
-        return self.covariance.diagonal().clamp_min(0).sqrt().tolist()
+    def errors(self) -> tuple[float, ...]:
+        """Standard deviations of theta about its mode."""
+        return tuple(self.covariance.diagonal().sqrt().tolist())
 
 
 def fit(
@@ -153,14 +163,14 @@ class Fitting:
         generator = Generator().manual_seed(settings.seed)
         shuffled = [data.at(torch.randperm(len(data), generator=generator)) for data in channels]
         self.centre, self.scale = _location(shuffled)
-        self.noise_unit = self.scale**2
-        if not noise_known:
-            self.noise_unit = float(torch.cat([data.noise for data in shuffled]).mean())
+        own = float(torch.cat([data.noise for data in shuffled]).mean())
+        self.noise_unit = 1.0 if noise_known else self.scale**2 / own
         self.channels = [self._standardised(data) for data in shuffled]
         self.extents = extents(geometry, torch.cat([data.x for data in shuffled]))
 
     def _standardised(self, data: Observations) -> Observations:
-        return replace(data, y=(data.y - self.centre) / self.scale, noise=data.noise / self.noise_unit)
+        noise = data.noise * self.noise_unit / self.scale**2
+        return replace(data, y=(data.y - self.centre) / self.scale, noise=noise)
 
     def prior_variance(self, data: Observations) -> Tensor:
         """Of the coefficients of trend and shared noise, standardised."""
@@ -187,17 +197,18 @@ class Fitting:
 
     def evidence(self, family: Family, theta: Tensor, most: int | None) -> _Evidence:
         """The evidence near theta: neighbours by its law; of at most so many terms a channel."""
-        parts = []
+        parts: list[Dense | Vecchia] = []
         for data in self.channels:
+            if len(data) <= EXACT:
+                parts.append(Dense(data, self.prior_variance(data), family.nu))
+                continue
             z, _, _ = family.kernel(theta, data.x)
             chosen = torch.arange(len(data))
             if most is not None and most < len(data):
                 chosen = torch.linspace(0, len(data) - 1, most, dtype=torch.float64).round().long()
-            m = len(data) - 1 if len(data) <= EXACT else NEIGHBOURS
-            terms = _trimmed(neighbour_terms(z, chosen, max(m, 1)))
-            parts.append(Vecchia(data, terms, self.prior_variance(data), family.nu))
-        weight = self.count / sum(len(part.terms.index) for part in parts)
-        return _Evidence(family, parts, weight)
+            terms = neighbour_terms(z, chosen, NEIGHBOURS)
+            parts.append(Vecchia(data, terms, self.prior_variance(data), family.nu, len(data) / len(chosen)))
+        return _Evidence(family, parts)
 
     def first_guess(self, family: Family) -> Tensor:
         """The best entry of a table of lengths and noise levels."""
@@ -240,60 +251,76 @@ class Fitting:
         best = max(range(len(others)), key=others.__getitem__)
         return starts[best] if others[best] > own else as_before, others[best] - own
 
-    def climb(self, family: Family, theta: Tensor, most: int | None, rounds: int = 2) -> tuple[Tensor, _Evidence]:
-        """The optimum from theta on, neighbours chosen anew after each round."""
-        for _ in range(rounds):
-            evidence = self.evidence(family, theta, most)
-            found = evidence.maximum(theta)
-            moved = float(((found - theta) / family.prior[1].clamp_max(1.0)).abs().max())
-            theta = found
-            if moved < 0.2:
-                break
-        return theta, evidence
+    def climb(
+        self, family: Family, theta: Tensor, most: int | None, H: Tensor | None = None
+    ) -> tuple[Tensor, _Evidence]:
+        """The optimum from theta on, neighbours chosen anew where it has moved; H as for `_Evidence.maximum`."""
+        evidence = self.evidence(family, theta, most)
+        found = evidence.maximum(theta, H)
+        if float(((found - theta) / family.prior[1].clamp_max(1.0)).abs().max()) > MOVED:
+            evidence = self.evidence(family, found, most)
+            found = evidence.maximum(found, H)
+        return found, evidence
 
     # the search
 
     def result(self) -> Fit:
         """Compare families on some terms, bring the best to their optimum on all, and describe it."""
-        optima: dict[str, tuple[Family, Tensor, float]] = {}
+        optima: dict[str, _Optimum] = {}
 
-        def tried(family: Family, start: Tensor) -> float:
-            theta, _ = self.climb(family, start, FIRST_TERMS)
+        def tried(family: Family, start: Tensor, H: Tensor | None = None) -> _Optimum:
+            theta, evidence = self.climb(family, start, FIRST_TERMS, H)
+            if H is None:
+                H = _definite(evidence.curvature(theta))
             value = self.evidence(family, theta, 4 * FIRST_TERMS).penalised(theta, self.count)
-            optima[f"nu {family.nu:g}, {family.shape}"] = (family, theta, value)
-            return value
+            optima[_name(family)] = _Optimum(family, theta, H, value)
+            return optima[_name(family)]
 
         middle = 1.5 if 1.5 in self.settings.orders else self.settings.orders[0]
-        shapes = self.shapes()
-        family = self.family(middle, shapes[0])
-        best_value = tried(family, self.first_guess(family))
-        for shape in shapes[1:]:
-            wider = self.family(middle, shape)
-            _, theta, _ = optima[f"nu {middle:g}, {family.shape}"]
-            start, gain = self.widened(wider, family, theta)
-            if gain < -HOPELESS:
-                continue
-            value = tried(wider, start)
-            if value > best_value:
-                family, best_value = wider, value
-        _, at_middle, _ = optima[f"nu {middle:g}, {family.shape}"]
+        first, *wider = self.shapes()
+        family = self.family(middle, first)
+        best = tried(family, self.first_guess(family))
+        for shape in wider:
+            family = self.family(middle, shape)
+            start, gain = self.widened(family, best.family, best.theta)
+            if gain > -HOPELESS:
+                best = max(best, tried(family, start), key=lambda optimum: optimum.value)
         for nu in self.settings.orders:
             if nu != middle:
-                tried(replace(family, nu=nu), at_middle)
-        candidates = {name: value for name, (_, _, value) in optima.items()}
-        finalists = [o for o in optima.values() if o[2] > max(candidates.values()) - CONTEST]
-        finalists = sorted(finalists, key=lambda o: -o[2])[:2]
-        ends = [(family, *self.climb(family, theta, ALL_TERMS)) for family, theta, _ in finalists]
-        family, theta, evidence = max(ends, key=lambda end: end[2].penalised(end[1], self.count))
-        for other, at, of_other in ends:
-            candidates[f"nu {other.nu:g}, {other.shape}"] = of_other.penalised(at, self.count)
-        return self.described(family, theta, evidence, candidates)
+                tried(replace(best.family, nu=nu), best.theta, best.H)
+        candidates = {name: optimum.value for name, optimum in optima.items()}
+        finalists = sorted(optima.values(), key=lambda optimum: -optimum.value)
+        return self.described(*self.final(finalists, candidates), candidates)
+
+    def final(self, finalists: list[_Optimum], candidates: dict[str, float]) -> tuple[Family, Tensor, _Evidence]:
+        """The best on all terms: the first is brought to its optimum, others where they may still be better."""
+        best, *others = finalists
+        theta, evidence = self.climb(best.family, best.theta, ALL_TERMS, best.H)
+        family, value = best.family, evidence.penalised(theta, self.count)
+        shift = theta - best.theta
+        candidates[_name(family)] = value
+        for other in others:
+            if other.value < best.value - CONTEST * max(self.count / (4 * FIRST_TERMS), 1.0):
+                continue
+            start = other.theta + shift if other.family.shape == best.family.shape else other.theta
+            at = replace(
+                evidence, family=other.family, parts=[replace(part, nu=other.family.nu) for part in evidence.parts]
+            )
+            if self.count <= 4 * FIRST_TERMS:
+                own = other.value
+            else:
+                own = candidates[_name(other.family)] = at.penalised(start, self.count)
+            if own < value - CLOSE:
+                continue
+            theta_own, evidence_own = self.climb(other.family, start, ALL_TERMS, other.H)
+            own = candidates[_name(other.family)] = evidence_own.penalised(theta_own, self.count)
+            if own > value:
+                family, theta, evidence, value = other.family, theta_own, evidence_own, own
+        return family, theta, evidence
 
     def described(self, family: Family, theta: Tensor, evidence: _Evidence, candidates: dict[str, float]) -> Fit:
         """The fit with errors, evidence and warnings."""
-        curvature = self.evidence(family, theta, CURVATURE_TERMS).curvature(theta)
-        values, vectors = torch.linalg.eigh(curvature)
-        covariance = (vectors / values.clamp_min(1e-3)) @ vectors.mT
+        covariance = torch.linalg.inv(_definite(self.evidence(family, theta, CURVATURE_TERMS).curvature(theta)))
         to_units = self.count * math.log(self.scale)
         log_evidence, white = evidence.log_evidence(theta) - to_units, self._white() - to_units
         found = Fit(
@@ -302,13 +329,11 @@ class Fitting:
             covariance,
             self.centre,
             self.scale,
-            tuple(
-                Coefficients(self.scale * c.mean, self.scale**2 * c.covariance) for c in evidence.coefficients(theta)
-            ),
+            tuple(c.scaled(self.scale) for c in evidence.coefficients(theta)),
             log_evidence,
             white,
-            self.noise_unit,
             candidates,
+            noise_unit=self.noise_unit,
         )
         return replace(found, warnings=_warnings(found))
 
@@ -329,23 +354,43 @@ class Fitting:
         return total
 
 
-EXACT = 200
-"""Up to so many data all predecessors are neighbours: the evidence is exact."""
+@dataclass(frozen=True)
+class _Optimum:
+    """A family at its optimum on some terms: theta, minus the curvature there, and the penalised log evidence."""
+
+    family: Family
+    theta: Tensor
+    H: Tensor
+    value: float
+
+
+def _name(family: Family) -> str:
+    return f"nu {family.nu:g}, {family.shape}"
+
+
+def _definite(H: Tensor) -> Tensor:
+    """Its eigenvalues no smaller than the hyperpriors would have them."""
+    values, vectors = torch.linalg.eigh(H)
+    return (vectors * values.clamp_min(LEAST_CURVATURE)) @ vectors.mT
+
+
+LEAST_CURVATURE = 0.2
+"""About 1 / (largest variance of a hyperprior)."""
+
+EXACT = 500
+"""Up to so many data a channel the evidence is exact; of more it is Vecchia's approximation."""
 
 
 @dataclass(frozen=True)
 class _Evidence:
-    """log p(y | theta) + log p(theta), of some terms weighted to stand for all."""
+    """log p(y | theta) + log p(theta)."""
 
     family: Family
-    parts: list[Vecchia]
-    weight: float
+    parts: list[Dense | Vecchia]
 
     def log_evidence(self, theta: Tensor) -> float:
         fixed = self.family.kernel
-        return self.weight * sum(
-            float(p.whitened(lambda x: fixed(theta, x)).log_evidence(p.prior_variance)) for p in self.parts
-        )
+        return sum(float(p.whitened(lambda x: fixed(theta, x)).log_evidence(p.prior_variance)) for p in self.parts)
 
     def value(self, theta: Tensor) -> float:
         try:
@@ -367,28 +412,27 @@ class _Evidence:
         value = float(prior.detach())
         for part in self.parts:
             own, of_theta = part.value_and_gradient(self.family.kernel, theta)
-            value, total = value + self.weight * own, total + self.weight * of_theta
+            value, total = value + own, total + of_theta
         return value, total
 
-    def maximum(self, start: Tensor) -> Tensor:
-        """By L-BFGS in units of one, until a step gains less than 0.01."""
+    def maximum(self, start: Tensor, H: Tensor | None = None) -> Tensor:
+        """By L-BFGS until a step gains less than 0.01, in coordinates in which H, minus the curvature, is one."""
+        root = torch.linalg.cholesky(torch.eye(len(start), dtype=start.dtype) if H is None else H)
 
-        def negative(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        def moved(u: np.ndarray) -> Tensor:
+            return start + torch.linalg.solve_triangular(root.mT, torch.from_numpy(u)[:, None], upper=True)[:, 0]
+
+        def negative(u: np.ndarray) -> tuple[float, np.ndarray]:
             try:
-                value, gradient = self.gradient(torch.from_numpy(theta))
+                value, gradient = self.gradient(moved(u))
             except torch.linalg.LinAlgError:
-                return 1e300, np.zeros_like(theta)
-            return -value, -gradient.numpy()
+                return 1e300, np.zeros_like(u)
+            return -value, -torch.linalg.solve_triangular(root, gradient[:, None], upper=False)[:, 0].numpy()
 
         size = max(abs(self.value(start)), 1.0)
-        mean, sd = (t.numpy() for t in self.family.prior)
-        reach = np.where(np.isinf(sd), 4.0, 12.0)
-        bounds = list(
-            zip(np.minimum(mean - reach, start.numpy()), np.maximum(mean + reach, start.numpy()), strict=True)
-        )
-        options = {"ftol": 0.01 / size, "gtol": 1e-3, "maxiter": 40}
-        found = minimize(negative, start.numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-        return torch.from_numpy(found.x)
+        options = {"ftol": GAIN / size, "gtol": 1e-3, "maxiter": 40}
+        found = minimize(negative, np.zeros(len(start)), jac=True, method="L-BFGS-B", options=options)
+        return moved(found.x)
 
     def curvature(self, theta: Tensor, step: float = 0.02) -> Tensor:
         """Minus the second derivatives, by central differences of the gradient, symmetric."""
@@ -419,12 +463,6 @@ def _location(channels: Sequence[Observations]) -> tuple[float, float]:
             parameters=["prior"],
         )
     return centre, scale
-
-
-def _trimmed(terms: Terms) -> Terms:
-    """Without the columns in which no term has a neighbour."""
-    used = ~terms.missing.all(0)
-    return Terms(terms.index[:, used], terms.missing[:, used])
 
 
 def _packed(family: Family, variance: Tensor, lengths: Tensor, azimuth: Tensor | None, factor: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from infield.core.grid import Axis, Grid, PointSet
 from infield.core.randomness import Randomness, SampleStreams, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.kriging.fit import Fit, Settings, fit
+from infield.posterior.kriging.hyperparameters import sample
 from infield.posterior.kriging.law import EARTH_RADIUS, StationaryLaw
 from infield.posterior.kriging.local import Moments, moments
 from infield.posterior.kriging.measured import PointData, TrendKind, point_data
@@ -25,8 +26,13 @@ from infield.posterior.kriging.simulation import Simulator
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
-MOMENT_STATES = 32
-"""At most so many states of the hyperparameters are averaged for mean and standard deviation."""
+SAMPLED = 500
+"""Up to so many data hyperparameters are drawn from their posterior where nothing else is asked for."""
+
+FEWEST_STATES, MOST_STATES, STATE_TARGETS = 8, 64, 1_000_000
+"""Numbers of draws of the hyperparameters, and of targets times draws beyond which there are fewer."""
+
+Hyper = Literal["auto", "sample", "plug-in"]
 
 
 @dataclass(frozen=True)
@@ -74,17 +80,42 @@ class FittedField:
 
     @classmethod
     def of(
-        cls, measurement: Measurement, *, trend: TrendKind = "constant", settings: Settings | None = None
+        cls,
+        measurement: Measurement,
+        *,
+        trend: TrendKind = "constant",
+        settings: Settings | None = None,
+        hyper: Hyper = "auto",
+        seed: int = 0,
     ) -> FittedField:
         """Fit a law to a measurement that `is_point_data`.
+
+        Arguments:
+            measurement: Values at points.
+            trend: Functions of position around which the field varies.
+            settings: What is fixed of the fit.
+            hyper: Whether hyperparameters are drawn from their posterior ("sample"), plugged in at their most probable
+                values ("plug-in"), or drawn where there are at most `SAMPLED` data ("auto").
+            seed: Of the draws of the hyperparameters.
 
         Raises:
             InfieldError: If the data cannot be fitted; see `fit`.
         """
         data = point_data(measurement, trend)
         found = fit(data.channels, data.geometry, noise_known=data.noise_known, settings=settings)
-        state = State(found.law, found.noise_factor, found.coefficients)
-        return cls(data, measurement.grid, measurement.units, found, (state,))
+        if hyper == "plug-in" or (hyper == "auto" and data.count > SAMPLED):
+            state = State(found.law, found.noise_factor, found.coefficients)
+            return cls(data, measurement.grid, measurement.units, found, (state,))
+        number = min(max(STATE_TARGETS // measurement.grid.size, FEWEST_STATES), MOST_STATES)
+        chain = sample(found, data.channels, data.geometry, noise_known=data.noise_known, states=number, seed=seed)
+        drawn = zip(chain.laws, chain.noise_factors.tolist(), chain.coefficients, strict=True)
+        about = {
+            "hyperparameter_draws": number,
+            "hyperparameter_effective_draws": chain.effective,
+            "orders": {f"{nu:g}": share for nu, share in chain.orders.items()},
+        }
+        found = replace(found, warnings=(*found.warnings, *chain.warnings))
+        return cls(data, measurement.grid, measurement.units, found, tuple(State(*one) for one in drawn), about)
 
     @property
     def name(self) -> str:
@@ -135,7 +166,7 @@ class FittedField:
             data.x, data.y - self.fit.centre, state.noise_factor * data.noise, data.design, data.prior_sd
         )
 
-    def moments_at(self, targets: Tensor, channel: int, *, most: int = MOMENT_STATES) -> tuple[Moments, Tensor]:
+    def moments_at(self, targets: Tensor, channel: int, *, most: int = MOST_STATES) -> tuple[Moments, Tensor]:
         """Mean and variance of the field at positions `(m, ndim)`, hyperparameters averaged over.
 
         Returns:

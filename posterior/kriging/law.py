@@ -122,24 +122,24 @@ class Geometry:
 
 def matern_unit(distance: Tensor, nu: float) -> Tensor:
     """M_nu at distances r >= 0 in units of the length, for nu of `ORDERS`."""
-    z = math.sqrt(2 * nu) * distance
+    if nu not in ORDERS:
+        raise InfieldError(where="order of a Matern law", found=nu, expected=f"one of {', '.join(map(str, ORDERS))}")
+    c = math.sqrt(2 * nu)
+    decay = torch.exp(-c * distance)
     if nu == 0.5:
-        return torch.exp(-z)
+        return decay
     if nu == 1.5:
-        return (1 + z) * torch.exp(-z)
-    if nu == 2.5:
-        return (1 + z + z.square() / 3) * torch.exp(-z)
-    raise InfieldError(where="order of a Matern law", found=nu, expected=f"one of {', '.join(map(str, ORDERS))}")
+        return torch.addcmul(decay, decay, distance, value=c)
+    return torch.addcmul(decay, decay, distance * (1 + c / 3 * distance), value=c)
 
 
 def matern_slope(distance: Tensor, nu: float) -> Tensor:
     """d M_nu / d(r^2) at distances r; for nu = 1/2, which has a kink at r = 0, zero there."""
-    z = math.sqrt(2 * nu) * distance
+    c = math.sqrt(2 * nu)
+    decay = torch.exp(-c * distance)
     if nu == 0.5:
-        return torch.where(distance > 0, -0.5 * torch.exp(-z) / distance, 0.0)
-    if nu == 1.5:
-        return -1.5 * torch.exp(-z)
-    return -5 / 6 * (1 + z) * torch.exp(-z)
+        return torch.where(distance > 0, -0.5 * decay / distance, 0.0)
+    return -1.5 * decay if nu == 1.5 else -5 / 6 * torch.addcmul(decay, decay, distance, value=c)
 
 
 @dataclass(frozen=True)

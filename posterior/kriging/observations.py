@@ -82,3 +82,7 @@ class Coefficients:
 
     mean: Tensor
     covariance: Tensor
+
+    def scaled(self, scale: float) -> Coefficients:
+        """Of data that are larger by this factor."""
+        return Coefficients(scale * self.mean, scale**2 * self.covariance)

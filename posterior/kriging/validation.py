@@ -199,7 +199,9 @@ def verdict(field: FittedField, validation: Validation | None) -> Verdict:
     if failed:
         return Verdict(0, "; ".join([*failed, *tails]))
     held = validation.coverage[0.9]
-    return Verdict(1, "; ".join([f"90 % intervals hold {100 * held:.0f} % of {validation.count} held-out data", *tails]))
+    return Verdict(
+        1, "; ".join([f"90 % intervals hold {100 * held:.0f} % of {validation.count} held-out data", *tails])
+    )
 
 
 def _heavy_tails(validation: Validation) -> list[str]:

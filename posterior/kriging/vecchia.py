@@ -11,14 +11,14 @@ Changes of K change them by
 so that gradients need no derivative of a factorisation. Coefficients of the trend are integrated out under N(0, B),
 exactly within the approximation: y and the trend functions are whitened by the same w.
 
-A sum over some of the i, chosen at random, with their neighbours among all data, is an unbiased estimate of the whole and
-sees its finest scales: fits start from that.
+A sum over some of the i, chosen at random, with their neighbours among all data, weighted to stand for all, is an unbiased
+estimate of the whole and sees its finest scales: fits start from that.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,7 +99,7 @@ class Whitened:
     cross: Tensor
     gram: Tensor
     log_d: Tensor
-    count: int
+    count: float
 
     def coefficients(self, prior_variance: Tensor) -> Coefficients:
         """Posterior of the trend's coefficients under N(0, B), B diagonal."""
@@ -120,6 +120,14 @@ Kernel = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 """Of positions `(n, ndim)`: embedded positions `(n, D)`, the variance, and the factor on the noise; differentiable."""
 
 
+def chained(leaf: Tensor, values: tuple[Tensor, ...], derivatives: tuple[Tensor, ...]) -> Tensor:
+    """Derivatives with respect to a leaf, given those with respect to values that were computed from it."""
+    with torch.enable_grad():
+        total = torch.stack([(v * d).sum() for v, d in zip(values, derivatives, strict=True)]).sum()
+        (gradient,) = torch.autograd.grad(total, leaf)
+    return gradient
+
+
 @dataclass(frozen=True)
 class Vecchia:
     """The evidence of data in a random order.
@@ -129,12 +137,17 @@ class Vecchia:
         terms: Which terms of the sum, and their neighbours.
         prior_variance: Diagonal of B, shape `(trend functions,)`.
         nu: Order of the law.
+        weight: Of each term, so that some stand for all.
     """
 
     data: Observations
     terms: Terms
     prior_variance: Tensor
     nu: float
+    weight: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.terms.index)
 
     def batches(self) -> list[Terms]:
         few = max(BATCH_ENTRIES // self.terms.index.shape[1] ** 2, 1)
@@ -142,19 +155,20 @@ class Vecchia:
 
     def whitened(self, kernel: Kernel) -> Whitened:
         """The sums, without gradients."""
-        p = self.data.design.shape[1]
-        squares, cross, gram, log_d = (self.data.y.new_zeros(s) for s in ((), (p,), (p, p), ()))
         with torch.no_grad():
-            z, variance, factor = kernel(self.data.x)
-            for batch in self.batches():
-                _, _, K = self._covariance(z, variance, factor, batch)
-                e, d, _, _ = self._conditionals(K, batch)
-                u = e / d.sqrt()[:, None]
-                squares += u[:, 0].square().sum()
-                cross += u[:, 1:].mT @ u[:, 0]
-                gram += u[:, 1:].mT @ u[:, 1:]
-                log_d += d.log().sum()
-        return Whitened(squares, cross, gram, log_d, len(self.terms.index))
+            parts = (self._conditionals(self._covariance(*kernel(self.data.x), b)[2], b)[:2] for b in self.batches())
+            return self._sums(parts)
+
+    def _sums(self, parts: Iterable[tuple[Tensor, Tensor]]) -> Whitened:
+        """From residuals e and variances d of batches."""
+        p = self.data.design.shape[1]
+        gram, log_d = self.data.y.new_zeros((p + 1, p + 1)), self.data.y.new_zeros(())
+        for e, d in parts:
+            u = e / d.sqrt()[:, None]
+            gram += u.mT @ u
+            log_d += d.log().sum()
+        w = self.weight
+        return Whitened(w * gram[0, 0], w * gram[1:, 0], w * gram[1:, 1:], w * log_d, w * len(self))
 
     def value_and_gradient(
         self, kernel: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]], theta: Tensor
@@ -164,26 +178,29 @@ class Vecchia:
         with torch.enable_grad():
             z, variance, factor = kernel(leaf, self.data.x)
         fixed = (z.detach(), variance.detach(), factor.detach())
-        whitened = self.whitened(lambda _: fixed)
+        batches = self.batches()
+
+        def pieces(batch: Terms) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+            near, distance, K = self._covariance(*fixed, batch)
+            return near, distance, self._conditionals(K, batch)
+
+        kept = [pieces(batch) for batch in batches] if len(batches) == 1 else None
+        each = (piece[2][:2] for piece in kept or map(pieces, batches))
+        whitened = self._sums(each)
         posterior = whitened.coefficients(self.prior_variance)
         of_z, of_variance, of_factor = (torch.zeros_like(value) for value in fixed)
-        for batch in self.batches():
-            near, distance, K = self._covariance(*fixed, batch)
-            C = self._sensitivity(*self._conditionals(K, batch), posterior)
+        for batch, (near, distance, conditionals) in zip(batches, kept or map(pieces, batches), strict=True):
+            C = self._sensitivity(*conditionals, posterior)
+            if bool(batch.missing.any()):
+                C = torch.where(batch.missing[:, :, None] | batch.missing[:, None, :], 0.0, C)
             own = C.diagonal(dim1=1, dim2=2)
-            of_factor += torch.where(batch.missing, 0.0, own * self.data.noise[batch.index]).sum()
-            apart = batch.missing[:, :, None] | batch.missing[:, None, :]
-            C = torch.where(apart, 0.0, C)
+            of_factor += (own * self.data.noise[batch.index]).sum()
             of_variance += (C * matern_unit(distance, self.nu)).sum() + JITTER * own.sum()
             H = fixed[1] * C * matern_slope(distance, self.nu)
             back = 4 * (H.sum(2)[:, :, None] * near - H @ near)
             of_z.index_add_(0, batch.index.flatten(), back.flatten(0, 1))
-        with torch.enable_grad():
-            moved = [
-                pair for pair in zip((z, variance, factor), (of_z, of_variance, of_factor)) if pair[0].requires_grad
-            ]
-            (gradient,) = torch.autograd.grad([m for m, _ in moved], leaf, [of for _, of in moved])
-        return float(whitened.log_evidence(self.prior_variance)), gradient
+        gradient = chained(leaf, (z, variance, factor), (of_z, of_variance, of_factor))
+        return float(whitened.log_evidence(self.prior_variance)), self.weight * gradient
 
     @staticmethod
     def _sensitivity(e: Tensor, d: Tensor, w: Tensor, a: Tensor, posterior: Coefficients) -> Tensor:
