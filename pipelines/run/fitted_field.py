@@ -86,8 +86,8 @@ def with_fitted_noise(measurement: Measurement, fitted: FittedField) -> Measurem
     """The measurement with the level of its noise as it was fitted."""
     if fitted.data.noise_known:
         return measurement
-    variance = measurement.noise.variance * fitted.fit.noise_factor  # type: ignore[union-attr]
-    return replace(measurement, noise=GaussianNoise(variance))
+    assert isinstance(measurement.noise, GaussianNoise)
+    return replace(measurement, noise=GaussianNoise(measurement.noise.variance * fitted.fit.noise_factor))
 
 
 def moments_on_grid(fitted: FittedField) -> dict[str, tuple[np.ndarray, dict[str, Any]]]:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import yaml
 from torch import Tensor
@@ -70,7 +70,7 @@ class ChosenPrior:
         conditioned_on: Names of the side information that it is conditioned on.
     """
 
-    prior: Prior | Trained | FittedField
+    prior: Prior | Trained
     label: str
     sha256: str
     fitted: bool
@@ -113,7 +113,7 @@ def fitted_prior(name: str | None, fitted: FittedField, sampler: Sampler | None)
         InfieldError: If the law cannot be written as such a prior.
     """
     if sampler is None or isinstance(sampler, Kriging):
-        return ChosenPrior(fitted, name or "fitted", fitted.sha256, True)
+        return ChosenPrior(cast(Prior, fitted), name or "fitted", fitted.sha256, True)  # of kriging alone
     prior = fitted.as_prior()
     return ChosenPrior(prior, name or "fitted", _digest(prior), True)
 

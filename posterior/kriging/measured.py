@@ -71,7 +71,7 @@ def point_data(measurement: Measurement, trend: TrendKind = "constant") -> Point
     observed = torch.ones_like(y, dtype=torch.bool)
     if measurement.observed is not None:
         observed = measurement.observed.flatten(1)
-    shared = isinstance(noise, LowRankGaussianNoise)
+    assert isinstance(noise, GaussianNoise | LowRankGaussianNoise)
     variance = noise.diagonal if isinstance(noise, LowRankGaussianNoise) else noise.variance
     variance = variance.to(torch.float64).expand(measurement.y.shape[1:]).flatten(1)
     functions = Trend.of(trend, geometry, x[observed.any(0)])
@@ -85,7 +85,7 @@ def point_data(measurement: Measurement, trend: TrendKind = "constant") -> Point
             )  # fmt: skip
         design = functions(x[own])
         wide = torch.full((design.shape[1],), torch.inf, dtype=torch.float64)
-        if shared:
+        if isinstance(noise, LowRankGaussianNoise):
             factors = noise.factors.to(torch.float64).flatten(2)[:, c][:, own].mT
             design = torch.cat([design, factors], 1)
             wide = torch.cat([wide, torch.ones(factors.shape[1], dtype=torch.float64)])
