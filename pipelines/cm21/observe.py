@@ -65,8 +65,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--cells-per-channel", type=int, default=1, metavar="N",
                         help="cells of the line of sight per channel (default 1)")  # fmt: skip
     parser.add_argument("--wedge", type=float, metavar="DEGREES",
-                        help="cut the wedge up to this angle from the middle of the field; 90: horizon (default: no "
-                        "cut)")  # fmt: skip
+                        help="cut the wedge up to this angle from the middle of the field, in degrees; 90: "
+                        "horizon (default: no cut)")  # fmt: skip
     parser.add_argument("--wedge-buffer", type=float, metavar="K",
                         help="width of the cut beyond the wedge, in rad/Mpc (default 0.07, 0.1 h/Mpc)")  # fmt: skip
     parser.add_argument("--channels-per-segment", type=int, metavar="M",
