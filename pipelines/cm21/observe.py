@@ -29,8 +29,9 @@ _OBSERVATION = """A lightcone to a mock observation of it: gridded visibilities 
 
 The telescopes are like their namesakes: as many stations in the same extent, placed by a formula; --layout takes true
 positions. The mean of each channel is not measured. --wedge cuts the foregrounds' wedge, up to the horizon at 90, in
-the Fourier space of each stretch of channels. What noise is and where is told in infield.physics.cm21.radiometer and
-infield.physics.cm21.uv_coverage. The mock holds no foregrounds: they are avoided, not removed.
+the Fourier space of each segment of channels (--channels-per-segment). What noise is and where is told in
+infield.physics.cm21.radiometer and infield.physics.cm21.uv_coverage. The mock holds no foregrounds: they are avoided,
+not removed.
 """
 
 
@@ -65,8 +66,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--cells-per-channel", type=int, default=1, metavar="N",
                         help="cells of the line of sight per channel (default 1)")  # fmt: skip
     parser.add_argument("--wedge", type=float, metavar="DEGREES",
-                        help="cut the wedge up to this angle from the middle of the field; 90: horizon (default: no "
-                        "cut)")  # fmt: skip
+                        help="cut the wedge up to this angle from the middle of the field, in degrees; 90: "
+                        "horizon (default: no cut)")  # fmt: skip
     parser.add_argument("--wedge-buffer", type=float, metavar="K",
                         help="width of the cut beyond the wedge, in rad/Mpc (default 0.07, 0.1 h/Mpc)")  # fmt: skip
     parser.add_argument("--channels-per-segment", type=int, metavar="M",

@@ -162,6 +162,17 @@ def test_convert_leaves_nothing_of_bad_cones(infield, tmp_path):
     assert said.status == 2 and "--box-size" in said.err
 
 
+def test_what_a_file_says_itself_is_not_stated_beside_it(infield, tmp_path):
+    """Distances in the file make a cosmology beside them idle; without them it is what the distances come from."""
+    values, place = np.zeros((4, 4, 6), np.float32), tmp_path / "c.zarr"
+    npz(tmp_path / "d.npz", values, distance_Mpc=9000 + 4.0 * np.arange(6))
+    command = ("convert", "lightcone", tmp_path / "d.npz", "-o", place, "--hubble", 70)
+    infield(*command).refused("d.npz: found --hubble, expected none for a file of this kind (numpy arrays)")
+    assert not place.exists()
+    npz(tmp_path / "c.npz", values)
+    assert infield("convert", "lightcone", tmp_path / "c.npz", "-o", place, "--hubble", 70).status == 0
+
+
 def test_convert_says_that_it_turned_a_cone_round(infield, tmp_path):
     npz(tmp_path / "c.npz", np.ones((4, 4, 6)), redshift=9 - 0.1 * np.arange(6))
     said = infield("convert", "lightcone", tmp_path / "c.npz", "-o", tmp_path / "c.zarr")
@@ -226,6 +237,11 @@ def test_observations_that_cannot_be(infield, smooth_cones, tmp_path):
         (("--cells", "4-16"), ["--cells", "0-15"]),
         (("--hours", 0), ["--hours"]),
         (("--wedge", 91), ["--wedge", "0 to 90"]),
+        (("--wedge-buffer", 0.0), ["--wedge-buffer: found no --wedge"]),
+        (("--wedge", 30, "--wedge-buffer", -1), ["--wedge-buffer: found -1"]),
+        (("--channels-per-segment", 1), ["--channels-per-segment: found 1, expected at least 2"]),
+        (("--channels-per-segment", 3), ["--channels-per-segment", "whole stretches"]),
+        (("--hours-per-day", -1), ["--hours-per-day: found -1"]),
         (("--wedge", 90, "--wedge-buffer", 5), ["no mode that is measured"]),
         (("--cells-per-channel", 5), ["channels of 5 cells on 16"]),
         (("--layout", "none.csv"), ["none.csv", "no such file"]),

@@ -18,6 +18,7 @@ from examples.wall_files import NX, NZ, binary, fluctuation, hdf5, netcdf, smoot
 from infield import open_measurement
 from infield.datasets.training.fields import FieldFile
 from infield.datasets.wall_pressure.plane_file import WallPlaneWriter, open_wall_planes
+from infield.datasets.wall_pressure.readers.jhtdb import FLOWS
 from infield.physics.wall_pressure.wall_units import DX_PLUS, DZ_PLUS, wall_grid
 from infield.pipelines.wall_pressure import convert as convert_module
 from infield.pipelines.wall_pressure import simulate as verb
@@ -230,6 +231,7 @@ BAD_PLANES = {
     "lengths": (hdf5, ("--lengths", "4/3pi", "4pi"), "the planes are in another order than stated"),
     "order": (hdf5, ("--order", "time,x,z"), "found an axis that is z in the file and x in the order"),
     "flow": (hdf5, ("--flow", "pipe"), "invalid choice: 'pipe'"),
+    "flow of no cut-out": (hdf5, ("--flow", next(iter(FLOWS))), "found --flow, expected none for planes that are no"),
     "truncated": (
         lambda path: (hdf5(path), path.write_bytes(path.read_bytes()[:3000])),
         (),
@@ -246,6 +248,13 @@ def test_bad_planes(infield, tmp_path, case):
     before = sorted(tmp_path.iterdir())
     infield("convert", "wall-pressure", tmp_path / "air.h5", "-o", tmp_path / "p.zarr", *words).refused(expected)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("words", [("--variable", "p"), ("--order", "time,z,x"), ("--flow", next(iter(FLOWS)))])
+def test_what_a_descriptor_says_is_not_stated_beside_it(infield, tmp_path, words):
+    binary(tmp_path)
+    said = infield("convert", "wall-pressure", tmp_path / "p.yaml", "-o", tmp_path / "p.zarr", *words)
+    said.refused(f"p.yaml: found {words[0]}, expected none for a descriptor, which says it")
 
 
 def test_an_output_that_exists_is_left_alone(infield, tmp_path):
