@@ -36,7 +36,7 @@ def test_a_table_from_file_to_file(infield, table, tmp_path):
     assert [axis["size"] for axis in facts["axes"]] == [3, 5] and facts["units"] == "celsius"
     measurement = open_measurement(tmp_path / "m.zarr")
     np.testing.assert_allclose(measurement.y[0, 0], [1.5, 3.0, 2.0])
-    np.testing.assert_allclose(measurement.noise.variance, [0.01, 0.02, 0.01])
+    np.testing.assert_allclose(measurement.noise.variance, [[0.01, 0.02, 0.01]])
     assert "1 data share the place of another and were merged" in said.err
 
 
