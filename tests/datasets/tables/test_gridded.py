@@ -1,5 +1,7 @@
 """Gridded fields to measurements: unpacked, turned, ordered; gaps and land told apart; CF carried up to the map."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,10 @@ from infield.datasets.formats.carried import Carried, carried_by
 from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.formats.posterior import PosteriorWriter
 from infield.datasets.tables.gridded import Gridded, convert_grid
-from infield.datasets.tables.maps import map_of, write_netcdf
+from infield.datasets.tables.maps import map_of, write_geotiff, write_netcdf
+from infield.datasets.tables.projection import grid_mapping
 
+MAPPING = grid_mapping((8.0, 50.0))
 LAT, LON = np.array([30.0, 20, 10, 0]), np.arange(0.0, 360, 30)
 
 
@@ -197,3 +201,27 @@ def test_a_posterior_of_nothing_but_numbers_has_no_names(tmp_path):
     writer.finish()
     found = map_of(tmp_path / "p.zarr")
     assert set(found.data_vars) == {"field", "field_sd", "channel"} - {"channel"} and found["field"].shape == (2, 4)
+
+
+def test_a_geotiff_has_a_band_for_each_and_north_on_top(tmp_path):
+    grid = Grid.regular((3, 4), (20.0, 30.0), names=("y", "x"), units="km")
+    writer = PosteriorWriter(tmp_path / "p.zarr", grid=grid, channels=("v",), units="m", samples=2, block=2, run={},
+                             carried=Carried(variables={"crs": xr.Variable((), 0, MAPPING)}))  # fmt: skip
+    draws = torch.arange(24.0).reshape(2, 1, 3, 4)
+    writer.write_block(0, draws, {"velocity_calls": 1, "operator_calls": 1, "seconds": 0})
+    writer.finish()
+    found = map_of(tmp_path / "p.zarr", quantiles=(0.5,), draws=(1,))
+    rasterio = pytest.importorskip("rasterio")
+    write_geotiff(found, tmp_path / "map.tif")
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert file.descriptions == ("v", "v_sd", "v_q50", "v_draws 1")
+        assert tuple(file.bounds) == (-5, -5, 35, 25)
+        np.testing.assert_allclose(file.read(1), draws.mean(0)[0].numpy()[::-1])
+        assert file.crs.to_dict()["proj"] == "aeqd" and file.crs.to_dict()["units"] == "km"
+        assert next(file.sample([(30, 20)]))[0] == 17  # the mean at the last point: (11 + 23) / 2
+
+
+def test_without_rasterio_netcdf_is_offered(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    with pytest.raises(InfieldError, match=r"or write netCDF"):
+        write_geotiff(xr.Dataset(), tmp_path / "map.tif")

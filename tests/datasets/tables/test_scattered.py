@@ -38,6 +38,7 @@ WRITERS = {
     "obs.csv.gz": lambda f, p: f.to_csv(p, index=False),
     "obs.csv.xz": lambda f, p: f.to_csv(p, index=False),
     "semicolons.csv": lambda f, p: f.to_csv(p, index=False, sep=";"),
+    "commas.csv": lambda f, p: f.to_csv(p, index=False, sep=";", decimal=","),
     "tabs.tsv": lambda f, p: f.to_csv(p, index=False, sep="\t"),
     "blanks.txt": lambda f, p: p.write_text(f.to_string(index=False)),
     "comment.dat": lambda f, p: p.write_text(
