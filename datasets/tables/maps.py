@@ -80,7 +80,8 @@ def map_of(path: Path, *, quantiles: Sequence[float] = QUANTILES, draws: Sequenc
             chosen = group["samples"].isel(sample=list(draws))
             about_draws = {**mapping, "long_name": f"draws of {label}"}
             variables[f"{name}_draws"] = blank(chosen.variable, about_draws, "sample")
-        coordinates = {str(n): v for n, v in group.variables.items() if n in mean.dims or n in _scalars(group)}
+        kept = {*mean.dims, *_scalars(group), *(n for n, v in group.coords.items() if set(v.dims) <= set(mean.dims))}
+        coordinates = {str(n): v for n, v in group.variables.items() if n in kept}
         if draws:
             coordinates["sample"] = xr.Variable(("sample",), np.asarray(draws), {"long_name": "number of the draw"})
         others = {

@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 
 from infield import InfieldError
-from infield.core.grid import Grid
+from infield.core.grid import Grid, PointSet
 from infield.datasets.formats.carried import Carried, carried_by
 from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.formats.posterior import PosteriorWriter
@@ -225,3 +225,16 @@ def test_without_rasterio_netcdf_is_offered(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rasterio", None)
     with pytest.raises(InfieldError, match=r"or write netCDF"):
         write_geotiff(xr.Dataset(), tmp_path / "map.tif")
+
+
+def test_a_map_of_scattered_points_keeps_their_positions(tmp_path):
+    grid = PointSet(((0.5,), (2.0,), (1.5,)), names=("depth",), units="m")
+    writer = PosteriorWriter(
+        tmp_path / "p.zarr", grid=grid, channels=("v",), units="K", samples=2, block=2, run={}, dtype="float64"
+    )
+    writer.write_block(0, torch.ones(2, 1, 3), {"velocity_calls": 1, "operator_calls": 1, "seconds": 0})
+    writer.finish()
+    write_netcdf(map_of(tmp_path / "p.zarr"), tmp_path / "map.nc")
+    with xr.open_dataset(tmp_path / "map.nc") as found:
+        np.testing.assert_array_equal(found["v"].coords["depth"], [0.5, 2, 1.5])
+        np.testing.assert_array_equal(found["v"], [1, 1, 1])
