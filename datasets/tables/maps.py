@@ -182,6 +182,8 @@ def _crs(dataset: xr.Dataset, y: str, x: str) -> str | None:
         return "EPSG:4326"
     units = dataset[x].attrs.get("units")
     for variable in dataset.variables.values():
+        if "crs_wkt" in variable.attrs and units in ("m", "metre", "metres"):
+            return str(variable.attrs["crs_wkt"])
         if variable.attrs.get("grid_mapping_name") == "azimuthal_equidistant" and units in ("km", "m"):
             a = variable.attrs
             return (

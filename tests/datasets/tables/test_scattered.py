@@ -1,5 +1,7 @@
 """Tables to measurements: every value at its place, whatever the file; counts of what was left out and merged."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -200,3 +202,20 @@ def test_a_file_without_header_takes_names(tmp_path):
     np.testing.assert_allclose(open_table(tmp_path / "obs.csv", layout).frame["temp"], frame["temp"])
     with pytest.raises(InfieldError, match="no column 'temp'"):
         open_table(tmp_path / "obs.csv", Layout(names=("temp",)))
+
+
+def test_a_coordinate_reference_system_goes_along(tmp_path):
+    pytest.importorskip("pyproj")
+    frame = pd.DataFrame({"e": [500000.0, 501000, 502000], "n": [5600000.0, 5601000, 5600500], "v": [1.0, 2, 3]})
+    frame.to_csv(tmp_path / "obs.csv", index=False)
+    asked = Scattered("v", ("e", "n"), (250.0,), crs="EPSG:25832")
+    convert_table(tmp_path / "obs.csv", asked).write(tmp_path / "m.zarr", source="obs.csv")
+    with xr.open_zarr(tmp_path / "m.zarr", consolidated=False) as group:
+        mapping = group["crs"].attrs
+        assert mapping["grid_mapping_name"] == "transverse_mercator" and "25832" in mapping["crs_wkt"]
+        assert mapping["longitude_of_central_meridian"] == 9.0 and group["e"].attrs["units"] == "m"
+        assert group["e"].attrs["standard_name"] == "projection_x_coordinate"
+    assert open_measurement(tmp_path / "m.zarr").grid.names == ("n", "e")
+    for wrong, said in (({"crs": "EPSG:0"}, "one that PROJ knows"), ({"at_units": ("km",)}, "those of EPSG:25832")):
+        with pytest.raises(InfieldError, match=said):
+            convert_table(tmp_path / "obs.csv", replace(asked, **wrong))
