@@ -179,9 +179,11 @@ def _in_system(columns: list[Column], crs: str) -> tuple[list[Column], dict[str,
     mapping, units, degrees = reference_system(crs)
     if len(columns) < 2:
         raise InfieldError(where="{crs}", found="one axis", expected="two", parameters=["crs"])
+    if degrees:  # which is longitude, the columns say
+        return columns, mapping
     found = []
     for column, unit, letter in zip(columns[:2], units, "xy", strict=True):
-        if column.units not in NONE and not degrees and not same_units(column.units, unit):
+        if column.units not in NONE and not same_units(column.units, unit):
             raise InfieldError(
                 where=f"axis '{column.name}'",
                 found=f"units '{column.units}'",
@@ -189,10 +191,8 @@ def _in_system(columns: list[Column], crs: str) -> tuple[list[Column], dict[str,
                 remedy="leave {at_units} out",
                 parameters=["at_units"],
             )
-        kind = {"x": "longitude", "y": "latitude"}[letter]
-        name = kind if degrees else f"projection_{letter}_coordinate"
-        about = {**column.attributes, "standard_name": name, "axis": letter.upper()}
-        found.append(replace(column, units=unit, kind=kind if degrees else "other", attributes=about))
+        about = {**column.attributes, "standard_name": f"projection_{letter}_coordinate", "axis": letter.upper()}
+        found.append(replace(column, units=unit, kind="other", attributes=about))
     return [*found, *columns[2:]], mapping
 
 
@@ -236,12 +236,8 @@ def _laid_out(
     kinds, notes = {c.kind: c for c in columns}, []
     spacing = asked.grid * len(columns) if len(asked.grid) == 1 else asked.grid
     steps = {c.name: step for c, step in zip(columns, spacing, strict=True)}
-    for c in columns:
-        if (
-            c.kind == "other"
-            and asked.crs is None
-            and (NAMES["longitude"].match(c.name) or NAMES["latitude"].match(c.name))
-        ):
+    for c in () if asked.crs else columns:
+        if c.kind == "other" and (NAMES["longitude"].match(c.name) or NAMES["latitude"].match(c.name)):
             if np.abs(c.values).max() <= 360:
                 notes.append(
                     f"warning: '{c.name}' is stated in '{c.units}' and spans {c.values.min():g} to {c.values.max():g}: "

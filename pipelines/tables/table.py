@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--closed", action=argparse.BooleanOptionalAction, help="whether longitudes close on themselves"
     )
     parser.add_argument("--crs", metavar="EPSG:CODE",
-                        help="coordinate reference system of the first two of --at, x and y (extra `maps`)")  # fmt: skip
+                        help="reference system of the first two of --at, x and y (extra `maps`)")  # fmt: skip
     parser.add_argument("--calendar", help="of dates, as CF names it, e.g. 360_day")
     parser.add_argument("--columns", nargs="+", default=(), metavar="NAME", help="names, of a text without a header")
     parser.add_argument("--missing", type=float, nargs="+", default=(), metavar="NUMBER",
