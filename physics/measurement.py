@@ -36,6 +36,7 @@ class Measurement:
         truth: The field, if known, shape `(1, channel, *space)`.
         description: The operator as `build_operator` reads it.
         arrays: The arrays that the description names.
+        carried: What its file says of the field beside numbers, for the files that are made of it.
 
     Raises:
         InfieldError: If shapes do not match, an observed datum is not finite, or nothing is observed.
@@ -51,6 +52,7 @@ class Measurement:
     truth: Tensor | None = None
     description: dict[str, Any] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    carried: Any = None
 
     def __post_init__(self) -> None:
         if self.y.shape[0] != 1:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from infield.core.errors import InfieldError
 from infield.datasets.formats.agreement import axes_by_name, check_data_units
+from infield.datasets.formats.carried import Carried
 from infield.datasets.formats.field import CHANNEL, Field, read_field
 from infield.datasets.formats.measurement_layout import (
     UNTITLED,
@@ -104,6 +105,7 @@ def open_measurement(path: str | Path) -> Measurement:
             truth=truth,
             description=operator_json,
             arrays=arrays,
+            carried=Carried.of_group(path, group, field, operator_json),
         )
     except InfieldError as error:
         raise error.within(path) from error

@@ -50,7 +50,7 @@ def map_of(path: Path, *, quantiles: Sequence[float] = QUANTILES, draws: Sequenc
         for number in draws:
             if not 0 <= number < count:
                 raise InfieldError(
-                    where=f"{path}: draws", found=number, expected=f"numbers of samples from 0 to {count - 1}"
+                    where=f"{path}: samples", found=number, expected=f"numbers of samples from 0 to {count - 1}"
                 )
         channels = json.loads(group.attrs["field"])["channels"]
         name = str(channels[0] if len(channels) == 1 else "field")

@@ -9,7 +9,7 @@ import xarray as xr
 
 from infield import InfieldError
 from infield.core.grid import Grid, PointSet
-from infield.datasets.formats.carried import Carried, carried_by
+from infield.datasets.formats.carried import Carried
 from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.formats.posterior import PosteriorWriter
 from infield.datasets.tables.gridded import Gridded, convert_grid
@@ -158,11 +158,10 @@ def test_no_time_or_several(tmp_path, text, said):
 def test_what_cf_says_travels_to_the_map(source, tmp_path):
     convert_grid(source, Gridded("sst", mask="sea", convert="K")).write(tmp_path / "m.zarr", source=source.name)
     measurement = open_measurement(tmp_path / "m.zarr")
-    carried = carried_by(tmp_path / "m.zarr", measurement)
     draws = torch.randn(5, 1, 4, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     writer = PosteriorWriter(
         tmp_path / "p.zarr", grid=measurement.grid, channels=measurement.channels, units="K", samples=5, block=3,
-        run={}, dtype="float64", title="Posterior of m.zarr", carried=carried,
+        run={}, dtype="float64", title="Posterior of m.zarr", carried=measurement.carried,
     )  # fmt: skip
     for b in range(2):
         rows = writer.sample_range(b)
