@@ -44,6 +44,7 @@ class Measurement:
         source: The file that this was read from; what is derived from a measurement keeps it, and the next two.
         digest: SHA-256 of what the file says.
         attributes: The file's attributes.
+        carried: What its file says of the field beside numbers, for the files that are made of it.
 
     Raises:
         InfieldError: If shapes do not match, an observed datum is not finite, or nothing is observed.
@@ -64,6 +65,7 @@ class Measurement:
     source: Path | None = None
     digest: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    carried: Any = None
 
     def __post_init__(self) -> None:
         if self.y.shape[0] != 1:

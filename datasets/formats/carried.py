@@ -13,9 +13,8 @@ import xarray as xr
 
 from infield.datasets.formats.agreement import VALUES_OF_FIELD
 from infield.datasets.formats.field import Field
-from infield.datasets.formats.measurement_layout import UNTITLED, VERSION
-from infield.datasets.formats.zarr_group import json_attribute, open_group
-from infield.physics.measurement import Measurement
+from infield.datasets.formats.measurement_layout import UNTITLED
+from infield.datasets.formats.zarr_group import loaded_variable
 
 LAND = "land"
 """Variable of a measurement and of a posterior: 1 where the grid has cells that are no part of the field."""
@@ -51,26 +50,21 @@ class Carried:
     title: str = ""
 
     @classmethod
-    def of_measurement(cls, path: str | Path, field: Field) -> Carried:
-        """What a measurement file says of its field; the file is one that was read before."""
-        path = Path(path)
-        with open_group(path, "measurement", VERSION) as group:
-            values = json_attribute(path, group, "operator").get("name") in VALUES_OF_FIELD
-            own = group["data"].attrs if values else {}
-            of_field = {key: own[key] for key in OF_FIELD if key in own}
-            of_axes = {name: _others(group[name].attrs) for name in field.dims if name in group.variables}
-            names = [str(of_field.get("grid_mapping", "")), LAND, *(str(a.get("bounds", "")) for a in of_axes.values())]
-            scalars = [str(n) for n, v in group.data_vars.items() if not v.dims and "standard_name" in v.attrs]
-            found = {
-                name: group[name].variable.load().copy()
-                for name in dict.fromkeys([*names, *scalars])
-                if name in group.variables and name not in field.dims
-            }
-            for one in found.values():
-                one.encoding = {}
-            of_file = {key: str(group.attrs[key]) for key in OF_FILE if group.attrs.get(key)}
-            title = str(group.attrs.get("title", ""))
-            return cls(of_field, of_axes, found, of_file, "" if title == UNTITLED else title)
+    def of_group(cls, path: Path, group: xr.Dataset, field: Field, operator_json: Mapping[str, Any]) -> Carried:
+        """What a measurement file says of its field."""
+        own = group["data"].attrs if operator_json.get("name") in VALUES_OF_FIELD else {}
+        of_field = {key: own[key] for key in OF_FIELD if key in own}
+        of_axes = {name: _others(group[name].attrs) for name in field.dims if name in group.variables}
+        names = [str(of_field.get("grid_mapping", "")), LAND, *(str(a.get("bounds", "")) for a in of_axes.values())]
+        scalars = [str(n) for n, v in group.variables.items() if not v.dims and "standard_name" in v.attrs]
+        found = {}
+        for name in dict.fromkeys([*names, *scalars]):
+            if name in group.variables and name not in field.dims:
+                one = loaded_variable(path, group, name).variable
+                found[name] = xr.Variable(one.dims, one.values, one.attrs)
+        of_file = {key: str(group.attrs[key]) for key in OF_FILE if group.attrs.get(key)}
+        title = str(group.attrs.get("title", ""))
+        return cls(of_field, of_axes, found, of_file, "" if title == UNTITLED else title)
 
     def onto(self, dataset: xr.Dataset) -> xr.Dataset:
         """A dataset with the attributes of coordinates, and the variables, that it lacks."""
@@ -80,11 +74,6 @@ class Carried:
                 dataset[name].attrs = {**attributes, **dataset[name].attrs}
         dataset.attrs = {**self.of_file, **dataset.attrs}
         return dataset
-
-
-def carried_by(path: str | Path, measurement: Measurement) -> Carried:
-    """What the file of a measurement says of its field beside numbers."""
-    return Carried.of_measurement(path, Field(measurement.grid, measurement.channels, measurement.units))
 
 
 def _others(attributes: Mapping[str, Any]) -> dict[str, Any]:

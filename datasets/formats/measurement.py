@@ -21,6 +21,7 @@ from torch import Tensor
 from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.datasets.formats.agreement import axes_by_name, check_data_units
+from infield.datasets.formats.carried import Carried
 from infield.datasets.formats.field import CHANNEL, Field, read_field
 from infield.datasets.formats.measurement_context import read_context
 from infield.datasets.formats.measurement_layout import (
@@ -112,6 +113,7 @@ def open_measurement(path: str | Path) -> Measurement:
             source=path,
             digest=_digest(path, group),
             attributes=dict(group.attrs),
+            carried=Carried.of_group(path, group, field, operator_json),
         )
     except InfieldError as error:
         raise error.within(path) from error

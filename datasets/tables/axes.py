@@ -124,8 +124,8 @@ def cut_open(column: Column, step: float, wrap: float | None = None, closed: boo
             found=f"longitudes on both sides of the cut at {finite.min():g}, and the widest part without data "
             f"{gap:g} degrees wide up to {begin:g}",
             expected="data within half of the circle",
-            remedy="say where the circle is cut open ({wrap}, a longitude), or that it is closed ({closed})",
-            parameters=["wrap", "closed"],
+            remedy="say where the circle is cut open ({wrap}, a longitude), or that it is closed ({circle})",
+            parameters={"wrap": None, "circle": "closed"},
         )
     start = begin if begin <= CIRCLE / 2 else begin - CIRCLE
     turned = _from(values, start)

@@ -40,8 +40,10 @@ def valid(values: xr.DataArray) -> np.ndarray:
     bad = ~np.isfinite(array)
     with np.errstate(invalid="ignore"):
         slack = abs(scale) / 2 if scale != 1 else 0.0
+        low, high = (None if end is None else float(end) * scale + offset for end in (low, high))
+        low, high = (high, low) if scale < 0 else (low, high)
         if low is not None:
-            bad |= array < float(low) * scale + offset - slack
+            bad |= array < low - slack
         if high is not None:
-            bad |= array > float(high) * scale + offset + slack
+            bad |= array > high + slack
     return np.where(bad, np.nan, array)

@@ -50,7 +50,7 @@ def map_of(path: Path, *, quantiles: Sequence[float] = QUANTILES, draws: Sequenc
         for number in draws:
             if not 0 <= number < count:
                 raise InfieldError(
-                    where=f"{path}: draws", found=number, expected=f"numbers of samples from 0 to {count - 1}"
+                    where=f"{path}: samples", found=number, expected=f"numbers of samples from 0 to {count - 1}"
                 )
         channels = json.loads(group.attrs["field"])["channels"]
         name = str(channels[0] if len(channels) == 1 else "field")
@@ -80,7 +80,8 @@ def map_of(path: Path, *, quantiles: Sequence[float] = QUANTILES, draws: Sequenc
             chosen = group["samples"].isel(sample=list(draws))
             about_draws = {**mapping, "long_name": f"draws of {label}"}
             variables[f"{name}_draws"] = blank(chosen.variable, about_draws, "sample")
-        coordinates = {str(n): v for n, v in group.variables.items() if n in mean.dims or n in _scalars(group)}
+        kept = {*mean.dims, *_scalars(group), *(n for n, v in group.coords.items() if set(v.dims) <= set(mean.dims))}
+        coordinates = {str(n): v for n, v in group.variables.items() if n in kept}
         if draws:
             coordinates["sample"] = xr.Variable(("sample",), np.asarray(draws), {"long_name": "number of the draw"})
         others = {
@@ -181,6 +182,8 @@ def _crs(dataset: xr.Dataset, y: str, x: str) -> str | None:
         return "EPSG:4326"
     units = dataset[x].attrs.get("units")
     for variable in dataset.variables.values():
+        if "crs_wkt" in variable.attrs and units in ("m", "metre", "metres"):
+            return str(variable.attrs["crs_wkt"])
         if variable.attrs.get("grid_mapping_name") == "azimuthal_equidistant" and units in ("km", "m"):
             a = variable.attrs
             return (

@@ -80,3 +80,37 @@ def grid_mapping(centre: tuple[float, float]) -> dict[str, Any]:
         "false_northing": 0.0,
         "earth_radius": RADIUS_KM * 1000,
     }
+
+
+def reference_system(name: str) -> tuple[dict[str, Any], tuple[str, str], bool]:
+    """A coordinate reference system, e.g. "EPSG:25832", as CF describes it; needs pyproj (the extra `maps`).
+
+    Returns:
+        Attributes of a grid mapping, units of the two horizontal axes (x first), and whether these are degrees.
+
+    Raises:
+        InfieldError: pyproj is not installed, or knows no such system of two horizontal axes.
+    """
+    try:
+        import pyproj
+    except ImportError as error:
+        raise InfieldError(
+            where="{crs}", found="no pyproj", expected="it installed", remedy="pip install 'infield[maps]'",
+            parameters=["crs"],
+        ) from error  # fmt: skip
+    try:
+        system = pyproj.CRS.from_user_input(name)
+    except pyproj.exceptions.CRSError as error:
+        raise InfieldError(
+            where="{crs}", found=f"'{name}'", expected="one that PROJ knows, e.g. EPSG:25832", parameters=["crs"]
+        ) from error
+    axes = {axis.direction: axis.unit_name for axis in system.axis_info}
+    if system.is_geographic:
+        return dict(system.to_cf()), ("degrees_east", "degrees_north"), True
+    if not system.is_projected or not {"east", "north"} <= set(axes):
+        raise InfieldError(
+            where="{crs}", found=f"'{name}', {system.type_name}", expected="one with axes east and north",
+            parameters=["crs"],
+        )  # fmt: skip
+    east, north = ("m" if axes[d] == "metre" else axes[d] for d in ("east", "north"))
+    return dict(system.to_cf()), (east, north), False

@@ -13,10 +13,10 @@ import xarray as xr
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
-from infield.core.units import NONE, Conversion, conversion, known_units
+from infield.core.units import NONE, Conversion, conversion, known_units, same_units
 from infield.datasets.tables.axes import NAMES, Column, cut_open, grid_line, in_order, kind_of
 from infield.datasets.tables.converted import Converted, noise_model, noise_of, refuse_constant
-from infield.datasets.tables.projection import azimuthal_equidistant, centre_of, grid_mapping
+from infield.datasets.tables.projection import azimuthal_equidistant, centre_of, grid_mapping, reference_system
 from infield.datasets.tables.table import Layout, Table, attributes_of, numbers, open_table
 from infield.datasets.tables.times import as_numbers
 from infield.physics.measurement import Measurement
@@ -42,6 +42,7 @@ class Scattered:
         wrap: Longitude at which the circle is cut open.
         closed: Whether the axis of longitude is periodic; None where the data decide.
         calendar: Of dates.
+        crs: Coordinate reference system of the places, e.g. "EPSG:25832"; the first two of `at` are x and y.
         layout: What a text file does not say.
     """
 
@@ -57,6 +58,7 @@ class Scattered:
     wrap: float | None = None
     closed: bool | None = None
     calendar: str | None = None
+    crs: str | None = None
     layout: Layout = field(default_factory=Layout)
 
 
@@ -79,6 +81,7 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
         notes.append(f"{repeated} rows repeat another in every column and were left out")
     values = numbers(source, table, asked.value)
     columns = [_column(source, table, name, asked, i) for i, name in enumerate(asked.at)]
+    columns, system = (columns, None) if asked.crs is None else _in_system(columns, asked.crs)
     stds = None if asked.noise_column is None else numbers(source, table, asked.noise_column)
     kept = np.isfinite(values) & np.all([np.isfinite(c.values) for c in columns], axis=0)
     if stds is not None:
@@ -94,6 +97,7 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
     units, change = units_of(asked.value, attributes_of(table, asked.value), asked.units, asked.convert)
     values = change(values)
     columns, more, mapping, steps = _laid_out(columns, asked)
+    mapping = mapping or system
     notes += more
     variances = noise_of(source, asked.noise_std, stds, len(values), abs(change.slope))
     places = np.stack([c.values for c in columns], axis=1)
@@ -170,6 +174,28 @@ def _column(source: Path, table: Table, name: str, asked: Scattered, i: int) -> 
     return Column(name, values, units, kind, attributes)
 
 
+def _in_system(columns: list[Column], crs: str) -> tuple[list[Column], dict[str, Any]]:
+    """The first two axes as x and y of a coordinate reference system, and the system."""
+    mapping, units, degrees = reference_system(crs)
+    if len(columns) < 2:
+        raise InfieldError(where="{crs}", found="one axis", expected="two", parameters=["crs"])
+    if degrees:  # which is longitude, the columns say
+        return columns, mapping
+    found = []
+    for column, unit, letter in zip(columns[:2], units, "xy", strict=True):
+        if column.units not in NONE and not same_units(column.units, unit):
+            raise InfieldError(
+                where=f"axis '{column.name}'",
+                found=f"units '{column.units}'",
+                expected=f"'{unit}', those of {crs}",
+                remedy="leave {at_units} out",
+                parameters=["at_units"],
+            )
+        about = {**column.attributes, "standard_name": f"projection_{letter}_coordinate", "axis": letter.upper()}
+        found.append(replace(column, units=unit, kind="other", attributes=about))
+    return [*found, *columns[2:]], mapping
+
+
 def _is_text(table: Table, name: str) -> bool:
     return table.frame[name].dtype.kind not in "biuf"
 
@@ -210,7 +236,7 @@ def _laid_out(
     kinds, notes = {c.kind: c for c in columns}, []
     spacing = asked.grid * len(columns) if len(asked.grid) == 1 else asked.grid
     steps = {c.name: step for c, step in zip(columns, spacing, strict=True)}
-    for c in columns:
+    for c in () if asked.crs else columns:
         if c.kind == "other" and (NAMES["longitude"].match(c.name) or NAMES["latitude"].match(c.name)):
             if np.abs(c.values).max() <= 360:
                 notes.append(

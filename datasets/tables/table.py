@@ -5,16 +5,19 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.datasets.tables.dataset import open_dataset, valid
 
 COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
@@ -73,7 +76,9 @@ def open_table(path: Path, layout: Layout) -> Table:
                 remedy="name them where the file has no header ({columns})",
                 parameters=["columns"],
             )
-    return table
+    for number in layout.missing:
+        frame = frame.mask(frame == number)
+    return replace(table, frame=frame)
 
 
 def read_text(path: Path, layout: Layout) -> Table:
@@ -83,8 +88,8 @@ def read_text(path: Path, layout: Layout) -> Table:
         InfieldError: It is no text, or its rows are of several lengths.
     """
     try:
-        comments, first = _head(path)
-        separator = next((mark for mark in (",", ";", "\t") if mark in first), r"\s+")
+        comments, first, rest = _head(path)
+        separator = _separator(first)
         width = len(_split(first, separator))
         header, names = 0, layout.columns
         if not names and _numeric(first, separator):
@@ -102,7 +107,7 @@ def read_text(path: Path, layout: Layout) -> Table:
             skiprows=len(comments),
             header=None if header < 0 else 0,
             names=[n.strip() for n in names] if names else None,
-            na_values=[f"{m:g}" for m in layout.missing],
+            decimal="," if separator == ";" and _decimal_commas(first, rest) else ".",
             skipinitialspace=True,
             engine="c",
             low_memory=False,
@@ -141,8 +146,6 @@ def read_stations(path: Path, layout: Layout) -> Table:
     Raises:
         InfieldError: A variable is missing, or a place lies along a dimension that the value has not (ragged arrays).
     """
-    from infield.datasets.tables.dataset import open_dataset
-
     with open_dataset(path) as dataset:
         found = [name for name in layout.names if name in dataset.variables]
         for name in layout.names:
@@ -162,24 +165,26 @@ def read_stations(path: Path, layout: Layout) -> Table:
                     remedy="ragged arrays are not read: give each datum its own place",
                 )
         columns = {
-            name: dataset[name].variable.set_dims(dict(value.sizes)).transpose(*value.dims).values.ravel()
+            name: _values(dataset[name]).set_dims(dict(value.sizes)).transpose(*value.dims).values.ravel()
             for name in found
         }
         attributes = {name: dict(dataset[name].attrs) for name in found}
         frame = pd.DataFrame(columns)
-        for missing in layout.missing:
-            frame = frame.mask(frame == missing)
         return Table(frame, attributes, {str(k): str(v) for k, v in dataset.attrs.items()})
 
 
-def _head(path: Path) -> tuple[list[str], str]:
-    """Comments and blank lines before the first row, and that row."""
+def _values(values: xr.DataArray) -> xr.Variable:
+    return xr.Variable(values.dims, valid(values) if values.dtype.kind in "iuf" else values.values)
+
+
+def _head(path: Path) -> tuple[list[str], str, str]:
+    """Comments and blank lines before the first row, that row, and the next."""
     opened: IO[str]
     comments = []
     with COMPRESSED.get(path.suffix, open)(path, "rt", encoding="utf-8-sig") as opened:
         for line in opened:
             if line.strip() and not line.lstrip().startswith("#"):
-                return comments, line.rstrip("\r\n")
+                return comments, line.rstrip("\r\n"), opened.readline().rstrip("\r\n")
             comments.append(line.strip().lstrip("#").strip())
     raise pd.errors.EmptyDataError
 
@@ -188,8 +193,17 @@ def _split(line: str, separator: str) -> Sequence[str]:
     return line.split() if separator == r"\s+" else line.split(separator)
 
 
+def _separator(line: str) -> str:
+    """What parts the columns: where there are semicolons or tabs, commas may be decimal ones."""
+    return next((mark for mark in (";", "\t", ",") if mark in line), r"\s+")
+
+
+def _decimal_commas(*rows: str) -> bool:
+    return any(re.search(r"\d,\d", row) for row in rows) and not any(re.search(r"\d\.\d", row) for row in rows)
+
+
 def _names(comment: str) -> tuple[str, ...]:
-    separator = next((mark for mark in (",", ";", "\t") if mark in comment), r"\s+")
+    separator = _separator(comment)
     return tuple(name.strip() for name in _split(comment, separator))
 
 
@@ -198,7 +212,7 @@ def _numeric(line: str, separator: str) -> bool:
 
     def number(cell: str) -> bool:
         try:
-            float(cell)
+            float(cell.replace(",", "."))
         except ValueError:
             return False
         return True

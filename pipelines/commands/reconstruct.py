@@ -22,7 +22,6 @@ import torch
 from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.randomness import SampleStreams
-from infield.datasets.formats.carried import carried_by
 from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.formats.posterior import PosteriorWriter, open_posterior
 from infield.datasets.formats.zarr_group import check_new
@@ -260,7 +259,7 @@ def reconstruct(
         block=sampler.block,
         overwrite=overwrite,
         title=f"Posterior of {measurement_path.name}",
-        carried=carried_by(measurement_path, measurement),
+        carried=measurement.carried,
         run={
             "sampler": sampler.method,
             "sampler_parameters": parameters_of(sampler),

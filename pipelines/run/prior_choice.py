@@ -17,6 +17,7 @@ from infield.core.grid import Grid, PointSet
 from infield.core.units import same_units
 from infield.datasets.formats.field import COMPLEX_CHANNELS
 from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.pipelines.options import as_option
 from infield.pipelines.run.conditioning import conditioning, ignored_context
 from infield.posterior.inference.empirical_bayes import fit_prior
@@ -91,6 +92,8 @@ def choose_prior(
     Raises:
         InfieldError: If the name means nothing, or the prior is not one for this measurement.
     """
+    if name is not None:
+        refuse_unknown_variance(measurement.noise)
     if name is not None and Path(name).suffix == ".ckpt" and Path(name).exists():
         conditional = _conditional(Path(name), measurement, device, at or {})
         if conditional is not None:
@@ -124,6 +127,7 @@ def choose_slice_prior(name: str | None, measurement: Measurement, *, device: st
     Raises:
         InfieldError: If the field is no volume, or the prior is not one for its slices.
     """
+    refuse_unknown_variance(measurement.noise)
     grid = measurement.grid
     if not isinstance(grid, Grid) or grid.ndim != 3:
         raise InfieldError(

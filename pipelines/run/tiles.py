@@ -22,7 +22,6 @@ from torch import Tensor
 from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
-from infield.datasets.formats.carried import carried_by
 from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.formats.tiled_posterior import TiledPosteriorWriter, TileStore
 from infield.datasets.formats.zarr_group import check_new
@@ -111,7 +110,7 @@ def reconstruct_in_tiles(
         block=sampler.block,
         overwrite=overwrite,
         title=f"Posterior of {measurement_path.name}",
-        carried=carried_by(measurement_path, measurement),
+        carried=measurement.carried,
         run={
             "sampler": sampler.method,
             "sampler_parameters": asdict(sampler),

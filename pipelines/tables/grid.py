@@ -35,18 +35,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mask", metavar="NAME|always-missing", help="land: a variable of 0 and 1 (in either sense)")
     noise = parser.add_mutually_exclusive_group()
     noise.add_argument("--noise-std", type=float, metavar="STD",
-                       help="standard deviation of the noise, in the units of the file")  # fmt: skip
+                       help="standard deviation of the noise, in the file's own units")  # fmt: skip
     noise.add_argument("--noise-variable", metavar="NAME", help="a standard deviation for each value")
     parser.add_argument("--time", metavar="INDEX|DATE", help="one time: its index, or a date or the beginning of one")
     parser.add_argument("--select", action="append", default=[], metavar="DIM=INDEX|VALUE",
                         help="one place of another dimension; may be repeated")  # fmt: skip
-    parser.add_argument("--no-gaps", dest="gaps", action="store_false", help="refuse missing values")
+    parser.add_argument(
+        "--no-gaps", dest="gaps", action="store_false", help="refuse missing values (default: they are gaps)"
+    )
     parser.add_argument("--units", help="of the data, where the file is wrong or says nothing")
     parser.add_argument("--convert", metavar="UNITS", help="convert the data to these units")
-    parser.add_argument("--wrap", type=float, metavar="LONGITUDE", help="longitude at which the circle is cut open")
-    parser.add_argument(
-        "--closed", action=argparse.BooleanOptionalAction, help="whether longitudes close on themselves"
-    )
+    parser.add_argument("--wrap", type=float, metavar="LONGITUDE", help="where the circle is cut open, in degrees")
+    parser.add_argument("--circle", choices=("closed", "open"),
+                        help="whether longitudes close on themselves (default: as the data do)")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         units=arguments.units,
         convert=arguments.convert,
         wrap=arguments.wrap,
-        closed=arguments.closed,
+        closed=None if arguments.circle is None else arguments.circle == "closed",
     )
     return finish(convert_grid(arguments.source, asked), arguments)
 

@@ -17,10 +17,10 @@ from infield.pipelines.run.console import say, table
 
 def add_output_arguments(parser: argparse.ArgumentParser, metavar: str) -> None:
     """Options that all conversions share."""
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar=metavar)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar=metavar, help="the result")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
-    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no table; warnings and errors stay")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table; implies --quiet")
 
 
 def prepare(arguments: argparse.Namespace) -> None:
@@ -33,7 +33,7 @@ def finish(converted: Converted, arguments: argparse.Namespace) -> int:
     notes = tuple(re.sub(r"\{(\w+)\}", lambda found: as_option(found[1]), note) for note in converted.notes)
     converted.write(arguments.output, source=arguments.source.name, overwrite=arguments.overwrite)
     for note in notes:
-        say(note, quiet=arguments.quiet)
+        say(note, quiet=(arguments.quiet or arguments.json) and not note.startswith("warning"))
     facts = summary(converted)
     if arguments.json:
         print(json.dumps({"output": str(arguments.output), **facts, "notes": notes}))

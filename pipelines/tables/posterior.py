@@ -1,7 +1,7 @@
 """A posterior to a map that other programs read.
 
     infield convert posterior p.zarr -o map.nc
-    infield convert posterior p.zarr -o map.nc --quantiles 0.025 0.975 --draws 0 1 2
+    infield convert posterior p.zarr -o map.nc --quantiles 0.025 0.975 --with-samples 0 1 2
     infield convert posterior p.zarr -o map.tif
 
 Mean (under the name of the variable), standard deviation (NAME_sd), quantiles (NAME_q05, ...) and chosen draws
@@ -26,11 +26,12 @@ NETCDF = (".nc", ".nc4", ".cdf")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("posterior", type=Path, metavar="POSTERIOR.zarr")
+    parser.add_argument("posterior", type=Path, metavar="POSTERIOR.zarr", help="the posterior")
     add_output_arguments(parser, "MAP.nc|MAP.tif")
     parser.add_argument("--quantiles", type=float, nargs="*", default=QUANTILES, metavar="Q",
-                        help=f"of the samples (default {' '.join(map(str, QUANTILES))})")  # fmt: skip
-    parser.add_argument("--draws", type=int, nargs="+", default=(), metavar="NUMBER", help="samples that go along")
+                        help=f"fractions of the samples below: a fraction or several (default {' '.join(map(str, QUANTILES))})")  # fmt: skip
+    parser.add_argument("--with-samples", type=int, nargs="+", default=[], metavar="I",
+                        help="samples that go along, by their numbers")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             where=output, found="an existing output", expected="a new path",
             remedy="choose another, or replace it ({overwrite})", parameters={"overwrite": True},
         )  # fmt: skip
-    found = map_of(arguments.posterior, quantiles=tuple(arguments.quantiles), draws=tuple(arguments.draws))
+    found = map_of(arguments.posterior, quantiles=tuple(arguments.quantiles), draws=tuple(arguments.with_samples))
     (write_geotiff if suffix in GEOTIFF else write_netcdf)(found, output)
     variables = {
         str(name): f"{' x '.join(map(str, v.shape))} {v.attrs.get('units', '1')}"

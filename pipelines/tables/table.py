@@ -11,7 +11,7 @@ behind #), Parquet (extra `tables`), netCDF or zarr of stations. The field lives
 
 Places: columns that are called or marked longitude and latitude are degrees, and --project makes kilometres of them
 around the middle of the data (azimuthal equidistant, described in the file as CF does). Longitudes that go around the
-cut of their file are turned where half of the circle is empty; else --wrap or --closed says what is meant. Dates become
+cut of their file are turned where half of the circle is empty; else --wrap or --circle says what is meant. Dates become
 days since the first; numbers with units "... since ..." stay, of any --calendar.
 
 Noise: its standard deviation (--noise-std), a column of them (--noise-column), or neither: then the file says that the
@@ -37,25 +37,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--value", required=True, metavar="COLUMN", help="the data")
     parser.add_argument("--at", required=True, nargs="+", metavar="COLUMN", help="their places, e.g. lon lat time")
     parser.add_argument("--grid", required=True, type=float, nargs="+", metavar="STEP",
-                        help="spacing of the grid: one, or one for each of --at; in km with --project")  # fmt: skip
+                        help="spacing of the grid, one or one for each of --at: degrees, km with --project")  # fmt: skip
     parser.add_argument("--units", help="of the data, as UDUNITS spells them (default: the file's, else 1)")
     parser.add_argument("--convert", metavar="UNITS", help="convert the data to these units")
-    parser.add_argument("--at-units", nargs="+", default=(), metavar="UNITS",
+    parser.add_argument("--at-units", nargs="+", default=[], metavar="UNITS",
                         help="of the places: one for each of --at, or one for all but times")  # fmt: skip
     noise = parser.add_mutually_exclusive_group()
     noise.add_argument(
-        "--noise-std", type=float, metavar="STD", help="standard deviation of the noise, in the units of the data"
+        "--noise-std", type=float, metavar="STD", help="standard deviation of the noise, in the data's own units"
     )
     noise.add_argument("--noise-column", metavar="COLUMN", help="a standard deviation for each datum")
     parser.add_argument("--project", action="store_true", help="make kilometres of degrees")
-    parser.add_argument("--wrap", type=float, metavar="LONGITUDE", help="longitude at which the circle is cut open")
-    parser.add_argument(
-        "--closed", action=argparse.BooleanOptionalAction, help="whether longitudes close on themselves"
-    )
+    parser.add_argument("--wrap", type=float, metavar="LONGITUDE", help="where the circle is cut open, in degrees")
+    parser.add_argument("--circle", choices=("closed", "open"),
+                        help="whether longitudes close on themselves (default: as the data do)")  # fmt: skip
+    parser.add_argument("--crs", metavar="EPSG:CODE",
+                        help="reference system of the first two of --at, x and y (extra `maps`)")  # fmt: skip
     parser.add_argument("--calendar", help="of dates, as CF names it, e.g. 360_day")
-    parser.add_argument("--columns", nargs="+", default=(), metavar="NAME", help="names, of a text without a header")
-    parser.add_argument("--missing", type=float, nargs="+", default=(), metavar="NUMBER",
-                        help="numbers that stand for missing values, e.g. -9999")  # fmt: skip
+    parser.add_argument("--columns", nargs="+", default=[], metavar="NAME", help="names, of a text without a header")
+    parser.add_argument("--missing", type=float, nargs="+", default=[], metavar="NUMBER",
+                        help="a number that stands for missing values, e.g. -9999; or several")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -71,8 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
         noise_column=arguments.noise_column,
         project=arguments.project,
         wrap=arguments.wrap,
-        closed=arguments.closed,
+        closed=None if arguments.circle is None else arguments.circle == "closed",
         calendar=arguments.calendar,
+        crs=arguments.crs,
         layout=Layout(columns=tuple(arguments.columns), missing=tuple(arguments.missing)),
     )
     return finish(convert_table(arguments.source, asked), arguments)
