@@ -55,7 +55,9 @@ def test_exact_for_linear_data_with_gaussian_noise():
     assert abs(doubled.log_evidence - found.log_evidence) > 0.1  # negative control
 
 
-@pytest.mark.parametrize(("link", "mean", "tolerance"), [("exp", -1.0, 0.06), ("exp", 2.0, 0.02), ("softplus", 2.0, 0.1)])
+@pytest.mark.parametrize(
+    ("link", "mean", "tolerance"), [("exp", -1.0, 0.06), ("exp", 2.0, 0.02), ("softplus", 2.0, 0.1)]
+)
 def test_near_quadrature_for_counts(link, mean, tolerance):
     """Three cells: the evidence by 48^3 points of Gauss and Hermite."""
     measurement, K = on_a_line(3, link, mean=mean)
@@ -83,7 +85,9 @@ def test_the_most_probable_field():
     again = laplace_evidence(measurement, mean, product(K), found.dual)
     torch.testing.assert_close(again.at, found.at, atol=0.02, rtol=0)
     assert abs(again.log_evidence - found.log_evidence) < 2e-3
-    assert float((measurement.gradient(mean).flatten() @ K @ measurement.gradient(mean).flatten()).sqrt()) > 1  # control
+    assert (
+        float((measurement.gradient(mean).flatten() @ K @ measurement.gradient(mean).flatten()).sqrt()) > 1
+    )  # control
 
 
 def test_few_lanczos_steps_give_the_log_determinant():
