@@ -4,7 +4,7 @@
 
 A log rate of Matern 3/2, length 0.1 of the side of an open square, standard deviation 1, one Poisson count in each of
 64 x 64 cells; mean count 0.3, 3 and 30. Nobody is told the law: ours is the default of `reconstruct` (a stationary
-prior fitted by Laplace's evidence, then FAPS), NIFTy learns the power spectrum with the field (its correlated-field
+prior fitted by Laplace's evidence, then MGVI), NIFTy learns the power spectrum with the field (its correlated-field
 model on a torus half as long again, MGVI). The peer: pip install nifty jax.
 """
 
@@ -30,8 +30,8 @@ from infield.physics.operators.registry import build_operator
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.run.console import progress
 from infield.pipelines.run.prior_choice import choose_prior
+from infield.pipelines.run.samplers import default_sampler
 from infield.posterior.diagnostics.calibration import coverage, ranks
-from infield.posterior.samplers.faps import FAPS
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
@@ -139,7 +139,8 @@ def verdict(bench: Bench, group: str) -> None:
 
 def by_default(measurement: Measurement, n: int) -> Tensor:
     """What `reconstruct` without options draws of it, shape `(n, channel, *space)`."""
-    prior, sampler = choose_prior(None, measurement).prior, FAPS()
+    chosen_prior = choose_prior(None, measurement)
+    prior, sampler = chosen_prior.prior, default_sampler(measurement, chosen_prior.fitted)
     blocks = (range(i, min(i + sampler.block, n)) for i in range(0, n, sampler.block))
     parts = [sampler(prior, measurement, len(block), SampleStreams(0, block)).samples for block in blocks]
     return torch.cat(parts)
@@ -156,15 +157,18 @@ def nifty_mgvi(counts: Tensor, *, iterations: int = 10, samples: int = 16, seed:
     Returns:
         Draws of the log rate, shape `(2 samples, side, side)`.
     """
+    import logging
+
     import jax
     import jax.numpy as jnp
     import nifty.re as jft
 
+    logging.getLogger("NIFTy").setLevel(logging.ERROR)
     jax.config.update("jax_enable_x64", True)
     side = len(counts)
     torus = side + side // 2
     maker = jft.CorrelatedFieldMaker("log_rate")
-    maker.set_amplitude_total_offset(offset_mean=math.log(float(counts.mean())), offset_std=(1.0, 0.5))
+    maker.set_amplitude_total_offset(offset_mean=math.log(float(counts.mean())), offset_std=(1.0, 0.01))
     maker.add_fluctuations(
         (torus, torus),
         distances=1.0 / (side - 1),

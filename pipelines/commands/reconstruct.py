@@ -32,7 +32,7 @@ from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.parameters import named_numbers
 from infield.pipelines.run.prior_choice import BUILT_IN, cautions, choose_prior, choose_slice_prior
 from infield.pipelines.run.process import one_thread
-from infield.pipelines.run.samplers import adapted, make_sampler, parameters_of
+from infield.pipelines.run.samplers import adapted, default_sampler, make_sampler, parameters_of
 from infield.pipelines.run.slices import draw_volumes
 from infield.posterior.models.surrogate import Replaced, Surrogate, load_surrogate, replace_solver
 from infield.posterior.samplers.base import Posterior, Sampler
@@ -66,9 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="stands in for the measurement's solver; its error is added to the noise")  # fmt: skip
     parser.add_argument(
         "--sampler",
-        default="faps",
         metavar="NAME",
-        help=f"one of {', '.join(registry.names('samplers'))} (default faps)",
+        help=f"one of {', '.join(registry.names('samplers'))} (default faps; mgvi where a prior is fitted to counts or "
+        "behind a link)",
     )
     parser.add_argument("--with", dest="settings", action="append", default=[], metavar="PARAMETER=VALUE",
                         help="a parameter of the sampler, e.g. --with levels=20; may be repeated")  # fmt: skip
@@ -92,7 +92,9 @@ def run(arguments: argparse.Namespace) -> int:
         from infield.pipelines.report import check_new_report, write_report
 
         check_new_report(arguments.report, arguments.overwrite)
-    sampler = make_sampler(arguments.sampler, arguments.settings)
+    sampler = None
+    if arguments.sampler is not None or arguments.settings:
+        sampler = make_sampler(arguments.sampler or "faps", arguments.settings)
     common = run_settings(arguments)
     if arguments.tiles is None and arguments.halo is None:
         summary = reconstruct(
@@ -107,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
             **common,
         )
     else:
-        summary = _in_tiles(arguments, sampler, common)
+        summary = _in_tiles(arguments, sampler or make_sampler("faps"), common)
     if arguments.report:
         write_report(arguments.output, arguments.report, arguments.measurement, overwrite=arguments.overwrite)
     if arguments.json:
@@ -187,7 +189,6 @@ def reconstruct(
     if slices is not None and slices < 1:
         raise InfieldError(where="--slices", found=slices, expected="at least 1")
     check_new(output, overwrite)
-    sampler = sampler or make_sampler("faps")
     where = device_named(device)
     with registry.plugins_recorded() as plugins:
         measurement = open_measurement(measurement_path)
@@ -196,6 +197,7 @@ def reconstruct(
                 chosen = choose_prior(prior, measurement, device=where, at=at)
             else:
                 chosen = choose_slice_prior(prior, measurement, device=where)
+    sampler = sampler or default_sampler(measurement, chosen.fitted)
     plugins |= registry.plugin_of("samplers", type(sampler))
     if chosen.fitted:
         say(f"no prior from elsewhere: {chosen.prior.name}", quiet=quiet)

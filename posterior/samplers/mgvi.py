@@ -12,7 +12,7 @@ the posterior, estimated from draws r_i of N(0, Xi) and their mirror images (ibi
 
 Both alternate. With no r_i the mean is the most probable field, and the whole is Laplace's method. A draw r solves one
 linear system (perturb and solve): with zeta ~ N(0, K) and white eta, r = zeta - K J^T D (1 + B)^{-1} (D J zeta + eta),
-in the notation of `posterior.inference.laplace_evidence`. The r_i of the mean have a seed of their own, so that sample i
+in the notation of `posterior.inference.laplace_evidence`. The r_i of the mean have a seed of their own: sample i
 depends on no other.
 
 | paper | here |
