@@ -18,6 +18,9 @@ ENTRIES = {
         "source-slice": Entry(
             "infield.posterior.samplers.elliptical_slice:SourceSlice", "elliptical slice sampling of the source"
         ),
+        "mgvi": Entry(
+            "infield.posterior.samplers.mgvi:MGVI", "Gaussian approximation for counts and links, in seconds"
+        ),
         "snap": Entry("infield.posterior.samplers.snap:SNaP", "a posterior in one step"),
         "null-flow": Entry("infield.posterior.samplers.null_flow:NullFlow", "a posterior in one step, for exact data"),
         "unrolled": Entry(

@@ -44,7 +44,7 @@ from infield.pipelines.run.parameters import named_numbers
 from infield.pipelines.run.prior_choice import BUILT_IN, cautions, choose_prior, choose_slice_prior, fitted_prior
 from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.reporting import report_writer
-from infield.pipelines.run.samplers import adapted, make_sampler, parameters_of
+from infield.pipelines.run.samplers import adapted, default_sampler, make_sampler, parameters_of
 from infield.pipelines.run.slices import draw_volumes
 from infield.posterior.models.surrogate import Replaced, Surrogate, load_surrogate, replace_solver
 from infield.posterior.samplers.base import Posterior, Sampler
@@ -82,8 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sampler",
         metavar="NAME",
-        help=f"one of {', '.join(registry.names('samplers'))} (default kriging where a law is fitted to data at points, "
-        "else faps)",
+        help=f"one of {', '.join(registry.names('samplers'))} (default faps; kriging where a law is fitted to data at "
+        "points, mgvi where one is fitted to counts or behind a link)",
     )
     parser.add_argument("--with", dest="settings", action="append", default=[], metavar="PARAMETER=VALUE",
                         help="a parameter of the sampler, e.g. --with levels=20; may be repeated")  # fmt: skip
@@ -231,7 +231,8 @@ def reconstruct(
                 chosen = choose_prior(prior, measurement, device=where, at=at)
             else:
                 chosen = choose_slice_prior(prior, measurement, device=where)
-    sampler = sampler or make_sampler("faps" if fitted is None else "kriging")
+    if sampler is None:
+        sampler = make_sampler("kriging") if fitted is not None else default_sampler(measurement, chosen.fitted)
     if samples == 0 and fitted is None:
         raise InfieldError(
             where="{samples}", found=0, expected="at least 1",

@@ -69,7 +69,7 @@ class LaplaceEvidence:
     @cached_property
     def log_det(self) -> float:
         """log det(1 + B)."""
-        local = _Local.at(self.measurement, self.at, self.product)
+        local = LocalData.at(self.measurement, self.at, self.product)
         index = local.index
         if len(index) <= EXACT and len(index) * self.at.numel() <= EXACT_ENTRIES:
             unit = torch.eye(len(index), dtype=torch.float64, device=index.device)
@@ -85,8 +85,17 @@ class LaplaceEvidence:
 
 
 @dataclass(frozen=True)
-class _Local:
-    """The data around one field: D and J there, acting on vectors of the observed data, shape `(batch, data)`."""
+class LocalData:
+    """The data around one field: D and J there, acting on vectors of the observed data, shape `(batch, data)`.
+
+    Arguments:
+        measurement: The data.
+        u: The field, shape `(1, channel, *space)`.
+        z: A u, shape `(1, *data)`.
+        product: K.
+        deviation: D, shape `(data,)`.
+        index: Places of the observed data among all.
+    """
 
     measurement: Measurement
     u: Tensor
@@ -96,7 +105,7 @@ class _Local:
     index: Tensor
 
     @classmethod
-    def at(cls, measurement: Measurement, u: Tensor, product: Product) -> _Local:
+    def at(cls, measurement: Measurement, u: Tensor, product: Product) -> LocalData:
         z = measurement.operator.A(u)
         W = fisher_information(measurement, z)[0].flatten()
         seen = measurement.observed
@@ -123,9 +132,12 @@ class _Local:
         D^{-1} g, which is the solution where u is the most probable field already, is taken off before the solve.
         """
         a = self.measurement.operator.A_vjp(self.u, g)
-        right = self.push(Ka - self.product(a))
+        return a + self.pull(self.solve(self.push(Ka - self.product(a))))
+
+    def solve(self, right: Tensor) -> Tensor:
+        """(1 + B)^{-1} of vectors of the data, to `SOLVED` of a posterior standard deviation."""
         one = torch.ones_like(self.deviation)
-        return a + self.pull(conjugate_gradients(lambda v: v + self.B(v), right, SOLVED, ITERATIONS, diagonal=one))
+        return conjugate_gradients(lambda v: v + self.B(v), right, SOLVED, ITERATIONS, diagonal=one)
 
 
 def laplace_evidence(
@@ -158,7 +170,7 @@ def laplace_evidence(
         raise InfieldError(where="Laplace's method", found="data that are impossible under the mean field")
     for _ in range(NEWTON):
         u = mean + Ka
-        local = _Local.at(measurement, u, product)
+        local = LocalData.at(measurement, u, product)
         step = local.newton(Ka, slope(measurement, local.z)) - a
         K_step = product(step)
         eta = 1.0

@@ -64,6 +64,7 @@ class Fit:
         log_evidence: Laplace's, the mean marginalised.
         gain: By how much that exceeds the log evidence of a constant field.
         at_bound: Names of the parameters at their bounds.
+        sd_of_mean: Standard deviation of the law of the mean.
     """
 
     nu: float
@@ -73,6 +74,7 @@ class Fit:
     log_evidence: float
     gain: float
     at_bound: tuple[str, ...]
+    sd_of_mean: float
 
     def __str__(self) -> str:
         error_sd, error_length = self.errors
@@ -196,7 +198,9 @@ def _most_probable(
     at_bound = tuple(name for name, *of in (("standard deviation", *ends[:2]), ("length", *ends[2:])) if any(of))
     errors = (math.nan, math.nan) if at_bound else _errors(tried, found.x)
     constant = laplace_evidence(measurement, centre, domain.product(None, 0.0)).log_evidence
-    return Fit(nu, *np.exp(found.x[::-1]).tolist(), errors, -found.fun, -found.fun - constant, at_bound)
+    sd, length = np.exp(found.x).tolist()
+    best = -float(found.fun)
+    return Fit(nu, length, sd, errors, best, best - constant, at_bound, domain.wide)
 
 
 def _errors(tried: list[tuple[np.ndarray, float]], best: np.ndarray) -> tuple[float, float]:
