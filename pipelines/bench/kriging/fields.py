@@ -93,7 +93,9 @@ def lattice_field(law: Law, nodes: int, spacing: float, rng: Generator) -> Array
     del p
     lost = -eigenvalues[eigenvalues < 0].sum() / eigenvalues.sum()
     if lost > LOST:
-        raise InfieldError(where="circulant embedding", found=f"{lost:.1e} of the variance lost", expected="a short field")
+        raise InfieldError(
+            where="circulant embedding", found=f"{lost:.1e} of the variance lost", expected="a short field"
+        )
     root = np.sqrt(np.maximum(eigenvalues, 0, out=eigenvalues), out=eigenvalues)
     white = np.fft.rfft2(rng.standard_normal((n, n)))
     white *= root

@@ -71,7 +71,10 @@ def gpboost(problem: Problem, covariance: str = "matern", neighbours: int = 30) 
     if problem.noise_sd is not None:  # a parameter that is not estimated needs a start of all
         ranges = problem.points.shape[1] if "ard" in covariance else 1
         size = [0.1 * float(np.ptp(problem.points[:, a])) for a in range(problem.points.shape[1])]
-        start = [problem.noise_sd**2, max(float(problem.values.var()) - problem.noise_sd**2, 0.1 * problem.values.var())]
+        start = [
+            problem.noise_sd**2,
+            max(float(problem.values.var()) - problem.noise_sd**2, 0.1 * problem.values.var()),
+        ]
         start += size if ranges > 1 else size[:1]
         start += [1.5] if problem.order is None else []
         settings = {"init_cov_pars": np.array(start), "estimate_cov_par_index": [0] + [1] * (len(start) - 1)}
