@@ -11,10 +11,20 @@ from functools import partial
 
 from infield.pipelines.bench.kriging.fields import Problem, on_unit_square
 from infield.pipelines.bench.kriging.oracle import dense_kriging, isotropic
+from infield.pipelines.bench.kriging.ours import MAP
 from infield.pipelines.bench.kriging.peers import Answer
 from infield.pipelines.bench.kriging.processes import Outcome
 from infield.pipelines.bench.kriging.scores import far_from_data, of_field, rim_of
-from infield.pipelines.bench.kriging.settings import EXACT, OURS, Settings, enter, enter_ours, enter_peers, labels
+from infield.pipelines.bench.kriging.settings import (
+    DEFAULT,
+    EXACT,
+    OURS,
+    Settings,
+    enter,
+    enter_ours,
+    enter_peers,
+    labels,
+)
 from infield.pipelines.bench.kriging.tables import PartsBench
 
 LENGTH, SD, NOISE_SD = 0.1, 2.0, 0.2
@@ -38,7 +48,8 @@ def run(bench: PartsBench, settings: Settings) -> None:
                 groups.append(group)
                 case, score = f"{group} #{number}", partial(scores, problem, exact)
                 enter(bench, case, EXACT, Outcome(exact), score)
-                enter_ours(bench, case, problem.told(**told), settings, score)
+                enter_ours(bench, case, problem.told(**told), settings, score, *MAP)
+                enter_ours(bench, case, problem.told(**told), settings, score, method=DEFAULT)
                 enter_peers(bench, case, number, problem.told(**told), settings, score, *PEERS)
         for group in dict.fromkeys(groups):
             judge(bench, group, nu)
@@ -47,14 +58,14 @@ def run(bench: PartsBench, settings: Settings) -> None:
 def run_dense_cells(bench: PartsBench, settings: Settings) -> None:
     """20,000 points to 64 x 64: many data of one cell, whose residuals hang together."""
     data, side = (300, 8) if settings.quick else (20_000, 64)
-    law, group = isotropic(1.5, LENGTH, SD), "dense-cells: nu 3/2, 20,000 points to 64 x 64"
+    law, group = isotropic(1.5, LENGTH, SD), f"dense-cells: nu 3/2, {data:,} points to {side} x {side}"
     for number in range(settings.truths):
         problem = on_unit_square(law, data, side, NOISE_SD, settings.rng(2, number), refine=16)
         mean, sd = dense_kriging(law, problem.points, problem.values, NOISE_SD**2, problem.targets)
         exact = Answer(mean, sd)
         case, score = f"{group} #{number}", partial(scores, problem, exact)
         enter(bench, case, EXACT, Outcome(exact), score)
-        enter_ours(bench, case, problem.told(noise_sd=NOISE_SD, order=None), settings, score, draws=False)
+        enter_ours(bench, case, problem.told(noise_sd=NOISE_SD, order=None), settings, score, *MAP)
         enter_peers(bench, case, number, problem.told(noise_sd=NOISE_SD, order=1.5), settings, score, "gpboost")
     bench.judge(group, "rmse_over_kriging", bench.ratio(group, OURS, [EXACT], "rmse"), 1.02)
     bench.judge(group, "coverage_90", bench.mean(group, OURS, "coverage_90"), 0.92, 0.88)

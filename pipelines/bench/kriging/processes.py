@@ -67,7 +67,7 @@ def _run(job: dict[str, Any], problem: Problem | None, limits: Limits) -> Outcom
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(
         [sys.executable, "-m", "infield.pipelines.bench.kriging.child", str(path)],
-        env={**os.environ, **threads},
+        env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
         text=True,
         check=False,

@@ -10,7 +10,7 @@ from numpy.random import Generator
 
 from infield.pipelines.bench.kriging.fields import Problem
 from infield.pipelines.bench.kriging.measurements import Layout
-from infield.pipelines.bench.kriging.ours import MAP, reconstruct
+from infield.pipelines.bench.kriging.ours import reconstruct
 from infield.pipelines.bench.kriging.peers import PEERS, Answer, Peer
 from infield.pipelines.bench.kriging.processes import Limits, Outcome, of_peer
 from infield.pipelines.bench.kriging.tables import PartsBench
@@ -18,7 +18,7 @@ from infield.pipelines.bench.kriging.tables import PartsBench
 Scores = Callable[[Answer], dict[str, float]]
 
 OURS = "infield"
-DRAWS = "infield, its 64 draws"
+DEFAULT = "infield, no option"
 EXACT = "kriging, true law"
 
 
@@ -79,16 +79,12 @@ def enter_ours(
     scores: Scores,
     *options: str,
     layout: Layout | None = None,
-    draws: bool = True,
     method: str = OURS,
 ) -> None:
-    """Our map (mean and standard deviation alone), and the map of the default's 64 draws as a row beside it."""
-    how = {"layout": layout, "in_process": settings.quick}
-    enter(bench, case, method, reconstruct(problem, settings.limits, *MAP, *options, **how), scores)
-    if draws:
-        few = ("--samples", "8") if settings.quick else ()
-        row = DRAWS if method == OURS else f"{method}, its 64 draws"
-        enter(bench, case, row, reconstruct(problem, settings.limits, *few, *options, **how), scores)
+    """`reconstruct` without a prior, with these options: none is what a person does first."""
+    few = ("--samples", "8") if settings.quick and "--samples" not in options else ()
+    outcome = reconstruct(problem, settings.limits, *few, *options, layout=layout, in_process=settings.quick)
+    enter(bench, case, method, outcome, scores)
 
 
 def enter_peers(

@@ -114,7 +114,7 @@ class PartsBench(Bench):
     def table(self, part: str) -> str:
         """Rows: methods by cases; columns: metrics that the part has."""
         own = [r for r in self.records if r.case.partition(":")[0] == part and r.target is None]
-        metrics = [m for m in FORMATS if any(r.metric == m for r in own)]
+        metrics = [m for m in FORMATS if any(r.metric == m for r in own)] or ["refused"]
         lines = ["| case | method | n | " + " | ".join(m.replace("_", " ") for m in metrics) + " |"]
         lines.append("| --- | --- |" + " ---: |" * (1 + len(metrics)))
         for group, method in dict.fromkeys((group_of(r.case), r.method) for r in own):
