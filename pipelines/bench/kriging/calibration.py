@@ -77,14 +77,13 @@ def _enter(bench: PartsBench, case: str, method: str, problem: Problem, outcome:
         return
     answer, truth = outcome.answer, problem.truth
     assert truth is not None
-    samples: NDArray[np.float64] | None = getattr(answer, "samples", None)
+    samples: NDArray[np.float64] | None = answer.samples
     found = {}
     for level in LEVELS:
         if samples is None:
             found[f"coverage_{level}"] = coverage(answer.mean, answer.sd, truth, level / 100)
         else:
-            place = _rank(samples, truth, rng)
-            found[f"coverage_{level}"] = float((np.abs(place - 0.5) <= level / 200).mean())
+            found[f"coverage_{level}"] = float((np.abs(_rank(samples, truth, rng) - 0.5) <= level / 200).mean())
     bench.scores(case, method, found)
     for name, cell in cells.items():
         if samples is None:

@@ -7,13 +7,14 @@ mean m: sqrt(E sd^2 + E (m - mean)^2), which scatters far less than the RMSE of 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
 from infield.pipelines.bench.kriging import peer_draws
 from infield.pipelines.bench.kriging.fields import Problem, on_unit_square
 from infield.pipelines.bench.kriging.oracle import dense_kriging, isotropic
-from infield.pipelines.bench.kriging.ours import MAP, Posterior, reconstruct
+from infield.pipelines.bench.kriging.ours import MAP, reconstruct
 from infield.pipelines.bench.kriging.peers import PEERS, Answer
 from infield.pipelines.bench.kriging.processes import Outcome, of_peer
 from infield.pipelines.bench.kriging.scores import coverage, crps, rmse
@@ -34,10 +35,8 @@ def run(bench: PartsBench, settings: Settings) -> None:
         cells = rng.choice(side**2, min(CELLS, side**2), replace=False)
         exact = Answer(*dense_kriging(law, problem.points, problem.values, noise_sd**2, problem.targets[cells]))
 
-        def score(answer: Answer, problem: Problem = problem, cells: np.ndarray = cells, exact: Answer = exact) -> dict:
-            return of_map(problem, cells, exact, answer)
-
-        enter(bench, group, EXACT, Outcome(exact), lambda _, p=problem, c=cells, e=exact: at_cells(p, c, e, e))
+        score = partial(of_map, problem, cells, exact)
+        enter(bench, group, EXACT, Outcome(exact), partial(at_cells, problem, cells, exact))
         told = problem.told(noise_sd=noise_sd, order=None)
         enter(bench, group, OURS, reconstruct(told, settings.limits, *MAP, in_process=settings.quick), score)
         for peer in settings.chosen("gpboost", "pykrige-32"):
@@ -65,7 +64,7 @@ def _draws(
     """64 joint draws of ours, and of the peers that say they can."""
     draws = 8 if settings.quick else DRAWS
 
-    def of_samples(answer: Posterior) -> dict[str, float]:
+    def of_samples(answer: Answer) -> dict[str, float]:
         assert answer.samples is not None
         mean, sd = answer.samples[:, cells].mean(0), answer.samples[:, cells].std(0, ddof=1)
         return {"sd_over_kriging": _rms(sd) / _rms(exact.sd), "rmse_over_kriging": _expected(mean, exact)}
@@ -95,7 +94,7 @@ def _costs(bench: PartsBench, settings: Settings) -> None:
             known = problem.told(noise_sd=NOISE_SDS[0], order=1.5)
             outcomes[PEERS["gpboost"].label] = of_peer(PEERS["gpboost"], known, settings.limits)
         for method, outcome in outcomes.items():
-            enter(bench, f"large: {name}", method, outcome, lambda answer, p=problem: _errors(p, answer))
+            enter(bench, f"large: {name}", method, outcome, partial(_errors, problem))
     for method in (OURS, *labels("gpboost")):
         ends = [bench.mean(f"large: {d} points to 256 x 256", method, "cpu_seconds") for d in ("1,000", "100,000")]
         if ends[0] and ends[1]:

@@ -34,11 +34,9 @@ class Posterior(Answer):
 
     Arguments:
         attributes: Of the file.
-        samples: Draws on the grid, `(samples, cells)`, where they were asked for.
     """
 
     attributes: dict[str, Any] | None = None
-    samples: Array | None = None
 
     @property
     def trusted(self) -> str:
@@ -64,7 +62,7 @@ def reconstruct(
         in_process: Run here, where costs are not asked for.
         draws: Whether to read the samples as well.
     """
-    layout = layout or Layout(*(part[: len(problem.axes)] for part in (("y", "x"), ("1", "1"), (1.0, 1.0))))
+    layout = layout or Layout()
     measurement, posterior = limits.folder / "measurement.zarr", limits.folder / "posterior.zarr"
     for path in (measurement, posterior):
         shutil.rmtree(path, ignore_errors=True)
@@ -82,6 +80,7 @@ def _here(arguments: list[str]) -> Outcome:
     from infield.pipelines.cli import main
 
     said, started = io.StringIO(), time.process_time()
+    status: int | str | None
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         try:
             status = main(arguments)
@@ -107,7 +106,7 @@ def _read(problem: Problem, layout: Layout, path: Any, draws: bool) -> Posterior
             between = RegularGridInterpolator(problem.axes, of_grid, bounds_error=False, fill_value=None)
             part.append(between(problem.held_out[0]))
     whole_mean, whole_sd = (np.concatenate(part) for part in parts)
-    return Posterior(whole_mean, whole_sd, noise_found(attributes), attributes, samples)
+    return Posterior(whole_mean, whole_sd, noise_found(attributes), samples, attributes)
 
 
 def noise_found(attributes: dict[str, Any]) -> float | None:

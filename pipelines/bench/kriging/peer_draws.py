@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from infield.pipelines.bench.kriging.fields import Problem
@@ -12,18 +10,11 @@ from infield.pipelines.bench.kriging.peers import Answer, Array, Peer
 NU, LENGTH, SD, DRAWS = 1.5, 0.1, 2.0, 64
 
 
-@dataclass(frozen=True)
-class Draws(Answer):
-    """Draws on the grid, `(draws, cells)`, and their mean and standard deviation."""
-
-    samples: Array | None = None
+def _of(samples: Array) -> Answer:
+    return Answer(samples.mean(0), samples.std(0, ddof=1), None, samples)
 
 
-def _of(samples: Array) -> Draws:
-    return Draws(samples.mean(0), samples.std(0, ddof=1), None, samples)
-
-
-def gstools_conditioned(problem: Problem) -> Draws:
+def gstools_conditioned(problem: Problem) -> Answer:
     """GSTools' CondSRF: an unconditional field by randomisation, corrected by kriging with all data."""
     import gstools as gs
 
@@ -36,7 +27,7 @@ def gstools_conditioned(problem: Problem) -> Draws:
     return _of(np.stack([np.asarray(field(seed=seed)).reshape(-1) for seed in range(DRAWS)]))
 
 
-def gpytorch_love(problem: Problem) -> Draws:
+def gpytorch_love(problem: Problem) -> Answer:
     """GPyTorch's LOVE on KISS-GP's grid (Pleiss et al. 2018)."""
     import gpytorch
     import torch

@@ -26,11 +26,19 @@ SUBSET = 800
 
 @dataclass(frozen=True)
 class Answer:
-    """Mean and standard deviation at the targets, and the noise level that was found."""
+    """Mean and standard deviation at the targets; where there are any, the noise level that was found, and draws.
+
+    Arguments:
+        mean: `(targets,)`.
+        sd: `(targets,)`.
+        noise_sd: Standard deviation of the errors.
+        samples: On the grid, `(samples, cells)`.
+    """
 
     mean: Array
     sd: Array
     noise_sd: float | None = None
+    samples: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ def gpboost(problem: Problem, covariance: str = "matern", neighbours: int = 30) 
     """Vecchia's approximation with 30 neighbours (twice as many to predict), parameters by maximum likelihood."""
     import gpboost as gpb
 
-    law = {"cov_function": f"{covariance}_estimate_shape"}
+    law: dict[str, Any] = {"cov_function": f"{covariance}_estimate_shape"}
     if problem.order is not None:
         law = {"cov_function": covariance, "cov_fct_shape": problem.order}
     model = gpb.GPModel(

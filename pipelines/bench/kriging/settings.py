@@ -14,6 +14,7 @@ from infield.pipelines.bench.kriging.ours import reconstruct
 from infield.pipelines.bench.kriging.peers import PEERS, Answer, Peer
 from infield.pipelines.bench.kriging.processes import Limits, Outcome, of_peer
 from infield.pipelines.bench.kriging.tables import PartsBench
+from infield.pipelines.run.console import say
 
 Scores = Callable[[Answer], dict[str, float]]
 
@@ -60,6 +61,7 @@ def enter(bench: PartsBench, case: str, method: str, outcome: Outcome, scores: S
     """Scores and costs of an outcome, or why there is none."""
     if outcome.refused is not None:
         bench.refuse(case, method, outcome.refused)
+        say(f"{case}: {method}: {outcome.refused}")
         return
     answer = outcome.answer
     found = {name: value for name, value in scores(answer).items() if np.isfinite(value)}
@@ -69,6 +71,8 @@ def enter(bench: PartsBench, case: str, method: str, outcome: Outcome, scores: S
     if told in ("0", "1"):
         found["trusted"] = float(told)
     bench.scores(case, method, found | outcome.cost)
+    shown = (f"{name} {value:.4g}" for name, value in (found | outcome.cost).items())
+    say(f"{case}: {method}: {', '.join(shown)}")
 
 
 def enter_ours(

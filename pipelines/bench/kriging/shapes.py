@@ -98,7 +98,7 @@ def _square(
     data: int,
     side: int,
     noise_sd: float,
-    keep: Callable[[Array], Array] | None = None,
+    keep: Callable[[Array], NDArray[np.bool_]] | None = None,
     mean: Callable[[Array], Array] | None = None,
     axis: Array | None = None,
 ) -> Problem:

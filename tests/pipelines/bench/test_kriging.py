@@ -92,13 +92,13 @@ def test_a_field_too_long_for_its_torus_is_refused(rng):
 
 
 def test_data_lie_on_the_field_and_truth_on_the_grid(rng):
-    problem = on_unit_square(oracle.isotropic(1.5, 0.3), 50, 8, 1e-9, rng)
+    problem = on_unit_square(oracle.isotropic(1.5, 0.2), 50, 8, 1e-9, rng)
     at_grid = {tuple(p): v for p, v in zip(problem.grid_places.round(9).tolist(), problem.truth, strict=True)}
     shared = [(v, at_grid[p]) for *p, v in zip(*problem.points.round(9).T, problem.values, strict=True)
               for p in [tuple(map(float, p))] if p in at_grid]  # fmt: skip
     assert all(a == pytest.approx(b, abs=1e-7) for a, b in shared)
     nearest = np.abs(problem.points[:, None] - problem.grid_places).sum(-1).argmin(1)
-    assert np.corrcoef(problem.values, problem.truth[nearest])[0, 1] > 0.8
+    assert np.corrcoef(problem.values, problem.truth[nearest])[0, 1] > 0.7
 
 
 def test_crps_is_its_integral():
