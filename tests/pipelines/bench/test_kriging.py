@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from examples.kriging_peers import exact, greedy
 from scipy.integrate import quad
 from scipy.special import gamma, kv
 from scipy.stats import norm
 
 from infield.core.errors import InfieldError
 from infield.pipelines.bench.kriging import calibration, oracle, peers, points, processes, scores, shapes
-from infield.pipelines.bench.kriging.fields import Problem, at_places, lattice_field, on_unit_square
+from infield.pipelines.bench.kriging.fields import at_places, lattice_field, on_unit_square
 from infield.pipelines.bench.kriging.tables import PartsBench
 
 
@@ -154,24 +154,11 @@ def test_a_ratio_is_over_the_truths_that_both_have_to_the_best():
     assert bench.ratio("p: a", "infield", ["absent"], "rmse") is None
 
 
-def exact(problem: Problem) -> peers.Answer:
-    """A peer that any machine has."""
-    law = oracle.isotropic(1.5, 0.1, 2.0)
-    return peers.Answer(*oracle.dense_kriging(law, problem.points, problem.values, 0.04, problem.targets))
-
-
-def greedy(problem: Problem) -> peers.Answer:
-    return peers.Answer(np.ones(2**28), np.ones(2**28))
-
-
 def peer(answer, module: str = "scipy.linalg") -> peers.Peer:
     return peers.Peer("a peer", "scipy", (module,), answer)
 
 
-def test_a_peer_answers_in_a_process_that_counts_its_cost(tmp_path, rng, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))  # where the child finds this module
-    monkeypatch.setattr(exact, "__module__", "test_kriging")
-    monkeypatch.setattr(greedy, "__module__", "test_kriging")
+def test_a_peer_answers_in_a_process_that_counts_its_cost(tmp_path, rng):
     problem = on_unit_square(oracle.isotropic(1.5, 0.1, 2.0), 40, 6, 0.2, rng)
     limits = processes.Limits(tmp_path, memory_gib=1.0, seconds=60)
     found = processes.of_peer(peer(exact), problem, limits)
