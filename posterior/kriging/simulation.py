@@ -32,6 +32,7 @@ from infield.posterior.kriging.observations import Observations
 NUMBERS = 200_000
 """Covariances held at once while weights are computed: as many as a core's cache holds."""
 
+CLASSES = 128
 ROWS = 16_384
 """Targets a step at most."""
 
@@ -52,7 +53,7 @@ class Neighbourhood:
     fewest: int = 16
     most: int = 400
     reach: float = 2.5
-    classes: int = 3
+    classes: int = 2
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Simulator:
     def _steps(self) -> Iterator[_Step]:
         """Targets in the order in which they are drawn."""
         data, drawn = cKDTree(self.at.search) if len(self.data) else None, np.empty(0, dtype=np.int64)
-        for level, width in levels(self.where.search, self.neighbourhood.classes):
+        for level, width in levels(self.where.search):
             count = self._data_count(data, np.concatenate(level), width)
             for targets in level:
                 before = cKDTree(self.where.search[drawn], balanced_tree=False) if len(drawn) else None
@@ -166,7 +167,7 @@ class Simulator:
         return weights.numpy(), std.numpy()
 
 
-def levels(search: np.ndarray, classes: int) -> Iterator[tuple[list[np.ndarray], float]]:
+def levels(search: np.ndarray) -> Iterator[tuple[list[np.ndarray], float]]:
     """Targets from coarse to fine: on each level its classes, numbers of targets drawn at once, and the width of its boxes.
 
     Arguments:
@@ -195,8 +196,19 @@ def levels(search: np.ndarray, classes: int) -> Iterator[tuple[list[np.ndarray],
         sorted_ = free[np.lexsort((away, box[free]))]
         chosen = sorted_[np.unique(box[sorted_], return_index=True)[1]]
         if len(chosen):
-            colour = (place[chosen] % classes) @ (classes ** np.arange(search.shape[1]))
+            colour = _classes(place[chosen])
             yield [np.sort(chosen[colour == c]) for c in np.unique(colour)], width
             taken[chosen] = True
             remaining = remaining[~taken[remaining]]
         level += 1
+
+
+def _classes(place: np.ndarray) -> np.ndarray:
+    """Class of each box: its position modulo 8 along each axis, coarse to fine; modulo 4 or 2 where classes are too many."""
+    D = place.shape[1]
+    for bits in (3, 2, 1):
+        digits = [((place >> b) & 1) @ (1 << np.arange(D)) << D * (bits - 1 - b) for b in range(bits)]
+        classes = np.unique(np.sum(digits, axis=0), return_inverse=True)[1]
+        if classes.max() < CLASSES:
+            break
+    return classes
