@@ -32,6 +32,7 @@ from infield.posterior.kriging.observations import Observations
 NUMBERS = 200_000
 """Covariances held at once while weights are computed: as many as a core's cache holds."""
 
+CLASSES = 128
 ROWS = 16_384
 """Targets a step at most."""
 
@@ -41,18 +42,20 @@ class Neighbourhood:
     """Numbers of neighbours of a target.
 
     Arguments:
-        drawn: Targets drawn before.
-        fewest: Data at least.
+        drawn: Targets drawn before, where boxes are narrow.
+        drawn_wide: The same where boxes are wide.
+        wide: Width in correlation lengths from which a box is wide.
+        reach: Data within this many box widths are taken; none where there is no datum within it.
+        fewest: Data at least, where there is one in reach.
         most: Data at most.
-        reach: Data within this many box widths are taken, up to `most`.
-        classes: Boxes of a level whose positions agree modulo this number are drawn at once.
     """
 
     drawn: int = 30
+    drawn_wide: int = 50
+    wide: float = 0.15
+    reach: float = 4.0
     fewest: int = 16
     most: int = 400
-    reach: float = 2.5
-    classes: int = 3
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,9 @@ class Simulator:
         self.law, self.neighbourhood = law, neighbourhood
         self.at, self.data = settled(law, data)
         self.where = Places.of(law, targets)
+        self._positions = torch.cat([self.at.embedded, self.where.embedded])
+        noise = torch.cat([self.data.noise, torch.zeros(len(self.where.order), dtype=torch.float64)])
+        self._noise = noise + JITTER * law.variance
         numbers = len(self.where.order) * (neighbourhood.drawn + neighbourhood.fewest)
         self._kept = list(self._steps()) if 12.0 * numbers <= memory else None
 
@@ -111,62 +117,78 @@ class Simulator:
 
     def _steps(self) -> Iterator[_Step]:
         """Targets in the order in which they are drawn."""
-        data, drawn = cKDTree(self.at.search) if len(self.data) else None, np.empty(0, dtype=np.int64)
-        for level, width in levels(self.where.search, self.neighbourhood.classes):
-            count = self._data_count(data, np.concatenate(level), width)
-            for targets in level:
-                before = cKDTree(self.where.search[drawn], balanced_tree=False) if len(drawn) else None
-                for part in np.split(targets, range(ROWS, len(targets), ROWS)):
-                    yield self._step(part, data, count, before, drawn)
-                drawn = np.concatenate([drawn, targets])
+        search, drawn = self.where.search, np.empty(0, dtype=np.int64)
+        data = cKDTree(self.at.search) if len(self.data) else None
+        for level, width in levels(search):
+            count, reached = self._reached(data, np.concatenate(level), width)
+            wanted = self.neighbourhood.drawn_wide if width > self.neighbourhood.wide else self.neighbourhood.drawn
+            for together in level:
+                before = cKDTree(search[drawn], balanced_tree=False, compact_nodes=False) if len(drawn) else None
+                for some, k in ((together[reached[together]], count), (together[~reached[together]], 0)):
+                    for part in np.split(some, range(ROWS, len(some), ROWS)):
+                        columns = [np.empty((len(part), 0), dtype=np.int64)]
+                        if data is not None and k:
+                            columns.append(data.query(search[part], k=range(1, k + 1))[1])
+                        if before is not None:
+                            near = before.query(search[part], k=range(1, min(wanted, before.n) + 1))[1]
+                            columns.append(np.sort(len(self.data) + drawn[near], axis=1))
+                        if len(part):
+                            yield self._step(part, np.concatenate(columns, axis=1), width)
+                drawn = np.concatenate([drawn, together])
 
-    def _data_count(self, data: cKDTree | None, targets: np.ndarray, width: float) -> int:
-        """Data that each target of a level is given: those in reach of nine tenths of them, between the bounds."""
+    def _reached(self, data: cKDTree | None, level: np.ndarray, width: float) -> tuple[int, np.ndarray]:
+        """Number of data for the targets of a level, and which targets have data in reach.
+
+        The number is what nine tenths of those targets have in reach, between the bounds.
+        """
+        reached = np.zeros(len(self.where.search), dtype=bool)
         if data is None:
-            return 0
-        some = self.where.search[targets[:: max(1, len(targets) // 500)]]
-        counts = data.query_ball_point(some, self.neighbourhood.reach * width, return_length=True)
-        wanted = int(np.quantile(counts, 0.9, method="higher"))
-        return min(max(wanted, self.neighbourhood.fewest), self.neighbourhood.most, data.n)
+            return 0, reached
+        reach = self.neighbourhood.reach * width
+        reached[level] = data.query(self.where.search[level])[0] <= reach
+        some = level[reached[level]]
+        if not len(some):
+            return 0, reached
+        some = some[:: max(1, len(some) // 500)]
+        counts = data.query_ball_point(self.where.search[some], reach, return_length=True)
+        count = int(np.quantile(counts, 0.9, method="higher"))
+        return min(max(count, self.neighbourhood.fewest), self.neighbourhood.most, data.n), reached
 
-    def _step(
-        self, targets: np.ndarray, data: cKDTree | None, count: int, before: cKDTree | None, drawn: np.ndarray
-    ) -> _Step:
-        """Weights of some targets that are drawn at once."""
-        search, N = self.where.search[targets], len(self.data)
-        near = [np.empty((len(targets), 0), dtype=np.int64)]
-        if data is not None:
-            near.append(data.query(search, k=range(1, count + 1))[1])
-        if before is not None:
-            near.append(N + drawn[before.query(search, k=range(1, min(self.neighbourhood.drawn, before.n) + 1))[1]])
-        columns = np.concatenate(near, axis=1)
-        weights, std = self._weights(torch.from_numpy(targets), torch.from_numpy(columns))
-        starts = np.arange(0, columns.size + 1, max(1, columns.shape[1]), dtype=np.int32)
-        if not columns.size:
-            starts = np.zeros(len(targets) + 1, dtype=np.int32)
-        shape = (len(targets), N + len(self.where.order))
-        return _Step(targets, csr_array((weights.ravel(), columns.ravel().astype(np.int32), starts), shape=shape), std)
+    def _step(self, targets: np.ndarray, columns: np.ndarray, width: float) -> _Step:
+        """Weights of targets that are drawn at once, given data and targets in some columns, shape `(t, k)`.
+
+        Targets whose neighbours lie around them alike have the same weights (most on a grid, far from data): each
+        arrangement is solved once.
+        """
+        N, k = len(self.data), columns.shape[1]
+        place = self._positions.numpy()
+        around = np.rint((place[columns] - place[N + targets, None]) * (1e6 / width)).astype(np.int64)
+        key = around.reshape(len(targets), -1) @ np.random.default_rng(1).integers(2**62, size=k * place.shape[1])
+        key[(columns < N).any(1)] = np.arange(len(targets))[(columns < N).any(1)] - 2**62
+        _, first, which = np.unique(key, return_index=True, return_inverse=True)
+        weights, std = self._weights(torch.from_numpy(N + targets[first]), torch.from_numpy(columns[first]))
+        starts = np.arange(len(targets) + 1, dtype=np.int32) * k
+        shape = (len(targets), len(place))
+        matrix = csr_array((weights[which].ravel(), columns.ravel().astype(np.int32), starts), shape=shape)
+        return _Step(targets, matrix, std[which])
 
     def _weights(self, targets: Tensor, columns: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """w and s of targets, shape `(t,)`, from numbers of data and targets, shape `(t, k)`."""
-        positions = torch.cat([self.at.embedded, self.where.embedded])
-        noise = torch.cat([self.data.noise, torch.zeros(len(self.where.order), dtype=torch.float64)])
+        """w, shape `(t, k)`, and s, shape `(t,)`, of targets given columns of data and targets."""
         k = columns.shape[1]
         weights, std = torch.empty(columns.shape, dtype=torch.float64), torch.empty(len(targets), dtype=torch.float64)
-        size = max(1, NUMBERS // max(1, k * k))
-        for rows in torch.arange(len(targets)).split(size):
+        for rows in torch.arange(len(targets)).split(max(1, NUMBERS // max(1, k * k))):
             part = columns[rows]
-            given = positions[part]
+            given = self._positions[part]
             K = self.law.between(given, given)
-            K.diagonal(dim1=-2, dim2=-1).add_(noise[part] + JITTER * self.law.variance)
-            across = self.law.between(given, self.where.embedded[targets[rows], None])
+            K.diagonal(dim1=-2, dim2=-1).add_(self._noise[part])
+            across = self.law.between(given, self._positions[targets[rows], None])
             w = torch.cholesky_solve(across, torch.linalg.cholesky(K))
             weights[rows] = w[..., 0]
             std[rows] = (self.law.variance - (across * w).sum((-2, -1))).clamp_min(0.0).sqrt()
         return weights.numpy(), std.numpy()
 
 
-def levels(search: np.ndarray, classes: int) -> Iterator[tuple[list[np.ndarray], float]]:
+def levels(search: np.ndarray) -> Iterator[tuple[list[np.ndarray], float]]:
     """Targets from coarse to fine: on each level its classes, numbers of targets drawn at once, and the width of its boxes.
 
     Arguments:
@@ -195,8 +217,19 @@ def levels(search: np.ndarray, classes: int) -> Iterator[tuple[list[np.ndarray],
         sorted_ = free[np.lexsort((away, box[free]))]
         chosen = sorted_[np.unique(box[sorted_], return_index=True)[1]]
         if len(chosen):
-            colour = (place[chosen] % classes) @ (classes ** np.arange(search.shape[1]))
+            colour = _classes(place[chosen])
             yield [np.sort(chosen[colour == c]) for c in np.unique(colour)], width
             taken[chosen] = True
             remaining = remaining[~taken[remaining]]
         level += 1
+
+
+def _classes(place: np.ndarray) -> np.ndarray:
+    """Class of each box: its position modulo 8 along each axis, coarse to fine; modulo 4 or 2 where classes are too many."""
+    D = place.shape[1]
+    for bits in (3, 2, 1):
+        digits = [((place >> b) & 1) @ (1 << np.arange(D)) << D * (bits - 1 - b) for b in range(bits)]
+        classes = np.unique(np.sum(digits, axis=0), return_inverse=True)[1]
+        if classes.max() < CLASSES:
+            break
+    return classes
