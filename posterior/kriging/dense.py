@@ -1,7 +1,7 @@
 r"""Evidence of a stationary law, exact: one dense covariance of all data, for a few hundred of them.
 
-With K = L L^T the covariance of the data, noise included, u = L^{-1} y and U = L^{-1} F, the sums are those of `vecchia`.
-Coefficients of the trend integrated out under N(0, B), changes of K change log p by sum C dK with
+With K = L L^T the covariance of the data, noise included, u = L^{-1} y and U = L^{-1} F, the sums are those of
+`vecchia`. Coefficients of the trend integrated out under N(0, B), changes of K change log p by sum C dK with
 
     2 C = a a^T - K^{-1} + K^{-1} F S F^T K^{-1},    a = K^{-1} (y - F beta),
 

@@ -80,7 +80,7 @@ class Family:
     def prior(self) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of the hyperpriors, independent normals; flat over the angle.
 
-        Both lengths of turned axes have one hyperprior, so that exchanging them and turning by 90 degrees changes nothing.
+        Both lengths of turned axes have one hyperprior: exchanging them and turning by 90 degrees changes nothing.
         """
         rows = [LOG_VARIANCE]
         turned = self.geometry.planar[:2] if self.shape == "turned" else ()

@@ -1,10 +1,10 @@
 r"""The stationary law, trend and noise level under which point data are most probable.
 
 log p(y | theta) + log p(theta) is maximised over the hyperparameters theta of a few families of laws (orders nu; one
-length, a length an axis, turned axes), the coefficients of the trend integrated out (Rasmussen & Williams 2006, eqs. 2.43
-and 5.8). The family is the one of largest evidence, each further hyperparameter at the cost of log(n) / 2 (Schwarz 1978).
-The search starts from a table of lengths and noise levels on some terms of Vecchia's sum (`vecchia`), and ends on all of
-them, with neighbours by the law that was found.
+length, a length an axis, turned axes), the coefficients of the trend integrated out (Rasmussen & Williams 2006, eqs.
+2.43 and 5.8). The family is the one of largest evidence, each further hyperparameter at the cost of log(n) / 2 (Schwarz
+1978). The search starts from a table of lengths and noise levels on some terms of Vecchia's sum (`vecchia`), and ends on
+all of them, with neighbours by the law that was found. Of few data the evidence is exact (`dense`).
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ NOISES = (0.02, 0.2, 0.6)
 RATIOS = (1 / 8, 1 / 2.5, 2.5, 8)
 """Ratios of two lengths that are tried where axes have their own."""
 
+SHIFTS = (-0.4, 0.0, 0.7, 1.4)
+"""Changes of log lengths that are tried where the order changes."""
+
 CONTEST = 12.0
 """Families whose evidence on some terms differs by less are looked at on all; of more data in proportion."""
 
@@ -53,7 +56,7 @@ GAIN = 0.01
 """Log evidence by which the last step of a search may still gain."""
 
 MOVED = 0.2
-"""Change of the hyperparameters, in units of one or of their hyperprior, after which neighbours are chosen anew."""
+"""Change of log ratios of lengths, or of the angle, after which neighbours are chosen anew."""
 
 HOPELESS = 10.0
 """More lengths are not looked into where the best of the ratios loses so much log evidence."""
@@ -251,15 +254,25 @@ class Fitting:
         best = max(range(len(others)), key=others.__getitem__)
         return starts[best] if others[best] > own else as_before, others[best] - own
 
+    def lengthened(self, family: Family, theta: Tensor) -> Tensor:
+        """Where to start another order from the optimum of one: rougher laws have longer lengths."""
+        lengths = torch.zeros_like(theta)
+        lengths[1 : 1 + len(family.sharing)] = 1.0
+        evidence = self.evidence(family, theta, FIRST_TERMS // 2)
+        starts = [theta + shift * lengths for shift in SHIFTS]
+        return max(starts, key=evidence.value)
+
     def climb(
         self, family: Family, theta: Tensor, most: int | None, H: Tensor | None = None
     ) -> tuple[Tensor, _Evidence]:
         """The optimum from theta on, neighbours chosen anew where it has moved; H as for `_Evidence.maximum`."""
         evidence = self.evidence(family, theta, most)
-        found = evidence.maximum(theta, H)
-        if float(((found - theta) / family.prior[1].clamp_max(1.0)).abs().max()) > MOVED:
+        few = most is not None and most < self.count // len(self.channels)
+        gain = GAIN * (5 * self.count / most if few and most else 1.0)
+        found = evidence.maximum(theta, H, gain)
+        if _moved(family, theta, found) > MOVED:
             evidence = self.evidence(family, found, most)
-            found = evidence.maximum(found, H)
+            found = evidence.maximum(found, H, gain)
         return found, evidence
 
     # the search
@@ -287,7 +300,8 @@ class Fitting:
                 best = max(best, tried(family, start), key=lambda optimum: optimum.value)
         for nu in self.settings.orders:
             if nu != middle:
-                tried(replace(best.family, nu=nu), best.theta, best.H)
+                other = replace(best.family, nu=nu)
+                tried(other, self.lengthened(other, best.theta), best.H)
         candidates = {name: optimum.value for name, optimum in optima.items()}
         finalists = sorted(optima.values(), key=lambda optimum: -optimum.value)
         return self.described(*self.final(finalists, candidates), candidates)
@@ -368,6 +382,14 @@ def _name(family: Family) -> str:
     return f"nu {family.nu:g}, {family.shape}"
 
 
+def _moved(family: Family, a: Tensor, b: Tensor) -> float:
+    """Change of what decides on neighbours: ratios of lengths, and the angle."""
+    (_, lengths, azimuth, _), (_, others, other, _) = family.unpack(a), family.unpack(b)
+    ratios = (others / lengths).log()
+    turned = 0.0 if azimuth is None or other is None else float((other - azimuth).abs())
+    return max(float(ratios.max() - ratios.min()), turned)
+
+
 def _definite(H: Tensor) -> Tensor:
     """Its eigenvalues no smaller than the hyperpriors would have them."""
     values, vectors = torch.linalg.eigh(H)
@@ -415,8 +437,8 @@ class _Evidence:
             value, total = value + own, total + of_theta
         return value, total
 
-    def maximum(self, start: Tensor, H: Tensor | None = None) -> Tensor:
-        """By L-BFGS until a step gains less than 0.01, in coordinates in which H, minus the curvature, is one."""
+    def maximum(self, start: Tensor, H: Tensor | None = None, gain: float = GAIN) -> Tensor:
+        """By L-BFGS until a step gains less than `gain`, in coordinates in which H, minus the curvature, is one."""
         root = torch.linalg.cholesky(torch.eye(len(start), dtype=start.dtype) if H is None else H)
 
         def moved(u: np.ndarray) -> Tensor:
@@ -430,7 +452,7 @@ class _Evidence:
             return -value, -torch.linalg.solve_triangular(root, gradient[:, None], upper=False)[:, 0].numpy()
 
         size = max(abs(self.value(start)), 1.0)
-        options = {"ftol": GAIN / size, "gtol": 1e-3, "maxiter": 40}
+        options = {"ftol": gain / size, "gtol": 1e-3, "maxiter": 40}
         found = minimize(negative, np.zeros(len(start)), jac=True, method="L-BFGS-B", options=options)
         return moved(found.x)
 

@@ -4,10 +4,10 @@ Each family of laws has the posterior
 
     p(theta | y) = p(y | theta) p(theta) / Z,
 
-trend integrated out (`fit`). Proposals start from Student's t at the mode, beside the hyperprior where data are few, and
-become mixtures of t kernels about the weighted draws so far, shrunk to their mean so that the mixture has the variance of
-the draws (West 1993, J. R. Stat. Soc. B 55, 409). With N_r draws from the r-th proposal q_r, N in all, every draw has the
-weight
+trend integrated out (`fit`). Proposals start from Student's t at the mode, beside the hyperprior where data are few,
+and become mixtures of t kernels about the weighted draws so far, shrunk to their mean so that the mixture has the
+variance of the draws (West 1993, J. R. Stat. Soc. B 55, 409). With N_r draws from the r-th proposal q_r, N in all,
+every draw has the weight
 
     w = p(y | theta) p(theta) / sum_r (N_r / N) q_r(theta)
 
@@ -130,7 +130,7 @@ def sample(
         theta.append(runs[j].theta[row])
         families.append(runs[j].family)
         coefficients.append(tuple(c.scaled(fit.scale) for c in runs[j].coefficients(row)))
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if effective < ENOUGH:
         warnings = (f"the uncertainty of the hyperparameters rests on {effective:.0f} effective draws, "
                     f"fewer than {ENOUGH:.0f}",)  # fmt: skip
@@ -281,7 +281,7 @@ class _Posterior:
         self.log_weights = self.log_target - torch.logsumexp(shares + log_q, 1)
 
     def _adapted(self, of_prior: tuple[Tensor, Tensor]) -> _Kernels:
-        """Kernels about the draws so far (West 1993, sec. 3), their shape drawn towards the first one where few count."""
+        """Kernels about the draws so far (West 1993, sec. 3), their shape closer to the first one where few count."""
         weights, size = self.weights, len(self.mode)
         effective = float(1 / weights.square().sum())
         mean = weights @ self.theta

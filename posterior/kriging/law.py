@@ -6,8 +6,8 @@ Every domain is embedded in a Euclidean space, where the law is isotropic with l
 
 An open axis enters E as x / l. A periodic axis of period P becomes a circle of radius P / (2 pi l), longitude and
 latitude become points of a sphere of radius 1 / l: the distance is then the chord's, and the law is that of a field in
-space, seen on the circle or sphere, so it is positive definite for every order. (Of the great-circle distance that holds
-for nu <= 1/2 only; Gneiting 2013, Bernoulli 19, 1327.)
+space, seen on the circle or sphere, so it is positive definite for every order. (Of the great-circle distance that
+holds for nu <= 1/2 only; Gneiting 2013, Bernoulli 19, 1327.)
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Geometry:
 
 
 def matern_unit(distance: Tensor, nu: float) -> Tensor:
-    """M_nu at distances r >= 0 in units of the length, for nu of `ORDERS`."""
+    """M_nu at distances r >= 0 in units of the length, nu of `ORDERS`; differentiable, at r = 0 for nu >= 3/2."""
     if nu not in ORDERS:
         raise InfieldError(where="order of a Matern law", found=nu, expected=f"one of {', '.join(map(str, ORDERS))}")
     c = math.sqrt(2 * nu)

@@ -2,17 +2,17 @@ r"""Evidence of a stationary law by Vecchia's approximation: each datum given it
 
     log p(y) = sum_i log N(y_i | y_{N(i)}),    N(i): the m nearest data that come before i in a random order
 
-(Vecchia 1988, J. R. Stat. Soc. B 50, 297; random orders: Guinness 2018, Technometrics 60, 415). With K the covariance of
-(y_{N(i)}, y_i), noise included, and w = (-K_NN^{-1} k, 1): the conditional variance is d = w^T K w, the residual e = w^T y.
-Changes of K change them by
+(Vecchia 1988, J. R. Stat. Soc. B 50, 297; random orders: Guinness 2018, Technometrics 60, 415). With K the covariance
+of (y_{N(i)}, y_i), noise included, and w = (-K_NN^{-1} k, 1): the conditional variance is d = w^T K w, the residual
+e = w^T y. Changes of K change them by
 
     dd = w^T dK w,    de = -w^T dK a,    a = (K_NN^{-1} y_N, 0),
 
 so that gradients need no derivative of a factorisation. Coefficients of the trend are integrated out under N(0, B),
 exactly within the approximation: y and the trend functions are whitened by the same w.
 
-A sum over some of the i, chosen at random, with their neighbours among all data, weighted to stand for all, is an unbiased
-estimate of the whole and sees its finest scales: fits start from that.
+A sum over some of the i, chosen at random, with their neighbours among all data, weighted to stand for all, is an
+unbiased estimate of the whole and sees its finest scales: fits start from that.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def neighbour_terms(z: Tensor, chosen: Tensor, m: int = NEIGHBOURS) -> Terms:
 
 
 def _predecessors(points: np.ndarray, places: np.ndarray, m: int) -> np.ndarray:
-    """The m nearest of points[:i] for each place i, -1 where there are fewer; places lie in the later half of the points."""
+    """The m nearest of points[:i] for each place i, -1 where there are fewer; places lie in the points' later half."""
     tree = cKDTree(points)
     found = np.full((len(places), m), -1, dtype=np.int64)
     todo, k = np.arange(len(places)), min(3 * m + 1, len(points))
@@ -180,7 +180,7 @@ class Vecchia:
         fixed = (z.detach(), variance.detach(), factor.detach())
         batches = self.batches()
 
-        def pieces(batch: Terms) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        def pieces(batch: Terms) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
             near, distance, K = self._covariance(*fixed, batch)
             return near, distance, self._conditionals(K, batch)
 
@@ -227,7 +227,7 @@ class Vecchia:
         return near, distance, K
 
     def _conditionals(self, K: Tensor, batch: Terms) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Residuals e of data and trend `(n, 1 + p)`, variances d, weights w `(n, m + 1)`, and a `(n, m + 1, 1 + p)`."""
+        """Residuals e of data and trend `(n, 1 + p)`, variances d, weights w `(n, m + 1)`, a `(n, m + 1, 1 + p)`."""
         values = torch.cat([self.data.y[:, None], self.data.design], 1)[batch.index]
         values = torch.where(batch.missing[:, :, None], torch.zeros((), dtype=K.dtype), values)
         m = K.shape[1] - 1
