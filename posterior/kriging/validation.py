@@ -1,12 +1,13 @@
 r"""Does a fitted law predict data that it was not given? Cross-validation with the hyperparameters held.
 
-Up to a thousand data are left out one at a time, in closed form (Rasmussen & Williams 2006, eqs. 5.10 to 5.12; Dubrule 1983):
+Up to a thousand data are left out one at a time, in closed form (Rasmussen & Williams 2006, eqs. 5.10 to 5.12; Dubrule
+1983):
 
     mu_i = y_i - [K^{-1} y]_i / [K^{-1}]_ii,    sigma_i^2 = 1 / [K^{-1}]_ii,
 
-with the trend's functions part of K. Of more data random tenths are held out and predicted from the others. Compact blocks
-are held out as well: they tell of gaps rather than of neighbours. Predictions are of data, so that noise is part of their
-variance.
+with the trend's functions part of K. Of more data random tenths are held out and predicted from the others. Compact
+blocks are held out as well: they tell of gaps rather than of neighbours. Predictions are of data, so that noise is part
+of their variance.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def leave_one_out(field: FittedField, data: Observations) -> tuple[Tensor, Tenso
 
 
 def whitened(field: FittedField, data: Observations) -> Tensor:
-    """L^{-1} y: independent standard normal numbers where the law is right, shape `(n,)`; of at most `CLOSED_FORM` data."""
+    """L^{-1} y of at most `CLOSED_FORM` data: independent standard normal numbers where the law is right, `(n,)`."""
     if len(data) > CLOSED_FORM:
         data = data.at(torch.linspace(0, len(data) - 1, CLOSED_FORM, dtype=torch.float64).round().long())
     L = torch.linalg.cholesky(prior_covariance_of_data(field, data))

@@ -1,8 +1,8 @@
 r"""Kriging: draws of a field given point data, under the stationary law that was fitted to them.
 
-The posterior of a Gaussian field given data at points is Gaussian in closed form (Krige 1951; Matheron 1963; Rasmussen &
-Williams 2006, eqs. 2.23 to 2.42). Data act at their own positions, trend and hyperparameters with their uncertainty; see
-`posterior.kriging`.
+The posterior of a Gaussian field given data at points is Gaussian in closed form (Krige 1951; Matheron 1963;
+Rasmussen & Williams 2006, eqs. 2.23 to 2.42). Data act at their own positions, trend and hyperparameters with their
+uncertainty; see `posterior.kriging`.
 """
 
 from __future__ import annotations
