@@ -1,17 +1,18 @@
-r"""Joint draws of the field at many targets given data: sequential simulation with neighbours chosen from coarse to fine.
+r"""Joint draws of the field at many targets given data, by sequential simulation from coarse to fine.
 
-Targets follow in an order; each is drawn from its law given some of the data and some of the targets before it (Vecchia
-1988, JRSS B 50, 297; Katzfuss, Guinness, Gong and Zilber 2020, "Vecchia approximations of Gaussian-process predictions",
-JABES 25, 383: data first, noisy; then targets, of the field without noise). With all of them the draws are exact:
+Each target is drawn from its law given some of the data and some of the targets before it (Vecchia 1988, JRSS B 50,
+Each target is drawn from its law given some of the data and some of the targets before it (Vecchia 1988, JRSS B
+50, 297; Katzfuss, Guinness, Gong and Zilber 2020, "Vecchia approximations of Gaussian-process predictions", JABES
+25, 383: data first, with their noise; then targets, of the field without noise). Given all of them the draws are exact:
 
     x_i = w_i^T (r, x_before) + s_i z_i,    w_i = K_i^-1 k_i,    s_i^2 = k_ii - k_i^T w_i,
 
 K_i of the neighbours, with the noise of data on its diagonal, and r = y - F beta the data around their trend.
 
-Order: boxes of width h are halved level by level, and on each level every box that holds no target yet gives the one nearest
-to its anchor. Targets of a level are at distances of about h, those before at about 2 h, so that data much farther than h
-are screened by targets drawn before: only coarse levels, which are small, need many data. Boxes of a level are drawn in
-classes of position modulo 8 along each axis, each class at once.
+Order: boxes of width h are halved level by level, and on each level every box that holds no target yet gives the one
+nearest to its anchor. Targets of a level are at distances of about h, those before at about 2 h, so that data much
+farther than h are screened by targets drawn before: only coarse levels, which are small, need many data. Boxes whose
+positions agree modulo 8 along each axis are drawn at once.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Neighbourhood:
     Arguments:
         most: Data at most, and on levels of at most `few` targets.
         drawn: Targets drawn before, on levels of more than `many` targets.
-        reach: Data within this many box widths are taken; on levels of more than `few` targets, none where there is none.
+        reach: Data within this many box widths are taken; none where there is none, but on levels of `few` targets.
         fewest: Data at least, where there is one in reach.
         drawn_most: Targets drawn before, on levels of at most `many` targets.
         few: Number of targets.
@@ -151,7 +152,7 @@ class Simulator:
     def _reached(self, data: cKDTree | None, level: np.ndarray, width: float) -> tuple[int, np.ndarray]:
         """Number of data for the targets of a level, and which targets have data in reach.
 
-        The number is what nine tenths of those targets have in reach, between the bounds; on small levels the upper one.
+        The number is what nine tenths of those targets have in reach, between the bounds; on small levels the most.
         """
         reached = np.zeros(len(self.where.search), dtype=bool)
         if data is None:
@@ -204,11 +205,10 @@ class Simulator:
 
 
 def levels(search: np.ndarray) -> Iterator[tuple[list[np.ndarray], float]]:
-    """Targets from coarse to fine: on each level its classes, numbers of targets drawn at once, and the width of its boxes.
+    """Targets from coarse to fine: on each level the targets drawn at once, class by class, and the width of boxes.
 
     Arguments:
         search: Positions for the search of neighbours, shape `(m, D)`, no two alike.
-        classes: Boxes whose positions agree modulo this number make a class.
     """
     if not len(search):
         return
@@ -229,8 +229,8 @@ def levels(search: np.ndarray) -> Iterator[tuple[list[np.ndarray], float]]:
         empty[box[taken]] = False
         free = remaining[empty[box[remaining]]]
         away = np.abs(scaled[free] - place[free] - 0.45).max(1)
-        sorted_ = free[np.lexsort((away, box[free]))]
-        chosen = sorted_[np.unique(box[sorted_], return_index=True)[1]]
+        nearest_first = free[np.lexsort((away, box[free]))]
+        chosen = nearest_first[np.unique(box[nearest_first], return_index=True)[1]]
         if len(chosen):
             colour = _classes(place[chosen])
             yield [np.sort(chosen[colour == c]) for c in np.unique(colour)], width
@@ -240,7 +240,10 @@ def levels(search: np.ndarray) -> Iterator[tuple[list[np.ndarray], float]]:
 
 
 def _classes(place: np.ndarray) -> np.ndarray:
-    """Class of each box: its position modulo 8 along each axis, coarse to fine; modulo 4 or 2 where classes are too many."""
+    """Class of each box: its position modulo 8 along each axis; modulo 4 or 2 where classes are too many.
+
+    Classes are numbered by the lowest digits first, so that those drawn one after the other are far apart.
+    """
     D, classes = place.shape[1], np.empty(0)
     for bits in (3, 2, 1):
         digits = [(((place >> b) & 1) @ (1 << np.arange(D))) << (D * (bits - 1 - b)) for b in range(bits)]
