@@ -14,8 +14,6 @@ from torch import Generator, Tensor
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.datasets.formats.measurement import write_measurement
-from infield.datasets.formats.measurement_layout import VERSION
-from infield.datasets.formats.zarr_group import open_group
 from infield.datasets.wall_pressure.plane_file import PRESSURE
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
@@ -203,9 +201,3 @@ def write_wall_measurement(
     )
     title = f"{what}, Re_tau {re_tau:g}" + (f": {words}" if words else "")
     write_measurement(path, measurement, overwrite=overwrite, title=title, history=history, extra=extra)
-
-
-def measured_re_tau(path: str | Path) -> float | None:
-    """The friction Reynolds number that a measurement file states; None where it states none."""
-    group = open_group(Path(path), "measurement", VERSION)
-    return float(group["Re_tau"]) if "Re_tau" in group.variables and group["Re_tau"].ndim == 0 else None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -20,8 +22,21 @@ def progress(*, quiet: bool = False) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        disable=quiet or not sys.stderr.isatty(),
+        disable=quiet or _silent.get() or not sys.stderr.isatty(),
     )
+
+
+@contextmanager
+def no_progress(quiet: bool = True) -> Iterator[None]:
+    """No progress bars for a while, whoever makes them."""
+    token = _silent.set(quiet)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
 
 
 def say(line: str, *, quiet: bool = False) -> None:
@@ -30,8 +45,10 @@ def say(line: str, *, quiet: bool = False) -> None:
         print(line, file=sys.stderr)
 
 
-def table(title: str, rows: Mapping[str, str]) -> None:
+def table(title: str, rows: Mapping[str, str], *, quiet: bool = False) -> None:
     """A two-column table on standard output."""
+    if quiet:
+        return
     sheet = Table(title=title, show_header=False)
     for name, value in rows.items():
         sheet.add_row(name, value)

@@ -4,15 +4,16 @@ Every domain is embedded in a Euclidean space, where the law is isotropic with l
 
     k(x, x') = sigma^2 M_nu(|E(x) - E(x')|).
 
-An open axis enters E as x / l. A periodic axis of period P becomes a circle of radius P / (2 pi l), longitude and latitude
-become points of a sphere of radius 1 / l: the distance is then the chord's, and the law is that of a field in space, seen on
-the circle or sphere, so it is positive definite for every order. (Of the great-circle distance that holds for nu <= 1/2
-only; Gneiting 2013, Bernoulli 19, 1327.)
+An open axis enters E as x / l. A periodic axis of period P becomes a circle of radius P / (2 pi l), longitude and
+latitude become points of a sphere of radius 1 / l: the distance is then the chord's, and the law is that of a field in
+space, seen on the circle or sphere, so it is positive definite for every order. (Of the great-circle distance that
+holds for nu <= 1/2 only; Gneiting 2013, Bernoulli 19, 1327.)
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,15 +121,25 @@ class Geometry:
 
 
 def matern_unit(distance: Tensor, nu: float) -> Tensor:
-    """M_nu at distances r >= 0 in units of the length, for nu of `ORDERS`; differentiable, also at r = 0 for nu >= 3/2."""
-    z = math.sqrt(2 * nu) * distance
+    """M_nu at distances r >= 0 in units of the length, nu of `ORDERS`; differentiable, at r = 0 for nu >= 3/2."""
+    if nu not in ORDERS:
+        raise InfieldError(where="order of a Matern law", found=nu, expected=f"one of {', '.join(map(str, ORDERS))}")
+    c = math.sqrt(2 * nu)
+    decay = torch.exp(-c * distance)
     if nu == 0.5:
-        return torch.exp(-z)
+        return decay
     if nu == 1.5:
-        return (1 + z) * torch.exp(-z)
-    if nu == 2.5:
-        return (1 + z + z.square() / 3) * torch.exp(-z)
-    raise InfieldError(where="order of a Matern law", found=nu, expected=f"one of {', '.join(map(str, ORDERS))}")
+        return torch.addcmul(decay, decay, distance, value=c)
+    return torch.addcmul(decay, decay, distance * (1 + c / 3 * distance), value=c)
+
+
+def matern_slope(distance: Tensor, nu: float) -> Tensor:
+    """d M_nu / d(r^2) at distances r; for nu = 1/2, which has a kink at r = 0, zero there."""
+    c = math.sqrt(2 * nu)
+    decay = torch.exp(-c * distance)
+    if nu == 0.5:
+        return torch.where(distance > 0, -0.5 * decay / distance, 0.0)
+    return -1.5 * decay if nu == 1.5 else -5 / 6 * torch.addcmul(decay, decay, distance, value=c)
 
 
 @dataclass(frozen=True)
@@ -174,3 +185,11 @@ class StationaryLaw:
         }
         azimuth = {} if self.azimuth is None else {"azimuth_degrees": math.degrees(self.azimuth)}
         return {"law": "matern", "nu": self.nu, "variance": self.variance, "lengths": lengths, **azimuth}
+
+    @classmethod
+    def from_json(cls, geometry: Geometry, entry: Mapping[str, Any]) -> StationaryLaw:
+        """The inverse of `to_json`, on the geometry that it was of."""
+        lengths = tuple(float(entry["lengths"][name]["length"]) for name in geometry.names)
+        degrees = entry.get("azimuth_degrees")
+        azimuth = None if degrees is None else math.radians(degrees)
+        return cls(geometry, float(entry["nu"]), float(entry["variance"]), lengths, azimuth)

@@ -18,20 +18,24 @@ class Observations:
         x: Positions, shape `(n, ndim)`, in the units of the geometry.
         y: Values, shape `(n,)`, in units of the field.
         noise: Variances of their errors, shape `(n,)`, in squared units of the field.
-        design: Trend functions at the positions, shape `(n, terms)`; no terms for a field around zero.
+        design: Trend functions at the positions, shape `(n, terms)`; no terms for a field around zero. Factors of noise
+            that data share, such as an offset of an instrument, are further terms, zero away from the data.
+        prior_sd: Standard deviations of the terms' coefficients, shape `(terms,)`, infinite for those of a trend, which
+            get a wide one; None where all are.
     """
 
     x: Tensor
     y: Tensor
     noise: Tensor
     design: Tensor
+    prior_sd: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
     def at(self, index: Tensor) -> Observations:
         """Some of the data."""
-        return Observations(self.x[index], self.y[index], self.noise[index], self.design[index])
+        return Observations(self.x[index], self.y[index], self.noise[index], self.design[index], self.prior_sd)
 
 
 @dataclass(frozen=True)
@@ -78,3 +82,7 @@ class Coefficients:
 
     mean: Tensor
     covariance: Tensor
+
+    def scaled(self, scale: float) -> Coefficients:
+        """Of data that are larger by this factor."""
+        return Coefficients(scale * self.mean, scale**2 * self.covariance)

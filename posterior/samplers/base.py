@@ -15,7 +15,9 @@ from torch import Tensor
 from infield.core._deepinv import LinearPhysics
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness
+from infield.core.units import same_units
 from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.operators.crop import through_window
 from infield.posterior.inference.pulled_back import of_innovations
 from infield.priors.amortised.base import Supervised
@@ -132,6 +134,7 @@ class Sampler(ABC):
             InfieldError: If prior and measurement speak of different fields, or the sampler cannot serve this
             measurement.
         """
+        refuse_unknown_variance(measurement.noise)
         if self.takes_prior and isinstance(prior, Trained):
             raise InfieldError(
                 where=f"sampler {self.method}",
@@ -147,7 +150,7 @@ class Sampler(ABC):
                 f"prior '{prior.name}' is for fields of shape {shape} (channel, space), "
                 f"the measurement is of a field of shape {measurement.event_shape}"
             )
-        if prior.units not in (None, measurement.units):
+        if prior.units is not None and not same_units(prior.units, measurement.units):
             raise InfieldError(
                 f"prior '{prior.name}' is in units '{prior.units}', the measurement's field in '{measurement.units}': "
                 "convert one of them"

@@ -28,11 +28,12 @@ from torch.nn import functional
 
 from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.core.errors import InfieldError
+from infield.core.spectra import Bins, mode_counts, wavenumbers
 from infield.priors.cm21.density_network import CELL, DensityNetwork
 from infield.priors.cm21.emulator import HALO, Conditions, Emulator
 from infield.priors.cm21.initial_density import InitialDensity
-from infield.priors.cm21.prior import ENTRY, LightconePrior, in_range, load_lightcone_prior, to_entry
-from infield.priors.cm21.slice_spectra import half_spectrum, mode_counts
+from infield.priors.cm21.prior import LightconePrior, in_range
+from infield.priors.cm21.prior_entry import ENTRY, load_lightcone_prior, to_entry
 from infield.priors.training.common import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
 
 BANDS = 8
@@ -215,11 +216,11 @@ def _bands(shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
     """Weights of the modes of the half-spectrum, `(modes, bands)`; a taper of the line of sight, of mean square 1; and
     middles of the bands in radians per cell."""
     depth, nx, ny = shape
-    k, weight = half_spectrum(shape).flatten(), mode_counts(ny).float().expand(depth, nx, -1).flatten()
-    edges = torch.logspace(math.log10(2 * math.pi / max(nx, ny)), math.log10(math.pi), BANDS + 1)
-    inside = (k[:, None] > edges[:-1]) & (k[:, None] <= edges[1:])
-    weights = weight[:, None] * inside
-    some = weights.sum(0) > 0
+    edges = torch.logspace(math.log10(2 * math.pi / max(nx, ny)), math.log10(math.pi), BANDS + 1, dtype=torch.float64)
+    bands = Bins.between(wavenumbers(shape, half=True, radians=True), edges, closed="right")
+    in_band = bands.index.flatten()[:, None] == torch.arange(bands.count)
+    weights = mode_counts(ny).float().expand(depth, nx, -1).flatten()[:, None] * in_band
+    some, edges = bands.modes > 0, edges.float()
     taper = torch.hann_window(depth)[:, None, None]
     middles = (edges[:-1] * edges[1:]).sqrt()
     return weights[:, some] / weights[:, some].sum(0), taper / taper.square().mean().sqrt(), middles[some]

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.spectra import Bins, wavenumbers
 from infield.priors.random_fields.spectral import White
 
 NEAREST = (8, 12, 16, 24, 32, 48, 64, 96)
@@ -138,8 +139,8 @@ def gaussian_lightcones(
     weights = regression.weights(point)
     near = [int(i) for i in torch.nonzero(weights)[:, 0]]
     shape, depth = cone(near[0]).shape[:2], means.shape[1]
-    rings = _rings(shape[0], shape[1])
-    covariance = torch.zeros(int(rings.max()) + 1, depth, depth, dtype=torch.float64)
+    bins = _rings(shape[0], shape[1])
+    rings, covariance = bins.index, torch.zeros(bins.count, depth, depth, dtype=torch.float64)
     total = 0.0
     for i in near:
         modes = torch.fft.fft2(cone(i).to(torch.float32), dim=(0, 1), norm="ortho")
@@ -154,11 +155,9 @@ def gaussian_lightcones(
     return GaussianLightcones(weights @ means, torch.stack([_factor(c) for c in covariance]), rings)
 
 
-def _rings(nx: int, ny: int) -> Tensor:
-    """Number of the ring of wavenumbers of every mode of a slice, shape `(x, y)`; 0 is k = 0 alone."""
-    kx, ky = (torch.fft.fftfreq(n, 1 / n, dtype=torch.float64) * max(nx, ny) / n for n in (nx, ny))
-    found = torch.hypot(kx[:, None], ky).round().long()
-    return torch.unique(found, return_inverse=True)[1]
+def _rings(nx: int, ny: int) -> Bins:
+    """Rings of wavenumbers of the modes of a slice `(x, y)`, one first wavenumber wide; ring 0 is k = 0 alone."""
+    return Bins.nearest(max(nx, ny) * wavenumbers((nx, ny)), 1.0).without_empty()
 
 
 def _factor(covariance: Tensor) -> Tensor:

@@ -28,8 +28,8 @@ from einops import rearrange
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.spectra import Bins, mode_counts, wave_axes, wavenumbers
 from infield.priors.cm21.density_network import CELL
-from infield.priors.cm21.slice_spectra import half_spectrum, mode_counts
 
 RADII = (2.5, 4.0, 6.5, 10.0)
 """Of the balls, in points of a lightcone."""
@@ -70,18 +70,14 @@ class InitialDensity:
             raise InfieldError(
                 where="initial density", found=f"boxes of {found} cells", expected=f"cubes of a multiple of {points}"
             )
-        k, both = half_spectrum((n, n, n), dtype=torch.float64), mode_counts(n).expand(n, n, -1)
+        k, both = wavenumbers((n, n, n), half=True, radians=True), mode_counts(n).expand(n, n, -1)
         power = torch.zeros(k.shape, dtype=torch.float64)
         for box in boxes:
             power += torch.fft.rfftn(box.double(), norm="ortho").abs().square()
-        number = (KNOTS * (k / k.max()).log() / math.log(n)).floor().clamp_min(-KNOTS - 1).long()  # of a shell
-        knots = []
-        for shell in range(-KNOTS, 1):
-            some = (number == shell) & (k > 0)
-            if some.any():
-                weight = both[some] / both[some].sum()
-                knots.append(((weight * k[some].log()).sum(), (weight * power[some]).sum() / len(boxes)))
-        log_k, mean = map(torch.stack, zip(*knots, strict=True))
+        edges = k.max() * n ** (torch.arange(-KNOTS, 2, dtype=torch.float64) / KNOTS)
+        shells = Bins.between(k, edges).without_empty()
+        log_k = shells.mean(k.clamp_min(1e-9).log(), weights=both)
+        mean = shells.mean(power, weights=both) / len(boxes)
         if not bool((mean > 0).all()):
             raise InfieldError(
                 where="initial density", found="waves without any power", expected="boxes of a simulation"
@@ -132,25 +128,17 @@ class InitialDensity:
 
     def _amplitudes(self, shape: tuple[int, ...]) -> Tensor:
         """Of the modes of boxes of simulations; the mean is 0."""
-        k = half_spectrum(shape, dtype=torch.float64)
+        k = wavenumbers(shape, half=True, radians=True)
         told = np.interp(k.clamp_min(1e-9).log().numpy(), self.log_k.numpy(), self.log_a.numpy())
         return torch.where(k > 0, torch.from_numpy(told).exp(), 0.0)
-
-
-def _axes(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """Wavenumbers along each axis of the half-spectrum in radians per cell."""
-    *whole, last = shape
-    along = [2 * math.pi * torch.fft.fftfreq(n, dtype=torch.float64) for n in whole]
-    along.append(2 * math.pi * torch.fft.rfftfreq(last, dtype=torch.float64))
-    first, second, third = torch.meshgrid(*along, indexing="ij")
-    return first, second, third
 
 
 @lru_cache(maxsize=8)
 def _filters(shape: tuple[int, ...]) -> Tensor:
     """Three of the displacement and one for each ball, of the modes of a lightcone's points, complex64; 0 for the
     shortest waves, which have no direction on a grid."""
-    axes, k = _axes(shape), half_spectrum(shape, dtype=torch.float64)
+    k = wavenumbers(shape, half=True, radians=True)
+    axes = torch.broadcast_tensors(*wave_axes(shape, half=True, radians=True))
     whole = torch.stack([axis.abs() < math.pi - 1e-9 for axis in axes]).all(0)
     moved = [1j * axis / k.square().clamp_min(1e-9) for axis in axes]
     balls = []

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from infield.core.spectra import mode_counts, wave_axes, wavenumbers
 from infield.priors.cm21.slice_network import SliceNetwork, fit_to_slices
 from infield.priors.cm21.slice_statistics import SliceStatistics
 
@@ -113,20 +114,8 @@ def hats_of(k: Tensor, count: int, least: float, greatest: float) -> Tensor:
 def half_spectrum(
     shape: Sequence[int], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """|k| in radians a cell of the modes of `torch.fft.rfftn` over three axes."""
-    first, second = (2 * math.pi * torch.fft.fftfreq(n, device=device, dtype=dtype) for n in shape[:2])
-    last = 2 * math.pi * torch.fft.rfftfreq(shape[2], device=device, dtype=dtype)
-    return (first[:, None, None].square() + second[:, None].square() + last.square()).sqrt()
-
-
-def mode_counts(n: int) -> Tensor:
-    """How many modes of the whole spectrum a mode of the half-spectrum stands for, along its last axis of n points:
-    itself, and its mirror image where it has another one. Shape `(n // 2 + 1,)`, float64."""
-    count = torch.full((n // 2 + 1,), 2.0, dtype=torch.float64)
-    count[0] = 1
-    if n % 2 == 0:
-        count[-1] = 1
-    return count
+    """|k| in radians per cell of the modes of `torch.fft.rfftn`."""
+    return wavenumbers(shape, half=True, radians=True, dtype=dtype, device=device)
 
 
 class Filters:
@@ -138,10 +127,8 @@ class Filters:
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self.shape = shape
-        kx, ky, _ = (2 * math.pi * torch.fft.fftfreq(n, dtype=torch.float64) for n in shape)
-        k_los = 2 * math.pi * torch.fft.rfftfreq(shape[2], dtype=torch.float64)
-        across = torch.hypot(kx[:, None], ky)[..., None].expand(-1, -1, len(k_los))
-        h = hats(across, k_los.expand(across.shape))
+        kx, ky, k_los = wave_axes(shape, half=True, radians=True)
+        h = hats(*torch.broadcast_tensors(torch.hypot(kx, ky), k_los))
         flat, squares = h.flatten(1), (h.square() * mode_counts(shape[2])).flatten(1) / math.prod(shape)
         self.expected = torch.stack([(flat * square) @ flat.T for square in squares])
         """M, shape `(functions, functions, functions)`."""

@@ -36,9 +36,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from infield.core.spectra import Bins, mode_counts, nearest_multiple, wavenumbers
 from infield.priors.base import Standardisation
 from infield.priors.cm21.box_repeats import POWER, Repeats, bands
-from infield.priors.cm21.slice_spectra import hats, mode_counts
+from infield.priors.cm21.slice_spectra import hats
 
 BLOCK = 64
 """Slices of a block."""
@@ -272,12 +273,7 @@ def _basis(points: tuple[int, int], n: int) -> tuple[Tensor, Tensor, Tensor]:
 def rings_of(points: tuple[int, int]) -> tuple[Tensor, list[int], Tensor]:
     """Order of the modes of a slice (half-spectrum, flat) by their ring, modes of each ring, and its mean |k| in
     radians a cell."""
-    nx, ny = points
-    kx, ky = nx * torch.fft.fftfreq(nx, dtype=torch.float64), ny * torch.fft.rfftfreq(ny, dtype=torch.float64)
-    k = 2 * math.pi * torch.hypot(kx[:, None] / nx, ky / ny).flatten()
-    number = k * max(nx, ny) / (2 * math.pi)
-    few = (1000 * number).round() / 1000
-    ring = torch.unique(torch.where(few < APART, few, number.round()), return_inverse=True)[1]
-    counts = ring.bincount()
-    across = torch.zeros(len(counts), dtype=k.dtype).index_add(0, ring, k) / counts
-    return ring.argsort(stable=True), counts.tolist(), across
+    k = wavenumbers(points, half=True)
+    number = max(points) * k
+    rings = Bins.distinct(torch.where(number < APART, number, nearest_multiple(number).to(k)), apart=1e-3)
+    return rings.order, rings.modes.tolist(), 2 * math.pi * rings.mean(k)

@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from infield.core.registry import StoredKind, entry_key
 from infield.priors.base import Standardisation
-from infield.priors.storage.checkpoint import build_network, load_stored, network_description, with_plugins
+from infield.priors.storage.checkpoint import load_checkpoint
+from infield.priors.storage.network import build_network, network_description, with_plugins
 
 KIND = "surrogate"
 ENTRY = entry_key(KIND)
 VERSION = 1
 
 TOGETHER = 16384
-"""Values of so many fields that a network on a processor sees together; larger batches outgrow the caches."""
+"""Maximum number of values per network call on a CPU; larger batches exceed the caches."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class LearnedMap:
             time is always 0.
         source: Units of what goes in.
         target: Units of what comes out. With the standard deviation at each point as its scale, shape
-            `(channel, *space)`, values that never vary, as on a rim, come out exactly.
+            `(channel, *space)`, values that never vary, as on a boundary, are reproduced exactly.
     """
 
     network: nn.Module
@@ -122,7 +123,7 @@ def load_learned_map(path: str | Path, device: torch.device | str = "cpu") -> St
     Raises:
         InfieldError: As `read_entry`; or a part is missing or of another shape.
     """
-    stored: Stored = load_stored(path, KIND, device)
+    stored: Stored = load_checkpoint(path, KIND, device)
     return stored
 
 

@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.core.errors import InfieldError
 from infield.priors.base import Standardisation
-from infield.priors.storage.checkpoint import network_description
+from infield.priors.storage.network import network_description
 from infield.priors.surrogates.learned_map import ENTRY, LearnedMap, Stored, from_entry, to_entry
 from infield.priors.training.common import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
 
 LEAST = 16
-"""Held-out pairs without which the law of the error cannot be told."""
+"""Minimum number of held-out pairs to estimate the distribution of the error."""
 
 
 @runtime_checkable
 class TrainingPairs(Protocol):
-    """What training asks of the trainer's data module; its batches are (fields, solutions), both
+    """Interface of the trainer's data module; its batches are (fields, solutions), both
     `(batch, channel, *space)` in units."""
 
     grid_description: dict[str, Any]

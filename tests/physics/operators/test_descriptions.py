@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from infield import InfieldError
+from infield.core._deepinv import LinearPhysics
 from infield.core.grid import Axis, Grid, PointSet
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.noise.poisson import PoissonNoise
+from infield.physics.operators.composition import Affine
 from infield.physics.operators.crop import through_window
+from infield.physics.operators.jacobian import jacobian_product
 from infield.physics.operators.registry import build_operator, operator_names
 
 
@@ -62,6 +65,7 @@ def named(name, parameters=None, **arrays):
 
 
 MASK, OTHER = named("mask", mask="mask"), named("mask", mask="other")
+SEEN, EXPOSURE = named("points", indices="indices"), named("affine", scale="scale")
 BLUR = named("convolution", {"gaussian_width": 0.3})
 CASES = {
     "affine": (named("affine", scale="scale"), PLANE, 1),
@@ -74,6 +78,8 @@ CASES = {
     ),
     "convolution": (named("convolution", {"boundary": "zero"}, kernel="kernel"), PLANE, 2),
     "darcy": (named("darcy", {"tolerance": 1e-12}), SQUARE, 1),
+    "exp": (named("exp"), PLANE, 2),
+    "exp of scattered points": ({"name": "compose", "operators": [SEEN, named("exp")]}, POINTS, 1),
     "fourier": (named("fourier", mask="mask"), PLANE, 2),
     "helmholtz": (named("helmholtz", {"wavenumber_squared": 3.0}), SQUARE, 1),
     "interferometer": (
@@ -89,6 +95,7 @@ CASES = {
     "points": (named("points", coordinates="here"), PLANE, 1),
     "points of a set": (named("points", indices="indices"), POINTS, 1),
     "poisson": (named("poisson"), SQUARE, 1),
+    "softplus": ({"name": "compose", "operators": [MASK, EXPOSURE, BLUR, named("softplus")]}, PLANE, 1),
     "sum": ({"name": "sum", "weights": [0.25, -2.0], "operators": [MASK, OTHER]}, PLANE, 1),
     "window": (named("window", {"shape": [3, 6], "periodic": [False, True]}), PLANE, 2),
     "deepinv:Inpainting": (named("deepinv:Inpainting", mask="half"), PLANE, 1),
@@ -192,3 +199,16 @@ def test_a_window_remembers_which_axes_of_the_domain_close():
 def test_a_field_on_scattered_points_has_no_window():
     with pytest.raises(InfieldError, match="for a field on scattered points: expected one on a grid"):
         through_window(measured("points of a set"), (5,))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_jacobian_and_its_transpose(case):
+    """<J v, w> = <v, J^T w>, at a field where the operator is not linear; and J at another field is another."""
+    operator, (_, grid, channels) = measured(case).operator, CASES[case]
+    x, v = normal(1, channels, *grid.shape, seed=5), normal(2, channels, *grid.shape, seed=6)
+    Jv = jacobian_product(operator, x, v)
+    w = normal(*Jv.shape, seed=7)
+    there = operator.A_vjp(x.expand_as(v), w)
+    torch.testing.assert_close((Jv * w).sum(), (v * there).sum(), rtol=1e-6, atol=1e-9)
+    if not isinstance(operator, LinearPhysics | Affine):
+        assert not torch.allclose(jacobian_product(operator, 2 * x, v), Jv, rtol=1e-4)

@@ -45,8 +45,10 @@ MASK = named("mask", mask="mask")
 
 def test_names():
     assert operator_names() == (
-        *("affine", "compose", "convolution", "darcy", "fourier", "helmholtz", "interferometer"),
+        *("affine", "compose", "convolution", "darcy", "exp", "fourier"),
         *(
+            "helmholtz",
+            "interferometer",
             "mask",
             "multicoil-mri",
             "multicoil-mri-slices",
@@ -54,6 +56,7 @@ def test_names():
             "phases",
             "points",
             "poisson",
+            "softplus",
             "sum",
             "window",
         ),
