@@ -1,6 +1,5 @@
 r"""Joint draws of the field at many targets given data, by sequential simulation from coarse to fine.
 
-Each target is drawn from its law given some of the data and some of the targets before it (Vecchia 1988, JRSS B 50,
 Each target is drawn from its law given some of the data and some of the targets before it (Vecchia 1988, JRSS B
 50, 297; Katzfuss, Guinness, Gong and Zilber 2020, "Vecchia approximations of Gaussian-process predictions", JABES
 25, 383: data first, with their noise; then targets, of the field without noise). Given all of them the draws are exact:
