@@ -243,7 +243,7 @@ def _classes(place: np.ndarray) -> np.ndarray:
 
     Classes are numbered by the lowest digits first, so that those drawn one after the other are far apart.
     """
-    D, classes = place.shape[1], np.empty(0)
+    D, classes = place.shape[1], np.zeros(len(place), dtype=np.int64)
     for bits in (3, 2, 1):
         digits = [(((place >> b) & 1) @ (1 << np.arange(D))) << (D * (bits - 1 - b)) for b in range(bits)]
         classes = np.unique(np.sum(digits, axis=0), return_inverse=True)[1]
