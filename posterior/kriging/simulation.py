@@ -32,8 +32,8 @@ from infield.posterior.kriging.observations import Observations
 NUMBERS = 200_000
 """Covariances held at once while weights are computed: as many as a core's cache holds."""
 
-CLASSES, FEW_BOXES = 128, 20_000
-"""Classes of a level at most, where it has more than so many boxes."""
+FEW_BOXES, MOST_TREES = 20_000, 2e7
+"""Above so many boxes a level has fewer classes: classes times boxes, points put into search trees, stay below this."""
 
 ROWS = 16_384
 """Targets a step at most."""
@@ -140,12 +140,12 @@ class Simulator:
                     for part in np.split(some, range(ROWS, len(some), ROWS)):
                         columns = [np.empty((len(part), 0), dtype=np.int64)]
                         if data is not None and k:
-                            columns.append(data.query(search[part], k=range(1, k + 1))[1])
+                            columns.append(_nearest(data, search[part], k))
                         if before is not None:
-                            near = before.query(search[part], k=range(1, min(wanted, before.n) + 1))[1]
+                            near = _nearest(before, search[part], min(wanted, before.n))
                             columns.append(np.sort(len(self.data) + drawn[near], axis=1))
                         if len(part):
-                            yield self._step(part, np.concatenate(columns, axis=1), width)
+                            yield self._step(part, np.concatenate(columns, axis=1), k, width)
                 drawn = np.concatenate([drawn, together])
 
     def _reached(self, data: cKDTree | None, level: np.ndarray, width: float) -> tuple[int, np.ndarray]:
@@ -169,18 +169,19 @@ class Simulator:
         count = int(np.quantile(counts, 0.9, method="higher"))
         return min(max(count, self.neighbourhood.fewest), self.neighbourhood.most, data.n), reached
 
-    def _step(self, targets: np.ndarray, columns: np.ndarray, width: float) -> _Step:
-        """Weights of targets that are drawn at once, given data and targets in some columns, shape `(t, k)`.
+    def _step(self, targets: np.ndarray, columns: np.ndarray, of_data: int, width: float) -> _Step:
+        """Weights of targets that are drawn at once, given data (first) and targets in some columns, shape `(t, k)`.
 
-        Targets whose neighbours lie around them alike have the same weights (most on a grid, far from data): each
-        arrangement is solved once.
+        Without data, targets whose neighbours lie around them alike have the same weights (most targets on a grid):
+        each arrangement is solved once.
         """
         N, k = len(self.data), columns.shape[1]
         place = self._positions.numpy()
-        around = np.rint((place[columns] - place[N + targets, None]) * (1e6 / width)).astype(np.int64)
-        key = around.reshape(len(targets), -1) @ np.random.default_rng(1).integers(2**62, size=k * place.shape[1])
-        key[(columns < N).any(1)] = np.arange(len(targets))[(columns < N).any(1)] - 2**62
-        _, first, which = np.unique(key, return_index=True, return_inverse=True)
+        first = which = np.arange(len(targets))
+        if not of_data:
+            around = np.rint((place[columns] - place[N + targets, None]) * (1e6 / width)).astype(np.int64)
+            hashed = around.reshape(len(targets), -1) @ np.random.default_rng(1).integers(2**62, size=around[0].size)
+            _, first, which = np.unique(hashed, return_index=True, return_inverse=True)
         weights, std = self._weights(torch.from_numpy(N + targets[first]), torch.from_numpy(columns[first]))
         starts = np.arange(len(targets) + 1, dtype=np.int32) * k
         shape = (len(targets), len(place))
@@ -201,6 +202,11 @@ class Simulator:
             weights[rows] = w[..., 0]
             std[rows] = (self.law.variance - (across * w).sum((-2, -1))).clamp_min(0.0).sqrt()
         return weights.numpy(), std.numpy()
+
+
+def _nearest(tree: cKDTree, search: np.ndarray, k: int) -> np.ndarray:
+    """Numbers of the k points nearest to each position, shape `(t, k)`."""
+    return tree.query(search, k=k)[1].reshape(len(search), k)
 
 
 def levels(search: np.ndarray) -> Iterator[tuple[list[np.ndarray], float]]:
@@ -227,7 +233,7 @@ def levels(search: np.ndarray) -> Iterator[tuple[list[np.ndarray], float]]:
         empty = np.ones(box.max() + 1, dtype=bool)
         empty[box[taken]] = False
         free = remaining[empty[box[remaining]]]
-        away = np.abs(scaled[free] - place[free] - 0.45).max(1)
+        away = np.max(np.abs(scaled[free] - place[free] - 0.45).T, axis=0)
         nearest_first = free[np.lexsort((away, box[free]))]
         chosen = nearest_first[np.unique(box[nearest_first], return_index=True)[1]]
         if len(chosen):
@@ -247,6 +253,6 @@ def _classes(place: np.ndarray) -> np.ndarray:
     for bits in (3, 2, 1):
         digits = [(((place >> b) & 1) @ (1 << np.arange(D))) << (D * (bits - 1 - b)) for b in range(bits)]
         classes = np.unique(np.sum(digits, axis=0), return_inverse=True)[1]
-        if len(place) <= FEW_BOXES or classes.max() < CLASSES:
+        if len(place) <= FEW_BOXES or classes.max() < MOST_TREES / len(place):
             break
     return classes
