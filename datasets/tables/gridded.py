@@ -106,8 +106,8 @@ def _convert(source: Path, dataset: xr.Dataset, asked: Gridded) -> Converted:
             where=f"{source}: '{asked.variable}'",
             found=f"{gaps} of {values.size} values missing",
             expected="none",
-            remedy="leave out {gaps}, or name the land ({mask})",
-            parameters={"gaps": None, "mask": None},
+            remedy="let them be gaps (leave {no_gaps} out), or name the land ({mask})",
+            parameters=["no_gaps", "mask"],
         )
     if not present.any():
         raise InfieldError(
