@@ -6,9 +6,9 @@ coefficients have the posterior N(b, V), 2.41 and 2.42 (universal kriging):
     mean = F* b + k*^T K^-1 (y - F b),
     variance = k** - k*^T K^-1 k* + g V g^T,    g = F* - k*^T K^-1 F.
 
-Targets that lie together share their data, so that one Cholesky factor serves a block (a moving neighbourhood; Chiles and
-Delfiner 2012, "Geostatistics", section 3.6). The number of data is doubled until the moments no longer change; with all
-data in one neighbourhood the moments are exact.
+Targets that lie together share their data, so that one Cholesky factor serves a block (a moving neighbourhood; Chiles
+and Delfiner 2012, "Geostatistics", section 3.6). The number of data is doubled until the moments no longer change; with
+all data in one neighbourhood the moments are exact.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Moments:
         mean: Shape `(m,)`, in units of the field.
         variance: Shape `(m,)`, in squared units of the field.
         neighbours: Number of data that each target is given.
-        change: How near: root mean square, over some targets, of the change of the mean in standard deviations when that
-            number is doubled; 0 where all data are given.
+        change: How near: root mean square, over some targets, of the change of the mean in standard deviations when
+            that number is doubled; 0 if all data are given, NaN if the number was.
         change_std: The same of the relative change of the standard deviation.
     """
 
@@ -171,7 +171,7 @@ def _local(problem: _Problem, search: np.ndarray, tree: cKDTree, number: int) ->
 
 
 def _choose(problem: _Problem, search: np.ndarray, tree: cKDTree, tolerance: float) -> tuple[int, float, float]:
-    """Smallest number of neighbours within tolerance, with the changes of mean and standard deviation on doubling it."""
+    """Smallest number of neighbours within tolerance, and the changes of both moments on doubling it."""
     N = len(problem.data)
     number = min(FEWEST, MOST)
     while True:
@@ -182,7 +182,7 @@ def _choose(problem: _Problem, search: np.ndarray, tree: cKDTree, tolerance: flo
 
 
 def _change(problem: _Problem, search: np.ndarray, tree: cKDTree, number: int) -> tuple[float, float]:
-    """Root mean square changes of mean and standard deviation from n to 2 n neighbours, on some targets of some blocks."""
+    """Root mean square changes of mean and standard deviation from n to 2 n neighbours, on some targets."""
     found = blocks(search, tree, number)
     random = np.random.default_rng(number)
     changes = []

@@ -27,8 +27,8 @@ class Places:
     Arguments:
         order: The point at each place of the order, shape `(n,)`.
         embedded: E(x) in that order, float64, shape `(n, D)`; covariances are of these.
-        search: The same, moved by a part in 10^7 of the extent, shape `(n, D)`: on grids whole sets of points are equally
-            far away, and which of them are nearest must depend on their order and not on rounding.
+        search: The same, moved by a part in 10^7 of the extent, shape `(n, D)`: on grids whole sets of points are
+            equally far away, and which of them are nearest must depend on their order and not on rounding.
     """
 
     order: np.ndarray
@@ -70,7 +70,7 @@ def settled(law: StationaryLaw, data: Observations) -> tuple[Places, Observation
         position = ", ".join(f"{value:.6g}" for value in data.x[exact[i]].tolist())
         raise InfieldError(
             where="data",
-            found=f"values {float(data.y[kept[i]]):.6g} and {float(data.y[exact[i]]):.6g} without noise at ({position})",
+            found=f"{float(data.y[kept[i]]):.6g} and {float(data.y[exact[i]]):.6g} without noise at ({position})",
             expected="one value at one place",
             remedy="give the noise a variance",
         )

@@ -15,10 +15,10 @@ from torch import Tensor
 from infield.core._deepinv import LinearPhysics
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness
-from infield.core.units import same_units
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.operators.crop import through_window
+from infield.physics.units import same_units
 from infield.posterior.inference.pulled_back import of_innovations
 from infield.priors.amortised.base import Supervised
 from infield.priors.base import Prior, Standardisation
