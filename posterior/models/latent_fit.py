@@ -47,6 +47,12 @@ LONGEST, SHORTEST, RANGE = 2.0, 0.5, 5.0
 """Bounds: of the length as shares of the largest extent and of the smallest spacing, and of log standard deviation on
 both sides of its start."""
 
+SLIGHT = 2.0
+"""Gain of log evidence over a constant field below which the fit says that it is slight: two parameters were fitted."""
+
+FEWER = 16
+"""Evidences of the search of another order, from where the first one ended."""
+
 STEP, TOLERANCE, SEEN = 0.3, 0.05, 6.0
 """Of log standard deviation and log length: the first step, and where the search ends; and how far below the largest
 log evidence others still tell of its curvature."""
@@ -79,6 +85,7 @@ class Fit:
     def __str__(self) -> str:
         error_sd, error_length = self.errors
         bounds = f"; {' and '.join(self.at_bound)} at the end of the range searched" if self.at_bound else ""
+        bounds += "; hardly more probable than a constant field" if self.gain < SLIGHT else ""
         return (
             f"Matern, nu {self.nu:g}, length {self.length:.3g} ({error_length:.0%}), "
             f"standard deviation {self.sd:.3g} ({error_sd:.0%}){bounds}"
@@ -192,7 +199,7 @@ def _most_probable(
         start,
         method="Nelder-Mead",
         bounds=bounds,
-        options={"xatol": TOLERANCE, "fatol": 0.05, "initial_simplex": simplex},
+        options={"xatol": TOLERANCE, "fatol": 0.05, "initial_simplex": simplex, "maxfev": FEWER if near else 200},
     )
     ends = [abs(value - end) < 2 * TOLERANCE for value, pair in zip(found.x, bounds, strict=True) for end in pair]
     at_bound = tuple(name for name, *of in (("standard deviation", *ends[:2]), ("length", *ends[2:])) if any(of))
