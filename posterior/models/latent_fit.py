@@ -181,17 +181,17 @@ def _most_probable(
     tried: list[tuple[np.ndarray, float]] = []
 
     def evidence(theta: np.ndarray) -> float:
-        product = domain.product(Matern(nu=nu, length=math.exp(theta[1])), math.exp(theta[0]))
+        product = domain.product(Matern(nu=nu, length=extent * math.exp(theta[1])), math.exp(theta[0]))
         found = laplace_evidence(measurement, centre, product, duals[0])
         duals[0] = found.dual
         tried.append((theta.copy(), found.log_evidence))
         return tried[-1][1]
 
     log_sd, extent = math.log(sd), domain.extent
-    bounds = [(log_sd - RANGE, log_sd + RANGE), (math.log(SHORTEST * domain.spacing), math.log(LONGEST * extent))]
-    starts = [np.array([log_sd, math.log(share * extent)]) for share in STARTS]
+    bounds = [(log_sd - RANGE, log_sd + RANGE), (math.log(SHORTEST * domain.spacing / extent), math.log(LONGEST))]
+    starts = [np.array([log_sd, math.log(share)]) for share in STARTS]
     if near is not None:
-        starts = [np.log([near.sd, near.length])]
+        starts = [np.log([near.sd, near.length / extent])]
     start = max(starts, key=evidence) if len(starts) > 1 else starts[0]
     simplex = start + STEP * np.array([[0, 0], [1, 0], [0, 1]])
     found = minimize(
@@ -205,7 +205,7 @@ def _most_probable(
     at_bound = tuple(name for name, *of in (("standard deviation", *ends[:2]), ("length", *ends[2:])) if any(of))
     errors = (math.nan, math.nan) if at_bound else _errors(tried, found.x)
     constant = laplace_evidence(measurement, centre, domain.product(None, 0.0)).log_evidence
-    sd, length = np.exp(found.x).tolist()
+    sd, length = math.exp(found.x[0]), extent * math.exp(found.x[1])
     best = -float(found.fun)
     return Fit(nu, length, sd, errors, best, best - constant, at_bound, domain.wide)
 
