@@ -113,8 +113,9 @@ def test_orders_are_told_apart():
 
 
 def test_softplus_with_gaussian_noise_in_units():
-    """The same fit, within the tolerance of its search, whatever the units of the coordinates; and the mean is that of the latent field."""
-    measurement = counts(line(60, 1.5), 4, link="softplus", noise=GaussianNoise(0.01), mean=-0.5)
+    """The same fit, within the tolerance of its search, whatever the units of the coordinates; the mean is that of the
+    latent field."""
+    measurement = counts(line(60, 3.0), 4, link="softplus", noise=GaussianNoise(0.01), mean=-0.5)
     prior = fit_latent_prior(measurement, nu=NU)
     axis = measurement.grid.axes[0]
     longer = Grid((Axis("x", tuple(1000 * c for c in axis.coordinates), "m"),))
