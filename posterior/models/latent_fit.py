@@ -83,12 +83,12 @@ class Fit:
     sd_of_mean: float
 
     def __str__(self) -> str:
-        error_sd, error_length = self.errors
+        of_sd, of_length = ("" if math.isnan(error) else f" ({error:.0%})" for error in self.errors)
         bounds = f"; {' and '.join(self.at_bound)} at the end of the range searched" if self.at_bound else ""
         bounds += "; hardly more probable than a constant field" if self.gain < SLIGHT else ""
         return (
-            f"Matern, nu {self.nu:g}, length {self.length:.3g} ({error_length:.0%}), "
-            f"standard deviation {self.sd:.3g} ({error_sd:.0%}){bounds}"
+            f"Matern, nu {self.nu:g}, length {self.length:.3g}{of_length}, "
+            f"standard deviation {self.sd:.3g}{of_sd}{bounds}"
         )
 
 
@@ -109,7 +109,7 @@ def fit_latent_prior(measurement: Measurement, *, nu: float | None = None) -> Ga
     for order in ORDERS if nu is None else (nu,):
         fits.append(_most_probable(measurement, mean, sd, domain, order, fits[0] if fits else None))
     fit = max(fits, key=lambda fit: fit.log_evidence)
-    if fit.gain <= 0 or (fit.at_bound and fit.sd < sd):
+    if fit.gain <= 0 or ("standard deviation" in fit.at_bound and fit.sd < sd):
         raise InfieldError(
             "the data hold no more than a constant field and their noise: no prior can be fitted to them",
             remedy="name a prior with {prior}",
