@@ -19,7 +19,8 @@ class NoiseLaw(Protocol):
     """The law of the data given the noiseless data.
 
     `y` is `(1, *data)` or `(batch, *data)`, `z` is `(batch, *data)`. `observed` is a bool tensor of shape `data`: which
-    entries count; all of them when it is omitted.
+    entries count; all of them when it is omitted. A law of independent errors may also have `fisher(z)`, the Fisher
+    information of each datum about its noiseless value: fits to data behind links, and `mgvi`, ask for it.
     """
 
     def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
