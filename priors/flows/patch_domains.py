@@ -11,12 +11,12 @@ from scipy.fft import next_fast_len
 from torch import Tensor, nn
 
 from infield.core.errors import InfieldError
+from infield.core.transform import Window
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.flows.regrid import Site, spacing_along
 from infield.priors.gaussian.laws import Law, Matern
 from infield.priors.gaussian.spectral_density import SpectralDensity
-from infield.priors.torus_window import Window
 
 SAME_SPACING = 0.01
 """Spacings that differ by less than this share are taken to be the same."""

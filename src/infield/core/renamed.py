@@ -188,7 +188,7 @@ posterior.measured_law -> posterior.inference.denoiser_errors
 posterior.model_error -> posterior.models.model_error
 posterior.modes_across -> posterior.cm21.mode_solver
 posterior.null_flow -> posterior.samplers.null_flow
-posterior.of_innovations -> posterior.inference.pulled_back
+posterior.of_innovations -> physics.operators.pullback
 posterior.one_step -> posterior.inference.one_step
 posterior.parameter_inference -> posterior.models.parameter_inference
 posterior.particles -> posterior.inference.particles
