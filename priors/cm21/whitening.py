@@ -126,8 +126,8 @@ class Innovations:
         twice = torch.full((ny // 2 + 1,), 2)  # modes that a field has beside those of the half-spectrum
         twice[[0, -1] if ny % 2 == 0 else [0]] = 1
         own = torch.stack([part.sum() for part in twice.expand(nx, -1).flatten()[order].split(counts)])
-        logs = torch.stack([L.diagonal(dim1=-2, dim2=-1).log().sum(-1) for _, L in self.blocks]).sum(0)
-        each = torch.einsum("jcr,r->j", logs.double(), own.to(logs).double())
+        logs = torch.stack([L.double().diagonal(dim1=-2, dim2=-1).log().sum(-1) for _, L in self.blocks]).sum(0)
+        each = torch.einsum("jcr,r->j", logs, own.to(logs))
         return each.repeat_interleave(shape[0] // len(each))
 
     def _by_modes(
