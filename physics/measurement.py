@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -186,6 +187,11 @@ class Measurement:
         for part in transform.parts:
             measurement = measurement._behind(part)
         return measurement
+
+    def standardised(self, shift: Tensor, scale: Tensor) -> Measurement:
+        """Old name of `pullback(Affine(shift, scale))`."""
+        warnings.warn("Measurement.standardised: expected pullback(Affine(shift, scale))", DeprecationWarning, 2)
+        return self.pullback(transforms.Affine(*(torch.as_tensor(value).to(self.y) for value in (shift, scale))))
 
     def _behind(self, part: Transform) -> Measurement:
         y, channels = self.y, len(self.channels)

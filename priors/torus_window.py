@@ -43,3 +43,8 @@ class WindowedStandardisation(Standardisation):
 
     def output_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
         return self._chain.output_shape(event_shape)
+
+
+def seen_shape(event_shape: tuple[int, ...], standardisation: Standardisation) -> tuple[int, ...]:
+    """Old name of `standardisation.output_shape(event_shape)`."""
+    return standardisation.output_shape(event_shape)

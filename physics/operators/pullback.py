@@ -106,3 +106,18 @@ def _(part: Whitening, grid: Grid | PointSet, channels: int, like: Tensor) -> In
 def _(part: Pointwise, grid: Grid | PointSet, channels: int, like: Tensor) -> Inner:
     description = {"name": part.name, "parameters": part.parameters()}
     return Inner(build_operator(description, {}, grid, channels), grid, description)
+
+
+def of_innovations(measurement: Any, innovations: Root) -> Any:
+    """Old name of `measurement.pullback(Whitening(innovations))`."""
+    return measurement.pullback(Whitening(innovations))
+
+
+def through_window(measurement: Any, shape: tuple[int, ...]) -> Any:
+    """Old name of `measurement.pullback(Window(domain, torus))`."""
+    return measurement.pullback(Window(measurement.grid.shape, shape))
+
+
+def standardised(measurement: Any, units: Transform) -> Any:
+    """Old name of `measurement.pullback(transform)`."""
+    return measurement.pullback(units)

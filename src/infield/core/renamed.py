@@ -287,7 +287,10 @@ for _line in _TABLE.split("\n"):
 _NAMES = """
 pipelines.bench:add_arguments -> pipelines.commands.bench:add_arguments
 pipelines.bench:run -> pipelines.commands.bench:run
+physics.window:through_window -> physics.operators.pullback:through_window
+posterior.sampler:standardised -> physics.operators.pullback:standardised
 priors.domains:on_domain -> priors.flows.flow:on_domain
+priors.window:Window -> core.transform:Window
 """
 
 NAMES = {
