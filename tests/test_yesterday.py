@@ -253,12 +253,14 @@ def test_class_paths_of_the_shipped_configurations(files):
 
 GONE = {
     "datasets.kspace_file": {"FORMATS"},
+    "datasets.wall_sensors": {"VERSION"},
     "pipelines.bench": {"BENCHES", "CM21"},
     "pipelines.cli": {"VERBS"},
     "pipelines.convert": {"AXES", "MASKS"},
     "pipelines.prior_choice": {"LIGHTCONES", "SAME", "TRAINED", "about_flow"},
     "pipelines.reconstruct": {"SAMPLERS"},
     "pipelines.samplers": {"DDS", "FAPS", "PMRF", "SAMPLERS"},
+    "pipelines.report": {"VERSION"},
     "pipelines.simulate": {"BRAIN", "CHANNEL", "CM21", "KINDS", "WALL_PRESSURE"},
     "pipelines.simulations": {"BRAIN"},
     "priors.average_velocity": {"KINDS"},

@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 
 from infield.core.spectra import Bins, mode_counts, nearest_multiple, wavenumbers
+from infield.core.transform import Affine, Chain, Transform, Whitening
 from infield.priors.base import Standardisation
 from infield.priors.cm21.box_repeats import POWER, Repeats, bands
 from infield.priors.cm21.slice_spectra import hats
@@ -119,6 +120,17 @@ class Innovations:
             stop = here.start
         return result
 
+    def log_abs_det(self, shape: torch.Size) -> Tensor:
+        """log |det colour| for fields of a shape `(batch, channel, x, y, los)`, shape `(batch,)`."""
+        nx, ny = self.points
+        order, counts, _ = rings_of(self.points)
+        twice = torch.full((ny // 2 + 1,), 2)  # modes that a field has beside those of the half-spectrum
+        twice[[0, -1] if ny % 2 == 0 else [0]] = 1
+        own = torch.stack([part.sum() for part in twice.expand(nx, -1).flatten()[order].split(counts)])
+        logs = torch.stack([L.double().diagonal(dim1=-2, dim2=-1).log().sum(-1) for _, L in self.blocks]).sum(0)
+        each = torch.einsum("jcr,r->j", logs, own.to(logs))
+        return each.repeat_interleave(shape[0] // len(each))
+
     def _by_modes(
         self, x: Tensor, block: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], *, given_fields: bool = False
     ) -> Tensor:
@@ -187,11 +199,22 @@ class InnovationStandardisation(Standardisation):
         """Made when they are first asked for."""
         return innovations_of(self.amplitudes, self.points, self.repeats)
 
-    def to_units(self, x: Tensor) -> Tensor:
-        return super().to_units(self.innovations.colour(x))
+    @property
+    def _chain(self) -> Chain:
+        return Chain((Affine(self.shift, self.scale), Whitening(self.innovations)))
 
-    def from_units(self, field: Tensor) -> Tensor:
-        return self.innovations.whiten(super().from_units(field))
+    @property
+    def parts(self) -> tuple[Transform, ...]:
+        return self._chain.parts
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self._chain.forward(z)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        return self._chain.inverse(x)
+
+    def log_abs_det(self, z: Tensor) -> Tensor:
+        return self._chain.log_abs_det(z)
 
 
 def innovations_of(amplitudes: Tensor, points: tuple[int, int], repeats: Repeats | None = None) -> Innovations:

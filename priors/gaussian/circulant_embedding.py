@@ -23,7 +23,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.priors.torus_window import Window
+from infield.core.transform import Window
 
 LARGEST_TORUS = 2**24
 """Points of the largest torus that is tried (128 MiB a field)."""

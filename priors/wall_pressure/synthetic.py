@@ -51,11 +51,11 @@ from torch import Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid, GridLike
+from infield.core.transform import Window
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley, Modes
 from infield.priors.gaussian.circulant_embedding import Embedding
 from infield.priors.random_fields.spectral import White, check_positive
-from infield.priors.torus_window import Window
 
 SLOPE, OFFSET = 2.32, -9.61
 """Variance of the wall pressure in wall units: SLOPE ln Re_tau + OFFSET."""
