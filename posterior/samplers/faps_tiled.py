@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.core.grid import Axis, Grid, PointSet
+from infield.core.grid import Axis, Grid, PointSet, grid_from_json
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.sensors import PointSensors
@@ -102,7 +102,7 @@ class TiledPosterior:
                 remedy="leave out {tiles}",
                 parameters=["tiles"],
             )
-        Domain(self.prior.grid_description, grid)
+        Domain(grid_from_json(self.prior.grid_description), grid)
 
     @property
     def tiling(self) -> Tiling:

@@ -23,9 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infield.core.spectra import wavenumbers
 from infield.priors.cm21.slice_network import SliceNetwork, fit_to_slices
-from infield.priors.cm21.slice_spectra import hats_of
+from infield.priors.cm21.slice_spectra import half_spectrum, hats_of
 
 BANDS, LEAST, GREATEST = 6, 0.2, 3.0
 """Hats, and wavenumbers of the first and the last one in radians a cell."""
@@ -91,7 +90,7 @@ def correlations(x: Tensor, period: int) -> tuple[Tensor, Tensor]:
         x: Fields of one cone, shape `(channel, x, y, los)`.
         period: In cells.
     """
-    k = wavenumbers(x.shape[1:], half=True, radians=True, dtype=torch.float32, device=x.device)
+    k = half_spectrum(x.shape[1:], x.device)
     modes = torch.fft.rfftn(x.float(), dim=(1, 2, 3))
     found, tells = [], []
     for h in bands(k):

@@ -20,9 +20,8 @@ import math
 import torch
 from torch import Tensor
 
-from infield.core.spectra import wavenumbers
 from infield.priors.cm21.slice_network import SliceNetwork, fit_to_slices
-from infield.priors.cm21.slice_spectra import hats_of
+from infield.priors.cm21.slice_spectra import half_spectrum, hats_of
 
 BANDS, LEAST, GREATEST = 5, 0.3, 3.0
 """Hats, and wavenumbers of the first and the last one in radians a cell."""
@@ -104,5 +103,4 @@ def fit_linear_part(
 
 def _filters(z: Tensor) -> list[Tensor]:
     """h_j on the half-spectrum of fields, each of shape `(x, y, los // 2 + 1)`."""
-    k = wavenumbers(z.shape[2:], half=True, radians=True, dtype=torch.float32, device=z.device)
-    return list(hats_of(k, BANDS, LEAST, GREATEST))
+    return list(hats_of(half_spectrum(z.shape[2:], z.device), BANDS, LEAST, GREATEST))

@@ -21,13 +21,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from infield.core.spectra import mode_counts, wave_axes
+from infield.core.spectra import mode_counts, wave_axes, wavenumbers
 from infield.priors.cm21.slice_network import SliceNetwork, fit_to_slices
 from infield.priors.cm21.slice_statistics import SliceStatistics
 
@@ -109,6 +109,13 @@ def hats_of(k: Tensor, count: int, least: float, greatest: float) -> Tensor:
     place = (k.clamp(least, greatest) / least).log() * ((count - 1) / math.log(greatest / least))
     knots = torch.arange(count, dtype=k.dtype, device=k.device).reshape(-1, *[1] * k.ndim)
     return (1 - (place - knots).abs()).clamp_min(0)
+
+
+def half_spectrum(
+    shape: Sequence[int], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """|k| in radians per cell of the modes of `torch.fft.rfftn`."""
+    return wavenumbers(shape, half=True, radians=True, dtype=dtype, device=device)
 
 
 class Filters:

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from infield.core.errors import InfieldError
+from infield.core.grid import GridLike, grid_from_json
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.flows.field_space import FieldParametrisation, Network, in_precision
 from infield.priors.flows.patch_domains import Domain, OnDomains
-from infield.priors.flows.regrid import Regrid, Site
+from infield.priors.flows.regrid import Regrid
 from infield.priors.gaussian.laws import law_from_spec
 from infield.priors.torus_window import WindowedStandardisation
 
@@ -199,7 +200,7 @@ class FlowPrior:
         """The same prior with its network on another device; fields, and all other algebra, stay where they are."""
         return replace(self, network=self.network.to(device))
 
-    def on(self, site: Site) -> FlowPrior:
+    def on(self, site: GridLike) -> FlowPrior:
         """The same prior on another grid, or other points, of its domain: the same weights are the same velocity there.
 
         The source is its law evaluated there. Mean and covariance, a surrogate, are interpolated
@@ -229,7 +230,7 @@ class FlowPrior:
                 f"its source is {'not on record' if spec is None else 'white noise'}, which on another grid is another "
                 "measure; use a prior trained on this grid, or one from a Matern source"
             )
-        regrid = Regrid(self.grid_description, site, law_from_spec(spec), len(self.channels))
+        regrid = Regrid(grid_from_json(self.grid_description), site, law_from_spec(spec), len(self.channels))
         return replace(
             self,
             network=regrid.network(self.network),
@@ -240,7 +241,7 @@ class FlowPrior:
         )
 
 
-def on_domain(prior: FlowPrior, site: Site, *, whole: bool = True) -> FlowPrior:
+def on_domain(prior: FlowPrior, site: GridLike, *, whole: bool = True) -> FlowPrior:
     """A prior of patches on another domain, as `FlowPrior.on` serves it.
 
     Source and covariance are evaluated anew (`priors.gaussian.spectral_density`), the mean is one number a
@@ -256,7 +257,7 @@ def on_domain(prior: FlowPrior, site: Site, *, whole: bool = True) -> FlowPrior:
     """
     if not isinstance(prior.network, OnDomains):
         raise InfieldError(f"its network, {type(prior.network).__name__}, does not see patches")
-    domain = Domain(prior.grid_description, site)
+    domain = Domain(grid_from_json(prior.grid_description), site)
     if whole and domain.closed and domain.window.shape == prior.covariance.event_shape[1:] and not any(domain.origin):
         return prior
     spec = prior.provenance.get("source")

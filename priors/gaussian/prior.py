@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.grid import GridLike
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance, from_draws
 from infield.priors.covariance.modes import Hartley
 from infield.priors.covariance.repeated import level_where_repeated
 from infield.priors.gaussian.bridge import Bridge
 from infield.priors.gaussian.circulant_embedding import Embedding
-from infield.priors.gaussian.laws import Lattice, Law, White
+from infield.priors.gaussian.laws import Law, White
 from infield.priors.torus_window import WindowedStandardisation
 
 KEPT_BRIDGES = 128
@@ -83,7 +84,7 @@ class GaussianPrior:
 
 def gaussian_prior(
     law: Law,
-    grid: Lattice,
+    grid: GridLike,
     *,
     channels: int = 1,
     source: Law | None = None,
@@ -128,7 +129,7 @@ def gaussian_prior(
     )
 
 
-def shared_torus(laws: Iterable[Law], grid: Lattice) -> tuple[int, ...] | None:
+def shared_torus(laws: Iterable[Law], grid: GridLike) -> tuple[int, ...] | None:
     """Points of a torus that serves several laws on a grid; None where none of them is better off on one."""
     laws = tuple(laws)
     if not any(law.wants_torus(grid) for law in laws):
@@ -165,7 +166,7 @@ def spectrum_prior(spectrum: Tensor, *, name: str = "given power spectrum") -> G
     )
 
 
-def empirical_prior(fields: Tensor, grid: Lattice, *, rank: int = 64, source: Law | None = None) -> GaussianPrior:
+def empirical_prior(fields: Tensor, grid: GridLike, *, rank: int = 64, source: Law | None = None) -> GaussianPrior:
     """Mean and low-rank-plus-diagonal covariance of example fields, standardised channel by channel.
 
     Arguments:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.grid import GridLike
 from infield.priors.gaussian.gibbs import gibbs_matrix
-from infield.priors.gaussian.laws import DENSE_LIMIT, Lattice
+from infield.priors.gaussian.laws import DENSE_LIMIT
 from infield.priors.gaussian.matern import matern_matrix
 from infield.priors.random_fields.spectral import White, check_positive
 
@@ -43,7 +44,7 @@ class MaternProcess:
         """Covariance of the values at points `(n, ndim)`, shape `(n, n)`, float64."""
         return matern_matrix(points, nu=self.nu, length=self.length, variance=self.variance)
 
-    def draw(self, grid: Lattice, white: White) -> Tensor:
+    def draw(self, grid: GridLike, white: White) -> Tensor:
         """Functions at the points of a grid, shape `(batch, *space)`, float64."""
         return _gaussian(self, grid, white)
 
@@ -84,7 +85,7 @@ class GibbsProcess:
             )
         return gibbs_matrix(points, lengths[:, 0], variance=self.variance)
 
-    def draw(self, grid: Lattice, white: White) -> Tensor:
+    def draw(self, grid: GridLike, white: White) -> Tensor:
         """Functions at the points of a grid, shape `(batch, *space)`, float64."""
         return _gaussian(self, grid, white)
 
@@ -118,7 +119,7 @@ class TruncatedProcess(MaternProcess):
                 where="process: attempts", found=f"{self.attempts!r}", expected="a whole number of at least 1"
             )
 
-    def draw(self, grid: Lattice, white: White) -> Tensor:
+    def draw(self, grid: GridLike, white: White) -> Tensor:
         root = _root(self, grid)
         accepted = torch.empty(0)
         waiting = torch.ones(1, dtype=torch.bool)
@@ -152,7 +153,7 @@ class LogNormalProcess(MaternProcess):
         if isinstance(self.mean, bool) or not isinstance(self.mean, int | float) or not math.isfinite(self.mean):
             raise InfieldError(where="process: mean", found=f"{self.mean!r}", expected="a finite number")
 
-    def draw(self, grid: Lattice, white: White) -> Tensor:
+    def draw(self, grid: GridLike, white: White) -> Tensor:
         return (self.mean + super().draw(grid, white)).exp()
 
 
@@ -178,7 +179,7 @@ class MixtureProcess:
         for length in self.lengths:
             MaternProcess(self.nu, length, self.variance)
 
-    def draw(self, grid: Lattice, white: White) -> Tensor:
+    def draw(self, grid: GridLike, white: White) -> Tensor:
         share = torch.special.ndtr(white(()))  # uniform
         component = (share * len(self.lengths)).long().clamp_max(len(self.lengths) - 1)
         numbers = white((grid.size,))
@@ -199,11 +200,11 @@ PROCESSES: dict[str, type[Process]] = {
 }
 
 
-def _gaussian(law: MaternProcess | GibbsProcess, grid: Lattice, white: White) -> Tensor:
+def _gaussian(law: MaternProcess | GibbsProcess, grid: GridLike, white: White) -> Tensor:
     return (white((grid.size,)) @ _root(law, grid).mT).reshape(-1, *grid.shape)
 
 
-def _root(law: MaternProcess | GibbsProcess, grid: Lattice) -> Tensor:
+def _root(law: MaternProcess | GibbsProcess, grid: GridLike) -> Tensor:
     """A Cholesky factor of the covariance of the values at the points of a grid."""
     if grid.size > DENSE_LIMIT:
         raise InfieldError(

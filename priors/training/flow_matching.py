@@ -17,6 +17,7 @@ from torch import Generator, Tensor, nn
 
 from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig, Trainer, WeightAveraging
 from infield.core.errors import InfieldError
+from infield.core.grid import Grid, GridLike
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance, from_draws
 from infield.priors.covariance.modes import Hartley
@@ -24,7 +25,7 @@ from infield.priors.flows.field_space import FieldParametrisation
 from infield.priors.flows.flow import FlowPrior, Parametrisation, Skip
 from infield.priors.flows.regrid import OnPoints
 from infield.priors.flows.regrid import source_on as source_on
-from infield.priors.gaussian.laws import Lattice, law_from_spec
+from infield.priors.gaussian.laws import law_from_spec
 from infield.priors.gaussian.spectral_density import SpectralDensity
 from infield.priors.networks.patched import Patched
 from infield.priors.storage.checkpoint import ENTRY, from_entry, load_prior, network_description, to_entry
@@ -43,7 +44,7 @@ from infield.priors.training.common import (
 class TrainingFields(Protocol):
     """What training asks of the trainer's data module; its batches are fields `(batch, channel, *space)` in units."""
 
-    grid: Lattice
+    grid: GridLike
     grid_description: dict[str, Any]
     units: str
     channels: tuple[str, ...]
@@ -146,9 +147,9 @@ class FlowMatching(LightningModule):
             | {name: value for name, value in told.items() if value},
         )
 
-    def _stationary(self, network: Patched, x: Tensor, source: Covariance, grid: Lattice) -> tuple[Covariance, Tensor]:
+    def _stationary(self, network: Patched, x: Tensor, source: Covariance, grid: GridLike) -> tuple[Covariance, Tensor]:
         """Covariance and mean of a law that is the same everywhere; the network hears which axes close."""
-        periodic = tuple(bool(axis.periodic) for axis in getattr(grid, "axes", ()))
+        periodic = grid.periodic if isinstance(grid, Grid) else ()
         if self.rank or not isinstance(source.modes, Hartley) or not periodic:
             raise InfieldError(
                 where="a patched network knows one law for all places of a uniform grid",

@@ -104,6 +104,16 @@ class Grid:
         return tuple(axis.spacing for axis in self.axes)
 
     @property
+    def uniform(self) -> bool:
+        """Whether the points of every axis are equally far apart."""
+        return all(axis.uniform for axis in self.axes)
+
+    @property
+    def periodic(self) -> tuple[bool, ...]:
+        """Of each axis, whether it is periodic."""
+        return tuple(axis.periodic for axis in self.axes)
+
+    @property
     def lengths(self) -> tuple[float, ...]:
         """Size of the domain along each axis, one cell for each point, in the units of the axis."""
         return tuple(axis.spacing * axis.size for axis in self.axes)
@@ -155,6 +165,12 @@ class PointSet:
             if len(point) != self.ndim or not all(map(math.isfinite, point)):
                 raise InfieldError(f"points: point {i} is {point}, expected {self.ndim} finite numbers {self.names}")
 
+    @classmethod
+    def at(cls, points: Tensor, *, units: str = "1") -> PointSet:
+        """Points without names of their own, from their coordinates `(n, ndim)`."""
+        names = tuple(f"x{i}" for i in range(points.shape[1]))
+        return cls(tuple(map(tuple, points.tolist())), names, units)
+
     @property
     def shape(self) -> tuple[int, ...]:
         return (len(self.coordinates),)
@@ -189,6 +205,10 @@ class PointSet:
         )
 
 
-def grid_from_json(description: dict[str, Any]) -> Grid | PointSet:
+GridLike = Grid | PointSet
+"""Where a field may live."""
+
+
+def grid_from_json(description: dict[str, Any]) -> GridLike:
     """Rebuild whichever of the two kinds of grid was described."""
     return Grid.from_json(description) if "axes" in description else PointSet.from_json(description)

@@ -288,6 +288,10 @@ _NAMES = """
 pipelines.bench:add_arguments -> pipelines.commands.bench:add_arguments
 pipelines.bench:run -> pipelines.commands.bench:run
 priors.domains:on_domain -> priors.flows.flow:on_domain
+priors.flows.regrid:Site -> core.grid:GridLike
+priors.gaussian.laws:Lattice -> core.grid:GridLike
+priors.regrid:Site -> core.grid:GridLike
+priors.source:Lattice -> core.grid:GridLike
 """
 
 NAMES = {
@@ -336,7 +340,8 @@ def old_names(module: str) -> Callable[[str], Any]:
     """
 
     def __getattr__(name: str) -> Any:
-        if name.startswith("__") or importlib.util.find_spec(f"{module}.{name}") is not None:
+        is_package = "__path__" in vars(sys.modules[module])
+        if name.startswith("__") or (is_package and importlib.util.find_spec(f"{module}.{name}") is not None):
             raise AttributeError(f"module '{module}' has no attribute {name!r}")
         try:
             found = resolve(module, name)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from infield.core import registry
+from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
 from infield.physics.wall_pressure.wall_units import wall_grid
 from infield.pipelines.bench.records import Bench
@@ -27,7 +28,6 @@ from infield.pipelines.wall_pressure.bench.cases import (
 from infield.pipelines.wall_pressure.bench.run import checkpoint
 from infield.pipelines.wall_pressure.bench.spectra import Octaves, finer
 from infield.pipelines.wall_pressure.simulate import simulate_wall_pressure
-from infield.priors.flows.regrid import spacing_along
 from infield.priors.storage.checkpoint import load_prior
 from infield.priors.wall_pressure.synthetic import WallPressure
 
@@ -99,7 +99,7 @@ def test_a_scale_from_sensors_and_lengths_in_half_heights(case):
     assert 0.7 < scale_of_sensors(prior, case) < 1.3  # of 160 readings
     assert scale_of_sensors(scaled(prior, 2.0), case) == pytest.approx(scale_of_sensors(prior, case) / 2)
     outer = in_half_heights(prior, 500.0)
-    ours, theirs = ([spacing_along(a) for a in p.grid_description["axes"]] for p in (prior, outer))
+    ours, theirs = (Grid.from_json(p.grid_description).spacing for p in (prior, outer))
     np.testing.assert_allclose(np.array(theirs) / ours, 500 / 180)
 
 
