@@ -20,7 +20,6 @@ ENTRIES = {
     },
     "noise_models": {
         "gaussian": Entry("infield.physics.noise.gaussian:GaussianNoise", "independent Gaussian noise"),
-        "coil-gaussian": Entry("infield.physics.noise.gaussian:CoilGaussianNoise", "Gaussian noise of receiver coils"),
         "poisson": Entry("infield.physics.noise.poisson:PoissonNoise", "counts"),
         "poisson-gaussian": Entry(
             "infield.physics.noise.poisson:PoissonGaussianNoise", "counts with Gaussian read-out noise"

@@ -24,12 +24,12 @@ from infield.datasets.formats.zarr_group import flags, open_group, variable
 from infield.datasets.mri.coil_maps import CALIBRATION_WIDTH, KERNEL_WIDTH, calibration_width, centre_block, coil_maps
 from infield.datasets.mri.coil_noise import coil_covariance, outer_samples
 from infield.datasets.mri.kspace import KSpace, inverse_fourier, minimum_variance_unbiased, root_sum_of_squares
+from infield.datasets.mri.masks import Seed, sampling_mask
 from infield.datasets.mri.readers.arrays import read_maps
 from infield.datasets.mri.readers.common import ArrayLayout
 from infield.datasets.mri.readers.open import open_kspace
-from infield.datasets.training.masks import Seed, sampling_mask
 from infield.physics.measurement import Measurement
-from infield.physics.noise.registry import CoilGaussianNoise
+from infield.physics.mri.noise import CoilGaussianNoise
 from infield.physics.operators.registry import build_operator
 
 DIVIDED = "divided by"
@@ -41,7 +41,7 @@ _UNIFORM_COILS = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Undersampling:
-    """Which samples of a complete slice an accelerated scan would have kept, see `kspace_masks.sampling_mask`.
+    """Which samples of a complete slice an accelerated scan would have kept, see `masks.sampling_mask`.
 
     Arguments:
         acceleration: R.

@@ -18,7 +18,7 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.datasets.mri.convert import DIVIDED, ConvertedMRI, convert_mri
 from infield.physics.measurement import Measurement
-from infield.physics.noise.registry import CoilGaussianNoise
+from infield.physics.mri.noise import CoilGaussianNoise
 from infield.physics.operators.registry import build_operator
 
 

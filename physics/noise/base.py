@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,8 +20,35 @@ class NoiseLaw(Protocol):
     """The law of the data given the noiseless data.
 
     `y` is `(1, *data)` or `(batch, *data)`, `z` is `(batch, *data)`. `observed` is a bool tensor of shape `data`: which
-    entries count; all of them when it is omitted.
+    entries count; all of them when it is omitted. A model inherits from this class.
     """
+
+    def check(self, y: Tensor, observed: Tensor | None = None) -> None:
+        """Refuse data that the model cannot have produced.
+
+        Arguments:
+            y: The data, shape `data`; entries that are not observed may hold anything.
+            observed: As above.
+
+        Raises:
+            InfieldError: The variance has another shape than the data, or a datum is impossible.
+        """
+        variance, data = getattr(self, "variance", None), tuple(y.shape)
+        if not isinstance(variance, Tensor) or not variance.ndim:
+            return
+        trailing = data[len(data) - variance.ndim :]
+        if variance.ndim > len(data) or any(v not in (1, n) for v, n in zip(variance.shape, trailing, strict=True)):
+            raise InfieldError(
+                where="measurement", found=f"noise variance of shape {tuple(variance.shape)}", expected=data
+            )
+
+    def to(self, device: torch.device | str | None) -> Self:
+        """The same model with its tensors on a device."""
+        moved = copy.copy(self)
+        for name, value in vars(moved).items():
+            if isinstance(value, Tensor):
+                object.__setattr__(moved, name, value.to(device))
+        return moved
 
     def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
         """Log density of `y` with its normalising constant, shape `(batch,)`."""

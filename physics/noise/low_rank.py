@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.physics.noise.base import NoiseDescription, positive_tensor, total, white
+from infield.physics.noise.base import NoiseDescription, NoiseLaw, positive_tensor, total, white
 
 
 @dataclass(frozen=True, eq=False)
-class LowRankGaussianNoise:
+class LowRankGaussianNoise(NoiseLaw):
     r"""Gaussian noise of covariance :math:`R = D + F^T F`, D diagonal, with few rows in F.
 
     With G = F D^{-1/2} = W S V (singular values S) every function of R is diagonal in V, beside D:
@@ -60,6 +60,13 @@ class LowRankGaussianNoise:
         description.expect("diagonal", "factors")
         factors = description.tensor("factors")
         return cls(description.value("diagonal"), factors)
+
+    def check(self, y: Tensor, observed: Tensor | None = None) -> None:
+        super().check(y, observed)
+        if observed is not None and self.factors.to(observed.device)[:, ~observed].any():
+            raise InfieldError(
+                "measurement: the factors of its low-rank noise reach data that are not observed, expected zeros"
+            )
 
     @property
     def variance(self) -> Tensor:

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infield.physics.noise.base import NoiseDescription, positive_number, positive_tensor, total, white
+from infield.core.errors import InfieldError
+from infield.physics.noise.base import NoiseDescription, NoiseLaw, positive_number, positive_tensor, total, white
 
 
 @dataclass(frozen=True)
-class PoissonNoise:
+class PoissonNoise(NoiseLaw):
     r"""Counts, y = gain N with N ~ Poisson(z / gain); mean z, variance gain z.
 
     The density is the probability mass of the count :math:`N = y / gain`, with Gamma(N + 1) for N! where y is no whole
@@ -37,6 +38,11 @@ class PoissonNoise:
         """The model that a file describes."""
         description.expect("gain")
         return cls(description.entries["gain"])
+
+    def check(self, y: Tensor, observed: Tensor | None = None) -> None:
+        negative = int(((y if observed is None else y[observed]) < 0).sum())
+        if negative:
+            raise InfieldError(where="measurement", found=f"{negative} negative counts", expected="none below zero")
 
     def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
         count, rate = y / self.gain, z / self.gain
@@ -64,7 +70,7 @@ class PoissonNoise:
 
 
 @dataclass(frozen=True, eq=False)
-class PoissonGaussianNoise:
+class PoissonGaussianNoise(NoiseLaw):
     r"""Counts read out with Gaussian noise, y = gain N + e with N ~ Poisson(z / gain) and e ~ N(0, variance).
 
     The density is exact, :math:`p(y | z) = \sum_n Poisson(n; z / gain) N(y; gain\, n, variance)`, summed over a window

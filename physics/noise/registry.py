@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.core.renamed import old_names
 from infield.physics.noise.base import GaussianLaw, NoiseDescription, NoiseLaw
-from infield.physics.noise.gaussian import CoilGaussianNoise, GaussianNoise
+from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.noise.low_rank import LowRankGaussianNoise
 from infield.physics.noise.poisson import PoissonGaussianNoise, PoissonNoise
 
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__)
+
 __all__ = [
-    "CoilGaussianNoise",
     "GaussianLaw",
     "GaussianNoise",
     "LowRankGaussianNoise",

@@ -20,7 +20,8 @@ from infield.datasets.mri.convert import ConvertedMRI, Undersampling, convert_mr
 from infield.datasets.mri.kspace import KSpace, fourier
 from infield.physics.measurement import Measurement
 from infield.physics.mri.multicoil import MultiCoilMRI
-from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise
+from infield.physics.mri.noise import CoilGaussianNoise
+from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.registry import build_operator
 
 SPACING = 1.875

@@ -26,7 +26,8 @@ from torch import Generator, Tensor
 from infield.core.grid import Grid
 from infield.core.randomness import Randomness, SampleStreams
 from infield.datasets.mri.brains import Brains
-from infield.datasets.training.operator_families import Deblurring, Inpainting, OperatorFamily, UndersampledKspace
+from infield.datasets.mri.operator_family import UndersampledKspace
+from infield.datasets.training.operator_families import Deblurring, Inpainting, OperatorFamily
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.pipelines.bench.deepinv_peers import dps

@@ -39,7 +39,7 @@ datasets.kspace_arrays -> datasets.mri.readers.arrays
 datasets.kspace_fastmri -> datasets.mri.readers.fastmri
 datasets.kspace_file -> datasets.mri.readers.open
 datasets.kspace_ismrmrd -> datasets.mri.readers.ismrmrd
-datasets.kspace_masks -> datasets.training.masks
+datasets.kspace_masks -> datasets.mri.masks
 datasets.lightcone_21cmfast -> datasets.cm21.readers.py21cmfast
 datasets.lightcone_arrays -> datasets.cm21.readers.arrays
 datasets.lightcone_fields -> datasets.cm21.training
@@ -287,6 +287,12 @@ for _line in _TABLE.split("\n"):
 _NAMES = """
 pipelines.bench:add_arguments -> pipelines.commands.bench:add_arguments
 pipelines.bench:run -> pipelines.commands.bench:run
+datasets.operator_families:UndersampledKspace -> datasets.mri.operator_family:UndersampledKspace
+datasets.training.operator_families:UndersampledKspace -> datasets.mri.operator_family:UndersampledKspace
+physics.gaussian:CoilGaussianNoise -> physics.mri.noise:CoilGaussianNoise
+physics.noise:CoilGaussianNoise -> physics.mri.noise:CoilGaussianNoise
+physics.noise.gaussian:CoilGaussianNoise -> physics.mri.noise:CoilGaussianNoise
+physics.noise.registry:CoilGaussianNoise -> physics.mri.noise:CoilGaussianNoise
 priors.domains:on_domain -> priors.flows.flow:on_domain
 priors.flows.regrid:Site -> core.grid:GridLike
 priors.gaussian.laws:Lattice -> core.grid:GridLike

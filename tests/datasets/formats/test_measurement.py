@@ -17,7 +17,8 @@ from infield.datasets.formats.measurement import (
     write_measurement,
 )
 from infield.physics.measurement import Measurement
-from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise, PoissonNoise
+from infield.physics.mri.noise import CoilGaussianNoise
+from infield.physics.noise.registry import GaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
 
 NAN_FILL = {"data": {"fill_value": np.nan}}

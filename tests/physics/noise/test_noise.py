@@ -11,8 +11,8 @@ from scipy import stats
 from scipy.special import gammaln, logsumexp, xlogy
 
 from infield import InfieldError
+from infield.physics.mri.noise import CoilGaussianNoise
 from infield.physics.noise.registry import (
-    CoilGaussianNoise,
     GaussianLaw,
     GaussianNoise,
     LowRankGaussianNoise,

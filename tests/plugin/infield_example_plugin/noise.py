@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
-from infield.physics.noise.base import positive_number, total
+from infield.physics.noise.base import NoiseLaw, positive_number, total
 
 
 @dataclass(frozen=True)
-class LaplaceNoise:
+class LaplaceNoise(NoiseLaw):
     scale: float
 
     def __post_init__(self):

@@ -16,7 +16,8 @@ from infield.core._deepinv import Physics
 from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
-from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise, NoiseLaw, PoissonNoise
+from infield.physics.mri.noise import CoilGaussianNoise
+from infield.physics.noise.registry import GaussianNoise, NoiseLaw, PoissonNoise
 from infield.physics.operators.base import plain_physics
 from infield.physics.operators.composition import compose
 from infield.physics.operators.refusal import Refused

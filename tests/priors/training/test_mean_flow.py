@@ -11,7 +11,8 @@ from torch import Generator
 
 from infield import InfieldError
 from infield.core.grid import Grid
-from infield.datasets.training.operator_families import Deblurring, Inpainting, UndersampledKspace
+from infield.datasets.mri.operator_family import UndersampledKspace
+from infield.datasets.training.operator_families import Deblurring, Inpainting
 from infield.physics.operators.fingerprint import operator_numbers
 from infield.physics.operators.sensors import Mask
 from infield.priors.amortised import adapted_source as adapted_source_module
