@@ -22,7 +22,7 @@ ENTRIES = {
         "mixture": Entry("infield.priors.storage.from_yaml:mixture", "mixture of Gaussian fields"),
     },
     "checkpoints": {
-        "prior": Entry("infield.priors.storage.checkpoint:STORED", "flow-matching prior"),
+        "prior": Entry("infield.priors.storage.flow_entry:STORED", "flow-matching prior"),
         "surrogate": Entry("infield.priors.surrogates.learned_map:STORED", "stand-in for a solver"),
         "one-step": Entry("infield.priors.amortised.average_velocity:STORED", "posterior in one step"),
         "unrolled": Entry("infield.priors.amortised.unrolled:STORED", "unrolled network"),

@@ -122,9 +122,10 @@ STORE = """
 import sys
 from dataclasses import replace
 import torch
-from infield.priors.storage.checkpoint import ENTRY, load_prior, to_entry
+from infield.priors.storage.checkpoint import load_flow_prior
+from infield.priors.storage.flow_entry import to_entry, ENTRY
 from infield_example_plugin.network import PointwiseNetwork
-prior = replace(load_prior(sys.argv[1]), network=PointwiseNetwork(1).eval())
+prior = replace(load_flow_prior(sys.argv[1]), network=PointwiseNetwork(1).eval())
 torch.save({ENTRY: to_entry(prior)}, sys.argv[2])
 """
 
@@ -182,9 +183,9 @@ def test_bad_packages_are_named_in_one_line(tmp_path, installed, points, argumen
     ],
 )
 def test_checkpoints_of_unknown_or_newer_kinds(tmp_path, stored, words):
-    from infield.priors.storage.checkpoint import load_stored
+    from infield.priors.storage.checkpoint import load_checkpoint
 
     torch.save(stored, tmp_path / "p.ckpt")
     with pytest.raises(infield.InfieldError) as error:
-        load_stored(tmp_path / "p.ckpt")
+        load_checkpoint(tmp_path / "p.ckpt")
     assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)

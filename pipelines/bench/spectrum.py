@@ -41,7 +41,7 @@ from infield.priors.covariance.modes import Hartley
 from infield.priors.flows.flow import FlowPrior
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import gaussian_prior
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 
 GRID = Grid.regular((64, 64), 1.0, units="m", periodic=True)
 LAW, SOURCE = Matern(nu=1.5, length=0.12), Matern(nu=0.5, length=0.12)
@@ -164,13 +164,13 @@ def _trained(
             "training_steps": prior.provenance["training"]["steps"],
         }
         costs.write_text(json.dumps(cost), encoding="utf-8")
-    return load_prior(folder / "prior.ckpt"), json.loads(costs.read_text(encoding="utf-8"))
+    return load_flow_prior(folder / "prior.ckpt"), json.loads(costs.read_text(encoding="utf-8"))
 
 
 def _fit(folder: Path, settings: dict[str, Any]) -> FlowPrior:
     settings = settings | {"trainer.default_root_dir": folder}
     fit(["--config", str(CONFIG), *(word for key, value in settings.items() for word in (f"--{key}", str(value)))])
-    return load_prior(folder / "prior.ckpt")
+    return load_flow_prior(folder / "prior.ckpt")
 
 
 def core_seconds() -> float:

@@ -23,7 +23,8 @@ from infield.priors.flows.flow import FlowPrior
 from infield.priors.flows.patch_domains import OnDomains
 from infield.priors.flows.regrid import OnPoints
 from infield.priors.flows.slices import SlicePrior
-from infield.priors.storage.checkpoint import KIND, load_prior, load_stored, read_any_entry
+from infield.priors.storage.checkpoint import load_checkpoint, load_flow_prior, read_any_entry
+from infield.priors.storage.flow_entry import KIND
 from infield.priors.storage.from_yaml import prior_from_description
 
 BUILT_IN = {"matern-1/2": 0.5, "matern-3/2": 1.5, "matern-5/2": 2.5, "fitted": None}
@@ -125,9 +126,9 @@ def _from_file(name: str, measurement: Field, device: str) -> ChosenPrior:
         return _described(path, measurement)
     kind, _ = read_any_entry(path)
     if kind == KIND or not getattr(registry.load("checkpoints", kind), "reconstructs", False):
-        flow = _on_grid_of(path, load_prior(path, device=device), measurement)
+        flow = _on_grid_of(path, load_flow_prior(path, device=device), measurement)
     else:
-        model = load_stored(path, kind, device)
+        model = load_checkpoint(path, kind, device)
         _check_grid_of(path, model, measurement)
         return ChosenPrior(model, path.name, model.sha256, False)
     return ChosenPrior(flow, path.name, flow.sha256, False)
@@ -138,7 +139,7 @@ def _conditional(path: Path, measurement: Measurement, device: str, at: Mapping[
     kind, _ = read_any_entry(path)
     if not getattr(registry.load("checkpoints", kind), "conditional", False):
         return None
-    prior = load_stored(path, kind, device)
+    prior = load_checkpoint(path, kind, device)
     try:
         flow = prior.for_field(measurement.grid, measurement.channels, at)
     except InfieldError as error:

@@ -33,7 +33,7 @@ from infield.pipelines.run.prior_choice import cautions
 from infield.pipelines.run.process import one_thread
 from infield.posterior.inference.tiling import Tiling
 from infield.posterior.samplers.faps_tiled import TiledFAPS, TiledPosterior
-from infield.priors.storage.checkpoint import file_sha256, load_prior
+from infield.priors.storage.checkpoint import file_sha256, load_flow_prior
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _posterior(setup: TileRun) -> TiledPosterior:
         raise InfieldError(
             where=f"{setup.measurement}: --tiles", found="a field on scattered points", expected="one on a grid"
         )
-    prior = load_prior(setup.prior).to(setup.device)
+    prior = load_flow_prior(setup.prior).to(setup.device)
     try:
         return TiledPosterior(setup.sampler, prior, measurement, setup.seed)
     except InfieldError as error:

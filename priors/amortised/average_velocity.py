@@ -20,7 +20,7 @@ from infield.core.registry import StoredKind, entry_key
 from infield.priors.amortised.base import Supervised, entry_of, fields_of, network_of
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley, Pixels
-from infield.priors.storage.checkpoint import load_stored
+from infield.priors.storage.checkpoint import load_checkpoint
 
 KIND = "one-step"
 ENTRY = entry_key(KIND)
@@ -174,7 +174,7 @@ def load_average_velocity(path: str | Path, device: torch.device | str = "cpu") 
     Raises:
         InfieldError: As `read_entry`; or a part is missing or of another shape.
     """
-    model: AverageVelocity = load_stored(path, KIND, device)
+    model: AverageVelocity = load_checkpoint(path, KIND, device)
     return model
 
 

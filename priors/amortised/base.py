@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from infield.priors.base import Standardisation
-from infield.priors.storage.checkpoint import build_network, network_description, with_plugins
+from infield.priors.storage.network import build_network, network_description, with_plugins
 
 
 @dataclass(frozen=True, kw_only=True)

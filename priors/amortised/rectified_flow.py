@@ -22,7 +22,7 @@ from infield.core.registry import StoredKind, entry_key
 from infield.priors.amortised import unrolled
 from infield.priors.amortised.base import Supervised, entry_of, fields_of, network_of
 from infield.priors.amortised.unrolled import Unrolled
-from infield.priors.storage.checkpoint import load_stored
+from infield.priors.storage.checkpoint import load_checkpoint
 
 KIND = "pmrf"
 ENTRY = entry_key(KIND)
@@ -83,7 +83,7 @@ def load_rectified_flow(path: str | Path, device: torch.device | str = "cpu") ->
     Raises:
         InfieldError: As `read_entry`; or a part is missing or of another shape.
     """
-    model: RectifiedFlow = load_stored(path, KIND, device)
+    model: RectifiedFlow = load_checkpoint(path, KIND, device)
     return model
 
 

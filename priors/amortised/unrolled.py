@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from infield.core.registry import StoredKind, entry_key
 from infield.priors.amortised.average_velocity import HALF_NOISE, conditions
 from infield.priors.amortised.base import Supervised, entry_of, fields_of, network_of
-from infield.priors.storage.checkpoint import load_stored
+from infield.priors.storage.checkpoint import load_checkpoint
 
 KIND = "unrolled"
 ENTRY = entry_key(KIND)
@@ -155,7 +155,7 @@ def load_unrolled(path: str | Path, device: torch.device | str = "cpu") -> Unrol
     Raises:
         InfieldError: As `read_entry`; or a part is missing or of another shape.
     """
-    model: Unrolled = load_stored(path, KIND, device)
+    model: Unrolled = load_checkpoint(path, KIND, device)
     return model
 
 

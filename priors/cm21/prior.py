@@ -30,7 +30,8 @@ from infield.priors.cm21.slice_statistics import SliceStatistics
 from infield.priors.cm21.voxel_transform import VoxelTransform
 from infield.priors.cm21.whitening import InnovationStandardisation, innovations_of
 from infield.priors.networks.local_unet import LocalUNet
-from infield.priors.storage.checkpoint import build_network, load_stored, network_description
+from infield.priors.storage.checkpoint import load_checkpoint
+from infield.priors.storage.network import build_network, network_description
 
 KIND = "lightcones"
 ENTRY = entry_key(KIND)
@@ -414,7 +415,7 @@ def load_lightcone_prior(path: str | Path, device: torch.device | str = "cpu") -
     Raises:
         InfieldError: The file is missing or corrupt, holds no such prior, is of a newer version, or a part is missing.
     """
-    prior: LightconePrior = load_stored(path, KIND, device)
+    prior: LightconePrior = load_checkpoint(path, KIND, device)
     return prior
 
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from infield.core.registry import StoredKind, entry_key
 from infield.priors.base import Standardisation
-from infield.priors.storage.checkpoint import build_network, load_stored, network_description, with_plugins
+from infield.priors.storage.checkpoint import load_checkpoint
+from infield.priors.storage.network import build_network, network_description, with_plugins
 
 KIND = "surrogate"
 ENTRY = entry_key(KIND)
@@ -122,7 +123,7 @@ def load_learned_map(path: str | Path, device: torch.device | str = "cpu") -> St
     Raises:
         InfieldError: As `read_entry`; or a part is missing or of another shape.
     """
-    stored: Stored = load_stored(path, KIND, device)
+    stored: Stored = load_checkpoint(path, KIND, device)
     return stored
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.core.errors import InfieldError
 from infield.priors.base import Standardisation
-from infield.priors.storage.checkpoint import network_description
+from infield.priors.storage.network import network_description
 from infield.priors.surrogates.learned_map import ENTRY, LearnedMap, Stored, from_entry, to_entry
 from infield.priors.training.common import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
 

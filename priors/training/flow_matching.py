@@ -28,7 +28,9 @@ from infield.priors.flows.regrid import source_on as source_on
 from infield.priors.gaussian.laws import law_from_spec
 from infield.priors.gaussian.spectral_density import SpectralDensity
 from infield.priors.networks.patched import Patched
-from infield.priors.storage.checkpoint import ENTRY, from_entry, load_prior, network_description, to_entry
+from infield.priors.storage.checkpoint import load_flow_prior
+from infield.priors.storage.flow_entry import ENTRY, from_entry, to_entry
+from infield.priors.storage.network import network_description
 from infield.priors.training.common import (
     VALIDATION,
     adamw_with_cosine,
@@ -266,7 +268,7 @@ def _start(network: nn.Module | None, initial: str | None) -> tuple[nn.Module, d
                 where="flow matching", found="neither a network nor an `initial` checkpoint", expected="one"
             )
         return network, None
-    prior = load_prior(initial)
+    prior = load_flow_prior(initial)
     if network is not None:
         found, expected = (_of_weights(network_description(one)) for one in (prior.network, network))
         if found != expected:

@@ -46,7 +46,7 @@ from infield.priors.amortised.average_velocity import (
     to_entry,
 )
 from infield.priors.networks.unet import UNet
-from infield.priors.storage.checkpoint import network_description
+from infield.priors.storage.network import network_description
 from infield.priors.training.common import VALIDATION, batch_generator, network_weights, standard_normal
 from infield.priors.training.measurement_family import FamilyTraining, measured, standardisation_of
 

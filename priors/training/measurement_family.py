@@ -17,7 +17,7 @@ from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.core.errors import InfieldError
 from infield.priors.amortised.base import Supervised
 from infield.priors.base import Standardisation
-from infield.priors.storage.checkpoint import network_description
+from infield.priors.storage.network import network_description
 from infield.priors.training.common import (
     VALIDATION,
     adamw_with_cosine,

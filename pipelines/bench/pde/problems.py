@@ -34,7 +34,7 @@ from infield.priors.flows.flow import FlowPrior
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.random_fields.spectral import TwoPhaseField
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 from infield.priors.training.flow_matching import covariance_of
 
 PROBLEMS = ("poisson", "helmholtz", "darcy", "navier-stokes")
@@ -218,7 +218,7 @@ def learned_prior(problem: Problem) -> FlowPrior:
         InfieldError: It is not there, or of another grid.
     """
     path = CHECKPOINTS / PRIORS[problem.name]
-    prior = load_prior(path)
+    prior = load_flow_prior(path)
     if prior.grid_description != problem.grid.to_json():
         raise InfieldError(
             where=path, found="a prior on another grid", expected=f"{problem.points} x {problem.points} points"

@@ -22,7 +22,7 @@ from infield.physics.operators.registry import build_operator
 from infield.posterior.diagnostics.calibration import predictive_chi_square, relative_l2
 from infield.posterior.samplers.base import BLOCK
 from infield.posterior.samplers.exact import posterior_mean
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 from infield.priors.storage.from_yaml import prior_from_description
 
 REAL = "sigpy_cartesian_ksp.npy"
@@ -44,7 +44,7 @@ def test_the_posterior_says_what_it_is(tmp_path, reconstruct, on_line):
     prior, output = checkpoint(tmp_path / "prior.ckpt"), tmp_path / "p.zarr"
     said = reconstruct(on_line, "-o", output, "--prior", prior, "--samples", 6, "--seed", 5, *SMALL, "--json")
     assert said.err == "" and said.summary["output"] == str(output) and said.summary["sampler"] == "faps-flow"
-    digest = load_prior(prior).sha256
+    digest = load_flow_prior(prior).sha256
     assert said.summary["prior_sha256"] == digest and said.summary["prior"] == "prior.ckpt: a small flow"
     with xr.open_zarr(output, consolidated=False) as posterior:
         x, attributes = posterior["samples"], posterior.attrs

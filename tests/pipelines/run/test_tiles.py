@@ -26,7 +26,7 @@ from infield.priors.gaussian.laws import White
 from infield.priors.networks.fno import FNO
 from infield.priors.networks.patched import Patched
 from infield.priors.networks.unet import UNet
-from infield.priors.storage.checkpoint import ENTRY, to_entry
+from infield.priors.storage.flow_entry import ENTRY, to_entry
 from infield.priors.wall_pressure.synthetic import WallPressure
 
 SHORT, GRID = wall_grid(180, 2 * math.pi, math.pi), wall_grid(180, 8 * math.pi, math.pi)
