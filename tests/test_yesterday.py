@@ -30,7 +30,7 @@ from infield.pipelines.cli import main
 from infield.priors.amortised.average_velocity import load_average_velocity
 from infield.priors.amortised.rectified_flow import load_rectified_flow
 from infield.priors.amortised.unrolled import load_unrolled
-from infield.priors.cm21.prior import load_lightcone_prior
+from infield.priors.cm21.prior_entry import load_lightcone_prior
 from infield.priors.storage.from_yaml import prior_from_description
 
 YESTERDAY = Path(__file__).parent / "yesterday"

@@ -36,7 +36,8 @@ from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_miss
 from infield.pipelines.run.console import table
 from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.process import one_thread
-from infield.priors.cm21.prior import STEPS, LightconePrior, load_lightcone_prior
+from infield.priors.cm21.prior import STEPS, LightconePrior
+from infield.priors.cm21.prior_entry import load_lightcone_prior
 
 ROUNDING = 1e-6
 """Of redshifts that a person types."""

@@ -32,7 +32,8 @@ from infield.core.spectra import Bins, mode_counts, wavenumbers
 from infield.priors.cm21.density_network import CELL, DensityNetwork
 from infield.priors.cm21.emulator import HALO, Conditions, Emulator
 from infield.priors.cm21.initial_density import InitialDensity
-from infield.priors.cm21.prior import ENTRY, LightconePrior, in_range, load_lightcone_prior, to_entry
+from infield.priors.cm21.prior import LightconePrior, in_range
+from infield.priors.cm21.prior_entry import ENTRY, load_lightcone_prior, to_entry
 from infield.priors.training.common import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
 
 BANDS = 8

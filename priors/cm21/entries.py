@@ -6,6 +6,6 @@ from infield.core.registry import Entry
 
 ENTRIES = {
     "checkpoints": {
-        "lightcones": Entry("infield.priors.cm21.prior:STORED", "conditional prior of lightcones"),
+        "lightcones": Entry("infield.priors.cm21.prior_entry:STORED", "conditional prior of lightcones"),
     },
 }

@@ -27,7 +27,8 @@ from infield.priors.cm21.box_repeats import SliceRepeats, fit_slice_repeats
 from infield.priors.cm21.flow import Profiles, network_output
 from infield.priors.cm21.linear_correction import LinearPart, fit_linear_part, products
 from infield.priors.cm21.power_correction import fit_drawn_power, log_amplitudes, of_flow
-from infield.priors.cm21.prior import ENTRY, LightconePrior, from_entry, in_range, load_lightcone_prior, to_entry
+from infield.priors.cm21.prior import LightconePrior, in_range
+from infield.priors.cm21.prior_entry import ENTRY, from_entry, load_lightcone_prior, to_entry
 from infield.priors.cm21.slice_spectra import SliceSpectra, fit_slice_spectra
 from infield.priors.cm21.slice_statistics import SliceStatistics, fit_slice_statistics
 from infield.priors.cm21.voxel_transform import fit_voxel_transform

@@ -49,6 +49,7 @@ from infield.priors.networks.unet import UNet
 from infield.priors.storage.network import network_description
 from infield.priors.training.common import VALIDATION, batch_generator, network_weights, standard_normal
 from infield.priors.training.measurement_family import FamilyTraining, measured, standardisation_of
+from infield.priors.training.spread_score import error_over_spread, spread_score
 
 NUMBERS = 3
 """r, t and the noise."""
@@ -285,7 +286,8 @@ class MeanFlow(FamilyTraining):
                 truths.append(part)
         if not cases:
             return 1.0
-        widening, chance = 1.0, _ratio([(m.x_0, m.x_0_again, x_1) for (m, _), x_1 in zip(cases, truths, strict=True)])
+        first_draws = [(m.x_0, m.x_0_again, x_1) for (m, _), x_1 in zip(cases, truths, strict=True)]
+        widening, chance = 1.0, error_over_spread(first_draws)
         for _ in range(WIDENED):
             draws = []
             for (m, moved), x_1 in zip(cases, truths, strict=True):
@@ -295,7 +297,7 @@ class MeanFlow(FamilyTraining):
                     for x_0, by in zip(sources, moved, strict=True)
                 )
                 draws.append((first, second, x_1))
-            widening *= (_ratio(draws) / (chance if self.tau is None else 1.0)) ** 0.5
+            widening *= (error_over_spread(draws) / (chance if self.tau is None else 1.0)) ** 0.5
         return widening
 
 
@@ -354,40 +356,6 @@ def _some(n: int, share: float) -> Tensor:
     """Numbers of a share of n examples, evenly spread; at least one."""
     count = max(1, round(share * n))
     return torch.arange(count) * n // count
-
-
-def spread_score(first: Tensor, second: Tensor, truth: Tensor, floor: Tensor | float = 0.0) -> Tensor:
-    """(log V + B / V) / 2 of two draws and the truth of each example, shape `(batch,)`.
-
-    V is the variance of the draws and B the squared error of their mean, both means over values, and the floor added to
-    both. It is the score of Dawid & Sebastiani (1999) for the field as a whole: its mean is least where the draws' mean
-    is that of the truth and V = B. Of few values two draws do not tell V well enough.
-
-    Arguments:
-        first, second: Draws, shape `(batch, channel, *space)`.
-        truth: The same shape.
-        floor: Variance of noise that is thought to be added to draws and truth, a number or shape `(batch,)`. It leaves
-            the least value where it is, and draws that hardly differ do not outweigh all others.
-    """
-
-    V, B = (part + floor for part in spread_and_error(first, second, truth))
-    return (V.log() + B / V) / 2
-
-
-def spread_and_error(first: Tensor, second: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """V, the variance of draws, and B, the squared error of their mean, without bias from two of them; `(batch,)`."""
-
-    def square(a: Tensor, b: Tensor) -> Tensor:
-        return (a - b).square().flatten(1).mean(1)
-
-    V = square(first, second) / 2 + 1e-12
-    return V, (square(first, truth) + square(second, truth)) / 2 - V
-
-
-def _ratio(cases: Sequence[tuple[Tensor, Tensor, Tensor]]) -> float:
-    """B / V over all of some cases (first draws, second draws, truths); 1 where they are too few to tell."""
-    V, B = torch.stack([torch.stack(spread_and_error(*case)).sum(1) for case in cases]).sum(0).tolist()
-    return B / V if B > 0 else 1.0
 
 
 def _mean_power(fields: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from torch import Tensor
 from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
 from infield.datasets.mri.brains import Brains
-from infield.datasets.mri.convert import ConvertedMRI, Undersampling, convert_mri, measurement_of
+from infield.datasets.mri.convert import Undersampling, convert_mri, measurement_of
+from infield.datasets.mri.converted import ConvertedMRI
 from infield.datasets.mri.kspace import KSpace, fourier
 from infield.physics.measurement import Measurement
 from infield.physics.mri.multicoil import MultiCoilMRI

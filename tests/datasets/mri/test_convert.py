@@ -12,7 +12,8 @@ from infield import InfieldError
 from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.mri.coil_maps import calibration_width, coil_maps
 from infield.datasets.mri.coil_noise import coil_covariance, outer_samples
-from infield.datasets.mri.convert import convert_mri, open_held_out
+from infield.datasets.mri.convert import convert_mri
+from infield.datasets.mri.converted import open_held_out
 from infield.physics.mri.noise import CoilGaussianNoise
 
 COILS = 4

@@ -9,7 +9,7 @@ import pytest
 import torch
 import xarray as xr
 
-from infield.priors.cm21.prior import to_entry
+from infield.priors.cm21.prior_entry import to_entry
 
 AT = ("--at", "ION_Tvir_MIN=4.8", "--at", "HII_EFF_FACTOR=131.341")
 

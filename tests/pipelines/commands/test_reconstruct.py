@@ -17,7 +17,7 @@ from examples.processes import HANG
 from infield import InfieldError
 from infield.datasets.formats.measurement import measurement_digest, open_measurement
 from infield.datasets.formats.posterior import PosteriorWriter, open_posterior
-from infield.datasets.mri.convert import open_held_out
+from infield.datasets.mri.converted import open_held_out
 from infield.physics.operators.registry import build_operator
 from infield.posterior.diagnostics.calibration import predictive_chi_square, relative_l2
 from infield.posterior.samplers.base import BLOCK

@@ -30,7 +30,8 @@ from infield.priors.networks.mlp import Perceptron
 from infield.priors.networks.unet import UNet
 from infield.priors.training import mean_flow
 from infield.priors.training import measurement_family as family_training
-from infield.priors.training.mean_flow import MeanFlow, spread_score
+from infield.priors.training.mean_flow import MeanFlow
+from infield.priors.training.spread_score import spread_score
 
 GRID = Grid.regular((6,), 1.0, periodic=True)
 POWER = torch.tensor(TAU**2, dtype=torch.float64)
