@@ -114,8 +114,20 @@ def test_the_reader(tmp_path, installed):
     assert plain.returncode == 0, plain.stderr
     one, other = (xr.open_zarr(tmp_path / name, consolidated=False) for name in ("m.zarr", "n.zarr"))
     np.testing.assert_array_equal(one["data"], other["data"])
+    assert json.loads(one.attrs["plugins"]) == {PACKAGE: VERSION} and "plugins" not in other.attrs
     refused = command("convert", "mri", tmp_path / "scan.raw8", "-o", tmp_path / "o.zarr")
     assert refused.returncode == 2 and ".raw8" in refused.stderr
+
+
+def test_the_simulator(tmp_path, installed):
+    small = ("--points", 8, "--samples", 2, "--workers", 1)
+    said = command("simulate", "example-sources", "-o", tmp_path / "s.zarr", *small, paths=(installed,))
+    assert said.returncode == 0, said.stderr
+    plain = command("simulate", "poisson", "--with", "alpha=4", "-o", tmp_path / "t.zarr", *small, paths=(installed,))
+    assert plain.returncode == 0, plain.stderr
+    one, other = (xr.open_zarr(tmp_path / name, consolidated=False) for name in ("s.zarr", "t.zarr"))
+    np.testing.assert_array_equal(one["solution"], other["solution"])
+    assert json.loads(one.attrs["plugins"]) == {PACKAGE: VERSION} and "plugins" not in other.attrs
 
 
 STORE = """

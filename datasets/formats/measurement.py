@@ -18,6 +18,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.datasets.formats.field import CHANNEL, Field, read_field
 from infield.datasets.formats.measurement_layout import (
@@ -224,7 +225,9 @@ def write_measurement(
     dataset = dataset_of(measurement, dims or {}, data_units)
     if extra is not None:
         dataset = dataset.merge(extra, join="exact", combine_attrs="override")
+    plugins = registry.plugins_so_far()
     dataset.attrs |= {"title": title or "Measurement of a field", "history": history}
+    dataset.attrs |= {"plugins": json.dumps(plugins)} if plugins else {}
     draft = path.with_name(path.name + ".draft")
     with disk_full_in_words(path, "make room and start again"):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,8 +23,8 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.formats.block_writer import (
     BlockWriter,
-    installed_versions,
     lay_out_done,
+    makers,
     open_finished,
     refuse_lost_samples,
 )
@@ -137,7 +137,7 @@ class WallPlaneWriter(BlockWriter):
             "infield_run": json.dumps(told),
             "title": planes.title,
             **planes.attributes(),
-            "versions": json.dumps(installed_versions()),
+            **makers(),
         }
         super().__init__(
             path,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 
+from infield.core import registry
 from infield.pipelines.run.subcommand import add_subcommands, subcommand
 
 GROUP = "converters"
@@ -23,4 +24,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return subcommand(GROUP, arguments.domain).run(arguments)
+    with registry.plugins_recorded():  # the file names them
+        return subcommand(GROUP, arguments.domain).run(arguments)

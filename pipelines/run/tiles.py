@@ -19,6 +19,7 @@ import torch
 from distributed import as_completed
 from torch import Tensor
 
+from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.formats.measurement import measurement_digest, open_measurement
@@ -112,6 +113,7 @@ def reconstruct_in_tiles(
             "prior_sha256": digests[0],
             "seed": seed,
             "measurement_sha256": digests[1],
+            **_plugins(posterior),
         },
     )
     seen = sum(torch.Size(map(len, tiling.region(tile))).numel() for tile in tiling.tiles)
@@ -142,6 +144,16 @@ def reconstruct_in_tiles(
         "operator_calls": 0.0,
         "seconds": time.perf_counter() - start,
     }
+
+
+def _plugins(posterior: TiledPosterior) -> dict[str, dict[str, str]]:
+    """The other packages that take part, with their versions, as an entry `plugins`; none where there are none."""
+    network = posterior.prior.network
+    found = registry.plugin_of("samplers", type(posterior.sampler))
+    found |= registry.plugin_of("noise_models", type(posterior.measurement.noise))
+    for part in (network, getattr(network, "inner", None)):
+        found |= registry.plugin_of("networks", type(part))
+    return {"plugins": found} if found else {}
 
 
 def advance_tile(setup: TileRun, block: int, level: int, tile: tuple[int, ...], *after: object) -> None:

@@ -232,6 +232,11 @@ def plugins_recorded() -> Iterator[dict[str, str]]:
         _records.reset(token)
 
 
+def plugins_so_far() -> dict[str, str]:
+    """The other packages, with their versions, from which things were loaded within `plugins_recorded`."""
+    return {package: version for record in _records.get() for package, version in record.items()}
+
+
 _records: ContextVar[tuple[dict[str, str], ...]] = ContextVar("records", default=())
 
 
