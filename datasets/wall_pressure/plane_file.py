@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from infield.core.checks import is_positive
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.formats.block_writer import (
@@ -260,6 +261,6 @@ def _number(path: Path, group: xr.Dataset, name: str) -> float | None:
     value = group.attrs.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if not is_positive(value):
         raise refusal(path, name, repr(value), "a finite number above zero")
     return float(value)

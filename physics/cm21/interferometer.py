@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from infield.core.checks import is_whole
 from infield.core.grid import Grid
 from infield.physics.operators.base import LinearOperator
 from infield.physics.operators.description import OperatorDescription
@@ -155,6 +156,6 @@ def build_interferometer(description: OperatorDescription) -> Interferometer:
 
 def _whole(description: OperatorDescription, name: str, default: int, *, least: int) -> int:
     value: Any = description.parameters.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if not is_whole(value, least):
         raise description.error(f"found {name} {value!r}, expected a whole number of at least {least}")
     return value

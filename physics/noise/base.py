@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infield.core.checks import is_positive
 from infield.core.errors import InfieldError
 
 
@@ -156,7 +156,7 @@ def positive_number(value: Any, law: str, quantity: str) -> float:
     Raises:
         InfieldError: Unless it is one finite number above zero.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    if not is_positive(value):
         raise InfieldError(
             where=f"noise '{law}'", found=f"{quantity} {value!r}", expected="one finite number above zero"
         )

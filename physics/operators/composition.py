@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from infield.core._deepinv import LinearPhysics, Physics
+from infield.core.checks import is_number
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.physics.operators.base import ComplexBuffers, LinearOperator, plain_physics
@@ -228,9 +228,7 @@ def build_sum(weights: object, operators: Sequence[Physics]) -> LinearCombinatio
         InfieldError: If there is not one finite weight an operator, or an operator is not linear, or their data have
             different shapes.
     """
-    numbers = isinstance(weights, list | tuple) and all(
-        isinstance(w, int | float) and math.isfinite(w) for w in weights
-    )
+    numbers = isinstance(weights, list | tuple) and all(is_number(w) for w in weights)
     if not numbers or len(weights) != len(operators):  # type: ignore[arg-type]
         raise InfieldError(
             where="operator 'sum'", found=f"weights {weights!r}", expected=f"{len(operators)} finite numbers"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infield.core.checks import is_positive
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 
@@ -130,6 +130,6 @@ class OperatorDescription:
         Raises:
             InfieldError: Unless it is one finite number above zero.
         """
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        if not is_positive(value):
             raise self.error(f"found {parameter} {value!r}, expected a finite number above zero")
         return float(value)

@@ -17,6 +17,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from infield.core._deepinv import Physics
+from infield.core.checks import is_number
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.physics.operators.base import plain_physics
@@ -95,7 +96,7 @@ def build_phases(description: OperatorDescription) -> Phases:
     levels: list[float] = []
     for name in ("low", "high"):
         value = description.parameters.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not is_number(value):
             raise description.error(f"found {name} {value!r}, expected a finite number")
         levels.append(float(value))
     low, high = levels

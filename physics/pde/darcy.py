@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from infield.core._deepinv import Physics
+from infield.core.checks import is_number
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.physics.operators.base import ComplexBuffers, plain_physics
@@ -124,7 +124,7 @@ def _forcing(description: OperatorDescription, grid: Grid) -> Tensor | float:
             raise description.error("found forcing as a parameter and as an array, expected one of them")
         return torch.from_numpy(description.array("forcing", grid.shape).astype("float64"))
     forcing = description.parameters.get("forcing", 1.0)
-    if isinstance(forcing, bool) or not isinstance(forcing, int | float) or not math.isfinite(forcing):
+    if not is_number(forcing):
         raise description.error(f"found forcing {forcing!r}, expected a finite number")
     return float(forcing)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
+from infield.core.checks import is_number
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.physics.operators.base import LinearOperator
@@ -76,6 +75,6 @@ def build_poisson(description: OperatorDescription) -> Poisson:
 def build_helmholtz(description: OperatorDescription) -> Helmholtz:
     description.expect(parameters=("wavenumber_squared",))
     k2 = description.parameters.get("wavenumber_squared")
-    if isinstance(k2, bool) or not isinstance(k2, int | float) or not math.isfinite(k2):
+    if not is_number(k2):
         raise description.error(f"found wavenumber_squared {k2!r}, expected a finite number")
     return Helmholtz(description.regular_grid(), description.channels, float(k2))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from infield.core._deepinv import Physics
+from infield.core.checks import is_whole
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.physics.operators.base import plain_physics
@@ -150,7 +151,7 @@ def build_navier_stokes(description: OperatorDescription) -> NavierStokes:
         raise description.error(f"found {description.channels} channels, expected 1, the vorticity")
     parameters = {"viscosity": 1e-3, "time": 1.0, "steps": None, "forcing": "none", **description.parameters}
     steps, forcing = parameters["steps"], parameters["forcing"]
-    if steps is not None and (type(steps) is not int or steps < 1):
+    if steps is not None and not is_whole(steps, 1):
         raise description.error(f"found steps {steps!r}, expected a whole number of at least 1")
     if forcing not in FORCINGS or ("forcing" in description.arrays and "forcing" in description.parameters):
         raise description.error(f"found forcing {forcing!r}, expected {' or '.join(FORCINGS)}, or an array 'forcing'")

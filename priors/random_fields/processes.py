@@ -6,12 +6,12 @@ the variance added to its diagonal. Of all but `TruncatedProcess` the law at sha
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from infield.core.checks import is_number, is_whole
 from infield.core.errors import InfieldError
 from infield.core.grid import GridLike
 from infield.priors.gaussian.gibbs import gibbs_matrix
@@ -66,7 +66,7 @@ class GibbsProcess:
     def __post_init__(self) -> None:
         for name in ("length", "variance"):
             check_positive(f"process: {name}", getattr(self, name))
-        if isinstance(self.slope, bool) or not isinstance(self.slope, int | float) or not math.isfinite(self.slope):
+        if not is_number(self.slope):
             raise InfieldError(where="process: slope", found=f"{self.slope!r}", expected="a finite number")
 
     def covariance(self, points: Tensor) -> Tensor:
@@ -110,11 +110,11 @@ class TruncatedProcess(MaternProcess):
     def __post_init__(self) -> None:
         super().__post_init__()
         ends = (self.low, self.high)
-        if not all(isinstance(end, int | float) and math.isfinite(end) for end in ends) or self.low >= self.high:
+        if not all(is_number(end) for end in ends) or self.low >= self.high:
             raise InfieldError(
                 where="process", found=f"the interval {self.low!r} to {self.high!r}", expected="rising numbers"
             )
-        if type(self.attempts) is not int or self.attempts < 1:
+        if not is_whole(self.attempts, 1):
             raise InfieldError(
                 where="process: attempts", found=f"{self.attempts!r}", expected="a whole number of at least 1"
             )
@@ -150,7 +150,7 @@ class LogNormalProcess(MaternProcess):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.mean, bool) or not isinstance(self.mean, int | float) or not math.isfinite(self.mean):
+        if not is_number(self.mean):
             raise InfieldError(where="process: mean", found=f"{self.mean!r}", expected="a finite number")
 
     def draw(self, grid: GridLike, white: White) -> Tensor:

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from infield.core.checks import is_positive
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid, GridLike
 
@@ -27,7 +28,7 @@ _MODES_OF_VARIANCE = 2**18
 
 def check_positive(what: str, value: object) -> None:
     """InfieldError unless a value is one finite number above zero."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if not is_positive(value):
         raise InfieldError(where=what, found=f"{value!r}", expected="a finite number above zero")
 
 

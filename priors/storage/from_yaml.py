@@ -23,13 +23,13 @@ A mixture of Gaussian fields::
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from infield.core import registry
+from infield.core.checks import is_number
 from infield.core.errors import InfieldError
 from infield.core.grid import GridLike
 from infield.priors.gaussian.laws import Law, law_from_spec
@@ -120,6 +120,6 @@ def _check_keys(description: Any, known: set[str], needed: str, where: str) -> N
 
 def _number(description: dict[str, Any], key: str, default: float) -> float:
     value = description.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_number(value):
         raise InfieldError(where=f"key '{key}'", found=f"{value!r}", expected="a finite number")
     return float(value)
