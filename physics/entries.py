@@ -1,4 +1,4 @@
-"""Operators and noise models that serve every domain; see `core.registry`."""
+"""Operators and noise models common to all domains; see `core.registry`."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.core.renamed import old_names
 from infield.physics.operators.convolution import Convolution, gaussian_kernel
-from infield.physics.operators.fingerprint import operator_numbers
+from infield.physics.operators.fingerprint import operator_fingerprint
 from infield.physics.operators.sensors import Mask
 
 if not TYPE_CHECKING:
@@ -29,7 +29,7 @@ class OperatorFamily:
 
     def numbers(self, operator: LinearPhysics) -> tuple[str, dict[str, float]]:
         """Its name, and what tells it from others of the family."""
-        return operator_numbers(operator)
+        return operator_fingerprint(operator)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def baselines(positions: np.ndarray) -> np.ndarray:
     return positions[second] - positions[first]
 
 
-def tracks(east_north: np.ndarray, latitude: float, declination: float, hour_angles: np.ndarray) -> np.ndarray:
+def uv_tracks(east_north: np.ndarray, latitude: float, declination: float, hour_angles: np.ndarray) -> np.ndarray:
     """u and v in m while the Earth turns, shape `(hour angles, baselines, 2)`.
 
     Arguments:
@@ -40,7 +40,7 @@ def tracks(east_north: np.ndarray, latitude: float, declination: float, hour_ang
     return np.stack([u, v], axis=-1)
 
 
-def samples_in_cells(
+def grid_uv_counts(
     uv: np.ndarray, points: tuple[int, int], lengths: tuple[float, float], distance: float, frequency: float
 ) -> np.ndarray:
     """How many samples of the tracks lie next to each mode; a sample counts for the pair k and -k that it measures.

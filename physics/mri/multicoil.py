@@ -119,7 +119,7 @@ def build_multicoil_slices(description: OperatorDescription) -> MultiCoilSlices:
 
 
 def _coils(description: OperatorDescription, axes: int, expected: str) -> tuple[Grid, Tensor]:
-    """The grid of a complex field on so many axes, and its coil maps, checked."""
+    """Return the grid of a complex field with this number of axes, and its coil maps, checked."""
     description.expect(arrays=("coil_maps", "mask"))
     grid = description.regular_grid()
     if grid.ndim != axes or description.channels != 2:

@@ -1,4 +1,4 @@
-"""Noise of receiver coils, which they share."""
+"""Correlated noise of receiver coils."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.physics.noise.base import NoiseDescription, NoiseLaw, total, white
+from infield.physics.noise.base import NoiseDescription, NoiseLaw, standard_normal_like, sum_observed
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class CoilGaussianNoise(NoiseLaw):
 
     Arguments:
         covariance: The matrix Psi (N, N), complex Hermitian positive definite, in squared units of the data.
-        k_dimensions: Number of k-space axes behind the coil axis, slices among them: data are `(batch, 2, N, *k)`.
+        k_dimensions: Number of k-space axes after the coil axis, including slices: data are `(batch, 2, N, *k)`.
 
     Raises:
         InfieldError: If the matrix is not square, finite, Hermitian and positive definite.
@@ -119,16 +119,16 @@ class CoilGaussianNoise(NoiseLaw):
 
     def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
         log_det = 2 * self._cholesky.diagonal().real.log().sum().item() + self._cholesky.shape[0] * math.log(math.pi)
-        return -total(self._whiten(y - z).abs().square().sum(1) + log_det, self._shared(observed))
+        return -sum_observed(self._whiten(y - z).abs().square().sum(1) + log_det, self._shared(observed))
 
     def gradient(self, y: Tensor, z: Tensor) -> Tensor:
         return self.solve(y - z)
 
     def chi_square(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
-        return 2 * total(self._whiten(y - z).abs().square().sum(1), self._shared(observed))
+        return 2 * sum_observed(self._whiten(y - z).abs().square().sum(1), self._shared(observed))
 
     def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
-        return z + self.root(white(z, generator))
+        return z + self.root(standard_normal_like(z, generator))
 
     def to_json(self) -> dict[str, Any]:
         axes = {} if self.k_dimensions == 2 else {"k_dimensions": self.k_dimensions}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from infield.core.renamed import old_names
-from infield.physics.noise.base import NoiseDescription, NoiseLaw, positive_tensor, total, white
+from infield.physics.noise.base import NoiseDescription, NoiseLaw, positive_tensor, standard_normal_like, sum_observed
 
 if not TYPE_CHECKING:
     __getattr__ = old_names(__name__)
@@ -22,10 +22,10 @@ class GaussianNoise(NoiseLaw):
     """Independent Gaussian noise, y = z + n with n ~ N(0, variance).
 
     Arguments:
-        variance: Variance of a datum, in squared units of the data: a number, or a tensor of the data's shape.
+        variance: Variance of each datum, in squared units of the data: a number, or a tensor of the data's shape.
 
     Raises:
-        InfieldError: If a variance is not finite and above zero.
+        InfieldError: A variance is not finite or not above zero.
     """
 
     variance: Tensor
@@ -50,16 +50,16 @@ class GaussianNoise(NoiseLaw):
 
     def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
         variance = self.variance.to(z)
-        return -0.5 * total((y - z) ** 2 / variance + torch.log(2 * math.pi * variance), observed)
+        return -0.5 * sum_observed((y - z) ** 2 / variance + torch.log(2 * math.pi * variance), observed)
 
     def gradient(self, y: Tensor, z: Tensor) -> Tensor:
         return self.solve(y - z)
 
     def chi_square(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
-        return total((y - z) ** 2 / self.variance.to(z), observed)
+        return sum_observed((y - z) ** 2 / self.variance.to(z), observed)
 
     def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
-        return z + self.root(white(z, generator))
+        return z + self.root(standard_normal_like(z, generator))
 
     def to_json(self) -> dict[str, Any]:
         scalar = self.variance.ndim == 0

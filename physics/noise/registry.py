@@ -1,4 +1,4 @@
-"""The noise laws, and the one that a file describes."""
+"""Noise models by name."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ __all__ = [
 
 
 def noise_from_json(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> NoiseLaw:
-    """The law that a file describes.
+    """Build the noise model that a file describes.
 
     Arguments:
-        description: `{"law": "gaussian", "variance": 0.01}`, with the name of a variable in place of a number where
+        description: `{"law": "gaussian", "variance": 0.01}`, with the name of a variable in place of the number if
             each datum has its own variance; `{"law": "coil-gaussian", "covariance": NAME}`, and `"k_dimensions": 3` for
             several slices;
             `{"law": "low-rank-gaussian", "diagonal": 0.01, "factors": NAME}`, the diagonal a number or a name;

@@ -1,4 +1,4 @@
-"""Operators made of operators: composition, linear combination, and the affine change of units of a field."""
+"""Composition and linear combination of operators, and the affine change of units of a field."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from infield.physics.operators.least_squares import LeastSquares
 
 
 class Composition(ComplexBuffers, Physics):
-    """Outermost operator after the others, `A = A_1 A_2 ... A_n`; it is linear where all of them are (see `compose`).
+    """The composition `A = A_1 A_2 ... A_n`, linear if all of its operators are (see `compose`).
 
     Arguments:
-        operators: Outermost first.
+        operators: Operators, outermost first.
     """
 
     name: ClassVar[str] = "compose"
@@ -60,7 +60,7 @@ class LinearComposition(Composition, LeastSquares):
     def __init__(self, operators: Sequence[LinearPhysics]) -> None:
         LinearPhysics.__init__(self, img_size=getattr(operators[-1], "img_size", None), **plain_physics())
         self._join(operators)
-        self.factor = _one_number(operators[-1]) if len(operators) == 2 else None
+        self.factor = _uniform_scale(operators[-1]) if len(operators) == 2 else None
         row_power = getattr(operators[0], "row_power", None)
         if self.factor is not None and row_power is not None:
             self.row_power = self.factor**2 * row_power
@@ -92,15 +92,15 @@ class LinearComposition(Composition, LeastSquares):
         return self.operators[0].prox_stationary(z, y / self.factor, power, noise / self.factor, **settings)
 
 
-def without_units(operator: Physics) -> Physics:
+def strip_scaling(operator: Physics) -> Physics:
     """The operator itself, behind whatever changes of scale stand before it."""
     while isinstance(operator, LinearComposition) and operator.factor is not None:
         operator = operator.operators[0]
     return operator
 
 
-def _one_number(operator: Physics) -> float | None:
-    """What a change of scale multiplies with, where that is the same positive number everywhere."""
+def _uniform_scale(operator: Physics) -> float | None:
+    """Return the factor of a change of scale if it is one positive number; None otherwise."""
     if not isinstance(operator, Scale):
         return None
     first = float(operator.scale.flatten()[0])
@@ -108,16 +108,16 @@ def _one_number(operator: Physics) -> float | None:
 
 
 def compose(*operators: Physics) -> Composition:
-    """The composition of operators, outermost first; a `LinearPhysics` where all of them are."""
+    """Compose operators, outermost first; the result is a `LinearPhysics` if all of them are."""
     linear = all(isinstance(operator, LinearPhysics) for operator in operators)
     return LinearComposition(operators) if linear else Composition(operators)
 
 
 class LinearCombination(LinearOperator):
-    """A weighted sum of linear operators on the same field; a datum is observed where any of them observes it.
+    """A weighted sum of linear operators on the same field; a datum is observed if any of them observes it.
 
     Arguments:
-        weights: One number for each operator.
+        weights: Weight of each operator.
         operators: Linear operators from and to the same spaces.
     """
 

@@ -1,4 +1,4 @@
-"""The names under which a file asks for an operator."""
+"""Operators by the names that files use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMED = "deepinv:"
 
 
 def operator_names() -> tuple[str, ...]:
-    """All names that `build_operator` knows, with the pattern for those of deepinv."""
+    """All names that `build_operator` accepts, and the pattern for those of deepinv."""
     return (*sorted((*registry.names("operators"), "compose", "sum")), f"{NAMED}<ClassName>")
 
 

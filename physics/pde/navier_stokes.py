@@ -19,8 +19,8 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.physics.operators.base import plain_physics
 from infield.physics.operators.description import OperatorDescription
-from infield.physics.operators.refusal import Refused
-from infield.physics.pde.vorticity import LARGEST_CFL, Scheme, frequencies, norm
+from infield.physics.operators.refusal import ForwardModelError
+from infield.physics.pde.vorticity import LARGEST_CFL, IntegratingFactorRK4, frequencies, norm
 
 POINTS_A_STEP = 4
 """Points that a flow of unit speed (a length a unit of time) crosses in a step, unless a number of steps is given.
@@ -70,15 +70,15 @@ class NavierStokes(Physics):
         self.register_buffer("forcing", forcing)
         self.register_buffer("observed", None)
 
-    def scheme(self, like: Tensor) -> Scheme:
+    def scheme(self, like: Tensor) -> IntegratingFactorRK4:
         """The time step for a field."""
-        return Scheme(self.frequencies, self.forcing, self.viscosity, self.time / self.steps, like)
+        return IntegratingFactorRK4(self.frequencies, self.forcing, self.viscosity, self.time / self.steps, like)
 
     def A(self, x: Tensor) -> Tensor:
         """The vorticity at time T, in the precision of the field; differentiable, and under `torch.func` too.
 
         Raises:
-            Refused: A trajectory has blown up, or its time step is not stable (says which sample, and when).
+            ForwardModelError: A trajectory has blown up, or its time step is not stable (says which sample, and when).
             InfieldError: The field has another shape.
         """
         if x.shape[1:] != self.data_shape:
@@ -118,7 +118,9 @@ class NavierStokes(Physics):
                 found = f"CFL number {cfl:.3g} with {self.steps} steps, expected at most {LARGEST_CFL}"
                 enough = f"; take {math.ceil(self.steps * cfl / 1.4)} steps" if math.isfinite(cfl) else ""
                 remedy = f": found {found}{enough}, or more" if torch.isfinite(norms[0, sample]) else ""
-                raise Refused(f"operator '{self.name}': sample {sample} of the batch {message} at step {step}{remedy}")
+                raise ForwardModelError(
+                    f"operator '{self.name}': sample {sample} of the batch {message} at step {step}{remedy}"
+                )
 
 
 def check_torus(grid: Grid) -> Grid:

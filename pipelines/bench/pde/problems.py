@@ -22,7 +22,7 @@ from infield.physics.operators.composition import Affine, Scale, compose
 from infield.physics.operators.level_set import Phases
 from infield.physics.operators.registry import build_operator
 from infield.physics.operators.sensors import PointSensors
-from infield.physics.pde.dirichlet import interior, with_rim
+from infield.physics.pde.dirichlet import interior, pad_boundary
 from infield.physics.pde.sine_transform import sine_transform
 from infield.pipelines.package_data import CHECKPOINTS
 from infield.pipelines.run.simulations import KINDS, FieldLaw, Simulation, make_simulation
@@ -268,8 +268,8 @@ class Sines(FixedBasis):
     ndim: int
 
     def analyse(self, x: Tensor) -> Tensor:
-        rim = x - with_rim(interior(x, self.ndim), self.ndim)
-        return rim + with_rim(sine_transform(interior(x, self.ndim), self.ndim), self.ndim)
+        rim = x - pad_boundary(interior(x, self.ndim), self.ndim)
+        return rim + pad_boundary(sine_transform(interior(x, self.ndim), self.ndim), self.ndim)
 
     def synthesise(self, c: Tensor) -> Tensor:
         return self.analyse(c)

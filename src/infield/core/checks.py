@@ -1,7 +1,6 @@
-"""What an argument from a file or a person is: a number, a whole number.
+"""Checks of arguments: finite numbers, positive numbers, integers.
 
-Truth values are no numbers here, although Python counts `bool` as `int`. Each place says in its own words what it
-expected.
+Booleans are not numbers here, although `bool` is a subclass of `int`. Callers raise their own errors.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Eigenvectors that are the same on every processor.
 
-A decomposition leaves the sign of an eigenvector, and the basis of the eigenvectors of a repeated eigenvalue, to the
-library and to the processor. Draws go through symmetric roots, which have no basis (`priors.covariance.base`).
-Where vectors themselves are handed on, these conventions fix them.
+A decomposition leaves the sign of an eigenvector, and the basis within a repeated eigenvalue, to the library and the
+processor. Draws go through symmetric roots, which have no basis (`priors.covariance.base`).
+If the vectors themselves are used, these conventions fix them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 TIE = 1e-9
-"""Candidates within this fraction of the best one are ties, of which the first is taken: rounding decides nothing."""
+"""Candidates within this fraction of the largest are ties, of which the first is taken: rounding does not matter."""
 
 
 CUT_MARGIN = 0.01

@@ -1,9 +1,9 @@
 """One registry of everything that has a name: operators, noise models, networks, samplers, readers, commands, ...
 
-A name leads to `"module:Class"` and one line of help; the module is imported when the thing is asked for. Entries are
+A name leads to `"module:Class"` and one line of help; the module is imported on first use. Entries are
 found at three places:
 
-* `infield/<room>/entries.py`, of what serves every domain;
+* `infield/<room>/entries.py`, for what is common to all domains;
 * `infield/<room>/<domain>/entries.py`, for each of `infield.domains.DOMAINS`;
 * entry points of other installed packages, in the group `infield.<group>`, e.g. in their `pyproject.toml`::
 
@@ -69,7 +69,7 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a thing of some name is found.
+    """Target of a name: where the thing is defined.
 
     Arguments:
         target: `"module:Class"`, or a module.
@@ -182,7 +182,7 @@ def known(group: str, name: object) -> bool:
 
 
 def load(group: str, name: str) -> Any:
-    """What a name leads to.
+    """Load what a name refers to.
 
     Raises:
         InfieldError: As `find`; or it is of another package, which cannot be imported.

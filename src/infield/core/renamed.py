@@ -1,11 +1,11 @@
-"""Names of before the move into rooms and domains: each old module, and where its names are now.
+"""Old names of modules, classes and functions, and their new ones.
 
     from infield.posterior.faps import FAPS      # still works, and warns: it is infield.posterior.samplers.faps
 
 One table, `MODULES`, names the modules; another, `NAMES`, single classes and functions that have another name now.
 Python imports, class paths of YAML files and pickles reach their targets through them. `install` puts a finder at the
-end of `sys.meta_path`: it is asked only about modules that are not there. Where an old module's name is a package now
-(`infield.physics.noise`), the package calls `old_names` for its `__getattr__`. Old names are served until the next
+end of `sys.meta_path`: it is consulted only for modules that do not exist. Where an old module's name is a package now
+(`infield.physics.noise`), the package calls `old_names` for its `__getattr__`. Old names work until the next
 minor version.
 """
 
@@ -335,6 +335,18 @@ datasets.mri:open_held_out -> datasets.mri.converted:open_held_out
 datasets.mri:VERSION -> datasets.mri.converted:VERSION
 priors.mean_flow:spread_and_error -> priors.training.spread_score:spread_and_error
 priors.mean_flow:spread_score -> priors.training.spread_score:spread_score
+physics.algebra:without_units -> physics.operators.composition:strip_scaling
+physics.dirichlet:grid_with_rim -> physics.pde.dirichlet:check_dirichlet_grid
+physics.dirichlet:with_rim -> physics.pde.dirichlet:pad_boundary
+physics.law:total -> physics.noise.base:sum_observed
+physics.law:white -> physics.noise.base:standard_normal_like
+physics.operator_numbers:operator_numbers -> physics.operators.fingerprint:operator_fingerprint
+physics.pressure:Pressure -> physics.pde.darcy_solver:DarcySolve
+physics.pressure:PressureEquation -> physics.pde.darcy_solver:DarcySolver
+physics.refusal:Refused -> physics.operators.refusal:ForwardModelError
+physics.uv_coverage:samples_in_cells -> physics.cm21.uv_coverage:grid_uv_counts
+physics.uv_coverage:tracks -> physics.cm21.uv_coverage:uv_tracks
+physics.vorticity:Scheme -> physics.pde.vorticity:IntegratingFactorRK4
 priors.domains:on_domain -> priors.flows.flow:on_domain
 priors.flows.regrid:Site -> core.grid:GridLike
 priors.gaussian.laws:Lattice -> core.grid:GridLike

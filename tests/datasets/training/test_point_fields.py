@@ -101,7 +101,7 @@ def twin(data: xr.Dataset) -> xr.Dataset:
     return data.assign_coords(x=x, y=y)
 
 
-def without_units(data: xr.Dataset) -> xr.Dataset:
+def strip_scaling(data: xr.Dataset) -> xr.Dataset:
     del data["y"].attrs["units"]
     return data
 
@@ -111,7 +111,7 @@ def without_units(data: xr.Dataset) -> xr.Dataset:
     [
         (twin, "points 3 and 7 at the same place"),
         (lambda data: data.drop_vars("y"), "'y': found no numbers along 'station'"),
-        (without_units, r"'y\.units'"),
+        (strip_scaling, r"'y\.units'"),
         (lambda data: data.rename(field="density"), "expected one of density"),
         (lambda data: data.rename(sample="member"), "found dimensions"),
         (lambda data: data.expand_dims("level", 1), "found dimensions"),

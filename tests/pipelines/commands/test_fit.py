@@ -224,7 +224,7 @@ def without_coordinate(data):
     return data.drop_vars("x")
 
 
-def without_units(data):
+def strip_scaling(data):
     del data["field"].attrs["units"]
 
 
@@ -237,7 +237,7 @@ def backwards(data):
     [
         (with_nan, "NaN or infinity in sample 3"),
         (without_coordinate, "'x': found no coordinate"),
-        (without_units, "'field.units'"),
+        (strip_scaling, "'field.units'"),
         (backwards, "strictly increasing"),
         (lambda data: data.rename(field="density"), "expected one of density"),
         (lambda data: data.rename(sample="member"), "found dimensions"),
