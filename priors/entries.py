@@ -1,4 +1,4 @@
-"""Kernels, networks, described priors and kinds of checkpoint that serve every domain; see `core.registry`."""
+"""Kernels, networks, described priors and kinds of checkpoint common to all domains; see `core.registry`."""
 
 from __future__ import annotations
 

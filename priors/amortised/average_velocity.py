@@ -3,7 +3,7 @@
     u(z, r, t | y) = 1 / (t - r) int_r^t v(x_s, s | y) ds,    x_t = x_r + (t - r) u(x_r, r, t | y),
 
 (Geng et al. 2025, arXiv:2505.13447, whose t = 1 is our t = 0), so that x_0 + u(x_0, 0, 1 | y) is a draw of the
-posterior. It is no prior: it serves the operators and the noise that it was trained on, and knows them.
+posterior. It is not a prior: it is valid only for the operators and the noise of its training, which it stores.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ENTRY = entry_key(KIND)
 VERSION = 1
 
 HALF_NOISE = 0.1
-"""Noise, in standard deviations of the field, of which the network is told 1/2: s is told as s / (s + this)."""
+"""Noise, in standard deviations of the field, that becomes the network input 1/2: the input is s / (s + this)."""
 
 SLACK = 0.1
 """By how much of its range a number of an operator may lie outside it: the range is that of a few hundred operators."""
@@ -103,7 +103,7 @@ class AverageVelocity(Supervised):
 
     @property
     def gated(self) -> bool:
-        """Whether the network has two channels for each of the field, so that u = drift + rate (z - mean)."""
+        """Whether the network has two output channels per channel of the field, so that u = drift + rate (z - mean)."""
         return getattr(self.network, "channels", None) == 2 * self.event_shape[0]
 
 
@@ -113,20 +113,20 @@ def _moved(x: Tensor, by: Tensor) -> Tensor:
 
 
 def conditions(operator: Any, mean: Tensor) -> Tensor:
-    """What a network is told of the data: the mean of the source, and A^T A 1, which shows what is seen; shape
-    `(batch, 2 channel, *space)`."""
+    """Return the conditioning channels of a network: the mean of the source, and A^T A 1, which marks what is observed;
+    shape `(batch, 2 channel, *space)`."""
     ones = torch.ones_like(mean[:1])
     return torch.cat([mean, operator.A_adjoint(operator.A(ones)).expand_as(mean)], dim=1)
 
 
 def not_served(model: AverageVelocity, operator: str, numbers: Mapping[str, float], noise: float) -> str | None:
-    """Why a measurement is none of those that a model was trained on: found and expected; None where it is one.
+    """Return why a measurement lies outside the training range ("found ..., expected ..."), or None if it lies inside.
 
     Arguments:
         model: The model.
         operator: Name of the measurement's operator.
-        numbers: What tells it from others of its kind.
-        noise: In units of the field.
+        numbers: Fingerprint of the operator.
+        noise: Standard deviation of the noise in units of the field.
     """
     if operator != model.serves["operator"]:
         return f"found the operator '{operator}', expected '{model.serves['operator']}'"

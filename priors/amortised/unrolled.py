@@ -11,9 +11,9 @@ else: it is one field, without a spread.
 | --- | --- |
 | x_0 = A^H y | the data's step from zero, the prior mean |
 | lambda, one number | s^2 / v_k: s the noise of the data, v_k learned, the variance of what D leaves open |
-| D(x_k), of x_k alone | x_k + network(x_k; x_0, A^T A 1; k / K, s): told of the data, the step and the noise |
+| D(x_k), of x_k alone | x_k + network(x_k; x_0, A^T A 1; k / K, s): conditioned on the data, the step and the noise |
 
-deepinv's `MoDL` is this loop with weights that do not depend on the noise, and a network that is told nothing; a test
+deepinv's `MoDL` is this loop with weights that do not depend on the noise, and an unconditioned network; a test
 holds the two against each other.
 """
 

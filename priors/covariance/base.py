@@ -12,7 +12,7 @@ from infield.core.eigenvectors import number_above
 from infield.priors.covariance.modes import Modes
 
 DIRECT_RANK = 256
-"""Up to so many factors are decomposed themselves; of more, the matrix of their products is."""
+"""Number of factors up to which they are decomposed directly; above it their Gram matrix is."""
 
 
 @dataclass(frozen=True)

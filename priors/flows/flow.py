@@ -22,7 +22,7 @@ from infield.priors.torus_window import WindowedStandardisation
 Skip = Literal["gaussian", "none", "scalar"]
 
 BLOCK_VALUES = 16384
-"""Values of so many fields that a network on a processor sees together: larger batches outgrow the caches (at 512
+"""Maximum number of values per network call on a CPU: larger batches exceed the caches (at 512
 fields of 1024 points, five times slower)."""
 
 
@@ -204,8 +204,8 @@ class FlowPrior:
         """The same prior on another grid, or other points, of its domain: the same weights are the same velocity there.
 
         The source is its law evaluated there. Mean and covariance, a surrogate, are interpolated
-        (`priors.flows.regrid`). A prior whose network sees patches knows fields of one spacing on domains of any size
-        (`priors.flows.patch_domains`).
+        (`priors.flows.regrid`). A prior whose network acts on patches is valid for fields of one spacing on domains of
+        any size (`priors.flows.patch_domains`).
 
         Arguments:
             site: `core.grid.Grid` or `PointSet`.
@@ -242,7 +242,7 @@ class FlowPrior:
 
 
 def on_domain(prior: FlowPrior, site: GridLike, *, whole: bool = True) -> FlowPrior:
-    """A prior of patches on another domain, as `FlowPrior.on` serves it.
+    """A prior of patches on another domain, as returned by `FlowPrior.on`.
 
     Source and covariance are evaluated anew (`priors.gaussian.spectral_density`), the mean is one number a
     channel, and the network is the same at every place.

@@ -1,4 +1,4 @@
-"""A learned prior of patches on another domain: the same weights, and the spectrum read off as a density."""
+"""A learned prior of patches on another domain: the same weights, and its spectrum taken as a density."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from infield.priors.gaussian.spectral_density import SpectralDensity
 from infield.priors.torus_window import Window
 
 SAME_SPACING = 0.01
-"""Spacings that differ by less than this share are taken to be the same."""
+"""Relative difference below which two spacings count as the same."""
 
 
 @runtime_checkable
@@ -27,7 +27,7 @@ class OnDomains(Protocol):
     """A network for domains of any size, at one spacing."""
 
     def covering(self, periodic: Sequence[bool], origin: Sequence[int]) -> nn.Module:
-        """The same weights on a domain whose axes close or not, and whose first point is so many points from that of
+        """The same weights on a domain with given periodic axes, whose first point is `origin` points from that of
         training."""
         ...
 
@@ -36,7 +36,7 @@ class OnDomains(Protocol):
 class Domain:
     """From the grid of training to another domain with the same axes, units and spacings.
 
-    An axis that does not close becomes part of a torus that is longer by the domain of training, as far as which
+    A non-periodic axis becomes part of a torus that is longer by the domain of training, the range over which
     correlations are known; the domain is a window of it.
 
     Arguments:
@@ -100,7 +100,7 @@ class Domain:
 
     @cached_property
     def origin(self) -> tuple[int, ...]:
-        """How many points the domain starts behind the grid of training."""
+        """Offset of the domain from the grid of training, in points."""
         return tuple(round((axis.coordinates[0] - ours.coordinates[0]) / ours.spacing) for ours, axis in self._axes)
 
     def network(self, network: OnDomains) -> nn.Module:
@@ -113,7 +113,7 @@ class Domain:
 
     def source(self, law: Law, channels: int) -> Covariance:
         """The law of the source on the torus."""
-        law = replace(law, wrap=False) if isinstance(law, Matern) else law  # what closes is the torus
+        law = replace(law, wrap=False) if isinstance(law, Matern) else law  # the torus is periodic already
         spectrum = law.embedded(self.site, self.window.torus).spectrum
         spectrum = spectrum.clamp_min(1e-15 * float(spectrum.max()))
         return Covariance.diagonal_in(Hartley(self.site.ndim), spectrum.expand(channels, *self.window.torus))

@@ -1,4 +1,4 @@
-"""A learned prior on another discretisation of its domain: what of it is evaluated anew, and what is interpolated."""
+"""A learned prior on another discretisation of its domain: some parts are evaluated anew, others interpolated."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Regrid:
     fall short of it, by one cell.
 
     Arguments:
-        start: The grid or points where the numbers are known.
-        site: Where they are wanted.
+        start: Grid or points on which values are known.
+        site: Grid or points on which values are wanted.
         law: Law of the source.
         channels: Number of channels.
 
@@ -119,7 +119,7 @@ class Regrid:
         """The same weights on the site.
 
         Raises:
-            InfieldError: The network knows one grid only.
+            InfieldError: The network is bound to one grid.
         """
         if isinstance(network, OnPoints):
             return network.on(self.site.points())
@@ -162,8 +162,8 @@ class Regrid:
     def covariance(self, covariance: Covariance, source: Covariance) -> Covariance:
         """A covariance on the site: its factors interpolated; of the source's modes, what the factors leave.
 
-        What they leave is carried as a share of the source's variance of each mode, from mode to mode by wavenumber
-        or, in eigenvectors of a dense source, by rank; modes that the start cannot tell take the mean share of its
+        What they leave is carried as a share of the source's variance of each mode, from mode to mode by wavenumber or,
+        in eigenvectors of a dense source, by rank; modes that the start does not resolve take the mean fraction of its
         finest ones.
 
         Arguments:
@@ -195,7 +195,7 @@ def _axes_and_units(grid: GridLike) -> tuple[list[str], list[str]]:
 
 
 def _extended(axis: Axis, values: np.ndarray, i: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates and values with the point that closes a periodic axis."""
+    """Coordinates and values, with the first point repeated at the end of a periodic axis."""
     c = np.array(axis.coordinates)
     if not axis.periodic:
         return c, values

@@ -1,4 +1,4 @@
-"""Source measures and Gaussian laws by name: a law is a few numbers; on a grid it becomes a factored covariance."""
+"""Source measures and Gaussian kernels by name: a few parameters, which on a grid give a factored covariance."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ DENSE_LIMIT = 4096
 """Largest number of scattered points for which dense eigenvectors (128 MiB at this size) are formed."""
 
 EMBED_ABOVE = 1024
-"""From so many points on a uniform grid that is not periodic, a torus is cheaper than dense algebra."""
+"""Number of points above which, on a uniform non-periodic grid, a torus is cheaper than dense algebra."""
 
 AUTOMATIC_RANK = 512
-"""Leading directions of a law on more than `DENSE_LIMIT` points (80 MiB for 20,000 points)."""
+"""Number of leading directions of a law on more than `DENSE_LIMIT` points (80 MiB for 20,000 points)."""
 
 LARGEST_SHARE_LEFT = 0.05
-"""Largest share of the variance that they may leave to a constant remainder."""
+"""Largest fraction of the variance that these directions may leave to a constant remainder."""
 
 LARGEST_ORDER = 100
 """Largest order of a Matern law: the Bessel functions of higher ones leave the range of floating point numbers."""
@@ -57,7 +57,7 @@ class Law(Protocol):
         ...
 
     def embedded(self, grid: GridLike, torus: tuple[int, ...] | None = None) -> Embedding:
-        """That law, on the smallest torus that serves or on a given one."""
+        """The same law on the smallest sufficient torus or on a given one."""
         ...
 
 

@@ -30,7 +30,7 @@ class GaussianPrior:
     """N(mean, C) on standardised fields, with the independent bridge to the source N(0, C_0).
 
     Arguments:
-        name: What a report calls it.
+        name: Name in reports.
         source: C_0, diagonal in its modes.
         covariance: C, in the same modes.
         mean: Mean of the standardised field, shape `(channel, *space)`.
@@ -98,10 +98,10 @@ def gaussian_prior(
 
     Arguments:
         law: The law of the standardised field.
-        grid: Where the field lives.
+        grid: Grid of the field.
         channels: Number of independent channels.
         source: Law of the source; the default is white on scattered points' and grids' own modes.
-        name: What a report calls it.
+        name: Name in reports.
         torus: Points of the torus along each axis, where other priors are to share it; see `shared_torus`.
     """
     provenance: dict[str, Any] = {"kind": "gaussian", "law": str(law), "source": str(source or White())}
@@ -130,7 +130,7 @@ def gaussian_prior(
 
 
 def shared_torus(laws: Iterable[Law], grid: GridLike) -> tuple[int, ...] | None:
-    """Points of a torus that serves several laws on a grid; None where none of them is better off on one."""
+    """Return the points of a torus shared by several laws on a grid; None if none of them prefers a torus."""
     laws = tuple(laws)
     if not any(law.wants_torus(grid) for law in laws):
         return None

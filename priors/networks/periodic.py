@@ -1,4 +1,4 @@
-"""One more point on each side of every axis of space, from the other side: a convolution then closes on itself."""
+"""Periodic padding by one point on each side of every space axis, for convolutions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PARTS = (
 
 
 def closed(x: Tensor) -> Tensor:
-    """Fields `(batch, channel, *space)` with one more point on each side of every axis, which closes on itself."""
+    """Fields `(batch, channel, *space)`, padded periodically by one point on each side of every axis."""
     return _Closed.apply(x)  # type: ignore[no-any-return]
 
 

@@ -94,7 +94,7 @@ class GibbsProcess:
 class TruncatedProcess(MaternProcess):
     """A Matern process given that it lies in an interval at every point of the grid, by rejection of whole functions.
 
-    So did Shi et al. 2025 ("Stochastic process learning via operator flow matching"). A finer grid asks more of a
+    So did Shi et al. 2025 ("Stochastic process learning via operator flow matching"). A finer grid requires more of a
     function: the laws on two grids differ by what happens between the points of the coarser one.
 
     Arguments:

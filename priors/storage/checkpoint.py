@@ -49,7 +49,7 @@ def read_any_entry(path: str | Path, expected: str = "prior") -> tuple[str, dict
 
     Arguments:
         path: The checkpoint.
-        expected: What a message says was expected.
+        expected: Kind that messages name as expected.
 
     Raises:
         InfieldError: The file is missing or corrupt, holds nothing of ours, or is of a newer version.

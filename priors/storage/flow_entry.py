@@ -26,7 +26,7 @@ VERSION = 2
 
 
 def to_entry(prior: FlowPrior, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
-    """What a checkpoint stores of a prior: nested dictionaries of tensors, numbers and text.
+    """Return the checkpoint entry of a prior: nested dictionaries of tensors, numbers and text.
 
     Arguments:
         prior: The prior.

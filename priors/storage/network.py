@@ -50,10 +50,10 @@ def build_network(description: Mapping[str, Any]) -> nn.Module:
 
 
 def with_plugins(provenance: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of its making, with the other packages, and their versions, that its network is of.
+    """Return the provenance of a checkpoint, with the plug-in packages, and their versions, that define its network.
 
     Arguments:
-        provenance: What else it says.
+        provenance: Other entries of the provenance.
         network: As `network_description` returns it.
     """
     packages, inner = {}, network["arguments"].get("network")

@@ -20,7 +20,7 @@ ENTRY = entry_key(KIND)
 VERSION = 1
 
 TOGETHER = 16384
-"""Values of so many fields that a network on a processor sees together; larger batches outgrow the caches."""
+"""Maximum number of values per network call on a CPU; larger batches exceed the caches."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class LearnedMap:
             time is always 0.
         source: Units of what goes in.
         target: Units of what comes out. With the standard deviation at each point as its scale, shape
-            `(channel, *space)`, values that never vary, as on a rim, come out exactly.
+            `(channel, *space)`, values that never vary, as on a boundary, are reproduced exactly.
     """
 
     network: nn.Module

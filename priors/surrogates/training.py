@@ -21,12 +21,12 @@ from infield.priors.surrogates.learned_map import ENTRY, LearnedMap, Stored, fro
 from infield.priors.training.common import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
 
 LEAST = 16
-"""Held-out pairs without which the law of the error cannot be told."""
+"""Minimum number of held-out pairs to estimate the distribution of the error."""
 
 
 @runtime_checkable
 class TrainingPairs(Protocol):
-    """What training asks of the trainer's data module; its batches are (fields, solutions), both
+    """Interface of the trainer's data module; its batches are (fields, solutions), both
     `(batch, channel, *space)` in units."""
 
     grid_description: dict[str, Any]

@@ -15,17 +15,17 @@ from infield.core.errors import InfieldError
 from infield.core.version import __version__
 
 VALIDATION = 2**31
-"""Stands for the epoch in the random numbers of validation, which are the same in every epoch."""
+"""Replaces the epoch in the random numbers of validation, which are the same in every epoch."""
 
 
 def batch_generator(seed: int, epoch: int, batch: int, rank: int) -> Generator:
-    """Random numbers of a batch, on the CPU; from these numbers alone, so that a run that goes on is the same.
+    """Return the generator of a batch, on the CPU, seeded by these numbers alone, so that a resumed run is the same.
 
     Arguments:
-        seed: Of the training.
-        epoch: Which one, or `VALIDATION`.
-        batch: Its number in the epoch.
-        rank: Of the process.
+        seed: Seed of the training.
+        epoch: Index of the epoch, or `VALIDATION`.
+        batch: Index of the batch in the epoch.
+        rank: Rank of the process.
     """
     state = np.random.SeedSequence((seed, epoch, batch, rank)).generate_state(1, np.uint64)[0]
     return Generator().manual_seed(int(state >> 1))
@@ -77,16 +77,16 @@ def adamw_with_cosine(
 def entry_to_go_on_from(
     checkpoint: Mapping[str, Any], name: str, now: Mapping[str, Any], expected: str
 ) -> Mapping[str, Any]:
-    """What a checkpoint stores of the run that goes on from it.
+    """Return the entry of a checkpoint from which a run is resumed.
 
     Arguments:
-        checkpoint: Of Lightning's.
-        name: Of the entry.
-        now: What this run has of the entry's parts that must not have changed.
-        expected: What a message says was expected where there is no such entry.
+        checkpoint: Checkpoint of Lightning.
+        name: Key of the entry.
+        now: Values of this run for the parts of the entry that must not have changed.
+        expected: Text of the message if there is no such entry.
 
     Raises:
-        InfieldError: There is no such entry, or a part is another.
+        InfieldError: There is no such entry, or a part differs.
     """
     entry = checkpoint.get(name)
     if entry is None:
@@ -103,7 +103,7 @@ def entry_to_go_on_from(
 
 
 def training_record(trainer: Trainer, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of the run that wrote it, in JSON types."""
+    """Return the record of the run that wrote a checkpoint, in JSON types."""
     record: dict[str, Any] = {
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,

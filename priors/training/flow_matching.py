@@ -44,7 +44,7 @@ from infield.priors.training.common import (
 
 @runtime_checkable
 class TrainingFields(Protocol):
-    """What training asks of the trainer's data module; its batches are fields `(batch, channel, *space)` in units."""
+    """Interface of the trainer's data module; its batches are fields `(batch, channel, *space)` in units."""
 
     grid: GridLike
     grid_description: dict[str, Any]
@@ -75,9 +75,9 @@ class FlowMatching(LightningModule):
         warmup: Steps of linear warm-up.
         weight_decay: Of AdamW.
         seed: Of the random numbers of the path. They derive from seed, epoch and batch, so that a run that was stopped
-            between epochs and goes on is the same as one that never stopped.
+            between epochs and is resumed equals one that never stopped.
         initial: A prior's checkpoint whose weights the training starts from (fine-tuning). Standardisation, mean and
-            covariance are those of the new fields; a lower learning rate than from scratch serves.
+            covariance are those of the new fields; a lower learning rate than from scratch suffices.
     """
 
     prior: FlowPrior
@@ -150,7 +150,7 @@ class FlowMatching(LightningModule):
         )
 
     def _stationary(self, network: Patched, x: Tensor, source: Covariance, grid: GridLike) -> tuple[Covariance, Tensor]:
-        """Covariance and mean of a law that is the same everywhere; the network hears which axes close."""
+        """Covariance and mean of a stationary distribution; sets which axes of the network are periodic."""
         periodic = grid.periodic if isinstance(grid, Grid) else ()
         if self.rank or not isinstance(source.modes, Hartley) or not periodic:
             raise InfieldError(
@@ -261,7 +261,7 @@ def _short(value: Any, length: int = 120) -> str:
 
 
 def _start(network: nn.Module | None, initial: str | None) -> tuple[nn.Module, dict[str, Any] | None]:
-    """The network that a training starts with, and what a prior's file says of where its weights are from."""
+    """The network from which a training starts, and the record of where its weights come from."""
     if initial is None:
         if network is None:
             raise InfieldError(

@@ -18,7 +18,7 @@ The identity learns from short steps first, and what it has not learned yet is s
 to the mean. So a score of mean and variance of two draws in one step may be added, whose least value the exact average
 velocity has too: `spread_score`. Both are then taken in units of the variance of each measurement's source: one that
 leaves little open counts as much as one that leaves much. What is left is measured on held-out fields when a checkpoint
-is written, and the source widened by it: a factor near 1, kept in the file.
+is written, and the source widened by it: a factor near 1, stored in the file.
 
 With exact data the velocity is confined to the null space of A: P u in place of u, P = I - A^+ A; with noise, to what it
 leaves open (`priors.amortised.adapted_source.confined`).
@@ -58,8 +58,7 @@ FLOOR = 0.1
 """Of the score, in units of the source's variance."""
 
 WIDENED = 3
-"""Times that the spread of draws is measured on held-out fields, each time with the widening that the last one asked
-for."""
+"""Number of times that the spread of draws is measured on held-out fields, each time with the previous widening."""
 
 
 class MeanFlow(FamilyTraining):
@@ -68,24 +67,24 @@ class MeanFlow(FamilyTraining):
     Arguments:
         network: A `priors.networks.unet.UNet` or `priors.networks.mlp.Perceptron` with `inputs` three times the
             channels of the data and `times: 3`.
-        family: Which operators.
+        family: Family of operators.
         noise: Least and greatest standard deviation of the noise, in standard deviations of the field.
-        noiseless: Share of the measurements that are exact.
+        noiseless: Fraction of the measurements without noise.
         tau: Standard deviation of a white prior behind the source, in standard deviations of the field; without one the
             source has the power spectrum of the training fields.
-        operators: Operators a batch.
-        equal: Share of the pairs of times with r = t.
-        corner: Share of the other ones that are drawn near r = 0, t = 1, which is what is used.
+        operators: Operators per batch.
+        equal: Fraction of the pairs of times with r = t.
+        corner: Fraction of the others that are drawn near r = 0, t = 1, the pair used in sampling.
         score: Weight of `spread_score` of draws in one step; for fields of many values.
-        identity: Share of the examples of a batch that the identity is taken of.
-        scored: Share of the examples that the score is taken of.
-        middle: Steps at first that move the middle of the source alone, to the mean of the fields.
+        identity: Fraction of a batch for which the identity is evaluated.
+        scored: Fraction of a batch for which the score is evaluated.
+        middle: Initial steps that train only the map of the source's mean to the mean of the fields.
         start: A checkpoint of a one-step posterior with such a network, of other measurements too, whose weights are
             the first ones.
-        learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
+        learning_rate: Peak learning rate of AdamW; a cosine reduces it to a hundredth over a run of known length.
         warmup: Steps of linear warm-up.
-        weight_decay: Of AdamW.
-        seed: Of operators, noise, sources and times; they derive from seed, epoch and batch.
+        weight_decay: Weight decay of AdamW.
+        seed: Random seed; operators, noise, sources and times derive from seed, epoch and batch.
     """
 
     what = "one-step posterior"
@@ -175,7 +174,7 @@ class MeanFlow(FamilyTraining):
         of_identity, of_score = n - 1 - _some(n, self.identity).flip(0), _some(n, self.scored)
         # a point on the path between them
         times = self._times(n, generator)
-        apart = of_identity[(times[0] < times[1])[of_identity]]  # on the CPU, as all that says which examples
+        apart = of_identity[(times[0] < times[1])[of_identity]]  # on the CPU, as all index tensors
         r, t = (time.to(x_1) for time in times)
         r_, t_ = (time.reshape(-1, *[1] * (x_1.ndim - 1)) for time in (r, t))
         v = x_1 - x_0
@@ -193,8 +192,8 @@ class MeanFlow(FamilyTraining):
         identity = error.square().flatten(1).mean(1)
         if not self.score:
             return torch.zeros_like(r).index_add(0, of_identity.to(r.device), identity)
-        # in units of what the source leaves open and of what the slope asks for: weights that depend on what the
-        # network is told alone, so that the minimiser stays
+        # weighted by the variance of the source and the square of the slope term: weights that depend on the
+        # conditioning alone leave the minimiser unchanged
         asked = m.spread + (target - v).square().flatten(1).mean(1)
         loss = torch.zeros_like(r).index_add(0, of_identity.to(r.device), identity / asked[of_identity])
         zero, one = torch.zeros_like(r[of_score]), torch.ones_like(r[of_score])
@@ -307,10 +306,10 @@ class _Measured:
 
     Arguments:
         x_0: Draws of the source, shape `(batch, channel, *space)`.
-        x_0_again: Independent ones, where the score asks for them.
-        seen: What the network is told of the data, shape `(batch, 2 channel, *space)`.
+        x_0_again: Independent draws, if the score needs them.
+        seen: Conditioning channels of the network, shape `(batch, 2 channel, *space)`.
         noise: Standard deviation, shape `(batch,)`.
-        confined: Takes from velocities what the data leave no room for.
+        confined: Projects velocities to what the data leave open.
     """
 
     x_0: Tensor
@@ -334,7 +333,7 @@ class _Batch:
     """Fields measured by several operators, one after another.
 
     Arguments:
-        model: Whose velocity it is.
+        model: Model that gives the velocity.
         parts: The fields of each operator.
     """
 
@@ -346,7 +345,7 @@ class _Batch:
         self.x_0, self.x_0_again, self.mean, self.seen, self.noise, self.spread = every
 
     def u(self, z: Tensor, r: Tensor, t: Tensor, which: Tensor) -> Tensor:
-        """Velocity of some of the fields, by their numbers in increasing order."""
+        """Velocity of some of the fields, by their indices in increasing order."""
         velocity = self.model.velocity(z, r, t, self.seen[which], self.noise[which]).to(z.dtype)  # from autocast
         shares = velocity.split(self.part[which].bincount(minlength=len(self.parts)).tolist())
         return torch.cat([p.confined(u) for p, u in zip(self.parts, shares, strict=True) if len(u)])

@@ -35,7 +35,7 @@ class PMRF(FamilyTraining):
 
     Arguments:
         network: A `priors.networks.unet.UNet` or `priors.networks.mlp.Perceptron` of as many channels as the data.
-        mean: Checkpoint of an unrolled network (`unrolled.ckpt`), f. It serves these operators and this noise.
+        mean: Checkpoint of an unrolled network (`unrolled.ckpt`), f. It defines the operators and the noise.
         family: Which operators.
         noise: Least and greatest standard deviation of the noise, in standard deviations of the field.
         noiseless: Share of the measurements that are exact.

@@ -13,7 +13,7 @@ def spread_score(first: Tensor, second: Tensor, truth: Tensor, floor: Tensor | f
 
     V is the variance of the draws and B the squared error of their mean, both means over values, and the floor added to
     both. It is the score of Dawid & Sebastiani (1999) for the field as a whole: its mean is least where the draws' mean
-    is that of the truth and V = B. Of few values two draws do not tell V well enough.
+    is that of the truth and V = B. With few values per field, two draws do not determine V well enough.
 
     Arguments:
         first, second: Draws, shape `(batch, channel, *space)`.
@@ -37,6 +37,6 @@ def spread_and_error(first: Tensor, second: Tensor, truth: Tensor) -> tuple[Tens
 
 
 def error_over_spread(cases: Sequence[tuple[Tensor, Tensor, Tensor]]) -> float:
-    """B / V over all of some cases (first draws, second draws, truths); 1 where they are too few to tell."""
+    """B / V over all cases (first draws, second draws, truths); 1 if there are too few to estimate it."""
     V, B = torch.stack([torch.stack(spread_and_error(*case)).sum(1) for case in cases]).sum(0).tolist()
     return B / V if B > 0 else 1.0
