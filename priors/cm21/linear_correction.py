@@ -27,7 +27,7 @@ BANDS, LEAST, GREATEST = 5, 0.3, 3.0
 """Hats, and wavenumbers of the first and the last one in radians a cell."""
 
 RIDGE = 1e-3
-"""Keeps g of bands with a share of the power below this, of which windows say little, near 0."""
+"""Keeps g near 0 in bands with a fraction of the power below this, which windows hardly constrain."""
 
 
 class LinearPart(SliceNetwork):

@@ -9,7 +9,7 @@ fitted by least squares to
 .. math:: \tfrac12 \log \frac{(h_i * S \xi_1)^2(s)}{(h_i * S \xi)^2(s)},
 
 and fields in units are made by spectra of amplitudes a_j / r_j. Fields are compared and not innovations: where a box
-comes again along the line of sight, an excess in innovations adds up in the field.
+repeats along the line of sight, an excess in innovations accumulates in the field.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ if not TYPE_CHECKING:
     __getattr__ = old_names(__name__)
 
 STEPS = 8
-"""Of Heun's method, where a user does not say otherwise: 15 network calls a cone."""
+"""Default number of steps of Heun's method: 15 network calls per lightcone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +39,18 @@ class LightconePrior:
     """Lightcones given astrophysical parameters.
 
     Arguments:
-        name: What a report calls it.
+        name: Name in reports.
         network: F of `priors.cm21.flow`.
         statistics: mu and sigma of slices.
         spectra: Of what is left when these are taken out.
-        repeats: How its structures come again with every box; None where a box is as long as a cone.
-        linear_part: What F misses along the field.
+        repeats: Decorrelation between repetitions of the box; None if a box is as long as a lightcone.
+        linear_part: Linear correction of F along the field.
         drawn: Amplitudes of what is drawn beside those of the spectra (`priors.cm21.power_correction`).
         transform: From mK to values, and back.
         ranges: Parameters by 21cmFAST's names, and the range of each in training; none for cones of the whole range
             without a condition.
         cell: Spacing of all axes in Mpc.
-        points: Cells across in training; other numbers serve, since x and y close on themselves.
+        points: Cells across in training; other numbers are supported, since x and y are periodic.
         distance: Comoving distances of the cells of the line of sight in Mpc, ascending.
         redshift: Of the same cells.
         provenance: Where its numbers come from, in JSON types.
@@ -237,13 +237,13 @@ class LightconePrior:
         steps: int | None = None,
         extrapolate: bool = False,
     ) -> Tensor:
-        """Lightcones `(n, x, y, los)` in mK, float32, exactly 0 where ionised; of the emulator, in one network call a
-        cone, or of the flow, in 2 steps - 1.
+        """Lightcones `(n, x, y, los)` in mK, float32, exactly 0 where ionised; of the emulator, in one network call per
+        lightcone, or of the flow, in 2 steps - 1.
 
         Arguments:
             parameters: By 21cmFAST's names.
             generator: Of the source, or of initial conditions.
-            n: How many.
+            n: Number of lightcones.
             points, cells, extrapolate: As in `at`.
             steps: Of Heun's method; None for the emulator where there is one, else for `STEPS`.
 
@@ -272,7 +272,7 @@ class LightconePrior:
             depth: Cells between the two ends of the line of sight; as in training where not given.
 
         Raises:
-            InfieldError: x or y is no multiple of the network's coarsest cell, or no cell is asked for.
+            InfieldError: x or y is no multiple of the network's coarsest cell, or no cell is requested.
         """
         assert self.emulator is not None
         depth = depth or len(self.distance)
@@ -289,15 +289,15 @@ class LightconePrior:
 
     @cached_property
     def _prepared(self) -> dict[tuple[Any, ...], OneCall]:
-        """The emulator at the point that was asked for last."""
+        """The emulator at the last requested point."""
         return {}
 
     def calls(self, steps: int | None = None) -> int:
-        """Network calls a cone of `draw`."""
+        """Network calls per lightcone of `draw`."""
         return 1 if self.by_emulator(steps) else 2 * (steps or STEPS) - 1
 
     def by_emulator(self, steps: int | None = None) -> bool:
-        """Whether `draw` asks the emulator."""
+        """Whether `draw` uses the emulator."""
         return steps is None and self.emulator is not None
 
     def integrate(self, flow: LightconeFlow, generator: Generator, n: int, steps: int) -> Tensor:

@@ -61,7 +61,7 @@ Slices = tuple[Tensor, Tensor, Tensor]
 
 @runtime_checkable
 class TrainingCones(Protocol):
-    """What training asks of the trainer's data module; its batches are windows of values, parameters, first cells."""
+    """Interface of the trainer's data module; its batches are windows of values, parameters, first cells."""
 
     temperature: Tensor
     values: Tensor
@@ -91,7 +91,7 @@ class LightconeMatching(LightningModule):
         network: Made for two channels with the atom (else one), as many numbers as there are parameters, and inputs for
             innovations and fields, their two profiles each, the place and what innovations are given: 10 (6).
         initial: A checkpoint whose weights, transform, statistics and spectra of slices the training starts from; a
-            lower learning rate than from scratch serves.
+            lower learning rate than from scratch suffices.
         kind, amplitude, knee, atom, width, fill: Of the voxel transform. The paper's is `yeo-johnson`, 0.1, 0, without
             atom; `linear` without `fill` makes what a telescope measures linear in the field.
         statistics_steps: Of the fit of mean and spread of slices, before the training.

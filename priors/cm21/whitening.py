@@ -1,27 +1,29 @@
-r"""Innovations of a lightcone: the white noise that makes a Gaussian one of given spectra, and that it is turned into.
+r"""Whitening of lightcones: the linear map between white noise (innovations) and a Gaussian lightcone of given spectra.
 
-Across, a cone closes on itself, so that the Fourier modes X_k of its slices (orthonormal) are independent between
+Across, a lightcone is periodic, so that the Fourier modes X_k of its slices (orthonormal) are independent between
 wavenumbers k; along the line of sight those of one k have a covariance, from its spectrum at each distance
 (`priors.cm21.slice_spectra`),
 
 .. math:: C_{|k|}(z, z') = n^{-1} \sum_\kappa \sqrt{P(k, \kappa; z)\, P(k, \kappa; z')}\, R_{|k, \kappa|}(z, z')
     \cos \kappa (z - z').
 
-A simulated box is shorter than a lightcone and comes again and again along it. Then kappa are those of the box,
-2 pi j / n, and what changes between one time and the next is in
+A simulated box is shorter than a lightcone and repeats along it. Then kappa are those of the box, 2 pi j / n, and the
+evolution between repetitions is in
 
 .. math:: R_k(z, z') = \sum_b h_b(k) \exp(-|\tau_b(z) - \tau_b(z')|^{3/2}), \qquad \tau_b' = c_b(z; \theta),
 
-with hats h_b of log |k| and rates c_b that cones tell (`priors.cm21.box_repeats`). This is a covariance for every tau,
-since exp(-|x|^p) is one for p up to 2 (Schoenberg 1938). Without repeats R is 1 and kappa is as good as continuous.
+with hats h_b of log |k| and rates c_b estimated from lightcones (`priors.cm21.box_repeats`). This is a covariance for
+every tau, since exp(-|x|^p) is one for p up to 2 (Schoenberg 1938). Without repeats R is 1 and kappa is practically
+continuous.
 
 Block by block of slices, each given the one before it (Vecchia 1988, J. R. Stat. Soc. B 50, 297), with xi white:
 
 .. math:: X_b = K_b X_{b-1} + L_b \xi_b, \quad K_b = C_{b,b-1} C_{b-1,b-1}^{-1}, \quad
     L_b L_b^T = C_{bb} - K_b C_{b-1,b},
 
-L_b lower triangular. So xi at a slice is what the nearer ones (at least a block of them) leave open. The map is linear
-and exactly invertible, xi_b = L_b^{-1} (X_b - K_b X_{b-1}), and its cost grows with the depth, not with its square.
+L_b lower triangular. So xi at a slice is the part not predicted by at least one block of preceding slices. The map is
+linear and exactly invertible, xi_b = L_b^{-1} (X_b - K_b X_{b-1}), and its cost grows with the depth, not with its
+square.
 """
 
 from __future__ import annotations
@@ -42,13 +44,13 @@ from infield.priors.cm21.box_repeats import POWER, Repeats, bands
 from infield.priors.cm21.slice_spectra import hats
 
 BLOCK = 64
-"""Slices of a block."""
+"""Slices per block."""
 
 APART = 3.5
 """Wavenumbers across below this, in units of the first one, are rings of their own; others are rounded to integers."""
 
 WHITE = 1e-5
-"""Added to the spectrum, so that no mode follows from the others: of unit variance a cell."""
+"""Added to the spectrum, in units of the variance per cell, so that the covariance is not singular."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ class InnovationStandardisation(Standardisation):
 
     @cached_property
     def innovations(self) -> Innovations:
-        """Made when they are first asked for."""
+        """Computed on first use."""
         return innovations_of(self.amplitudes, self.points, self.repeats)
 
     def to_units(self, x: Tensor) -> Tensor:
@@ -248,7 +250,7 @@ def _covariance(a: Tensor, points: tuple[int, int], tau: Tensor | None, period: 
         both = torch.cat([root * cos, root * sin], dim=-1)
         return both @ both.mT
 
-    if tau is None:  # kappa are so fine that slices so far apart are as good as independent of their images
+    if tau is None:  # kappa are fine enough that slices are practically independent of their periodic images
         C = waves(root)
     else:
         C = torch.zeros((*root.shape[:2], depth, depth), dtype=root.dtype, device=root.device)
