@@ -13,7 +13,7 @@ from infield.priors.base import Standardisation
 
 @dataclass(frozen=True)
 class Window:
-    """Which part of a torus is the domain.
+    """Part of a torus that is the domain.
 
     Arguments:
         shape: Points of the domain along each axis.
@@ -44,7 +44,7 @@ class WindowedStandardisation(Standardisation):
     window.
 
     Arguments:
-        window: What is seen.
+        window: Visible part of the torus.
     """
 
     window: Window

@@ -22,7 +22,7 @@ class Telescope:
     Arguments:
         name: Name of the array.
         positions: East and north of each antenna in m, shape `(antennas, 2)`.
-        latitude: In degrees.
+        latitude: Latitude in degrees.
         area: Effective area of one antenna at low frequencies, m^2.
         dense_below: Frequency in MHz above which the area falls as 1 / nu^2 (dipoles that no longer overlap); infinite
             for a dish.
@@ -60,7 +60,7 @@ def spiral(antennas: int, radius: float) -> np.ndarray:
     """Antennas evenly spread over a disc on Fermat's spiral (Vogel 1979): r = R sqrt((i + 1/2) / n), the golden angle.
 
     Arguments:
-        antennas: How many.
+        antennas: Number of antennas.
         radius: R in m.
 
     Returns:

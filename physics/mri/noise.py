@@ -114,7 +114,7 @@ class CoilGaussianNoise(NoiseLaw):
         return self._real(self._cholesky.to(n) @ n / math.sqrt(2), w)
 
     def _shared(self, observed: Tensor | None) -> Tensor | None:
-        """Which k-space samples count, (samples,): a sample counts with all of its coils or not at all."""
+        """Mask of the observed k-space samples, (samples,): all coils of a sample are observed, or none."""
         return None if observed is None else observed.flatten(2)[0, 0]
 
     def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:

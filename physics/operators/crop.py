@@ -19,8 +19,8 @@ class Crop(LinearOperator):
     """The first points along each axis of a field on a torus.
 
     Arguments:
-        torus: Where the field lives.
-        domain: What is seen of it.
+        torus: Grid of the field.
+        domain: Part of it that is observed.
         channels: Number of channels.
     """
 
@@ -77,7 +77,7 @@ def through_window(measurement: Measurement, shape: tuple[int, ...]) -> Measurem
     """The same data as data of a field on a torus around the domain; with the same likelihood.
 
     Arguments:
-        measurement: Of a field on a grid.
+        measurement: Measurement of a field on a grid.
         shape: Points of the torus along each axis.
 
     Raises:

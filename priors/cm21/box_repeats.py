@@ -30,7 +30,7 @@ BANDS, LEAST, GREATEST = 6, 0.2, 3.0
 """Hats, and wavenumbers of the first and the last one in radians a cell."""
 
 POWER = 1.5
-"""Of exp(-x^p): between p = 1, whose fields are rough, and 2, which forgets later than cones do."""
+"""p of exp(-x^p): between 1, which gives rough fields, and 2, which decorrelates more slowly than lightcones."""
 
 FAINT = 1e-4
 """Power of a filtered slice, of unit variance, below which its correlations are ignored."""
@@ -56,10 +56,10 @@ class SliceRepeats(SliceNetwork):
     """Rates c_b for parameters and places in [0, 1]; 1 a box before the fit.
 
     Arguments:
-        parameters: How many.
-        channels: Of the fields.
+        parameters: Number of parameters.
+        channels: Channels of the fields.
         period: Cells of the box.
-        width: Of the three hidden layers.
+        width: Width of the three hidden layers.
     """
 
     def __init__(self, parameters: int, channels: int, period: int, width: int = 96) -> None:
@@ -120,9 +120,9 @@ def fit_slice_repeats(
         theta: Parameters of the cones in [0, 1], shape `(cones, parameters)`.
         s: Places of the slices in [0, 1], shape `(los,)`.
         period: Cells of the box.
-        seed: Of first weights and batches.
-        steps, batch: Of the training; slices a step.
-        device: Where it is trained; the result is on the CPU.
+        seed: Random seed of initial weights and batches.
+        steps, batch: Training steps, and slices per step.
+        device: Device of the training; the result is on the CPU.
     """
     each = [correlations(x.to(device), period) for x in cones]
     found, tells = (torch.stack(parts).to(device) for parts in zip(*each, strict=True))

@@ -107,8 +107,8 @@ class OneCall:
     Arguments:
         emulator: The trained emulator.
         theta: Parameters in [0, 1], shape `(parameters,)`.
-        statistics, transform: Of its prior.
-        cells: Of the line of sight.
+        statistics, transform: Those of its prior.
+        cells: Cells of the line of sight.
         depth: Cells of the whole line of sight.
         points: Across.
 
@@ -184,7 +184,7 @@ def with_most_likely_zeros(temperature: Tensor, logit: Tensor) -> Tensor:
 
     Arguments:
         temperature: In mK, shape `(los, x, y)`.
-        logit: Of the chance to be ionised, of the same shape.
+        logit: Logit of the probability of being ionised, same shape.
     """
     _, nx, ny = logit.shape
     expected = torch.sigmoid(logit).sum((1, 2)).round().long()
@@ -196,7 +196,7 @@ def with_most_likely_zeros(temperature: Tensor, logit: Tensor) -> Tensor:
 
 
 def to_entry(emulator: Emulator) -> dict[str, Any]:
-    """What a checkpoint stores."""
+    """Return the checkpoint entry."""
     law = emulator.density
     return {
         "network": emulator.network.arguments,

@@ -45,8 +45,8 @@ class Profiles:
 
     Arguments:
         s: Places, 0 at the nearest cell of the prior's line of sight and 1 at the farthest, shape `(batch, los)`.
-        mu, sigma: Of the channels, shape `(batch, channel, los)`.
-        before: How many nearer slices the innovations of a slice are given, shape `(batch, los)`.
+        mu, sigma: Mean and standard deviation of the channels, shape `(batch, channel, los)`.
+        before: Number of preceding slices on which the innovations of a slice are conditioned, shape `(batch, los)`.
     """
 
     s: Tensor
@@ -69,7 +69,7 @@ def network_output(network: LocalUNet, z: Tensor, t: Tensor, theta: Tensor, prof
         z: Scaled innovations and the fields that they make, shape `(batch, 2 channel, x, y, los)`.
         t: Times, shape `(batch,)`.
         theta: Parameters in [0, 1], shape `(batch, parameters)`.
-        profiles: Of the same cells.
+        profiles: Profiles of the same cells.
     """
     told = profiles.inputs[:, :, None, None].to(z).expand(len(z), -1, *z.shape[2:4], -1)
     return network(torch.cat([z, told], dim=1).float(), t.float(), theta.float()).to(z)
@@ -80,14 +80,14 @@ class LightconeFlow:
     """Lightcones of one set of parameters on one grid; see `priors.base.Prior`. Or of several, one field of each.
 
     Arguments:
-        name: What a report calls it.
+        name: Name in reports.
         network: F.
-        linear_part: What is added to its output.
+        linear_part: Correction added to its output.
         theta: Parameters in [0, 1], shape `(parameters,)`, or `(cones, parameters)`.
-        profiles: Of as many cones.
+        profiles: Profiles of as many lightcones.
         innovations: S, the whitening of fields before the network.
         standardisation: From xi to temperature in mK, and to the place of the ionised region, by a S of its own.
-        units: Of the first channel.
+        units: Units of the first channel.
         half: Whether the network runs in bf16, as it was trained.
         sha256: Digest of the file that the prior was read from.
     """

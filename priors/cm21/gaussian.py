@@ -68,7 +68,7 @@ class LocalRegression:
     """Weights of cones at any point of the parameters.
 
     Arguments:
-        parameters: Of the cones of training, shape `(cones, parameters)`.
+        parameters: Parameters of the training lightcones, shape `(cones, parameters)`.
         nearest: K.
     """
 
@@ -94,7 +94,7 @@ class LocalRegression:
         return torch.linalg.pinv(root[:, None] * plane, rtol=1e-6)[0] * root
 
     def left_out(self, values: Tensor, i: int) -> tuple[Tensor, float]:
-        """What the others predict of cone i's `values`, shape of one of them, and |w|^2."""
+        """Return the prediction of cone i's `values` from the others, and |w|^2."""
         weights = self.weights(self.parameters[i], without=i)
         return weights @ values, float(weights.square().sum())
 

@@ -59,7 +59,7 @@ class InitialDensity:
 
         Arguments:
             boxes: Linear density contrast.
-            points: Of a lightcone across a box.
+            points: Points of a lightcone across a box.
 
         Raises:
             InfieldError: Boxes are no cubes, their cells do not divide points, or nothing varies.
@@ -127,7 +127,7 @@ class InitialDensity:
         return ((_filters((n, n, n)).abs() * a).square() * mode_counts(n)).sum((1, 2, 3)).div(m**3).sqrt()
 
     def _amplitudes(self, shape: tuple[int, ...]) -> Tensor:
-        """Of the modes of boxes of simulations; the mean is 0."""
+        """Amplitudes of the modes of simulated boxes; that of k = 0 is 0."""
         k = wavenumbers(shape, half=True, radians=True)
         told = np.interp(k.clamp_min(1e-9).log().numpy(), self.log_k.numpy(), self.log_a.numpy())
         return torch.where(k > 0, torch.from_numpy(told).exp(), 0.0)

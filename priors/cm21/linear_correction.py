@@ -1,4 +1,4 @@
-r"""What a network misses along the field itself: a linear part of its output, fitted by least squares.
+r"""Linear correction of a network along the field itself, fitted by least squares.
 
 The velocity of least square error leaves nothing of the target that depends linearly on the field. A network that was
 trained for a while leaves a little, hardly seen in its loss, but the same at all times: a part eps of the field in F
@@ -34,9 +34,9 @@ class LinearPart(SliceNetwork):
     """g_j for parameters, times and places in [0, 1]; 0 before the fit.
 
     Arguments:
-        parameters: How many.
-        channels: Of the fields.
-        width: Of the three hidden layers.
+        parameters: Number of parameters.
+        channels: Channels of the fields.
+        width: Width of the three hidden layers.
     """
 
     def __init__(self, parameters: int, channels: int, width: int = 96) -> None:
@@ -85,8 +85,8 @@ def fit_linear_part(
         theta: Their parameters in [0, 1], shape `(windows, parameters)`.
         t: Their times, shape `(windows,)`.
         s: Their places, shape `(windows, los)`.
-        seed: Of first weights and batches.
-        steps: Of the fit.
+        seed: Random seed of initial weights and batches.
+        steps: Steps of the fit.
     """
     model = LinearPart(theta.shape[1], of_missed.shape[1])
 

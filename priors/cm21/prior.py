@@ -42,19 +42,19 @@ class LightconePrior:
         name: Name in reports.
         network: F of `priors.cm21.flow`.
         statistics: mu and sigma of slices.
-        spectra: Of what is left when these are taken out.
+        spectra: Spectra of the remainder.
         repeats: Decorrelation between repetitions of the box; None if a box is as long as a lightcone.
         linear_part: Linear correction of F along the field.
         drawn: Amplitudes of what is drawn beside those of the spectra (`priors.cm21.power_correction`).
-        transform: From mK to values, and back.
+        transform: Map from mK to values, and back.
         ranges: Parameters by 21cmFAST's names, and the range of each in training; none for cones of the whole range
             without a condition.
         cell: Spacing of all axes in Mpc.
         points: Cells across in training; other numbers are supported, since x and y are periodic.
         distance: Comoving distances of the cells of the line of sight in Mpc, ascending.
-        redshift: Of the same cells.
-        provenance: Where its numbers come from, in JSON types.
-        emulator: Where one was trained: cones in one call of a small network, from a simulation's initial conditions.
+        redshift: Redshifts of the same cells.
+        provenance: Origin of its numbers, in JSON types.
+        emulator: Emulator, if trained: lightcones in one call of a small network, from initial conditions.
         sha256: Digest of the file that it was read from.
     """
 
@@ -116,7 +116,7 @@ class LightconePrior:
         Arguments:
             parameters: By 21cmFAST's names.
             points: Cells across; those of training where not given.
-            cells: Of the line of sight; all where not given.
+            cells: Cells of the line of sight; all by default.
             extrapolate: Whether parameters outside the range of training are taken.
 
         Raises:
@@ -137,8 +137,8 @@ class LightconePrior:
         """The prior of a field on a grid at parameters.
 
         Arguments:
-            grid: Of the field, on x, y and a comoving distance in Mpc.
-            channels: Of the field, one.
+            grid: Grid of the field: x, y and comoving distance in Mpc.
+            channels: Channels of the field; one.
             parameters: By 21cmFAST's names.
 
         Raises:
@@ -242,10 +242,10 @@ class LightconePrior:
 
         Arguments:
             parameters: By 21cmFAST's names.
-            generator: Of the source, or of initial conditions.
+            generator: Generator of the source, or of initial conditions.
             n: Number of lightcones.
             points, cells, extrapolate: As in `at`.
-            steps: Of Heun's method; None for the emulator where there is one, else for `STEPS`.
+            steps: Steps of Heun's method; None for the emulator if there is one, else for `STEPS`.
 
         Raises:
             InfieldError: As `at`.
@@ -268,7 +268,7 @@ class LightconePrior:
         Arguments:
             theta: The parameters.
             points: Cells across; those of training where not given.
-            cells: Of the line of sight; all where not given.
+            cells: Cells of the line of sight; all by default.
             depth: Cells between the two ends of the line of sight; as in training where not given.
 
         Raises:
@@ -311,7 +311,7 @@ class LightconePrior:
         return self.evolved(flow, xi, steps)
 
     def evolved(self, flow: LightconeFlow, xi: Tensor, steps: int) -> Tensor:
-        """What Heun's method makes of white noise `(n, channel, x, y, los)`."""
+        """Integrate the flow from white noise `(n, channel, x, y, los)` by Heun's method."""
         return heun(flow, xi, torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist())
 
     def temperature(self, flow: LightconeFlow, xi: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a checkpoint stores of a prior of lightcones."""
+"""Checkpoint entries of priors of lightcones."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ VERSION = 4
 
 
 def to_entry(prior: LightconePrior, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
-    """What a checkpoint stores: nested dictionaries of tensors, numbers and text.
+    """Return the checkpoint entry: nested dictionaries of tensors, numbers and text.
 
     Arguments:
         prior: The prior.
-        weights: Of its network, where others than its own are to be stored.
+        weights: Weights of its network to store instead of its own.
     """
     weights = prior.network.state_dict() if weights is None else weights
     return {
@@ -60,7 +60,7 @@ def from_entry(entry: Mapping[str, Any], network: LocalUNet | None = None, *, sh
     """The inverse of `to_entry`.
 
     Arguments:
-        entry: What `to_entry` returned.
+        entry: Result of `to_entry`.
         network: A network to use as it is; without one it is built and gets the stored weights.
         sha256: Digest of the file.
     """

@@ -75,7 +75,7 @@ Kind = TypeVar("Kind", bound=SliceNetwork)
 
 
 def to_parts(model: SliceNetwork) -> dict[str, Any]:
-    """What a checkpoint stores of one."""
+    """Return the checkpoint entry of one."""
     weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
     return {"arguments": model.arguments, "weights": weights}
 
@@ -103,9 +103,9 @@ def fit_to_slices(
     Arguments:
         model: Its weights are changed.
         loss: Mean loss of slices, given the indices of their lightcones and positions, both of shape `(batch,)`.
-        cones: How many there are.
-        places: Of slices that count.
-        seed: Of first weights and batches.
+        cones: Number of lightcones.
+        places: Indices of the slices that count.
+        seed: Random seed of initial weights and batches.
         steps, batch: Steps, and slices in each.
         rate: Learning rate at first.
     """

@@ -103,7 +103,7 @@ def hats_of(k: Tensor, count: int, least: float, greatest: float) -> Tensor:
 
     Arguments:
         k: Wavenumbers.
-        count: How many.
+        count: Number of functions.
         least, greatest: First and last knot.
     """
     place = (k.clamp(least, greatest) / least).log() * ((count - 1) / math.log(greatest / least))
@@ -166,9 +166,9 @@ def fit_slice_spectra(
         s: Places of the slices in [0, 1], shape `(los,)`.
         statistics: By which they are standardised, and whose course the network is told; a copy becomes a part of it.
         members: Networks that are trained apart, and their mean taken: most of what one errs by is not in the cones.
-        seed: Of first weights and batches.
-        steps, batch: Of the training of each; slices a step.
-        device: Where filters work and it is trained; the result is on the CPU.
+        seed: Random seed of initial weights and batches.
+        steps, batch: Training steps of each, and slices per step.
+        device: Device of filters and training; the result is on the CPU.
     """
     seen, filters = [], None
     for cone in cones:

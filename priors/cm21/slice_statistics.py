@@ -60,7 +60,7 @@ class SliceStatistics(SliceNetwork):
 
     @property
     def says(self) -> int:
-        """How many numbers that is."""
+        """Number of these values."""
         channels: int = self.arguments["channels"]
         return channels * (1 + 2 * len(COURSE))
 
@@ -79,12 +79,12 @@ def fit_slice_statistics(
     """The network with the greatest likelihood, found by Adam with a cosine schedule; half a minute of a core.
 
     Arguments:
-        mean, variance: Of the slices of training cones, shape `(cones, channels, los)`.
+        mean, variance: Mean and variance of the slices of training lightcones, shape `(cones, channels, los)`.
         theta: Parameters of the cones in [0, 1], shape `(cones, parameters)`.
         s: Places of the slices in [0, 1], shape `(los,)`.
-        seed: Of first weights and batches.
-        steps, batch: Of the training; slices a step.
-        device: Where it is trained; the result is on the CPU.
+        seed: Random seed of initial weights and batches.
+        steps, batch: Training steps, and slices per step.
+        device: Device of the training; the result is on the CPU.
     """
     model = SliceStatistics(theta.shape[1], mean.shape[1]).to(device)
     mean, variance, theta, s = (values.float().to(device) for values in (mean, variance, theta, s))

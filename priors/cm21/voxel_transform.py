@@ -68,14 +68,14 @@ class VoxelTransform:
 
     Arguments:
         kind: "yeo-johnson", "linear" or "log".
-        mean, scale: Of f(T) over the voxels of training: neutral ones with the atom, else all. scale > 0.
+        mean, scale: Mean and scale of f(T) over the training voxels: neutral ones with the atom, else all. scale > 0.
         exponent: Lambda of Yeo & Johnson, 0 to 2; not used by the others.
         amplitude: A > 0.
         knee: k: 0 for a plain factor A, else > 0.
         atom: Whether a second channel marks exact zeros.
         width: In cells, > 0: the second channel is tanh(distance / width).
         fill: With the atom: whether values of neutral voxels go on into the ionised region.
-        periodic: Of the axes (x, y, line of sight), which close.
+        periodic: Whether each axis (x, y, line of sight) is periodic.
 
     Raises:
         InfieldError: A name or a number is out of range.
@@ -302,7 +302,7 @@ def _finite(temperature: Tensor) -> None:
 
 
 def to_entry(transform: VoxelTransform) -> dict[str, Any]:
-    """What a checkpoint stores, in JSON types."""
+    """Return the checkpoint entry, in JSON types."""
     return {
         "version": VERSION,
         "kind": transform.kind,

@@ -68,7 +68,7 @@ class Innovations:
 
     @property
     def before(self) -> Tensor:
-        """How many slices before it the innovations of a slice are given, shape `(los,)`."""
+        """Number of preceding slices on which the innovations of each slice are conditioned, shape `(los,)`."""
         return torch.cat([K.shape[-1] + torch.arange(K.shape[-2]) for K, _ in self.blocks])
 
     def each(self) -> list[Innovations]:
@@ -124,7 +124,7 @@ class Innovations:
     def _by_modes(
         self, x: Tensor, block: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], *, given_fields: bool = False
     ) -> Tensor:
-        """What `block` makes of the modes of each block and of the fields' modes in the one before it; block by block,
+        """Apply `block` to the modes of each block and the field's modes in the preceding one; block by block,
         for the sake of memory."""
         result, start, before = torch.empty_like(x), 0, None
         for K_b, L_b in self.blocks:
@@ -175,7 +175,7 @@ class InnovationStandardisation(Standardisation):
     """Field in units = shift + scale * colour(standardised field).
 
     Arguments:
-        amplitudes: Of the spectra, see `innovations_of`.
+        amplitudes: Amplitudes of the spectra, see `innovations_of`.
         points: Cells across.
         repeats: Likewise.
     """
@@ -202,7 +202,7 @@ def innovations_of(amplitudes: Tensor, points: tuple[int, int], repeats: Repeats
     Arguments:
         amplitudes: a of `priors.cm21.slice_spectra`, shape `(channel, functions, los)`, or `(cones, ...)`.
         points: Cells across.
-        repeats: Of the same lightcones; none where a box is as long as they.
+        repeats: Repeats of the same lightcones; None if a box is as long as they.
     """
     a = amplitudes if amplitudes.ndim == 4 else amplitudes[None]
     tau = None

@@ -63,7 +63,7 @@ class Embedding:
     """A stationary law on a torus.
 
     Arguments:
-        window: Which part of the torus is the domain.
+        window: Part of the torus that is the domain.
         spectrum: Variances of the Hartley modes of the torus, shape `window.torus`, none negative.
         clipped: Share of the variance that was in modes of negative variance, now zero: on the domain no entry of the
             covariance is wrong by more than this share of the variance.
@@ -159,7 +159,7 @@ def torus_spectrum(
         spacing: Distances between neighbours.
         shape: Points along each axis of the domain, at whose lags the covariance function is kept.
         periodic: Whether each axis of the domain is periodic.
-        profile: How the function falls from 1 to 0 beyond the domain, as a function on [0, 1].
+        profile: Decay from 1 to 0 beyond the domain, a function on [0, 1].
     """
     rows = []
     for m, h, n, closes in zip(torus, spacing, shape, periodic, strict=True):

@@ -54,11 +54,11 @@ class Patched(nn.Module):
         network: f, for patches; made for their channels and axes, and not periodic.
         patch: Points of a patch along each axis.
         overlap: Number of points by which neighbouring patches overlap, in mode `overlap`; at most half a patch.
-        mode: How domains are cut into patches when the network is used; `shift` in training.
+        mode: Partition of domains into patches at inference; `shift` in training.
         periodic: Whether each axis of the domain is periodic. Training takes it from the data.
-        origin: Where the first point of the domain lies on the lattice of patches, so that parts of one domain share
+        origin: Position of the first domain point on the lattice of patches, so that parts of one domain share
             its patches.
-        seed: Of the offsets.
+        seed: Seed of the offsets.
     """
 
     def __init__(

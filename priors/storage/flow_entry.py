@@ -1,4 +1,4 @@
-"""What a checkpoint stores of a `FlowPrior`: everything that it is, as plain tensors and JSON types."""
+"""Checkpoint entries of a `FlowPrior`: all of it, as plain tensors and JSON types."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def to_entry(prior: FlowPrior, weights: Mapping[str, Tensor] | None = None) -> d
 
     Arguments:
         prior: The prior.
-        weights: Weights of its network, where others than its own are to be stored (the averaged ones, in training).
+        weights: Weights of its network to store instead of its own (the averaged ones, in training).
     """
     weights = prior.network.state_dict() if weights is None else weights
     network = network_description(prior.network)
@@ -81,7 +81,7 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
     """The inverse of `to_entry`.
 
     Arguments:
-        entry: What `to_entry` returned.
+        entry: Result of `to_entry`.
         network: A network to use as it is; without one it is built and gets the stored weights.
         sha256: Digest of the file.
 

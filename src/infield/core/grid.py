@@ -110,7 +110,7 @@ class Grid:
 
     @property
     def periodic(self) -> tuple[bool, ...]:
-        """Of each axis, whether it is periodic."""
+        """Whether each axis is periodic."""
         return tuple(axis.periodic for axis in self.axes)
 
     @property
