@@ -248,7 +248,7 @@ def test_class_paths_of_the_shipped_configurations(files):
     for path in sorted(found):
         module, _, name = path.rpartition(".")
         target = getattr(importlib.import_module(module), name)
-        assert target.__module__ == MODULES[module] and target.__name__ == name
+        assert f"{target.__module__}:{target.__name__}" == NAMES.get(f"{module}:{name}", f"{MODULES[module]}:{name}")
 
 
 GONE = {

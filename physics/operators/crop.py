@@ -14,8 +14,8 @@ class Crop(LinearOperator):
     """The first points along each axis of a field on a torus.
 
     Arguments:
-        torus: Where the field lives.
-        domain: What is seen of it.
+        torus: Grid of the field.
+        domain: Part of it that is observed.
         channels: Number of channels.
     """
 

@@ -63,7 +63,7 @@ class Embedding:
     """A stationary law on a torus.
 
     Arguments:
-        window: Which part of the torus is the domain.
+        window: Part of the torus that is the domain.
         spectrum: Variances of the Hartley modes of the torus, shape `window.torus`, none negative.
         clipped: Share of the variance that was in modes of negative variance, now zero: on the domain no entry of the
             covariance is wrong by more than this share of the variance.

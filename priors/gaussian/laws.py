@@ -24,6 +24,9 @@ from infield.priors.gaussian.sphere import on_unit_sphere
 if not TYPE_CHECKING:
     __getattr__ = old_names(__name__)
 
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__)
+
 DENSE_LIMIT = 4096
 """Largest number of scattered points for which dense eigenvectors (128 MiB at this size) are formed."""
 

@@ -258,6 +258,6 @@ def _modes(
 
 
 def _all_signs(quadrant: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """What is even in both wavenumbers, from wavenumbers >= 0 to all of them in the order of the FFT."""
+    """Extend a function that is even in both wavenumbers from k >= 0 to all k in the order of the FFT."""
     rows, columns = (torch.minimum(torch.arange(n), n - torch.arange(n)) for n in shape)
     return quadrant[rows][:, columns]

@@ -378,7 +378,7 @@ def _warn(old: str, new: str, level: int) -> None:
 
 
 def resolve(module: str, name: str) -> Any:
-    """What `name` of an old module is now.
+    """Return what `name` of an old module refers to now.
 
     Arguments:
         module: Full name of the module as it was.
