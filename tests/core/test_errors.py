@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import copyreg
 import pickle
 import re
 import traceback
@@ -100,6 +101,20 @@ def test_within_puts_a_place_first_once():
     assert str(outer.within("m")) == "m: " + str(outer)  # another place that begins alike
     assert str(InfieldError(where="m", found="a").within("m")) == "m: found a"
     assert str(InfieldError("a message").within("m")) == "m: a message"
+
+
+def test_a_copy_shares_nothing_after_a_task_of_dask_has_failed():
+    pickling_support = pytest.importorskip("tblib.pickling_support")
+    before = dict(copyreg.dispatch_table)
+    try:
+        pickling_support.install(InfieldError)  # as distributed does of an error that comes back from a task
+        inner = InfieldError(where="a", found="b")
+        assert vars(copy.copy(inner)) is vars(inner)  # what would go wrong
+        assert str(inner.within("m")) == "m: a: found b"
+        assert str(inner) == "a: found b"
+    finally:
+        copyreg.dispatch_table.clear()
+        copyreg.dispatch_table.update(before)
 
 
 def test_within_keeps_the_chain_of_causes():

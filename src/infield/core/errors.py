@@ -7,7 +7,6 @@ renders the same error with its options.
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
@@ -109,9 +108,9 @@ class InfieldError(ValueError):
         return self._with(remedy=remedy) if not self.remedy else self.followed_by(f"; {remedy}")
 
     def _with(self, **fields: str) -> Self:
-        changed = copy.copy(self)
-        for name, value in fields.items():
-            setattr(changed, name, value)
+        # not copy.copy: after a task of dask has failed, tblib's reducer is in force, whose copies share their fields
+        changed = type(self).__new__(type(self))
+        changed.__dict__.update(self.__dict__ | fields)
         changed.args = (str(changed),)
         return changed
 
