@@ -104,6 +104,11 @@ def gpboost_anisotropic(problem: Problem) -> Answer:
     return gpboost(problem, "matern_ard")
 
 
+def gpboost_free_order(problem: Problem) -> Answer:
+    """GPBoost that finds the order as well, whatever it was told."""
+    return gpboost(problem.told(noise_sd=problem.noise_sd, order=None))
+
+
 def scikit_learn(problem: Problem) -> Answer:
     """Exact regression; parameters fitted to 800 data, all condition."""
     from sklearn.gaussian_process import GaussianProcessRegressor
@@ -251,6 +256,7 @@ def _batches(places: Array, size: int = 2000) -> list[Array]:
 PEERS = {
     "gpboost": Peer("GPBoost, Vecchia 30", "gpboost", ("gpboost",), gpboost),
     "gpboost-anisotropic": Peer("GPBoost, a range an axis", "gpboost", ("gpboost",), gpboost_anisotropic),
+    "gpboost-free-order": Peer("GPBoost, order free", "gpboost", ("gpboost",), gpboost_free_order),
     "scikit-learn": Peer("scikit-learn, fit on 800", "scikit-learn", ("sklearn.gaussian_process",), scikit_learn),
     "gpytorch": Peer("GPyTorch, exact", "gpytorch", ("gpytorch", "torch"), gpytorch_exact),
     "pykrige": Peer("PyKrige, all data", "pykrige", ("pykrige", "gstools"), pykrige, truths=2),
