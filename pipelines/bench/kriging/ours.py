@@ -129,6 +129,12 @@ def noise_found(attributes: Mapping[str, Any]) -> float | None:
     return None if found is None else float(found)
 
 
+def noise_log_error(attributes: Mapping[str, Any]) -> float | None:
+    """The standard error of the log of that level: half of that of its variance."""
+    error = (told(attributes, "log_errors") or {}).get("noise")
+    return None if error is None else 0.5 * float(error)
+
+
 def law_found(attributes: Mapping[str, Any]) -> Law | None:
     """The law that was fitted, where a posterior file reports one along the axes."""
     lengths, nu, variance = (told(attributes, name) for name in ("lengths", "nu", "variance"))
