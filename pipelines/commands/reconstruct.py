@@ -256,15 +256,7 @@ def reconstruct(
     with open_posterior(output) as posterior:
         cost, label = json.loads(posterior.attrs["cost"]), posterior.attrs["prior"]
         reported = {k: v for k, v in json.loads(posterior.attrs["diagnostics"]).items() if k in REPORTED}
-    if reported.get("effective_share", 1.0) < COLLAPSED:
-        say(
-            f"warning: the particles collapsed to {reported['effective_share']:.2%} of them: the data lie far outside "
-            "of what the prior expects, look at its mean and scale, or take more steps and particles",
-            quiet=quiet,
-        )
-    if sampler.caveat:
-        say(f"warning: {sampler.caveat}", quiet=quiet)
-    return {
+    summary = {
         "output": str(output),
         "prior": label,
         "prior_sha256": chosen.sha256,
@@ -281,6 +273,20 @@ def reconstruct(
         "operator_calls": cost["operator_calls"] / writer.blocks,
         "seconds": time.perf_counter() - start,
     }
+    for line in _warnings(summary):
+        say(line, quiet=quiet)
+    return summary
+
+
+def _warnings(summary: Mapping[str, Any]) -> list[str]:
+    """What is to be said of a run that is done."""
+    found = []
+    if summary.get("effective_share", 1.0) < COLLAPSED:
+        found.append(
+            f"warning: the particles collapsed to {summary['effective_share']:.2%} of them: the data lie far outside "
+            "of what the prior expects, look at its mean and scale, or take more steps and particles"
+        )
+    return found + ([f"warning: {summary['caveat']}"] if summary.get("caveat") else [])
 
 
 def _replaced(measurement: Measurement, path: Path, surrogate: Surrogate) -> Replaced:
