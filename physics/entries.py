@@ -7,6 +7,7 @@ from infield.core.registry import Entry
 ENTRIES = {
     "operators": {
         "affine": Entry("infield.physics.operators.composition:build_affine", "scale and shift of each channel"),
+        "bounded": Entry("infield.physics.operators.links:build_bounded", "logistic function onto an interval, a link"),
         "convolution": Entry("infield.physics.operators.convolution:build_convolution", "blur by a kernel"),
         "darcy": Entry("infield.physics.pde.darcy:build_darcy", "pressure of a flow through a porous medium"),
         "exp": Entry(

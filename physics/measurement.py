@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,12 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infield.core import transform as transforms
 from infield.core._deepinv import LinearPhysics, Physics
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
+from infield.core.transform import Transform
 from infield.physics.context import Quantity
 from infield.physics.noise.base import GaussianLaw, NoiseLaw
-from infield.physics.operators.composition import Affine, Scale, compose
+from infield.physics.operators.composition import compose
+from infield.physics.operators.pullback import Inner, inner_operator, scaling
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -139,38 +143,63 @@ class Measurement:
         """Reduced chi-square per observed datum, shape `(batch,)`; Pearson's for counts."""
         return self.noise.chi_square(*self._pair(x), self.observed) / self.count
 
-    def standardised(self, shift: Tensor, scale: Tensor) -> Measurement:
-        """The same measurement of the field u = (x - shift) / scale, with the same likelihood.
+    def pullback(self, transform: Transform) -> Measurement:
+        """The same measurement of the field z behind x = T(z), with the same likelihood.
 
-        A linear operator under Gaussian noise stays linear: A scale u is measured by y - A shift. Otherwise the affine
-        map becomes part of the operator, A(shift + scale u), and the data stay as they are.
+        A linear operator under Gaussian noise stays linear behind an affine map: A scale z is measured by y - A shift.
+        Every other transform becomes the innermost part of the operator, and the data stay as they are.
 
         Arguments:
-            shift: Shape `(channel, 1, ...)` or `(channel, *space)`, in the field's units.
-            scale: Likewise, no zeros.
+            transform: T, see `core.transform`.
+
+        Returns:
+            The measurement, with a description where a file can hold one. The truth is carried along behind maps of
+            values one by one that reach it.
+
+        Raises:
+            InfieldError: The transform is not for fields on such a grid.
         """
-        shift, scale = (torch.as_tensor(value).to(self.y) for value in (shift, scale))
-        channels, y = len(self.channels), self.y
-        arrays, parts = dict(self.arrays), {"scale": scale}
-        inner: Physics
-        if self.linear_gaussian:
-            inner = Scale(self.grid, channels, scale)
-            y = y - self.operator.A(shift.expand(self.event_shape)[None])
+        measurement = self
+        for part in transform.parts:
+            measurement = measurement._behind(part)
+        return measurement
+
+    def standardised(self, shift: Tensor, scale: Tensor) -> Measurement:
+        """Old name of `pullback(Affine(shift, scale))`."""
+        warnings.warn("Measurement.standardised: expected pullback(Affine(shift, scale))", DeprecationWarning, 2)
+        return self.pullback(transforms.Affine(*(torch.as_tensor(value).to(self.y) for value in (shift, scale))))
+
+    def _behind(self, part: Transform) -> Measurement:
+        y, channels = self.y, len(self.channels)
+        if isinstance(part, transforms.Affine) and self.linear_gaussian:
+            y = y - self.operator.A(part.shift.to(y).expand(self.event_shape)[None])
+            inner = scaling(part, self.grid, channels, y)
         else:
-            inner = Affine(self.grid, channels, scale, shift)
-            parts["shift"] = shift
-        roles = {role: f"standardisation_{len(arrays)}_{role}" for role in parts}
-        arrays |= {roles[role]: self._spread(value).numpy(force=True) for role, value in parts.items()}
-        operators = [self.description, {"name": "affine", "arrays": roles}]
+            inner = inner_operator(part, self.grid, channels, y)
+        description, arrays = self._described(inner)
+        by_values = isinstance(part, transforms.Affine | transforms.Pointwise)
+        here = inner.grid is self.grid
         return dataclasses.replace(
             self,
             y=y,
-            operator=compose(self.operator, inner),
-            truth=None if self.truth is None else (self.truth - shift) / scale,
-            units="1",
-            description={"name": "compose", "operators": operators} if self.description else {},
+            operator=compose(self.operator, inner.operator),
+            grid=inner.grid,
+            truth=_behind_truth(part, self.truth) if by_values else None,
+            units="1" if by_values else self.units,
+            description=description,
             arrays=arrays,
+            context={name: known for name, known in self.context.items() if here or known.number is not None},
         )
+
+    def _described(self, inner: Inner) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Description and arrays of the operator after another one; none where one of them has none."""
+        if inner.description is None or not self.description:
+            return {}, {} if inner.description is None else dict(self.arrays)
+        named = dict(self.arrays)
+        roles = {role: f"transform_{len(named)}_{role}" for role in inner.arrays}
+        named |= {roles[role]: self._spread(value).numpy(force=True) for role, value in inner.arrays.items()}
+        own = inner.description | ({"arrays": roles} if roles else {})
+        return {"name": "compose", "operators": [self.description, own]}, named
 
     def _spread(self, value: Tensor) -> Tensor:
         """A shift or scale as the operator 'affine' reads it: a number for each channel, or for each point of each."""
@@ -211,3 +240,10 @@ class Measurement:
 
     def _only_observed(self, data: Tensor) -> Tensor:
         return data if self.observed is None else torch.where(self.observed, data, torch.zeros_like(data))
+
+
+def _behind_truth(part: Transform, truth: Tensor | None) -> Tensor | None:
+    try:
+        return None if truth is None else part.inverse(truth)
+    except InfieldError:  # a value that the map does not reach, as zero by an exponential
+        return None

@@ -13,7 +13,7 @@ from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.version import __version__
 from infield.pipelines.options import as_option
-from infield.pipelines.run.options import Parser, add_common
+from infield.pipelines.run.options import Parser, add_common, silence
 
 GROUP = "commands"
 
@@ -61,7 +61,9 @@ def _run(verb: str, arguments: list[str]) -> int:
         module = registry.load(GROUP, verb)
         if verb == "fit":  # LightningCLI reads the rest by itself
             return int(module.run(arguments))
-        return int(module.run(parser_of(verb, module).parse_args(arguments)))
+        chosen = parser_of(verb, module).parse_args(arguments)
+        with silence(getattr(chosen, "quiet", False)):
+            return int(module.run(chosen))
     except InfieldError as error:
         if debug:
             traceback.print_exc()

@@ -9,8 +9,8 @@ from typing import Any
 import xarray as xr
 
 from infield.core.errors import InfieldError
-from infield.core.units import NONE, same_units
 from infield.datasets.formats.field import CHANNEL, Field
+from infield.physics.units import NONE, same_units
 
 VALUES_OF_FIELD = ("mask", "points")
 """Operators whose data are values of the field itself, in its units."""

@@ -106,8 +106,8 @@ def _convert(source: Path, dataset: xr.Dataset, asked: Gridded) -> Converted:
             where=f"{source}: '{asked.variable}'",
             found=f"{gaps} of {values.size} values missing",
             expected="none",
-            remedy="leave out {gaps}, or name the land ({mask})",
-            parameters={"gaps": None, "mask": None},
+            remedy="let them be gaps (leave {no_gaps} out), or name the land ({mask})",
+            parameters=["no_gaps", "mask"],
         )
     if not present.any():
         raise InfieldError(
@@ -316,7 +316,7 @@ def _carried(
     about["data"].pop("cell_measures", None)
     for axis in axes:
         attributes = _kept(_attributes(dataset, axis.name))
-        bounds = attributes.get("bounds")
+        bounds = str(attributes.get("bounds", ""))
         about[axis.name] = attributes
         if bounds in dataset.variables and dataset[bounds].dims[0] == axis.name:
             values = dataset[bounds].values[index[axis.name]]
@@ -326,7 +326,7 @@ def _carried(
             variables[bounds] = ((axis.name, "bnds"), pair, {})
         else:
             attributes.pop("bounds", None)
-    mapping = field.attrs.get("grid_mapping", field.encoding.get("grid_mapping"))
+    mapping = str(field.attrs.get("grid_mapping", field.encoding.get("grid_mapping", "")))
     if mapping in dataset.variables:
         about["data"]["grid_mapping"] = mapping
         variables[mapping] = ((), np.int32(0), dict(dataset[mapping].attrs))

@@ -13,7 +13,6 @@ import xarray as xr
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
-from infield.core.units import NONE, Conversion, conversion, known_units, same_units
 from infield.datasets.tables.axes import NAMES, Column, cut_open, grid_line, in_order, kind_of
 from infield.datasets.tables.converted import Converted, noise_model, noise_of, refuse_constant
 from infield.datasets.tables.projection import azimuthal_equidistant, centre_of, grid_mapping, reference_system
@@ -21,6 +20,7 @@ from infield.datasets.tables.table import Layout, Table, attributes_of, numbers,
 from infield.datasets.tables.times import as_numbers
 from infield.physics.measurement import Measurement
 from infield.physics.operators.registry import build_operator
+from infield.physics.units import NONE, Conversion, conversion, known_units, same_units
 
 MAX_CELLS = 200_000_000
 

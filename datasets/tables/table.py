@@ -180,7 +180,7 @@ def _values(values: xr.DataArray) -> xr.Variable:
 def _head(path: Path) -> tuple[list[str], str, str]:
     """Comments and blank lines before the first row, that row, and the next."""
     opened: IO[str]
-    comments = []
+    comments: list[str] = []
     with COMPRESSED.get(path.suffix, open)(path, "rt", encoding="utf-8-sig") as opened:
         for line in opened:
             if line.strip() and not line.lstrip().startswith("#"):

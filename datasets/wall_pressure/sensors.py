@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
-from infield.datasets.formats.measurement import write_measurement
+from infield.datasets.formats.measurement import open_measurement, write_measurement
 from infield.datasets.wall_pressure.plane_file import PRESSURE
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
@@ -201,3 +201,10 @@ def write_wall_measurement(
     )
     title = f"{what}, Re_tau {re_tau:g}" + (f": {words}" if words else "")
     write_measurement(path, measurement, overwrite=overwrite, title=title, history=history, extra=extra)
+
+
+def measured_re_tau(path: str | Path) -> float | None:
+    """The friction Reynolds number that a measurement file states; None where it states none. Old name of what a
+    measurement's context says."""
+    context = open_measurement(path).context
+    return context["Re_tau"].number if "Re_tau" in context else None

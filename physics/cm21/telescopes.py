@@ -60,7 +60,7 @@ def spiral(antennas: int, radius: float) -> np.ndarray:
     """Antennas evenly spread over a disc on Fermat's spiral (Vogel 1979): r = R sqrt((i + 1/2) / n), the golden angle.
 
     Arguments:
-        antennas: How many.
+        antennas: Number of antennas.
         radius: R in m.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What MRI adds to the registry; see `core.registry`."""
+"""Entries of MRI in the registry; see `core.registry`."""
 
 from __future__ import annotations
 

@@ -20,7 +20,9 @@ class NoiseLaw(Protocol):
     """The distribution of the data given the noiseless data.
 
     `y` is `(1, *data)` or `(batch, *data)`, `z` is `(batch, *data)`. `observed` is a bool tensor of shape `data`: which
-    entries count; all of them when it is omitted. A model inherits from this class.
+    entries count; all of them when it is omitted. A model inherits from this class. A model of independent errors may
+    also have `fisher(z)`, the Fisher information of each datum about its noiseless value: fits to data behind links,
+    and `mgvi`, ask for it.
     """
 
     def check(self, y: Tensor, observed: Tensor | None = None) -> None:

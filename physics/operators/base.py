@@ -42,10 +42,10 @@ class LinearOperator(ComplexBuffers, LeastSquares):
     """A linear map from fields `(batch, channel, *space)` to data `(batch, *data)`.
 
     Arguments:
-        grid: Where the field lives.
+        grid: Grid of the field.
         channels: Number of channels of the field.
         data_shape: Shape of the data, without the batch.
-        data_grid: Where the data live, behind their first axis; by default axes that only count.
+        data_grid: Grid of the data after their first axis; by default a grid of indices.
         observed: Bool, shape `data_shape`: which entries of the data are measured. None where all are.
     """
 

@@ -157,7 +157,7 @@ class Scale(LinearOperator):
     """Pointwise multiplication, `scale * x`, from standardised units to those of the field.
 
     Arguments:
-        grid: Where the field lives.
+        grid: Grid of the field.
         channels: Number of channels.
         scale: Broadcastable to `(channel, *space)`.
     """
@@ -180,9 +180,9 @@ class Channel(LinearOperator):
     """One channel of a field.
 
     Arguments:
-        grid: Where the field lives.
+        grid: Grid of the field.
         channels: Number of channels.
-        index: Which one.
+        index: Index of the channel.
     """
 
     name = "channel"

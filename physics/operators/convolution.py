@@ -85,7 +85,7 @@ def gaussian_kernel(grid: Grid, widths: tuple[float, ...], boundary: Boundary) -
     """A Gaussian that sums to one, as far as it reaches inside the domain.
 
     Arguments:
-        grid: Where the field lives.
+        grid: Grid of the field.
         widths: Standard deviation along each axis, in the units of the axis.
         boundary: With "periodic" the kernel fills the period once, so that distances are the wrapped ones; with "zero"
             it reaches 10 standard deviations, or the size of the domain if that is less.

@@ -1,17 +1,12 @@
-"""A domain as part of a larger torus: the operator that looks at it, and a measurement looked at from the torus."""
+"""A domain as part of a larger torus, and the operator that looks at it."""
 
 from __future__ import annotations
-
-import dataclasses
 
 import torch
 from torch import Tensor
 
-from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
-from infield.physics.measurement import Measurement
 from infield.physics.operators.base import LinearOperator
-from infield.physics.operators.composition import compose
 from infield.physics.operators.description import OperatorDescription
 
 
@@ -19,8 +14,8 @@ class Crop(LinearOperator):
     """The first points along each axis of a field on a torus.
 
     Arguments:
-        torus: Where the field lives.
-        domain: What is seen of it.
+        torus: Grid of the field.
+        domain: Part of it that is observed.
         channels: Number of channels.
     """
 
@@ -71,32 +66,3 @@ def torus_around(grid: Grid, shape: tuple[int, ...]) -> Grid:
         return Axis(axis.name, (*axis.coordinates, *beyond), axis.units, periodic=True)
 
     return Grid(tuple(longer(axis, n) for axis, n in zip(grid.axes, shape, strict=True)))
-
-
-def through_window(measurement: Measurement, shape: tuple[int, ...]) -> Measurement:
-    """The same data as data of a field on a torus around the domain; with the same likelihood.
-
-    Arguments:
-        measurement: Of a field on a grid.
-        shape: Points of the torus along each axis.
-
-    Raises:
-        InfieldError: If the field lives on scattered points.
-    """
-    domain = measurement.grid
-    if not isinstance(domain, Grid):
-        raise InfieldError("a prior on a torus was given for a field on scattered points: expected one on a grid")
-    torus = torus_around(domain, shape)
-    description = measurement.description
-    if description:
-        outer = description["operators"] if description["name"] == "compose" else [description]
-        seen = {"shape": list(domain.shape), "periodic": [axis.periodic for axis in domain.axes]}
-        description = {"name": "compose", "operators": [*outer, {"name": Crop.name, "parameters": seen}]}
-    return dataclasses.replace(
-        measurement,
-        operator=compose(measurement.operator, Crop(torus, domain, len(measurement.channels))),
-        grid=torus,
-        truth=None,
-        description=description,
-        context={name: known for name, known in measurement.context.items() if known.number is not None},
-    )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deepinv.physics import Physics
 
 NAMED = "deepinv:"
-"""How names of operators of deepinv begin; their class follows."""
+"""Prefix of the names of deepinv's operators; the name of the class follows."""
 
 
 def operator_names() -> tuple[str, ...]:
@@ -34,7 +34,7 @@ def build_operator(
             `{"name": "compose", "operators": [outermost, ..., innermost]}`;
             `{"name": "sum", "weights": [...], "operators": [...]}`.
         arrays: Variables by name.
-        grid: Where the field lives.
+        grid: Grid of the field.
         channels: Number of channels of the field.
 
     Returns:

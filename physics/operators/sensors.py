@@ -78,7 +78,7 @@ class PointSensors(LinearOperator):
         channels: Number of channels.
         corners: Flat indices of the grid points that a sensor sees, shape `(corners, sensors)`.
         weights: Their weights, float64, same shape.
-        sensors: Where the sensors are.
+        sensors: Positions of the sensors.
     """
 
     name = "points"

@@ -29,7 +29,7 @@ from infield.pipelines.report import check_new_report, write_page
 from infield.pipelines.report.canvas import STYLE
 from infield.pipelines.report.page import page
 from infield.pipelines.run.console import progress, table
-from infield.pipelines.run.options import add_json, check_at_least, is_quiet
+from infield.pipelines.run.options import add_json, check_at_least
 from infield.posterior.cm21.summary import Comparison, compare
 
 BINS = 60
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         if len(members.numbers) < 2:
             raise InfieldError(where=members.path, found="one cone", expected="at least two to compare ensembles")
     facts = compare_cones(
-        first, second, arguments.output, chunk=arguments.chunk, seed=arguments.seed, quiet=is_quiet(arguments)
+        first, second, arguments.output, chunk=arguments.chunk, seed=arguments.seed, quiet=arguments.json
     )
     if arguments.json:
         print(json.dumps(facts))
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, words in WORDS.items():
         score = facts["scores"][name]
         rows[f"{words}, MAE_std"] = _told(score)
-    table(str(arguments.output), rows, quiet=arguments.quiet)
+    table(str(arguments.output), rows)
     return 0
 
 

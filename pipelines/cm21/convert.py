@@ -15,7 +15,7 @@ from infield.datasets.cm21.readers.open import open_lightcone_files
 from infield.datasets.formats.zarr_group import check_new, remove_for_good
 from infield.pipelines.run.blocks import nothing_left_of_nothing
 from infield.pipelines.run.console import progress, say, table
-from infield.pipelines.run.options import Parser, add_json, check_positive, is_quiet
+from infield.pipelines.run.options import Parser, add_json, check_positive
 from infield.pipelines.run.subcommand import Subcommand
 
 _LIGHTCONES = """Lightcones to one file: brightness temperatures (sample, x, y, los) in mK, z ascending.
@@ -55,14 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
     names = ("variable", "depth", "parameters", "redshifts", "hubble", "omega_m")
     stated = Stated(box=arguments.box_size, **{name: getattr(arguments, name) for name in names})
     facts = convert_lightcones(
-        arguments.sources, arguments.output, stated, overwrite=arguments.overwrite, quiet=is_quiet(arguments)
+        arguments.sources, arguments.output, stated, overwrite=arguments.overwrite, quiet=arguments.json
     )
     if arguments.json:
         print(json.dumps(facts))
         return 0
     for note in facts["notes"]:
         say(f"infield convert: {note}")
-    table(str(arguments.output), rows_of(facts), quiet=arguments.quiet)
+    table(str(arguments.output), rows_of(facts))
     return 0
 
 

@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         rows["network calls a cone"] += ", of the emulator"
     if facts["extrapolated"]:
         rows["beyond training"] = ", ".join(facts["extrapolated"])
-    table(str(arguments.output), rows | {"seconds": f"{facts['seconds']:.1f}"}, quiet=arguments.quiet)
+    table(str(arguments.output), rows | {"seconds": f"{facts['seconds']:.1f}"})
     return 0
 
 

@@ -41,7 +41,7 @@ from infield.pipelines.report import check_new_report, write_page
 from infield.pipelines.report.canvas import STYLE
 from infield.pipelines.report.page import page
 from infield.pipelines.run.console import progress, say, table
-from infield.pipelines.run.options import Parser, add_json, check_at_least, is_quiet
+from infield.pipelines.run.options import Parser, add_json, check_at_least
 from infield.posterior.cm21.features import Compression, lightcone_features
 from infield.posterior.models.parameter_inference import Box, ParameterCalibration, check_installed, learn
 
@@ -95,14 +95,14 @@ def run(arguments: argparse.Namespace) -> int:
     settings |= {"samples": arguments.draws, "held_out": arguments.hold_out}
     wanted = members_of(arguments.lightcones, arguments.cone, "--cone")
     simulations = members_of(arguments.simulations, None, "--simulations")
-    facts = infer_parameters(wanted, simulations, arguments.output, quiet=is_quiet(arguments), **settings)
+    facts = infer_parameters(wanted, simulations, arguments.output, quiet=arguments.json, **settings)
     if arguments.json:
         print(json.dumps(facts))
         return 0
     for warning in facts["warnings"]:
         say(f"infield infer-parameters: {warning}")
     rows = {name: value for name, value, _ in [*_judged(facts), *_found(facts)]}
-    table(str(arguments.output), rows, quiet=arguments.quiet)
+    table(str(arguments.output), rows)
     return 0
 
 

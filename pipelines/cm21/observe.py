@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(facts))
     else:
-        table(str(arguments.output), _rows(facts), quiet=arguments.quiet)
+        table(str(arguments.output), _rows(facts))
     return 0
 
 

@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(facts))
     else:
         rows = rows_of(facts) | {"seconds": f"{facts['seconds']:.1f}"}
-        table(str(arguments.output), rows, quiet=arguments.quiet)
+        table(str(arguments.output), rows)
     return 0
 
 

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from infield.core import registry
 from infield.core.errors import InfieldError
-from infield.pipelines.run.console import no_progress
-from infield.pipelines.run.options import Parser, add_json, check_at_least, is_quiet
+from infield.pipelines.run.options import Parser, add_json, check_at_least, silence
 from infield.pipelines.run.subcommand import Subcommand, add_subcommands
 
 GROUP = "benches"
@@ -58,19 +57,19 @@ def run(arguments: argparse.Namespace) -> int:
     """Run a bench. Its module has `run(quick, seed, **options)`; where it has options of its own, `add_arguments` and
     `chosen(arguments)`, which returns the module to run and these options."""
     check_at_least(0, seed=arguments.seed)
-    records, quiet = arguments.records, is_quiet(arguments)
+    records = arguments.records
     if records and not records.parent.is_dir():
         raise InfieldError(f"--records {records}: no folder {records.parent}; make it first")
     module, options = registry.load(GROUP, arguments.name), {}
     if hasattr(module, "chosen"):
         module, options = module.chosen(arguments)
-    with no_progress(quiet):
+    with silence(arguments.json):
         bench = module.run(quick=arguments.quick, seed=arguments.seed, **options)
     if records:
         bench.write(records)
     if arguments.json:
         print(json.dumps(bench.document))
-    if quiet:
+    if arguments.json or arguments.quiet:
         return 0
     summary = getattr(module, "SUMMARY", statistics.median)
     for metrics in getattr(module, "FIRST_METRICS", ()):  # tables before the last one

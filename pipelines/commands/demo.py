@@ -34,7 +34,7 @@ from infield.pipelines.commands.reconstruct import reconstruct
 from infield.pipelines.report import write_report
 from infield.pipelines.report.figures import scores
 from infield.pipelines.run.console import say
-from infield.pipelines.run.options import add_json, check_at_least, is_quiet
+from infield.pipelines.run.options import add_json, check_at_least
 from infield.pipelines.run.prior_choice import choose_prior
 from infield.pipelines.run.samplers import make_sampler
 from infield.priors.gaussian.laws import Matern
@@ -62,10 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    summary = demo(arguments.output, seed=arguments.seed, quiet=is_quiet(arguments))
+    summary = demo(arguments.output, seed=arguments.seed, quiet=arguments.json or arguments.quiet)
     if arguments.json:
         print(json.dumps(summary))
-    if is_quiet(arguments):
+    if arguments.json or arguments.quiet:
         return 0
     rows: list[tuple[str, str, str]] = [
         ("relative_l2", "error of the mean, relative to the truth", ".3f"),

@@ -126,10 +126,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(summary))
         return 0
-    if arguments.quiet:
-        for line in _warnings(summary):
-            say(line)
-        return 0
     rows = {
         "prior": summary["prior"],
         "samples": f"{summary['samples']} by {summary['sampler']}",
@@ -320,14 +316,14 @@ def reconstruct(
         "operator_calls": cost["operator_calls"] / max(writer.blocks, 1),
         "seconds": seconds,
     }
-    for line in _warnings({**summary, "note": ""}):  # of the note one has heard before
+    for line in _warnings(summary):
         say(line, quiet=quiet)
     return summary
 
 
 def _warnings(summary: Mapping[str, Any]) -> list[str]:
-    """What is to be said of a run even where nothing else is."""
-    found = [summary["note"]] if summary.get("note") else []
+    """What is to be said of a run that is done."""
+    found = []
     if summary.get("effective_share", 1.0) < COLLAPSED:
         found.append(
             f"warning: the particles collapsed to {summary['effective_share']:.2%} of them: the data lie far outside "

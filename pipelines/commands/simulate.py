@@ -98,7 +98,7 @@ def run_simulation(simulation: Simulation, arguments: argparse.Namespace) -> int
         "law": f"{law['name']}: {', '.join(f'{k} {v}' for k, v in law.items() if k != 'name' and v is not None)}",
         "seconds": f"{summary['seconds']:.1f}",
     }
-    table(str(arguments.output), rows, quiet=arguments.quiet)
+    table(str(arguments.output), rows)
     return 0
 
 

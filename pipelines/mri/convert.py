@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(json.dumps(facts))
         else:
             rows = {key.replace("_", " "): str(value) for key, value in facts.items() if key != "output"}
-            table(str(arguments.output), rows, quiet=arguments.quiet)
+            table(str(arguments.output), rows)
         return 0
     outputs = {number: arguments.output / f"slice_{number:03d}.zarr" for number in numbers}
     for output in outputs.values():
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"acceleration {found[number]['acceleration']:.2f}, scale {found[number]['scale']:.4g}"
             for number, output in outputs.items()
         }
-        table(str(arguments.output), rows, quiet=arguments.quiet)
+        table(str(arguments.output), rows)
     return 0
 
 

@@ -15,7 +15,7 @@ from infield.datasets.formats.block_writer import BlockWriter
 from infield.datasets.formats.zarr_group import remove_for_good
 from infield.pipelines.run.cluster import client
 from infield.pipelines.run.console import progress
-from infield.pipelines.run.options import add_json, check_at_least, is_quiet
+from infield.pipelines.run.options import add_json, check_at_least
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, *, samples: int, of: str = "samples") -> None:
@@ -39,7 +39,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, samples: int, of: str 
 def run_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """These options as the functions behind the commands take them."""
     names = ("samples", "seed", "workers", "scheduler", "overwrite")
-    return {name: getattr(arguments, name) for name in names} | {"quiet": is_quiet(arguments)}
+    return {name: getattr(arguments, name) for name in names} | {"quiet": arguments.json}
 
 
 def check_run(

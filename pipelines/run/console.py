@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from infield.pipelines.run.options import is_silent
 
 
 def progress(*, quiet: bool = False) -> Progress:
@@ -22,21 +22,8 @@ def progress(*, quiet: bool = False) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        disable=quiet or _silent.get() or not sys.stderr.isatty(),
+        disable=quiet or is_silent() or not sys.stderr.isatty(),
     )
-
-
-@contextmanager
-def no_progress(quiet: bool = True) -> Iterator[None]:
-    """No progress bars for a while, whoever makes them."""
-    token = _silent.set(quiet)
-    try:
-        yield
-    finally:
-        _silent.reset(token)
-
-
-_silent: ContextVar[bool] = ContextVar("silent", default=False)
 
 
 def say(line: str, *, quiet: bool = False) -> None:
@@ -45,9 +32,9 @@ def say(line: str, *, quiet: bool = False) -> None:
         print(line, file=sys.stderr)
 
 
-def table(title: str, rows: Mapping[str, str], *, quiet: bool = False) -> None:
-    """A two-column table on standard output."""
-    if quiet:
+def table(title: str, rows: Mapping[str, str]) -> None:
+    """A two-column table on standard output, unless a person wants none."""
+    if is_silent():
         return
     sheet = Table(title=title, show_header=False)
     for name, value in rows.items():

@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple, NoReturn
 
 from infield.core.errors import InfieldError
@@ -105,9 +107,22 @@ def add_json(parser: argparse.ArgumentParser, default: Any = False) -> None:
     parser.add_argument("--quiet", **switch, help="no table and no progress; warnings and errors stay")
 
 
-def is_quiet(arguments: argparse.Namespace) -> bool:
-    """Whether a command prints neither tables nor progress."""
-    return bool(arguments.json or arguments.quiet)
+@contextmanager
+def silence(quiet: bool) -> Iterator[None]:
+    """No tables and no progress for a while, whoever makes them: what `--quiet` asks for."""
+    token = _silent.set(quiet or _silent.get())
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
+def is_silent() -> bool:
+    """Whether tables and progress are left out."""
+    return _silent.get()
+
+
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
 
 
 def check_at_least(least: float, **values: float | None) -> None:

@@ -14,10 +14,10 @@ from torch import Tensor
 from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
-from infield.core.units import same_units
 from infield.datasets.formats.field import COMPLEX_CHANNELS
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import refuse_unknown_variance
+from infield.physics.units import same_units
 from infield.pipelines.options import as_option
 from infield.pipelines.run.conditioning import conditioning, ignored_context
 from infield.posterior.inference.empirical_bayes import fit_prior

@@ -40,9 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time", metavar="INDEX|DATE", help="one time: its index, or a date or the beginning of one")
     parser.add_argument("--select", action="append", default=[], metavar="DIM=INDEX|VALUE",
                         help="one place of another dimension; may be repeated")  # fmt: skip
-    parser.add_argument(
-        "--no-gaps", dest="gaps", action="store_false", help="refuse missing values (default: they are gaps)"
-    )
+    parser.add_argument("--no-gaps", action="store_true", help="refuse missing values, which else are gaps")
     parser.add_argument("--units", help="of the data, where the file is wrong or says nothing")
     parser.add_argument("--convert", metavar="UNITS", help="convert the data to these units")
     parser.add_argument("--wrap", type=float, metavar="LONGITUDE", help="where the circle is cut open, in degrees")
@@ -61,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         noise_std=arguments.noise_std,
         noise_variable=arguments.noise_variable,
         select=select,
-        gaps=arguments.gaps,
+        gaps=not arguments.no_gaps,
         units=arguments.units,
         convert=arguments.convert,
         wrap=arguments.wrap,

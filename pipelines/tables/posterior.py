@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("posterior", type=Path, metavar="POSTERIOR.zarr", help="the posterior")
     add_output_arguments(parser, "MAP.nc|MAP.tif")
     parser.add_argument("--quantiles", type=float, nargs="*", default=QUANTILES, metavar="Q",
-                        help=f"fractions of the samples below: a fraction or several (default {' '.join(map(str, QUANTILES))})")  # fmt: skip
+                        help=f"each a fraction (default {' '.join(map(str, QUANTILES))})")  # fmt: skip
     parser.add_argument("--with-samples", type=int, nargs="+", default=[], metavar="I",
                         help="samples that go along, by their numbers")  # fmt: skip
 

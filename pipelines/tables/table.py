@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--value", required=True, metavar="COLUMN", help="the data")
     parser.add_argument("--at", required=True, nargs="+", metavar="COLUMN", help="their places, e.g. lon lat time")
     parser.add_argument("--grid", required=True, type=float, nargs="+", metavar="STEP",
-                        help="spacing of the grid, one or one for each of --at: degrees, km with --project")  # fmt: skip
+                        help="spacing of the grid, one or one for each axis: degrees, km with --project")  # fmt: skip
     parser.add_argument("--units", help="of the data, as UDUNITS spells them (default: the file's, else 1)")
     parser.add_argument("--convert", metavar="UNITS", help="convert the data to these units")
     parser.add_argument("--at-units", nargs="+", default=[], metavar="UNITS",

@@ -27,10 +27,8 @@ from infield.datasets.wall_pressure.channel_file import PRESSURE, ChannelLayout,
 from infield.physics.wall_pressure.channel.boxes import BOXES
 from infield.physics.wall_pressure.channel.solver import LARGEST_CFL, Channel
 from infield.pipelines.run.console import say, table
-from infield.pipelines.run.options import add_json, check_at_least, check_positive, is_quiet
+from infield.pipelines.run.options import add_json, check_at_least, check_positive
 from infield.pipelines.wall_pressure.channel_run import BLOCK, ChannelRun, Course, threads
-
-LAMINAR = "the flow has become laminar; take a longer spin-up, a larger box or a larger Re_tau"
 
 TURBULENT = 0.05
 """Largest variance of v over u_tau^2 below which a flow has become laminar; turbulent ones have some 0.7."""
@@ -66,13 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings = make_run(arguments)
     summary = simulate_channel(
-        settings, arguments.output, dtype=arguments.dtype, overwrite=arguments.overwrite, quiet=is_quiet(arguments)
+        settings, arguments.output, dtype=arguments.dtype, overwrite=arguments.overwrite, quiet=arguments.json
     )
     if arguments.json:
         print(json.dumps(summary))
         return 0
-    if arguments.quiet and not summary["turbulent"]:
-        say(f"{arguments.output}: {LAMINAR}")
     rows = {
         "flow": f"Re_tau {settings.re_tau:g}, box {settings.box}, {' x '.join(map(str, settings.points))} points",
         "turnovers": f"{settings.spin_up:g} + {settings.turnovers:g}",
@@ -81,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         "wall pressure r.m.s.": f"{summary['pressure_rms']:.3f} rho u_tau^2",
         "seconds": f"{summary['seconds']:.1f} for {summary['steps']} steps",
     }
-    table(str(arguments.output), rows, quiet=arguments.quiet)
+    table(str(arguments.output), rows)
     return 0
 
 
@@ -165,5 +161,8 @@ def simulate_channel(
         "seconds": time.perf_counter() - start,
     }
     if not summary["turbulent"]:
-        say(f"{output}: {LAMINAR}", quiet=quiet)
+        say(
+            f"{output}: the flow has become laminar; take a longer spin-up, a larger box or a larger Re_tau",
+            quiet=quiet,
+        )
     return summary

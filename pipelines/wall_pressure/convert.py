@@ -20,7 +20,7 @@ from infield.datasets.wall_pressure.readers.jhtdb import FLOWS
 from infield.datasets.wall_pressure.readers.open import open_planes
 from infield.datasets.wall_pressure.sensors import WallSensors, write_wall_measurement
 from infield.pipelines.run.console import progress, say, table
-from infield.pipelines.run.options import Parser, add_json, check_at_least, is_quiet
+from infield.pipelines.run.options import Parser, add_json, check_at_least
 from infield.pipelines.run.subcommand import Subcommand
 from infield.pipelines.wall_pressure.simulate import half_heights
 
@@ -67,7 +67,7 @@ def run_planes(arguments: argparse.Namespace) -> int:
     lengths = None if arguments.lengths is None else tuple(arguments.lengths)
     stated = Stated(**{name: getattr(arguments, name) for name in names}, lengths=lengths)
     facts = convert_planes(
-        arguments.source, arguments.output, stated, overwrite=arguments.overwrite, quiet=is_quiet(arguments)
+        arguments.source, arguments.output, stated, overwrite=arguments.overwrite, quiet=arguments.json
     )
     if arguments.json:
         print(json.dumps(facts))
@@ -82,7 +82,7 @@ def run_planes(arguments: argparse.Namespace) -> int:
         "spacings": f"dx+ {facts['dx_plus']:.4g}, dz+ {facts['dz_plus']:.4g}",
         "read as": facts["format"],
     }
-    table(str(arguments.output), rows, quiet=arguments.quiet)
+    table(str(arguments.output), rows)
     return 0
 
 
@@ -193,7 +193,7 @@ def run_sensors(arguments: argparse.Namespace) -> int:
         print(json.dumps(facts))
     else:
         rows = {key: str(value) for key, value in facts.items() if key != "output"}
-        table(str(arguments.output), rows, quiet=arguments.quiet)
+        table(str(arguments.output), rows)
     return 0
 
 

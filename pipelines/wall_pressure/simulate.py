@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         "spacings": f"dx+ {grid.spacing[1]:.4g}, dz+ {grid.spacing[0]:.4g}",
         "seconds": f"{summary['seconds']:.1f}",
     }
-    table(str(arguments.output), rows, quiet=arguments.quiet)
+    table(str(arguments.output), rows)
     return 0
 
 

@@ -25,6 +25,7 @@ from torch import Generator, Tensor
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.core.spectra import Bins, wavenumbers
+from infield.core.transform import Affine
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.priors.covariance.modes import Hartley, Modes, Pixels
@@ -67,7 +68,7 @@ def fit_prior(measurement: Measurement, *, nu: float | None = None, seed: int = 
         )
     generator = Generator().manual_seed(seed)
     mean, variance = _moments(measurement, generator)
-    centred = measurement.standardised(mean, torch.full_like(mean, math.sqrt(variance)))
+    centred = measurement.pullback(Affine(mean, torch.full_like(mean, math.sqrt(variance))))
     if isinstance(measurement.grid, PointSet):
         prior = _most_probable_law(centred, measurement.grid, NU if nu is None else nu, generator)
     else:

@@ -86,7 +86,9 @@ class LinearGaussianData:
     def __post_init__(self) -> None:
         if not self.measurement.linear_gaussian:
             description = self.measurement.description
-            name = description.get("operators", [description])[0].get("name")  # the outermost, behind its units
+            while "operators" in description:  # the outermost, behind its units
+                description = description["operators"][0]
+            name = description.get("name")
             raise InfieldError(
                 "closed-form conditioning needs a linear operator and Gaussian noise; "
                 f"found operator '{name}' and noise {self.measurement.noise}",

@@ -109,6 +109,15 @@ class Family:
         azimuth = theta[1 + len(sharing)] if self.shape == "turned" else None
         return theta[0].exp(), lengths, azimuth, theta[-1].exp() if self.noise else torch.ones_like(theta[0])
 
+    def packed(self, variance: Tensor, lengths: Tensor, azimuth: Tensor | None, factor: Tensor) -> Tensor:
+        """The inverse of `unpack`; lengths that are shared are averaged."""
+        entries = [variance.log(), *(lengths[list(group)].log().mean() for group in self.sharing)]
+        if self.shape == "turned":
+            entries.append(torch.zeros_like(variance) if azimuth is None else azimuth)
+        if self.noise:
+            entries.append(factor.log())
+        return torch.stack(entries)
+
     def kernel(self, theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Embedded positions, variance, factor on the noise; as `vecchia.Kernel`."""
         variance, lengths, azimuth, factor = self.unpack(theta)

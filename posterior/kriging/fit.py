@@ -3,8 +3,8 @@ r"""The stationary law, trend and noise level under which point data are most pr
 log p(y | theta) + log p(theta) is maximised over the hyperparameters theta of a few families of laws (orders nu; one
 length, a length an axis, turned axes), the coefficients of the trend integrated out (Rasmussen & Williams 2006, eqs.
 2.43 and 5.8). The family is the one of largest evidence, each further hyperparameter at the cost of log(n) / 2 (Schwarz
-1978). The search starts from a table of lengths and noise levels on some terms of Vecchia's sum (`vecchia`), and ends on
-all of them, with neighbours by the law that was found. Of few data the evidence is exact (`dense`).
+1978). The search starts from a table of lengths and noise levels on some terms of Vecchia's sum (`vecchia`), and ends
+on all of them, with neighbours by the law that was found. Of few data the evidence is exact (`dense`).
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.posterior.kriging.dense import Dense
 from infield.posterior.kriging.family import TREND_SD, Family, Shape, extents
 from infield.posterior.kriging.law import ORDERS, Geometry, StationaryLaw
-from infield.posterior.kriging.observations import Coefficients, Observations
+from infield.posterior.kriging.log_posterior import GAIN, LogPosterior, definite
+from infield.posterior.kriging.observations import Coefficients, Observations, location
 from infield.posterior.kriging.vecchia import NEIGHBOURS, Vecchia, Whitened, neighbour_terms
 
 ALL_TERMS = 20_000
@@ -51,9 +50,6 @@ CONTEST = 12.0
 
 CLOSE = 3.0
 """Families whose evidence on all terms differs by less are both brought to their optimum there."""
-
-GAIN = 0.01
-"""Log evidence by which the last step of a search may still gain."""
 
 MOVED = 0.2
 """Change of log ratios of lengths, or of the angle, after which neighbours are chosen anew."""
@@ -165,7 +161,7 @@ class Fitting:
         self.geometry, self.noise_known, self.settings = geometry, noise_known, settings
         generator = Generator().manual_seed(settings.seed)
         shuffled = [data.at(torch.randperm(len(data), generator=generator)) for data in channels]
-        self.centre, self.scale = _location(shuffled)
+        self.centre, self.scale = location(shuffled)
         own = float(torch.cat([data.noise for data in shuffled]).mean())
         self.noise_unit = 1.0 if noise_known else self.scale**2 / own
         self.channels = [self._standardised(data) for data in shuffled]
@@ -198,7 +194,7 @@ class Fitting:
 
     # the objective
 
-    def evidence(self, family: Family, theta: Tensor, most: int | None) -> _Evidence:
+    def evidence(self, family: Family, theta: Tensor, most: int | None) -> LogPosterior:
         """The evidence near theta: neighbours by its law; of at most so many terms a channel."""
         parts: list[Dense | Vecchia] = []
         for data in self.channels:
@@ -211,7 +207,7 @@ class Fitting:
                 chosen = torch.linspace(0, len(data) - 1, most, dtype=torch.float64).round().long()
             terms = neighbour_terms(z, chosen, NEIGHBOURS)
             parts.append(Vecchia(data, terms, self.prior_variance(data), family.nu, len(data) / len(chosen)))
-        return _Evidence(family, parts)
+        return LogPosterior(family, parts)
 
     def first_guess(self, family: Family) -> Tensor:
         """The best entry of a table of lengths and noise levels."""
@@ -240,7 +236,7 @@ class Fitting:
         Some ratios and angles of the first two planar axes are tried, on some terms.
         """
         variance, lengths, azimuth, factor = narrower.unpack(theta)
-        as_before = _packed(family, variance, lengths, azimuth, factor)
+        as_before = family.packed(variance, lengths, azimuth, factor)
         starts = []
         first, second = self.geometry.planar[:2]
         angles = [0.0] if family.shape == "axes" else [k * math.pi / 4 for k in range(4)]
@@ -249,7 +245,7 @@ class Fitting:
                 changed = lengths.clone()
                 changed[first], changed[second] = lengths[first] * ratio**0.5, lengths[second] / ratio**0.5
                 turned = lengths.new_tensor(angle) if family.shape == "turned" else None
-                starts.append(_packed(family, variance, changed, turned, factor))
+                starts.append(family.packed(variance, changed, turned, factor))
         own, *others = (self.evidence(family, s, FIRST_TERMS // 2).value(s) for s in (as_before, *starts))
         best = max(range(len(others)), key=others.__getitem__)
         return starts[best] if others[best] > own else as_before, others[best] - own
@@ -264,8 +260,8 @@ class Fitting:
 
     def climb(
         self, family: Family, theta: Tensor, most: int | None, H: Tensor | None = None
-    ) -> tuple[Tensor, _Evidence]:
-        """The optimum from theta on, neighbours chosen anew where it has moved; H as for `_Evidence.maximum`."""
+    ) -> tuple[Tensor, LogPosterior]:
+        """The optimum from theta on, neighbours chosen anew where it has moved; H as for `LogPosterior.maximum`."""
         evidence = self.evidence(family, theta, most)
         few = most is not None and most < self.count // len(self.channels)
         gain = GAIN * (5 * self.count / most if few and most else 1.0)
@@ -284,7 +280,7 @@ class Fitting:
         def tried(family: Family, start: Tensor, H: Tensor | None = None) -> _Optimum:
             theta, evidence = self.climb(family, start, FIRST_TERMS, H)
             if H is None:
-                H = _definite(evidence.curvature(theta))
+                H = definite(evidence.curvature(theta))
             value = self.evidence(family, theta, 4 * FIRST_TERMS).penalised(theta, self.count)
             optima[_name(family)] = _Optimum(family, theta, H, value)
             return optima[_name(family)]
@@ -306,7 +302,7 @@ class Fitting:
         finalists = sorted(optima.values(), key=lambda optimum: -optimum.value)
         return self.described(*self.final(finalists, candidates), candidates)
 
-    def final(self, finalists: list[_Optimum], candidates: dict[str, float]) -> tuple[Family, Tensor, _Evidence]:
+    def final(self, finalists: list[_Optimum], candidates: dict[str, float]) -> tuple[Family, Tensor, LogPosterior]:
         """The best on all terms: the first is brought to its optimum, others where they may still be better."""
         best, *others = finalists
         theta, evidence = self.climb(best.family, best.theta, ALL_TERMS, best.H)
@@ -332,9 +328,9 @@ class Fitting:
                 family, theta, evidence, value = other.family, theta_own, evidence_own, own
         return family, theta, evidence
 
-    def described(self, family: Family, theta: Tensor, evidence: _Evidence, candidates: dict[str, float]) -> Fit:
+    def described(self, family: Family, theta: Tensor, evidence: LogPosterior, candidates: dict[str, float]) -> Fit:
         """The fit with errors, evidence and warnings."""
-        covariance = torch.linalg.inv(_definite(self.evidence(family, theta, CURVATURE_TERMS).curvature(theta)))
+        covariance = torch.linalg.inv(definite(self.evidence(family, theta, CURVATURE_TERMS).curvature(theta)))
         to_units = self.count * math.log(self.scale)
         log_evidence, white = evidence.log_evidence(theta) - to_units, self._white() - to_units
         found = Fit(
@@ -390,111 +386,8 @@ def _moved(family: Family, a: Tensor, b: Tensor) -> float:
     return max(float(ratios.max() - ratios.min()), turned)
 
 
-def _definite(H: Tensor) -> Tensor:
-    """Its eigenvalues no smaller than the hyperpriors would have them."""
-    values, vectors = torch.linalg.eigh(H)
-    return (vectors * values.clamp_min(LEAST_CURVATURE)) @ vectors.mT
-
-
-LEAST_CURVATURE = 0.2
-"""About 1 / (largest variance of a hyperprior)."""
-
 EXACT = 500
 """Up to so many data a channel the evidence is exact; of more it is Vecchia's approximation."""
-
-
-@dataclass(frozen=True)
-class _Evidence:
-    """log p(y | theta) + log p(theta)."""
-
-    family: Family
-    parts: list[Dense | Vecchia]
-
-    def log_evidence(self, theta: Tensor) -> float:
-        fixed = self.family.kernel
-        return sum(float(p.whitened(lambda x: fixed(theta, x)).log_evidence(p.prior_variance)) for p in self.parts)
-
-    def value(self, theta: Tensor) -> float:
-        try:
-            return self.log_evidence(theta) + float(self.family.log_prior(theta))
-        except torch.linalg.LinAlgError:
-            return -math.inf
-
-    def penalised(self, theta: Tensor, count: int) -> float:
-        return self.value(theta) - 0.5 * len(theta) * math.log(count)
-
-    def coefficients(self, theta: Tensor) -> list[Coefficients]:
-        return [p.whitened(lambda x: self.family.kernel(theta, x)).coefficients(p.prior_variance) for p in self.parts]
-
-    def gradient(self, theta: Tensor) -> tuple[float, Tensor]:
-        leaf = theta.detach().requires_grad_()
-        with torch.enable_grad():
-            prior = self.family.log_prior(leaf)
-            (total,) = torch.autograd.grad(prior, leaf)
-        value = float(prior.detach())
-        for part in self.parts:
-            own, of_theta = part.value_and_gradient(self.family.kernel, theta)
-            value, total = value + own, total + of_theta
-        return value, total
-
-    def maximum(self, start: Tensor, H: Tensor | None = None, gain: float = GAIN) -> Tensor:
-        """By L-BFGS until a step gains less than `gain`, in coordinates in which H, minus the curvature, is one."""
-        root = torch.linalg.cholesky(torch.eye(len(start), dtype=start.dtype) if H is None else H)
-
-        def moved(u: np.ndarray) -> Tensor:
-            return start + torch.linalg.solve_triangular(root.mT, torch.from_numpy(u)[:, None], upper=True)[:, 0]
-
-        def negative(u: np.ndarray) -> tuple[float, np.ndarray]:
-            try:
-                value, gradient = self.gradient(moved(u))
-            except torch.linalg.LinAlgError:
-                return 1e300, np.zeros_like(u)
-            return -value, -torch.linalg.solve_triangular(root, gradient[:, None], upper=False)[:, 0].numpy()
-
-        size = max(abs(self.value(start)), 1.0)
-        options = {"ftol": gain / size, "gtol": 1e-3, "maxiter": 40}
-        found = minimize(negative, np.zeros(len(start)), jac=True, method="L-BFGS-B", options=options)
-        return moved(found.x)
-
-    def curvature(self, theta: Tensor, step: float = 0.02) -> Tensor:
-        """Minus the second derivatives, by central differences of the gradient, symmetric."""
-        rows = []
-        for i in range(len(theta)):
-            shift = torch.zeros_like(theta)
-            shift[i] = step
-            rows.append((self.gradient(theta - shift)[1] - self.gradient(theta + shift)[1]) / (2 * step))
-        H = torch.stack(rows)
-        return (H + H.mT) / 2
-
-
-def _location(channels: Sequence[Observations]) -> tuple[float, float]:
-    """Median of the data, and their standard deviation around the least-squares trend."""
-    y = torch.cat([data.y for data in channels])
-    centre = float(y.median())
-    rest = []
-    for data in channels:
-        F, r = data.design, data.y - centre
-        rest.append(r - F @ torch.linalg.lstsq(F, r[:, None], driver="gelsd").solution[:, 0] if F.shape[1] else r)
-    scale = float(torch.cat(rest).square().mean().sqrt())
-    if not scale > 1e-12 * max(float(y.abs().max()), 1e-300):
-        raise InfieldError(
-            where="fit of a prior to the data",
-            found="data that are all equal, or lie on the trend",
-            expected="data that vary",
-            remedy="name a prior with {prior}",
-            parameters=["prior"],
-        )
-    return centre, scale
-
-
-def _packed(family: Family, variance: Tensor, lengths: Tensor, azimuth: Tensor | None, factor: Tensor) -> Tensor:
-    """The inverse of `Family.unpack`."""
-    entries = [variance.log(), *(lengths[list(group)].log().mean() for group in family.sharing)]
-    if family.shape == "turned":
-        entries.append(torch.zeros_like(variance) if azimuth is None else azimuth)
-    if family.noise:
-        entries.append(factor.log())
-    return torch.stack(entries)
 
 
 def _warnings(found: Fit) -> tuple[str, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from infield.core.errors import InfieldError
 from infield.posterior.kriging.law import Geometry
 
 
@@ -86,3 +88,23 @@ class Coefficients:
     def scaled(self, scale: float) -> Coefficients:
         """Of data that are larger by this factor."""
         return Coefficients(scale * self.mean, scale**2 * self.covariance)
+
+
+def location(channels: Sequence[Observations]) -> tuple[float, float]:
+    """Median of the data, and their standard deviation around the least-squares trend."""
+    y = torch.cat([data.y for data in channels])
+    centre = float(y.median())
+    rest = []
+    for data in channels:
+        F, r = data.design, data.y - centre
+        rest.append(r - F @ torch.linalg.lstsq(F, r[:, None], driver="gelsd").solution[:, 0] if F.shape[1] else r)
+    scale = float(torch.cat(rest).square().mean().sqrt())
+    if not scale > 1e-12 * max(float(y.abs().max()), 1e-300):
+        raise InfieldError(
+            where="fit of a prior to the data",
+            found="data that are all equal, or lie on the trend",
+            expected="data that vary",
+            remedy="name a prior with {prior}",
+            parameters=["prior"],
+        )
+    return centre, scale

@@ -47,6 +47,12 @@ LONGEST, SHORTEST, RANGE = 2.0, 0.5, 5.0
 """Bounds: of the length as shares of the largest extent and of the smallest spacing, and of log standard deviation on
 both sides of its start."""
 
+SLIGHT = 2.0
+"""Gain of log evidence over a constant field below which the fit says that it is slight: two parameters were fitted."""
+
+FEWER = 16
+"""Evidences of the search of another order, from where the first one ended."""
+
 STEP, TOLERANCE, SEEN = 0.3, 0.05, 6.0
 """Of log standard deviation and log length: the first step, and where the search ends; and how far below the largest
 log evidence others still tell of its curvature."""
@@ -77,11 +83,12 @@ class Fit:
     sd_of_mean: float
 
     def __str__(self) -> str:
-        error_sd, error_length = self.errors
+        of_sd, of_length = ("" if math.isnan(error) else f" ({error:.0%})" for error in self.errors)
         bounds = f"; {' and '.join(self.at_bound)} at the end of the range searched" if self.at_bound else ""
+        bounds += "; hardly more probable than a constant field" if self.gain < SLIGHT else ""
         return (
-            f"Matern, nu {self.nu:g}, length {self.length:.3g} ({error_length:.0%}), "
-            f"standard deviation {self.sd:.3g} ({error_sd:.0%}){bounds}"
+            f"Matern, nu {self.nu:g}, length {self.length:.3g}{of_length}, "
+            f"standard deviation {self.sd:.3g}{of_sd}{bounds}"
         )
 
 
@@ -102,7 +109,7 @@ def fit_latent_prior(measurement: Measurement, *, nu: float | None = None) -> Ga
     for order in ORDERS if nu is None else (nu,):
         fits.append(_most_probable(measurement, mean, sd, domain, order, fits[0] if fits else None))
     fit = max(fits, key=lambda fit: fit.log_evidence)
-    if fit.gain <= 0 or (fit.at_bound and fit.sd < sd):
+    if fit.gain <= 0 or ("standard deviation" in fit.at_bound and fit.sd < sd):
         raise InfieldError(
             "the data hold no more than a constant field and their noise: no prior can be fitted to them",
             remedy="name a prior with {prior}",
@@ -174,17 +181,17 @@ def _most_probable(
     tried: list[tuple[np.ndarray, float]] = []
 
     def evidence(theta: np.ndarray) -> float:
-        product = domain.product(Matern(nu=nu, length=math.exp(theta[1])), math.exp(theta[0]))
+        product = domain.product(Matern(nu=nu, length=extent * math.exp(theta[1])), math.exp(theta[0]))
         found = laplace_evidence(measurement, centre, product, duals[0])
         duals[0] = found.dual
         tried.append((theta.copy(), found.log_evidence))
         return tried[-1][1]
 
     log_sd, extent = math.log(sd), domain.extent
-    bounds = [(log_sd - RANGE, log_sd + RANGE), (math.log(SHORTEST * domain.spacing), math.log(LONGEST * extent))]
-    starts = [np.array([log_sd, math.log(share * extent)]) for share in STARTS]
+    bounds = [(log_sd - RANGE, log_sd + RANGE), (math.log(SHORTEST * domain.spacing / extent), math.log(LONGEST))]
+    starts = [np.array([log_sd, math.log(share)]) for share in STARTS]
     if near is not None:
-        starts = [np.log([near.sd, near.length])]
+        starts = [np.log([near.sd, near.length / extent])]
     start = max(starts, key=evidence) if len(starts) > 1 else starts[0]
     simplex = start + STEP * np.array([[0, 0], [1, 0], [0, 1]])
     found = minimize(
@@ -192,13 +199,13 @@ def _most_probable(
         start,
         method="Nelder-Mead",
         bounds=bounds,
-        options={"xatol": TOLERANCE, "fatol": 0.05, "initial_simplex": simplex},
+        options={"xatol": TOLERANCE, "fatol": 0.05, "initial_simplex": simplex, "maxfev": FEWER if near else 200},
     )
     ends = [abs(value - end) < 2 * TOLERANCE for value, pair in zip(found.x, bounds, strict=True) for end in pair]
     at_bound = tuple(name for name, *of in (("standard deviation", *ends[:2]), ("length", *ends[2:])) if any(of))
     errors = (math.nan, math.nan) if at_bound else _errors(tried, found.x)
     constant = laplace_evidence(measurement, centre, domain.product(None, 0.0)).log_evidence
-    sd, length = np.exp(found.x).tolist()
+    sd, length = math.exp(found.x[0]), extent * math.exp(found.x[1])
     best = -float(found.fun)
     return Fit(nu, length, sd, errors, best, best - constant, at_bound, domain.wide)
 

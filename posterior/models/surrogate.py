@@ -21,11 +21,11 @@ from torch import Tensor
 from infield.core._deepinv import LinearPhysics, Physics
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
-from infield.core.units import same_units
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.base import plain_physics
 from infield.physics.operators.composition import compose
+from infield.physics.units import same_units
 from infield.posterior.models.model_error import ModelError, with_model_error
 from infield.priors.base import Standardisation
 from infield.priors.surrogates.learned_map import LearnedMap, Stored, load_learned_map

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid, PointSet, grid_from_json
+from infield.core.transform import Affine
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.noise.registry import GaussianNoise
@@ -141,7 +142,7 @@ class TiledPosterior:
         sensors, inside = self.local_data(tile)
         if sensors is not None:
             units = local.standardisation
-            data = LinearGaussianData(sensors.standardised(units.shift, units.scale), modes)
+            data = LinearGaussianData(sensors.pullback(Affine(units.shift, units.scale)), modes)
             eta = torch.stack([normal_of([self.seed, i, level, DATA], inside) for i in samples])[:, None]
             u_1 = u_1 + data.correction(data.misfit(u_1) + data.noise.root(eta), K_t)
         if t_next < 1:
@@ -186,6 +187,7 @@ class TiledPosterior:
             truth=None,
             description={},
             arrays={},
+            context={},
         ), inside
 
     def _grid(self, tile: tuple[int, ...]) -> Grid:

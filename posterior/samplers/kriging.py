@@ -26,11 +26,6 @@ class Kriging(Sampler):
 
     method: ClassVar[str] = "kriging"
 
-    @property
-    def block(self) -> int:
-        """Draws that share their look-ups."""
-        return 16
-
     def __call__(self, prior: Any, measurement: Measurement, n: int, generator: Randomness) -> Posterior:
         """Draw n samples; the prior is a `FittedField` of this very measurement.
 

@@ -47,7 +47,7 @@ class AverageVelocity(Supervised):
     source this is exact: x_t - m_t = s_t / s_r (z - m_r), m_t = (1 - t) m + t m_1, s_t^2 = (1 - t)^2 s_0^2 + t^2 s_1^2.
 
     Arguments:
-        power: Of the prior behind the source, see `priors.amortised.adapted_source`, in standardised units.
+        power: Spectrum of the prior behind the source, see `priors.amortised.adapted_source`, in standardised units.
         widening: Factor on what a draw of the source differs from the source's mean by; it makes the variance of draws
             in one step the squared error of their mean, over fields that were held out in training. 1 for a velocity
             that is exact.
@@ -71,8 +71,8 @@ class AverageVelocity(Supervised):
         Arguments:
             z: Fields at time r, shape `(batch, channel, *space)`.
             r, t: Times, shape `(batch,)`.
-            seen: What the data say of the field, shape `(batch, 2 channel, *space)`, see `conditions`.
-            noise: Of the data in standardised units, shape `(batch,)`.
+            seen: Conditioning channels, shape `(batch, 2 channel, *space)`, see `conditions`.
+            noise: Standard deviation of the noise in standardised units, shape `(batch,)`.
         """
         numbers = torch.stack([r, t, noise / (noise + HALF_NOISE)], dim=1)
         if not self.gated:
@@ -143,7 +143,7 @@ def not_served(model: AverageVelocity, operator: str, numbers: Mapping[str, floa
 
 
 def to_entry(model: AverageVelocity, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
-    """What a checkpoint stores. Arguments as `supervised.entry_of`."""
+    """Return the checkpoint entry. Arguments as of `base.entry_of`."""
     return {"version": VERSION, **entry_of(model, weights), "power": model.power, "widening": model.widening}
 
 
@@ -151,7 +151,7 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
     """The inverse of `to_entry`.
 
     Arguments:
-        entry: What `to_entry` returned.
+        entry: Result of `to_entry`.
         network: A network to use as it is; without one it is built and gets the stored weights.
         sha256: Digest of the file.
     """
@@ -169,7 +169,7 @@ def load_average_velocity(path: str | Path, device: torch.device | str = "cpu") 
 
     Arguments:
         path: A checkpoint of `infield fit`, or the slim file that it leaves beside it (`one-step.ckpt`).
-        device: Where its network runs.
+        device: Device of the network.
 
     Raises:
         InfieldError: As `read_entry`; or a part is missing or of another shape.

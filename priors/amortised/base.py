@@ -61,7 +61,7 @@ def entry_of(model: Supervised, weights: Mapping[str, Tensor] | None = None) -> 
 
     Arguments:
         model: The model.
-        weights: Weights of its network, where others than its own are to be stored.
+        weights: Weights of its network to store instead of its own.
     """
     weights = model.network.state_dict() if weights is None else weights
     network = network_description(model.network)

@@ -97,11 +97,11 @@ class Unrolled(Supervised):
         """x_K, shape `(batch, channel, *space)`, standardised.
 
         Arguments:
-            operator: From standardised fields to data.
+            operator: Operator from standardised fields to data.
             y: Data, shape `(batch, *data)`, 0 where nothing is observed.
             noise: Standard deviation of the data's noise, in their units.
             bare: The operator from standardised fields to standardised data; `operator` where data have no units.
-            unit: What the data of `operator` are, over those of `bare`.
+            unit: Ratio of the data of `operator` to those of `bare`.
             variances: In place of its own, in training.
         """
         v = (self.variances if variances is None else variances).to(y)
@@ -119,9 +119,9 @@ class Unrolled(Supervised):
 
         Arguments:
             x: Fields, shape `(batch, channel, *space)`.
-            seen: What the data say of them, shape `(batch, 2 channel, *space)`, see `average_velocity.conditions`.
+            seen: Conditioning channels, shape `(batch, 2 channel, *space)`, see `average_velocity.conditions`.
             step: k / K.
-            noise: Of the data, in standardised units.
+            noise: Standard deviation of the noise in standardised units.
         """
         weight = next(self.network.parameters())
         numbers = weight.new_tensor([step, noise / (noise + HALF_NOISE)]).expand(len(x), 2)
@@ -129,7 +129,7 @@ class Unrolled(Supervised):
 
 
 def to_entry(model: Unrolled, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
-    """What a checkpoint stores. Arguments as `entry_of`."""
+    """Return the checkpoint entry. Arguments as `entry_of`."""
     return {"version": VERSION, **entry_of(model, weights), "variances": model.variances.detach().cpu()}
 
 
@@ -137,7 +137,7 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
     """The inverse of `to_entry`.
 
     Arguments:
-        entry: What `to_entry` returned.
+        entry: Result of `to_entry`.
         network: A network to use as it is; without one it is built and gets the stored weights.
         sha256: Digest of the file.
     """
@@ -150,7 +150,7 @@ def load_unrolled(path: str | Path, device: torch.device | str = "cpu") -> Unrol
 
     Arguments:
         path: A checkpoint of `infield fit`, or the slim file that it leaves beside it (`unrolled.ckpt`).
-        device: Where its network runs.
+        device: Device of the network.
 
     Raises:
         InfieldError: As `read_entry`; or a part is missing or of another shape.

@@ -31,7 +31,7 @@ if not TYPE_CHECKING:
     __getattr__ = old_names(__name__)
 
 STEPS = 8
-"""Of Heun's method, where a user does not say otherwise: 15 network calls a cone."""
+"""Default number of steps of Heun's method: 15 network calls per lightcone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,22 +39,22 @@ class LightconePrior:
     """Lightcones given astrophysical parameters.
 
     Arguments:
-        name: What a report calls it.
+        name: Name in reports.
         network: F of `priors.cm21.flow`.
         statistics: mu and sigma of slices.
-        spectra: Of what is left when these are taken out.
-        repeats: How its structures come again with every box; None where a box is as long as a cone.
-        linear_part: What F misses along the field.
+        spectra: Spectra of the remainder.
+        repeats: Decorrelation between repetitions of the box; None if a box is as long as a lightcone.
+        linear_part: Linear correction of F along the field.
         drawn: Amplitudes of what is drawn beside those of the spectra (`priors.cm21.power_correction`).
-        transform: From mK to values, and back.
+        transform: Map from mK to values, and back.
         ranges: Parameters by 21cmFAST's names, and the range of each in training; none for cones of the whole range
             without a condition.
         cell: Spacing of all axes in Mpc.
-        points: Cells across in training; other numbers serve, since x and y close on themselves.
+        points: Cells across in training; other numbers are supported, since x and y are periodic.
         distance: Comoving distances of the cells of the line of sight in Mpc, ascending.
-        redshift: Of the same cells.
-        provenance: Where its numbers come from, in JSON types.
-        emulator: Where one was trained: cones in one call of a small network, from a simulation's initial conditions.
+        redshift: Redshifts of the same cells.
+        provenance: Origin of its numbers, in JSON types.
+        emulator: Emulator, if trained: lightcones in one call of a small network, from initial conditions.
         sha256: Digest of the file that it was read from.
     """
 
@@ -121,7 +121,7 @@ class LightconePrior:
         Arguments:
             parameters: By 21cmFAST's names.
             points: Cells across; those of training where not given.
-            cells: Of the line of sight; all where not given.
+            cells: Cells of the line of sight; all by default.
             extrapolate: Whether parameters outside the range of training are taken.
 
         Raises:
@@ -142,8 +142,8 @@ class LightconePrior:
         """The prior of a field on a grid at parameters.
 
         Arguments:
-            grid: Of the field, on x, y and a comoving distance in Mpc.
-            channels: Of the field, one.
+            grid: Grid of the field: x, y and comoving distance in Mpc.
+            channels: Channels of the field; one.
             parameters: By 21cmFAST's names.
 
         Raises:
@@ -242,15 +242,15 @@ class LightconePrior:
         steps: int | None = None,
         extrapolate: bool = False,
     ) -> Tensor:
-        """Lightcones `(n, x, y, los)` in mK, float32, exactly 0 where ionised; of the emulator, in one network call a
-        cone, or of the flow, in 2 steps - 1.
+        """Lightcones `(n, x, y, los)` in mK, float32, exactly 0 where ionised; of the emulator, in one network call per
+        lightcone, or of the flow, in 2 steps - 1.
 
         Arguments:
             parameters: By 21cmFAST's names.
-            generator: Of the source, or of initial conditions.
-            n: How many.
+            generator: Generator of the source, or of initial conditions.
+            n: Number of lightcones.
             points, cells, extrapolate: As in `at`.
-            steps: Of Heun's method; None for the emulator where there is one, else for `STEPS`.
+            steps: Steps of Heun's method; None for the emulator if there is one, else for `STEPS`.
 
         Raises:
             InfieldError: As `at`.
@@ -273,11 +273,11 @@ class LightconePrior:
         Arguments:
             theta: The parameters.
             points: Cells across; those of training where not given.
-            cells: Of the line of sight; all where not given.
+            cells: Cells of the line of sight; all by default.
             depth: Cells between the two ends of the line of sight; as in training where not given.
 
         Raises:
-            InfieldError: x or y is no multiple of the network's coarsest cell, or no cell is asked for.
+            InfieldError: x or y is no multiple of the network's coarsest cell, or no cell is requested.
         """
         assert self.emulator is not None
         depth = depth or len(self.distance)
@@ -294,15 +294,15 @@ class LightconePrior:
 
     @cached_property
     def _prepared(self) -> dict[tuple[Any, ...], OneCall]:
-        """The emulator at the point that was asked for last."""
+        """The emulator at the last requested point."""
         return {}
 
     def calls(self, steps: int | None = None) -> int:
-        """Network calls a cone of `draw`."""
+        """Network calls per lightcone of `draw`."""
         return 1 if self.by_emulator(steps) else 2 * (steps or STEPS) - 1
 
     def by_emulator(self, steps: int | None = None) -> bool:
-        """Whether `draw` asks the emulator."""
+        """Whether `draw` uses the emulator."""
         return steps is None and self.emulator is not None
 
     def integrate(self, flow: LightconeFlow, generator: Generator, n: int, steps: int) -> Tensor:
@@ -316,7 +316,7 @@ class LightconePrior:
         return self.evolved(flow, xi, steps)
 
     def evolved(self, flow: LightconeFlow, xi: Tensor, steps: int) -> Tensor:
-        """What Heun's method makes of white noise `(n, channel, x, y, los)`."""
+        """Integrate the flow from white noise `(n, channel, x, y, los)` by Heun's method."""
         return heun(flow, xi, torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist())
 
     def temperature(self, flow: LightconeFlow, xi: Tensor) -> Tensor:

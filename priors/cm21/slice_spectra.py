@@ -7,9 +7,9 @@ spectrum at each distance (an *evolutionary* one; Priestley 1965, J. R. Stat. So
 
 with h_j(k) hat functions of log \|k\| that sum to 1, times 1 - mu^2 or mu^2, mu = k_los / \|k\|: across and along the
 line of sight structures differ, by velocities and by evolution. A small network maps (theta, s) to the a_j >= 0 of each
-channel. What is told in (theta, s) alone is hard for it where spectra change fast: where the gas is heated, or is
-ionised. The mean of the slices tells when that is, can be learned from a few cones, and so the network is told its
-course, too (`priors.cm21.slice_statistics`). It is fitted to the power that filters h_i find in the slices of the
+channel. From (theta, s) alone this is hard where spectra change fast: where the gas is heated or ionised. The history
+of the slice mean marks these epochs and can be learned from a few lightcones, so that the network is conditioned on it,
+too (`priors.cm21.slice_statistics`). It is fitted to the power that filters h_i find in the slices of the
 training cones, x_i = h_i * x, whose mean is
 
 .. math:: E\,x_i^2(s) = N^{-1} \sum_k h_i(k)^2 P(k; s, \theta) = \sum_{jl} M_{ijl}\, a_j a_l,
@@ -48,9 +48,9 @@ class SliceSpectra(SliceNetwork):
     """Amplitudes a_j for parameters and places in [0, 1].
 
     Arguments:
-        parameters: How many.
-        channels: Of the fields.
-        width: Of the four hidden layers.
+        parameters: Number of parameters.
+        channels: Channels of the fields.
+        width: Width of the four hidden layers.
         statistics: Arguments of the statistics of slices whose course it is told; None for none. It then says sigma a,
             with their sigma, and not a itself: sigma may be off, and sigma a is not.
         members: Networks whose mean of log a it is.
@@ -103,7 +103,7 @@ def hats_of(k: Tensor, count: int, least: float, greatest: float) -> Tensor:
 
     Arguments:
         k: Wavenumbers.
-        count: How many.
+        count: Number of functions.
         least, greatest: First and last knot.
     """
     place = (k.clamp(least, greatest) / least).log() * ((count - 1) / math.log(greatest / least))
@@ -166,9 +166,9 @@ def fit_slice_spectra(
         s: Places of the slices in [0, 1], shape `(los,)`.
         statistics: By which they are standardised, and whose course the network is told; a copy becomes a part of it.
         members: Networks that are trained apart, and their mean taken: most of what one errs by is not in the cones.
-        seed: Of first weights and batches.
-        steps, batch: Of the training of each; slices a step.
-        device: Where filters work and it is trained; the result is on the CPU.
+        seed: Random seed of initial weights and batches.
+        steps, batch: Training steps of each, and slices per step.
+        device: Device of filters and training; the result is on the CPU.
     """
     seen, filters = [], None
     for cone in cones:

@@ -28,7 +28,7 @@ fields of 1024 points, five times slower)."""
 
 @dataclass(frozen=True)
 class Parametrisation:
-    r"""How the output of a network becomes a velocity.
+    r"""Map from the output of a network to a velocity.
 
     Coordinates are those of the source's modes, whitened by the source: :math:`u = c^{-1/2} T x`, so that u_0 ~ N(0, I)
     and, for data whose modes have variance d, u_1 has variance s = d / c and mean m. With
@@ -147,17 +147,17 @@ class FlowPrior:
     State in double precision, network in single precision; the velocity can be differentiated by the field.
 
     Arguments:
-        name: What a report calls it.
+        name: Name in reports.
         network: F of `Parametrisation`, in evaluation mode.
         source: C_0, diagonal in its modes.
         covariance: Factored covariance of the training fields, in the same modes: a surrogate for that of the flow.
         mean: Mean of the standardised field, shape `(channel, *space)`.
-        standardisation: How standardised fields become fields in units.
+        standardisation: Map from standardised fields to fields in units.
         skip: `gaussian`, `none` or `scalar`, as in training.
-        grid_description: Where the field lives, in plain JSON types.
+        grid_description: Grid of the field, in plain JSON types.
         units: Units of the field.
         channels: Names of its channels.
-        provenance: Where its numbers come from, in plain JSON types; copied to the posterior's file.
+        provenance: Origin of its numbers, in plain JSON types; copied to the posterior's file.
         sha256: Digest of the file that it was read from; empty where there was none.
     """
 
@@ -249,7 +249,7 @@ def on_domain(prior: FlowPrior, site: GridLike, *, whole: bool = True) -> FlowPr
 
     Arguments:
         prior: The prior on its grid of training.
-        site: Where it is wanted.
+        site: Grid on which it is wanted.
         whole: Whether the site is the domain; False for a tile of one, which has a mean.
 
     Raises:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid, GridLike
+from infield.core.transform import Window
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.gaussian.laws import Law, Matern
 from infield.priors.gaussian.spectral_density import SpectralDensity
-from infield.priors.torus_window import Window
 
 SAME_SPACING = 0.01
 """Relative difference below which two spacings count as the same."""

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.transform import Window
 from infield.priors.base import Prior, Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Modes
 from infield.priors.gaussian.prior import GaussianPrior
-from infield.priors.torus_window import Window, WindowedStandardisation
+from infield.priors.torus_window import WindowedStandardisation
 
 FACTOR_ENTRIES = 50_000_000
 """Maximum number of entries up to which the low-rank parts of all slices are kept (400 MB)."""

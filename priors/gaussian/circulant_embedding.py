@@ -23,7 +23,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.priors.torus_window import Window
+from infield.core.transform import Window
 
 LARGEST_TORUS = 2**24
 """Points of the largest torus that is tried (128 MiB a field)."""
@@ -63,7 +63,7 @@ class Embedding:
     """A stationary law on a torus.
 
     Arguments:
-        window: Which part of the torus is the domain.
+        window: Part of the torus that is the domain.
         spectrum: Variances of the Hartley modes of the torus, shape `window.torus`, none negative.
         clipped: Share of the variance that was in modes of negative variance, now zero: on the domain no entry of the
             covariance is wrong by more than this share of the variance.

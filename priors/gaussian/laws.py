@@ -13,13 +13,16 @@ from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, GridLike
 from infield.core.renamed import old_names
+from infield.core.transform import Window
 from infield.priors.covariance.base import Covariance, from_matrix
 from infield.priors.covariance.modes import Eigenbasis, Hartley, Modes, Pixels
 from infield.priors.gaussian.circulant_embedding import Embedding, embed
 from infield.priors.gaussian.matern import matern_between, matern_matrix, matern_mixture, matern_spectrum
 from infield.priors.gaussian.pivoted_cholesky import PartialCholesky, pivoted_cholesky
 from infield.priors.gaussian.sphere import on_unit_sphere
-from infield.priors.torus_window import Window
+
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__)
 
 if not TYPE_CHECKING:
     __getattr__ = old_names(__name__)

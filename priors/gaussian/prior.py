@@ -34,8 +34,8 @@ class GaussianPrior:
         source: C_0, diagonal in its modes.
         covariance: C, in the same modes.
         mean: Mean of the standardised field, shape `(channel, *space)`.
-        standardisation: How standardised fields become fields in units.
-        provenance: Where its numbers come from, in plain JSON types; copied to the posterior's file.
+        standardisation: Map from standardised fields to fields in units.
+        provenance: Origin of its numbers, in plain JSON types; copied to the posterior's file.
         units: Units of the field, where they are known; a measurement in others is refused.
     """
 
@@ -171,7 +171,7 @@ def empirical_prior(fields: Tensor, grid: GridLike, *, rank: int = 64, source: L
 
     Arguments:
         fields: Examples in their units, shape `(examples, channel, *space)`.
-        grid: Where they live.
+        grid: Grid of the fields.
         rank: Principal directions that are kept; what they leave stays on the diagonal of the source's modes, the same
             for all modes of a repeated variance (`priors.covariance.repeated`).
         source: Law of the source; the default is white.

@@ -54,7 +54,8 @@ class SpectralDensity:
     """The variances of Fourier modes on one box, as a function of wavenumber.
 
     Arguments:
-        variance: Of the orthonormal modes of the box, in the order of `torch.fft.fftn`, shape `(channel, *space)`, > 0.
+        variance: Variances > 0 of the orthonormal modes of the box, in the order of `torch.fft.fftn`, shape
+            `(channel, *space)`.
     """
 
     variance: Tensor

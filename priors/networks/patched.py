@@ -58,7 +58,7 @@ class Patched(nn.Module):
         periodic: Whether each axis of the domain is periodic. Training takes it from the data.
         origin: Where the first point of the domain lies on the lattice of patches, so that parts of one domain share
             its patches.
-        seed: Of the offsets.
+        seed: Seed of the offsets.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ _PARTS = (
     (_INSIDE, slice(None)),
     (slice(-1, None), slice(0, 1)),
 )
-"""Of an axis with the points added, and of the axis: what is the same there."""
+"""Matching slices of the padded axis and of the axis."""
 
 
 def closed(x: Tensor) -> Tensor:
@@ -60,6 +60,6 @@ class _Closed(torch.autograd.Function):
 
 
 def _parts(ndim: int) -> Iterator[tuple[Any, Any]]:
-    """Where in the wider field, and in the field, the same values are."""
+    """Matching parts of the padded field and of the field."""
     for part in itertools.product(_PARTS, repeat=ndim):
         yield (..., *(there for there, _ in part)), (..., *(here for _, here in part))

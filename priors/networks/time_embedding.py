@@ -44,7 +44,7 @@ class Numbers(nn.Module):
 
     Arguments:
         width: Length of the vector.
-        count: How many numbers.
+        count: Number of features.
     """
 
     def __init__(self, width: int, count: int) -> None:

@@ -121,7 +121,7 @@ class TwoPhaseField(SpectralField):
     Arguments:
         high: Value where the field is at least zero, > 0.
         low: Value where it is below, > 0.
-        coefficient: What the fields hold: "log", the logarithm of the value; "value", the value itself.
+        coefficient: "log" if fields hold the logarithm of the value, "value" if the value itself.
     """
 
     boundary: Boundary = "neumann"

@@ -127,7 +127,11 @@ def load_checkpoint(path: str | Path, kind: str | None = None, device: torch.dev
     Arguments:
         path: A checkpoint of `infield fit`, or the slim file that it leaves beside it.
         kind: The kind that is expected; None for any.
-        device: Where its tensors go.
+        device: Device of its tensors.
+
+    Returns:
+        A `FlowPrior`, a prior of lightcones, a model trained for a family of measurements, or a surrogate of a solver,
+        with averaged weights, its network in evaluation mode.
 
     Returns:
         A `FlowPrior`, a prior of lightcones, a model trained for a family of measurements, or a surrogate of a solver,

@@ -45,7 +45,7 @@ def prior_from_description(description: Any, grid: GridLike, channels: int) -> A
 
     Arguments:
         description: The file's content, already parsed.
-        grid: Where the field lives.
+        grid: Grid of the field.
         channels: Its number of channels.
 
     Raises:

@@ -55,11 +55,11 @@ class Stored:
     Arguments:
         map: The map.
         grid: Description of the grid of both fields, in JSON types.
-        units: Of what goes in, and of what comes out.
+        units: Units of input and output.
         operator: The solver that it was trained on, as `build_operator` reads it; None where the data did not say.
         residuals: Solver minus map for held-out fields, shape `(pairs, channel, *space)`, float32, in units.
         witness: One held-out field and its solution, shape `(2, channel, *space)`, by which the solver is recognised.
-        provenance: How it was trained, and its measured `error`, in JSON types.
+        provenance: Record of the training and the measured `error`, in JSON types.
         sha256: Digest of the file.
     """
 
@@ -79,7 +79,7 @@ class Stored:
 
 
 def to_entry(stored: Stored) -> dict[str, Any]:
-    """What a checkpoint stores: nested dictionaries of tensors, numbers and text."""
+    """Return the checkpoint entry: nested dictionaries of tensors, numbers and text."""
     units = {name: {"shift": u.shift.cpu(), "scale": u.scale.cpu()} for name, u in _units(stored.map).items()}
     network = network_description(stored.map.network)
     return {
@@ -118,7 +118,7 @@ def load_learned_map(path: str | Path, device: torch.device | str = "cpu") -> St
 
     Arguments:
         path: A checkpoint of `infield fit`, or the slim file that it leaves beside it (`surrogate.ckpt`).
-        device: Where its network runs.
+        device: Device of the network.
 
     Raises:
         InfieldError: As `read_entry`; or a part is missing or of another shape.

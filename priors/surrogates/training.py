@@ -49,9 +49,9 @@ class OperatorLearning(LightningModule):
     Arguments:
         network: A `priors.networks.fno.FNO` or `priors.networks.unet.UNet`, made for the channels and axes of the data.
         residuals: Held-out pairs whose errors are kept, 16 or more.
-        learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
+        learning_rate: Peak learning rate of AdamW; a cosine reduces it to a hundredth over a run of known length.
         warmup: Steps of linear warm-up.
-        weight_decay: Of AdamW.
+        weight_decay: Weight decay of AdamW.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What trainings share: random numbers, the schedule of the learning rate, weights, and the record of a run."""
+"""Common parts of trainings: random numbers, learning-rate schedule, weights, and the record of a run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def standard_normal(shape: torch.Size, like: Tensor, generator: Generator) -> Te
     seeds, because to draw them on the CPU would take longer than a step of training; so they differ between devices.
 
     Arguments:
-        shape: Of the numbers.
+        shape: Shape of the result.
         like: The tensor.
         generator: On the CPU.
     """
@@ -60,7 +60,7 @@ def adamw_with_cosine(
     Arguments:
         module: Whose parameters are trained.
         learning_rate: At its peak.
-        weight_decay: Of AdamW.
+        weight_decay: Weight decay of AdamW.
         warmup: Steps of the warm-up.
     """
     optimizer = torch.optim.AdamW(module.parameters(), learning_rate, weight_decay=weight_decay)

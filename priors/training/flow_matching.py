@@ -69,9 +69,9 @@ class FlowMatching(LightningModule):
         skip: `gaussian`: the network adds to the closed-form velocity of the Gaussian with the data's spectrum; `none`:
             it learns the whole velocity, of fields whitened by the source; `scalar`: it learns the whole velocity in
             field space, and the prior can be taken to other grids.
-        emphasis: Of small scales in the loss, from 0 to 1, with `skip: scalar` (see `priors.flows.field_space`); the
-            other losses are in whitened coordinates, in which all scales count alike.
-        learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
+        emphasis: Weight of small scales in the loss, from 0 to 1, with `skip: scalar` (see `priors.flows.field_space`);
+            the other losses are in whitened coordinates, in which all scales have the same weight.
+        learning_rate: Peak learning rate of AdamW; a cosine reduces it to a hundredth over a run of known length.
         warmup: Steps of linear warm-up.
         weight_decay: Of AdamW.
         seed: Of the random numbers of the path. They derive from seed, epoch and batch, so that a run that was stopped
@@ -299,7 +299,7 @@ def stationary_covariance(x: Tensor, source: Covariance, periodic: Sequence[bool
     Arguments:
         x: Standardised fields, shape `(examples, channel, *space)`.
         source: The source, in Fourier modes.
-        periodic: Which axes close.
+        periodic: Whether each axis is periodic.
     """
     taper = torch.ones((), dtype=x.dtype)
     for axis, closes in enumerate(periodic):

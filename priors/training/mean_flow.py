@@ -55,7 +55,7 @@ NUMBERS = 3
 """r, t and the noise."""
 
 FLOOR = 0.1
-"""Of the score, in units of the source's variance."""
+"""Floor of the score, in units of the variance of the source."""
 
 WIDENED = 3
 """Number of times that the spread of draws is measured on held-out fields, each time with the previous widening."""
@@ -320,7 +320,7 @@ class _Measured:
 
     @property
     def mean(self) -> Tensor:
-        """Of the source, shape `(batch, channel, *space)`."""
+        """Mean of the source, shape `(batch, channel, *space)`."""
         return self.seen[:, : self.x_0.shape[1]]
 
     @property

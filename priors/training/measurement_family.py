@@ -168,7 +168,7 @@ class FamilyTraining(LightningModule):
         """Refuse a network of other sizes.
 
         Arguments:
-            channels: Of the fields.
+            channels: Channels of the fields.
             inputs: Channels of what goes in.
             times: Numbers that go in.
         """
@@ -218,7 +218,7 @@ class FamilyTraining(LightningModule):
 
     @abstractmethod
     def make(self, fields: Tensor, facts: dict[str, Any]) -> Supervised:
-        """What is trained.
+        """Return the model to train.
 
         Arguments:
             fields: Training fields in units, shape `(examples, channel, *space)`, float64.
@@ -231,7 +231,7 @@ class FamilyTraining(LightningModule):
 
     @abstractmethod
     def to_entry(self, model: Any, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-        """What a checkpoint of Lightning's is to store of the model, with the weights that it holds."""
+        """Return the entry of the model in a checkpoint of Lightning, with the weights of that checkpoint."""
 
     @abstractmethod
     def from_entry(self, entry: Mapping[str, Any]) -> Supervised:

@@ -51,11 +51,11 @@ from torch import Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid, GridLike
+from infield.core.transform import Window
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley, Modes
 from infield.priors.gaussian.circulant_embedding import Embedding
 from infield.priors.random_fields.spectral import White, check_positive
-from infield.priors.torus_window import Window
 
 SLOPE, OFFSET = 2.32, -9.61
 """Variance of the wall pressure in wall units: SLOPE ln Re_tau + OFFSET."""
@@ -258,6 +258,6 @@ def _modes(
 
 
 def _all_signs(quadrant: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """What is even in both wavenumbers, from wavenumbers >= 0 to all of them in the order of the FFT."""
+    """Extend a function that is even in both wavenumbers from k >= 0 to all k in the order of the FFT."""
     rows, columns = (torch.minimum(torch.arange(n), n - torch.arange(n)) for n in shape)
     return quadrant[rows][:, columns]

@@ -12,6 +12,7 @@ import torch
 from infield import InfieldError
 from infield.core._deepinv import LinearPhysics, Physics
 from infield.core.grid import Grid
+from infield.core.transform import Affine
 from infield.physics.measurement import Measurement
 from infield.physics.mri.noise import CoilGaussianNoise
 from infield.physics.noise.registry import GaussianNoise, PoissonGaussianNoise, PoissonNoise
@@ -144,7 +145,7 @@ def test_standardised_measurement_says_the_same(measurement):
     scale = torch.tensor([2.0, 0.5]).double().reshape(2, 1, 1)
     x = fields(2)
     u = (x - shift) / scale
-    standard = measurement.standardised(shift, scale)
+    standard = measurement.pullback(Affine(shift, scale))
     torch.testing.assert_close(standard.log_likelihood(u), measurement.log_likelihood(x))
     torch.testing.assert_close(standard.gradient(u), measurement.gradient(x) * scale)
     torch.testing.assert_close(standard.chi_square(u), measurement.chi_square(x))
@@ -153,11 +154,11 @@ def test_standardised_measurement_says_the_same(measurement):
     assert (standard.count, standard.units, standard.channels) == (measurement.count, "1", CHANNELS)
     rebuilt = build_operator(standard.description, standard.arrays, GRID, 2)
     assert torch.equal(rebuilt.A(u), standard.operator.A(u))
-    twice = standard.standardised(shift, scale)
+    twice = standard.pullback(Affine(shift, scale))
     torch.testing.assert_close(twice.log_likelihood((u - shift) / scale), measurement.log_likelihood(x))
     again = build_operator(twice.description, twice.arrays, GRID, 2)
     assert torch.equal(again.A(u), twice.operator.A(u))
-    forgotten = measurement.standardised(torch.zeros_like(shift), scale)
+    forgotten = measurement.pullback(Affine(torch.zeros_like(shift), scale))
     assert not torch.allclose(forgotten.log_likelihood(u), measurement.log_likelihood(x))
 
 
@@ -177,7 +178,7 @@ def test_nonlinear_operator_of_somebody_else():
     x, shift, scale = fields(2), torch.full((2, 1, 1), 0.3).double(), torch.full((2, 1, 1), 2.0).double()
     assert not measurement.linear_gaussian
     assert gradient_error(measurement, measurement.gradient(x), x) < 1e-10
-    standard, u = measurement.standardised(shift, scale), (x - shift) / scale
+    standard, u = measurement.pullback(Affine(shift, scale)), (x - shift) / scale
     torch.testing.assert_close(standard.log_likelihood(u), measurement.log_likelihood(x))
     torch.testing.assert_close(standard.gradient(u), measurement.gradient(x) * scale)
     assert not standard.linear_gaussian and standard.description == {}

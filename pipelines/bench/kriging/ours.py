@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from scipy.interpolate import RegularGridInterpolator
 
 from infield.pipelines.bench.kriging.fields import Problem
 from infield.pipelines.bench.kriging.measurements import Layout, write
+from infield.pipelines.bench.kriging.oracle import Law
 from infield.pipelines.bench.kriging.peers import Answer
 from infield.pipelines.bench.kriging.processes import Limits, Outcome, of_ours
 
@@ -109,12 +111,33 @@ def _read(problem: Problem, layout: Layout, path: Any, draws: bool) -> Posterior
     return Posterior(whole_mean, whole_sd, noise_found(attributes), samples, attributes)
 
 
-def noise_found(attributes: dict[str, Any]) -> float | None:
-    """The noise level that a posterior file reports, if it was estimated."""
-    found = attributes.get("diagnostics", "{}")
-    diagnostics = json.loads(found) if isinstance(found, str) else dict(found)
-    for name in ("noise_sd", "noise_std"):
-        for told in (attributes, diagnostics):
-            if isinstance(told.get(name), int | float):
-                return float(told[name])
+def told(attributes: Mapping[str, Any], name: str) -> Any:
+    """The first value of this name in a file's attributes, at any depth of its JSON; None where there is none."""
+    for key, value in attributes.items():
+        if key == name:
+            return value
+        if isinstance(value, str) and value.startswith("{"):
+            value = json.loads(value)
+        if isinstance(value, Mapping) and (found := told(value, name)) is not None:
+            return found
     return None
+
+
+def noise_found(attributes: Mapping[str, Any]) -> float | None:
+    """The noise level that a posterior file reports."""
+    found = told(attributes, "noise_sd")
+    return None if found is None else float(found)
+
+
+def noise_log_error(attributes: Mapping[str, Any]) -> float | None:
+    """The standard error of the log of that level: half of that of its variance."""
+    error = (told(attributes, "log_errors") or {}).get("noise")
+    return None if error is None else 0.5 * float(error)
+
+
+def law_found(attributes: Mapping[str, Any]) -> Law | None:
+    """The law that was fitted, where a posterior file reports one along the axes."""
+    lengths, nu, variance = (told(attributes, name) for name in ("lengths", "nu", "variance"))
+    if lengths is None or nu is None or variance is None or told(attributes, "azimuth_degrees") is not None:
+        return None
+    return Law(float(nu), np.diag([1 / float(l["length"]) for l in lengths.values()]), float(variance) ** 0.5)

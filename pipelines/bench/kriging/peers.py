@@ -65,8 +65,8 @@ def gpboost(problem: Problem, covariance: str = "matern", neighbours: int = 30) 
     import gpboost as gpb
 
     law: dict[str, Any] = {"cov_function": f"{covariance}_estimate_shape"}
-    if problem.order is not None:
-        law = {"cov_function": covariance, "cov_fct_shape": problem.order}
+    if problem.order is not None or covariance == "matern_space_time":
+        law = {"cov_function": covariance, "cov_fct_shape": problem.order or 1.5}
     model = gpb.GPModel(
         gp_coords=problem.points,
         gp_approx="vecchia",
@@ -77,14 +77,14 @@ def gpboost(problem: Problem, covariance: str = "matern", neighbours: int = 30) 
     )
     settings: dict[str, Any] = {}
     if problem.noise_sd is not None:  # a parameter that is not estimated needs a start of all
-        ranges = problem.points.shape[1] if "ard" in covariance else 1
+        ranges = 1 if covariance == "matern" else problem.points.shape[1]
         size = [0.1 * float(np.ptp(problem.points[:, a])) for a in range(problem.points.shape[1])]
         start = [
             problem.noise_sd**2,
             max(float(problem.values.var()) - problem.noise_sd**2, 0.1 * problem.values.var()),
         ]
         start += size if ranges > 1 else size[:1]
-        start += [1.5] if problem.order is None else []
+        start += [1.5] if "estimate_shape" in law["cov_function"] else []
         settings = {"init_cov_pars": np.array(start), "estimate_cov_par_index": [0] + [1] * (len(start) - 1)}
     centre = problem.points.mean(0)
     model.fit(y=problem.values, X=_drift(problem, problem.points - centre), params=settings)
@@ -102,6 +102,16 @@ def gpboost(problem: Problem, covariance: str = "matern", neighbours: int = 30) 
 def gpboost_anisotropic(problem: Problem) -> Answer:
     """GPBoost with one range an axis."""
     return gpboost(problem, "matern_ard")
+
+
+def gpboost_space_time(problem: Problem) -> Answer:
+    """GPBoost's law of time and space; the first axis is time."""
+    return gpboost(problem, "matern_space_time")
+
+
+def gpboost_free_order(problem: Problem) -> Answer:
+    """GPBoost that finds the order as well, whatever it was told."""
+    return gpboost(problem.told(noise_sd=problem.noise_sd, order=None))
 
 
 def scikit_learn(problem: Problem) -> Answer:
@@ -251,6 +261,8 @@ def _batches(places: Array, size: int = 2000) -> list[Array]:
 PEERS = {
     "gpboost": Peer("GPBoost, Vecchia 30", "gpboost", ("gpboost",), gpboost),
     "gpboost-anisotropic": Peer("GPBoost, a range an axis", "gpboost", ("gpboost",), gpboost_anisotropic),
+    "gpboost-space-time": Peer("GPBoost, time and space", "gpboost", ("gpboost",), gpboost_space_time),
+    "gpboost-free-order": Peer("GPBoost, order free", "gpboost", ("gpboost",), gpboost_free_order),
     "scikit-learn": Peer("scikit-learn, fit on 800", "scikit-learn", ("sklearn.gaussian_process",), scikit_learn),
     "gpytorch": Peer("GPyTorch, exact", "gpytorch", ("gpytorch", "torch"), gpytorch_exact),
     "pykrige": Peer("PyKrige, all data", "pykrige", ("pykrige", "gstools"), pykrige, truths=2),

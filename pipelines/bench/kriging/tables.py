@@ -26,6 +26,7 @@ FORMATS = {
     "rank_p_value": ".3f",
     "kurtosis": ".1f",
     "noise_sd": ".4g",
+    "noise_sd_in_interval": ".2f",
     "trusted": ".2f",
     "moved": ".1e",
     "cpu_seconds": ".1f",

@@ -188,7 +188,7 @@ posterior.measured_law -> posterior.inference.denoiser_errors
 posterior.model_error -> posterior.models.model_error
 posterior.modes_across -> posterior.cm21.mode_solver
 posterior.null_flow -> posterior.samplers.null_flow
-posterior.of_innovations -> posterior.inference.pulled_back
+posterior.of_innovations -> physics.operators.pullback
 posterior.one_step -> posterior.inference.one_step
 posterior.parameter_inference -> posterior.models.parameter_inference
 posterior.particles -> posterior.inference.particles
@@ -352,6 +352,10 @@ priors.flows.regrid:Site -> core.grid:GridLike
 priors.gaussian.laws:Lattice -> core.grid:GridLike
 priors.regrid:Site -> core.grid:GridLike
 priors.source:Lattice -> core.grid:GridLike
+physics.window:through_window -> physics.operators.pullback:through_window
+posterior.sampler:standardised -> physics.operators.pullback:standardised
+priors.domains:on_domain -> priors.flows.flow:on_domain
+priors.window:Window -> core.transform:Window
 """
 
 NAMES = {
@@ -374,7 +378,7 @@ def _warn(old: str, new: str, level: int) -> None:
 
 
 def resolve(module: str, name: str) -> Any:
-    """What `name` of an old module is now.
+    """Return what `name` of an old module refers to now.
 
     Arguments:
         module: Full name of the module as it was.

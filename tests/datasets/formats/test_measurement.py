@@ -11,6 +11,7 @@ import xarray as xr
 from infield import InfieldError
 from infield.core import registry
 from infield.core.grid import Axis, Grid, PointSet
+from infield.core.transform import Affine
 from infield.datasets.formats.measurement import (
     measurement_digest,
     open_measurement,
@@ -125,7 +126,9 @@ CASES = {
     "coils": lambda: _mri(
         CoilGaussianNoise(torch.tensor(np.diag([1.0, 2, 3]) + 0.2j * np.eye(3, k=1) - 0.2j * np.eye(3, k=-1)))
     ),
-    "coils-composed": lambda: _mri(GaussianNoise(0.1)).standardised(torch.ones(2, 1, 1), torch.full((2, 1, 1), 3.0)),
+    "coils-composed": lambda: _mri(GaussianNoise(0.1)).pullback(
+        Affine(torch.ones(2, 1, 1), torch.full((2, 1, 1), 3.0))
+    ),
 }
 
 

@@ -10,6 +10,7 @@ from examples.example_files import plane, save
 
 from infield import InfieldError
 from infield.core.grid import Grid
+from infield.core.transform import Window
 from infield.datasets.formats.measurement import open_measurement, write_measurement
 from infield.physics.context import Quantity
 from infield.physics.measurement import Measurement
@@ -71,12 +72,10 @@ def test_numbers_that_a_file_of_version_1_carries_along_are_known(tmp_path):
 
 
 def test_it_goes_along_to_another_precision_and_not_onto_another_grid():
-    from infield.physics.operators.crop import through_window
-
     measurement = measured(("a",), Re_tau=(180.0, "1"), image=(field(1), "mK"))
     single = measurement.to(dtype=torch.float32)
     assert single.context["image"].value.dtype == torch.float32 and single.context["Re_tau"].number == 180
-    assert set(through_window(measurement, (6, 6)).context) == {"Re_tau"}
+    assert set(measurement.pullback(Window((4, 5), (6, 6))).context) == {"Re_tau"}
 
 
 REFUSED = {

@@ -360,7 +360,10 @@ INDEFINITE = np.array([[1.0, 2.0], [2.0, 1.0]])
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ({"law": "cauchy"}, "found law 'cauchy', expected one of gaussian, coil-gaussian, poisson, poisson-gaussian"),
+        (
+            {"law": "cauchy"},
+            "found law 'cauchy', expected one of gaussian, poisson, poisson-gaussian, low-rank-gaussian, coil-gaussian",
+        ),
         ({}, "found law None"),
         ({"law": "gaussian"}, r"found the entries \[\], expected \['variance'\]"),
         ({"law": "gaussian", "variance": 1.0, "std": 1.0}, "found the entries"),

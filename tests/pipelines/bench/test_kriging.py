@@ -13,7 +13,7 @@ from scipy.special import gamma, kv
 from scipy.stats import norm
 
 from infield.core.errors import InfieldError
-from infield.pipelines.bench.kriging import calibration, oracle, peers, points, processes, scores, shapes
+from infield.pipelines.bench.kriging import calibration, oracle, ours, peers, points, processes, scores, shapes
 from infield.pipelines.bench.kriging.fields import at_places, lattice_field, on_unit_square
 from infield.pipelines.bench.kriging.tables import PartsBench
 
@@ -145,8 +145,8 @@ def test_a_target_is_met_only_where_every_named_peer_ran():
 
 def test_a_ratio_is_over_the_truths_that_both_have_to_the_best():
     bench = PartsBench("kriging", 0)
-    for case, ours, theirs in (("p: a #0", 1.0, 0.5), ("p: a #1", 9.0, None)):
-        bench.scores(case, "infield", {"rmse": ours})
+    for case, mine, theirs in (("p: a #0", 1.0, 0.5), ("p: a #1", 9.0, None)):
+        bench.scores(case, "infield", {"rmse": mine})
         if theirs:
             bench.scores(case, "peer", {"rmse": theirs})
             bench.scores(case, "worse peer", {"rmse": 2.0})
@@ -219,3 +219,20 @@ def test_cholesky_draws_have_their_variance(rng):
     z = (draws**2).mean() / 9 - 1
     assert abs(z) < 0.2
     assert points.NOISE_SD < points.SD
+
+
+def test_what_a_posterior_reports_of_its_law_is_found_at_any_depth():
+    law = {
+        "nu": 1.5,
+        "variance": 4.0,
+        "lengths": {"y": {"length": 0.1, "units": "1"}, "x": {"length": 0.2, "units": "1"}},
+    }
+    attributes = {"title": "A map", "fit": json.dumps({"field": law | {"noise_sd": 0.3}})}
+    found = ours.law_found(attributes)
+    here, there = np.zeros((1, 2)), np.array([[0.05, -0.1]])
+    wanted = oracle.turned(1.5, (0.1, 0.2), sd=2.0).covariance(here, there)
+    assert found.covariance(here, there) == pytest.approx(wanted)
+    assert ours.noise_found(attributes) == 0.3
+    assert ours.law_found({"title": "A map"}) is None and ours.noise_found({}) is None
+    turned = {"fit": json.dumps(law | {"azimuth_degrees": 30.0})}
+    assert ours.law_found(turned) is None

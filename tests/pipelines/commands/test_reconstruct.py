@@ -67,7 +67,7 @@ def test_without_a_prior_one_is_fitted_and_that_is_said(tmp_path, reconstruct, o
     said = reconstruct(on_line, "-o", tmp_path / "p.zarr", "--samples", 2)
     assert said.status == 0 and said.err.count("\n") == 1
     assert said.err.startswith("no prior from elsewhere: Gaussian fitted to the data")
-    assert "p.zarr" in said.out and "2 by faps-flow" in said.out
+    assert "p.zarr" in said.out and "2 by kriging" in said.out
     assert open_posterior(tmp_path / "p.zarr").attrs["prior"].startswith("fitted: Gaussian fitted to the data")
     quiet = reconstruct(on_line, "-o", tmp_path / "q.zarr", "--samples", 2, "--json")
     assert quiet.err == "" and quiet.summary["prior"].startswith("fitted: ")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from infield import InfieldError
-from infield.core.units import conversion, known_units, same_units
+from infield.physics.units import conversion, known_units, same_units
 
 
 @pytest.mark.parametrize(
