@@ -119,8 +119,9 @@ def test_universal_kriging_is_the_block_system():
     np.testing.assert_allclose(found.variance, 2.0 - (solved * right).sum(0), rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
-@pytest.mark.parametrize("noise", [0.1, 2.0])
+@pytest.mark.parametrize(
+    ("domain", "noise"), [("plane", 0.1), ("plane", 2.0), ("turned", 0.1), ("cylinder", 0.5), ("globe", 0.1)]
+)
 def test_blocks_reach_dense_kriging(domain, noise):
     law, data, targets, design, k = problem(domain, N=1200, noise=noise, m=200)
     b, V = coefficients(1)
@@ -145,7 +146,7 @@ def test_few_neighbours_are_seen():
     assert loose.neighbours == local.FEWEST and loose.change > 0.01
 
 
-@pytest.mark.parametrize("N", [100, 1100])
+@pytest.mark.parametrize("N", [100, 1001])
 def test_order_does_not_matter(N):
     law, data, targets, design, _ = problem(N=N, m=100)
     b, V = coefficients(1)
