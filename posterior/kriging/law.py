@@ -13,6 +13,7 @@ holds for nu <= 1/2 only; Gneiting 2013, Bernoulli 19, 1327.)
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,3 +189,11 @@ class StationaryLaw:
         }
         azimuth = {} if self.azimuth is None else {"azimuth_degrees": math.degrees(self.azimuth)}
         return {"law": "matern", "nu": self.nu, "variance": self.variance, "lengths": lengths, **azimuth}
+
+    @classmethod
+    def from_json(cls, geometry: Geometry, entry: Mapping[str, Any]) -> StationaryLaw:
+        """The inverse of `to_json`, on the geometry that it was of."""
+        lengths = tuple(float(entry["lengths"][name]["length"]) for name in geometry.names)
+        degrees = entry.get("azimuth_degrees")
+        azimuth = None if degrees is None else math.radians(degrees)
+        return cls(geometry, float(entry["nu"]), float(entry["variance"]), lengths, azimuth)
