@@ -17,12 +17,13 @@ import torch
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
+from infield.posterior.kriging.adequacy import laplace_of_white, log_evidence_of_white, warnings_of
 from infield.posterior.kriging.dense import Dense
 from infield.posterior.kriging.family import TREND_SD, Family, Shape, extents
 from infield.posterior.kriging.law import ORDERS, Geometry, StationaryLaw
 from infield.posterior.kriging.log_posterior import GAIN, LogPosterior, definite
 from infield.posterior.kriging.observations import Coefficients, Observations, location
-from infield.posterior.kriging.vecchia import NEIGHBOURS, Vecchia, Whitened, neighbour_terms
+from infield.posterior.kriging.vecchia import NEIGHBOURS, Vecchia, neighbour_terms
 
 ALL_TERMS = 20_000
 """Terms of the sum on which a fit ends; of more data so many, chosen evenly from their random order, stand for all."""
@@ -32,6 +33,9 @@ FIRST_TERMS = 600
 
 CURVATURE_TERMS = 1200
 """Terms from which the errors of the hyperparameters are estimated."""
+
+EXACT = 500
+"""Up to so many data a channel the evidence is exact; of more it is Vecchia's approximation."""
 
 SHARES = (0.02, 0.05, 0.1, 0.25, 0.6)
 """Lengths of the first table, in extents of the data."""
@@ -56,9 +60,6 @@ MOVED = 0.2
 
 HOPELESS = 10.0
 """More lengths are not looked into where the best of the ratios loses so much log evidence."""
-
-EDGE = 3.0
-"""Hyperparameters so many standard deviations of their hyperprior away are reported: the data did not settle them."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Fit:
         log_evidence_white: Of white noise around the same trend; its level fitted where the noise's is.
         candidates: Families that were compared, with their penalised log evidence.
         warnings: What is wrong with the fit, in words; empty where nothing is.
+        log_bayes_factor: Of the field over white noise, hyperparameters integrated out by Laplace's approximation.
         noise_unit: Factor on the noise variances of the data where that in theta is 1.
     """
 
@@ -105,6 +107,7 @@ class Fit:
     candidates: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     noise_unit: float = 1.0
+    log_bayes_factor: float = math.nan
 
     @property
     def law(self) -> StationaryLaw:
@@ -184,8 +187,7 @@ class Fitting:
     def shapes(self) -> list[Shape]:
         """Shapes that this geometry has, in order of their number of lengths."""
         shapes: list[Shape] = ["isotropic"]
-        own = self.family(1.5, "axes").sharing
-        if own != self.family(1.5, "isotropic").sharing:
+        if set(self.family(1.5, "axes").sharing) != set(self.geometry.groups):
             shapes.append("axes")
         planar = self.geometry.planar
         if len(planar) >= 2 and any(set(planar[:2]) <= set(group) for group in self.geometry.groups):
@@ -233,19 +235,26 @@ class Fitting:
     def widened(self, family: Family, narrower: Family, theta: Tensor) -> tuple[Tensor, float]:
         """Where to start a family of more lengths from the optimum of another, and what other lengths gain at best.
 
-        Some ratios and angles of the first two planar axes are tried, on some terms.
+        Some ratios of one length to those that it may share are tried on some terms; of turned axes some angles too.
         """
         variance, lengths, azimuth, factor = narrower.unpack(theta)
         as_before = family.packed(variance, lengths, azimuth, factor)
+        if family.shape == "turned":
+            tried = [(self.geometry.planar[0], self.geometry.planar[:2])]
+            angles: list[float | None] = [k * math.pi / 4 for k in range(4)]
+        else:
+            shared = [group for group in self.geometry.groups if len(group) > 1 and group != self.geometry.on_sphere]
+            tried = [(i, group) for group in shared for i in (group if len(group) > 2 else group[:1])]
+            angles = [None]
         starts = []
-        first, second = self.geometry.planar[:2]
-        angles = [0.0] if family.shape == "axes" else [k * math.pi / 4 for k in range(4)]
-        for ratio in RATIOS:
-            for angle in angles:
+        for i, group in tried:
+            for ratio in RATIOS:
                 changed = lengths.clone()
-                changed[first], changed[second] = lengths[first] * ratio**0.5, lengths[second] / ratio**0.5
-                turned = lengths.new_tensor(angle) if family.shape == "turned" else None
-                starts.append(family.packed(variance, changed, turned, factor))
+                changed[list(group)] /= ratio ** (1 / len(group))
+                changed[i] *= ratio
+                for angle in angles:
+                    turned = None if angle is None else lengths.new_tensor(angle)
+                    starts.append(family.packed(variance, changed, turned, factor))
         own, *others = (self.evidence(family, s, FIRST_TERMS // 2).value(s) for s in (as_before, *starts))
         best = max(range(len(others)), key=others.__getitem__)
         return starts[best] if others[best] > own else as_before, others[best] - own
@@ -332,8 +341,11 @@ class Fitting:
         """The fit with errors, evidence and warnings."""
         covariance = torch.linalg.inv(definite(self.evidence(family, theta, CURVATURE_TERMS).curvature(theta)))
         to_units = self.count * math.log(self.scale)
-        log_evidence, white = evidence.log_evidence(theta) - to_units, self._white() - to_units
-        found = Fit(
+        log_evidence = evidence.log_evidence(theta) - to_units
+        white = log_evidence_of_white(self.channels, self.prior_variance, self.noise_known) - to_units
+        favour = log_evidence - white + float(family.log_prior(theta) + 0.5 * torch.logdet(2 * math.pi * covariance))
+        favour -= laplace_of_white(self.count, self.noise_known)
+        return Fit(
             family,
             theta,
             covariance,
@@ -343,25 +355,10 @@ class Fitting:
             log_evidence,
             white,
             candidates,
+            warnings_of(family, theta, covariance.diagonal().sqrt(), favour, self.channels, self.noise_known),
             noise_unit=self.noise_unit,
+            log_bayes_factor=favour,
         )
-        return replace(found, warnings=_warnings(found))
-
-    def _white(self) -> float:
-        """Log evidence of white noise around the trend, of known or of its most probable level."""
-        total = 0.0
-        for data in self.channels:
-            variance = data.noise.clone()
-            if not self.noise_known:
-                weight = data.noise.rsqrt()
-                F, y = weight[:, None] * data.design, weight * data.y
-                rest = y - F @ torch.linalg.lstsq(F, y[:, None], driver="gelsd").solution[:, 0] if F.shape[1] else y
-                variance = variance * float(rest.square().mean().clamp_min(1e-300))
-            u = variance.rsqrt()[:, None] * torch.cat([data.y[:, None], data.design], 1)
-            y, F = u[:, 0], u[:, 1:]
-            sums = Whitened(y @ y, F.mT @ y, F.mT @ F, variance.log().sum(), len(y))
-            total += float(sums.log_evidence(self.prior_variance(data)))
-        return total
 
 
 @dataclass(frozen=True)
@@ -384,20 +381,3 @@ def _moved(family: Family, a: Tensor, b: Tensor) -> float:
     ratios = (others / lengths).log()
     turned = 0.0 if azimuth is None or other is None else float((other - azimuth).abs())
     return max(float(ratios.max() - ratios.min()), turned)
-
-
-EXACT = 500
-"""Up to so many data a channel the evidence is exact; of more it is Vecchia's approximation."""
-
-
-def _warnings(found: Fit) -> tuple[str, ...]:
-    warnings = []
-    if found.log_evidence < found.log_evidence_white:
-        lead = found.log_evidence_white - found.log_evidence
-        warnings.append(f"white noise explains the data better than any field (log evidence larger by {lead:.1f})")
-    mean, sd = found.family.prior
-    for name, value, m, s in zip(found.family.names, found.theta, mean, sd, strict=True):
-        if abs(float(value - m)) > EDGE * float(s):
-            warnings.append(f"the data did not settle the {name}: it lies {abs(float(value - m) / float(s)):.1f} "
-                            "standard deviations from where the hyperprior expects it")  # fmt: skip
-    return tuple(warnings)

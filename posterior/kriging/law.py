@@ -71,8 +71,12 @@ class Geometry:
     @property
     def planar(self) -> tuple[int, ...]:
         """Coordinates that are neither periodic nor on the sphere."""
-        on_sphere = self.sphere or ()
-        return tuple(i for i in range(self.ndim) if self.periods[i] is None and i not in on_sphere)
+        return tuple(i for i in range(self.ndim) if self.periods[i] is None and i not in self.on_sphere)
+
+    @property
+    def on_sphere(self) -> tuple[int, ...]:
+        """Longitude and latitude, in order of appearance."""
+        return tuple(sorted(self.sphere or ()))
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
