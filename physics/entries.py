@@ -1,4 +1,4 @@
-"""Operators and noise models that serve every domain; see `core.registry`."""
+"""Operators and noise models common to all domains; see `core.registry`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from infield.core.registry import Entry
 ENTRIES = {
     "operators": {
         "affine": Entry("infield.physics.operators.composition:build_affine", "scale and shift of each channel"),
+        "bounded": Entry("infield.physics.operators.links:build_bounded", "logistic function onto an interval, a link"),
         "convolution": Entry("infield.physics.operators.convolution:build_convolution", "blur by a kernel"),
         "darcy": Entry("infield.physics.pde.darcy:build_darcy", "pressure of a flow through a porous medium"),
         "exp": Entry(
@@ -24,7 +25,6 @@ ENTRIES = {
     },
     "noise_models": {
         "gaussian": Entry("infield.physics.noise.gaussian:GaussianNoise", "independent Gaussian noise"),
-        "coil-gaussian": Entry("infield.physics.noise.gaussian:CoilGaussianNoise", "Gaussian noise of receiver coils"),
         "poisson": Entry("infield.physics.noise.poisson:PoissonNoise", "counts"),
         "poisson-gaussian": Entry(
             "infield.physics.noise.poisson:PoissonGaussianNoise", "counts with Gaussian read-out noise"

@@ -34,6 +34,7 @@ ENTRIES = {
             "infield.posterior.samplers.diffusion_mbir:DiffusionMBIR",
             "slices by a diffusion, joined by total variation",
         ),
+        "kriging": Entry("infield.posterior.samplers.kriging:Kriging", "closed form, for point data without a prior"),
         "exact": Entry("infield.posterior.samplers.exact:Exact", "closed form, for Gaussian priors and linear data"),
     },
 }

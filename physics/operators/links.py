@@ -7,16 +7,16 @@ softplus of it, may be one: the field that is sought is the latent one, and the 
     {"name": "compose", "operators": [{"name": "mask", ...}, {"name": "affine", ...}, {"name": "exp"}]},
 
 the `affine` between holding the exposure of counts. `exp` makes effects products (log-normal fields); `softplus` is
-nearly linear where the quantity is large and, unlike exp, has a bounded slope.
+nearly linear where the quantity is large and, unlike exp, has a bounded slope; `bounded` is for what has two ends.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
+from infield.core import transform
 from infield.core._deepinv import Physics
 from infield.core.grid import Grid, PointSet
 from infield.physics.operators.base import plain_physics
@@ -29,13 +29,15 @@ class Link(Physics):
     Arguments:
         grid: Where the field lives.
         channels: Number of channels.
+        function: A transform of `core.transform`.
     """
 
     name: ClassVar[str]
     observed: Tensor | None
 
-    def __init__(self, grid: Grid | PointSet, channels: int) -> None:
+    def __init__(self, grid: Grid | PointSet, channels: int, function: transform.Pointwise) -> None:
         super().__init__(**plain_physics())
+        self.function = function
         self.grid = self.data_grid = grid
         self.channels = channels
         self.data_shape = (channels, *grid.shape)
@@ -43,15 +45,15 @@ class Link(Physics):
 
     def A(self, x: Tensor) -> Tensor:
         """The function of every value, shape of `x`."""
-        raise NotImplementedError
+        return self.function.forward(x)
 
     def slope(self, x: Tensor) -> Tensor:
         """Its derivative at every value, above zero, shape of `x`."""
-        raise NotImplementedError
+        return self.function.slope(x)
 
     def inverse(self, z: Tensor) -> Tensor:
-        """The values whose function is z > 0, shape of `z`."""
-        raise NotImplementedError
+        """The values whose function is z, shape of `z`."""
+        return self.function.inverse(z)
 
     def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
         """The (diagonal) derivative at `x` applied to `v`."""
@@ -65,31 +67,28 @@ class Link(Physics):
 class Exponential(Link):
     """exp(x)."""
 
-    name = "exp"
+    name = transform.Exponential.name
 
-    def A(self, x: Tensor) -> Tensor:
-        return x.exp()
-
-    def slope(self, x: Tensor) -> Tensor:
-        return x.exp()
-
-    def inverse(self, z: Tensor) -> Tensor:
-        return z.log()
+    def __init__(self, grid: Grid | PointSet, channels: int) -> None:
+        super().__init__(grid, channels, transform.Exponential())
 
 
 class Softplus(Link):
-    """log(1 + exp(x)), without overflow and, at large -x, without loss of digits."""
+    """log(1 + exp(x))."""
 
-    name = "softplus"
+    name = transform.Softplus.name
 
-    def A(self, x: Tensor) -> Tensor:
-        return torch.logaddexp(x, torch.zeros_like(x))
+    def __init__(self, grid: Grid | PointSet, channels: int) -> None:
+        super().__init__(grid, channels, transform.Softplus())
 
-    def slope(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(x)
 
-    def inverse(self, z: Tensor) -> Tensor:
-        return z + torch.log(-torch.expm1(-z))
+class Bounded(Link):
+    """low + (high - low) / (1 + exp(-x))."""
+
+    name = transform.Bounded.name
+
+    def __init__(self, grid: Grid | PointSet, channels: int, low: float, high: float) -> None:
+        super().__init__(grid, channels, transform.Bounded(low, high))
 
 
 def build_exponential(description: OperatorDescription) -> Exponential:
@@ -100,3 +99,13 @@ def build_exponential(description: OperatorDescription) -> Exponential:
 def build_softplus(description: OperatorDescription) -> Softplus:
     description.expect()
     return Softplus(description.grid, description.channels)
+
+
+def build_bounded(description: OperatorDescription) -> Bounded:
+    """The operator `bounded`: parameters `low` and `high`, the ends of the interval, 0 and 1 where not given."""
+    description.expect(parameters=("low", "high"))
+    ends = {"low": 0.0, "high": 1.0} | dict(description.parameters)
+    for name, value in ends.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise description.error(f"found {name} {value!r}, expected a number")
+    return Bounded(description.grid, description.channels, float(ends["low"]), float(ends["high"]))

@@ -27,6 +27,8 @@ def make_sampler(name: str, settings: Sequence[str] = ()) -> Sampler:
         if not separator or parameter not in types_of:
             known = ", ".join(types_of) or "none"
             raise InfieldError(f"--with {setting}: sampler '{name}' takes PARAMETER=VALUE with the parameters: {known}")
+        if parameter in parameters:
+            raise InfieldError(where="--with", found=f"{parameter} twice", expected="once")
         parameters[parameter] = _value(setting, text, types_of[parameter])
     sampler: Sampler = kind(**parameters)
     return sampler

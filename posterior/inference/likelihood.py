@@ -10,7 +10,7 @@ from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianLaw
 from infield.physics.operators.composition import is_affine
-from infield.physics.operators.refusal import Refused
+from infield.physics.operators.refusal import ForwardModelError
 
 
 def value_and_gradient(measurement: Measurement, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,7 +29,7 @@ def value_and_gradient(measurement: Measurement, u: Tensor) -> tuple[Tensor, Ten
     """
     try:
         return _value_and_gradient(measurement, u)
-    except Refused:
+    except ForwardModelError:
         if len(u) == 1:
             return u.new_full((1,), -torch.inf), torch.zeros_like(u)
         values, gradients = zip(*(value_and_gradient(measurement, field) for field in u.split(1)), strict=True)

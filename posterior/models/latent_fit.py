@@ -23,7 +23,7 @@ from infield.core.grid import Grid, PointSet
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import PoissonNoise
 from infield.physics.operators.jacobian import jacobian_product
-from infield.physics.operators.refusal import Refused
+from infield.physics.operators.refusal import ForwardModelError
 from infield.posterior.inference.laplace_evidence import Product, laplace_evidence
 from infield.posterior.inference.likelihood import fisher_information, only_observed, slope
 from infield.priors.base import Standardisation
@@ -168,7 +168,7 @@ def _start(measurement: Measurement) -> tuple[Tensor, float]:
 def _log_likelihood(measurement: Measurement, x: Tensor) -> float:
     try:
         return float(measurement.log_likelihood(x).nan_to_num(-math.inf, math.inf, -math.inf))
-    except Refused:
+    except ForwardModelError:
         return -math.inf
 
 

@@ -13,13 +13,21 @@ from infield import InfieldError
 from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import PoissonNoise
-from infield.physics.operators.links import Exponential, Link, Softplus
+from infield.physics.operators.links import Bounded, Exponential, Link, Softplus
 from infield.physics.operators.registry import build_operator
 
 GRID = Grid.regular((4, 5))
-LINKS = {"exp": Exponential(GRID, 1), "softplus": Softplus(GRID, 1)}
-EXACT = {"exp": mpmath.exp, "softplus": lambda x: mpmath.log(1 + mpmath.exp(x))}
-SLOPES = {"exp": mpmath.exp, "softplus": lambda x: mpmath.exp(x) / (1 + mpmath.exp(x))}
+LINKS = {"exp": Exponential(GRID, 1), "softplus": Softplus(GRID, 1), "bounded": Bounded(GRID, 1, 0.0, 3.0)}
+EXACT = {
+    "exp": mpmath.exp,
+    "softplus": lambda x: mpmath.log(1 + mpmath.exp(x)),
+    "bounded": lambda x: 3 / (1 + mpmath.exp(-x)),
+}
+SLOPES = {
+    "exp": mpmath.exp,
+    "softplus": lambda x: mpmath.exp(x) / (1 + mpmath.exp(x)),
+    "bounded": lambda x: 3 * mpmath.exp(x) / (1 + mpmath.exp(x)) ** 2,
+}
 
 
 def values(*numbers: float) -> torch.Tensor:
@@ -83,6 +91,15 @@ def test_counts_of_an_exposed_rate_behind_a_mask():
 
 
 @pytest.mark.parametrize("name", LINKS)
-def test_they_take_no_parameters(name):
-    with pytest.raises(InfieldError, match=f"operator '{name}': found parameter base, expected none"):
+def test_they_take_no_parameters_but_ends(name):
+    expected = "low, high" if name == "bounded" else "none"
+    with pytest.raises(InfieldError, match=f"operator '{name}': found parameter base, expected {expected}"):
         build_operator({"name": name, "parameters": {"base": 10}}, {}, GRID, 1)
+
+
+@pytest.mark.parametrize(
+    ("ends", "message"), [(("0", 1), "found low '0', expected a number"), ((1, 0), "low below high")]
+)
+def test_ends_are_numbers_in_order(ends, message):
+    with pytest.raises(InfieldError, match=message):
+        build_operator({"name": "bounded", "parameters": dict(zip(("low", "high"), ends, strict=True))}, {}, GRID, 1)
