@@ -130,7 +130,7 @@ def test_softplus_with_gaussian_noise_in_units():
 
 def test_scattered_points_and_uneven_axes():
     places = np.random.default_rng(0).random((100, 2))
-    grid = PointSet(tuple(map(tuple, places.tolist())))
+    grid = PointSet(tuple(map(tuple, places.tolist())), ("y", "x"))
     measurement = counts(grid, 6, length=0.3, mean=2.0)
     prior = fit_latent_prior(measurement, nu=NU)
     fit = prior.provenance["fit"]
