@@ -150,7 +150,8 @@ def _start(measurement: Measurement) -> tuple[Tensor, float]:
             if gain == 0:
                 break
             excess = float(measurement.chi_square(x)) * measurement.count - measurement.count
-            return x[(..., *(slice(1) for _ in space))], math.sqrt(max(excess, 0.05 * measurement.count) / gain)
+            constants = x.flatten(2)[..., 0].reshape(1, channels, *[1] * len(space))
+            return constants, math.sqrt(max(excess, 0.05 * measurement.count) / gain)
         for halving in range(60):
             trial = x + 0.5**halving * direction
             if (reached := _log_likelihood(measurement, trial)) > value:

@@ -214,7 +214,7 @@ SERVED = {
     "one step": {"snap", "null-flow"},
     "unrolled": {"unrolled"},
     "rectified flow": {"pmrf"},
-    "surrogate": {"faps", "faps-published", "source-slice", "red-diff"},
+    "surrogate": {"faps", "faps-published", "source-slice", "red-diff", "mgvi"},
 }
 """Which samplers serve a kind of prior; all others refuse it."""
 
