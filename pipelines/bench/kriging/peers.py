@@ -194,7 +194,7 @@ def _gpytorch_fitted(X: Any, y: Any, order: float, noise_sd: float | None) -> tu
         loss = -evidence(model(X), y)
         loss.backward()
         optimizer.step()
-        last = -float(loss)
+        last = -loss.item()
     return last, model, likelihood
 
 
@@ -212,7 +212,7 @@ def _variogram(problem: Problem) -> Any:
     if problem.noise_sd is not None:
         fixed["nugget"] = problem.noise_sd**2
     model = gs.Matern(dim=problem.points.shape[1], nu=problem.order or 1.0, len_scale=0.2 * reach)
-    model.fit_variogram(found, values, **fixed)
+    model.fit_variogram(found, values, max_eval=100_000, **fixed)
     return model
 
 
