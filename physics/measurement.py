@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from infield.core import transform as transforms
 from infield.core._deepinv import LinearPhysics, Physics
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
-from infield.physics.noise.registry import CoilGaussianNoise, GaussianLaw, LowRankGaussianNoise, NoiseLaw, PoissonNoise
-from infield.physics.operators.composition import Affine, Scale, compose
+from infield.core.transform import Transform
+from infield.physics.context import Quantity
+from infield.physics.noise.base import GaussianLaw, NoiseLaw
+from infield.physics.operators.composition import compose
+from infield.physics.operators.pullback import Inner, inner_operator, scaling
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,6 +42,13 @@ class Measurement:
         truth: The field, if known, shape `(1, channel, *space)`.
         description: The operator as `build_operator` reads it.
         arrays: The arrays that the description names.
+        data_units: Units of the data.
+        context: What else is known of this field, by name: numbers, and fields on the same grid, on which a prior may
+            be conditioned.
+        source: The file that this was read from; what is derived from a measurement keeps it, and the next two.
+        digest: SHA-256 of what the file says.
+        attributes: The file's attributes.
+        carried: What its file says of the field beside numbers, for the files that are made of it.
 
     Raises:
         InfieldError: If shapes do not match, an observed datum is not finite, or nothing is observed.
@@ -51,6 +64,12 @@ class Measurement:
     truth: Tensor | None = None
     description: dict[str, Any] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    data_units: str = "1"
+    context: Mapping[str, Quantity] = field(default_factory=dict)
+    source: Path | None = None
+    digest: str | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    carried: Any = None
 
     def __post_init__(self) -> None:
         if self.y.shape[0] != 1:
@@ -67,6 +86,14 @@ class Measurement:
                 raise InfieldError(
                     where="measurement", found=f"{name} of shape {tuple(tensor.shape)}", expected=expected
                 )
+        for name, quantity in self.context.items():
+            shape = (1, *quantity.value.shape[1:2], *self.grid.shape) if isinstance(quantity.value, Tensor) else ()
+            if isinstance(quantity.value, Tensor) and tuple(quantity.value.shape) != shape:
+                raise InfieldError(
+                    where=f"context '{name}'",
+                    found=f"a field of shape {tuple(quantity.value.shape)}",
+                    expected=f"(1, channel, {', '.join(map(str, self.grid.shape))}), the grid of the measurement",
+                )
         if self.observed is not None and self.observed.dtype != torch.bool:
             raise InfieldError(
                 where="measurement", found=f"observed of type {self.observed.dtype}", expected="torch.bool"
@@ -82,33 +109,7 @@ class Measurement:
                 expected="finite numbers",
                 remedy="mark them as not observed",
             )
-        self._check_noise(values)
-
-    def _check_noise(self, values: Tensor) -> None:
-        """Refuse data that the noise law cannot have produced, or a variance of another shape."""
-        data = tuple(self.y.shape[1:])
-        variance = getattr(self.noise, "variance", None)
-        if isinstance(variance, Tensor) and variance.ndim:
-            trailing = data[len(data) - variance.ndim :]
-            if variance.ndim > len(data) or any(v not in (1, n) for v, n in zip(variance.shape, trailing, strict=True)):
-                raise InfieldError(
-                    where="measurement", found=f"noise variance of shape {tuple(variance.shape)}", expected=data
-                )
-        if isinstance(self.noise, PoissonNoise) and (values < 0).any():
-            raise InfieldError(
-                where="measurement", found=f"{int((values < 0).sum())} negative counts", expected="none below zero"
-            )
-        if isinstance(self.noise, LowRankGaussianNoise) and self.observed is not None:
-            if self.noise.factors.to(self.observed.device)[:, ~self.observed].any():
-                raise InfieldError(
-                    "measurement: the factors of its low-rank noise reach data that are not observed, expected zeros"
-                )
-        if isinstance(self.noise, CoilGaussianNoise) and self.observed is not None:
-            if (self.observed != self.observed[:1, :1]).any():
-                raise InfieldError(
-                    "measurement: a k-space sample is observed in some coils only, expected all or none of them with "
-                    "correlated coil noise"
-                )
+        self.noise.check(self.y[0], self.observed)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -142,38 +143,63 @@ class Measurement:
         """Reduced chi-square per observed datum, shape `(batch,)`; Pearson's for counts."""
         return self.noise.chi_square(*self._pair(x), self.observed) / self.count
 
-    def standardised(self, shift: Tensor, scale: Tensor) -> Measurement:
-        """The same measurement of the field u = (x - shift) / scale, with the same likelihood.
+    def pullback(self, transform: Transform) -> Measurement:
+        """The same measurement of the field z behind x = T(z), with the same likelihood.
 
-        A linear operator under Gaussian noise stays linear: A scale u is measured by y - A shift. Otherwise the affine
-        map becomes part of the operator, A(shift + scale u), and the data stay as they are.
+        A linear operator under Gaussian noise stays linear behind an affine map: A scale z is measured by y - A shift.
+        Every other transform becomes the innermost part of the operator, and the data stay as they are.
 
         Arguments:
-            shift: Shape `(channel, 1, ...)` or `(channel, *space)`, in the field's units.
-            scale: Likewise, no zeros.
+            transform: T, see `core.transform`.
+
+        Returns:
+            The measurement, with a description where a file can hold one. The truth is carried along behind maps of
+            values one by one that reach it.
+
+        Raises:
+            InfieldError: The transform is not for fields on such a grid.
         """
-        shift, scale = (torch.as_tensor(value).to(self.y) for value in (shift, scale))
-        channels, y = len(self.channels), self.y
-        arrays, parts = dict(self.arrays), {"scale": scale}
-        inner: Physics
-        if self.linear_gaussian:
-            inner = Scale(self.grid, channels, scale)
-            y = y - self.operator.A(shift.expand(self.event_shape)[None])
+        measurement = self
+        for part in transform.parts:
+            measurement = measurement._behind(part)
+        return measurement
+
+    def standardised(self, shift: Tensor, scale: Tensor) -> Measurement:
+        """Old name of `pullback(Affine(shift, scale))`."""
+        warnings.warn("Measurement.standardised: expected pullback(Affine(shift, scale))", DeprecationWarning, 2)
+        return self.pullback(transforms.Affine(*(torch.as_tensor(value).to(self.y) for value in (shift, scale))))
+
+    def _behind(self, part: Transform) -> Measurement:
+        y, channels = self.y, len(self.channels)
+        if isinstance(part, transforms.Affine) and self.linear_gaussian:
+            y = y - self.operator.A(part.shift.to(y).expand(self.event_shape)[None])
+            inner = scaling(part, self.grid, channels, y)
         else:
-            inner = Affine(self.grid, channels, scale, shift)
-            parts["shift"] = shift
-        roles = {role: f"standardisation_{len(arrays)}_{role}" for role in parts}
-        arrays |= {roles[role]: self._spread(value).numpy(force=True) for role, value in parts.items()}
-        operators = [self.description, {"name": "affine", "arrays": roles}]
+            inner = inner_operator(part, self.grid, channels, y)
+        description, arrays = self._described(inner)
+        by_values = isinstance(part, transforms.Affine | transforms.Pointwise)
+        here = inner.grid is self.grid
         return dataclasses.replace(
             self,
             y=y,
-            operator=compose(self.operator, inner),
-            truth=None if self.truth is None else (self.truth - shift) / scale,
-            units="1",
-            description={"name": "compose", "operators": operators} if self.description else {},
+            operator=compose(self.operator, inner.operator),
+            grid=inner.grid,
+            truth=_behind_truth(part, self.truth) if by_values else None,
+            units="1" if by_values else self.units,
+            description=description,
             arrays=arrays,
+            context={name: known for name, known in self.context.items() if here or known.number is not None},
         )
+
+    def _described(self, inner: Inner) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Description and arrays of the operator after another one; none where one of them has none."""
+        if inner.description is None or not self.description:
+            return {}, {} if inner.description is None else dict(self.arrays)
+        named = dict(self.arrays)
+        roles = {role: f"transform_{len(named)}_{role}" for role in inner.arrays}
+        named |= {roles[role]: self._spread(value).numpy(force=True) for role, value in inner.arrays.items()}
+        own = inner.description | ({"arrays": roles} if roles else {})
+        return {"name": "compose", "operators": [self.description, own]}, named
 
     def _spread(self, value: Tensor) -> Tensor:
         """A shift or scale as the operator 'affine' reads it: a number for each channel, or for each point of each."""
@@ -187,17 +213,14 @@ class Measurement:
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
-        noise = copy.copy(self.noise)
-        for name, value in vars(noise).items():
-            if isinstance(value, Tensor):
-                object.__setattr__(noise, name, value.to(device))
         return dataclasses.replace(
             self,
             y=move(self.y),
             operator=copy.deepcopy(self.operator).to(device=device, dtype=dtype),
-            noise=noise,
+            noise=self.noise.to(device),
             observed=None if self.observed is None else move(self.observed),
             truth=None if self.truth is None else move(self.truth),
+            context={name: quantity.to(device, dtype) for name, quantity in self.context.items()},
         )
 
     def _noiseless(self, x: Tensor) -> Tensor:
@@ -217,3 +240,10 @@ class Measurement:
 
     def _only_observed(self, data: Tensor) -> Tensor:
         return data if self.observed is None else torch.where(self.observed, data, torch.zeros_like(data))
+
+
+def _behind_truth(part: Transform, truth: Tensor | None) -> Tensor | None:
+    try:
+        return None if truth is None else part.inverse(truth)
+    except InfieldError:  # a value that the map does not reach, as zero by an exponential
+        return None

@@ -17,15 +17,14 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Generator, Tensor
 
+from infield.core.transform import Affine
 from infield.priors.covariance.base import Covariance
 
 
 @dataclass(frozen=True)
-class Standardisation:
-    """Field in units = shift + scale * standardised field, both of shape `(channel, 1, ...)`."""
-
-    shift: Tensor
-    scale: Tensor
+class Standardisation(Affine):
+    """Field in units = shift + scale * standardised field, both of shape `(channel, 1, ...)`; what is between a field
+    and what a prior speaks of, where it is more, is a subclass."""
 
     @classmethod
     def identity(cls, event_shape: tuple[int, ...]) -> Standardisation:
@@ -34,11 +33,11 @@ class Standardisation:
 
     def to_units(self, x: Tensor) -> Tensor:
         """Standardised fields `(batch, channel, *space)` in the units of the field."""
-        return self.shift.to(x) + self.scale.to(x) * x
+        return self.forward(x)
 
     def from_units(self, field: Tensor) -> Tensor:
         """Fields in their units, standardised."""
-        return (field - self.shift.to(field)) / self.scale.to(field)
+        return self.inverse(field)
 
 
 @runtime_checkable
@@ -47,7 +46,7 @@ class Prior(Protocol):
 
     @property
     def name(self) -> str:
-        """What a report calls it."""
+        """Name in reports."""
         ...
 
     @property
@@ -68,7 +67,7 @@ class Prior(Protocol):
 
     @property
     def standardisation(self) -> Standardisation:
-        """How standardised fields become fields in units."""
+        """Map from standardised fields to fields in units."""
         ...
 
     @property

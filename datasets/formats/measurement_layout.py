@@ -13,10 +13,21 @@ import xarray as xr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from infield.datasets.formats.field import CHANNEL, COMPLEX_CHANNELS, Field
+from infield.datasets.formats.measurement_context import context_variables
 from infield.datasets.formats.zarr_group import CONVENTIONS, refusal
 from infield.physics.measurement import Measurement
 
-VERSION = 1
+VERSION = 2
+"""The newest version that is read: it adds a context, and `{"estimate": true}` in place of a variance."""
+
+
+UNTITLED = "Measurement of a field"
+"""Title of a file that was given none."""
+
+
+def version_of(noise_json: Mapping[str, Any]) -> int:
+    """The oldest version that can say this of the noise."""
+    return 2 if isinstance(noise_json.get("variance"), Mapping) else 1
 
 
 def parts(values: np.ndarray) -> np.ndarray:
@@ -103,12 +114,14 @@ def dataset_of(measurement: Measurement, dims: Mapping[str, tuple[str, ...]], da
     attributes = {
         "Conventions": CONVENTIONS,
         "infield_format": "measurement",
-        "infield_version": VERSION,
+        "infield_version": version_of(measurement.noise.to_json()),  # what most versions read; a context raises it
         "field": field.attribute(),
         "operator": json.dumps(measurement.description),
         "noise": json.dumps(measurement.noise.to_json()),
     }
-    return xr.Dataset(variables, coords=field.coordinates(), attrs=attributes)
+    coordinates = field.coordinates()
+    more, told = context_variables(measurement.context, field, {*variables, *coordinates, *field.dims})
+    return xr.Dataset(variables | more, coords=coordinates, attrs=attributes | told)
 
 
 def _own_observed(measurement: Measurement) -> np.ndarray | None:

@@ -13,9 +13,7 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
-from infield.datasets.formats.measurement import write_measurement
-from infield.datasets.formats.measurement_layout import VERSION
-from infield.datasets.formats.zarr_group import open_group
+from infield.datasets.formats.measurement import open_measurement, write_measurement
 from infield.datasets.wall_pressure.plane_file import PRESSURE
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
@@ -206,6 +204,7 @@ def write_wall_measurement(
 
 
 def measured_re_tau(path: str | Path) -> float | None:
-    """The friction Reynolds number that a measurement file states; None where it states none."""
-    group = open_group(Path(path), "measurement", VERSION)
-    return float(group["Re_tau"]) if "Re_tau" in group.variables and group["Re_tau"].ndim == 0 else None
+    """The friction Reynolds number that a measurement file states; None where it states none. Old name of what a
+    measurement's context says."""
+    context = open_measurement(path).context
+    return context["Re_tau"].number if "Re_tau" in context else None

@@ -1,17 +1,12 @@
-"""A domain as part of a larger torus: the operator that looks at it, and a measurement looked at from the torus."""
+"""A domain as part of a larger torus, and the operator that looks at it."""
 
 from __future__ import annotations
-
-import dataclasses
 
 import torch
 from torch import Tensor
 
-from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
-from infield.physics.measurement import Measurement
 from infield.physics.operators.base import LinearOperator
-from infield.physics.operators.composition import compose
 from infield.physics.operators.description import OperatorDescription
 
 
@@ -19,8 +14,8 @@ class Crop(LinearOperator):
     """The first points along each axis of a field on a torus.
 
     Arguments:
-        torus: Where the field lives.
-        domain: What is seen of it.
+        torus: Grid of the field.
+        domain: Part of it that is observed.
         channels: Number of channels.
     """
 
@@ -42,7 +37,7 @@ class Crop(LinearOperator):
 
 def build_window(description: OperatorDescription) -> Crop:
     """The operator `window`: parameters `shape`, the points of the domain along each axis, and `periodic`, whether each
-    axis of the domain closes on itself (by default none does); the field lives on the torus.
+    axis of the domain is periodic (by default none is); the field lives on the torus.
 
     Raises:
         InfieldError: If the field lives on scattered points, or the domain is no part of the torus.
@@ -54,10 +49,12 @@ def build_window(description: OperatorDescription) -> Crop:
     if not whole or any(not 1 <= n <= m for n, m in zip(shape, torus.shape, strict=True)):  # type: ignore[arg-type]
         raise description.error(f"found shape {shape!r}, expected whole numbers from 1 to those of {torus.shape}")
     periodic = given.get("periodic", [False] * torus.ndim)
-    if not isinstance(periodic, list | tuple) or [type(closes) for closes in periodic] != [bool] * torus.ndim:
+    if not isinstance(periodic, list | tuple) or [type(value) for value in periodic] != [bool] * torus.ndim:
         raise description.error(f"found periodic {periodic!r}, expected {torus.ndim} of true and false")
     axes = zip(torus.axes, shape, periodic, strict=True)  # type: ignore[arg-type]
-    domain = Grid(tuple(Axis(axis.name, axis.coordinates[:n], axis.units, closes) for axis, n, closes in axes))
+    domain = Grid(
+        tuple(Axis(axis.name, axis.coordinates[:n], axis.units, is_periodic) for axis, n, is_periodic in axes)
+    )
     return Crop(torus, domain, description.channels)
 
 
@@ -69,31 +66,3 @@ def torus_around(grid: Grid, shape: tuple[int, ...]) -> Grid:
         return Axis(axis.name, (*axis.coordinates, *beyond), axis.units, periodic=True)
 
     return Grid(tuple(longer(axis, n) for axis, n in zip(grid.axes, shape, strict=True)))
-
-
-def through_window(measurement: Measurement, shape: tuple[int, ...]) -> Measurement:
-    """The same data as data of a field on a torus around the domain; with the same likelihood.
-
-    Arguments:
-        measurement: Of a field on a grid.
-        shape: Points of the torus along each axis.
-
-    Raises:
-        InfieldError: If the field lives on scattered points.
-    """
-    domain = measurement.grid
-    if not isinstance(domain, Grid):
-        raise InfieldError("a prior on a torus was given for a field on scattered points: expected one on a grid")
-    torus = torus_around(domain, shape)
-    description = measurement.description
-    if description:
-        outer = description["operators"] if description["name"] == "compose" else [description]
-        seen = {"shape": list(domain.shape), "periodic": [axis.periodic for axis in domain.axes]}
-        description = {"name": "compose", "operators": [*outer, {"name": Crop.name, "parameters": seen}]}
-    return dataclasses.replace(
-        measurement,
-        operator=compose(measurement.operator, Crop(torus, domain, len(measurement.channels))),
-        grid=torus,
-        truth=None,
-        description=description,
-    )

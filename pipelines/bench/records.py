@@ -14,12 +14,23 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-PACKAGES = ("infield", "torch", "deepinv", "azula", "numpy", "scipy", "sigpy")
+PACKAGES = (
+    *("infield", "torch", "deepinv", "azula", "numpy", "scipy", "sigpy"),
+    *("gpboost", "PyKrige", "gstools", "gpytorch", "scikit-learn"),
+)
 
 
 @dataclass(frozen=True)
 class Record:
-    """One figure: which bench and case, by which method, of what metric."""
+    """One figure: which bench and case, by which method, of what metric; of one that was asked for, also the target.
+
+    Arguments:
+        bench, case, method, metric: What it is.
+        value: The figure, or why there is none.
+        unit: Of the value.
+        target: What was asked for, in words.
+        met: Whether the value meets it; None where that cannot be said.
+    """
 
     bench: str
     case: str
@@ -27,6 +38,13 @@ class Record:
     metric: str
     value: float | str
     unit: str = "1"
+    target: str | None = None
+    met: bool | None = None
+
+    def to_json(self) -> dict[str, str | float | bool | None]:
+        """Its entries; those of a target only where there is one."""
+        entries = asdict(self)
+        return entries if self.target is not None else {k: v for k, v in entries.items() if k not in ("target", "met")}
 
 
 @dataclass
@@ -68,7 +86,7 @@ class Bench:
             "seed": self.seed,
             "threads": torch.get_num_threads(),
             "versions": {package: version_of(package) for package in PACKAGES},
-            "records": [asdict(record) for record in self.records],
+            "records": [record.to_json() for record in self.records],
         }
 
     def print(

@@ -37,7 +37,8 @@ from infield.pipelines.run.console import table
 from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.options import Parser, check_at_least
 from infield.pipelines.run.process import one_thread
-from infield.priors.cm21.prior import STEPS, LightconePrior, load_lightcone_prior
+from infield.priors.cm21.prior import STEPS, LightconePrior
+from infield.priors.cm21.prior_entry import load_lightcone_prior
 
 ROUNDING = 1e-6
 """Of redshifts that a person types."""

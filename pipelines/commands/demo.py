@@ -126,8 +126,9 @@ def demo(folder: Path, *, seed: int = 0, quiet: bool = False) -> dict[str, Any]:
         overwrite=True,
         quiet=quiet,
     )
-    facts = write_report(folder / POSTERIOR, folder / REPORT, folder / MEASUREMENT, overwrite=True)
-    exact = _exact(open_measurement(folder / MEASUREMENT), prior, seed)
+    measurement = open_measurement(folder / MEASUREMENT)
+    facts = write_report(folder / POSTERIOR, folder / REPORT, measurement, overwrite=True)
+    exact = _exact(measurement, prior, seed)
     return {"posterior": {**facts, "seconds": summary["seconds"]}, "exact": exact, "report": str(folder / REPORT)}
 
 

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.datasets.formats.simulation import SimulationWriter
 from infield.datasets.formats.zarr_group import check_new
@@ -50,7 +51,8 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return subcommand(GROUP, arguments.kind).run(arguments)
+    with registry.plugins_recorded():  # the file names them
+        return subcommand(GROUP, arguments.kind).run(arguments)
 
 
 def add_field_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,11 +23,11 @@ from typing import Any
 from infield.core.errors import InfieldError
 from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.mri.convert import Undersampling, convert_mri
+from infield.datasets.mri.masks import MASKS, POISSON, Seed, name_seed
 from infield.datasets.mri.readers.arrays import AXES
 from infield.datasets.mri.readers.common import ArrayLayout
 from infield.datasets.mri.readers.open import open_kspace
 from infield.datasets.mri.volume import convert_mri_volume
-from infield.datasets.training.masks import MASKS, POISSON, Seed, name_seed
 from infield.pipelines.run.console import table
 from infield.pipelines.run.options import Parser, add_json, check_at_least, refuse_without
 

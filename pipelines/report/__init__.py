@@ -15,10 +15,9 @@ from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.formats.field import read_field
-from infield.datasets.formats.measurement import measurement_digest, open_measurement
-from infield.datasets.formats.measurement_layout import VERSION
+from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.formats.posterior import open_posterior
-from infield.datasets.formats.zarr_group import disk_full_in_words, json_attribute, open_group, refusal
+from infield.datasets.formats.zarr_group import disk_full_in_words, json_attribute, refusal
 from infield.physics.measurement import Measurement
 from infield.pipelines.report.canvas import STYLE
 from infield.pipelines.report.charts import as_picture, calibration_figure, spectrum_figure
@@ -33,6 +32,7 @@ from infield.pipelines.report.figures import (
     spectra,
     uniform_spacing,
 )
+from infield.pipelines.report.fit import fit_pictures
 from infield.pipelines.report.page import Picture, page
 from infield.pipelines.report.pictures import DRAWS_SHOWN, figures_of_field
 from infield.pipelines.report.words import reading, tables, warnings
@@ -46,27 +46,28 @@ class Section(Protocol):
     """What a domain adds to reports; in the registry, group `report_sections`."""
 
     def __call__(
-        self, draws: Draws, truth: Tensor | None, measurement: Path | None, /
+        self, draws: Draws, truth: Tensor | None, measurement: Measurement | None, /
     ) -> tuple[list[Picture], dict[str, Any]]:
         """Pictures and numbers; none where the field is not of the domain.
 
         Arguments:
             draws: Of the posterior.
             truth: Shape `(channel, *space)`, where it is known.
-            measurement: The file, where it was given.
+            measurement: What the posterior is of, where it was given.
         """
         ...
 
 
 def write_report(
-    posterior: Path, report: Path, measurement: Path | None = None, *, overwrite: bool = False
+    posterior: Path, report: Path, measurement: Path | Measurement | None = None, *, overwrite: bool = False
 ) -> dict[str, Any]:
     """Write a report on a posterior file.
 
     Arguments:
         posterior: The finished posterior.
         report: HTML file to write; it appears when it is whole.
-        measurement: The measurement that the posterior is of; without it the report has neither data nor truth.
+        measurement: The measurement that the posterior is of, or its file; without it the report has neither data nor
+            truth.
         overwrite: Whether an existing report may be replaced.
 
     Returns:
@@ -82,8 +83,9 @@ def write_report(
         draws = Draws(dataset, read_field(posterior, dataset))
         given = None if measurement is None else _opened(measurement, posterior, dataset)
         truth = None if given is None or given.truth is None else given.truth[0].to(torch.float64)
-        misfit = None if given is None else Misfit.of(draws, given)
         facts = _facts(posterior, draws)
+        of_fit = facts.get("fit")  # data act at their own positions: what the file says of them holds
+        misfit = None if given is None or of_fit is not None else Misfit.of(draws, given)
         calibration = None
         if misfit is not None:
             facts |= {"chi_square": misfit.chi_square, "data": misfit.count}
@@ -92,16 +94,18 @@ def write_report(
             values, true_values = draws.at(places), truth.flatten()[places]
             calibration = Calibration.of(values, true_values)
             facts |= scores(values, true_values, calibration)
-        about, data_units = ("", "1") if measurement is None else _title_and_units(measurement)
+        about = "" if given is None else str(given.attributes.get("title", ""))
+        data_units = "1" if given is None else given.data_units
         with matplotlib.rc_context(STYLE):
             of_domains = []
             for name in registry.names("report_sections"):
                 section: Section = registry.load("report_sections", name)
-                pictures, numbers = section(draws, truth, measurement)
+                pictures, numbers = section(draws, truth, given)
                 of_domains += pictures
                 facts |= numbers
             pictured = [
                 *_of_field(draws, given, truth, data_units),
+                *([] if of_fit is None else fit_pictures(of_fit, given)),
                 *_of_spectrum(draws, given, truth),
                 *of_domains,
                 *_of_calibration(calibration, misfit),
@@ -130,23 +134,18 @@ def check_new_report(report: Path, overwrite: bool) -> None:
         )
 
 
-def _opened(path: Path, posterior: Path, dataset: xr.Dataset) -> Measurement:
-    found, expected = measurement_digest(path), dataset.attrs.get("measurement_sha256")
+def _opened(given: Path | Measurement, posterior: Path, dataset: xr.Dataset) -> Measurement:
+    measurement = given if isinstance(given, Measurement) else open_measurement(given)
+    found, expected = measurement.digest, dataset.attrs.get("measurement_sha256")
     if found != expected:
         raise refusal(
             posterior,
             "measurement_sha256",
             expected,
-            f"{found}, that of {path}",
+            f"{found}, that of {measurement.source}",
             "the posterior is of another measurement, or that has changed since: reconstruct it again",
         )
-    return open_measurement(path)
-
-
-def _title_and_units(path: Path) -> tuple[str, str]:
-    """What a measurement file is about, and the units of its data."""
-    with open_group(path, "measurement", VERSION) as group:
-        return str(group.attrs.get("title", "")), str(group["data"].attrs["units"])
+    return measurement
 
 
 def _facts(path: Path, draws: Draws) -> dict[str, Any]:
@@ -170,8 +169,8 @@ def _facts(path: Path, draws: Draws) -> dict[str, Any]:
         "seconds": cost["seconds"],
     }
     diagnostics = json_attribute(path, dataset, "diagnostics")
-    if "caveat" in diagnostics:
-        facts["caveat"] = str(diagnostics["caveat"])
+    facts |= {name: diagnostics[name] for name in ("caveat", "fit", "validation") if name in diagnostics}
+    facts |= {name: attributes[name] for name in ("trusted", "trusted_because") if name in attributes}
     chi_square = diagnostics.get("chi_square")
     return facts if chi_square is None else {**facts, "chi_square": float(chi_square)}
 

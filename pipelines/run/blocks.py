@@ -42,9 +42,12 @@ def run_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in names} | {"quiet": arguments.json}
 
 
-def check_run(samples: int, seed: int, workers: int | None, scheduler: str | None = None) -> None:
+def check_run(
+    samples: int, seed: int, workers: int | None, scheduler: str | None = None, *, least_samples: int = 1
+) -> None:
     """InfieldError where a number of a run is too small, or workers are asked for that a scheduler has of its own."""
-    check_at_least(1, samples=samples, workers=workers)
+    check_at_least(least_samples, samples=samples)
+    check_at_least(1, workers=workers)
     check_at_least(0, seed=seed)
     if scheduler is not None and workers is not None:
         raise InfieldError(

@@ -19,9 +19,10 @@ import torch
 from distributed import as_completed
 from torch import Tensor
 
+from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
-from infield.datasets.formats.measurement import measurement_digest, open_measurement
+from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.formats.tiled_posterior import TiledPosteriorWriter, TileStore
 from infield.datasets.formats.zarr_group import check_new
 from infield.physics.measurement import Measurement
@@ -31,9 +32,10 @@ from infield.pipelines.run.cluster import client
 from infield.pipelines.run.console import progress, say
 from infield.pipelines.run.prior_choice import cautions
 from infield.pipelines.run.process import one_thread
+from infield.pipelines.run.reporting import report_writer
 from infield.posterior.inference.tiling import Tiling
 from infield.posterior.samplers.faps_tiled import TiledFAPS, TiledPosterior
-from infield.priors.storage.checkpoint import file_sha256, load_prior
+from infield.priors.storage.checkpoint import file_sha256, load_flow_prior
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def reconstruct_in_tiles(
     device: str = "cpu",
     workers: int | None = None,
     scheduler: str | None = None,
+    report: Path | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -84,14 +87,16 @@ def reconstruct_in_tiles(
     start = time.perf_counter()
     check_run(samples, seed, workers, scheduler)
     check_new(output, overwrite)
-    digests = file_sha256(prior), measurement_digest(measurement_path)
+    write_report = report_writer(report, overwrite)
+    measurement = open_measurement(measurement_path)
+    digests = file_sha256(prior), str(measurement.digest)
     setup = TileRun(
         output.with_name(output.name + ".partial").absolute(), prior.absolute(), measurement_path.absolute(), digests,
         sampler, samples, seed, device,
     )  # fmt: skip
-    posterior = _posterior(setup)
-    measurement, tiling = posterior.measurement, posterior.tiling
-    note = cautions(measurement_path, posterior.prior)
+    posterior = _posterior(setup, measurement)
+    tiling = posterior.tiling
+    note = cautions(measurement, posterior.prior)
     if note:
         say(note, quiet=quiet)
     writer = TiledPosteriorWriter(
@@ -105,6 +110,7 @@ def reconstruct_in_tiles(
         block=sampler.block,
         overwrite=overwrite,
         title=f"Posterior of {measurement_path.name}",
+        carried=measurement.carried,
         run={
             "sampler": sampler.method,
             "sampler_parameters": asdict(sampler),
@@ -112,6 +118,7 @@ def reconstruct_in_tiles(
             "prior_sha256": digests[0],
             "seed": seed,
             "measurement_sha256": digests[1],
+            **_plugins(posterior),
         },
     )
     seen = sum(torch.Size(map(len, tiling.region(tile))).numel() for tile in tiling.tiles)
@@ -127,6 +134,8 @@ def reconstruct_in_tiles(
         writer.finish_block(b, {**cost, "seconds": seconds / writer.blocks})
     chi_square = _chi_square(writer, measurement)
     writer.finish(cost={"seen_over_owned": overhead}, diagnostics={"chi_square": chi_square})
+    seconds = time.perf_counter() - start
+    write_report(output, measurement)
     return {
         "output": str(output),
         "prior": f"{prior.name}: {posterior.prior.name}",
@@ -140,8 +149,18 @@ def reconstruct_in_tiles(
         "chi_square": chi_square,
         "velocity_calls": sampler.levels * overhead,
         "operator_calls": 0.0,
-        "seconds": time.perf_counter() - start,
+        "seconds": seconds,
     }
+
+
+def _plugins(posterior: TiledPosterior) -> dict[str, dict[str, str]]:
+    """The other packages that take part, with their versions, as an entry `plugins`; none where there are none."""
+    network = posterior.prior.network
+    found = registry.plugin_of("samplers", type(posterior.sampler))
+    found |= registry.plugin_of("noise_models", type(posterior.measurement.noise))
+    for part in (network, getattr(network, "inner", None)):
+        found |= registry.plugin_of("networks", type(part))
+    return {"plugins": found} if found else {}
 
 
 def advance_tile(setup: TileRun, block: int, level: int, tile: tuple[int, ...], *after: object) -> None:
@@ -210,15 +229,35 @@ def _unwrapped() -> Iterator[None]:
         raise (cause if isinstance(cause, InfieldError) else error) from None
 
 
-@lru_cache(maxsize=2)
-def _posterior(setup: TileRun) -> TiledPosterior:
-    """The run's prior and measurement, read once a process."""
-    measurement = open_measurement(setup.measurement)
+_kept: dict[TileRun, TiledPosterior] = {}
+"""The last run's prior and measurement, read once a process."""
+
+
+def _posterior(setup: TileRun, measurement: Measurement | None = None) -> TiledPosterior:
+    """The run's prior and measurement; read where this process has not done so.
+
+    Arguments:
+        setup: The run.
+        measurement: As it was opened, where it was.
+    """
+    found = _kept.get(setup)
+    if found is None:
+        found = _read(setup, measurement or open_measurement(setup.measurement))
+        _kept.clear()
+        _kept[setup] = found
+    return found
+
+
+def _read(setup: TileRun, measurement: Measurement) -> TiledPosterior:
+    if measurement.digest != setup.digests[1]:
+        raise InfieldError(
+            where=setup.measurement, found="another measurement than when the run began", expected="the same file"
+        )
     if not isinstance(measurement.grid, Grid):
         raise InfieldError(
             where=f"{setup.measurement}: --tiles", found="a field on scattered points", expected="one on a grid"
         )
-    prior = load_prior(setup.prior).to(setup.device)
+    prior = load_flow_prior(setup.prior).to(setup.device)
     try:
         return TiledPosterior(setup.sampler, prior, measurement, setup.seed)
     except InfieldError as error:

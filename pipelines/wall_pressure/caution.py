@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from infield.datasets.wall_pressure.sensors import measured_re_tau
+from infield.physics.measurement import Measurement
 from infield.physics.wall_pressure.wall_units import SAME
 
 
-def another_flow(path: Path, prior: Any) -> str | None:
+def another_flow(measurement: Measurement, prior: Any) -> str | None:
     """A line where a measurement is of another flow than the prior's training; None where not.
 
     Arguments:
-        path: The measurement's file.
+        measurement: A measurement; its context says of which flow it is.
         prior: A prior, or what was trained for a family of measurements.
     """
     known = getattr(prior, "provenance", {}).get("data", {}).get("Re_tau")
-    found = measured_re_tau(path)
+    found = measurement.context["Re_tau"].number if "Re_tau" in measurement.context else None
     if known is None or found is None or abs(found / known - 1) <= SAME:
         return None
     longer = "weak" if found > known else "strong"
     return (
-        f"{path}: found Re_tau {found:g}, the prior was trained at Re_tau {known:g}: in wall units its short waves "
-        f"hold, its longest ones are too {longer}; fine-tune it on a few hundred planes of this flow "
+        f"{measurement.source}: found Re_tau {found:g}, the prior was trained at Re_tau {known:g}: in wall units its "
+        f"short waves hold, its longest ones are too {longer}; fine-tune it on a few hundred planes of this flow "
         "(pipelines/configs/fit_wall_pressure.yaml)"
     )

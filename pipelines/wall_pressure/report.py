@@ -21,9 +21,8 @@ from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from infield.core.grid import Grid, PointSet
-from infield.datasets.formats.measurement_layout import VERSION
-from infield.datasets.formats.zarr_group import open_group
 from infield.datasets.wall_pressure.reference_tables import SOURCE, WallTable, nearest_table, read_wall_tables
+from infield.physics.measurement import Measurement
 from infield.physics.wall_pressure.wall_units import SPANWISE, STREAMWISE, WALL_LENGTH
 from infield.pipelines.report.canvas import DATA, INK, MEAN, TRUTH, WIDTH, label_axes
 from infield.pipelines.report.charts import as_picture
@@ -229,13 +228,13 @@ def statistics_of(grid: Grid, blocks: Iterable[Tensor]) -> WallStatistics:
     return WallStatistics.joined(parts)
 
 
-def section(draws: Draws, truth: Tensor | None, measurement: Path | None) -> tuple[list[Picture], dict[str, Any]]:
+def section(
+    draws: Draws, truth: Tensor | None, measurement: Measurement | None
+) -> tuple[list[Picture], dict[str, Any]]:
     """What wall pressure adds to reports; arguments as `pipelines.report.Section`."""
-    if measurement is None:
-        return wall_pictures(draws, truth, None, False)
-    with open_group(measurement, "measurement", VERSION) as group:
-        re_tau = float(group["Re_tau"]) if "Re_tau" in group.variables else None
-        synthetic = "synthetic" in group.variables and bool(group["synthetic"])
+    context = {} if measurement is None else measurement.context
+    re_tau = context["Re_tau"].number if "Re_tau" in context else None
+    synthetic = "synthetic" in context and bool(context["synthetic"].number)
     return wall_pictures(draws, truth, re_tau, synthetic)
 
 

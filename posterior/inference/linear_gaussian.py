@@ -30,6 +30,7 @@ from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.noise.registry import GaussianLaw
 from infield.posterior.inference.conjugate_gradients import conjugate_gradients
 from infield.posterior.inference.point_sensor_solver import StationarySensors
@@ -85,13 +86,16 @@ class LinearGaussianData:
     def __post_init__(self) -> None:
         if not self.measurement.linear_gaussian:
             description = self.measurement.description
-            name = description.get("operators", [description])[0].get("name")  # the outermost, behind its units
+            while "operators" in description:  # the outermost, behind its units
+                description = description["operators"][0]
+            name = description.get("name")
             raise InfieldError(
                 "closed-form conditioning needs a linear operator and Gaussian noise; "
                 f"found operator '{name}' and noise {self.measurement.noise}",
                 remedy="use {sampler}",
                 parameters={"sampler": "faps"},
             )
+        refuse_unknown_variance(self.measurement.noise)
 
     @cached_property
     def observed(self) -> Tensor:

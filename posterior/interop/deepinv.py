@@ -29,7 +29,7 @@ from infield.core.eigenvectors import canonical_basis
 from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
-from infield.posterior.samplers.base import Calls, standardised
+from infield.posterior.samplers.base import Calls
 from infield.priors.base import Prior, denoise
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -89,7 +89,7 @@ class Whitened:
     """
 
     def __init__(self, prior: Prior, measurement: Measurement) -> None:
-        data = standardised(measurement, prior.standardisation)
+        data = measurement.pullback(prior.standardisation)
         self.linear = isinstance(data.operator, LinearPhysics)
         self._operator = Calls(data.operator, "A", "A_adjoint" if self.linear else "A_vjp", derivatives=True)
         self._velocity = Calls(prior, "velocity")

@@ -16,11 +16,10 @@ from infield.core._deepinv import LinearPhysics
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
-from infield.physics.operators.crop import through_window
-from infield.posterior.inference.pulled_back import of_innovations
+from infield.physics.noise.gaussian import refuse_unknown_variance
+from infield.physics.units import same_units
 from infield.priors.amortised.base import Supervised
-from infield.priors.base import Prior, Standardisation
-from infield.priors.torus_window import WindowedStandardisation, seen_shape
+from infield.priors.base import Prior
 
 
 @dataclass(frozen=True)
@@ -84,16 +83,6 @@ class Calls:
         self.fields += len(gradient)
 
 
-def standardised(measurement: Measurement, units: Standardisation) -> Measurement:
-    """The same measurement of a prior's standardised fields, on the torus around the domain where they live on one,
-    or of the innovations that make them."""
-    inner = measurement.standardised(units.shift, units.scale)
-    innovations = getattr(units, "innovations", None)
-    if innovations is not None:
-        return of_innovations(inner, innovations)
-    return through_window(inner, units.window.torus) if isinstance(units, WindowedStandardisation) else inner
-
-
 Trained = Supervised
 """What samplers take in place of a prior: trained for a family of measurements."""
 
@@ -132,6 +121,7 @@ class Sampler(ABC):
             InfieldError: If prior and measurement speak of different fields, or the sampler cannot serve this
             measurement.
         """
+        refuse_unknown_variance(measurement.noise)
         if self.takes_prior and isinstance(prior, Trained):
             raise InfieldError(
                 where=f"sampler {self.method}",
@@ -141,19 +131,19 @@ class Sampler(ABC):
                 parameters={"sampler": prior.sampler},
             )
         of_network = prior.event_shape if isinstance(prior, Trained) else prior.source.event_shape
-        shape = seen_shape(of_network, prior.standardisation)
+        shape = prior.standardisation.output_shape(of_network)
         if shape != measurement.event_shape:
             raise InfieldError(
                 f"prior '{prior.name}' is for fields of shape {shape} (channel, space), "
                 f"the measurement is of a field of shape {measurement.event_shape}"
             )
-        if prior.units not in (None, measurement.units):
+        if prior.units is not None and not same_units(prior.units, measurement.units):
             raise InfieldError(
                 f"prior '{prior.name}' is in units '{prior.units}', the measurement's field in '{measurement.units}': "
                 "convert one of them"
             )
         start, units = time.perf_counter(), prior.standardisation
-        data = standardised(measurement, units)
+        data = measurement.pullback(units)
         transpose = "A_adjoint" if isinstance(data.operator, LinearPhysics) else "A_vjp"
         network = prior.evaluation if isinstance(prior, Trained) else "velocity"
         velocity, operator = Calls(prior, network), Calls(data.operator, "A", transpose, derivatives=True)

@@ -17,7 +17,7 @@ from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
-from infield.posterior.samplers.base import Draws, Sampler, standardised
+from infield.posterior.samplers.base import Draws, Sampler
 from infield.priors.base import Prior
 from infield.priors.gaussian.prior import GaussianPrior
 
@@ -48,7 +48,7 @@ def posterior_mean(prior: Prior, measurement: Measurement) -> Tensor:
     """The exact posterior mean in the units of the field, shape `(channel, *space)`."""
     components = _components(prior)
     units = prior.standardisation
-    data = LinearGaussianData(standardised(measurement, units), prior.source.modes)
+    data = LinearGaussianData(measurement.pullback(units), prior.source.modes)
     means = torch.cat([data.mean(c.mean[None], c.covariance) for c in components])
     return units.to_units(torch.einsum("k,k...->...", _posterior_weights(prior, data), means))
 

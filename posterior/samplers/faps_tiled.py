@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.core.grid import Axis, Grid, PointSet
+from infield.core.grid import Axis, Grid, PointSet, grid_from_json
+from infield.core.transform import Affine
 from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.sensors import PointSensors
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
@@ -102,7 +104,8 @@ class TiledPosterior:
                 remedy="leave out {tiles}",
                 parameters=["tiles"],
             )
-        Domain(self.prior.grid_description, grid)
+        refuse_unknown_variance(noise)
+        Domain(grid_from_json(self.prior.grid_description), grid)
 
     @property
     def tiling(self) -> Tiling:
@@ -139,7 +142,7 @@ class TiledPosterior:
         sensors, inside = self.local_data(tile)
         if sensors is not None:
             units = local.standardisation
-            data = LinearGaussianData(sensors.standardised(units.shift, units.scale), modes)
+            data = LinearGaussianData(sensors.pullback(Affine(units.shift, units.scale)), modes)
             eta = torch.stack([normal_of([self.seed, i, level, DATA], inside) for i in samples])[:, None]
             u_1 = u_1 + data.correction(data.misfit(u_1) + data.noise.root(eta), K_t)
         if t_next < 1:
@@ -184,6 +187,7 @@ class TiledPosterior:
             truth=None,
             description={},
             arrays={},
+            context={},
         ), inside
 
     def _grid(self, tile: tuple[int, ...]) -> Grid:

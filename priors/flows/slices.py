@@ -1,7 +1,7 @@
 """A prior of volumes from a prior of slices: each slice an independent field of the slices' law.
 
-It knows nothing of what neighbouring slices share; `posterior.samplers.dds` and `posterior.samplers.diffusion_mbir` add
-that.
+It does not model correlations between neighbouring slices; `posterior.samplers.dds` and
+`posterior.samplers.diffusion_mbir` add them.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.transform import Window
 from infield.priors.base import Prior, Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Modes
 from infield.priors.gaussian.prior import GaussianPrior
-from infield.priors.torus_window import Window, WindowedStandardisation
+from infield.priors.torus_window import WindowedStandardisation
 
 FACTOR_ENTRIES = 50_000_000
-"""Up to so many entries the low-rank parts of all slices are kept (400 MB)."""
+"""Maximum number of entries up to which the low-rank parts of all slices are kept (400 MB)."""
 
 
 @dataclass(frozen=True)

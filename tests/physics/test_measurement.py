@@ -12,8 +12,10 @@ import torch
 from infield import InfieldError
 from infield.core._deepinv import LinearPhysics, Physics
 from infield.core.grid import Grid
+from infield.core.transform import Affine
 from infield.physics.measurement import Measurement
-from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise, PoissonGaussianNoise, PoissonNoise
+from infield.physics.mri.noise import CoilGaussianNoise
+from infield.physics.noise.registry import GaussianNoise, PoissonGaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
 
 GRID = Grid.regular((4, 5))
@@ -143,7 +145,7 @@ def test_standardised_measurement_says_the_same(measurement):
     scale = torch.tensor([2.0, 0.5]).double().reshape(2, 1, 1)
     x = fields(2)
     u = (x - shift) / scale
-    standard = measurement.standardised(shift, scale)
+    standard = measurement.pullback(Affine(shift, scale))
     torch.testing.assert_close(standard.log_likelihood(u), measurement.log_likelihood(x))
     torch.testing.assert_close(standard.gradient(u), measurement.gradient(x) * scale)
     torch.testing.assert_close(standard.chi_square(u), measurement.chi_square(x))
@@ -152,11 +154,11 @@ def test_standardised_measurement_says_the_same(measurement):
     assert (standard.count, standard.units, standard.channels) == (measurement.count, "1", CHANNELS)
     rebuilt = build_operator(standard.description, standard.arrays, GRID, 2)
     assert torch.equal(rebuilt.A(u), standard.operator.A(u))
-    twice = standard.standardised(shift, scale)
+    twice = standard.pullback(Affine(shift, scale))
     torch.testing.assert_close(twice.log_likelihood((u - shift) / scale), measurement.log_likelihood(x))
     again = build_operator(twice.description, twice.arrays, GRID, 2)
     assert torch.equal(again.A(u), twice.operator.A(u))
-    forgotten = measurement.standardised(torch.zeros_like(shift), scale)
+    forgotten = measurement.pullback(Affine(torch.zeros_like(shift), scale))
     assert not torch.allclose(forgotten.log_likelihood(u), measurement.log_likelihood(x))
 
 
@@ -176,7 +178,7 @@ def test_nonlinear_operator_of_somebody_else():
     x, shift, scale = fields(2), torch.full((2, 1, 1), 0.3).double(), torch.full((2, 1, 1), 2.0).double()
     assert not measurement.linear_gaussian
     assert gradient_error(measurement, measurement.gradient(x), x) < 1e-10
-    standard, u = measurement.standardised(shift, scale), (x - shift) / scale
+    standard, u = measurement.pullback(Affine(shift, scale)), (x - shift) / scale
     torch.testing.assert_close(standard.log_likelihood(u), measurement.log_likelihood(x))
     torch.testing.assert_close(standard.gradient(u), measurement.gradient(x) * scale)
     assert not standard.linear_gaussian and standard.description == {}
@@ -249,3 +251,24 @@ def test_an_operator_that_gives_other_data_is_found_when_used():
     measurement = Measurement(y=Y, operator=Half(), noise=GaussianNoise(1.0), grid=GRID, channels=CHANNELS)
     with pytest.raises(InfieldError, match=r"gives data of shape \(2, 4, 3\), expected that of y, \(2, 4, 5\)"):
         measurement.log_likelihood(fields(1))
+
+
+class _Even(GaussianNoise):
+    """A model that knows only even data."""
+
+    def check(self, y, observed=None):
+        super().check(y, observed)
+        if ((y if observed is None else y[observed]) % 2 != 0).any():
+            raise InfieldError(where="measurement", found="an odd datum", expected="even ones")
+
+
+def test_a_noise_model_says_which_data_it_can_have_produced():
+    y = torch.full((1, 2, 4, 5), 2.0, dtype=torch.float64)
+    seen = torch.ones(2, 4, 5, dtype=torch.bool)
+    seen[0, 0, 0], y[0, 0, 0, 0] = False, 3.0
+    blur = {"y": y, "truth": None}
+    assert measure(BLUR, _Even(0.1), observed=seen, **blur).noise.to("cpu").variance == 0.1
+    with pytest.raises(InfieldError, match="found an odd datum"):
+        measure(BLUR, _Even(0.1), **blur)
+    with pytest.raises(InfieldError, match="noise variance of shape"):
+        measure(BLUR, _Even(torch.ones(2)), observed=seen, **blur)

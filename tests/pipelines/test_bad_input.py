@@ -97,7 +97,7 @@ MEASUREMENTS = {
     "bent chunk of the data": (bent("data/c/0/0"), "'data': found"),
     "empty chunk of the data": (after(lambda p: (p / "data/c/0/0").write_bytes(b"")), "'data': found"),
     "foreign format": (attribute("infield_format", "posterior"), "found 'posterior', expected 'measurement'"),
-    "newer format": (attribute("infield_version", 2), "'infield_version': found 2, expected at most 1"),
+    "newer format": (attribute("infield_version", 3), "'infield_version': found 3, expected at most 2"),
     "format without a number": (attribute("infield_version", "x"), "'infield_version': found 'x', expected a whole"),
     "no attribute infield_version": (without_attribute("infield_version"), "'infield_version': found None, expected"),
     "no attribute field": (without_attribute("field"), "'field': found no such attribute, expected a JSON object"),

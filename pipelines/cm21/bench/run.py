@@ -49,7 +49,7 @@ from infield.pipelines.run.console import progress
 from infield.pipelines.run.options import Parser, refuse_without
 from infield.posterior.cm21.summary import LightconeSummary
 from infield.priors.cm21.flow import STRETCH
-from infield.priors.cm21.prior import load_lightcone_prior
+from infield.priors.cm21.prior_entry import load_lightcone_prior
 
 COSTED = 16
 """Cones that are drawn at one point for what one of them costs, where no ensemble was drawn."""

@@ -1,9 +1,9 @@
 """One registry of everything that has a name: operators, noise models, networks, samplers, readers, commands, ...
 
-A name leads to `"module:Class"` and one line of help; the module is imported when the thing is asked for. Entries are
+A name leads to `"module:Class"` and one line of help; the module is imported on first use. Entries are
 found at three places:
 
-* `infield/<room>/entries.py`, of what serves every domain;
+* `infield/<room>/entries.py`, for what is common to all domains;
 * `infield/<room>/<domain>/entries.py`, for each of `infield.domains.DOMAINS`;
 * entry points of other installed packages, in the group `infield.<group>`, e.g. in their `pyproject.toml`::
 
@@ -62,14 +62,14 @@ GROUPS = {
     "converters": Group("pipelines", "converter", "a module with `add_arguments(parser)` and `run(arguments)`"),
     "benches": Group("pipelines", "bench", "a module with `run(quick, seed, ...)`, `METRICS` and `METHOD_NOTE`"),
     "report_sections": Group("pipelines", "section of reports", "a function, see `pipelines.report.Section`"),
-    "cautions": Group("pipelines", "caution", "a function of a measurement's path and a prior: a line, or None"),
+    "cautions": Group("pipelines", "caution", "a function of a measurement and a prior: a line, or None"),
     "commands": Group("pipelines", "command", "a module with `add_arguments(parser)` and `run(arguments)`"),
 }
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a thing of some name is found.
+    """Target of a name: where the thing is defined.
 
     Arguments:
         target: `"module:Class"`, or a module.
@@ -120,8 +120,9 @@ class StoredKind:
         version: The newest version of an entry that `from_entry` reads.
         to_entry, from_entry: As there.
         reconstructs: Whether it takes the place of a prior: trained for a family of measurements, on one grid.
-        conditional: Whether it is a prior at parameters: `for_field(grid, channels, parameters)` gives the prior of a
-            field on a grid.
+        conditional: Whether it is a prior conditioned on side information: `conditioned_on` maps the names of what it
+            needs to their units, and `for_field(grid, channels, values)` gives the prior of a field on a grid at these
+            values, numbers or fields `(1, channel, *space)`.
     """
 
     kind: str
@@ -182,7 +183,7 @@ def known(group: str, name: object) -> bool:
 
 
 def load(group: str, name: str) -> Any:
-    """What a name leads to.
+    """Load what a name refers to.
 
     Raises:
         InfieldError: As `find`; or it is of another package, which cannot be imported.
@@ -230,6 +231,11 @@ def plugins_recorded() -> Iterator[dict[str, str]]:
         yield record
     finally:
         _records.reset(token)
+
+
+def plugins_so_far() -> dict[str, str]:
+    """The other packages, with their versions, from which things were loaded within `plugins_recorded`."""
+    return {package: version for record in _records.get() for package, version in record.items()}
 
 
 _records: ContextVar[tuple[dict[str, str], ...]] = ContextVar("records", default=())

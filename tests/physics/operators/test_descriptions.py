@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from infield import InfieldError
+from infield.core._deepinv import LinearPhysics
 from infield.core.grid import Axis, Grid, PointSet
+from infield.core.transform import Affine, Chain, Window
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.noise.poisson import PoissonNoise
-from infield.physics.operators.crop import through_window
+from infield.physics.operators import composition
+from infield.physics.operators.jacobian import jacobian_product
 from infield.physics.operators.registry import build_operator, operator_names
 
 
@@ -62,6 +65,7 @@ def named(name, parameters=None, **arrays):
 
 
 MASK, OTHER = named("mask", mask="mask"), named("mask", mask="other")
+SEEN, EXPOSURE = named("points", indices="indices"), named("affine", scale="scale")
 BLUR = named("convolution", {"gaussian_width": 0.3})
 CASES = {
     "affine": (named("affine", scale="scale"), PLANE, 1),
@@ -74,6 +78,9 @@ CASES = {
     ),
     "convolution": (named("convolution", {"boundary": "zero"}, kernel="kernel"), PLANE, 2),
     "darcy": (named("darcy", {"tolerance": 1e-12}), SQUARE, 1),
+    "bounded": (named("bounded") | {"parameters": {"low": -1.0, "high": 2.5}}, PLANE, 2),
+    "exp": (named("exp"), PLANE, 2),
+    "exp of scattered points": ({"name": "compose", "operators": [SEEN, named("exp")]}, POINTS, 1),
     "fourier": (named("fourier", mask="mask"), PLANE, 2),
     "helmholtz": (named("helmholtz", {"wavenumber_squared": 3.0}), SQUARE, 1),
     "interferometer": (
@@ -89,6 +96,7 @@ CASES = {
     "points": (named("points", coordinates="here"), PLANE, 1),
     "points of a set": (named("points", indices="indices"), POINTS, 1),
     "poisson": (named("poisson"), SQUARE, 1),
+    "softplus": ({"name": "compose", "operators": [MASK, EXPOSURE, BLUR, named("softplus")]}, PLANE, 1),
     "sum": ({"name": "sum", "weights": [0.25, -2.0], "operators": [MASK, OTHER]}, PLANE, 1),
     "window": (named("window", {"shape": [3, 6], "periodic": [False, True]}), PLANE, 2),
     "deepinv:Inpainting": (named("deepinv:Inpainting", mask="half"), PLANE, 1),
@@ -159,11 +167,11 @@ def test_standardised(case, noise):
     """Once and twice; the operator built is A(shift + scale u), or its linear part where that was taken to the data."""
     measurement = measured(case, noise)
     for shift, scale in scalings(measurement):
-        standard = measurement.standardised(shift, scale)
+        standard = measurement.pullback(Affine(shift, scale))
         u = normal(2, *measurement.event_shape, seed=3)
         x = scale * u if measurement.linear_gaussian else shift + scale * u
         torch.testing.assert_close(assert_described(standard).A(u), measurement.operator.A(x), rtol=1e-12, atol=1e-12)
-        assert_described(standard.standardised(shift, scale))
+        assert_described(standard.pullback(Affine(shift, scale)))
 
 
 @pytest.mark.parametrize("case", [case for case, (_, grid, _) in CASES.items() if isinstance(grid, Grid)])
@@ -172,23 +180,36 @@ def test_through_a_window(case):
     measurement = measured(case)
     domain = measurement.grid.shape
     torus = tuple(n + 1 + i for i, n in enumerate(domain))
-    seen = through_window(measurement, torus)
+    seen = measurement.pullback(Window(domain, torus))
     x = normal(2, len(measurement.channels), *torus, seed=4)
     part = x[(..., *(slice(n) for n in domain))]
     assert torch.equal(assert_described(seen).A(x), measurement.operator.A(part))
-    assert_described(seen.standardised(torch.tensor(0.5), torch.tensor(2.0)))
+    assert_described(seen.pullback(Affine(torch.tensor(0.5), torch.tensor(2.0))))
     shift, scale = list(scalings(measurement))[1]
-    within = through_window(measurement.standardised(shift, scale), torus)
+    within = measurement.pullback(Chain((Affine(shift, scale), Window(domain, torus))))
     assert_described(within)
-    assert_described(through_window(within, tuple(n + 2 for n in torus)))
+    assert_described(within.pullback(Window(torus, tuple(n + 2 for n in torus))))
 
 
 def test_a_window_remembers_which_axes_of_the_domain_close():
-    seen = through_window(measured("mask"), (7, 7))
+    seen = measured("mask").pullback(Window(HALF.shape, (7, 7)))
     built = assert_described(seen)
     assert built.operators[1].data_grid == HALF and all(axis.periodic for axis in seen.grid.axes)
 
 
 def test_a_field_on_scattered_points_has_no_window():
     with pytest.raises(InfieldError, match="for a field on scattered points: expected one on a grid"):
-        through_window(measured("points of a set"), (5,))
+        measured("points of a set").pullback(Window((3,), (5,)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_jacobian_and_its_transpose(case):
+    """<J v, w> = <v, J^T w>, at a field where the operator is not linear; and J at another field is another."""
+    operator, (_, grid, channels) = measured(case).operator, CASES[case]
+    x, v = normal(1, channels, *grid.shape, seed=5), normal(2, channels, *grid.shape, seed=6)
+    Jv = jacobian_product(operator, x, v)
+    w = normal(*Jv.shape, seed=7)
+    there = operator.A_vjp(x.expand_as(v), w)
+    torch.testing.assert_close((Jv * w).sum(), (v * there).sum(), rtol=1e-6, atol=1e-9)
+    if not isinstance(operator, LinearPhysics | composition.Affine):
+        assert not torch.allclose(jacobian_product(operator, 2 * x, v), Jv, rtol=1e-4)

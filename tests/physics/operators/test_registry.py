@@ -45,8 +45,10 @@ MASK = named("mask", mask="mask")
 
 def test_names():
     assert operator_names() == (
-        *("affine", "compose", "convolution", "darcy", "fourier", "helmholtz", "interferometer"),
+        *("affine", "bounded", "compose", "convolution", "darcy", "exp", "fourier"),
         *(
+            "helmholtz",
+            "interferometer",
             "mask",
             "multicoil-mri",
             "multicoil-mri-slices",
@@ -54,6 +56,7 @@ def test_names():
             "phases",
             "points",
             "poisson",
+            "softplus",
             "sum",
             "window",
         ),
@@ -64,7 +67,7 @@ def test_names():
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ({"name": "masc"}, "found name 'masc', expected one of affine, compose"),
+        ({"name": "masc"}, "found name 'masc', expected one of affine, bounded, compose"),
         ({}, "expected an entry 'name'"),
         ({"name": 3}, "expected an entry 'name'"),
         ("mask", "expected an entry 'name'"),

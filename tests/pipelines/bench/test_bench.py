@@ -10,7 +10,7 @@ import torch
 from infield.core import registry
 from infield.pipelines.bench import gp_regression, learned_regression
 from infield.pipelines.bench.records import Bench
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 
 OURS = {"exact", "faps-published", "faps-flow", "faps-flow-1-level"}
 METHODS = OURS | {"deepinv-moment-matching", "deepinv-dps", "azula-mmps"}
@@ -104,7 +104,7 @@ def test_two_sample_test():
 
 def test_a_prior_of_functions_is_trained_as_its_configuration_says(tmp_path):
     path = learned_regression.train("gibbs", tmp_path, steps=2)
-    prior = load_prior(path)
+    prior = load_flow_prior(path)
     assert prior.skip == "scalar" and prior.provenance["training"]["steps"] == 2
     assert prior.on(learned_regression.line(256)).covariance.event_shape == (1, 256)
 

@@ -12,7 +12,8 @@ import torch
 from infield import InfieldError
 from infield.datasets.cm21.lightcone_file import SEED, TEMPERATURE, open_lightcones
 from infield.pipelines.cm21.parameter_design import Design, cone_seeds
-from infield.priors.cm21.prior import LightconePrior, load_lightcone_prior
+from infield.priors.cm21.prior import LightconePrior
+from infield.priors.cm21.prior_entry import load_lightcone_prior
 
 POINT = "ION_Tvir_MIN: 4.8\nHII_EFF_FACTOR: 131.341\n"
 

@@ -8,8 +8,11 @@ import examples.lightcone_prior_example as example
 import pytest
 import torch
 import xarray as xr
+from examples.example_files import samples
 
-from infield.priors.cm21.prior import to_entry
+from infield.datasets.formats.measurement import open_measurement, write_measurement
+from infield.physics.context import Quantity
+from infield.priors.cm21.prior_entry import to_entry
 
 AT = ("--at", "ION_Tvir_MIN=4.8", "--at", "HII_EFF_FACTOR=131.341")
 
@@ -43,11 +46,36 @@ def test_the_posterior_is_of_temperatures_with_exact_zeros(reconstruct, observed
     assert other["chi_square"] != facts["chi_square"]
 
 
+def with_context(measurement, path, **numbers):
+    """The same measurement with numbers in its context."""
+    known = {name: Quantity(*(value if isinstance(value, tuple) else (value, "1"))) for name, value in numbers.items()}
+    write_measurement(path, replace(open_measurement(measurement), context=known))
+    return path
+
+
+def test_parameters_come_from_the_file_and_by_hand(reconstruct, observed, tmp_path):
+    """The same samples wherever the parameters are from; what is given by hand goes before the file."""
+    prior, measurement = observed
+    run = ("--prior", prior, "--with", "levels=2", "--samples", 2, "--workers", 1, "--device", "cpu", "--json")
+    of_file = with_context(measurement, tmp_path / "c.zarr", ION_Tvir_MIN=4.8, HII_EFF_FACTOR=50.0, zeta=2.0)
+    wanted = reconstruct(measurement, "-o", tmp_path / "p.zarr", *run, *AT).summary
+    found = reconstruct(of_file, "-o", tmp_path / "q.zarr", *run, *AT[2:]).summary
+    assert samples(tmp_path / "p.zarr").tobytes() == samples(tmp_path / "q.zarr").tobytes()
+    assert found["note"].endswith("its context zeta is not used: the prior is not conditioned on it")
+    assert "note" not in wanted and "ION_Tvir_MIN=4.8" in found["prior"] and "HII_EFF_FACTOR=131.341" in found["prior"]
+    other = reconstruct(of_file, "-o", tmp_path / "r.zarr", *run).summary
+    assert "HII_EFF_FACTOR=50" in other["prior"] and other["chi_square"] != found["chi_square"]
+    in_other_units = with_context(measurement, tmp_path / "u.zarr", ION_Tvir_MIN=(4.8, "K"))
+    reconstruct(in_other_units, "-o", tmp_path / "s.zarr", *run, *AT[2:]).refused(
+        "context 'ION_Tvir_MIN' of the measurement: found units 'K', expected '1'"
+    )
+
+
 def test_refusals(reconstruct, observed, tmp_path):
     prior, measurement = observed
     to = ("-o", tmp_path / "p.zarr", "--samples", 1)
     reconstruct(measurement, *to, "--prior", prior).refused(
-        "found no value of ION_Tvir_MIN, expected --at ION_Tvir_MIN="
+        "found no value of ION_Tvir_MIN, expected --at ION_Tvir_MIN=VALUE, or 'ION_Tvir_MIN' in the context"
     )
     reconstruct(measurement, *to, "--prior", prior, *AT[:2], "--at", "HII_EFF_FACTOR=900").refused(
         "HII_EFF_FACTOR: found 900, expected 10 to 250"

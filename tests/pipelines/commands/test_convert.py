@@ -11,7 +11,7 @@ import xarray as xr
 from examples.example_files import checkpoint, contents, kspace, samples
 
 from infield.datasets.formats.measurement import open_measurement
-from infield.datasets.mri.convert import open_held_out
+from infield.datasets.mri.converted import open_held_out
 from infield.datasets.mri.kspace import inverse_fourier
 from infield.physics.operators.registry import build_operator
 from infield.posterior.diagnostics.calibration import predictive_chi_square, relative_l2

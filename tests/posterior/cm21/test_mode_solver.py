@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from infield.core.grid import Grid
+from infield.core.transform import Affine, Whitening
 from infield.physics.cm21.interferometer import Interferometer, gaussian_beam, independent_modes
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
@@ -16,7 +17,6 @@ from infield.posterior.cm21 import mode_solver as modes_across
 from infield.posterior.cm21.mode_solver import ModesAcross
 from infield.posterior.cm21.sampler import with_place
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
-from infield.posterior.inference.pulled_back import of_innovations
 from infield.priors.cm21.slice_spectra import KNOTS
 from infield.priors.cm21.whitening import innovations_of
 from infield.priors.covariance.base import Covariance
@@ -46,8 +46,8 @@ def innovations(measurement: Measurement) -> Measurement:
     """The same data of the innovations of temperature and place."""
     a = torch.ones(2, 2 * KNOTS, SHAPE[2]).double() * torch.linspace(1, -2, 2 * KNOTS).exp()[:, None]
     scale = torch.linspace(0.5, 2, SHAPE[2]).double().expand(2, 1, 1, -1)
-    both = with_place(measurement).standardised(torch.zeros_like(scale), scale)
-    return of_innovations(both, innovations_of(a, SHAPE[:2]))
+    both = with_place(measurement).pullback(Affine(torch.zeros_like(scale), scale))
+    return both.pullback(Whitening(innovations_of(a, SHAPE[:2])))
 
 
 def even(modes, channels: int) -> Covariance:

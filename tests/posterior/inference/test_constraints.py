@@ -12,6 +12,7 @@ from torch import Tensor
 from infield import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
 from infield.core.randomness import SampleStreams
+from infield.core.transform import Affine
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
@@ -148,7 +149,7 @@ def test_inside_a_sampler_the_local_law_is_conditioned_on_data_and_constraint():
     prior, measurement = ring_problem()
     units = prior.standardisation
     conservation = Conservation.integral(RING, LIKELY)
-    data = LinearGaussianData(measurement.standardised(units.shift, units.scale), prior.source.modes)
+    data = LinearGaussianData(measurement.pullback(Affine(units.shift, units.scale)), prior.source.modes)
     inner = conservation.standardised(units, prior.source.event_shape)
     K = prior.covariance
     u = data.draw(prior.mean.expand(DRAWS, 1, 12), K, rng(0))
@@ -168,7 +169,7 @@ def test_counts_take_the_covariance_of_the_draws():
         """Draws that have nothing to do with the counts: only their covariance matters here."""
 
         def draw(self, prior, ignored, n, generator):
-            return Exact().draw(prior, measurement.standardised(torch.tensor(2.0), torch.tensor(3.0)), n, generator)
+            return Exact().draw(prior, measurement.pullback(Affine(torch.tensor(2.0), torch.tensor(3.0))), n, generator)
 
     conservation = Conservation.integral(RING, LIKELY)
     sampler = Conserving(sampler=Anything(), conservation=conservation)

@@ -6,11 +6,10 @@ import numpy as np
 import torch
 
 from infield.core.grid import Grid
+from infield.core.transform import Affine, Whitening, Window
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
-from infield.physics.operators.crop import through_window
 from infield.physics.operators.registry import build_operator
-from infield.posterior.inference.pulled_back import of_innovations
 
 GRID = Grid.regular((5, 6), (1.0, 1.2))
 
@@ -33,9 +32,9 @@ def test_innovations_are_not_described_at_all():
     measurement = Measurement(
         y=y, operator=operator, noise=GaussianNoise(0.1), grid=GRID, description=description, arrays=arrays
     )
-    white = of_innovations(measurement, Double())
+    white = measurement.pullback(Whitening(Double()))
     xi = torch.randn((1, 1, 5, 6), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert torch.equal(white.operator.A(xi), operator.A(2 * xi))
     assert white.description == {} and white.arrays == {}
-    assert through_window(white, (7, 7)).description == {}
-    assert white.standardised(torch.tensor(0.0), torch.tensor(2.0)).description == {}
+    assert white.pullback(Window((5, 6), (7, 7))).description == {}
+    assert white.pullback(Affine(torch.tensor(0.0), torch.tensor(2.0))).description == {}

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from infield.core.grid import Axis, Grid
+from infield.core.transform import Affine
 from infield.datasets.wall_pressure.sensors import WallSensors
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
@@ -17,7 +18,6 @@ from infield.physics.operators.registry import build_operator
 from infield.physics.wall_pressure.wall_units import wall_grid
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.inference.point_sensor_solver import StationarySensors
-from infield.posterior.samplers.base import standardised
 from infield.posterior.samplers.faps import FAPS
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
@@ -56,7 +56,7 @@ def some_missing(grid: Grid) -> Measurement:
 @pytest.mark.parametrize("make", [on_points, between_points, some_missing])
 def test_it_is_the_dense_answer_to_rounding(make, grid):
     prior = gaussian_prior(LAW, grid).in_units(0.5, 1.7)
-    data = standardised(make(grid), prior.standardisation)
+    data = make(grid).pullback(prior.standardisation)
     dense = LinearGaussianData(data, prior.covariance.modes)
     fast = LinearGaussianData(data, prior.covariance.modes)
     fast.__dict__["dense"] = False
@@ -73,7 +73,7 @@ def test_it_is_the_dense_answer_to_rounding(make, grid):
 
 
 def test_what_is_not_stationary_or_no_sensor_is_left_to_others():
-    data = standardised(on_points(CLOSED), gaussian_prior(LAW, CLOSED).standardisation)
+    data = on_points(CLOSED).pullback(gaussian_prior(LAW, CLOSED).standardisation)
     sensors = StationarySensors.of(data.operator, CLOSED.shape)
     covariance = LAW.on(CLOSED)
     assert sensors.serves(covariance)
@@ -81,7 +81,7 @@ def test_what_is_not_stationary_or_no_sensor_is_left_to_others():
     uneven[0, 1, 2] *= 1.001
     assert not sensors.serves(Covariance.diagonal_in(Hartley(2), uneven))
     assert not sensors.serves(replace(covariance, factors=torch.ones(1, *covariance.event_shape).double()))
-    rough = data.standardised(torch.zeros(1, 1, 1), 1 + torch.rand((1, *CLOSED.shape)).double())
+    rough = data.pullback(Affine(torch.zeros(1, 1, 1), 1 + torch.rand((1, *CLOSED.shape)).double()))
     assert StationarySensors.of(rough.operator, CLOSED.shape) is None
     kernel = torch.ones(3, 3).double().numpy()
     blur = build_operator({"name": "convolution", "arrays": {"kernel": "k"}}, {"k": kernel}, CLOSED, 1)
@@ -117,7 +117,7 @@ def test_hundreds_of_sensors_on_a_quarter_of_a_million_points(counted):
     truth = law.draw(grid, lambda shape: torch.randn((1, *shape), generator=rng(0), dtype=torch.float64))[0]
     measurement = WallSensors.random(grid, 0.0025, 0).measure(truth, 0.1, 0)
     prior = gaussian_prior(law, grid)
-    data = LinearGaussianData(standardised(measurement, prior.standardisation), prior.covariance.modes)
+    data = LinearGaussianData(measurement.pullback(prior.standardisation), prior.covariance.modes)
     assert not data.dense and data.by_sensors(prior.covariance)
     counted.clear()
     posterior = FAPS()(prior, measurement, 2, rng(1))

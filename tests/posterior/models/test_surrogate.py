@@ -12,13 +12,15 @@ import torch
 from infield import InfieldError
 from infield.core._lightning import Trainer
 from infield.core.grid import Grid
+from infield.core.transform import Affine
 from infield.datasets.formats.measurement import write_measurement
 from infield.datasets.formats.posterior import open_posterior
 from infield.datasets.formats.simulation import SimulationWriter
 from infield.datasets.training.field_pairs import FieldPairs
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise, LowRankGaussianNoise, PoissonGaussianNoise
-from infield.physics.operators.composition import Affine, compose
+from infield.physics.operators import composition
+from infield.physics.operators.composition import compose
 from infield.physics.operators.registry import build_operator
 from infield.pipelines.commands.reconstruct import reconstruct
 from infield.pipelines.run.simulations import make_simulation
@@ -191,10 +193,12 @@ def test_a_change_of_units_inside_and_the_whole_field_as_data(surrogate, fresh):
     x = fresh[0][:2]
     shift, scale = torch.full((1, 1, 1), 0.5).double(), torch.full((1, 1, 1), 2.0).double()
     inside = measurement()
-    moved = replace(inside, operator=compose(inside.operator, Affine(inside.grid, 1, scale, shift)), units="furlong")
+    moved = replace(
+        inside, operator=compose(inside.operator, composition.Affine(inside.grid, 1, scale, shift)), units="furlong"
+    )
     expected = with_surrogate(inside, surrogate).operator.A(x)
     torch.testing.assert_close(with_surrogate(moved, surrogate).operator.A((x - shift) / scale), expected)
-    standard = with_surrogate(inside, surrogate).standardised(shift, scale)
+    standard = with_surrogate(inside, surrogate).pullback(Affine(shift, scale))
     torch.testing.assert_close(standard.operator.A((x - shift) / scale), expected)
     solver = build_operator(OPERATOR, {}, inside.grid, 1)
     y = torch.zeros(1, 1, N, N, dtype=torch.float64)

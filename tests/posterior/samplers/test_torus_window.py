@@ -12,16 +12,16 @@ from torch import Tensor
 from infield import InfieldError
 from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
+from infield.core.transform import Window
 from infield.datasets.formats.measurement import write_measurement
 from infield.datasets.formats.posterior import open_posterior
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise, PoissonNoise
-from infield.physics.operators.crop import Crop, through_window, torus_around
+from infield.physics.operators.crop import Crop, torus_around
 from infield.physics.operators.registry import build_operator
 from infield.pipelines.commands.reconstruct import reconstruct
 from infield.posterior.diagnostics.calibration import gaussian_z_scores
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
-from infield.posterior.samplers.base import standardised
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_published import FAPSPublished
@@ -90,7 +90,7 @@ def test_the_mean_is_that_of_dense_algebra_on_the_domain(name):
     """With matrices of few data, with those of many sensors, and with the conjugate gradients of many data."""
     m, prior = measurement(name), windowed()
     mean, _ = dense_posterior(m)
-    data = LinearGaussianData(standardised(m, prior.standardisation), prior.source.modes, tolerance=1e-11)
+    data = LinearGaussianData(m.pullback(prior.standardisation), prior.source.modes, tolerance=1e-11)
 
     def error() -> float:
         found = prior.standardisation.to_units(data.mean(prior.mean[None], prior.covariance))
@@ -165,7 +165,7 @@ def test_operators_that_are_not_linear_look_through_the_window_too():
     y = torch.full((1, 1, 5, 7), 4.0).double()
     described = {"name": "mask", "arrays": {"mask": "m"}}
     m = Measurement(y=y, operator=operator, noise=PoissonNoise(1.0), grid=GRID, description=described)
-    inner = standardised(m, prior.standardisation)
+    inner = m.pullback(prior.standardisation)
     x = (0.1 * torch.randn(2, *prior.mean.shape, generator=rng(0), dtype=torch.float64)).requires_grad_()
     torch.testing.assert_close(inner.log_likelihood(x), m.log_likelihood(prior.standardisation.to_units(x)))
     (expected,) = torch.autograd.grad(inner.log_likelihood(x).sum(), x)
@@ -184,7 +184,7 @@ def test_the_window_is_a_linear_operator_with_its_adjoint():
     crop = Crop(torus, GRID, 2)
     x, y = (torch.randn(3, 2, *shape, generator=rng(i)) for i, shape in enumerate([(8, 9), (5, 7)]))
     assert float((crop.A(x) * y).sum()) == pytest.approx(float((x * crop.A_adjoint(y)).sum()), rel=1e-5)
-    seen = through_window(measurement("mask"), (8, 9))
+    seen = measurement("mask").pullback(Window(measurement("mask").grid.shape, (8, 9)))
     assert seen.event_shape == (1, 8, 9) and seen.linear_gaussian
     assert [part["name"] for part in seen.description["operators"]] == ["mask", "window"]
 

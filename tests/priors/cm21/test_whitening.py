@@ -92,3 +92,21 @@ def test_white_spectra_leave_white_noise_as_it_is(points):
     units = InnovationStandardisation(torch.tensor(3.0), torch.tensor(2.0), ones, points)
     assert torch.allclose(units.from_units(units.to_units(xi)), xi, atol=1e-9)
     assert torch.allclose(units.to_units(xi), 3 + 2 * S.colour(xi))
+
+
+@pytest.mark.parametrize("points", [(4, 4), (3, 5), (4, 3)])
+def test_the_determinant_is_that_of_the_dense_map(points):
+    """Of two lightcones at once, with two fields of the first and of the second."""
+    a = torch.stack([amplitudes(5), 1.3 * amplitudes(5)])
+    S, shape = innovations_of(a, points), (2, *points, 5)
+    size = math.prod(shape)
+    unit = torch.eye(size, dtype=torch.float64).reshape(size, *shape)
+    for one, found in zip(S.each(), S.log_abs_det(torch.Size((4, *shape)))[::2], strict=True):
+        dense = one.colour(unit).reshape(size, size)
+        torch.testing.assert_close(found, torch.linalg.slogdet(dense).logabsdet, rtol=1e-9, atol=1e-9)
+    units = InnovationStandardisation(torch.zeros(1, 1, 1, 5), torch.full((1, 1, 1, 5), 2.0), amplitudes(5), points)
+    z = normal(2, *shape)
+    torch.testing.assert_close(
+        units.log_abs_det(z), (S.log_abs_det(torch.Size((2, *shape)))[0] + size * math.log(2)).expand(2)
+    )
+    torch.testing.assert_close(units.inverse(units.forward(z)), z, rtol=1e-6, atol=1e-6)

@@ -28,7 +28,7 @@ from infield.pipelines.bench.pde.problems import (
 from infield.pipelines.commands.fit import run as fit
 from infield.pipelines.commands.simulate import simulate
 from infield.priors.base import denoise
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 
 FEW = Setting("few", 40, 1e-3)
 
@@ -183,5 +183,5 @@ def test_both_configurations_train(tmp_path, config):
     }
     path = f"pipelines/configs/{config}.yaml"
     fit(["--config", path, *(word for key, value in settings.items() for word in (f"--{key}", str(value)))])
-    prior = load_prior(tmp_path / "run" / "prior.ckpt")
+    prior = load_flow_prior(tmp_path / "run" / "prior.ckpt")
     assert prior.covariance.event_shape == (1, 16, 16) and prior.skip == "gaussian"

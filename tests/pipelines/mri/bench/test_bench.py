@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from infield.datasets.mri.convert import convert_mri
-from infield.physics.noise.registry import CoilGaussianNoise
+from infield.physics.mri.noise import CoilGaussianNoise
 from infield.pipelines.mri.bench.baselines import cg_sense
 from infield.pipelines.mri.bench.cases import SPACING, simulated, thinned, white
 from infield.pipelines.mri.bench.run import SLICE, calibration_ratio
