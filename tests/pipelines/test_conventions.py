@@ -226,6 +226,10 @@ IGNORED = {
         ("reconstruct", "m.zarr", "-o", "p.zarr", "--at", "A=2", "--slices", 2),
         "--at A: found --slices",
     ),
+    "fit of tiles": (
+        ("reconstruct", "m.zarr", "-o", "p.zarr", "--trend", "linear", "--tiles", 8, 8),
+        "--trend: found no fit to data at points",
+    ),
     "seed of nothing": (("convert", "mri", "k.npy", "-o", "m.zarr", "--seed", 1), "--seed: found nothing random"),
     "seed beside the mask's": (
         ("convert", "mri", "k.npy", "-o", "m.zarr", "--seed", 1, "--acceleration", 4, "--mask-seed", 2),
