@@ -37,6 +37,7 @@ from infield.pipelines.run.fitted_field import (
     fit_to_points,
     fits_points,
     moments_on_grid,
+    refuse_unused_fit,
     with_fitted_noise,
 )
 from infield.pipelines.run.options import check_at_least, refuse_without
@@ -144,6 +145,7 @@ def _in_tiles(arguments: argparse.Namespace, sampler: Sampler | None, common: di
     from infield.pipelines.run.tiles import reconstruct_in_tiles
 
     refuse_without("--tiles", arguments.tiles is not None, arguments, "halo")
+    refuse_unused_fit(fit_options(arguments))
     if arguments.slices is not None:
         raise InfieldError("--slices: a volume has slices or tiles; leave out --tiles and --halo")
     if arguments.fixed:
@@ -213,19 +215,21 @@ def reconstruct(
         opened = measurement = open_measurement(measurement_path)
         with _about(measurement_path) if prior is None or prior in BUILT_IN else nullcontext():
             fitted = None
-            if (
-                slices is None
-                and surrogate is None
-                and (prior is None or prior in BUILT_IN)
-                and fits_points(measurement)
-            ):
+            built_in = slices is None and surrogate is None and (prior is None or prior in BUILT_IN)
+            if built_in and fits_points(measurement):
+                if at:
+                    raise InfieldError(
+                        where=f"--at {next(iter(at))}", found="a law fitted to the data", expected="a conditional prior"
+                    )
                 fitted = fit_to_points(measurement, BUILT_IN[prior or "fitted"], fit or FitOptions(), seed)
                 measurement = with_fitted_noise(measurement, fitted)
                 chosen = fitted_prior(prior, fitted, sampler)
                 fitted = fitted if sampler is None or isinstance(sampler, Kriging) else None
             elif slices is None:
+                refuse_unused_fit(fit)
                 chosen = choose_prior(prior, measurement, device=where, at=at)
             else:
+                refuse_unused_fit(fit)
                 chosen = choose_slice_prior(prior, measurement, device=where)
     if sampler is None:
         sampler = make_sampler("kriging") if fitted is not None else default_sampler(measurement, chosen.fitted)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
@@ -52,6 +53,14 @@ def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
 def fit_options(arguments: argparse.Namespace) -> FitOptions:
     """These options as `reconstruct` takes them."""
     return FitOptions(arguments.trend, arguments.isotropic, arguments.hyper, arguments.validation)
+
+
+def refuse_unused_fit(options: FitOptions | None) -> None:
+    """InfieldError where options of a fit are given and no law is fitted to data at points."""
+    names = {"trend": "--trend", "isotropic": "--isotropic", "hyper": "--hyper", "validation": "--no-validation"}
+    for name, option in names.items():
+        if options is not None and getattr(options, name) != getattr(FitOptions(), name):
+            raise InfieldError(where=option, found="no fit to data at points", expected="one with it")
 
 
 def fits_points(measurement: Measurement) -> bool:

@@ -50,10 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--full", action="store_true", help="also what takes hours: 100,000 points, slopes of cost")
     parser.add_argument(
-        "--memory", type=float, default=12.0, metavar="GIB", help="most that a process may hold (default 12)"
+        "--memory", type=float, default=12.0, metavar="GIB", help="most that a process may hold, in GiB (default 12)"
     )
     parser.add_argument(
-        "--cpu", type=float, default=3600.0, metavar="SECONDS", help="most that it may use (default 3600)"
+        "--cpu",
+        type=float,
+        default=3600.0,
+        metavar="SECONDS",
+        help="most of a core that it may use, in seconds (default 3600)",
     )
 
 
