@@ -1,4 +1,4 @@
-"""Operators and noise models that serve every domain; see `core.registry`."""
+"""Operators and noise models common to all domains; see `core.registry`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ ENTRIES = {
     },
     "noise_models": {
         "gaussian": Entry("infield.physics.noise.gaussian:GaussianNoise", "independent Gaussian noise"),
-        "coil-gaussian": Entry("infield.physics.noise.gaussian:CoilGaussianNoise", "Gaussian noise of receiver coils"),
         "poisson": Entry("infield.physics.noise.poisson:PoissonNoise", "counts"),
         "poisson-gaussian": Entry(
             "infield.physics.noise.poisson:PoissonGaussianNoise", "counts with Gaussian read-out noise"

@@ -21,7 +21,7 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.core.transform import Transform
 from infield.physics.context import Quantity
-from infield.physics.noise.registry import CoilGaussianNoise, GaussianLaw, LowRankGaussianNoise, NoiseLaw, PoissonNoise
+from infield.physics.noise.base import GaussianLaw, NoiseLaw
 from infield.physics.operators.composition import compose
 from infield.physics.operators.pullback import Inner, inner_operator, scaling
 
@@ -48,6 +48,7 @@ class Measurement:
         source: The file that this was read from; what is derived from a measurement keeps it, and the next two.
         digest: SHA-256 of what the file says.
         attributes: The file's attributes.
+        carried: What its file says of the field beside numbers, for the files that are made of it.
 
     Raises:
         InfieldError: If shapes do not match, an observed datum is not finite, or nothing is observed.
@@ -68,6 +69,7 @@ class Measurement:
     source: Path | None = None
     digest: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    carried: Any = None
 
     def __post_init__(self) -> None:
         if self.y.shape[0] != 1:
@@ -107,33 +109,7 @@ class Measurement:
                 expected="finite numbers",
                 remedy="mark them as not observed",
             )
-        self._check_noise(values)
-
-    def _check_noise(self, values: Tensor) -> None:
-        """Refuse data that the noise law cannot have produced, or a variance of another shape."""
-        data = tuple(self.y.shape[1:])
-        variance = getattr(self.noise, "variance", None)
-        if isinstance(variance, Tensor) and variance.ndim:
-            trailing = data[len(data) - variance.ndim :]
-            if variance.ndim > len(data) or any(v not in (1, n) for v, n in zip(variance.shape, trailing, strict=True)):
-                raise InfieldError(
-                    where="measurement", found=f"noise variance of shape {tuple(variance.shape)}", expected=data
-                )
-        if isinstance(self.noise, PoissonNoise) and (values < 0).any():
-            raise InfieldError(
-                where="measurement", found=f"{int((values < 0).sum())} negative counts", expected="none below zero"
-            )
-        if isinstance(self.noise, LowRankGaussianNoise) and self.observed is not None:
-            if self.noise.factors.to(self.observed.device)[:, ~self.observed].any():
-                raise InfieldError(
-                    "measurement: the factors of its low-rank noise reach data that are not observed, expected zeros"
-                )
-        if isinstance(self.noise, CoilGaussianNoise) and self.observed is not None:
-            if (self.observed != self.observed[:1, :1]).any():
-                raise InfieldError(
-                    "measurement: a k-space sample is observed in some coils only, expected all or none of them with "
-                    "correlated coil noise"
-                )
+        self.noise.check(self.y[0], self.observed)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -237,15 +213,11 @@ class Measurement:
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
-        noise = copy.copy(self.noise)
-        for name, value in vars(noise).items():
-            if isinstance(value, Tensor):
-                object.__setattr__(noise, name, value.to(device))
         return dataclasses.replace(
             self,
             y=move(self.y),
             operator=copy.deepcopy(self.operator).to(device=device, dtype=dtype),
-            noise=noise,
+            noise=self.noise.to(device),
             observed=None if self.observed is None else move(self.observed),
             truth=None if self.truth is None else move(self.truth),
             context={name: quantity.to(device, dtype) for name, quantity in self.context.items()},

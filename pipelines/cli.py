@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any
 
 from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.version import __version__
 from infield.pipelines.options import as_option
+from infield.pipelines.run.options import Parser, add_common, silence
 
 GROUP = "commands"
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return 0 if arguments else 2
-    if arguments[0] == "--version":
+    if arguments[0] in ("-V", "--version"):
         print(f"infield {__version__}")
         return 0
     verb, *rest = arguments
@@ -40,13 +40,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def reconstruct(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script `reconstruct`, the same command as `infield reconstruct`."""
     return _leave(reconstruct(sys.argv[1:])) if argv is None else _run("reconstruct", list(argv))
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InfieldError(f"{message}; '{self.prog} --help' tells more")
 
 
 def _leave(status: int) -> int:
@@ -68,12 +61,9 @@ def _run(verb: str, arguments: list[str]) -> int:
         module = registry.load(GROUP, verb)
         if verb == "fit":  # LightningCLI reads the rest by itself
             return int(module.run(arguments))
-        parser = _Parser(
-            prog=f"infield {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        module.add_arguments(parser)
-        parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        return int(module.run(parser.parse_args(arguments)))
+        chosen = parser_of(verb, module).parse_args(arguments)
+        with silence(getattr(chosen, "quiet", False)):
+            return int(module.run(chosen))
     except InfieldError as error:
         if debug:
             traceback.print_exc()
@@ -97,8 +87,17 @@ def _run(verb: str, arguments: list[str]) -> int:
         return 1
 
 
+def parser_of(verb: str, module: Any) -> Parser:
+    """The parser of a command, with all its options."""
+    parser = Parser(prog=f"infield {verb}", description=module.__doc__)
+    module.add_arguments(parser)
+    add_common(parser)
+    return parser
+
+
 def _usage() -> str:
     commands = registry.table(GROUP)
     width = max(map(len, commands))
     verbs = "\n".join(f"  {verb.ljust(width)}  {entry.help}" for verb, entry in commands.items())
-    return f"usage: infield VERB ...\n\n{verbs}\n\ninfield VERB --help tells more; --debug shows tracebacks."
+    more = "infield VERB --help tells more; --debug shows tracebacks; -V prints the version."
+    return f"usage: infield VERB ...\n\n{verbs}\n\n{more}"

@@ -8,7 +8,9 @@ FIELDS = "infield.pipelines.commands.simulate:FIELDS"
 
 ENTRIES = {
     "commands": {
-        "convert": Entry("infield.pipelines.commands.convert", "raw data of a domain to a measurement file"),
+        "convert": Entry(
+            "infield.pipelines.commands.convert", "tables, grids and raw data to a measurement; posteriors to maps"
+        ),
         "simulate": Entry(
             "infield.pipelines.commands.simulate",
             "data sets of random fields and of solutions of partial differential equations",
@@ -22,6 +24,11 @@ ENTRIES = {
             "infield.pipelines.commands.demo", "the whole road in three minutes: measurement, posterior, report"
         ),
     },
+    "converters": {
+        "table": Entry("infield.pipelines.tables.table", "a table of scattered data to a measurement"),
+        "grid": Entry("infield.pipelines.tables.grid", "a gridded field with gaps to a measurement"),
+        "posterior": Entry("infield.pipelines.tables.posterior", "a posterior to a map: netCDF or GeoTIFF"),
+    },
     "simulators": {
         "darcy": Entry(FIELDS, "permeabilities of two phases, and pressures"),
         "poisson": Entry(FIELDS, "sources, and solutions of -Laplacian u = f"),
@@ -32,6 +39,8 @@ ENTRIES = {
     "benches": {
         "calibration": Entry("infield.pipelines.bench.calibration", "simulation-based calibration of samplers"),
         "gp-regression": Entry("infield.pipelines.bench.gp_regression", "regression beside its closed form"),
+        "kriging-counts": Entry("infield.pipelines.bench.kriging_counts", "counts of an unknown rate beside NIFTy"),
+        "kriging": Entry("infield.pipelines.bench.kriging.run", "point data to a map beside geostatistics"),
         "learned-prior": Entry("infield.pipelines.bench.learned_prior", "a learned prior beside its exact one"),
         "mixture": Entry("infield.pipelines.bench.mixture", "posteriors of several modes"),
         "pde": Entry("infield.pipelines.bench.pde.run", "coefficients of partial differential equations"),

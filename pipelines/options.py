@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 OPTIONS = {
-    "acceleration": "--accelerate",
+    "box": "--box-size",
+    "delay_channels": "--channels-per-segment",
     "numbers": "--slice A-B",
     "slice_number": "--slice",
     "template": "--with template=FOLDER",

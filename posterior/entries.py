@@ -18,6 +18,9 @@ ENTRIES = {
         "source-slice": Entry(
             "infield.posterior.samplers.elliptical_slice:SourceSlice", "elliptical slice sampling of the source"
         ),
+        "mgvi": Entry(
+            "infield.posterior.samplers.mgvi:MGVI", "Gaussian approximation for counts and links, in seconds"
+        ),
         "snap": Entry("infield.posterior.samplers.snap:SNaP", "a posterior in one step"),
         "null-flow": Entry("infield.posterior.samplers.null_flow:NullFlow", "a posterior in one step, for exact data"),
         "unrolled": Entry(
@@ -31,6 +34,7 @@ ENTRIES = {
             "infield.posterior.samplers.diffusion_mbir:DiffusionMBIR",
             "slices by a diffusion, joined by total variation",
         ),
+        "kriging": Entry("infield.posterior.samplers.kriging:Kriging", "closed form, for point data without a prior"),
         "exact": Entry("infield.posterior.samplers.exact:Exact", "closed form, for Gaussian priors and linear data"),
     },
 }

@@ -46,7 +46,7 @@ class Prior(Protocol):
 
     @property
     def name(self) -> str:
-        """What a report calls it."""
+        """Name in reports."""
         ...
 
     @property
@@ -67,7 +67,7 @@ class Prior(Protocol):
 
     @property
     def standardisation(self) -> Standardisation:
-        """How standardised fields become fields in units."""
+        """Map from standardised fields to fields in units."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""Kernels, networks, described priors and kinds of checkpoint that serve every domain; see `core.registry`."""
+"""Kernels, networks, described priors and kinds of checkpoint common to all domains; see `core.registry`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENTRIES = {
         "mixture": Entry("infield.priors.storage.from_yaml:mixture", "mixture of Gaussian fields"),
     },
     "checkpoints": {
-        "prior": Entry("infield.priors.storage.checkpoint:STORED", "flow-matching prior"),
+        "prior": Entry("infield.priors.storage.flow_entry:STORED", "flow-matching prior"),
         "surrogate": Entry("infield.priors.surrogates.learned_map:STORED", "stand-in for a solver"),
         "one-step": Entry("infield.priors.amortised.average_velocity:STORED", "posterior in one step"),
         "unrolled": Entry("infield.priors.amortised.unrolled:STORED", "unrolled network"),

@@ -19,7 +19,7 @@ class WindowedStandardisation(Standardisation):
     operator through the window. It has no inverse: many fields on the torus look the same through the window.
 
     Arguments:
-        window: What is seen.
+        window: Visible part of the torus.
     """
 
     window: Window

@@ -114,17 +114,30 @@ def test_the_reader(tmp_path, installed):
     assert plain.returncode == 0, plain.stderr
     one, other = (xr.open_zarr(tmp_path / name, consolidated=False) for name in ("m.zarr", "n.zarr"))
     np.testing.assert_array_equal(one["data"], other["data"])
+    assert json.loads(one.attrs["plugins"]) == {PACKAGE: VERSION} and "plugins" not in other.attrs
     refused = command("convert", "mri", tmp_path / "scan.raw8", "-o", tmp_path / "o.zarr")
     assert refused.returncode == 2 and ".raw8" in refused.stderr
+
+
+def test_the_simulator(tmp_path, installed):
+    small = ("--points", 8, "--samples", 2, "--workers", 1)
+    said = command("simulate", "example-sources", "-o", tmp_path / "s.zarr", *small, paths=(installed,))
+    assert said.returncode == 0, said.stderr
+    plain = command("simulate", "poisson", "--with", "alpha=4", "-o", tmp_path / "t.zarr", *small, paths=(installed,))
+    assert plain.returncode == 0, plain.stderr
+    one, other = (xr.open_zarr(tmp_path / name, consolidated=False) for name in ("s.zarr", "t.zarr"))
+    np.testing.assert_array_equal(one["solution"], other["solution"])
+    assert json.loads(one.attrs["plugins"]) == {PACKAGE: VERSION} and "plugins" not in other.attrs
 
 
 STORE = """
 import sys
 from dataclasses import replace
 import torch
-from infield.priors.storage.checkpoint import ENTRY, load_prior, to_entry
+from infield.priors.storage.checkpoint import load_flow_prior
+from infield.priors.storage.flow_entry import to_entry, ENTRY
 from infield_example_plugin.network import PointwiseNetwork
-prior = replace(load_prior(sys.argv[1]), network=PointwiseNetwork(1).eval())
+prior = replace(load_flow_prior(sys.argv[1]), network=PointwiseNetwork(1).eval())
 torch.save({ENTRY: to_entry(prior)}, sys.argv[2])
 """
 
@@ -182,9 +195,9 @@ def test_bad_packages_are_named_in_one_line(tmp_path, installed, points, argumen
     ],
 )
 def test_checkpoints_of_unknown_or_newer_kinds(tmp_path, stored, words):
-    from infield.priors.storage.checkpoint import load_stored
+    from infield.priors.storage.checkpoint import load_checkpoint
 
     torch.save(stored, tmp_path / "p.ckpt")
     with pytest.raises(infield.InfieldError) as error:
-        load_stored(tmp_path / "p.ckpt")
+        load_checkpoint(tmp_path / "p.ckpt")
     assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)

@@ -20,7 +20,7 @@ from infield.physics.cm21.foreground_wedge import outside_wedge, wedge_slope
 from infield.physics.cm21.interferometer import independent_modes, wavenumbers
 from infield.physics.cm21.radiometer import visibility_variance
 from infield.physics.cm21.telescopes import Telescope
-from infield.physics.cm21.uv_coverage import baselines, samples_in_cells, tracks
+from infield.physics.cm21.uv_coverage import baselines, grid_uv_counts, uv_tracks
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.operators.registry import build_operator
@@ -139,9 +139,9 @@ class ObservedField:
         telescope = o.telescope
         half = telescope.hours_a_day / 2
         hour_angles = np.arange(-half, half, o.interval / 3600) + o.interval / 7200
-        uv = tracks(baselines(telescope.positions), telescope.latitude, telescope.latitude, hour_angles)
+        uv = uv_tracks(baselines(telescope.positions), telescope.latitude, telescope.latitude, hour_angles)
         counts = [
-            samples_in_cells(uv, (nx, ny), (lx, ly), distance, frequency)
+            grid_uv_counts(uv, (nx, ny), (lx, ly), distance, frequency)
             for distance, frequency in zip(self.distance, self.channel_frequency, strict=True)
         ]
         return np.stack(counts, axis=-1) * (o.hours * 3600 / len(hour_angles))

@@ -18,7 +18,7 @@ from typing import Any
 
 import xarray as xr
 
-from infield.datasets.formats.block_writer import installed_versions
+from infield.datasets.formats.block_writer import makers
 from infield.datasets.formats.zarr_group import CONVENTIONS, disk_full_in_words, open_group, put_in_place
 
 KIND, VERSION = "parameters", 1
@@ -42,7 +42,7 @@ def write_parameters(path: Path, dataset: xr.Dataset, told: Mapping[str, Any], *
         "infield_format": KIND,
         "infield_version": VERSION,
         "title": "Posterior of astrophysical parameters",
-        "versions": json.dumps(installed_versions()),
+        **makers(),
     }
     draft = path.with_name(path.name + ".partial")
     try:

@@ -20,6 +20,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.version import __version__
 from infield.datasets.formats.zarr_group import (
@@ -68,9 +69,9 @@ class BlockWriter:
         self.path = Path(path)
         self.partial = self.path.with_name(self.path.name + ".partial")
         self.samples, self.block, self.overwrite = samples, block, overwrite
-        if samples < 1 or block < 1:
+        if samples < 0 or block < 1:
             raise InfieldError(
-                where=path, found=f"{samples} samples in blocks of {block}", expected="at least 1 of each"
+                where=path, found=f"{samples} samples in blocks of {block}", expected="no less than 0 and 1"
             )
         check_new(self.path, overwrite)
         with self._disk_full():
@@ -200,6 +201,13 @@ def lay_out_done(group: zarr.Group, samples: int, block: int) -> None:
     flag = {"flag_values": [0, 1], "flag_meanings": "missing written"}
     settings: dict[str, Any] = {"dtype": "int8", "fill_value": 0, "attributes": flag}
     group.create_array("done", shape=(samples,), chunks=(block,), dimension_names=("sample",), **settings)
+
+
+def makers() -> dict[str, str]:
+    """Attributes that name what made a file: `versions`, and `plugins`, the other packages that took part, if any."""
+    plugins = registry.plugins_so_far()
+    found = {"versions": json.dumps(installed_versions())}
+    return {**found, "plugins": json.dumps(plugins)} if plugins else found
 
 
 def installed_versions() -> dict[str, str]:

@@ -18,10 +18,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.datasets.formats.agreement import axes_by_name, check_data_units
+from infield.datasets.formats.carried import Carried
 from infield.datasets.formats.field import CHANNEL, Field, read_field
 from infield.datasets.formats.measurement_context import read_context
 from infield.datasets.formats.measurement_layout import (
+    UNTITLED,
     VERSION,
     as_operator_output,
     both_parts,
@@ -30,6 +34,7 @@ from infield.datasets.formats.measurement_layout import (
     like_data,
     named_arrays,
     parts,
+    version_of,
 )
 from infield.datasets.formats.zarr_group import (
     check_new,
@@ -45,6 +50,7 @@ from infield.datasets.formats.zarr_group import (
     variable,
 )
 from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import DATA
 from infield.physics.noise.registry import NoiseLaw, noise_from_json
 from infield.physics.operators.registry import build_operator
 
@@ -65,6 +71,7 @@ def open_measurement(path: str | Path) -> Measurement:
     path = Path(path)
     group = open_group(path, "measurement", VERSION)
     field = read_field(path, group)
+    group = axes_by_name(group, field)
     operator_json = json_attribute(path, group, "operator")
     noise_json = json_attribute(path, group, "noise")
     arrays = {name: variable(path, group, name).values for name in named_arrays(operator_json)}
@@ -75,6 +82,7 @@ def open_measurement(path: str | Path) -> Measurement:
     shape: tuple[int, ...] = tuple(cast(Any, operator).data_shape)
     data = _read_data(path, group)
     y = as_operator_output(path, "data", data, parts(data.values), shape)
+    check_data_units(path, data, operator_json, field)
     observed: Tensor | None = cast(Any, operator).observed
     if "observed" in group.variables:
         where = both_parts(like_data(path, flags(path, group, "observed"), data), data)
@@ -84,7 +92,8 @@ def open_measurement(path: str | Path) -> Measurement:
         observed = given
     if observed is not None:
         _check_observed(path, observed, y)
-    noise = _read_noise(path, group, noise_json, data, shape)
+    values = y if observed is None else y[observed.numpy()]
+    noise = _read_noise(path, group, noise_json, data, shape, values)
     truth = _read_truth(path, group, field)
     context = read_context(path, group, field, {*arrays, *map(str, noise_json.values())})
     try:
@@ -104,6 +113,7 @@ def open_measurement(path: str | Path) -> Measurement:
             source=path,
             digest=_digest(path, group),
             attributes=dict(group.attrs),
+            carried=Carried.of_group(path, group, field, operator_json),
         )
     except InfieldError as error:
         raise error.within(path) from error
@@ -171,9 +181,18 @@ def _check_observed(path: Path, observed: Tensor, y: np.ndarray) -> None:
 
 
 def _read_noise(
-    path: Path, group: xr.Dataset, noise_json: Mapping[str, Any], data: xr.DataArray, shape: tuple[int, ...]
+    path: Path,
+    group: xr.Dataset,
+    noise_json: Mapping[str, Any],
+    data: xr.DataArray,
+    shape: tuple[int, ...],
+    observed: np.ndarray,
 ) -> NoiseLaw:
-    arrays: dict[str, np.ndarray] = {}
+    found, needed = group.attrs["infield_version"], version_of(noise_json)
+    if found < needed:
+        remedy = "write this version, which has variances to be estimated"
+        raise refusal(path, "infield_version", found, needed, remedy)
+    arrays: dict[str, np.ndarray] = {DATA: observed}
     for key, name in noise_json.items():
         if key == "law" or not isinstance(name, str):
             continue
@@ -212,6 +231,7 @@ def write_measurement(
     data_units: str | None = None,
     dims: Mapping[str, tuple[str, ...]] | None = None,
     extra: xr.Dataset | None = None,
+    attributes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Write a measurement file; it appears under its name only when it is whole.
 
@@ -225,6 +245,7 @@ def write_measurement(
         dims: Dimension names of variables, by variable name (`data` without the axis of real and imaginary part). By
             default the dimensions of `NAME` are `NAME_0`, `NAME_1`, ..., and data under a mask have the field's.
         extra: Further variables, carried along for people and other programs (held-out data, for example).
+        attributes: Further attributes of variables and coordinates, as CF has them, by variable name.
 
     Raises:
         InfieldError: `path` exists, or the disk is full.
@@ -234,7 +255,12 @@ def write_measurement(
     dataset = dataset_of(measurement, dims or {}, data_units or measurement.data_units)
     if extra is not None:
         dataset = dataset.merge(extra, join="exact", combine_attrs="override")
-    dataset.attrs |= {"title": title or "Measurement of a field", "history": history}
+        dataset.attrs = {**extra.attrs, **dataset.attrs}
+    for name, more in (attributes or {}).items():
+        dataset[name].attrs = {**more, **dataset[name].attrs}
+    plugins = registry.plugins_so_far()
+    dataset.attrs |= {"title": title or UNTITLED, "history": history}
+    dataset.attrs |= {"plugins": json.dumps(plugins)} if plugins else {}
     draft = path.with_name(path.name + ".draft")
     with disk_full_in_words(path, "make room and start again"):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,16 @@ from infield.datasets.formats.zarr_group import CONVENTIONS, refusal
 from infield.physics.measurement import Measurement
 
 VERSION = 2
-"""The newest version that is read."""
+"""The newest version that is read: it adds a context, and `{"estimate": true}` in place of a variance."""
+
+
+UNTITLED = "Measurement of a field"
+"""Title of a file that was given none."""
+
+
+def version_of(noise_json: Mapping[str, Any]) -> int:
+    """The oldest version that can say this of the noise."""
+    return 2 if isinstance(noise_json.get("variance"), Mapping) else 1
 
 
 def parts(values: np.ndarray) -> np.ndarray:
@@ -105,7 +114,7 @@ def dataset_of(measurement: Measurement, dims: Mapping[str, tuple[str, ...]], da
     attributes = {
         "Conventions": CONVENTIONS,
         "infield_format": "measurement",
-        "infield_version": 1,  # what every version reads; a context raises it
+        "infield_version": version_of(measurement.noise.to_json()),  # what most versions read; a context raises it
         "field": field.attribute(),
         "operator": json.dumps(measurement.description),
         "noise": json.dumps(measurement.noise.to_json()),

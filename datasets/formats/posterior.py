@@ -20,6 +20,7 @@ from torch import Tensor
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.datasets.formats.block_writer import BlockWriter, open_finished, refuse_lost_samples
+from infield.datasets.formats.carried import Carried
 from infield.datasets.formats.field import Field, read_field
 from infield.datasets.formats.posterior_layout import COSTS, VERSION, event_shape, lay_out_posterior
 
@@ -34,13 +35,14 @@ class PosteriorWriter(BlockWriter):
         grid: Where the field lives.
         channels: Names of its channels.
         units: Units of its values.
-        samples: Number of samples.
+        samples: Number of samples; none where mean and standard deviation are known otherwise.
         block: Samples that are written together; also the chunk of the file. The last block may be smaller.
         run: What makes the samples what they are: `sampler`, `sampler_parameters`, `prior`, `prior_sha256`, `seed`,
             `measurement_sha256`, in JSON types. A run is only continued where all of it is the same.
         dtype: "float32" or "float64", in which samples are stored.
         title: One line for people.
         overwrite: Whether an existing posterior may be replaced, once the new one is finished.
+        carried: What goes along with the field from its measurement: attributes of CF, bounds, land.
 
     Raises:
         InfieldError: `path` exists, `<path>.partial` is of another run, or the disk is full.
@@ -59,9 +61,10 @@ class PosteriorWriter(BlockWriter):
         dtype: str = "float32",
         title: str = "",
         overwrite: bool = False,
+        carried: Carried | None = None,
     ) -> None:
         self._field = Field(grid, tuple(channels), units)
-        self._shape = event_shape(self._field)
+        self._shape, self._carried = event_shape(self._field), carried
         layout = {"samples": samples, "block": block, "dtype": dtype}
         coordinates = hashlib.sha256(json.dumps(grid.to_json()).encode()).hexdigest()
         about_field = {"field": json.loads(self._field.attribute()), "grid_sha256": coordinates}
@@ -78,7 +81,7 @@ class PosteriorWriter(BlockWriter):
         )
 
     def _lay_out(self, draft: Path, title: str) -> None:
-        lay_out_posterior(draft, self._field, self._run, title)
+        lay_out_posterior(draft, self._field, self._run, title, carried=self._carried)
 
     def write_block(
         self, b: int, tensor: Tensor, cost: Mapping[str, float], diagnostics: Mapping[str, float] | None = None
@@ -117,20 +120,36 @@ class PosteriorWriter(BlockWriter):
         values = np.asarray(self._array("samples")[rows.start : rows.stop], dtype=np.float64)
         return torch.from_numpy(values).reshape(len(rows), len(self._field.channels), *self._field.grid.shape)
 
-    def finish(self, cost: Mapping[str, Any] | None = None, diagnostics: Mapping[str, Any] | None = None) -> None:
+    def finish(
+        self,
+        cost: Mapping[str, Any] | None = None,
+        diagnostics: Mapping[str, Any] | None = None,
+        *,
+        moments: Mapping[str, tuple[np.ndarray, Mapping[str, Any]]] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
         """Add mean and standard deviation, mark the posterior complete and rename it to its path.
 
         Arguments:
             cost: Further costs of the run, beside the sums over blocks of what `write_block` was told.
             diagnostics: How far the samples can be trusted (reduced chi-square of the data, ...), beside the means over
                 blocks of what `write_block` was told.
+            moments: `mean` and `std`, `(channel, *space)`, where they are known otherwise than from the samples; each
+                with attributes that say how.
+            attributes: Further attributes of the file, in JSON types.
 
         Raises:
             InfieldError: Blocks are missing, `path` appeared meanwhile, or the disk is full.
         """
         self.refuse_missing_blocks()
-        mean, std = self._moments()
-        self._complete({"mean": mean, "std": std}, self._told(cost or {}, diagnostics or {}))
+        if moments is None:
+            mean, std = self._moments()
+        else:
+            mean, std = (moments[name][0].reshape(self._shape) for name in ("mean", "std"))
+            for name, (_, about) in moments.items():
+                self._array(name).attrs.update(about)
+        told = {**self._told(cost or {}, diagnostics or {}), **(attributes or {})}
+        self._complete({"mean": mean, "std": std}, told)
 
     def _told(self, cost: Mapping[str, Any], diagnostics: Mapping[str, Any]) -> dict[str, str]:
         """What the attributes say of the run as a whole."""

@@ -13,6 +13,7 @@ import zarr
 
 from infield.core.grid import PointSet
 from infield.datasets.formats.block_writer import installed_versions, lay_out_done
+from infield.datasets.formats.carried import Carried
 from infield.datasets.formats.field import CHANNEL, Field
 from infield.datasets.formats.zarr_group import CONVENTIONS
 
@@ -27,7 +28,12 @@ def event_shape(field: Field) -> tuple[int, ...]:
 
 
 def lay_out_posterior(
-    path: Path, field: Field, run: Mapping[str, Any], title: str, tile: tuple[int, ...] | None = None
+    path: Path,
+    field: Field,
+    run: Mapping[str, Any],
+    title: str,
+    tile: tuple[int, ...] | None = None,
+    carried: Carried | None = None,
 ) -> None:
     """Write a posterior group in which nothing is done yet.
 
@@ -39,11 +45,14 @@ def lay_out_posterior(
         run: What the samples depend on, with `samples`, `block` and `dtype`.
         title: One line for people.
         tile: Points of a chunk along the space axes; None for all in one.
+        carried: What goes along with the field from its measurement.
     """
-    samples, block = run["samples"], min(run["block"], run["samples"])
+    samples, block = run["samples"], max(min(run["block"], run["samples"]), 1)
     coordinates = field.coordinates()
     coordinates["sample"] = xr.Variable(("sample",), np.arange(samples))
-    empty = xr.Dataset(coords=coordinates, attrs=_attributes(field, run, title))
+    carried = carried or Carried()
+    title = ": ".join(filter(None, (title, carried.title)))
+    empty = carried.onto(xr.Dataset(coords=coordinates, attrs=_attributes(field, run, title)))
     empty.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
     group = zarr.open_group(path, mode="r+", use_consolidated=False)
 
@@ -51,7 +60,7 @@ def lay_out_posterior(
         settings = {"dtype": run["dtype"], "fill_value": np.nan, **more}
         group.create_array(name, shape=shape, chunks=chunks, dimension_names=dims, **settings)
 
-    about: dict[str, Any] = {"units": field.units}
+    about: dict[str, Any] = {**_of_field(field, carried), "units": field.units}
     if isinstance(field.grid, PointSet):
         about["coordinates"] = " ".join(field.grid.names)
     dims, shape = (*((CHANNEL,) if len(field.channels) > 1 else ()), *field.dims), event_shape(field)
@@ -59,11 +68,28 @@ def lay_out_posterior(
     chunk = (*shape[: len(shape) - len(space)], *map(min, tile or space, space))
     lay_out("samples", ("sample", *dims), (samples, *shape), (block, *chunk), attributes=about)
     for name, method in (("mean", "sample: mean"), ("std", "sample: standard_deviation")):
-        lay_out(name, dims, shape, chunk, attributes={**about, "cell_methods": method})
+        cells = f"{about.get('cell_methods', '')} {method}".strip()
+        lay_out(name, dims, shape, chunk, attributes={**_statistic(about, name), "cell_methods": cells})
     blocks = -(-samples // block)
     for name, unit in zip(COSTS, ("1", "1", "s"), strict=True):
         lay_out(name, ("block",), (blocks,), (1,), dtype="float64", attributes={"units": unit})
     lay_out_done(group, samples, block)
+
+
+def _of_field(field: Field, carried: Carried) -> dict[str, Any]:
+    """CF attributes of the field; the name of its variable where it has any."""
+    if not carried.of_field or len(field.channels) > 1:
+        return {}
+    return {**carried.of_field, "variable_name": field.channels[0]}
+
+
+def _statistic(about: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Attributes of the mean are those of the field; of its standard deviation, those of an error."""
+    if name != "std" or "variable_name" not in about:
+        return dict(about)
+    named = {key: f"{about[key]} standard_error" for key in ("standard_name",) if key in about}
+    named |= {key: f"posterior standard deviation of {about[key]}" for key in ("long_name",) if key in about}
+    return {**about, **named}
 
 
 def _attributes(field: Field, run: Mapping[str, Any], title: str) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.formats.block_writer import (
     BlockWriter,
-    installed_versions,
     lay_out_done,
+    makers,
     open_finished,
     refuse_lost_samples,
 )
@@ -110,7 +110,7 @@ class SimulationWriter(BlockWriter):
             "infield_complete": 0,
             "infield_run": json.dumps({**told, **layout}),
             "title": title or "Simulated fields",
-            "versions": json.dumps(installed_versions()),
+            **makers(),
         }
         super().__init__(
             path,

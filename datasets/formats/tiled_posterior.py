@@ -98,7 +98,7 @@ class TiledPosteriorWriter(PosteriorWriter):
         self.store = TileStore(self.partial, self.samples, self.block)
 
     def _lay_out(self, draft: Path, title: str) -> None:
-        lay_out_posterior(draft, self._field, self._run, title, self.tile)
+        lay_out_posterior(draft, self._field, self._run, title, self.tile, self._carried)
         group = zarr.open_group(draft, mode="r+", use_consolidated=False)
         blocks = -(-self._run["samples"] // self._run["block"])
         counts = tuple(-(-n // size) for n, size in zip(self.torus, self.tile, strict=True))
@@ -127,8 +127,21 @@ class TiledPosteriorWriter(PosteriorWriter):
         """Flag a block all of whose tiles are written, with what it cost."""
         self._write_block(b, {}, {name: cost[name] for name in COSTS})
 
-    def finish(self, cost: Mapping[str, Any] | None = None, diagnostics: Mapping[str, Any] | None = None) -> None:
-        """As of `PosteriorWriter`, one tile of all samples in memory."""
+    def finish(
+        self,
+        cost: Mapping[str, Any] | None = None,
+        diagnostics: Mapping[str, Any] | None = None,
+        *,
+        moments: Mapping[str, tuple[np.ndarray, Mapping[str, Any]]] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """As of `PosteriorWriter`, one tile of all samples in memory; moments are those of the samples.
+
+        Raises:
+            ValueError: Moments are given.
+        """
+        if moments is not None:
+            raise ValueError("a posterior in tiles has the moments of its samples")
         self.refuse_missing_blocks()
         with self._disk_full():
             for region in self.regions():
@@ -140,7 +153,7 @@ class TiledPosteriorWriter(PosteriorWriter):
         for name in (STATE, LEVEL):
             if name in self._group:
                 del self._group[name]
-        self._complete({}, self._told(cost or {}, diagnostics or {}))
+        self._complete({}, {**self._told(cost or {}, diagnostics or {}), **(attributes or {})})
 
 
 def _pieces(seen: range, n: int) -> list[tuple[slice, slice]]:

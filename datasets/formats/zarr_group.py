@@ -17,6 +17,7 @@ import xarray as xr
 import zarr
 from zarr.errors import GroupNotFoundError
 
+from infield.core.checks import is_whole
 from infield.core.errors import InfieldError
 
 CONVENTIONS = "CF-1.11"
@@ -76,7 +77,7 @@ def _check_format(path: Path, attributes: Mapping[str, Any], kind: str, version:
     if found != kind:
         raise refusal(path, "infield_format", "nothing" if found is None else repr(found), repr(kind))
     found = attributes.get("infield_version")
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+    if not is_whole(found, 1):
         raise refusal(path, "infield_version", repr(found), f"a whole number from 1 to {version}")
     if found > version:
         raise refusal(path, "infield_version", found, f"at most {version}", "this file needs a newer Infield")

@@ -1,6 +1,6 @@
 r"""Synthetic brains: complex axial MR images of heads, for priors that no patient's data went into.
 
-The anatomy is that of one template (`datasets.mri.convert.brain_template`); all else is drawn for each sample: where
+The anatomy is that of one template (`datasets.mri.brain_template`); all else is drawn for each sample: where
 the slice lies, the head's size, turn and smooth deformation, how sharp and how individual its tissues are, a skull and
 a scalp around the brain, lesions, the sequence of the scan with the tissues' relaxation, the coils' brightness, and a
 smooth phase. The signal of each tissue is that of a spin echo, or of one after an inversion,

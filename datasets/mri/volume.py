@@ -1,6 +1,6 @@
 """Several slices of a scan as one measurement of a volume (z, y, x), each slice with its own coil maps.
 
-Slices are converted one by one (`datasets.mri.convert.convert`) and stacked. They share what a scan shares: the scale,
+Slices are converted one by one (`datasets.mri.convert`) and stacked. They share what a scan shares: the scale,
 so that neighbours can be compared, and the noise of the coils, the mean of the slices' covariances where these are
 estimates.
 """
@@ -16,9 +16,10 @@ import torch
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
-from infield.datasets.mri.convert import DIVIDED, ConvertedMRI, convert_mri
+from infield.datasets.mri.convert import DIVIDED, convert_mri
+from infield.datasets.mri.converted import ConvertedMRI
 from infield.physics.measurement import Measurement
-from infield.physics.noise.registry import CoilGaussianNoise
+from infield.physics.mri.noise import CoilGaussianNoise
 from infield.physics.operators.registry import build_operator
 
 

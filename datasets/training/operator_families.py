@@ -1,9 +1,9 @@
-"""Operators at random, for posteriors that are trained for a family of them: which places, which blur, which lines."""
+"""Operators at random, for posteriors that are trained for a family of them: which points, which blur."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator
@@ -11,11 +11,13 @@ from torch import Generator
 from infield.core._deepinv import LinearPhysics
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
-from infield.datasets.training.masks import sampling_mask
+from infield.core.renamed import old_names
 from infield.physics.operators.convolution import Convolution, gaussian_kernel
-from infield.physics.operators.fingerprint import operator_numbers
-from infield.physics.operators.fourier import FourierSampling
+from infield.physics.operators.fingerprint import operator_fingerprint
 from infield.physics.operators.sensors import Mask
+
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__)
 
 
 class OperatorFamily:
@@ -27,7 +29,7 @@ class OperatorFamily:
 
     def numbers(self, operator: LinearPhysics) -> tuple[str, dict[str, float]]:
         """Its name, and what tells it from others of the family."""
-        return operator_numbers(operator)
+        return operator_fingerprint(operator)
 
 
 @dataclass(frozen=True)
@@ -88,31 +90,6 @@ class Deblurring(OperatorFamily):
         widths = tuple(width * spacing for spacing in grid.spacing)
         kernel = gaussian_kernel(grid, widths, self.boundary)  # type: ignore[arg-type]
         return Convolution(grid, channels, kernel, self.boundary)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class UndersampledKspace(OperatorFamily):
-    """Lines of k-space of a complex field on two axes, by fastMRI's masks, or Poisson-disc points.
-
-    Arguments:
-        mask: One of `datasets.training.masks.MASKS`.
-        accelerations: From which one is taken, each as often.
-    """
-
-    mask: str = "random"
-    accelerations: Sequence[float] = (4.0, 8.0)
-
-    def draw(self, grid: Grid, channels: int, generator: Generator) -> FourierSampling:
-        if grid.ndim != 2 or channels != 2:
-            raise InfieldError(
-                where="undersampled k-space",
-                found=f"{channels} channels on {grid.ndim} axes",
-                expected="a complex field (2 channels) on 2 axes",
-            )
-        chosen = int(torch.randint(len(self.accelerations), (), generator=generator))
-        seed = int(torch.randint(2**31, (), generator=generator))
-        mask = sampling_mask(self.mask, (grid.shape[0], grid.shape[1]), self.accelerations[chosen], seed=seed)
-        return FourierSampling(grid, channels, torch.from_numpy(mask))
 
 
 def _uniform(between: tuple[float, float], generator: Generator) -> float:

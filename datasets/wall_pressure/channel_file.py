@@ -28,7 +28,7 @@ import zarr
 from infield.core.errors import InfieldError
 from infield.datasets.formats.block_writer import (
     BlockWriter,
-    installed_versions,
+    makers,
     open_finished,
     refuse_lost_samples,
 )
@@ -138,7 +138,7 @@ class ChannelWriter(BlockWriter):
             "source": "direct numerical simulation, Fourier-Chebyshev-Fourier, velocity-vorticity formulation",
             "seed": self.told.get("seed", 0),
             **layout.attributes(),
-            "versions": json.dumps(installed_versions()),
+            **makers(),
         }
         path = Path(path)
         self.restart = path.with_name(path.name + ".restart.npz")

@@ -19,12 +19,13 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from infield.core.checks import is_positive
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.formats.block_writer import (
     BlockWriter,
-    installed_versions,
     lay_out_done,
+    makers,
     open_finished,
     refuse_lost_samples,
 )
@@ -137,7 +138,7 @@ class WallPlaneWriter(BlockWriter):
             "infield_run": json.dumps(told),
             "title": planes.title,
             **planes.attributes(),
-            "versions": json.dumps(installed_versions()),
+            **makers(),
         }
         super().__init__(
             path,
@@ -260,6 +261,6 @@ def _number(path: Path, group: xr.Dataset, name: str) -> float | None:
     value = group.attrs.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if not is_positive(value):
         raise refusal(path, name, repr(value), "a finite number above zero")
     return float(value)

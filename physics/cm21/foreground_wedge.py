@@ -1,4 +1,4 @@
-r"""The wedge of foregrounds: where smooth spectra end up in an interferometer's Fourier space.
+r"""The foreground wedge: where smooth spectra appear in an interferometer's Fourier space.
 
 A source at the angle theta from the middle of the field reaches a baseline with the delay of a spectral wave of
 
@@ -17,12 +17,12 @@ import numpy as np
 
 
 def wedge_slope(distance: np.ndarray, redshift: np.ndarray, horizon: float = 90.0) -> float:
-    """k_par over k_perp of the edge of the wedge, at the middle of a stretch of the line of sight.
+    """k_par over k_perp of the edge of the wedge, at the middle of a segment of the line of sight.
 
     Arguments:
         distance: Comoving distances of its cells in Mpc, shape `(cells,)`, at least two.
         redshift: Their redshifts.
-        horizon: The angle theta in degrees.
+        horizon: Angle theta in degrees.
     """
     middle = (len(distance) - 1) / 2
     D, z = (float(np.interp(middle, np.arange(len(v)), v)) for v in (distance, redshift))
@@ -31,5 +31,5 @@ def wedge_slope(distance: np.ndarray, redshift: np.ndarray, horizon: float = 90.
 
 
 def outside_wedge(k_perp: np.ndarray, k_par: np.ndarray, slope: float, buffer: float) -> np.ndarray:
-    """Which modes foregrounds leave alone: |k_par| > slope k_perp + buffer. Bool, shape `(*k_perp, *k_par)`."""
+    """Modes free of foregrounds: |k_par| > slope k_perp + buffer. Bool, shape `(*k_perp, *k_par)`."""
     return np.abs(k_par) > (slope * k_perp + buffer)[..., None]

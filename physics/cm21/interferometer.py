@@ -1,4 +1,4 @@
-r"""A radio interferometer that watches a lightcone: gridded visibilities of every channel, or their delay transform.
+r"""Radio interferometry of a lightcone: gridded visibilities of every channel, or their delay transform.
 
 The field is a brightness temperature `(x, y, los)`. With the flat sky, a baseline of u wavelengths measures the mode
 k_perp = 2 pi u / D of the sky at comoving distance D (Thompson, Moran & Swenson 2017, chapter 3; Morales & Hewitt
@@ -7,11 +7,11 @@ k_perp = 2 pi u / D of the sky at comoving distance D (Thompson, Moran & Swenson
     y = M T F C B x,
 
 B the primary beam, C the mean over the cells of each channel, F the orthonormal Fourier transform over x and y, T the
-identity or the orthonormal Fourier transform along each stretch of channels (the delay transform of a stretch, Parsons
-et al. 2012), and M what was measured: where the array has baselines, never k_perp = 0 (no interferometer sees the mean
-of a channel), and of delays those outside the wedge of the foregrounds. A visibility and its mirror image are one
-number, so that M holds one of each pair; then noise of independent visibilities is independent in y, and without a beam
-A A^T is c I.
+identity or the orthonormal Fourier transform along each segment of channels (the delay transform, Parsons et al.
+2012), and M the mask of measured modes: those with baselines, never k_perp = 0 (an interferometer does not measure the
+mean of a channel), and only delays outside the foreground wedge. A visibility and its mirror image are complex
+conjugates, so that M keeps one of each pair; noise of independent visibilities is then independent in y, and without a
+beam A A^T = c I.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from infield.core.checks import is_whole
 from infield.core.grid import Grid
 from infield.physics.operators.base import LinearOperator
 from infield.physics.operators.description import OperatorDescription
@@ -36,10 +37,10 @@ class Interferometer(LinearOperator):
     Arguments:
         grid: Axes (x, y, line of sight).
         mask: Bool, `(kx, ky, channel or delay)`: what is measured; within `independent_modes`.
-        channel_cells: Cells of the line of sight in a channel; they divide its depth.
-        delay_channels: Channels of a stretch that is transformed to delays, in the order of `fftfreq` within each
-            stretch; they divide the channels. 0 for no transform.
-        beam: Primary beam (power), `(x, y, los)`; None for one that does not matter.
+        channel_cells: Cells of the line of sight per channel; a divisor of their number.
+        delay_channels: Channels per segment that is transformed to delays, in the order of `fftfreq` within each
+            segment; a divisor of the number of channels. 0 for no transform.
+        beam: Primary beam (power), `(x, y, los)`; None for a uniform one.
     """
 
     name = "interferometer"
@@ -155,6 +156,6 @@ def build_interferometer(description: OperatorDescription) -> Interferometer:
 
 def _whole(description: OperatorDescription, name: str, default: int, *, least: int) -> int:
     value: Any = description.parameters.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if not is_whole(value, least):
         raise description.error(f"found {name} {value!r}, expected a whole number of at least {least}")
     return value

@@ -36,12 +36,12 @@ def visibility_variance(
     """Variance of the complex noise of each gridded visibility in mK^2; infinite where nothing was measured.
 
     Arguments:
-        telescope: Whose area and temperature count.
-        seconds: Time of all baselines in a cell together, s, shape `(kx, ky, channel)`.
-        frequency: Of the channels in MHz, shape `(channel,)`.
-        width: Of the channels in MHz, shape `(channel,)`.
-        solid_angle: Of the field at each channel, sr, shape `(channel,)`.
-        points: Of the field along x and y.
+        telescope: Telescope, for its area and temperature.
+        seconds: Total time of all baselines in a uv cell, s, shape `(kx, ky, channel)`.
+        frequency: Frequencies of the channels in MHz, shape `(channel,)`.
+        width: Widths of the channels in MHz, shape `(channel,)`.
+        solid_angle: Solid angle of the field at each channel, sr, shape `(channel,)`.
+        points: Points of the field along x and y.
     """
     wavelength = LIGHT / (np.asarray(frequency) * 1e6)
     temperature = 1e3 * telescope.system_temperature(frequency)

@@ -69,7 +69,7 @@ def run(request: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def main(request: str, answer: str) -> None:
-    """Write the answer; where something fails, the reason in one line in place of it."""
+    """Write the answer, or the reason in one line if something fails."""
     warnings.simplefilter("ignore")
     try:
         result = run(json.loads(Path(request).read_text(encoding="utf-8")))

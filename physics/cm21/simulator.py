@@ -31,7 +31,7 @@ class Simulator21cmFAST:
     Arguments:
         points: Cells across, HII_DIM.
         box: Size across in Mpc, BOX_LEN.
-        redshift: Of the nearest cell.
+        redshift: Redshift of the nearest cell.
         depth: Cells of the line of sight, as deep as they are wide.
         settings: Other parameters by 21cmFAST's names.
         python: The Python that has py21cmfast; None for this one.
@@ -71,7 +71,7 @@ class Simulator21cmFAST:
 
         Arguments:
             parameters: Astrophysical parameters by 21cmFAST's names.
-            seed: Of the initial conditions.
+            seed: Seed of the initial conditions.
 
         Raises:
             InfieldError: The simulator refuses a setting, or fails.
@@ -116,7 +116,7 @@ class Simulator21cmFAST:
 
 
 def _how_it_ended(done: subprocess.CompletedProcess[str]) -> str:
-    """What is known of a process that left no answer."""
+    """Describe the failure of a process that left no answer."""
     last = (done.stderr.strip().splitlines() or ["without a word"])[-1]
     if done.returncode < 0:
         return f"its process was ended by {signal.Signals(-done.returncode).name} ({last})"

@@ -1,8 +1,8 @@
-"""Arrays of radio antennas: where they stand, how much they collect, how noisy they are.
+"""Arrays of radio antennas: positions, effective areas and temperatures.
 
-Both layouts here are *like* their namesakes, made by a formula of as many antennas in the same extent; true positions
-are read from a table of east and north. Effective areas and temperatures are stated numbers of these classes of
-telescopes, not measurements of one.
+Both layouts only *resemble* their namesakes: a formula places the same number of antennas in the same extent; true
+positions are read from a table of east and north. Effective areas and temperatures are nominal values of these classes
+of telescopes, not measurements of one.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ class Telescope:
     """An array of equal antennas (or stations).
 
     Arguments:
-        name: What it is called.
+        name: Name of the array.
         positions: East and north of each antenna in m, shape `(antennas, 2)`.
         latitude: In degrees.
-        area: Effective area of an antenna at low frequencies, m^2.
+        area: Effective area of one antenna at low frequencies, m^2.
         dense_below: Frequency in MHz above which the area falls as 1 / nu^2 (dipoles that no longer overlap); infinite
             for a dish.
-        diameter: Of an antenna in m, for the primary beam.
+        diameter: Diameter of an antenna in m, for the primary beam.
         receiver: Temperature of the receiver in K.
-        receiver_of_sky: What the receiver adds besides, as a share of the sky temperature.
-        hours_a_day: How long it follows a field each day.
+        receiver_of_sky: Further receiver temperature as a fraction of the sky temperature.
+        hours_a_day: Tracking time per day, hours.
     """
 
     name: str
@@ -60,7 +60,7 @@ def spiral(antennas: int, radius: float) -> np.ndarray:
     """Antennas evenly spread over a disc on Fermat's spiral (Vogel 1979): r = R sqrt((i + 1/2) / n), the golden angle.
 
     Arguments:
-        antennas: How many.
+        antennas: Number of antennas.
         radius: R in m.
 
     Returns:

@@ -23,13 +23,13 @@ def baselines(positions: np.ndarray) -> np.ndarray:
     return positions[second] - positions[first]
 
 
-def tracks(east_north: np.ndarray, latitude: float, declination: float, hour_angles: np.ndarray) -> np.ndarray:
+def uv_tracks(east_north: np.ndarray, latitude: float, declination: float, hour_angles: np.ndarray) -> np.ndarray:
     """u and v in m while the Earth turns, shape `(hour angles, baselines, 2)`.
 
     Arguments:
         east_north: Baselines in m, shape `(baselines, 2)`.
-        latitude: Of the array in degrees.
-        declination: Of the middle of the field in degrees.
+        latitude: Latitude of the array in degrees.
+        declination: Declination of the middle of the field in degrees.
         hour_angles: In hours.
     """
     phi, delta, H = np.radians(latitude), np.radians(declination), np.radians(15 * np.asarray(hour_angles))[:, None]
@@ -40,15 +40,15 @@ def tracks(east_north: np.ndarray, latitude: float, declination: float, hour_ang
     return np.stack([u, v], axis=-1)
 
 
-def samples_in_cells(
+def grid_uv_counts(
     uv: np.ndarray, points: tuple[int, int], lengths: tuple[float, float], distance: float, frequency: float
 ) -> np.ndarray:
-    """How many samples of the tracks lie next to each mode; a sample counts for the pair k and -k that it measures.
+    """Number of uv samples nearest to each mode; a sample counts for both k and -k.
 
     Arguments:
         uv: In m, shape `(..., 2)`.
-        points: Of the field along x and y.
-        lengths: Of the field in Mpc.
+        points: Points of the field along x and y.
+        lengths: Lengths of the field in Mpc.
         distance: Comoving, in Mpc.
         frequency: In MHz.
 

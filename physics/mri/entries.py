@@ -1,10 +1,13 @@
-"""What MRI adds to the registry; see `core.registry`."""
+"""Entries of MRI in the registry; see `core.registry`."""
 
 from __future__ import annotations
 
 from infield.core.registry import Entry
 
 ENTRIES = {
+    "noise_models": {
+        "coil-gaussian": Entry("infield.physics.mri.noise:CoilGaussianNoise", "Gaussian noise of receiver coils"),
+    },
     "operators": {
         "multicoil-mri": Entry("infield.physics.mri.multicoil:build_multicoil_mri", "k-space of several coils"),
         "multicoil-mri-slices": Entry(

@@ -58,7 +58,7 @@ class MultiCoilMRI(_CoilsThroughFFT, LeastSquares, DeepinvMultiCoilMRI):
     The field is a complex image, `(batch, 2, H, W)`; data are `(batch, 2, N, H, W)`, zero where not sampled.
 
     Arguments:
-        grid: Where the image lives, two axes.
+        grid: Grid of the image, two axes.
         coil_maps: Sensitivities, complex128, shape `(N, H, W)`.
         mask: Bool, shape `(H, W)`: which k-space samples are measured, frequency zero at `n // 2`.
     """
@@ -82,7 +82,7 @@ class MultiCoilSlices(_CoilsThroughFFT, LinearOperator):
     The field is a complex volume, `(batch, 2, D, H, W)`; data are `(batch, 2, N, D, H, W)`, zero where not sampled.
 
     Arguments:
-        grid: Where the volume lives, slices first.
+        grid: Grid of the volume, slices first.
         coil_maps: Sensitivities, complex128, shape `(N, D, H, W)`.
         mask: Bool, shape `(H, W)` for all slices, or `(D, H, W)`.
     """
@@ -119,7 +119,7 @@ def build_multicoil_slices(description: OperatorDescription) -> MultiCoilSlices:
 
 
 def _coils(description: OperatorDescription, axes: int, expected: str) -> tuple[Grid, Tensor]:
-    """The grid of a complex field on so many axes, and its coil maps, checked."""
+    """Return the grid of a complex field with this number of axes, and its coil maps, checked."""
     description.expect(arrays=("coil_maps", "mask"))
     grid = description.regular_grid()
     if grid.ndim != axes or description.channels != 2:

@@ -1,26 +1,56 @@
-"""What a noise law is: the probability of the data `y` given the noiseless data `z = A x`."""
+"""Noise models: the probability of the data `y` given the noiseless data `z = A x`."""
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from infield.core.checks import is_positive
 from infield.core.errors import InfieldError
 
 
 @runtime_checkable
 class NoiseLaw(Protocol):
-    """The law of the data given the noiseless data.
+    """The distribution of the data given the noiseless data.
 
     `y` is `(1, *data)` or `(batch, *data)`, `z` is `(batch, *data)`. `observed` is a bool tensor of shape `data`: which
-    entries count; all of them when it is omitted.
+    entries count; all of them when it is omitted. A model inherits from this class. A model of independent errors may
+    also have `fisher(z)`, the Fisher information of each datum about its noiseless value: fits to data behind links,
+    and `mgvi`, ask for it.
     """
+
+    def check(self, y: Tensor, observed: Tensor | None = None) -> None:
+        """Refuse data that the model cannot have produced.
+
+        Arguments:
+            y: The data, shape `data`; entries that are not observed may hold anything.
+            observed: As above.
+
+        Raises:
+            InfieldError: The variance has another shape than the data, or a datum is impossible.
+        """
+        variance, data = getattr(self, "variance", None), tuple(y.shape)
+        if not isinstance(variance, Tensor) or not variance.ndim:
+            return
+        trailing = data[len(data) - variance.ndim :]
+        if variance.ndim > len(data) or any(v not in (1, n) for v, n in zip(variance.shape, trailing, strict=True)):
+            raise InfieldError(
+                where="measurement", found=f"noise variance of shape {tuple(variance.shape)}", expected=data
+            )
+
+    def to(self, device: torch.device | str | None) -> Self:
+        """The same model with its tensors on a device."""
+        moved = copy.copy(self)
+        for name, value in vars(moved).items():
+            if isinstance(value, Tensor):
+                object.__setattr__(moved, name, value.to(device))
+        return moved
 
     def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
         """Log density of `y` with its normalising constant, shape `(batch,)`."""
@@ -49,7 +79,7 @@ class NoiseLaw(Protocol):
 
 @runtime_checkable
 class GaussianLaw(NoiseLaw, Protocol):
-    """A law with covariance R that does not depend on the field; its maps act on `(batch, *data)`."""
+    """A Gaussian model whose covariance R does not depend on the field; its maps act on `(batch, *data)`."""
 
     @property
     def variance(self) -> Tensor:
@@ -65,13 +95,13 @@ class GaussianLaw(NoiseLaw, Protocol):
         ...
 
     def root(self, w: Tensor) -> Tensor:
-        """A root of R times w: with white w the result has covariance R."""
+        """A square root of R times w: for white noise w the result has covariance R."""
         ...
 
 
 @dataclass(frozen=True)
 class NoiseDescription:
-    """A noise model as a file describes it, from which a model's `from_description` makes it.
+    """A noise model as described in a file, the argument of a model's `from_description`.
 
     Arguments:
         law: Its name.
@@ -126,9 +156,9 @@ def positive_number(value: Any, law: str, quantity: str) -> float:
     """The value as a float.
 
     Raises:
-        InfieldError: Unless it is one finite number above zero.
+        InfieldError: It is not one finite number above zero.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    if not is_positive(value):
         raise InfieldError(
             where=f"noise '{law}'", found=f"{quantity} {value!r}", expected="one finite number above zero"
         )
@@ -136,10 +166,10 @@ def positive_number(value: Any, law: str, quantity: str) -> float:
 
 
 def positive_tensor(value: Any, law: str, quantity: str) -> Tensor:
-    """The value as a float64 tensor, a scalar or one entry a datum.
+    """The value as a float64 tensor, a scalar or one entry per datum.
 
     Raises:
-        InfieldError: Unless every entry is finite and above zero.
+        InfieldError: An entry is not finite or not above zero.
     """
     if not isinstance(value, Tensor | np.ndarray):
         return torch.tensor(positive_number(value, law, quantity), dtype=torch.float64)
@@ -153,13 +183,13 @@ def positive_tensor(value: Any, law: str, quantity: str) -> Tensor:
     return tensor
 
 
-def total(terms: Tensor, observed: Tensor | None) -> Tensor:
-    """Sum of `terms` (batch, *data) over the observed data, exactly blind to the others (NaN included)."""
+def sum_observed(terms: Tensor, observed: Tensor | None) -> Tensor:
+    """Sum of `terms` (batch, *data) over the observed data; the others may hold anything, NaN included."""
     if observed is not None:
         terms = torch.where(observed, terms, torch.zeros_like(terms))
     return terms.flatten(1).sum(1)
 
 
-def white(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal numbers of the shape of `like`, drawn on the generator's own device."""
+def standard_normal_like(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal numbers of the shape of `like`, drawn on the generator's device."""
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=generator.device).to(like.device)

@@ -1,30 +1,43 @@
-"""Gaussian noise laws: independent data, and coils that share their noise."""
+"""Independent Gaussian noise, of known or unknown variance."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.physics.noise.base import NoiseDescription, positive_tensor, total, white
+from infield.core.renamed import old_names
+from infield.physics.noise.base import NoiseDescription, NoiseLaw, positive_tensor, standard_normal_like, sum_observed
+
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__)
+
+DATA = "data"
+"""Under this name a reader gives the observed data to a noise model whose variance they are to tell."""
+
+ESTIMATE: Mapping[str, bool] = {"estimate": True}
+"""What a file says in place of a variance that is to be estimated."""
 
 
 @dataclass(frozen=True, eq=False)
-class GaussianNoise:
+class GaussianNoise(NoiseLaw):
     """Independent Gaussian noise, y = z + n with n ~ N(0, variance).
 
     Arguments:
-        variance: Variance of a datum, in squared units of the data: a number, or a tensor of the data's shape.
+        variance: Variance of each datum, in squared units of the data: a number, or a tensor of the data's shape.
 
     Raises:
-        InfieldError: If a variance is not finite and above zero.
+        InfieldError: A variance is not finite or not above zero.
     """
 
+    estimated: ClassVar[bool] = False
+    """Whether the variance is to be estimated with the field, and a stand-in until then."""
     variance: Tensor
 
     def __post_init__(self) -> None:
@@ -34,6 +47,8 @@ class GaussianNoise:
     def from_description(cls, description: NoiseDescription) -> GaussianNoise:
         """The model that a file describes."""
         description.expect("variance")
+        if description.entries["variance"] == ESTIMATE:
+            return UnknownGaussianNoise.of_data(description.arrays.get(DATA, np.zeros(0)))
         return cls(description.value("variance"))
 
     def apply(self, r: Tensor) -> Tensor:
@@ -47,16 +62,20 @@ class GaussianNoise:
 
     def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
         variance = self.variance.to(z)
-        return -0.5 * total((y - z) ** 2 / variance + torch.log(2 * math.pi * variance), observed)
+        return -0.5 * sum_observed((y - z) ** 2 / variance + torch.log(2 * math.pi * variance), observed)
 
     def gradient(self, y: Tensor, z: Tensor) -> Tensor:
         return self.solve(y - z)
 
+    def fisher(self, z: Tensor) -> Tensor:
+        """Fisher information of each datum about its mean, 1 / variance, shape of `z`."""
+        return (1 / self.variance.to(z)).expand(z.shape)
+
     def chi_square(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
-        return total((y - z) ** 2 / self.variance.to(z), observed)
+        return sum_observed((y - z) ** 2 / self.variance.to(z), observed)
 
     def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
-        return z + self.root(white(z, generator))
+        return z + self.root(standard_normal_like(z, generator))
 
     def to_json(self) -> dict[str, Any]:
         scalar = self.variance.ndim == 0
@@ -67,116 +86,78 @@ class GaussianNoise:
 
 
 @dataclass(frozen=True, eq=False)
-class CoilGaussianNoise:
-    r"""Circular complex Gaussian noise, correlated between coils and independent between k-space samples.
+class UnknownGaussianNoise(GaussianNoise):
+    """Independent Gaussian noise whose variance a file leaves open, to be estimated together with the field.
 
-    A sample of all coils is :math:`n \sim CN(0, \Psi)`: :math:`E[n n^H] = \Psi`, :math:`E[n n^T] = 0`, so that the real
-    and the imaginary part of coil c each have variance :math:`\Psi_{cc} / 2`. As a map of (real, imaginary) pairs the
-    covariance R is the multiplication of the complex vector by :math:`\Psi / 2`.
+    No likelihood is to be had of it: every method refuses. Whatever estimates the variance puts `GaussianNoise` in its
+    place.
 
     Arguments:
-        covariance: The matrix Psi (N, N), complex Hermitian positive definite, in squared units of the data.
-        k_dimensions: Number of k-space axes behind the coil axis, slices among them: data are `(batch, 2, N, *k)`.
-
-    Raises:
-        InfieldError: If the matrix is not square, finite, Hermitian and positive definite.
+        variance: A stand-in from which an estimate may start, by `of_data` the sample variance of the data: about the
+            most that noise could account for.
     """
 
-    covariance: Tensor
-    k_dimensions: int = 2
-    _cholesky: Tensor = field(init=False, repr=False)
-    _inverse: Tensor = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        covariance = torch.as_tensor(self.covariance).to(torch.complex128)
-        if covariance.ndim != 2 or covariance.shape[0] != covariance.shape[1]:
-            found = tuple(covariance.shape)
-            raise InfieldError(
-                where="noise 'coil-gaussian'", found=f"a covariance of shape {found}", expected="(coils, coils)"
-            )
-        if not torch.isfinite(torch.view_as_real(covariance)).all():
-            raise InfieldError("noise 'coil-gaussian': the covariance holds NaN or Inf, expected finite numbers")
-        if (covariance - covariance.mH).abs().max() > 1e-6 * covariance.abs().max():
-            raise InfieldError("noise 'coil-gaussian': the covariance is not Hermitian; store E[n n^H] of the coils")
-        covariance = (covariance + covariance.mH) / 2
-        cholesky, info = torch.linalg.cholesky_ex(covariance)
-        if info.item() != 0:
-            lowest = torch.linalg.eigvalsh(covariance)[0].item()
-            raise InfieldError(
-                f"noise 'coil-gaussian': the covariance is not positive definite (lowest eigenvalue {lowest:.3g}); "
-                "estimate it from more noise samples"
-            )
-        object.__setattr__(self, "covariance", covariance)
-        object.__setattr__(self, "_cholesky", cholesky)
-        object.__setattr__(self, "_inverse", torch.cholesky_inverse(cholesky))
+    estimated: ClassVar[bool] = True
 
     @classmethod
-    def from_description(cls, description: NoiseDescription) -> CoilGaussianNoise:
-        """The model that a file describes."""
-        description.expect("covariance", optional=("k_dimensions",))
-        covariance, axes = description.tensor("covariance"), description.entries.get("k_dimensions", 2)
-        if axes not in (2, 3):
+    def of_data(cls, data: np.ndarray) -> UnknownGaussianNoise:
+        """With the unbiased sample variance of all given data.
+
+        Raises:
+            InfieldError: If the data do not differ.
+        """
+        values = np.asarray(data, dtype=np.float64).ravel()
+        if values.size == 0 or not np.ptp(values) > 0:
             raise InfieldError(
-                where="noise 'coil-gaussian'", found=f"k_dimensions {axes!r}", expected="2, or 3 for several slices"
+                where="noise 'gaussian'",
+                found=f"a variance to be estimated, and {values.size} data that are all the same",
+                expected="data that differ",
+                remedy="state the variance",
             )
-        return cls(covariance, axes)
+        return cls(torch.tensor(values.var(ddof=1), dtype=torch.float64))
 
-    @property
-    def variance(self) -> Tensor:
-        return (self.covariance.diagonal().real / 2).reshape(-1, *(1,) * self.k_dimensions)
-
-    def _complex(self, r: Tensor) -> Tensor:
-        """The data as complex vectors over coils, (batch, N, samples)."""
-        coils = self.covariance.shape[0]
-        if r.ndim != 3 + self.k_dimensions or r.shape[1] != 2 or r.shape[2] != coils:
-            found = tuple(r.shape)
-            raise InfieldError(
-                where="noise 'coil-gaussian'",
-                found=f"data of shape {found}",
-                expected=f"(batch, 2, {coils}) and {self.k_dimensions} k-space axes",
-            )
-        return torch.view_as_complex(r.movedim(1, -1).contiguous()).flatten(2)
-
-    def _real(self, n: Tensor, like: Tensor) -> Tensor:
-        return torch.view_as_real(n.reshape(like[:, 0].shape)).movedim(-1, 1)
-
-    def _whiten(self, r: Tensor) -> Tensor:
-        """The complex data with covariance Psi made white: inverse Cholesky factor times n."""
-        n = self._complex(r)
-        return torch.linalg.solve_triangular(self._cholesky.to(n), n, upper=False)
+    def _refuse(self) -> NoReturn:
+        raise unknown_variance()
 
     def apply(self, r: Tensor) -> Tensor:
-        n = self._complex(r)
-        return self._real(self.covariance.to(n) @ n / 2, r)
+        self._refuse()
 
     def solve(self, r: Tensor) -> Tensor:
-        n = self._complex(r)
-        return self._real(2 * self._inverse.to(n) @ n, r)
+        self._refuse()
 
     def root(self, w: Tensor) -> Tensor:
-        n = self._complex(w)
-        return self._real(self._cholesky.to(n) @ n / math.sqrt(2), w)
-
-    def _shared(self, observed: Tensor | None) -> Tensor | None:
-        """Which k-space samples count, (samples,): a sample counts with all of its coils or not at all."""
-        return None if observed is None else observed.flatten(2)[0, 0]
+        self._refuse()
 
     def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
-        log_det = 2 * self._cholesky.diagonal().real.log().sum().item() + self._cholesky.shape[0] * math.log(math.pi)
-        return -total(self._whiten(y - z).abs().square().sum(1) + log_det, self._shared(observed))
-
-    def gradient(self, y: Tensor, z: Tensor) -> Tensor:
-        return self.solve(y - z)
+        self._refuse()
 
     def chi_square(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
-        return 2 * total(self._whiten(y - z).abs().square().sum(1), self._shared(observed))
-
-    def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
-        return z + self.root(white(z, generator))
+        self._refuse()
 
     def to_json(self) -> dict[str, Any]:
-        axes = {} if self.k_dimensions == 2 else {"k_dimensions": self.k_dimensions}
-        return {"law": "coil-gaussian", "covariance": "noise_covariance", **axes}
+        return {"law": "gaussian", "variance": dict(ESTIMATE)}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return {"noise_covariance": self.covariance.numpy(force=True)}
+        return {}
+
+
+def unknown_variance() -> InfieldError:
+    """What is said where a noise level is needed that the measurement leaves open."""
+    return InfieldError(
+        where="noise 'gaussian'",
+        found="a variance that is to be estimated from the data",
+        expected="a stated one",
+        remedy="state it when the measurement is made ({noise_std}), or reconstruct without {prior} and {sampler}: the "
+        "default estimates it",
+        parameters=["noise_std", "prior", "sampler"],
+    )
+
+
+def refuse_unknown_variance(noise: object) -> None:
+    """Refuse a noise model whose variance is to be estimated, for whatever does not estimate it.
+
+    Raises:
+        InfieldError: It is one.
+    """
+    if getattr(noise, "estimated", False):
+        raise unknown_variance()

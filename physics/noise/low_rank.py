@@ -1,4 +1,4 @@
-"""Gaussian noise with a part that data share: what a model gets wrong, beside what the instrument adds."""
+"""Gaussian noise with a low-rank common part: model error in addition to instrument noise."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.physics.noise.base import NoiseDescription, positive_tensor, total, white
+from infield.physics.noise.base import NoiseDescription, NoiseLaw, positive_tensor, standard_normal_like, sum_observed
 
 
 @dataclass(frozen=True, eq=False)
-class LowRankGaussianNoise:
+class LowRankGaussianNoise(NoiseLaw):
     r"""Gaussian noise of covariance :math:`R = D + F^T F`, D diagonal, with few rows in F.
 
-    With G = F D^{-1/2} = W S V (singular values S) every function of R is diagonal in V, beside D:
-    :math:`R = D^{1/2} (1 + V^T S^2 V) D^{1/2}`. A map costs O(data rows).
+    With G = F D^{-1/2} = W S V (singular values S) every function of R is diagonal in V up to D:
+    :math:`R = D^{1/2} (1 + V^T S^2 V) D^{1/2}`. Each map costs O(data x rows).
 
     Arguments:
-        diagonal: D, variance of what each datum has for itself, in squared units of the data: a number or shape `data`.
+        diagonal: D, independent variance of each datum in squared units of the data: a number or shape `data`.
         factors: F, shape `(rows, *data)`, in units of the data; zero for data that are not observed.
 
     Raises:
@@ -61,6 +61,13 @@ class LowRankGaussianNoise:
         factors = description.tensor("factors")
         return cls(description.value("diagonal"), factors)
 
+    def check(self, y: Tensor, observed: Tensor | None = None) -> None:
+        super().check(y, observed)
+        if observed is not None and self.factors.to(observed.device)[:, ~observed].any():
+            raise InfieldError(
+                "measurement: the factors of its low-rank noise reach data that are not observed, expected zeros"
+            )
+
     @property
     def variance(self) -> Tensor:
         return self.diagonal.expand(self._deviation.shape) + self.factors.square().sum(0)
@@ -85,7 +92,7 @@ class LowRankGaussianNoise:
         return self._deviation.to(w) * self._mix(w, (1 + self._strengths).sqrt() - 1)
 
     def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
-        log_det = total(torch.log(2 * math.pi * self._deviation.to(z) ** 2)[None], observed) + (
+        log_det = sum_observed(torch.log(2 * math.pi * self._deviation.to(z) ** 2)[None], observed) + (
             torch.log1p(self._strengths).sum().to(z)
         )
         return -0.5 * (self.chi_square(y, z, observed) + log_det)
@@ -100,7 +107,7 @@ class LowRankGaussianNoise:
         return self._whiten(r).square().flatten(1).sum(1)
 
     def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
-        return z + self.root(white(z, generator))
+        return z + self.root(standard_normal_like(z, generator))
 
     def to_json(self) -> dict[str, Any]:
         scalar = self.diagonal.ndim == 0

@@ -1,4 +1,4 @@
-"""Noise laws of counts: Poisson, and Poisson with Gaussian read-out noise."""
+"""Noise models of counts: Poisson, and Poisson with Gaussian read-out noise."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infield.physics.noise.base import NoiseDescription, positive_number, positive_tensor, total, white
+from infield.core.errors import InfieldError
+from infield.physics.noise.base import (
+    NoiseDescription,
+    NoiseLaw,
+    positive_number,
+    positive_tensor,
+    standard_normal_like,
+    sum_observed,
+)
 
 
 @dataclass(frozen=True)
-class PoissonNoise:
+class PoissonNoise(NoiseLaw):
     r"""Counts, y = gain N with N ~ Poisson(z / gain); mean z, variance gain z.
 
-    The density is the probability mass of the count :math:`N = y / gain`, with Gamma(N + 1) for N! where y is no whole
-    number of counts. The law is confined to z >= 0: below, `log_prob` is -inf and the gradient +inf.
+    The density is the probability mass of the count :math:`N = y / gain`, with Gamma(N + 1) for N! if y is not an
+    integer number of counts. The model requires z >= 0: below, `log_prob` is -inf and the gradient +inf.
 
     Arguments:
-        gain: Units of the data a count.
+        gain: Units of the data per count.
 
     Raises:
         InfieldError: If the gain is not one finite number above zero.
@@ -38,19 +46,28 @@ class PoissonNoise:
         description.expect("gain")
         return cls(description.entries["gain"])
 
+    def check(self, y: Tensor, observed: Tensor | None = None) -> None:
+        negative = int(((y if observed is None else y[observed]) < 0).sum())
+        if negative:
+            raise InfieldError(where="measurement", found=f"{negative} negative counts", expected="none below zero")
+
     def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
         count, rate = y / self.gain, z / self.gain
         terms = torch.xlogy(count, rate) - rate - torch.lgamma(count + 1)
         impossible = (z < 0) | (z == math.inf)  # no count is expected to be infinite: inf - inf would be NaN
-        return total(torch.where(impossible, -math.inf, terms), observed)
+        return sum_observed(torch.where(impossible, -math.inf, terms), observed)
 
     def gradient(self, y: Tensor, z: Tensor) -> Tensor:
         ratio = torch.where(y == 0, 0.0, y / z)  # 0 / 0 is 0: no count where none is expected
         return torch.where(z < 0, math.inf, (ratio - 1) / self.gain)
 
+    def fisher(self, z: Tensor) -> Tensor:
+        """Fisher information of each datum about its mean, 1 / (gain z), shape of `z`."""
+        return 1 / (self.gain * z)
+
     def chi_square(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
         """Pearson's: sum of (y - z)^2 / (gain z)."""
-        return total(torch.where(y == z, 0.0, (y - z) ** 2 / (self.gain * z)), observed)
+        return sum_observed(torch.where(y == z, 0.0, (y - z) ** 2 / (self.gain * z)), observed)
 
     def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
         """Draw counts; rates below zero, as rounding leaves them, count as zero."""
@@ -65,7 +82,7 @@ class PoissonNoise:
 
 
 @dataclass(frozen=True, eq=False)
-class PoissonGaussianNoise:
+class PoissonGaussianNoise(NoiseLaw):
     r"""Counts read out with Gaussian noise, y = gain N + e with N ~ Poisson(z / gain) and e ~ N(0, variance).
 
     The density is exact, :math:`p(y | z) = \sum_n Poisson(n; z / gain) N(y; gain\, n, variance)`, summed over a window
@@ -74,7 +91,7 @@ class PoissonGaussianNoise:
     :math:`E[N | y] gain / z = p(y - gain | z) / p(y | z)` needs no division by z. Below z = 0, as for `PoissonNoise`.
 
     Arguments:
-        gain: Units of the data a count.
+        gain: Units of the data per count.
         variance: Variance of the read-out noise, in squared units of the data: a number, or a tensor of the data's
             shape.
 
@@ -113,27 +130,31 @@ class PoissonGaussianNoise:
             peak = torch.stack([log_weight(mode + k) for k in range(3)]).amax(0)
         total_weight = torch.zeros_like(rate)
         for offset in range(-int(width.max()), int(width.max()) + 3):
-            # each datum keeps to its own window, so that it does not depend on its company in the batch
+            # each datum has its own window, so that it is independent of the rest of the batch
             inside = (offset >= -width) & (offset <= width + 2)
             total_weight = total_weight + torch.where(inside, torch.exp(log_weight(mode + offset) - peak), 0.0)
         log_density = peak + total_weight.log() - rate - 0.5 * torch.log(2 * math.pi * variance)
         return log_density.to(dtype)
 
     def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
-        return total(torch.where(z < 0, -math.inf, self.log_density(y, z.clamp(min=0))), observed)
+        return sum_observed(torch.where(z < 0, -math.inf, self.log_density(y, z.clamp(min=0))), observed)
 
     def gradient(self, y: Tensor, z: Tensor) -> Tensor:
         rate = z.clamp(min=0)
         count_over_rate = torch.exp(self.log_density(y - self.gain, rate) - self.log_density(y, rate))
         return torch.where(z < 0, math.inf, (count_over_rate - 1) / self.gain)
 
+    def fisher(self, z: Tensor) -> Tensor:
+        """Fisher information of each datum about its mean: at most, and nearly, 1 / (gain z + variance); that of z."""
+        return 1 / (self.gain * z.clamp(min=0) + self.variance.to(z))
+
     def chi_square(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
         """Pearson's: sum of (y - z)^2 / (gain z + variance)."""
-        return total((y - z) ** 2 / (self.gain * z.clamp(min=0) + self.variance.to(z)), observed)
+        return sum_observed((y - z) ** 2 / (self.gain * z.clamp(min=0) + self.variance.to(z)), observed)
 
     def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
         counts = PoissonNoise(self.gain).sample(z, generator)
-        return counts + self.variance.to(z).sqrt() * white(z, generator)
+        return counts + self.variance.to(z).sqrt() * standard_normal_like(z, generator)
 
     def to_json(self) -> dict[str, Any]:
         scalar = self.variance.ndim == 0

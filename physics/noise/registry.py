@@ -1,38 +1,42 @@
-"""The noise laws, and the one that a file describes."""
+"""Noise models by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.core.renamed import old_names
 from infield.physics.noise.base import GaussianLaw, NoiseDescription, NoiseLaw
-from infield.physics.noise.gaussian import CoilGaussianNoise, GaussianNoise
+from infield.physics.noise.gaussian import GaussianNoise, UnknownGaussianNoise
 from infield.physics.noise.low_rank import LowRankGaussianNoise
 from infield.physics.noise.poisson import PoissonGaussianNoise, PoissonNoise
 
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__)
+
 __all__ = [
-    "CoilGaussianNoise",
     "GaussianLaw",
     "GaussianNoise",
     "LowRankGaussianNoise",
     "NoiseLaw",
     "PoissonGaussianNoise",
     "PoissonNoise",
+    "UnknownGaussianNoise",
     "noise_from_json",
 ]
 
 
 def noise_from_json(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> NoiseLaw:
-    """The law that a file describes.
+    """Build the noise model that a file describes.
 
     Arguments:
         description: `{"law": "gaussian", "variance": 0.01}`, with the name of a variable in place of a number where
-            each datum has its own variance; `{"law": "coil-gaussian", "covariance": NAME}`, and `"k_dimensions": 3` for
-            several slices;
+            each datum has its own variance, and `{"estimate": true}` where it is to be estimated;
+            `{"law": "coil-gaussian", "covariance": NAME}`, and `"k_dimensions": 3` for several slices;
             `{"law": "low-rank-gaussian", "diagonal": 0.01, "factors": NAME}`, the diagonal a number or a name;
             `{"law": "poisson", "gain": 1.0}`; `{"law": "poisson-gaussian", "gain": 1.0, "variance": 0.01}`.
         arrays: Variables by name.

@@ -1,1 +1,1 @@
-"""Forward operators that serve every domain, and how they are described and composed."""
+"""Forward operators of all domains, their descriptions and their composition."""

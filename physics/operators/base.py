@@ -1,4 +1,4 @@
-"""The common ground of our forward operators: deepinv's `LinearPhysics` with the grids of both sides."""
+"""Base of the linear forward operators: deepinv's `LinearPhysics` with the grids of field and data."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class ComplexBuffers(torch.nn.Module):
 
 
 def plain_physics() -> dict[str, Any]:
-    """Arguments for the constructors of deepinv's physics in place of its default lambdas, which cannot be pickled."""
+    """Constructor arguments of deepinv's physics that replace its default lambdas, which cannot be pickled."""
     noise = ZeroNoise()
     noise.noise_model = torch.nn.Identity()
     return {"A": None, "noise_model": noise, "sensor_model": torch.nn.Identity()}
 
 
 def index_grid(shape: tuple[int, ...]) -> Grid:
-    """A grid that only counts: for data whose axes carry no space coordinates."""
+    """A grid of indices, for data whose axes carry no coordinates."""
     return Grid(tuple(Axis(f"index_{i}", tuple(float(j) for j in range(n))) for i, n in enumerate(shape)))
 
 
@@ -42,10 +42,10 @@ class LinearOperator(ComplexBuffers, LeastSquares):
     """A linear map from fields `(batch, channel, *space)` to data `(batch, *data)`.
 
     Arguments:
-        grid: Where the field lives.
+        grid: Grid of the field.
         channels: Number of channels of the field.
         data_shape: Shape of the data, without the batch.
-        data_grid: Where the data live, behind their first axis; by default axes that only count.
+        data_grid: Grid of the data after their first axis; by default a grid of indices.
         observed: Bool, shape `data_shape`: which entries of the data are measured. None where all are.
     """
 

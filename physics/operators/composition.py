@@ -1,8 +1,7 @@
-"""Operators made of operators: composition, linear combination, and the affine change of units of a field."""
+"""Composition and linear combination of operators, and the affine change of units of a field."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from infield.core._deepinv import LinearPhysics, Physics
+from infield.core.checks import is_number
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.physics.operators.base import ComplexBuffers, LinearOperator, plain_physics
@@ -19,10 +19,10 @@ from infield.physics.operators.least_squares import LeastSquares
 
 
 class Composition(ComplexBuffers, Physics):
-    """Outermost operator after the others, `A = A_1 A_2 ... A_n`; it is linear where all of them are (see `compose`).
+    """The composition `A = A_1 A_2 ... A_n`, linear if all of its operators are (see `compose`).
 
     Arguments:
-        operators: Outermost first.
+        operators: Operators, outermost first.
     """
 
     name: ClassVar[str] = "compose"
@@ -67,7 +67,7 @@ class LinearComposition(Composition, LeastSquares):
     def __init__(self, operators: Sequence[LinearPhysics]) -> None:
         LinearPhysics.__init__(self, img_size=getattr(operators[-1], "img_size", None), **plain_physics())
         self._join(operators)
-        self.factor = _one_number(operators[-1]) if len(operators) == 2 else None
+        self.factor = _uniform_scale(operators[-1]) if len(operators) == 2 else None
         row_power = getattr(operators[0], "row_power", None)
         if self.factor is not None and row_power is not None:
             self.row_power = self.factor**2 * row_power
@@ -99,15 +99,15 @@ class LinearComposition(Composition, LeastSquares):
         return self.operators[0].prox_stationary(z, y / self.factor, power, noise / self.factor, **settings)
 
 
-def without_units(operator: Physics) -> Physics:
+def strip_scaling(operator: Physics) -> Physics:
     """The operator itself, behind whatever changes of scale stand before it."""
     while isinstance(operator, LinearComposition) and operator.factor is not None:
         operator = operator.operators[0]
     return operator
 
 
-def _one_number(operator: Physics) -> float | None:
-    """What a change of scale multiplies with, where that is the same positive number everywhere."""
+def _uniform_scale(operator: Physics) -> float | None:
+    """Return the factor of a change of scale if it is one positive number; None otherwise."""
     if not isinstance(operator, Scale):
         return None
     first = float(operator.scale.flatten()[0])
@@ -115,16 +115,23 @@ def _one_number(operator: Physics) -> float | None:
 
 
 def compose(*operators: Physics) -> Composition:
-    """The composition of operators, outermost first; a `LinearPhysics` where all of them are."""
+    """Compose operators, outermost first; the result is a `LinearPhysics` if all of them are."""
     linear = all(isinstance(operator, LinearPhysics) for operator in operators)
     return LinearComposition(operators) if linear else Composition(operators)
 
 
+def is_affine(operator: Physics) -> bool:
+    """Whether the Jacobian of an operator is the same everywhere: it is linear, but for a shift."""
+    if isinstance(operator, Composition):
+        return all(is_affine(part) for part in operator.operators)
+    return isinstance(operator, LinearPhysics | Affine)
+
+
 class LinearCombination(LinearOperator):
-    """A weighted sum of linear operators on the same field; a datum is observed where any of them observes it.
+    """A weighted sum of linear operators on the same field; a datum is observed if any of them observes it.
 
     Arguments:
-        weights: One number for each operator.
+        weights: Weight of each operator.
         operators: Linear operators from and to the same spaces.
     """
 
@@ -150,7 +157,7 @@ class Scale(LinearOperator):
     """Pointwise multiplication, `scale * x`, from standardised units to those of the field.
 
     Arguments:
-        grid: Where the field lives.
+        grid: Grid of the field.
         channels: Number of channels.
         scale: Broadcastable to `(channel, *space)`.
     """
@@ -173,9 +180,9 @@ class Channel(LinearOperator):
     """One channel of a field.
 
     Arguments:
-        grid: Where the field lives.
+        grid: Grid of the field.
         channels: Number of channels.
-        index: Which one.
+        index: Index of the channel.
     """
 
     name = "channel"
@@ -238,9 +245,7 @@ def build_sum(weights: object, operators: Sequence[Physics]) -> LinearCombinatio
         InfieldError: If there is not one finite weight an operator, or an operator is not linear, or their data have
             different shapes.
     """
-    numbers = isinstance(weights, list | tuple) and all(
-        isinstance(w, int | float) and math.isfinite(w) for w in weights
-    )
+    numbers = isinstance(weights, list | tuple) and all(is_number(w) for w in weights)
     if not numbers or len(weights) != len(operators):  # type: ignore[arg-type]
         raise InfieldError(
             where="operator 'sum'", found=f"weights {weights!r}", expected=f"{len(operators)} finite numbers"

@@ -17,19 +17,19 @@ from infield.physics.operators.description import OperatorDescription
 Boundary = Literal["periodic", "zero"]
 
 INVISIBLE = 1e-6
-"""Waves that a kernel lets through by less than this share of the strongest count as not seen in a pseudo-inverse."""
+"""Modes whose transfer is below this fraction of the maximum count as unobserved in the pseudo-inverse."""
 
 
 class Convolution(LinearOperator):
-    r"""The field convolved with one kernel, :math:`y_i = \sum_j k_j x_{i - (j - c)}`, by FFT; every channel alike.
+    r"""The field convolved with one kernel, :math:`y_i = \sum_j k_j x_{i - (j - c)}`, by FFT, channel by channel.
 
     The kernel's centre c is its middle element, `size // 2` along each axis. The data have the field's shape.
 
     Arguments:
-        grid: Where the field lives; its axes are uniform.
+        grid: Grid of the field, with uniform axes.
         channels: Number of channels.
-        kernel: Real, one axis for each space axis.
-        boundary: What lies beyond the edge: "periodic", the field again; "zero", nothing.
+        kernel: Real kernel with one axis per space axis.
+        boundary: Extension beyond the boundary: "periodic" or "zero".
     """
 
     name = "convolution"
@@ -85,7 +85,7 @@ def gaussian_kernel(grid: Grid, widths: tuple[float, ...], boundary: Boundary) -
     """A Gaussian that sums to one, as far as it reaches inside the domain.
 
     Arguments:
-        grid: Where the field lives.
+        grid: Grid of the field.
         widths: Standard deviation along each axis, in the units of the axis.
         boundary: With "periodic" the kernel fills the period once, so that distances are the wrapped ones; with "zero"
             it reaches 10 standard deviations, or the size of the domain if that is less.

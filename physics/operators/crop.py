@@ -14,8 +14,8 @@ class Crop(LinearOperator):
     """The first points along each axis of a field on a torus.
 
     Arguments:
-        torus: Where the field lives.
-        domain: What is seen of it.
+        torus: Grid of the field.
+        domain: Part of it that is observed.
         channels: Number of channels.
     """
 
@@ -37,7 +37,7 @@ class Crop(LinearOperator):
 
 def build_window(description: OperatorDescription) -> Crop:
     """The operator `window`: parameters `shape`, the points of the domain along each axis, and `periodic`, whether each
-    axis of the domain closes on itself (by default none does); the field lives on the torus.
+    axis of the domain is periodic (by default none is); the field lives on the torus.
 
     Raises:
         InfieldError: If the field lives on scattered points, or the domain is no part of the torus.
@@ -49,10 +49,12 @@ def build_window(description: OperatorDescription) -> Crop:
     if not whole or any(not 1 <= n <= m for n, m in zip(shape, torus.shape, strict=True)):  # type: ignore[arg-type]
         raise description.error(f"found shape {shape!r}, expected whole numbers from 1 to those of {torus.shape}")
     periodic = given.get("periodic", [False] * torus.ndim)
-    if not isinstance(periodic, list | tuple) or [type(closes) for closes in periodic] != [bool] * torus.ndim:
+    if not isinstance(periodic, list | tuple) or [type(value) for value in periodic] != [bool] * torus.ndim:
         raise description.error(f"found periodic {periodic!r}, expected {torus.ndim} of true and false")
     axes = zip(torus.axes, shape, periodic, strict=True)  # type: ignore[arg-type]
-    domain = Grid(tuple(Axis(axis.name, axis.coordinates[:n], axis.units, closes) for axis, n, closes in axes))
+    domain = Grid(
+        tuple(Axis(axis.name, axis.coordinates[:n], axis.units, is_periodic) for axis, n, is_periodic in axes)
+    )
     return Crop(torus, domain, description.channels)
 
 

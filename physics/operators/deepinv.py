@@ -54,7 +54,7 @@ def _build(name: str, arguments: Mapping[str, Any], grid: Grid | PointSet, chann
 
 
 def _observed(operator: Physics, y: Tensor) -> Tensor | None:
-    """Which entries of the data are measured, for the kinds of operator whose mask says so."""
+    """Return which entries of the data are measured, for operators that have a mask."""
     if not isinstance(operator, Inpainting | MRI | MultiCoilMRI):
         return None
     mask = operator.mask[:, :, None] if isinstance(operator, MultiCoilMRI) else operator.mask
@@ -69,7 +69,7 @@ def build_named(description: OperatorDescription) -> Physics:
     `MRI` and `MultiCoilMRI` the observed entries are those where the mask is not zero.
 
     Raises:
-        InfieldError: If deepinv has no such operator, it does not know an argument, or it refuses the arguments or the
+        InfieldError: deepinv has no such operator, an argument is unknown, or deepinv refuses the arguments or the
             field.
     """
     name = description.name.removeprefix("deepinv:")

@@ -1,8 +1,7 @@
-"""What a file says about one operator, checked: its parameters, its arrays and the field it acts on."""
+"""Checked description of one operator: its parameters, its arrays and the field on which it acts."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infield.core.checks import is_positive
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 
@@ -23,7 +23,7 @@ class OperatorDescription:
         name: Name of the operator.
         parameters: Numbers and words by name.
         arrays: Arrays by their role in the operator ("mask"), already looked up.
-        grid: Where the operator's input lives.
+        grid: Grid of the operator's input.
         channels: Number of channels of the operator's input.
     """
 
@@ -77,10 +77,10 @@ class OperatorDescription:
         return InfieldError(f"operator '{self.name}': {message}")
 
     def expect(self, parameters: tuple[str, ...] = (), arrays: tuple[str, ...] = ()) -> None:
-        """Refuse what the operator does not know.
+        """Refuse unknown parameters and arrays.
 
         Raises:
-            InfieldError: If a parameter or an array has another name than those listed.
+            InfieldError: A parameter or an array has a name that is not listed.
         """
         for kind, found, known in (("parameter", self.parameters, parameters), ("array", self.arrays, arrays)):
             unknown = sorted(set(found) - set(known))
@@ -130,6 +130,6 @@ class OperatorDescription:
         Raises:
             InfieldError: Unless it is one finite number above zero.
         """
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        if not is_positive(value):
             raise self.error(f"found {parameter} {value!r}, expected a finite number above zero")
         return float(value)

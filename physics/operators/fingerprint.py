@@ -1,21 +1,21 @@
-"""What tells an operator from others of its kind: by these numbers a trained posterior knows which it serves."""
+"""Fingerprint of an operator: the numbers from which an amortised posterior decides whether it was trained for it."""
 
 from __future__ import annotations
 
 import torch
 
 from infield.core._deepinv import LinearPhysics
-from infield.physics.operators.composition import without_units
+from infield.physics.operators.composition import strip_scaling
 from infield.physics.operators.convolution import Convolution
 
 
-def operator_numbers(operator: LinearPhysics) -> tuple[str, dict[str, float]]:
-    """Name of an operator and its numbers, whatever standardisation stands before it.
+def operator_fingerprint(operator: LinearPhysics) -> tuple[str, dict[str, float]]:
+    """Return the name and the fingerprint of an operator, whatever standardisation precedes it.
 
-    `observed` is the share of the data that are measured, `passed` the mean power of the waves that a convolution lets
-    through over that of the strongest.
+    `observed` is the fraction of the data that are measured; `passed` is the mean power transfer of a convolution over
+    its maximum.
     """
-    bare = without_units(operator)
+    bare = strip_scaling(operator)
     observed = getattr(bare, "observed", None)
     numbers = {"observed": 1.0 if observed is None else float(observed.double().mean())}
     if isinstance(bare, Convolution):

@@ -19,7 +19,7 @@ class FourierSampling(LinearOperator):
     channels is complex; a field of one channel is real, and the adjoint then keeps the real part.
 
     Arguments:
-        grid: Where the field lives.
+        grid: Grid of the field.
         channels: 1 (real field) or 2 (complex field).
         mask: Bool, shape of the grid: which coefficients are sampled.
     """

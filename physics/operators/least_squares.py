@@ -15,7 +15,7 @@ TOLERANCE, ITERATIONS = 1e-10, 500
 
 
 class LeastSquares(LinearPhysics):
-    """What every linear operator of ours inherits.
+    """Base of all linear operators.
 
     `row_power` is c where A A^T = c I on the data that are observed (sampling by a mask, at grid points, of Fourier
     coefficients), else None.
@@ -41,7 +41,7 @@ class LeastSquares(LinearPhysics):
             z: Shape `(batch, channel, *space)`.
             y: Data, shape `(batch, *data)`.
             gamma: Weight of the data, positive.
-            settings: Of deepinv's solver, which is not used.
+            settings: Settings of deepinv's solver, which is not used.
         """
         right = self.A_adjoint(y - self.A(z))
         if self.row_power is not None:
@@ -58,7 +58,7 @@ class LeastSquares(LinearPhysics):
             power: Eigenvalues of C in the orthonormal transform of a channel, in the order of `torch.fft.fftn`, shape
                 `(*space)`; the same for k and -k, and for all channels.
             noise: Standard deviation of the data's noise, positive.
-            settings: Of deepinv's solver: `max_iter`, `tol` (relative to the right-hand side).
+            settings: Settings of deepinv's solver: `max_iter`, `tol` (relative to the right-hand side).
         """
         space, axes = power.shape, tuple(range(-power.ndim, 0))
         half = power[..., : space[-1] // 2 + 1].to(z)

@@ -1,9 +1,9 @@
-r"""Materials of two phases by their level set: the function whose sign says which phase is where.
+r"""Two-phase fields by their level-set function, whose sign indicates the phase.
 
-A two-phase field jumps, and no Gaussian law is near its law. The signed distance to the interface between the phases is
-a continuous function that determines the field and is determined by it (Osher & Sethian 1988; for inverse problems
+A two-phase field jumps, so that no Gaussian distribution is close to its own. The signed distance to the interface is a
+continuous function that determines the field and is determined by it (Osher & Sethian 1988; for inverse problems
 Iglesias, Lu & Stuart 2016, "A Bayesian level set method for geometric inverse problems", arXiv 1504.00313). So the
-prior is learned of the distance, and the operator begins with the step from the distance to the field.
+prior is learned for the distance, and the operator starts with the map from distance to field.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from infield.core._deepinv import Physics
+from infield.core.checks import is_number
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.physics.operators.base import plain_physics
@@ -26,13 +27,13 @@ from infield.physics.operators.description import OperatorDescription
 class Phases(Physics):
     r"""The two-phase field of a level-set function phi: :math:`low + (high - low) / (1 + e^{-\phi / width})`.
 
-    The step is smooth, so that it has a derivative; `sharp` is the field that it stands for.
+    The step is smooth and therefore differentiable; `sharp` gives the field with a sharp interface.
 
     Arguments:
-        grid: Where the field lives.
+        grid: Grid of the field.
         low: Value where phi is negative, e.g. the logarithm of a permeability.
         high: Value where it is positive.
-        width: Of the step, > 0, in the units of phi: for a distance about half a spacing of the grid.
+        width: Width of the step, > 0, in the units of phi; for a distance about half a grid spacing.
     """
 
     name: ClassVar[str] = "phases"
@@ -99,7 +100,7 @@ def build_phases(description: OperatorDescription) -> Phases:
     levels: list[float] = []
     for name in ("low", "high"):
         value = description.parameters.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not is_number(value):
             raise description.error(f"found {name} {value!r}, expected a finite number")
         levels.append(float(value))
     low, high = levels

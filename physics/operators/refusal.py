@@ -1,12 +1,12 @@
-"""A field that an operator cannot serve, told apart from an operator that was set up wrongly."""
+"""Failure of a forward model at one field, as opposed to an operator that is set up wrongly."""
 
 from __future__ import annotations
 
 from infield.core.errors import InfieldError
 
 
-class Refused(InfieldError):
-    """A field has no data: a coefficient out of range, a solve that does not converge, a flow that blows up.
+class ForwardModelError(InfieldError):
+    """The forward model fails at a field: a coefficient is out of range, a solve does not converge, a flow blows up.
 
-    The message names the field by its number in the batch. A sampler that proposed the field may reject it and go on.
+    The message names the field by its index in the batch. A sampler that proposed the field may reject it and continue.
     """

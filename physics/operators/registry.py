@@ -1,4 +1,4 @@
-"""The names under which a file asks for an operator."""
+"""Operators by the names that files use."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from deepinv.physics import Physics
 
 NAMED = "deepinv:"
-"""How names of operators of deepinv begin; their class follows."""
+"""Prefix of the names of deepinv's operators; the name of the class follows."""
 
 
 def operator_names() -> tuple[str, ...]:
-    """All names that `build_operator` knows, with the pattern for those of deepinv."""
+    """All names that `build_operator` accepts, and the pattern for those of deepinv."""
     return (*sorted((*registry.names("operators"), "compose", "sum")), f"{NAMED}<ClassName>")
 
 
@@ -34,7 +34,7 @@ def build_operator(
             `{"name": "compose", "operators": [outermost, ..., innermost]}`;
             `{"name": "sum", "weights": [...], "operators": [...]}`.
         arrays: Variables by name.
-        grid: Where the field lives.
+        grid: Grid of the field.
         channels: Number of channels of the field.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Operators that look at a field in some places: a mask on the grid, and point sensors anywhere."""
+"""Operators that observe a field at points: a mask on the grid, and point sensors anywhere."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from infield.physics.operators.base import LinearOperator
 from infield.physics.operators.description import OperatorDescription
 
 DENSE = 3000
-"""Observed points up to which the covariance between them is written down: conjugate gradients take several times as
-long, and leave an error of a percent in single precision."""
+"""Maximum number of observed points for which their dense covariance is formed: conjugate gradients take several times
+as long, and leave an error of one per cent in single precision."""
 
 
 class Mask(LinearOperator):
-    """The field where it is observed, zero elsewhere; NaN in unobserved places do not matter.
+    """The field where it is observed, zero elsewhere; unobserved values may be NaN.
 
     Arguments:
-        grid: Where the field lives.
+        grid: Grid of the field.
         channels: Number of channels.
         mask: Bool, shape `space` or `(channel, *space)`.
     """
@@ -43,13 +43,13 @@ class Mask(LinearOperator):
         return self.A(y)
 
     def prox_stationary(self, z: Tensor, y: Tensor, power: Tensor, noise: float, **settings: Any) -> Tensor:
-        """As `LeastSquares`; by a Cholesky factor where few points are observed, the same of every channel."""
+        """As `LeastSquares`; by Cholesky factorisation if few points are observed, the same in every channel."""
         seen = self.observed[0]
         count = int(seen.sum())
         if seen.shape != power.shape or not 0 < count <= DENSE or not bool((self.observed == seen).all()):
             return super().prox_stationary(z, y, power, noise, **settings)
         axes, places = tuple(range(-power.ndim, 0)), seen.flatten().nonzero()[:, 0]
-        # C between two points depends on how far they are apart
+        # the covariance of two points depends on their separation
         far = torch.fft.ifftn(power.to(torch.float64), dim=axes).real.to(z)
         place, middle = torch.zeros_like(places), 0
         for step, n in zip(torch.unravel_index(places, seen.shape), seen.shape, strict=True):
@@ -66,7 +66,7 @@ class Mask(LinearOperator):
 
 
 def _half(power: Tensor) -> Tensor:
-    """Of the wave numbers that a real transform has."""
+    """Restrict a power spectrum to the wavenumbers of the real transform."""
     return power[..., : power.shape[-1] // 2 + 1]
 
 
@@ -74,11 +74,11 @@ class PointSensors(LinearOperator):
     """Weighted sums of a few grid points for each sensor: its own grid point, or the corners of its cell.
 
     Arguments:
-        grid: Where the field lives.
+        grid: Grid of the field.
         channels: Number of channels.
         corners: Flat indices of the grid points that a sensor sees, shape `(corners, sensors)`.
         weights: Their weights, float64, same shape.
-        sensors: Where the sensors are.
+        sensors: Positions of the sensors.
     """
 
     name = "points"
@@ -115,7 +115,7 @@ class PointSensors(LinearOperator):
         """Sensors anywhere in the domain, by multilinear interpolation; periodic axes wrap.
 
         Arguments:
-            grid: Where the field lives.
+            grid: Grid of the field.
             channels: Number of channels.
             coordinates: Positions `(sensors, ndim)` in the units of the axes.
 
@@ -153,7 +153,7 @@ def _cell(axis: Axis, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
         knots = np.append(knots, knots[-1] + axis.spacing)
         positions = knots[0] + np.mod(positions - knots[0], knots[-1] - knots[0])
     else:
-        slack = 1e-9 * axis.spacing  # rounding on the rim
+        slack = 1e-9 * axis.spacing  # rounding at the boundary
         outside = (positions < knots[0] - slack) | (positions > knots[-1] + slack)
         if outside.any():
             sensor = int(outside.nonzero()[0][0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -10,35 +9,36 @@ import torch
 from torch import Tensor
 
 from infield.core._deepinv import Physics
+from infield.core.checks import is_number
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.physics.operators.base import ComplexBuffers, plain_physics
 from infield.physics.operators.description import OperatorDescription
-from infield.physics.operators.refusal import Refused
-from infield.physics.pde.darcy_solver import Pressure, PressureEquation
-from infield.physics.pde.dirichlet import grid_with_rim, interior, laplacian_eigenvalues, with_rim
+from infield.physics.operators.refusal import ForwardModelError
+from infield.physics.pde.darcy_solver import DarcySolve, DarcySolver
+from infield.physics.pde.dirichlet import check_dirichlet_grid, interior, laplacian_eigenvalues, pad_boundary
 
 Coefficient = Literal["log", "value"]
 
 
 class Darcy(ComplexBuffers, Physics):
-    r"""The pressure u of :math:`-\nabla \cdot (a \nabla u) = f`, u = 0 on the rim, from the field log a or a.
+    r"""The pressure u of :math:`-\nabla \cdot (a \nabla u) = f`, with u = 0 on the boundary, from the field log a or a.
 
-    Finite volumes around the grid points with harmonic means between them, of second order where a is smooth, and where
-    it jumps midway between points. Solved in float64; the pressure has the precision of the field. The gradient costs
-    one more solve and stores no iterations.
+    Finite volumes around the grid points, with harmonic means between them: of second order where a is smooth, or jumps
+    midway between points. Solved in float64; the pressure has the precision of the field. The gradient costs one more
+    solve and stores no iterates.
 
     Arguments:
-        grid: Uniform, of 1 to 3 axes, its first and last points on the rim.
-        forcing: f: one number, or shape `space` (the rim does not matter).
-        coefficient: What the field is: "log", log a; "value", a itself.
-        tolerance: Relative residual at which a sample has converged, see `PressureEquation`.
-        max_iterations: Of conjugate gradients. Smooth log a needs 10 to 60 at any contrast and mesh; a binary a about
-            sqrt(max a / min a) / 2 * log(2 / tolerance) at most.
+        grid: Uniform grid of 1 to 3 axes; its first and last points are the boundary.
+        forcing: f, a number or an array of shape `space` (values on the boundary do not matter).
+        coefficient: "log" if the field is log a, "value" if it is a itself.
+        tolerance: Relative residual at which a sample has converged, see `DarcySolver`.
+        max_iterations: Maximum number of conjugate-gradient iterations. Smooth log a needs 10 to 60 at any
+            contrast and mesh; a binary a at most about sqrt(max a / min a) / 2 * log(2 / tolerance).
 
     Raises:
-        InfieldError: If the grid does not fit. `A` raises `Refused` for a sample whose a is not positive and finite, or
-            that does not converge, with the sample's number in the batch.
+        InfieldError: The grid does not fit. `A` raises `ForwardModelError` for a sample whose a is not positive and
+            finite, or that does not converge; the message names the sample's index in the batch.
     """
 
     name: ClassVar[str] = "darcy"
@@ -55,7 +55,7 @@ class Darcy(ComplexBuffers, Physics):
         max_iterations: int = 1000,
     ) -> None:
         super().__init__(**plain_physics())
-        self.grid = self.data_grid = grid_with_rim(self.name, grid)
+        self.grid = self.data_grid = check_dirichlet_grid(self.name, grid)
         self.channels = 1
         self.data_shape = (1, *grid.shape)
         self.coefficient = coefficient
@@ -67,16 +67,14 @@ class Darcy(ComplexBuffers, Physics):
         self.register_buffer("observed", None)
 
     @property
-    def equation(self) -> PressureEquation:
-        return PressureEquation(
-            self.grid.spacing, self.eigenvalues.to(torch.float64), self.tolerance, self.max_iterations
-        )
+    def equation(self) -> DarcySolver:
+        return DarcySolver(self.grid.spacing, self.eigenvalues.to(torch.float64), self.tolerance, self.max_iterations)
 
     def permeability(self, x: Tensor) -> Tensor:
         """a from the field, shape `(batch, *space)`, float64.
 
         Raises:
-            Refused: If a sample of it is not positive and finite.
+            ForwardModelError: If a sample of it is not positive and finite.
         """
         field = x[:, 0].to(torch.float64)
         a = field.exp() if self.coefficient == "log" else field
@@ -87,7 +85,7 @@ class Darcy(ComplexBuffers, Physics):
             if self.coefficient == "log":
                 found = f"log a = {float(field[sample].flatten()[place])!r}, {found}"
             where = tuple(int(i) for i in np.unravel_index(place, self.grid.shape))
-            raise Refused(
+            raise ForwardModelError(
                 where=f"operator 'darcy': sample {sample} of the batch",
                 found=f"{found} at point {where}",
                 expected="a coefficient that is positive and finite",
@@ -101,7 +99,7 @@ class Darcy(ComplexBuffers, Physics):
             )
         a = self.permeability(x)
         f = self.forcing.to(a).expand(len(a), *self.forcing.shape)
-        return with_rim(Pressure.apply(a, f, self.equation), self.grid.ndim)[:, None].to(x.dtype)
+        return pad_boundary(DarcySolve.apply(a, f, self.equation), self.grid.ndim)[:, None].to(x.dtype)
 
     def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
         """The transposed Jacobian at `x` applied to `v`, at the cost of two solves."""
@@ -124,7 +122,7 @@ def _forcing(description: OperatorDescription, grid: Grid) -> Tensor | float:
             raise description.error("found forcing as a parameter and as an array, expected one of them")
         return torch.from_numpy(description.array("forcing", grid.shape).astype("float64"))
     forcing = description.parameters.get("forcing", 1.0)
-    if isinstance(forcing, bool) or not isinstance(forcing, int | float) or not math.isfinite(forcing):
+    if not is_number(forcing):
         raise description.error(f"found forcing {forcing!r}, expected a finite number")
     return float(forcing)
 

@@ -8,23 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infield.physics.operators.refusal import Refused
-from infield.physics.pde.dirichlet import interior, with_rim
+from infield.physics.operators.refusal import ForwardModelError
+from infield.physics.pde.dirichlet import interior, pad_boundary
 from infield.physics.pde.sine_transform import sine_transform
 
 
 @dataclass(frozen=True, eq=False)
-class PressureEquation:
-    r"""Finite volumes for :math:`-\nabla \cdot (a \nabla u) = f`, u = 0 on the rim, around the points of a grid.
+class DarcySolver:
+    r"""Finite volumes for :math:`-\nabla \cdot (a \nabla u) = f`, u = 0 on the boundary, around the grid points.
 
-    A face between two points has the harmonic mean of their coefficients, which is right where a jumps between them.
+    The coefficient of a face is the harmonic mean of those of its two points, which is exact if a jumps between them.
 
     Arguments:
-        spacing: Of the grid, one an axis.
-        eigenvalues: Those of minus its Laplacian, shape of the interior, float64.
+        spacing: Grid spacing along each axis.
+        eigenvalues: Eigenvalues of minus the discrete Laplacian, shape of the interior, float64.
         tolerance: Stop where |f - K u| <= tolerance |f| in the norm |r| = sqrt(r M r) of the preconditioner M. The
             relative error of u in the energy norm is at most the root of the condition number of M K times that.
-        max_iterations: Give up after so many.
+        max_iterations: Maximum number of iterations.
     """
 
     spacing: tuple[float, ...]
@@ -41,19 +41,19 @@ class PressureEquation:
         return [2 / (1 / low + 1 / high) / h**2 for (low, high), h in zip(self._sides(a), self.spacing, strict=True)]
 
     def solve(self, a: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
-        """Conjugate gradients for a batch (Saad 2003, algorithm 9.1), preconditioned as `scaling` says.
+        """Conjugate gradients for a batch (Saad 2003, algorithm 9.1), preconditioned as described in `scaling`.
 
-        A sample that has converged is left alone while others go on, so that it does not depend on its company.
+        A converged sample is frozen while the others iterate, so that it is independent of the rest of the batch.
 
         Arguments:
             a: Coefficient, positive, shape `(batch, *space)`.
             f: Right-hand side, shape `(batch, *interior)`.
 
         Returns:
-            u, shape `(batch, *interior)`, and how many iterations each sample took, shape `(batch,)`.
+            u, shape `(batch, *interior)`, and the number of iterations of each sample, shape `(batch,)`.
 
         Raises:
-            Refused: If a sample has not converged by then, or its right-hand side is not finite.
+            ForwardModelError: A sample has not converged by then, or its right-hand side is not finite.
         """
         K, each = Stencil(self.faces(a)), (-1, *(1,) * self.ndim)
         s = self.scaling(a, K)
@@ -139,14 +139,14 @@ class PressureEquation:
 
     def _differences(self, u: Tensor) -> list[Tensor]:
         """Across every face, for each axis."""
-        return [high - low for low, high in self._sides(with_rim(u, self.ndim))]
+        return [high - low for low, high in self._sides(pad_boundary(u, self.ndim))]
 
 
 class Stencil:
     """u -> K u, the fluxes out of the volume of every interior point.
 
     Arguments:
-        faces: Their coefficients, as `PressureEquation.faces` gives them.
+        faces: Their coefficients, as `DarcySolver.faces` gives them.
     """
 
     def __init__(self, faces: list[Tensor]) -> None:
@@ -166,14 +166,14 @@ class Stencil:
         return out
 
 
-class Pressure(torch.autograd.Function):
+class DarcySolve(torch.autograd.Function):
     """(a, f) -> u = K(a)^-1 f; backwards one more solve, K w = v, whatever the number of iterations.
 
     The backward pass is made of the same function, so that second derivatives exist too.
     """
 
     @staticmethod
-    def forward(a: Tensor, f: Tensor, equation: PressureEquation) -> Tensor:
+    def forward(a: Tensor, f: Tensor, equation: DarcySolver) -> Tensor:
         return equation.solve(a, f)[0]
 
     @staticmethod
@@ -184,13 +184,13 @@ class Pressure(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *v: Tensor) -> tuple[Tensor | None, ...]:
         a, u = ctx.saved_tensors
-        w = Pressure.apply(a, v[0], ctx.equation)
+        w = DarcySolve.apply(a, v[0], ctx.equation)
         return ctx.equation.sensitivity(a, u, w), w, None
 
 
-def _error(bad: Tensor, message: str) -> Refused:
+def _error(bad: Tensor, message: str) -> ForwardModelError:
     """Names the first of the bad samples."""
-    return Refused(f"operator 'darcy': sample {int(bad.nonzero()[0])} of the batch: {message}")
+    return ForwardModelError(f"operator 'darcy': sample {int(bad.nonzero()[0])} of the batch: {message}")
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

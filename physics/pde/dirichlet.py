@@ -1,4 +1,4 @@
-"""Fields that vanish on the rim of a rectangle: the grids that they need, and their Laplacian by sine series."""
+"""Fields that vanish on the boundary of a rectangle: the grids that they need, and their Laplacian by sine series."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 
 
-def grid_with_rim(operator: str, grid: Grid | PointSet) -> Grid:
-    """The grid, if a differential equation with zeros on the rim can be posed on it.
+def check_dirichlet_grid(operator: str, grid: Grid | PointSet) -> Grid:
+    """Return the grid if an equation with homogeneous Dirichlet conditions can be posed on it.
 
     Arguments:
         operator: Name of the operator, for the message.
-        grid: Its first and last points along each axis are the rim.
+        grid: The first and last points along each axis are the boundary.
 
     Raises:
-        InfieldError: Unless it is regular, uniform, not periodic, with at least 3 points and one unit for all axes.
+        InfieldError: The grid is not regular, uniform and non-periodic, has fewer than 3 points along an axis, or axes
+            in different units.
     """
     if not isinstance(grid, Grid):
         raise InfieldError(
@@ -50,18 +51,18 @@ def grid_with_rim(operator: str, grid: Grid | PointSet) -> Grid:
 
 
 def interior(x: Tensor, ndim: int) -> Tensor:
-    """A field without its rim, `n - 2` points along each of its last axes."""
+    """Remove the boundary: `n - 2` points along each of the last axes."""
     inside: tuple[Any, ...] = (slice(1, -1),) * ndim
     return x[(..., *inside)]
 
 
-def with_rim(x: Tensor, ndim: int) -> Tensor:
-    """A field with a rim of zeros around it, the adjoint of `interior`."""
+def pad_boundary(x: Tensor, ndim: int) -> Tensor:
+    """Add a boundary of zeros; the adjoint of `interior`."""
     return torch.nn.functional.pad(x, (1, 1) * ndim)
 
 
 def laplacian_eigenvalues(grid: Grid) -> Tensor:
-    """Eigenvalues of minus the second-order Laplacian on the interior points, all positive, in the order of the sines.
+    """Eigenvalues of minus the second-order Laplacian on the interior points, positive, in the order of the sine modes.
 
     Returns:
         Shape of the interior, float64, in 1 / (units of the grid) squared.

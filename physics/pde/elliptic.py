@@ -1,27 +1,26 @@
-"""The Poisson and Helmholtz equations on a rectangle with zeros on its rim."""
+"""The Poisson and Helmholtz equations on a rectangle with homogeneous Dirichlet boundary conditions."""
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
+from infield.core.checks import is_number
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.physics.operators.base import LinearOperator
 from infield.physics.operators.description import OperatorDescription
-from infield.physics.pde.dirichlet import grid_with_rim, interior, laplacian_eigenvalues, with_rim
+from infield.physics.pde.dirichlet import check_dirichlet_grid, interior, laplacian_eigenvalues, pad_boundary
 from infield.physics.pde.sine_transform import sine_transform
 
 
 class Helmholtz(LinearOperator):
-    r"""The solution u of :math:`-\nabla^2 u + k^2 u = f`, u = 0 on the rim, from the field f; every channel alike.
+    r"""The solution u of :math:`-\nabla^2 u + k^2 u = f`, u = 0 on the boundary, of the field f, by channel.
 
-    Second-order finite differences, inverted exactly by sine series. Values of f on the rim do not matter. The operator
-    is its own adjoint.
+    Second-order finite differences, inverted exactly by sine series. Values of f on the boundary do not matter. The
+    operator is self-adjoint.
 
     Arguments:
-        grid: Uniform, of 1 to 3 axes, its first and last points on the rim.
+        grid: Uniform grid of 1 to 3 axes; its first and last points are the boundary.
         channels: Number of channels.
         wavenumber_squared: k^2 in 1 / (units of the grid) squared. Below zero the equation is that of waves
             (:math:`-\nabla^2 u - \kappa^2 u = f`), and must not meet an eigenvalue of the Laplacian.
@@ -34,7 +33,7 @@ class Helmholtz(LinearOperator):
     eigenvalues: Tensor
 
     def __init__(self, grid: Grid, channels: int, wavenumber_squared: float) -> None:
-        grid = grid_with_rim(self.name, grid)
+        grid = check_dirichlet_grid(self.name, grid)
         super().__init__(grid, channels, (channels, *grid.shape), grid)
         laplacian = laplacian_eigenvalues(grid)
         gap = (laplacian + wavenumber_squared).abs()
@@ -53,14 +52,14 @@ class Helmholtz(LinearOperator):
     def A(self, x: Tensor) -> Tensor:
         ndim = self.grid.ndim
         series = sine_transform(interior(x, ndim), ndim) / self.eigenvalues
-        return with_rim(sine_transform(series, ndim), ndim)
+        return pad_boundary(sine_transform(series, ndim), ndim)
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         return self.A(y)
 
 
 class Poisson(Helmholtz):
-    r"""The solution u of :math:`-\nabla^2 u = f`, u = 0 on the rim: `Helmholtz` with k = 0."""
+    r"""The solution u of :math:`-\nabla^2 u = f`, with u = 0 on the boundary: `Helmholtz` with k = 0."""
 
     name = "poisson"
 
@@ -76,6 +75,6 @@ def build_poisson(description: OperatorDescription) -> Poisson:
 def build_helmholtz(description: OperatorDescription) -> Helmholtz:
     description.expect(parameters=("wavenumber_squared",))
     k2 = description.parameters.get("wavenumber_squared")
-    if isinstance(k2, bool) or not isinstance(k2, int | float) or not math.isfinite(k2):
+    if not is_number(k2):
         raise description.error(f"found wavenumber_squared {k2!r}, expected a finite number")
     return Helmholtz(description.regular_grid(), description.channels, float(k2))

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from infield.core._deepinv import Physics
+from infield.core.checks import is_whole
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.physics.operators.base import plain_physics
 from infield.physics.operators.description import OperatorDescription
-from infield.physics.operators.refusal import Refused
-from infield.physics.pde.vorticity import LARGEST_CFL, Scheme, frequencies, norm
+from infield.physics.operators.refusal import ForwardModelError
+from infield.physics.pde.vorticity import LARGEST_CFL, IntegratingFactorRK4, frequencies, norm
 
 POINTS_A_STEP = 4
 """Points that a flow of unit speed (a length a unit of time) crosses in a step, unless a number of steps is given.
@@ -69,15 +70,15 @@ class NavierStokes(Physics):
         self.register_buffer("forcing", forcing)
         self.register_buffer("observed", None)
 
-    def scheme(self, like: Tensor) -> Scheme:
+    def scheme(self, like: Tensor) -> IntegratingFactorRK4:
         """The time step for a field."""
-        return Scheme(self.frequencies, self.forcing, self.viscosity, self.time / self.steps, like)
+        return IntegratingFactorRK4(self.frequencies, self.forcing, self.viscosity, self.time / self.steps, like)
 
     def A(self, x: Tensor) -> Tensor:
         """The vorticity at time T, in the precision of the field; differentiable, and under `torch.func` too.
 
         Raises:
-            Refused: A trajectory has blown up, or its time step is not stable (says which sample, and when).
+            ForwardModelError: A trajectory has blown up, or its time step is not stable (says which sample, and when).
             InfieldError: The field has another shape.
         """
         if x.shape[1:] != self.data_shape:
@@ -117,7 +118,9 @@ class NavierStokes(Physics):
                 found = f"CFL number {cfl:.3g} with {self.steps} steps, expected at most {LARGEST_CFL}"
                 enough = f"; take {math.ceil(self.steps * cfl / 1.4)} steps" if math.isfinite(cfl) else ""
                 remedy = f": found {found}{enough}, or more" if torch.isfinite(norms[0, sample]) else ""
-                raise Refused(f"operator '{self.name}': sample {sample} of the batch {message} at step {step}{remedy}")
+                raise ForwardModelError(
+                    f"operator '{self.name}': sample {sample} of the batch {message} at step {step}{remedy}"
+                )
 
 
 def check_torus(grid: Grid) -> Grid:
@@ -150,7 +153,7 @@ def build_navier_stokes(description: OperatorDescription) -> NavierStokes:
         raise description.error(f"found {description.channels} channels, expected 1, the vorticity")
     parameters = {"viscosity": 1e-3, "time": 1.0, "steps": None, "forcing": "none", **description.parameters}
     steps, forcing = parameters["steps"], parameters["forcing"]
-    if steps is not None and (type(steps) is not int or steps < 1):
+    if steps is not None and not is_whole(steps, 1):
         raise description.error(f"found steps {steps!r}, expected a whole number of at least 1")
     if forcing not in FORCINGS or ("forcing" in description.arrays and "forcing" in description.parameters):
         raise description.error(f"found forcing {forcing!r}, expected {' or '.join(FORCINGS)}, or an array 'forcing'")

@@ -17,7 +17,7 @@ def sine_transform(x: Tensor, ndim: int) -> Tensor:
 
     Arguments:
         x: Real, shape `(..., n_1, ..., n_ndim)`.
-        ndim: How many of the last axes to transform.
+        ndim: Number of last axes to transform.
     """
     for axis in range(-ndim, 0):
         x = _along_last(x.movedim(axis, -1)).movedim(-1, axis)

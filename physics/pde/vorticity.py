@@ -1,4 +1,4 @@
-r"""Vorticity on a periodic rectangle, one time step after the other.
+r"""Time stepping of vorticity on a periodic rectangle.
 
 Fourier-Galerkin in space: only modes with 3 |k| < n take part (the 2/3 rule, Orszag 1971, J. Atmos. Sci. 28, 1074), so
 that products are free of aliasing, and without viscosity energy and enstrophy are conserved up to the time step. In
@@ -20,12 +20,12 @@ LARGEST_CFL = 2.8
 """Fourth-order Runge-Kutta methods are stable for purely oscillating modes up to 2 sqrt(2)."""
 
 
-class Scheme:
+class IntegratingFactorRK4:
     """One time step of the spectrum of the vorticity, in the precision and on the device of a field.
 
     Arguments:
-        frequencies: What `frequencies` gives for the grid.
-        forcing: Source of vorticity on the grid; None for none.
+        frequencies: Result of `frequencies` for the grid.
+        forcing: Source of vorticity on the grid; None if there is none.
         viscosity: nu >= 0.
         h: Time step.
         like: A field `(batch, 1, ny, nx)`.
@@ -47,7 +47,7 @@ class Scheme:
         self.source = torch.fft.rfft2(source)[None, None] * kept
 
     def advance(self, w: Tensor) -> Tensor:
-        """`step`, remembering for the way back where it started and nothing else."""
+        """`step`, storing only its starting point for the backward pass."""
         advanced: Tensor = _Step.apply(w, self)  # type: ignore[no-untyped-call]
         return advanced
 
@@ -79,11 +79,11 @@ class _Step(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(w: Tensor, scheme: Scheme) -> Tensor:
+    def forward(w: Tensor, scheme: IntegratingFactorRK4) -> Tensor:
         return scheme.step(w)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Scheme], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, IntegratingFactorRK4], output: Tensor) -> None:
         w, ctx.scheme = inputs
         ctx.save_for_backward(w)
         ctx.save_for_forward(w)
@@ -99,7 +99,7 @@ class _Step(torch.autograd.Function):
 
 
 def frequencies(grid: Grid) -> Tensor:
-    """Angular wave numbers k_x, k_y of the real transform and the modes that are kept, shape `(3, ny, nx // 2 + 1)`."""
+    """Angular wavenumbers k_x, k_y of the real transform and the modes that are kept, shape `(3, ny, nx // 2 + 1)`."""
     (ny, nx), (ly, lx) = grid.shape, grid.lengths
     y = torch.fft.fftfreq(ny, 1 / ny, dtype=torch.float64)[:, None]
     x = torch.fft.rfftfreq(nx, 1 / nx, dtype=torch.float64)[None]

@@ -37,7 +37,7 @@ _WALL_TIME = ("nu/u_tau^2", "nu/u_tau2", "wall units", "+")
 
 @dataclass(frozen=True)
 class WallUnits:
-    """What turns the numbers of a file into wall units.
+    """Conversion of the numbers of a file to wall units.
 
     Arguments:
         re_tau: u_tau h / nu.
@@ -65,7 +65,7 @@ class WallUnits:
         """Complete what is given by Re_tau = u_tau h / nu; h is 1 where it is not given and the others need it.
 
         Arguments:
-            where: What a message begins with.
+            where: Start of messages.
 
         Raises:
             InfieldError: A number is not above zero, Re_tau is not known, or what is given contradicts itself.

@@ -52,7 +52,10 @@ METRICS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--prior", choices=("closed-form", "learned"), default="closed-form", help="(default closed-form)"
+        "--prior",
+        choices=("closed-form", "learned"),
+        default="closed-form",
+        help="closed-form, or a network that learned it (default closed-form)",
     )
     learned = parser.add_argument_group("with --prior learned")
     learned.add_argument("--kernel", choices=("matern", "gibbs"), help="one law (default both)")

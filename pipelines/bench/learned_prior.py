@@ -36,7 +36,7 @@ from infield.priors.base import Prior
 from infield.priors.flows.flow import FlowPrior
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import gaussian_prior
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 
 GRID = Grid.regular((64,), 1.0, names=("x",), units="m", periodic=True)
 LAW = Matern(nu=1.5, length=0.15)
@@ -76,7 +76,7 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
 
 
 def _train(folder: Path, fields: torch.Tensor, steps: int, seed: int) -> FlowPrior:
-    """What a user does: write example fields, `infield fit`, `load_prior`."""
+    """What a user does: write example fields, `infield fit`, `load_flow_prior`."""
     xr.Dataset(
         {"field": (("sample", "x"), fields.numpy().astype("f4"), {"units": "K"})},
         {"x": ("x", np.array(GRID.axes[0].coordinates), {"units": "m", "periodic": 1})},
@@ -93,7 +93,7 @@ def _train(folder: Path, fields: torch.Tensor, steps: int, seed: int) -> FlowPri
         "trainer.logger": "false",
     }
     fit(["--config", str(CONFIG), *(word for key, value in settings.items() for word in (f"--{key}", str(value)))])
-    return load_prior(folder / "run" / "prior.ckpt")
+    return load_flow_prior(folder / "run" / "prior.ckpt")
 
 
 def _measure(truth: torch.Tensor, generator: Generator) -> Measurement:

@@ -45,7 +45,7 @@ from infield.priors.flows.flow import FlowPrior
 from infield.priors.gaussian.gibbs import gibbs_matrix
 from infield.priors.gaussian.matern import matern_matrix
 from infield.priors.gaussian.prior import GaussianPrior
-from infield.priors.storage.checkpoint import export_prior, load_prior
+from infield.priors.storage.checkpoint import export_prior, load_flow_prior
 
 POINTS, OTHER_POINTS, OBSERVATIONS, NOISE_VARIANCE, LEVELS = 128, (512, 1024), 7, 0.01, 40
 KERNELS = ("matern", "gibbs")
@@ -278,7 +278,7 @@ def two_sample_p_value(
 
 def _stored(kernel: str, checkpoint: Path | None) -> FlowPrior:
     path = checkpoint or CHECKPOINTS / f"gp_{kernel}.ckpt"
-    prior = load_prior(path)
+    prior = load_flow_prior(path)
     if prior.covariance.event_shape != (1, POINTS):
         raise InfieldError(
             where=path,
@@ -291,7 +291,7 @@ def _stored(kernel: str, checkpoint: Path | None) -> FlowPrior:
 def _trained(kernel: str, seed: int, steps: int, keep: Path | None) -> FlowPrior:
     with tempfile.TemporaryDirectory() as folder:
         path = train(kernel, Path(folder), seed=seed, steps=steps)
-        return load_prior(path if keep is None else export_prior(path, keep))
+        return load_flow_prior(path if keep is None else export_prior(path, keep))
 
 
 def train(kernel: str, folder: Path, *, seed: int = 0, steps: int = STEPS) -> Path:

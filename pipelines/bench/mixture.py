@@ -30,7 +30,7 @@ from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.twisted_smc import TwistedSMC
 from infield.priors.base import Prior
 from infield.priors.gaussian.mixture import MixturePrior
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 from infield.priors.storage.from_yaml import prior_from_description
 
 LENGTHS = (0.03, 0.1, 0.3, 0.8)
@@ -56,7 +56,7 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
     torch.set_num_threads(1)
     cases, slow, n = (2, 0, 128) if quick else (20, 2, 512)
     prior = mixture_prior()
-    learned = load_prior(CHECKPOINTS / "gp_mixture.ckpt")
+    learned = load_flow_prior(CHECKPOINTS / "gp_mixture.ckpt")
     methods: dict[str, tuple[Sampler, Prior]] = {
         "exact": (Exact(), prior),
         "faps-flow": (FAPS(levels=40), prior),

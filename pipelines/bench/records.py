@@ -8,17 +8,29 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-PACKAGES = ("infield", "torch", "deepinv", "azula", "numpy", "scipy", "sigpy")
+PACKAGES = (
+    *("infield", "torch", "deepinv", "azula", "numpy", "scipy", "sigpy"),
+    *("gpboost", "PyKrige", "gstools", "gpytorch", "scikit-learn"),
+)
 
 
 @dataclass(frozen=True)
 class Record:
-    """One figure: which bench and case, by which method, of what metric."""
+    """One figure: which bench and case, by which method, of what metric; of one that was asked for, also the target.
+
+    Arguments:
+        bench, case, method, metric: What it is.
+        value: The figure, or why there is none.
+        unit: Of the value.
+        target: What was asked for, in words.
+        met: Whether the value meets it; None where that cannot be said.
+    """
 
     bench: str
     case: str
@@ -26,6 +38,13 @@ class Record:
     metric: str
     value: float | str
     unit: str = "1"
+    target: str | None = None
+    met: bool | None = None
+
+    def to_json(self) -> dict[str, str | float | bool | None]:
+        """Its entries; those of a target only where there is one."""
+        entries = asdict(self)
+        return entries if self.target is not None else {k: v for k, v in entries.items() if k not in ("target", "met")}
 
 
 @dataclass
@@ -57,14 +76,18 @@ class Bench:
 
     def write(self, path: Path) -> None:
         """Write the records, and beside them seed, versions and threads, as JSON."""
-        document = {
+        path.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The records with seed and versions, in JSON types."""
+        return {
             "bench": self.name,
             "seed": self.seed,
             "threads": torch.get_num_threads(),
             "versions": {package: version_of(package) for package in PACKAGES},
-            "records": [asdict(record) for record in self.records],
+            "records": [record.to_json() for record in self.records],
         }
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
     def print(
         self, metrics: dict[str, str], note: str = "", summary: Callable[[list[float]], float] = statistics.median

@@ -32,6 +32,7 @@ import xarray as xr
 from torch import Generator, Tensor
 
 from infield.core.grid import Grid
+from infield.core.spectra import Bins, wavenumbers
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.commands.fit import run as fit
 from infield.pipelines.package_data import CONFIGS
@@ -40,7 +41,7 @@ from infield.priors.covariance.modes import Hartley
 from infield.priors.flows.flow import FlowPrior
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import gaussian_prior
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 
 GRID = Grid.regular((64, 64), 1.0, units="m", periodic=True)
 LAW, SOURCE = Matern(nu=1.5, length=0.12), Matern(nu=0.5, length=0.12)
@@ -104,10 +105,7 @@ def run(*, quick: bool = False, seed: int = 0, rows: Sequence[str] = tuple(TRAIN
 def spectrum_ratio(fields: Tensor) -> Tensor:
     """Power of draws `(n, 1, 64, 64)` over the true power, mean over each annulus of wavenumbers 1 to 45."""
     power = (Hartley(2).analyse(fields.to(torch.float64)).square().mean(0) / LAW.on(GRID).diagonal)[0]
-    waves = [torch.fft.fftfreq(size, 1 / size, dtype=torch.float64) for size in GRID.shape]
-    annulus = torch.hypot(waves[0][:, None], waves[1]).round().long()
-    sums = torch.zeros(int(annulus.max()) + 1, dtype=torch.float64).index_add(0, annulus.flatten(), power.flatten())
-    return (sums / annulus.flatten().bincount())[1:]
+    return Bins.nearest(wavenumbers(GRID.shape, [1 / n for n in GRID.shape]), 1.0).mean(power)[1:]
 
 
 def _add(bench: Bench, method: str, fields: Tensor) -> None:
@@ -166,13 +164,13 @@ def _trained(
             "training_steps": prior.provenance["training"]["steps"],
         }
         costs.write_text(json.dumps(cost), encoding="utf-8")
-    return load_prior(folder / "prior.ckpt"), json.loads(costs.read_text(encoding="utf-8"))
+    return load_flow_prior(folder / "prior.ckpt"), json.loads(costs.read_text(encoding="utf-8"))
 
 
 def _fit(folder: Path, settings: dict[str, Any]) -> FlowPrior:
     settings = settings | {"trainer.default_root_dir": folder}
     fit(["--config", str(CONFIG), *(word for key, value in settings.items() for word in (f"--{key}", str(value)))])
-    return load_prior(folder / "prior.ckpt")
+    return load_flow_prior(folder / "prior.ckpt")
 
 
 def core_seconds() -> float:

@@ -29,6 +29,7 @@ from infield.pipelines.report import check_new_report, write_page
 from infield.pipelines.report.canvas import STYLE
 from infield.pipelines.report.page import page
 from infield.pipelines.run.console import progress, table
+from infield.pipelines.run.options import add_json, check_at_least
 from infield.posterior.cm21.summary import Comparison, compare
 
 BINS = 60
@@ -45,20 +46,19 @@ WORDS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reference", type=Path, metavar="A.zarr", help="the reference ensemble")
     parser.add_argument("other", type=Path, metavar="B.zarr", help="what is compared with it")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="REPORT.html")
+    parser.add_argument("--output", type=Path, required=True, metavar="REPORT.html", help="the report, a new file")
     parser.add_argument("--first", metavar="A-B", help="members of the reference (default all)")
     parser.add_argument("--second", metavar="A-B", help="members of the other (default all)")
     parser.add_argument("--chunk", type=int, metavar="CELLS",
                         help="cells of a chunk of the line of sight (default: as deep as a cone is wide)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="seed of halves and bootstrap (default 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of halves and bootstrap (default 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing report")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table, and no progress")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     check_new_report(arguments.output, arguments.overwrite)
-    if arguments.seed < 0:
-        raise InfieldError(where="--seed", found=arguments.seed, expected="at least 0")
+    check_at_least(0, seed=arguments.seed)
     first = members_of(arguments.reference, arguments.first, "--first")
     second = members_of(arguments.other, arguments.second, "--second")
     for members in (first, second):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,13 @@ from infield.datasets.cm21.readers.open import open_lightcone_files
 from infield.datasets.formats.zarr_group import check_new, remove_for_good
 from infield.pipelines.run.blocks import nothing_left_of_nothing
 from infield.pipelines.run.console import progress, say, table
+from infield.pipelines.run.options import Parser, add_json, check_positive
 from infield.pipelines.run.subcommand import Subcommand
 
 _LIGHTCONES = """Lightcones to one file: brightness temperatures (sample, x, y, los) in mK, z ascending.
 
     infield convert lightcone cone_*.h5 -o cones.zarr
-    infield convert lightcone cone.npy --redshifts z.txt --box 128 -o cones.zarr
+    infield convert lightcone cone.npy --redshifts z.txt --box-size 128 -o cones.zarr
 
 FILE is what 21cmFAST 4 or 3.4 saves (HDF5), a stack of ml21cm (HDF5), numpy arrays (.npz, or .npy as tools21cm has
 them), or a FITS cube with frequency first. Redshifts, frequencies and comoving distances become coordinates; the
@@ -30,29 +30,30 @@ line of sight. A killed run goes on.
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     parser.add_argument("sources", type=Path, nargs="+", metavar="FILE", help="the lightcones")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="CONES.zarr")
+    parser.add_argument("--output", type=Path, required=True, metavar="CONES.zarr", help="the lightcones, a new file")
     parser.add_argument("--variable", metavar="NAME", help="field of the file (default brightness_temp)")
-    parser.add_argument("--depth", type=int, metavar="CELLS", help="keep so many cells, from the lowest redshift on")
+    parser.add_argument(
+        "--depth", type=int, metavar="CELLS", help="cells to keep, from the lowest redshift on (default all)"
+    )
     parser.add_argument("--parameters", type=lambda text: tuple(text.split(",")), metavar="NAMES",
-                        help="to keep (default ION_Tvir_MIN, HII_EFF_FACTOR and what else varies)")  # fmt: skip
+                        help="parameters to keep (default ION_Tvir_MIN, HII_EFF_FACTOR and what varies)")  # fmt: skip
     plain = parser.add_argument_group("plain arrays and cubes, where the file does not say")
     plain.add_argument("--redshifts", type=Path, metavar="FILE", help="redshifts of the cells: .npy, or one a line")
-    plain.add_argument("--box", type=float, metavar="MPC", help="size across in comoving Mpc")
-    plain.add_argument("--hubble", type=float, metavar="H0", help="km/s/Mpc (default 67.66)")
-    plain.add_argument("--omega-m", type=float, metavar="OM", help="density of matter (default 0.3096)")
+    plain.add_argument("--box-size", type=float, metavar="MPC", help="size across, in comoving Mpc")
+    plain.add_argument("--hubble", type=float, metavar="H0", help="Hubble constant, in km/s/Mpc (default 67.66)")
+    plain.add_argument("--omega-m", type=float, metavar="OM",
+                       help="density of matter, as a fraction of the critical one (default 0.3096)")  # fmt: skip
+    parser.rename("--box", "--box-size")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    for name in ("box", "hubble", "omega_m"):
-        value = getattr(arguments, name)
-        if value is not None and not 0 < value < math.inf:
-            raise InfieldError(where=f"--{name.replace('_', '-')}", found=value, expected="a finite number above zero")
-    names = ("variable", "depth", "parameters", "box", "redshifts", "hubble", "omega_m")
-    stated = Stated(**{name: getattr(arguments, name) for name in names})
+    check_positive(**{name: getattr(arguments, name) for name in ("box_size", "hubble", "omega_m")})
+    names = ("variable", "depth", "parameters", "redshifts", "hubble", "omega_m")
+    stated = Stated(box=arguments.box_size, **{name: getattr(arguments, name) for name in names})
     facts = convert_lightcones(
         arguments.sources, arguments.output, stated, overwrite=arguments.overwrite, quiet=arguments.json
     )

@@ -1,14 +1,14 @@
 """21 cm lightcones drawn from a conditional prior: an ensemble at given astrophysical parameters, of any depth.
 
     infield emulate --prior PRIOR.ckpt --params params.yaml --samples 800 -o ensemble.zarr
-    infield emulate --prior PRIOR.ckpt --params params.yaml --redshift 8 12 --points 64 -o wide.zarr
+    infield emulate --prior PRIOR.ckpt --params params.yaml --redshift-range 8 12 --points 64 -o wide.zarr
     infield compare-cones simulated.zarr ensemble.zarr -o report.html
 
 params.yaml is one point (NAME: VALUE, by 21cmFAST's names, a line a parameter), ranges (NAME: [LOW, HIGH]) for a Latin
 hypercube, or a list of points that share --samples evenly, in their order. Parameters outside the range of the prior's
 training are refused; --extrapolate insists, and the file says so. Where the prior's file holds an emulator, it
 draws, in one network call a cone; --steps asks for the flow. The line of sight is that of the prior, or the part
-of it that --redshift and --depth tell; memory does not grow with it. A run that was killed goes on when the same
+of it that --redshift-range and --depth tell; memory does not grow with it. A run that was killed goes on when the same
 command is given again, and gives the same cones; each one depends on its `random_seed`, its parameters and the size.
 """
 
@@ -35,28 +35,32 @@ from infield.pipelines.cm21.parameter_design import cone_seeds
 from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.devices import device_named
+from infield.pipelines.run.options import Parser, check_at_least
 from infield.pipelines.run.process import one_thread
-from infield.priors.cm21.prior import STEPS, LightconePrior, load_lightcone_prior
+from infield.priors.cm21.prior import STEPS, LightconePrior
+from infield.priors.cm21.prior_entry import load_lightcone_prior
 
 ROUNDING = 1e-6
 """Of redshifts that a person types."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     parser.add_argument("--prior", type=Path, required=True, metavar="PRIOR.ckpt", help="a prior of lightcones")
     parser.add_argument("--params", type=Path, required=True, metavar="PARAMS.yaml", help="astrophysical parameters")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="CONES.zarr")
-    parser.add_argument("--depth", type=int, metavar="CELLS", help="along the line of sight (default: all of it)")
-    parser.add_argument("--redshift", type=float, nargs=2, metavar=("LOW", "HIGH"),
-                        help="the part of the line of sight (default: all that the prior knows)")  # fmt: skip
+    parser.add_argument("--output", type=Path, required=True, metavar="CONES.zarr", help="the lightcones, a new file")
+    parser.add_argument("--depth", type=int, metavar="CELLS",
+                        help="cells along the line of sight (default: all of it)")  # fmt: skip
+    parser.add_argument("--redshift-range", type=float, nargs=2, metavar=("LOW", "HIGH"),
+                        help="lowest and highest redshift (default: all that the prior covers)")  # fmt: skip
     parser.add_argument("--points", type=int, metavar="N", help="cells across (default: as in training)")
     parser.add_argument("--steps", type=int, metavar="N",
-                        help="of the integration of the flow, 2 N - 1 network calls a cone (default: one call of the "
+                        help="steps of the flow's integration, 2 N - 1 network calls a cone (default: one call of the "
                              f"emulator where the prior has one, else {STEPS} steps)")  # fmt: skip
     parser.add_argument("--extrapolate", action="store_true", help="take parameters outside the range of training")
     parser.add_argument(
         "--device", default="auto", help="where networks run: auto, cpu, cuda, cuda:1 ... (default auto)"
     )
+    parser.rename("--redshift", "--redshift-range")
     add_run_arguments(parser, samples=64, of="cones")
 
 
@@ -68,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.output,
         points=arguments.points,
         depth=arguments.depth,
-        redshift=arguments.redshift,
+        redshift=arguments.redshift_range,
         steps=arguments.steps,
         extrapolate=arguments.extrapolate,
         **run_settings(arguments),
@@ -109,10 +113,8 @@ def emulate(
         InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
     """
     start = time.perf_counter()
-    check_run(samples, seed, workers)
-    for name, value in (("--points", points), ("--steps", steps)):
-        if value is not None and value < 1:
-            raise InfieldError(where=name, found=value, expected="at least 1")
+    check_run(samples, seed, workers, scheduler)
+    check_at_least(1, points=points, steps=steps)
     check_new(output, overwrite)
     beyond = _beyond(prior, where, extrapolate)
     cells = part_of_line(prior.redshift, depth, redshift)
@@ -195,7 +197,7 @@ def part_of_line(known: np.ndarray, depth: int | None, redshift: tuple[float, fl
         ends = known[0] - (known[1] - known[0]) / 2, known[-1] + (known[-1] - known[-2]) / 2
         if not (math.isfinite(low) and math.isfinite(high) and ends[0] <= low < high <= ends[1]):
             raise InfieldError(
-                where="--redshift",
+                where="--redshift-range",
                 found=f"{low:g} to {high:g}",
                 expected=f"a lower and a higher one in {ends[0]:.6g} to {ends[1]:.6g}, what the prior knows",
             )
@@ -204,7 +206,7 @@ def part_of_line(known: np.ndarray, depth: int | None, redshift: tuple[float, fl
     found = stop - first
     if found < 2:
         raise InfieldError(
-            where="--redshift", found=f"{found} cells between them", expected="at least 2", remedy="ask for more"
+            where="--redshift-range", found=f"{found} cells between them", expected="at least 2", remedy="ask for more"
         )
     if depth is not None and not 2 <= depth <= found:
         raise InfieldError(

@@ -41,6 +41,7 @@ from infield.pipelines.report import check_new_report, write_page
 from infield.pipelines.report.canvas import STYLE
 from infield.pipelines.report.page import page
 from infield.pipelines.run.console import progress, say, table
+from infield.pipelines.run.options import Parser, add_json, check_at_least
 from infield.posterior.cm21.features import Compression, lightcone_features
 from infield.posterior.models.parameter_inference import Box, ParameterCalibration, check_installed, learn
 
@@ -54,38 +55,44 @@ UNEVEN = 1e-3
 """Probability of simulated parameters under the uniform law below which they are said not to follow it."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     parser.add_argument("lightcones", type=Path, metavar="LIGHTCONES.zarr", help="cones whose parameters are wanted")
     parser.add_argument(
         "--simulations", type=Path, required=True, metavar="CONES.zarr", help="cones of many parameters"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PARAMETERS.zarr")
+    parser.add_argument("--output", type=Path, required=True, metavar="PARAMETERS.zarr",
+                        help="the draws of the parameters, a new file")  # fmt: skip
     parser.add_argument("--cone", metavar="A-B", help="which cones of LIGHTCONES.zarr, A or A-B (default all)")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a report with pictures")
-    parser.add_argument("--samples", type=int, default=1000, metavar="N", help="draws for each cone (default 1000)")
-    parser.add_argument("--held-out", type=float, default=HELD_OUT, metavar="SHARE",
-                        help=f"of the simulations, to judge with (default {HELD_OUT})")  # fmt: skip
+    parser.add_argument("--draws", type=int, default=1000, metavar="N", help="draws for each cone (default 1000)")
+    parser.add_argument("--hold-out", type=float, default=HELD_OUT, metavar="FRACTION",
+                        help="fraction of the simulations that is set aside, to judge with "
+                        f"(default {HELD_OUT})")  # fmt: skip
     parser.add_argument("--components", type=int, default=COMPONENTS, metavar="N",
                         help=f"numbers into which summaries are compressed (default {COMPONENTS})")  # fmt: skip
     parser.add_argument("--chunk", type=int, metavar="CELLS",
                         help="cells of a chunk of the line of sight (default: as deep as a cone is wide)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N",
+                        help="seed of the split, the training and the draws (default 0)")  # fmt: skip
+    parser.rename("--samples", "--draws")
+    parser.rename("--held-out", "--hold-out")
     parser.add_argument("--overwrite", action="store_true", help="replace existing outputs")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table, and no progress")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    for name, least in (("samples", 2), ("seed", 0), ("components", 1)):
-        if getattr(arguments, name) < least:
-            raise InfieldError(where=f"--{name}", found=getattr(arguments, name), expected=f"at least {least}")
-    if not 0.05 <= arguments.held_out <= 0.8:
-        raise InfieldError(where="--held-out", found=arguments.held_out, expected="a share of 0.05 to 0.8")
+    check_at_least(2, draws=arguments.draws)
+    check_at_least(0, seed=arguments.seed)
+    check_at_least(1, components=arguments.components)
+    if not 0.05 <= arguments.hold_out <= 0.8:
+        raise InfieldError(where="--hold-out", found=arguments.hold_out, expected="a fraction of 0.05 to 0.8")
     check_installed()
     check_new(arguments.output, arguments.overwrite)
     if arguments.report is not None:
         check_new_report(arguments.report, arguments.overwrite)
-    names = ("samples", "held_out", "components", "chunk", "seed", "report", "overwrite")
-    settings = {name: getattr(arguments, name) for name in names}
+    names = ("components", "chunk", "seed", "report", "overwrite")
+    settings: dict[str, Any] = {name: getattr(arguments, name) for name in names}
+    settings |= {"samples": arguments.draws, "held_out": arguments.hold_out}
     wanted = members_of(arguments.lightcones, arguments.cone, "--cone")
     simulations = members_of(arguments.simulations, None, "--simulations")
     facts = infer_parameters(wanted, simulations, arguments.output, quiet=arguments.json, **settings)
@@ -94,7 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     for warning in facts["warnings"]:
         say(f"infield infer-parameters: {warning}")
-    table(str(arguments.output), {name: value for name, value, _ in [*_judged(facts), *_found(facts)]})
+    rows = {name: value for name, value, _ in [*_judged(facts), *_found(facts)]}
+    table(str(arguments.output), rows)
     return 0
 
 

@@ -19,6 +19,7 @@ from infield.datasets.formats.foreign_arrays import readable
 from infield.datasets.formats.zarr_group import check_new
 from infield.physics.cm21.telescopes import TELESCOPES
 from infield.pipelines.run.console import table
+from infield.pipelines.run.options import Parser, add_json, check_at_least, check_positive, refuse_without
 from infield.pipelines.run.subcommand import Subcommand
 
 _OBSERVATION = """A lightcone to a mock observation of it: gridded visibilities with thermal noise, the cone as truth.
@@ -28,49 +29,71 @@ _OBSERVATION = """A lightcone to a mock observation of it: gridded visibilities 
 
 The telescopes are like their namesakes: as many stations in the same extent, placed by a formula; --layout takes true
 positions. The mean of each channel is not measured. --wedge cuts the foregrounds' wedge, up to the horizon at 90, in
-the Fourier space of each stretch of channels. What noise is and where is told in infield.physics.cm21.radiometer and
-infield.physics.cm21.uv_coverage. The mock holds no foregrounds: they are avoided, not removed.
+the Fourier space of each segment of channels (--channels-per-segment). What noise is and where is told in
+infield.physics.cm21.radiometer and infield.physics.cm21.uv_coverage. The mock holds no foregrounds: they are avoided,
+not removed.
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+RENAMED = {
+    "--sample": "--index",
+    "--hours-a-day": "--hours-per-day",
+    "--channel-cells": "--cells-per-channel",
+    "--delay-channels": "--channels-per-segment",
+    "--buffer": "--wedge-buffer",
+}
+"""Options by their earlier names."""
+
+WEDGE_BUFFER = 0.07
+"""Beyond the wedge, in rad/Mpc: 0.1 h/Mpc."""
+
+
+def add_arguments(parser: Parser) -> None:
     parser.add_argument("source", type=Path, metavar="CONES.zarr", help="a file of lightcones")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MEASUREMENT.zarr")
-    parser.add_argument("--sample", type=int, default=0, metavar="I", help="number of the cone (default 0)")
+    parser.add_argument("--output", type=Path, required=True, metavar="MEASUREMENT.zarr",
+                        help="the measurement, a new file")  # fmt: skip
+    parser.add_argument("--index", type=int, default=0, metavar="I", help="number of the cone (default 0)")
     parser.add_argument("--cells", metavar="A-B", help="cells of the line of sight that are observed (default all)")
     parser.add_argument("--telescope", choices=list(TELESCOPES), default="ska-low-like",
                         help="antennas and layout (default ska-low-like)")  # fmt: skip
-    parser.add_argument("--layout", type=Path, metavar="FILE.csv", help="true positions: columns east_m and north_m")
-    parser.add_argument("--hours", type=float, default=1000.0, help="of integration altogether (default 1000)")
     parser.add_argument(
-        "--hours-a-day", type=float, metavar="H", help="the field is followed (default the telescope's)"
+        "--layout", type=Path, metavar="FILE.csv", help="true positions: columns east_m and north_m, in m"
     )
-    parser.add_argument("--channel-cells", type=int, default=1, metavar="N", help="cells in a channel (default 1)")
+    parser.add_argument("--hours", type=float, default=1000.0, metavar="H",
+                        help="integration altogether, in hours (default 1000)")  # fmt: skip
+    parser.add_argument("--hours-per-day", type=float, metavar="H",
+                        help="tracking time per day, in hours (default: the telescope's)")  # fmt: skip
+    parser.add_argument("--cells-per-channel", type=int, default=1, metavar="N",
+                        help="cells of the line of sight per channel (default 1)")  # fmt: skip
     parser.add_argument("--wedge", type=float, metavar="DEGREES",
-                        help="cut the wedge up to this angle from the middle of the field; 90: horizon")  # fmt: skip
-    parser.add_argument("--buffer", type=float, default=0.07, metavar="K",
-                        help="beyond the wedge in rad/Mpc (default 0.07, 0.1 h/Mpc)")  # fmt: skip
-    parser.add_argument("--delay-channels", type=int, metavar="M",
-                        help="channels of a stretch for the wedge (default: all)")  # fmt: skip
+                        help="cut the wedge up to this angle from the middle of the field, in degrees; 90: "
+                        "horizon (default: no cut)")  # fmt: skip
+    parser.add_argument("--wedge-buffer", type=float, metavar="K",
+                        help="width of the cut beyond the wedge, in rad/Mpc (default 0.07, 0.1 h/Mpc)")  # fmt: skip
+    parser.add_argument("--channels-per-segment", type=int, metavar="M",
+                        help="channels per segment that is transformed to delays (default: all with --wedge, no "
+                        "transform without)")  # fmt: skip
     parser.add_argument("--beam", action="store_true", help="with the primary beam")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the noise (default 0)")
+    for old, new in RENAMED.items():
+        parser.rename(old, new)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     check_new(arguments.output, arguments.overwrite)
     group, cones = open_lightcones(arguments.source)
-    if not 0 <= arguments.sample < cones.samples:
+    if not 0 <= arguments.index < cones.samples:
         raise InfieldError(
-            where="--sample", found=arguments.sample, expected=f"0 to {cones.samples - 1} in {arguments.source}"
+            where="--index", found=arguments.index, expected=f"0 to {cones.samples - 1} in {arguments.source}"
         )
     cells = _cells(arguments.cells, cones.grid.shape[2])
     field = ObservedField(cones, cells, _observation(arguments, len(cells)))
     with readable(arguments.source):
-        values = group[TEMPERATURE][arguments.sample, :, :, cells.start : cells.stop].values
+        values = group[TEMPERATURE][arguments.index, :, :, cells.start : cells.stop].values
     measurement = field.measure(torch.from_numpy(values.astype(np.float64)), arguments.seed)
-    history = f"cone {arguments.sample} of {arguments.source.name}, cells {cells.start} to {cells.stop - 1}"
+    history = f"cone {arguments.index} of {arguments.source.name}, cells {cells.start} to {cells.stop - 1}"
     field.write(arguments.output, measurement, history=history, overwrite=arguments.overwrite)
     facts = {"output": str(arguments.output), **about(field)}
     if arguments.json:
@@ -114,33 +137,31 @@ def _rows(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def _observation(arguments: argparse.Namespace, depth: int) -> Observation:
-    for name in ("hours", "hours_a_day"):
-        value = getattr(arguments, name)
-        if value is not None and not 0 < value < math.inf:
-            raise InfieldError(where=f"--{name.replace('_', '-')}", found=value, expected="a finite number above zero")
-    for name, least in (("channel_cells", 1), ("delay_channels", 2), ("seed", 0)):
-        value = getattr(arguments, name)
-        if value is not None and value < least:
-            raise InfieldError(where=f"--{name.replace('_', '-')}", found=value, expected=f"at least {least}")
+    check_positive(hours=arguments.hours, hours_per_day=arguments.hours_per_day)
+    check_at_least(1, cells_per_channel=arguments.cells_per_channel)
+    check_at_least(2, channels_per_segment=arguments.channels_per_segment)
+    check_at_least(0, seed=arguments.seed)
     if arguments.wedge is not None and not 0 <= arguments.wedge <= 90:
         raise InfieldError(where="--wedge", found=arguments.wedge, expected="an angle of 0 to 90 degrees")
-    if not 0 <= arguments.buffer < math.inf:
-        raise InfieldError(where="--buffer", found=arguments.buffer, expected="a finite number of at least 0")
+    refuse_without("--wedge", arguments.wedge is not None, arguments, "wedge_buffer")
+    buffer = WEDGE_BUFFER if arguments.wedge_buffer is None else arguments.wedge_buffer
+    if not 0 <= buffer < math.inf:
+        raise InfieldError(where="--wedge-buffer", found=buffer, expected="a finite number of at least 0")
     telescope = TELESCOPES[arguments.telescope](None if arguments.layout is None else read_layout(arguments.layout))
     if arguments.layout is not None:
         telescope = dataclasses.replace(telescope, name=f"{arguments.layout.stem} ({telescope.name} antennas)")
-    if arguments.hours_a_day is not None:
-        telescope = dataclasses.replace(telescope, hours_a_day=arguments.hours_a_day)
-    stretch = arguments.delay_channels
-    if stretch is None:
-        stretch = 0 if arguments.wedge is None else depth // arguments.channel_cells
+    if arguments.hours_per_day is not None:
+        telescope = dataclasses.replace(telescope, hours_a_day=arguments.hours_per_day)
+    segment = arguments.channels_per_segment
+    if segment is None:
+        segment = 0 if arguments.wedge is None else depth // arguments.cells_per_channel
     return Observation(
         telescope=telescope,
         hours=arguments.hours,
-        channel_cells=arguments.channel_cells,
-        delay_channels=stretch,
+        channel_cells=arguments.cells_per_channel,
+        delay_channels=segment,
         horizon=arguments.wedge,
-        buffer=arguments.buffer,
+        buffer=buffer,
         beam=arguments.beam,
     )
 

@@ -1,8 +1,8 @@
 """21 cm lightcones of the simulator 21cmFAST 4, over a Latin hypercube of astrophysical parameters.
 
-    infield simulate 21cm --n 256 -o cones.zarr
-    infield simulate 21cm --n 64 --at ION_Tvir_MIN=4.8 --at HII_EFF_FACTOR=131.341 -o ensemble.zarr
-    infield simulate 21cm --n 8 --points 32 --with N_STEP_TS=10 --with HIRES_TO_LOWRES_FACTOR=2 -o quick.zarr
+    infield simulate 21cm -n 256 -o cones.zarr
+    infield simulate 21cm -n 64 --at ION_Tvir_MIN=4.8 --at HII_EFF_FACTOR=131.341 -o ensemble.zarr
+    infield simulate 21cm -n 8 --points 32 --with N_STEP_TS=10 --with HIRES_TO_LOWRES_FACTOR=2 -o quick.zarr
 
 It needs the extra: pip install 'infield[cm21]', or --python with another Python that has py21cmfast. Sources have a
 constant ionising efficiency, spin temperatures are computed; without --range the box is ION_Tvir_MIN 4 to 6 (log10 K)
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,16 +31,19 @@ from infield.pipelines.cm21.convert import about, rows_of
 from infield.pipelines.cm21.parameter_design import Design, cone_seeds
 from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.run.console import table
-from infield.pipelines.run.simulations import setting
+from infield.pipelines.run.options import Parser, check_at_least, check_positive
+from infield.pipelines.run.simulations import settings_of
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="CONES.zarr")
-    parser.add_argument("--n", type=int, dest="samples", default=argparse.SUPPRESS, help="the same as --samples")
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("--output", type=Path, required=True, metavar="CONES.zarr", help="the lightcones, a new file")
     parser.add_argument("--points", type=int, default=64, metavar="N", help="cells across (default 64)")
-    parser.add_argument("--box", type=float, default=128.0, metavar="MPC", help="size across (default 128)")
-    parser.add_argument("--depth", type=int, default=256, metavar="CELLS", help="along the line of sight (default 256)")
-    parser.add_argument("--redshift", type=float, default=7.51, metavar="Z", help="of the nearest cell (default 7.51)")
+    parser.add_argument("--box-size", type=float, default=128.0, metavar="MPC",
+                        help="size across, in comoving Mpc (default 128)")  # fmt: skip
+    parser.add_argument("--depth", type=int, default=256, metavar="CELLS",
+                        help="cells along the line of sight (default 256)")  # fmt: skip
+    parser.add_argument("--redshift", type=float, default=7.51, metavar="Z",
+                        help="redshift of the nearest cell (default 7.51)")  # fmt: skip
     parser.add_argument("--range", dest="ranges", nargs=3, action="append", default=[], metavar=("NAME", "LOW", "HIGH"),
                         help="a parameter that varies, by 21cmFAST's name; may be repeated")  # fmt: skip
     parser.add_argument("--at", dest="fixed", action="append", default=[], metavar="NAME=VALUE",
@@ -49,22 +51,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--with", dest="settings", action="append", default=[], metavar="NAME=VALUE",
                         help="another setting of 21cmFAST, e.g. --with L_X=40; may be repeated")  # fmt: skip
     parser.add_argument("--python", metavar="PATH", help="a Python that has py21cmfast, where this one has not")
+    parser.rename("--n", "--samples")
+    parser.rename("--box", "--box-size")
     add_run_arguments(parser, samples=16, of="cones")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    for name, least in (("points", 2), ("depth", 2)):
-        if getattr(arguments, name) < least:
-            raise InfieldError(where=f"--{name}", found=getattr(arguments, name), expected=f"at least {least}")
-    for name in ("box", "redshift"):
-        if not 0 < getattr(arguments, name) < math.inf:
-            raise InfieldError(where=f"--{name}", found=getattr(arguments, name), expected="a finite number above zero")
+    check_at_least(2, points=arguments.points, depth=arguments.depth)
+    check_positive(box_size=arguments.box_size, redshift=arguments.redshift)
     simulator = Simulator21cmFAST(
         arguments.points,
-        arguments.box,
+        arguments.box_size,
         arguments.redshift,
         arguments.depth,
-        dict(setting(text) for text in arguments.settings),
+        settings_of(arguments.settings),
         arguments.python,
     )
     design = Design.parse(arguments.ranges, arguments.fixed)
@@ -79,7 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(facts))
     else:
-        table(str(arguments.output), rows_of(facts) | {"seconds": f"{facts['seconds']:.1f}"})
+        rows = rows_of(facts) | {"seconds": f"{facts['seconds']:.1f}"}
+        table(str(arguments.output), rows)
     return 0
 
 
@@ -101,7 +102,7 @@ def simulate_lightcones(
         InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
     """
     start = time.perf_counter()
-    check_run(samples, seed, workers)
+    check_run(samples, seed, workers, scheduler)
     check_new(output, overwrite)
     parameters, seeds = design.points(samples, seed), cone_seeds(samples, seed)
     cones = [{name: float(values[i]) for name, values in parameters.items()} for i in range(samples)]

@@ -1,6 +1,6 @@
 """Benches: each prints one table and writes flat records with seed and versions, named peers in the same run.
 
-    infield bench mixture --quick --json mixture.json
+    infield bench mixture --quick --records mixture.json
 
 `infield bench NAME --help` tells what options a bench has of its own.
 """
@@ -8,34 +8,44 @@
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 from pathlib import Path
-from typing import Any
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.pipelines.run.options import Parser, add_json, check_at_least, silence
 from infield.pipelines.run.subcommand import Subcommand, add_subcommands
 
 GROUP = "benches"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    _add_common(parser, quick=False, json=None, seed=0)
+def add_arguments(parser: Parser) -> None:
+    _add_common(parser)
+    parser.set_defaults(quick=False, records=None, seed=0, json=False, quiet=False)
     add_subcommands(parser, GROUP, "name", _subcommand, metavar="name", help="which bench")
 
 
-def _add_common(parser: argparse.ArgumentParser, **default: Any) -> None:
-    """Options of every bench, before or behind its name."""
-    add, silent = parser.add_argument, argparse.SUPPRESS
-    add("--quick", action="store_true", default=default.get("quick", silent), help="few cases, to see that it runs")
-    add("--json", type=Path, metavar="FILE", default=default.get("json", silent), help="write the records to this file")
-    add("--seed", type=int, default=default.get("seed", silent), help="seed of all cases (default 0)")
+def _add_common(parser: Parser) -> None:
+    """Options of every bench, before or behind its name: without defaults, so that the second leaves the first."""
+    silent = argparse.SUPPRESS
+    add = parser.add_argument
+    add("--quick", action="store_true", default=silent, help="few cases, to see that it runs")
+    add("--records", type=Path, metavar="FILE", default=silent, help="write the records to this file, as JSON")
+    add("--seed", type=int, metavar="N", default=silent, help="seed of all cases (default 0)")
+    add_json(parser, default=silent)
+    parser.rename("--json", "--records", when=_is_file)
+
+
+def _is_file(value: str | None) -> bool:
+    """Whether what follows `--json` is a file for the records, as it was once, and no name of a bench."""
+    return value is not None and not registry.known(GROUP, value)
 
 
 def _subcommand(group: str, name: str) -> Subcommand:
     module = registry.load(group, name)
 
-    def add(parser: argparse.ArgumentParser) -> None:
+    def add(parser: Parser) -> None:
         _add_common(parser)
         if hasattr(module, "add_arguments"):
             module.add_arguments(parser)
@@ -46,16 +56,23 @@ def _subcommand(group: str, name: str) -> Subcommand:
 def run(arguments: argparse.Namespace) -> int:
     """Run a bench. Its module has `run(quick, seed, **options)`; where it has options of its own, `add_arguments` and
     `chosen(arguments)`, which returns the module to run and these options."""
-    if arguments.json and not arguments.json.parent.is_dir():
-        raise InfieldError(f"--json {arguments.json}: no folder {arguments.json.parent}; make it first")
+    check_at_least(0, seed=arguments.seed)
+    records = arguments.records
+    if records and not records.parent.is_dir():
+        raise InfieldError(f"--records {records}: no folder {records.parent}; make it first")
     module, options = registry.load(GROUP, arguments.name), {}
     if hasattr(module, "chosen"):
         module, options = module.chosen(arguments)
-    bench = module.run(quick=arguments.quick, seed=arguments.seed, **options)
+    with silence(arguments.json):
+        bench = module.run(quick=arguments.quick, seed=arguments.seed, **options)
+    if records:
+        bench.write(records)
+    if arguments.json:
+        print(json.dumps(bench.document))
+    if arguments.json or arguments.quiet:
+        return 0
     summary = getattr(module, "SUMMARY", statistics.median)
     for metrics in getattr(module, "FIRST_METRICS", ()):  # tables before the last one
         bench.print(metrics, "", summary)
     bench.print(module.METRICS, module.METHOD_NOTE, summary)
-    if arguments.json:
-        bench.write(arguments.json)
     return 0

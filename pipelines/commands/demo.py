@@ -1,6 +1,6 @@
 """The whole road in a minute: a measurement, its prior, posterior samples, and a report that opens in a browser.
 
-    infield demo --output demo
+    infield demo -o demo
 
 400 thermometers, none of them on the lake, measure the temperature of a square kilometre with an error of 0.3 K. The
 truth is drawn from the prior, so that the posterior is known in closed form and every figure has one to compare with.
@@ -34,6 +34,7 @@ from infield.pipelines.commands.reconstruct import reconstruct
 from infield.pipelines.report import write_report
 from infield.pipelines.report.figures import scores
 from infield.pipelines.run.console import say
+from infield.pipelines.run.options import add_json, check_at_least
 from infield.pipelines.run.prior_choice import choose_prior
 from infield.pipelines.run.samplers import make_sampler
 from infield.priors.gaussian.laws import Matern
@@ -53,15 +54,18 @@ MARK = "drawn by infield demo, seed "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, default=Path("demo"), metavar="FOLDER", help="where to (default demo)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of truth, noise and samples (default 0)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table, and no progress")
+    parser.add_argument("--output", type=Path, default=Path("demo"), metavar="FOLDER",
+                        help="folder of what is written (default demo)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, metavar="N",
+                        help="seed of truth, noise and samples (default 0)")  # fmt: skip
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    summary = demo(arguments.output, seed=arguments.seed, quiet=arguments.json)
+    summary = demo(arguments.output, seed=arguments.seed, quiet=arguments.json or arguments.quiet)
     if arguments.json:
         print(json.dumps(summary))
+    if arguments.json or arguments.quiet:
         return 0
     rows: list[tuple[str, str, str]] = [
         ("relative_l2", "error of the mean, relative to the truth", ".3f"),
@@ -98,8 +102,7 @@ def demo(folder: Path, *, seed: int = 0, quiet: bool = False) -> dict[str, Any]:
     Raises:
         InfieldError: The folder holds files of these names that no demo wrote.
     """
-    if seed < 0:
-        raise InfieldError(where="--seed", found=seed, expected="at least 0")
+    check_at_least(0, seed=seed)
     _claim(folder, seed)
     say(f"{SENSORS} sensors on a field of {POINTS} x {POINTS} points", quiet=quiet)
     write_measurement(

@@ -86,7 +86,7 @@ def run(argv: list[str]) -> int:
         subclass_mode_data=True,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
-        parser_kwargs={"prog": "infield"},
+        parser_kwargs={"prog": "infield", "allow_abbrev": False, "fit": {"allow_abbrev": False}},
         args=["fit", *argv],
     )
     return 0

@@ -29,16 +29,28 @@ from infield.physics.measurement import Measurement
 from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.run.console import say, table
 from infield.pipelines.run.devices import device_named
+from infield.pipelines.run.fitted_field import (
+    FitOptions,
+    Judged,
+    add_fit_arguments,
+    fit_options,
+    fit_to_points,
+    fits_points,
+    moments_on_grid,
+    with_fitted_noise,
+)
+from infield.pipelines.run.options import check_at_least, refuse_without
 from infield.pipelines.run.parameters import named_numbers
-from infield.pipelines.run.prior_choice import BUILT_IN, cautions, choose_prior, choose_slice_prior
+from infield.pipelines.run.prior_choice import BUILT_IN, cautions, choose_prior, choose_slice_prior, fitted_prior
 from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.reporting import report_writer
-from infield.pipelines.run.samplers import adapted, make_sampler, parameters_of
+from infield.pipelines.run.samplers import adapted, default_sampler, make_sampler, parameters_of
 from infield.pipelines.run.slices import draw_volumes
 from infield.posterior.models.surrogate import Replaced, Surrogate, load_surrogate, replace_solver
 from infield.posterior.samplers.base import Posterior, Sampler
 from infield.posterior.samplers.faps import FAPS, LEVELS
 from infield.posterior.samplers.faps_tiled import TiledFAPS
+from infield.posterior.samplers.kriging import Kriging
 from infield.priors.base import Prior
 from infield.priors.flows.slices import SlicePrior
 
@@ -58,8 +70,10 @@ COLLAPSED = 0.02
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("measurement", type=Path, metavar="MEASUREMENT.zarr")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="POSTERIOR.zarr")
+    parser.add_argument("measurement", type=Path, metavar="MEASUREMENT.zarr", help="the measurement")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="POSTERIOR.zarr", help="the posterior, a new file"
+    )
     parser.add_argument("--prior", help="checkpoint, YAML description or built-in name (default: fitted to the file)")
     parser.add_argument("--at", dest="fixed", action="append", default=[], metavar="NAME=VALUE",
                         help="a number that the prior is conditioned on (default: the file's)")  # fmt: skip
@@ -67,9 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="stands in for the measurement's solver; its error is added to the noise")  # fmt: skip
     parser.add_argument(
         "--sampler",
-        default="faps",
         metavar="NAME",
-        help=f"one of {', '.join(registry.names('samplers'))} (default faps)",
+        help=f"one of {', '.join(registry.names('samplers'))} (default faps; kriging where a law is fitted to data at "
+        "points, mgvi where one is fitted to counts or behind a link)",
     )
     parser.add_argument("--with", dest="settings", action="append", default=[], metavar="PARAMETER=VALUE",
                         help="a parameter of the sampler, e.g. --with levels=20; may be repeated")  # fmt: skip
@@ -77,19 +91,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", help="where networks run: auto, cpu, cuda, cuda:1 ... (default auto)"
     )
     parser.add_argument("--tiles", type=int, nargs="+", metavar="POINTS",
-                        help="points of a tile along each axis: fields larger than memory, tile by tile (--workers 1 "
-                        "if not given), for priors of patches and point sensors")  # fmt: skip
+                        help="points of a tile along each axis: fields larger than memory, tile by tile (default of "
+                        "--workers then 1), for priors of patches and point sensors")  # fmt: skip
     parser.add_argument("--halo", type=int, nargs="+", metavar="POINTS",
                         help="points that a tile sees beyond its own (default: half of --tiles)")  # fmt: skip
-    parser.add_argument("--slices", type=int, metavar="NUMBER",
-                        help="the prior knows single slices (y, x) of the volume (z, y, x); so many of them are a task "
-                        "for a worker")  # fmt: skip
+    parser.add_argument("--slices", type=int, metavar="N",
+                        help="use a prior of slices (y, x) for the volume (z, y, x), N slices per task of a "
+                        "worker")  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write a report that opens in a browser")
+    add_fit_arguments(parser)
     add_run_arguments(parser, samples=64)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    sampler = make_sampler(arguments.sampler, arguments.settings)
+    sampler = None
+    if arguments.sampler is not None or arguments.settings:
+        sampler = make_sampler(arguments.sampler or "faps", arguments.settings)
     common = run_settings(arguments) | {"report": arguments.report}
     if arguments.tiles is None and arguments.halo is None:
         summary = reconstruct(
@@ -99,6 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
             at=named_numbers("--at", arguments.fixed),
             surrogate=arguments.surrogate,
             sampler=sampler,
+            fit=fit_options(arguments),
             device=arguments.device,
             slices=arguments.slices,
             **common,
@@ -122,15 +140,17 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _in_tiles(arguments: argparse.Namespace, sampler: Sampler, common: dict[str, Any]) -> dict[str, Any]:
+def _in_tiles(arguments: argparse.Namespace, sampler: Sampler | None, common: dict[str, Any]) -> dict[str, Any]:
     from infield.pipelines.run.tiles import reconstruct_in_tiles
 
+    refuse_without("--tiles", arguments.tiles is not None, arguments, "halo")
     if arguments.slices is not None:
         raise InfieldError("--slices: a volume has slices or tiles; leave out --tiles and --halo")
-    if arguments.tiles is None:
+    if arguments.fixed:
         raise InfieldError(
-            where="--halo", found="no --tiles", expected="the points of a tile along each axis", remedy="give both"
+            where=f"--at {arguments.fixed[0]}", found="--tiles", expected="a prior of lightcones, which takes no tiles"
         )
+    sampler = sampler or FAPS()
     if not isinstance(sampler, FAPS) or sampler != FAPS(levels=sampler.levels):
         raise InfieldError("--tiles: it is faps tile by tile, expected --sampler faps and no --with but levels")
     if arguments.prior is None or not Path(arguments.prior).suffix == ".ckpt" or arguments.surrogate is not None:
@@ -172,6 +192,7 @@ def reconstruct(
     report: Path | None = None,
     overwrite: bool = False,
     quiet: bool = False,
+    fit: FitOptions | None = None,
 ) -> dict[str, Any]:
     """The command as a function; returns a summary in plain JSON types. The measurement's file is opened once.
 
@@ -179,20 +200,41 @@ def reconstruct(
         InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
     """
     start = time.perf_counter()
-    check_run(samples, seed, workers)
-    if slices is not None and slices < 1:
-        raise InfieldError(where="--slices", found=slices, expected="at least 1")
+    check_run(samples, seed, workers, scheduler, least_samples=0)
+    check_at_least(1, slices=slices)
+    if slices is not None and at:
+        raise InfieldError(
+            where=f"--at {next(iter(at))}", found="--slices", expected="a prior of lightcones, which takes no slices"
+        )
     check_new(output, overwrite)
     write_report = report_writer(report, overwrite)
-    sampler = sampler or make_sampler("faps")
     where = device_named(device)
     with registry.plugins_recorded() as plugins:
         opened = measurement = open_measurement(measurement_path)
         with _about(measurement_path) if prior is None or prior in BUILT_IN else nullcontext():
-            if slices is None:
+            fitted = None
+            if (
+                slices is None
+                and surrogate is None
+                and (prior is None or prior in BUILT_IN)
+                and fits_points(measurement)
+            ):
+                fitted = fit_to_points(measurement, BUILT_IN[prior or "fitted"], fit or FitOptions(), seed)
+                measurement = with_fitted_noise(measurement, fitted)
+                chosen = fitted_prior(prior, fitted, sampler)
+                fitted = fitted if sampler is None or isinstance(sampler, Kriging) else None
+            elif slices is None:
                 chosen = choose_prior(prior, measurement, device=where, at=at)
             else:
                 chosen = choose_slice_prior(prior, measurement, device=where)
+    if sampler is None:
+        sampler = make_sampler("kriging") if fitted is not None else default_sampler(measurement, chosen.fitted)
+    if samples == 0 and fitted is None:
+        raise InfieldError(
+            where="{samples}", found=0, expected="at least 1",
+            remedy="mean and standard deviation are known without samples only where a law is fitted to data at points",
+            parameters=["samples"],
+        )  # fmt: skip
     plugins |= registry.plugin_of("samplers", type(sampler))
     if chosen.fitted:
         say(f"no prior from elsewhere: {chosen.prior.name}", quiet=quiet)
@@ -214,6 +256,7 @@ def reconstruct(
         block=sampler.block,
         overwrite=overwrite,
         title=f"Posterior of {measurement_path.name}",
+        carried=measurement.carried,
         run={
             "sampler": sampler.method,
             "sampler_parameters": parameters_of(sampler),
@@ -239,24 +282,21 @@ def reconstruct(
     else:
         shared = (adapted(sampler, chosen.prior), chosen.prior, measurement, seed)
         draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
-    chi_square = _chi_square(writer, measurement)
+    chi_square = _chi_square(writer, measurement) if fitted is None else fitted.chi_square()
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
-    writer.finish(diagnostics={"chi_square": chi_square, **trust, **caveat})
+    judged = Judged.unchecked() if fitted is None else Judged.of(fitted, fit or FitOptions())
+    writer.finish(
+        diagnostics={"chi_square": chi_square, **trust, **caveat, **judged.diagnostics},
+        moments=None if fitted is None else moments_on_grid(fitted),
+        attributes=judged.attributes,
+    )
     with open_posterior(output) as posterior:
         cost, label = json.loads(posterior.attrs["cost"]), posterior.attrs["prior"]
         reported = {k: v for k, v in json.loads(posterior.attrs["diagnostics"]).items() if k in REPORTED}
-    if reported.get("effective_share", 1.0) < COLLAPSED:
-        say(
-            f"warning: the particles collapsed to {reported['effective_share']:.2%} of them: the data lie far outside "
-            "of what the prior expects, look at its mean and scale, or take more steps and particles",
-            quiet=quiet,
-        )
-    if sampler.caveat:
-        say(f"warning: {sampler.caveat}", quiet=quiet)
     seconds = time.perf_counter() - start
     write_report(output, opened)
-    return {
+    summary = {
         "output": str(output),
         "prior": label,
         "prior_sha256": chosen.sha256,
@@ -269,10 +309,29 @@ def reconstruct(
         "samples": samples,
         "seed": seed,
         "chi_square": chi_square,
-        "velocity_calls": cost["velocity_calls"] / writer.blocks,
-        "operator_calls": cost["operator_calls"] / writer.blocks,
+        **judged.diagnostics,
+        "trusted": judged.verdict.trusted,
+        "trusted_because": judged.verdict.because,
+        "velocity_calls": cost["velocity_calls"] / max(writer.blocks, 1),
+        "operator_calls": cost["operator_calls"] / max(writer.blocks, 1),
         "seconds": seconds,
     }
+    for line in _warnings(summary):
+        say(line, quiet=quiet)
+    return summary
+
+
+def _warnings(summary: Mapping[str, Any]) -> list[str]:
+    """What is to be said of a run that is done."""
+    found = []
+    if summary.get("effective_share", 1.0) < COLLAPSED:
+        found.append(
+            f"warning: the particles collapsed to {summary['effective_share']:.2%} of them: the data lie far outside "
+            "of what the prior expects, look at its mean and scale, or take more steps and particles"
+        )
+    if summary.get("trusted") == 0:
+        found.append(f"warning: not to be trusted: {summary['trusted_because']}")
+    return found + ([f"warning: {summary['caveat']}"] if summary.get("caveat") else [])
 
 
 def _replaced(measurement: Measurement, path: Path, surrogate: Surrogate) -> Replaced:

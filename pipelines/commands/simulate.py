@@ -5,13 +5,14 @@
     infield simulate brain -o BRAINS.zarr --samples 8192 --points 128
     infield simulate channel --re-tau 180 --box minimal -o CHANNEL.zarr
     infield simulate wall-pressure --re-tau 500 --length 16pi -o LONG.zarr
-    infield simulate 21cm --n 256 -o CONES.zarr
+    infield simulate 21cm -n 256 -o CONES.zarr
 
 Kinds: darcy, poisson, helmholtz, navier-stokes (variables coefficient and solution), process (variable field), brain
 (variable image, complex slices of synthetic heads; needs the extra mri), channel, one turbulent flow in time,
 wall-pressure, and 21cm, lightcones of 21cmFAST (needs the extra cm21). `infield simulate KIND --help` tells what each
-takes; all of them take --json. A prior is trained on such a file by `infield fit`. A run that was killed goes on when
-the same command is given again; sample i depends on the seed and on i alone (of 21cm on the number of cones too).
+takes; all of them take --json and --quiet. A prior is trained on such a file by `infield fit`. A run that was killed
+goes on when the same command is given again; sample i depends on the seed and on i alone (of 21cm on the number of
+cones too).
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.datasets.formats.simulation import SimulationWriter
 from infield.datasets.formats.zarr_group import check_new
 from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.run.console import table
+from infield.pipelines.run.options import Parser
 from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.simulations import PROCESS, Simulation, make_simulation
 from infield.pipelines.run.subcommand import Subcommand, add_subcommands, subcommand
@@ -43,16 +46,17 @@ BLOCK_VALUES = 2**16
 """Values of a variable that are drawn and stored together, in blocks of at least 16 and at most 1024 samples."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     add_subcommands(parser, GROUP, "kind", metavar="KIND", help="what is simulated")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return subcommand(GROUP, arguments.kind).run(arguments)
+    with registry.plugins_recorded():  # the file names them
+        return subcommand(GROUP, arguments.kind).run(arguments)
 
 
 def add_field_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DATA.zarr")
+    parser.add_argument("--output", type=Path, required=True, metavar="DATA.zarr", help="the data set, a new file")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--shape", type=int, nargs="+", metavar="N", help="points along each axis, slowest first")
     size.add_argument("--points", type=int, metavar="N",
@@ -117,7 +121,7 @@ def simulate(
         InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
     """
     start = time.perf_counter()
-    check_run(samples, seed, workers)
+    check_run(samples, seed, workers, scheduler)
     check_new(output, overwrite)
     block = block_size(simulation)
     writer = SimulationWriter(

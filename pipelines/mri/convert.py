@@ -1,13 +1,13 @@
 """K-space of an MR scanner to a measurement.
 
     infield convert mri KSPACE.npy -o brain.zarr
-    infield convert mri file1000000.h5 -o brain.zarr --slice 8 --accelerate 4
+    infield convert mri file1000000.h5 -o brain.zarr --slice 8 --acceleration 4
     infield convert mri scan.mrd -o brain --slice all
     infield convert mri file1000000.h5 -o volume.zarr --slice 4-11 --volume
 
 A slice of complex k-space to a measurement, from numpy (.npy, .npz: coil, ky, kx, zeros where nothing was sampled),
 fastMRI (.h5), ISMRMRD (.h5, .mrd), BART (.cfl with .hdr) and MATLAB (.mat). Coil maps (ESPIRiT) and noise are estimated
-from the data where the file does not tell them; --accelerate leaves samples of a complete slice out. Several slices
+from the data where the file does not tell them; --acceleration leaves samples of a complete slice out. Several slices
 (--slice all, --slice 3-12) become a folder with a measurement for each, one after the other; or with --volume one
 measurement of a volume (z, y, x), for `infield reconstruct --slices`.
 """
@@ -23,35 +23,38 @@ from typing import Any
 from infield.core.errors import InfieldError
 from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.mri.convert import Undersampling, convert_mri
+from infield.datasets.mri.masks import MASKS, POISSON, Seed, name_seed
 from infield.datasets.mri.readers.arrays import AXES
 from infield.datasets.mri.readers.common import ArrayLayout
 from infield.datasets.mri.readers.open import open_kspace
 from infield.datasets.mri.volume import convert_mri_volume
-from infield.datasets.training.masks import MASKS, Seed, name_seed
 from infield.pipelines.run.console import table
+from infield.pipelines.run.options import Parser, add_json, check_at_least, refuse_without
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     parser.add_argument("source", type=Path, metavar="FILE", help="the raw data")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MEASUREMENT.zarr")
+    parser.add_argument("--output", type=Path, required=True, metavar="MEASUREMENT.zarr",
+                        help="the measurement, or a folder of them, new")  # fmt: skip
     parser.add_argument("--hold-out", type=float, default=0.0, metavar="FRACTION",
-                        help="set this share of the samples aside, to test predictions on (default 0)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="seed of that choice (default 0)")
+                        help="fraction of the samples to set aside, to test predictions on (default 0)")  # fmt: skip
+    parser.add_argument("--seed", type=int, metavar="N",
+                        help="seed of what is held out and of the mask (default 0)")  # fmt: skip
     parser.add_argument("--slice", metavar="N|A-B|all", help="which slices, of a file with several, from 0")
     parser.add_argument(
         "--volume", action="store_true", help="the slices (default: all) become one measurement of a volume"
     )
     parser.add_argument("--resolution", type=float, metavar="MM",
-                        help="coarsen the image to points about so large, by leaving the outer samples out; a prior "
-                        "knows fields of one spacing")  # fmt: skip
+                        help="coarsen the image to about this pixel size in mm by cropping k-space, to match the "
+                        "prior's spacing (default: as it is)")  # fmt: skip
     parser.add_argument("--coils-from", metavar="espirit|file|uniform|PATH",
                         help="coil maps: by ESPIRiT, those of the file, one uniform coil, or those of another file "
                         "(default: the file's own; uniform for one coil; else ESPIRiT)")  # fmt: skip
     thinning = parser.add_argument_group("leave samples of a complete slice out, and keep its image as the truth")
-    thinning.add_argument("--accelerate", type=float, metavar="R", help="acceleration, e.g. 4 or 8")
+    thinning.add_argument("--acceleration", type=float, metavar="R", help="all samples over those kept, e.g. 4 or 8")
     thinning.add_argument("--mask", choices=MASKS, help="as fastMRI defines them (default random); or Poisson-disc")
-    thinning.add_argument("--center-fraction", type=float, metavar="FRACTION",
-                          help="share of the lines in the middle that is kept (default 0.32 / R)")  # fmt: skip
+    thinning.add_argument("--centre-fraction", type=float, metavar="FRACTION",
+                          help="fraction of the lines that is kept in the middle (default 0.32 / R)")  # fmt: skip
     thinning.add_argument("--mask-seed", metavar="N|name",
                           help="seed of the mask; name: fastMRI's from the file's name (default --seed)")  # fmt: skip
     thinning.add_argument("--along", choices=["ky", "kx"], help="leave out lines of this axis (default: the phases)")
@@ -59,15 +62,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     array.add_argument("--variable", metavar="NAME", help="its name")
     array.add_argument("--order", type=lambda text: tuple(text.split(",")), metavar="AXES",
                        help=f"its axes of {', '.join(AXES)}, as its shape is printed, e.g. ky,kx,coil")  # fmt: skip
-    array.add_argument("--voxel", type=float, nargs=2, metavar="MM", help="size of a point along y and x")
+    array.add_argument("--voxel", type=float, nargs=2, metavar="MM", help="size of a point along y and x, in mm")
     array.add_argument("--image", action="store_true", help="it holds complex images; their k-space is computed")
+    parser.rename("--accelerate", "--acceleration")
+    parser.rename("--center-fraction", "--centre-fraction")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.hold_out < 1:
-        raise InfieldError(where="--hold-out", found=arguments.hold_out, expected="a share of at least 0 and below 1")
+        raise InfieldError(where="--hold-out", found=arguments.hold_out, expected="a fraction of at least 0, below 1")
+    _refuse_unused(arguments)
     if arguments.voxel is not None and not all(0 < mm < math.inf for mm in arguments.voxel):
         raise InfieldError(
             where="--voxel", found=" ".join(map(str, arguments.voxel)), expected="two sizes in mm, above 0"
@@ -123,7 +129,7 @@ def _convert(
     check_new(output, arguments.overwrite)
     settings: dict[str, Any] = {
         "hold_out": arguments.hold_out,
-        "seed": arguments.seed,
+        "seed": arguments.seed or 0,
         "coils_from": arguments.coils_from,
         "undersampling": _undersampling(arguments),
         "resolution": arguments.resolution,
@@ -152,16 +158,25 @@ def _convert(
     }
 
 
+def _refuse_unused(arguments: argparse.Namespace) -> None:
+    """Refuse options of the mask without a mask, and a seed of nothing."""
+    accelerated = arguments.acceleration is not None
+    refuse_without("--acceleration R", accelerated, arguments, "mask", "centre_fraction", "mask_seed", "along")
+    if arguments.along is not None and arguments.mask == POISSON:
+        raise InfieldError(where="--along", found=f"--mask {POISSON}", expected="a mask of lines with it")
+    random = arguments.hold_out > 0 or (accelerated and arguments.mask_seed is None)
+    if arguments.seed is not None and not random:
+        raise InfieldError(
+            where="--seed", found="nothing random", expected="--hold-out above 0, or a mask without --mask-seed"
+        )
+    check_at_least(0, seed=arguments.seed)
+
+
 def _undersampling(arguments: argparse.Namespace) -> Undersampling | None:
     """What to leave out, as the options say."""
-    if arguments.accelerate is None:
-        for name in ("mask", "center_fraction", "mask_seed", "along"):
-            if getattr(arguments, name) is not None:
-                raise InfieldError(
-                    where=f"--{name.replace('_', '-')}", found="no --accelerate R", expected="one with it"
-                )
+    if arguments.acceleration is None:
         return None
-    seed: Seed = arguments.seed
+    seed: Seed = arguments.seed or 0
     if arguments.mask_seed == "name":
         seed = name_seed(arguments.source.name)
     elif arguments.mask_seed is not None:
@@ -171,9 +186,9 @@ def _undersampling(arguments: argparse.Namespace) -> Undersampling | None:
             )
         seed = int(arguments.mask_seed)
     return Undersampling(
-        acceleration=arguments.accelerate,
+        acceleration=arguments.acceleration,
         mask=arguments.mask or "random",
-        centre_fraction=arguments.center_fraction,
+        centre_fraction=arguments.centre_fraction,
         seed=seed,
         lines=None if arguments.along is None else ["ky", "kx"].index(arguments.along),
     )

@@ -11,7 +11,7 @@ from infield.datasets.formats.simulation import Variable
 from infield.datasets.mri.brain_template import template_folder
 from infield.datasets.mri.brains import Brains
 from infield.pipelines.commands import simulate
-from infield.pipelines.run.simulations import Simulation, checked_shape, parameters_of_law, setting
+from infield.pipelines.run.simulations import Simulation, checked_shape, parameters_of_law, settings_of
 from infield.pipelines.run.subcommand import Subcommand
 
 BRAIN = "brain"
@@ -36,7 +36,7 @@ def make_brains(shape: Sequence[int] = (), settings: Sequence[str] = ()) -> Simu
     Raises:
         InfieldError: Something of it is not known or does not fit, or the template is not installed.
     """
-    given = dict(setting(text) for text in settings)
+    given = settings_of(settings)
     unknown = sorted(set(given) - set(parameters_of_law(Brains)))
     if unknown:
         raise InfieldError(

@@ -32,6 +32,7 @@ from infield.pipelines.report.figures import (
     spectra,
     uniform_spacing,
 )
+from infield.pipelines.report.fit import fit_pictures
 from infield.pipelines.report.page import Picture, page
 from infield.pipelines.report.pictures import DRAWS_SHOWN, figures_of_field
 from infield.pipelines.report.words import reading, tables, warnings
@@ -82,8 +83,9 @@ def write_report(
         draws = Draws(dataset, read_field(posterior, dataset))
         given = None if measurement is None else _opened(measurement, posterior, dataset)
         truth = None if given is None or given.truth is None else given.truth[0].to(torch.float64)
-        misfit = None if given is None else Misfit.of(draws, given)
         facts = _facts(posterior, draws)
+        of_fit = facts.get("fit")  # data act at their own positions: what the file says of them holds
+        misfit = None if given is None or of_fit is not None else Misfit.of(draws, given)
         calibration = None
         if misfit is not None:
             facts |= {"chi_square": misfit.chi_square, "data": misfit.count}
@@ -103,6 +105,7 @@ def write_report(
                 facts |= numbers
             pictured = [
                 *_of_field(draws, given, truth, data_units),
+                *([] if of_fit is None else fit_pictures(of_fit, given)),
                 *_of_spectrum(draws, given, truth),
                 *of_domains,
                 *_of_calibration(calibration, misfit),
@@ -166,8 +169,8 @@ def _facts(path: Path, draws: Draws) -> dict[str, Any]:
         "seconds": cost["seconds"],
     }
     diagnostics = json_attribute(path, dataset, "diagnostics")
-    if "caveat" in diagnostics:
-        facts["caveat"] = str(diagnostics["caveat"])
+    facts |= {name: diagnostics[name] for name in ("caveat", "fit", "validation") if name in diagnostics}
+    facts |= {name: attributes[name] for name in ("trusted", "trusted_because") if name in attributes}
     chi_square = diagnostics.get("chi_square")
     return facts if chi_square is None else {**facts, "chi_square": float(chi_square)}
 

@@ -6,14 +6,13 @@ import json
 import math
 from typing import Any
 
+from infield.pipelines.report.fit_words import Row, fit_rows, validation_rows
+
 LEVELS = (50, 80, 90, 95)
 ACCEPTED = (0.7, 1.4)
 """Range of the chi-square per datum that raises no question."""
 
 FEW_DRAWS = 20
-
-Row = tuple[str, str, str]
-"""Name, value, and what to compare it with."""
 
 
 def reading(facts: dict[str, Any]) -> list[str]:
@@ -49,7 +48,14 @@ def reading(facts: dict[str, Any]) -> list[str]:
             "The truth is not known here. Agreement with the data says nothing of places where there are none: there "
             "the draws are as right as the prior."
         )
-    if str(facts["prior"]).startswith("fitted") or "fitted to the data" in str(facts["prior"]):
+    if facts.get("trusted") == 1:
+        parts.append(f"Held-out data were predicted: {facts['trusted_because']}.")
+    fit = facts.get("fit")
+    if fit is not None and "hyperparameter_draws" in fit:
+        parts.append(
+            "The prior was fitted to these same data; the uncertainty of its parameters is part of the spread."
+        )
+    elif str(facts["prior"]).startswith("fitted") or "fitted to the data" in str(facts["prior"]):
         parts.append("The prior was fitted to these same data, so its uncertainty is not part of the spread.")
     return [how, " ".join(parts)]
 
@@ -57,7 +63,8 @@ def reading(facts: dict[str, Any]) -> list[str]:
 def warnings(facts: dict[str, Any]) -> list[str]:
     """What forbids to take the posterior at its word; none is the good case."""
     caveat = f"{facts['caveat']}." if "caveat" in facts else None
-    found = [caveat, _chi_square_warning(facts), _coverage_warning(facts)]
+    distrust = f"Not to be trusted: {facts['trusted_because']}." if facts.get("trusted") == 0 else None
+    found = [caveat, distrust, _chi_square_warning(facts), _coverage_warning(facts)]
     if facts["samples"] < FEW_DRAWS:
         found.append(
             f"Few draws ({facts['samples']}): intervals and standard deviation are rough; take at least {FEW_DRAWS}."
@@ -131,8 +138,18 @@ def tables(facts: dict[str, Any]) -> dict[str, list[Row]]:
         ("seed", str(facts["seed"]), ""),
         ("versions", _spelled(facts["versions"]), ""),
     ]
-    groups = {"How good": quality, "What it cost": cost, "What was run": run}
+    groups = {"How good": quality, **_of_fit(facts), "What it cost": cost, "What was run": run}
     return {name: rows for name, rows in groups.items() if rows}
+
+
+def _of_fit(facts: dict[str, Any]) -> dict[str, list[Row]]:
+    """Held-out data, and the law that was fitted."""
+    groups = {}
+    if "validation" in facts:
+        groups["Held-out data"] = validation_rows(facts["validation"], facts["units"])
+    if "fit" in facts:
+        groups["The fitted law"] = fit_rows(facts["fit"], facts["units"])
+    return groups
 
 
 def _units(facts: dict[str, Any]) -> str:

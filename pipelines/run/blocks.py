@@ -15,6 +15,7 @@ from infield.datasets.formats.block_writer import BlockWriter
 from infield.datasets.formats.zarr_group import remove_for_good
 from infield.pipelines.run.cluster import client
 from infield.pipelines.run.console import progress
+from infield.pipelines.run.options import add_json, check_at_least
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, *, samples: int, of: str = "samples") -> None:
@@ -25,12 +26,14 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, samples: int, of: str 
         samples: How many, where nothing is said.
         of: What the samples are called.
     """
-    parser.add_argument("--samples", type=int, default=samples, help=f"number of {of} (default {samples})")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the run (default 0)")
-    parser.add_argument("--workers", type=int, help=f"blocks of {of} at a time on this machine (default: its cores)")
+    parser.add_argument("--samples", type=int, default=samples, metavar="N",
+                        help=f"number of {of}, in all (default {samples})")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the run (default 0)")
+    parser.add_argument("--workers", type=int, metavar="N",
+                        help=f"blocks of {of} at a time on this machine (default: its cores)")  # fmt: skip
     parser.add_argument("--scheduler", metavar="ADDRESS", help="address of a running Dask scheduler; else a local one")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output once the new one is done")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table, and no progress")
+    add_json(parser)
 
 
 def run_settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -39,11 +42,17 @@ def run_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in names} | {"quiet": arguments.json}
 
 
-def check_run(samples: int, seed: int, workers: int | None) -> None:
-    """InfieldError where a number of a run is too small."""
-    for name, value, least in (("--samples", samples, 1), ("--seed", seed, 0), ("--workers", workers, 1)):
-        if value is not None and value < least:
-            raise InfieldError(where=name, found=value, expected=f"at least {least}")
+def check_run(
+    samples: int, seed: int, workers: int | None, scheduler: str | None = None, *, least_samples: int = 1
+) -> None:
+    """InfieldError where a number of a run is too small, or workers are asked for that a scheduler has of its own."""
+    check_at_least(least_samples, samples=samples)
+    check_at_least(1, workers=workers)
+    check_at_least(0, seed=seed)
+    if scheduler is not None and workers is not None:
+        raise InfieldError(
+            where="--workers", found=f"--scheduler {scheduler}", expected="one of them: a scheduler has its own workers"
+        )
 
 
 def draw_missing(

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from infield.pipelines.run.options import is_silent
+
 
 def progress(*, quiet: bool = False) -> Progress:
     """A progress bar with time left on standard error; nothing where that is no terminal."""
@@ -20,7 +22,7 @@ def progress(*, quiet: bool = False) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        disable=quiet or not sys.stderr.isatty(),
+        disable=quiet or is_silent() or not sys.stderr.isatty(),
     )
 
 
@@ -31,7 +33,9 @@ def say(line: str, *, quiet: bool = False) -> None:
 
 
 def table(title: str, rows: Mapping[str, str]) -> None:
-    """A two-column table on standard output."""
+    """A two-column table on standard output, unless a person wants none."""
+    if is_silent():
+        return
     sheet = Table(title=title, show_header=False)
     for name, value in rows.items():
         sheet.add_row(name, value)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import yaml
 from torch import Tensor
@@ -16,20 +16,27 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.datasets.formats.field import COMPLEX_CHANNELS
 from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import refuse_unknown_variance
+from infield.physics.units import same_units
 from infield.pipelines.options import as_option
 from infield.pipelines.run.conditioning import conditioning, ignored_context
 from infield.posterior.inference.empirical_bayes import fit_prior
-from infield.posterior.samplers.base import Trained
+from infield.posterior.kriging.fitted import FittedField
+from infield.posterior.models.latent_fit import fit_latent_prior
+from infield.posterior.samplers.base import Sampler, Trained
+from infield.posterior.samplers.kriging import Kriging
 from infield.priors.base import Prior
 from infield.priors.flows.flow import FlowPrior
 from infield.priors.flows.patch_domains import OnDomains
 from infield.priors.flows.regrid import OnPoints
 from infield.priors.flows.slices import SlicePrior
-from infield.priors.storage.checkpoint import KIND, load_prior, load_stored, read_any_entry
+from infield.priors.storage.checkpoint import load_checkpoint, load_flow_prior, read_any_entry
+from infield.priors.storage.flow_entry import KIND
 from infield.priors.storage.from_yaml import prior_from_description
 
 BUILT_IN = {"matern-1/2": 0.5, "matern-3/2": 1.5, "matern-5/2": 2.5, "fitted": None}
-"""Built-in names: Matern priors of this order (None: of any), their other parameters fitted to the measurement."""
+"""Built-in names: Matern priors of this order (None: of any), their other parameters fitted to the measurement: to
+linear data with Gaussian noise by their evidence, to others (counts, links) by Laplace's approximation of it."""
 
 
 class Field(Protocol):
@@ -85,6 +92,8 @@ def choose_prior(
     Raises:
         InfieldError: If the name means nothing, or the prior is not one for this measurement.
     """
+    if name is not None:
+        refuse_unknown_variance(measurement.noise)
     if name is not None and Path(name).suffix == ".ckpt" and Path(name).exists():
         conditional = _conditional(Path(name), measurement, device, at or {})
         if conditional is not None:
@@ -94,9 +103,22 @@ def choose_prior(
             where=f"--at {next(iter(at))}", found=f"prior {name}", expected="one of lightcones, which takes parameters"
         )
     if name is None or name in BUILT_IN:
-        prior = fit_prior(measurement, nu=BUILT_IN[name or "fitted"])
+        fit = fit_prior if measurement.linear_gaussian else fit_latent_prior
+        prior = fit(measurement, nu=BUILT_IN[name or "fitted"])
         return ChosenPrior(prior, name or "fitted", _digest(prior), True)
     return _from_file(name, measurement, device)
+
+
+def fitted_prior(name: str | None, fitted: FittedField, sampler: Sampler | None) -> ChosenPrior:
+    """A law that was fitted to point data, as kriging takes it, or as a Gaussian prior for another sampler.
+
+    Raises:
+        InfieldError: If the law cannot be written as such a prior.
+    """
+    if sampler is None or isinstance(sampler, Kriging):
+        return ChosenPrior(cast(Prior, fitted), name or "fitted", fitted.sha256, True)  # of kriging alone
+    prior = fitted.as_prior()
+    return ChosenPrior(prior, name or "fitted", _digest(prior), True)
 
 
 def choose_slice_prior(name: str | None, measurement: Measurement, *, device: str = "cpu") -> ChosenPrior:
@@ -105,6 +127,7 @@ def choose_slice_prior(name: str | None, measurement: Measurement, *, device: st
     Raises:
         InfieldError: If the field is no volume, or the prior is not one for its slices.
     """
+    refuse_unknown_variance(measurement.noise)
     grid = measurement.grid
     if not isinstance(grid, Grid) or grid.ndim != 3:
         raise InfieldError(
@@ -129,9 +152,9 @@ def _from_file(name: str, measurement: Field, device: str) -> ChosenPrior:
         return _described(path, measurement)
     kind, _ = read_any_entry(path)
     if kind == KIND or not getattr(registry.load("checkpoints", kind), "reconstructs", False):
-        flow = _on_grid_of(path, load_prior(path, device=device), measurement)
+        flow = _on_grid_of(path, load_flow_prior(path, device=device), measurement)
     else:
-        model = load_stored(path, kind, device)
+        model = load_checkpoint(path, kind, device)
         _check_grid_of(path, model, measurement)
         return ChosenPrior(model, path.name, model.sha256, False)
     return ChosenPrior(flow, path.name, flow.sha256, False)
@@ -142,7 +165,7 @@ def _conditional(path: Path, measurement: Measurement, device: str, at: Mapping[
     kind, _ = read_any_entry(path)
     if not getattr(registry.load("checkpoints", kind), "conditional", False):
         return None
-    prior = load_stored(path, kind, device)
+    prior = load_checkpoint(path, kind, device)
     try:
         values = conditioning(prior.conditioned_on, measurement, at)
         flow = prior.for_field(measurement.grid, measurement.channels, values)
@@ -198,6 +221,7 @@ def _on_grid_of(path: Path, prior: FlowPrior, measurement: Field) -> FlowPrior:
     grid = measurement.grid
     if not isinstance(grid, Grid) and not isinstance(prior.network, OnPoints):
         raise InfieldError(f"--prior {path}: it is for fields on a grid, the measurement's lives on scattered points")
+    _check_order(path, prior, grid)
     anew = isinstance(prior.network, OnDomains)  # even of one shape a domain may or may not close
     if anew or tuple(space) != tuple(grid.shape) or not isinstance(grid, Grid) or "axes" not in prior.grid_description:
         try:
@@ -217,6 +241,7 @@ def _check_grid_of(path: Path, model: Trained, measurement: Field) -> None:
     _check_channels(path, channels, measurement)
     _check_units(path, model, measurement)
     grid = measurement.grid
+    _check_order(path, model, grid)
     if not isinstance(grid, Grid) or tuple(space) != grid.shape:
         raise InfieldError(
             f"--prior {path}: it is for fields of shape {tuple(space)}, the measurement's has {tuple(grid.shape)}: "
@@ -233,11 +258,23 @@ def _check_channels(path: Path, channels: int, measurement: Field) -> None:
         )
 
 
+def _check_order(path: Path, prior: FlowPrior | Trained, grid: Grid | PointSet) -> None:
+    """Refuse a prior of fields on the same axes in another order."""
+    found = [axis["name"] for axis in prior.grid_description.get("axes", ())]
+    if sorted(found) == sorted(grid.names) and found != list(grid.names):
+        raise InfieldError(
+            where=f"--prior {path}",
+            found=f"a prior of fields along ({', '.join(found)})",
+            expected=f"({', '.join(grid.names)}), the order of the measurement's axes",
+            remedy="write the measurement with its axes exchanged",
+        )
+
+
 def _check_extent(path: Path, prior: FlowPrior | Trained, grid: Grid) -> None:
     for axis, other in zip(prior.grid_description["axes"], grid.axes, strict=True):
         found = axis["coordinates"][-1] - axis["coordinates"][0]
         expected = other.coordinates[-1] - other.coordinates[0]
-        if abs(found - expected) > 1e-3 * abs(expected) or axis["units"] != other.units:
+        if abs(found - expected) > 1e-3 * abs(expected) or not same_units(axis["units"], other.units):
             raise InfieldError(
                 f"--prior {path}: its axis '{axis['name']}' spans {found:g} {axis['units']}, the measurement's "
                 f"'{other.name}' {expected:g} {other.units}: a prior knows fields of one extent"
@@ -245,7 +282,7 @@ def _check_extent(path: Path, prior: FlowPrior | Trained, grid: Grid) -> None:
 
 
 def _check_units(path: Path, prior: Prior | Trained, measurement: Field) -> None:
-    if prior.units not in (None, measurement.units):
+    if prior.units is not None and not same_units(prior.units, measurement.units):
         raise InfieldError(
             f"--prior {path}: it is in units '{prior.units}', the measurement's field in "
             f"'{measurement.units}': convert one of them"

@@ -11,6 +11,7 @@ from typing import Any
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.physics.measurement import Measurement
 from infield.posterior.samplers.base import Sampler
 
 
@@ -26,9 +27,17 @@ def make_sampler(name: str, settings: Sequence[str] = ()) -> Sampler:
         if not separator or parameter not in types_of:
             known = ", ".join(types_of) or "none"
             raise InfieldError(f"--with {setting}: sampler '{name}' takes PARAMETER=VALUE with the parameters: {known}")
+        if parameter in parameters:
+            raise InfieldError(where="--with", found=f"{parameter} twice", expected="once")
         parameters[parameter] = _value(setting, text, types_of[parameter])
     sampler: Sampler = kind(**parameters)
     return sampler
+
+
+def default_sampler(measurement: Measurement, fitted: bool) -> Sampler:
+    """The sampler where none was asked for: FAPS, or, under a prior that was fitted to data which are not linear in the
+    field or not Gaussian, MGVI, whose posterior is of the fit's own kind and takes seconds."""
+    return make_sampler("mgvi" if fitted and not measurement.linear_gaussian else "faps")
 
 
 def adapted(sampler: Sampler, prior: Any) -> Sampler:

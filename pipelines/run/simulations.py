@@ -151,7 +151,7 @@ def make_simulation(
     Raises:
         InfieldError: Something of it is not known or does not fit.
     """
-    given = dict(setting(text) for text in settings)
+    given = settings_of(settings)
     if kind == PROCESS:
         return _process(law, shape, given)
     if law is not None:
@@ -202,6 +202,21 @@ def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
             where="--shape", found=" ".join(map(str, shape)), expected="1 to 3 numbers of at least 3 points"
         )
     return tuple(shape)
+
+
+def settings_of(texts: Sequence[str]) -> dict[str, Any]:
+    """Values by name, from several `NAME=VALUE`.
+
+    Raises:
+        InfieldError: One is no such pair, or a name is given twice.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, value = setting(text)
+        if name in values:
+            raise InfieldError(where="--with", found=f"{name} twice", expected="once")
+        values[name] = value
+    return values
 
 
 def setting(text: str) -> tuple[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from infield.core import registry
+from infield.pipelines.run.options import Parser, add_common
 
 
 class Subcommand(NamedTuple):
@@ -19,7 +20,7 @@ class Subcommand(NamedTuple):
     """
 
     description: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
+    add_arguments: Callable[[Parser], None]
     run: Callable[[argparse.Namespace], int]
 
 
@@ -33,8 +34,26 @@ def subcommand(group: str, name: str) -> Subcommand:
     return found if isinstance(found, Subcommand) else Subcommand(found.__doc__ or "", found.add_arguments, found.run)
 
 
+class LazyParser(Parser):
+    """A parser that gets its options when it is used: `command` gives the command that it is for."""
+
+    command: Callable[[], Subcommand] | None = None
+
+    def fill(self) -> None:
+        """Add the options, once."""
+        if self.command is not None:
+            chosen, self.command = self.command(), None
+            self.description = chosen.description
+            chosen.add_arguments(self)
+            add_common(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None, **more: Any) -> Any:  # type: ignore[override]
+        self.fill()
+        return super().parse_known_args(args, namespace, **more)
+
+
 def add_subcommands(
-    parser: argparse.ArgumentParser,
+    parser: Parser,
     group: str,
     dest: str,
     find: Callable[[str, str], Subcommand] = subcommand,
@@ -50,17 +69,6 @@ def add_subcommands(
         words: For `add_subparsers`.
     """
 
-    class Parser(type(parser)):  # type: ignore[misc]
-        name = ""
-
-        def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None, **more: Any) -> Any:
-            if self.name:
-                chosen, self.name = find(group, self.name), ""
-                self.description = chosen.description
-                chosen.add_arguments(self)
-            return super().parse_known_args(args, namespace, **more)
-
-    actions = parser.add_subparsers(dest=dest, required=True, parser_class=Parser, **words)
+    actions = parser.add_subparsers(dest=dest, required=True, parser_class=LazyParser, **words)
     for name, entry in registry.table(group).items():
-        as_written = argparse.RawDescriptionHelpFormatter
-        actions.add_parser(name, help=entry.help, formatter_class=as_written).name = name
+        actions.add_parser(name, help=entry.help).command = lambda name=name: find(group, name)

@@ -19,6 +19,7 @@ import torch
 from distributed import as_completed
 from torch import Tensor
 
+from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.formats.measurement import open_measurement
@@ -34,7 +35,7 @@ from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.reporting import report_writer
 from infield.posterior.inference.tiling import Tiling
 from infield.posterior.samplers.faps_tiled import TiledFAPS, TiledPosterior
-from infield.priors.storage.checkpoint import file_sha256, load_prior
+from infield.priors.storage.checkpoint import file_sha256, load_flow_prior
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def reconstruct_in_tiles(
         InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
     """
     start = time.perf_counter()
-    check_run(samples, seed, workers)
+    check_run(samples, seed, workers, scheduler)
     check_new(output, overwrite)
     write_report = report_writer(report, overwrite)
     measurement = open_measurement(measurement_path)
@@ -109,6 +110,7 @@ def reconstruct_in_tiles(
         block=sampler.block,
         overwrite=overwrite,
         title=f"Posterior of {measurement_path.name}",
+        carried=measurement.carried,
         run={
             "sampler": sampler.method,
             "sampler_parameters": asdict(sampler),
@@ -116,6 +118,7 @@ def reconstruct_in_tiles(
             "prior_sha256": digests[0],
             "seed": seed,
             "measurement_sha256": digests[1],
+            **_plugins(posterior),
         },
     )
     seen = sum(torch.Size(map(len, tiling.region(tile))).numel() for tile in tiling.tiles)
@@ -148,6 +151,16 @@ def reconstruct_in_tiles(
         "operator_calls": 0.0,
         "seconds": seconds,
     }
+
+
+def _plugins(posterior: TiledPosterior) -> dict[str, dict[str, str]]:
+    """The other packages that take part, with their versions, as an entry `plugins`; none where there are none."""
+    network = posterior.prior.network
+    found = registry.plugin_of("samplers", type(posterior.sampler))
+    found |= registry.plugin_of("noise_models", type(posterior.measurement.noise))
+    for part in (network, getattr(network, "inner", None)):
+        found |= registry.plugin_of("networks", type(part))
+    return {"plugins": found} if found else {}
 
 
 def advance_tile(setup: TileRun, block: int, level: int, tile: tuple[int, ...], *after: object) -> None:
@@ -244,7 +257,7 @@ def _read(setup: TileRun, measurement: Measurement) -> TiledPosterior:
         raise InfieldError(
             where=f"{setup.measurement}: --tiles", found="a field on scattered points", expected="one on a grid"
         )
-    prior = load_prior(setup.prior).to(setup.device)
+    prior = load_flow_prior(setup.prior).to(setup.device)
     try:
         return TiledPosterior(setup.sampler, prior, measurement, setup.seed)
     except InfieldError as error:

@@ -27,6 +27,7 @@ from infield.datasets.wall_pressure.channel_file import PRESSURE, ChannelLayout,
 from infield.physics.wall_pressure.channel.boxes import BOXES
 from infield.physics.wall_pressure.channel.solver import LARGEST_CFL, Channel
 from infield.pipelines.run.console import say, table
+from infield.pipelines.run.options import add_json, check_at_least, check_positive
 from infield.pipelines.wall_pressure.channel_run import BLOCK, ChannelRun, Course, threads
 
 TURBULENT = 0.05
@@ -34,26 +35,30 @@ TURBULENT = 0.05
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="CHANNEL.zarr")
-    parser.add_argument("--re-tau", type=float, default=180.0, metavar="RE", help="u_tau h / nu (default 180)")
+    parser.add_argument("--output", type=Path, required=True, metavar="CHANNEL.zarr", help="the flow, a new file")
+    parser.add_argument(
+        "--re-tau", type=float, default=180.0, metavar="RE", help="friction Reynolds number, u_tau h / nu (default 180)"
+    )
     parser.add_argument("--box", choices=list(BOXES), default="minimal", help="periods in x and z (default minimal)")
     parser.add_argument("--points", type=int, nargs=3, metavar=("NX", "NY", "NZ"),
                         help="points in x, y and z; NX and NZ even (default: the box's own)")  # fmt: skip
-    parser.add_argument("--turnovers", type=float, default=15.0, metavar="T", help="time that is stored (default 15)")
-    parser.add_argument("--spin-up", type=float, default=10.0, metavar="S",
-                        help="time before, in which turbulence develops (default 10)")  # fmt: skip
-    parser.add_argument("--interval", type=float, default=0.05, metavar="T", help="between stored times (default 0.05)")
+    parser.add_argument("--turnovers", type=float, default=15.0, metavar="T",
+                        help="time that is stored, in eddy turnovers h / u_tau (default 15)")  # fmt: skip
+    parser.add_argument("--spin-up", type=float, default=10.0, metavar="T",
+                        help="time before, in which turbulence develops, in eddy turnovers (default 10)")  # fmt: skip
+    parser.add_argument("--interval", type=float, default=0.05, metavar="T",
+                        help="time between stored ones, in eddy turnovers (default 0.05)")  # fmt: skip
     parser.add_argument("--cfl", type=float, default=1.0, metavar="C",
                         help=f"time step times the largest frequency of advection, at most {LARGEST_CFL:.3g} to be "
                         "stable (default 1)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="seed of the first state (default 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the first state (default 0)")
     parser.add_argument("--device", default="cpu", help="where it runs: cpu, cuda (default cpu)")
-    parser.add_argument("--threads", type=int, default=1,
-                        help="of the CPU (default 1: more gain little, and lose where others work)")  # fmt: skip
+    parser.add_argument("--threads", type=int, metavar="N",
+                        help="CPU threads (default 1: more gain little, and slow a busy machine)")  # fmt: skip
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32",
                         help="precision of stored pressures (default float32; all is computed in float64)")  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output once the new one is done")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table, and no progress")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -82,16 +87,12 @@ def make_run(arguments: argparse.Namespace) -> ChannelRun:
     Raises:
         InfieldError: A number of them is out of range.
     """
-    positive = {"--re-tau": arguments.re_tau, "--turnovers": arguments.turnovers, "--interval": arguments.interval,
-                "--cfl": arguments.cfl}  # fmt: skip
-    for name, value in positive.items():
-        if not 0 < value < math.inf:
-            raise InfieldError(where=name, found=value, expected="a finite number above zero")
+    names = ("re_tau", "turnovers", "interval", "cfl")
+    check_positive(**{name: getattr(arguments, name) for name in names})
     if not 0 <= arguments.spin_up < math.inf:
         raise InfieldError(where="--spin-up", found=arguments.spin_up, expected="a finite number of at least 0")
-    for name, number, least in (("--seed", arguments.seed, 0), ("--threads", arguments.threads, 1)):
-        if number < least:
-            raise InfieldError(where=name, found=number, expected=f"at least {least}")
+    check_at_least(0, seed=arguments.seed)
+    check_at_least(1, threads=arguments.threads, points=min(arguments.points or [1]))
     count = arguments.turnovers / arguments.interval
     if round(count) < 1 or abs(count - round(count)) > 1e-6 * count:
         raise InfieldError(
@@ -104,6 +105,8 @@ def make_run(arguments: argparse.Namespace) -> ChannelRun:
         raise InfieldError(
             where="--device", found=f"{arguments.device!r}", expected=f"one that works here: {error}"
         ) from None
+    if arguments.threads is not None and device.type != "cpu":
+        raise InfieldError(where="--threads", found=f"--device {device}", expected="threads with --device cpu only")
     box = BOXES[arguments.box]
     points = tuple(arguments.points) if arguments.points else box.points_at(arguments.re_tau)
     return ChannelRun(
@@ -116,7 +119,7 @@ def make_run(arguments: argparse.Namespace) -> ChannelRun:
         arguments.cfl,
         arguments.seed,
         str(device),
-        arguments.threads,
+        arguments.threads or 1,
     )
 
 

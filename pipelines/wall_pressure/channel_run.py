@@ -18,6 +18,7 @@ from infield.datasets.wall_pressure.channel_file import PRESSURE, SHEAR, Channel
 from infield.physics.wall_pressure.channel.channel_statistics import plane_means
 from infield.physics.wall_pressure.channel.initial_condition import turbulent_start
 from infield.physics.wall_pressure.channel.solver import Channel, ChannelState
+from infield.pipelines.run.options import is_silent
 
 BLOCK = 20
 """Stored times that are written together."""
@@ -161,7 +162,7 @@ def turnovers(*, quiet: bool = False) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=console,
-        disable=quiet or not console.is_terminal,
+        disable=quiet or is_silent() or not console.is_terminal,
     )
 
 

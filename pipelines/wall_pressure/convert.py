@@ -20,6 +20,7 @@ from infield.datasets.wall_pressure.readers.jhtdb import FLOWS
 from infield.datasets.wall_pressure.readers.open import open_planes
 from infield.datasets.wall_pressure.sensors import WallSensors, write_wall_measurement
 from infield.pipelines.run.console import progress, say, table
+from infield.pipelines.run.options import Parser, add_json, check_at_least
 from infield.pipelines.run.subcommand import Subcommand
 from infield.pipelines.wall_pressure.simulate import half_heights
 
@@ -35,19 +36,20 @@ run goes on.
 
 _SENSORS = """A plane of a wall-pressure file to a measurement of it by a few sensors, with Gaussian noise.
 
-    infield convert wall-sensors long.zarr -o measurement.zarr --share 0.0025 --noise 0.1
+    infield convert wall-sensors long.zarr -o measurement.zarr --fraction 0.0025 --noise-std 0.1
 """
 
 
-def add_plane_arguments(parser: argparse.ArgumentParser) -> None:
+def add_plane_arguments(parser: Parser) -> None:
     parser.add_argument("source", type=Path, metavar="FILE", help="the planes, or the descriptor of a binary file")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PLANES.zarr")
+    parser.add_argument("--output", type=Path, required=True, metavar="PLANES.zarr", help="the planes, a new file")
     flow = parser.add_argument_group("the flow, where the file does not say; it must agree where it does")
     flow.add_argument("--re-tau", type=float, metavar="RE", help="friction Reynolds number")
-    flow.add_argument("--u-tau", type=float, metavar="U", help="friction velocity in the file's own units")
-    flow.add_argument("--nu", type=float, help="kinematic viscosity in them")
-    flow.add_argument("--half-height", type=float, metavar="H", help="half height of the channel in them")
-    flow.add_argument("--rho", type=float, help="density in them (default 1)")
+    flow.add_argument("--u-tau", type=float, metavar="U", help="friction velocity, in the file's own units")
+    flow.add_argument("--nu", type=float, metavar="NU", help="kinematic viscosity, in the file's own units")
+    flow.add_argument("--half-height", type=float, metavar="H",
+                      help="half height of the channel, in the file's own units")  # fmt: skip
+    flow.add_argument("--rho", type=float, metavar="RHO", help="density, in the file's own units (default 1)")
     flow.add_argument("--flow", choices=list(FLOWS), help="of a JHTDB cut-out without a name")
     layout = parser.add_argument_group("the layout of the file, where it does not say")
     layout.add_argument("--variable", metavar="NAME", help="the pressure's name")
@@ -57,7 +59,7 @@ def add_plane_arguments(parser: argparse.ArgumentParser) -> None:
                         help="periods along x and z in half heights, e.g. 4pi 4/3pi")  # fmt: skip
     layout.add_argument("--wall", choices=[*WALLS, "both"], help="which wall it is of, or which of both to take")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    add_json(parser)
 
 
 def run_planes(arguments: argparse.Namespace) -> int:
@@ -132,45 +134,50 @@ def convert_planes(
     }
 
 
-def add_sensor_arguments(parser: argparse.ArgumentParser) -> None:
+def add_sensor_arguments(parser: Parser) -> None:
     parser.add_argument("source", type=Path, metavar="PLANES.zarr", help="a file of the wall-pressure format")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="MEASUREMENT.zarr")
-    parser.add_argument("--sample", type=int, default=0, metavar="I", help="number of the plane (default 0)")
+    parser.add_argument("--output", type=Path, required=True, metavar="MEASUREMENT.zarr",
+                        help="the measurement, a new file")  # fmt: skip
+    parser.add_argument("--index", type=int, default=0, metavar="I", help="number of the plane (default 0)")
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--share", type=float, metavar="FRACTION", help="sensors on this share of the points, at random")
-    where.add_argument("--lattice", type=float, nargs=2, metavar=("DX", "DZ"), help="spacings of sensors, wall units")
+    where.add_argument("--fraction", type=float, metavar="FRACTION",
+                       help="sensors on this fraction of the points, at random")  # fmt: skip
+    where.add_argument("--lattice", type=float, nargs=2, metavar=("DX", "DZ"),
+                       help="spacings of sensors along x and z, in wall units")  # fmt: skip
     where.add_argument("--positions", type=Path, metavar="FILE.csv", help="columns x_plus and z_plus, in wall units")
-    parser.add_argument("--noise", type=float, required=True, metavar="STD",
-                        help="standard deviation of the noise in rho u_tau^2")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="seed of places and noise (default 0)")
+    parser.add_argument("--noise-std", type=float, required=True, metavar="STD",
+                        help="standard deviation of the noise, in rho u_tau^2")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of places and noise (default 0)")
+    for old, new in (("--sample", "--index"), ("--share", "--fraction"), ("--noise", "--noise-std")):
+        parser.rename(old, new)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    add_json(parser)
 
 
 def run_sensors(arguments: argparse.Namespace) -> int:
     check_new(arguments.output, arguments.overwrite)
-    if arguments.seed < 0:
-        raise InfieldError(where="--seed", found=arguments.seed, expected="at least 0")
+    check_at_least(0, seed=arguments.seed)
     group, planes = open_wall_planes(arguments.source)
-    if not 0 <= arguments.sample < planes.samples:
+    if not 0 <= arguments.index < planes.samples:
         last = planes.samples - 1
-        raise InfieldError(where="--sample", found=arguments.sample, expected=f"0 to {last} in {arguments.source}")
+        raise InfieldError(where="--index", found=arguments.index, expected=f"0 to {last} in {arguments.source}")
     with readable(arguments.source):
-        truth = torch.from_numpy(group[PRESSURE][arguments.sample].values.astype(np.float64))
-    if arguments.share is not None:
-        sensors = WallSensors.random(planes.grid, arguments.share, arguments.seed)
+        truth = torch.from_numpy(group[PRESSURE][arguments.index].values.astype(np.float64))
+    if arguments.fraction is not None:
+        sensors = WallSensors.random(planes.grid, arguments.fraction, arguments.seed)
     elif arguments.lattice is not None:
         dx_plus, dz_plus = arguments.lattice
         sensors = WallSensors.lattice(planes.grid, dz_plus, dx_plus)
     else:
         sensors = WallSensors.at(planes.grid, read_positions(arguments.positions))
+    noise_std = arguments.noise_std
     write_wall_measurement(
         arguments.output,
-        sensors.measure(truth, arguments.noise, arguments.seed),
+        sensors.measure(truth, noise_std, arguments.seed),
         re_tau=planes.re_tau,
         synthetic=planes.synthetic,
         words=sensors.words,
-        history=f"plane {arguments.sample} of {arguments.source.name}, noise of standard deviation {arguments.noise:g}",
+        history=f"plane {arguments.index} of {arguments.source.name}, noise of standard deviation {noise_std:g}",
         overwrite=arguments.overwrite,
     )
     facts = {
@@ -180,12 +187,13 @@ def run_sensors(arguments: argparse.Namespace) -> int:
         "sensors": sensors.count,
         "share": sensors.share,
         "shape": list(planes.grid.shape),
-        "noise": arguments.noise,
+        "noise": noise_std,
     }
     if arguments.json:
         print(json.dumps(facts))
     else:
-        table(str(arguments.output), {key: str(value) for key, value in facts.items() if key != "output"})
+        rows = {key: str(value) for key, value in facts.items() if key != "output"}
+        table(str(arguments.output), rows)
     return 0
 
 

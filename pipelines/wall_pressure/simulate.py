@@ -30,6 +30,7 @@ from infield.datasets.wall_pressure.plane_file import WallPlanes, WallPlaneWrite
 from infield.physics.wall_pressure.wall_units import DX_PLUS, DZ_PLUS, wall_grid
 from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
 from infield.pipelines.run.console import table
+from infield.pipelines.run.options import check_at_least
 from infield.pipelines.run.process import one_thread
 from infield.priors.wall_pressure.synthetic import WallPressure
 
@@ -51,7 +52,7 @@ def half_heights(text: str) -> float:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PLANES.zarr")
+    parser.add_argument("--output", type=Path, required=True, metavar="PLANES.zarr", help="the planes, a new file")
     parser.add_argument("--re-tau", type=float, required=True, metavar="RE",
                         help="friction Reynolds number, at least 150")  # fmt: skip
     parser.add_argument("--length", type=half_heights, default=4 * math.pi, metavar="LX",
@@ -64,12 +65,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"spanwise spacing in wall units (default {DZ_PLUS:.2f})")  # fmt: skip
     parser.add_argument("--multiple", type=int, default=2, metavar="N",
                         help="round the numbers of points to multiples of N (default 2)")  # fmt: skip
-    parser.add_argument("--flatness", type=float, default=5.0,
-                        help="of the synthetic field, at least 3 (default 5)")  # fmt: skip
+    parser.add_argument("--flatness", type=float, default=5.0, metavar="K",
+                        help="fourth moment over the squared variance, at least 3 (default 5)")  # fmt: skip
     add_run_arguments(parser, samples=100, of="planes")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    check_at_least(1, multiple=arguments.multiple)
     law = WallPressure(arguments.re_tau, arguments.flatness)
     grid = wall_grid(
         arguments.re_tau,
@@ -77,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.width,
         dx_plus=arguments.dx_plus,
         dz_plus=arguments.dz_plus,
-        multiple=max(arguments.multiple, 1),
+        multiple=arguments.multiple,
     )
     summary = simulate_wall_pressure(
         law,
@@ -120,7 +122,7 @@ def simulate_wall_pressure(
         InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
     """
     start = time.perf_counter()
-    check_run(samples, seed, workers)
+    check_run(samples, seed, workers, scheduler)
     check_new(output, overwrite)
     parameters = {"law": "WallPressure", **dataclasses.asdict(law)}
     planes = WallPlanes(

@@ -12,10 +12,13 @@ at 1.0, and tools21cm and tuesday-eor bring simulators with them; three lines of
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from infield.core.spectra import Bins, wave_axes, wavenumbers
 
 
 def global_signal(cones: Tensor) -> Tensor:
@@ -69,12 +72,6 @@ class Shells:
         """Wavenumber of the longest wave, rad/Mpc."""
         return 2 * math.pi / max(n * d for n, d in zip(self.shape, self.spacing, strict=True))
 
-    def _wavenumbers(self) -> list[Tensor]:
-        return [
-            2 * math.pi * torch.fft.fftfreq(n, d, dtype=torch.float64).abs()
-            for n, d in zip(self.shape, self.spacing, strict=True)
-        ]
-
     def power(self, chunk: Tensor) -> Tensor:
         """P of every mode, mK^2 Mpc^3, shape of `chunk`, `(batch, x, y, cells)`."""
         field = chunk - chunk.mean((1, 2, 3), keepdim=True)
@@ -86,37 +83,23 @@ class Shells:
 
     def spherical(self, power: Tensor) -> tuple[Tensor, Tensor]:
         """Wavenumbers `(bins,)` in rad/Mpc and Delta^2 `(batch, bins)` in mK^2, up to the least Nyquist wavenumber."""
-        kx, ky, kz = self._wavenumbers()
-        k = torch.sqrt(kx[:, None, None] ** 2 + ky[:, None] ** 2 + kz**2)
-        step = self.width * self.fundamental
-        bins = round(min(math.pi / d for d in self.spacing) / step)
-        number = torch.round(k / step).long()
-        middle = _mean_in(number, k[None], bins)[0]
-        delta = k**3 / (2 * math.pi**2) * power
-        seen = torch.isfinite(middle)
-        return middle[seen], _mean_in(number, delta, bins)[:, seen]
+        k = wavenumbers(self.shape, self.spacing, radians=True)
+        bins = self._bins(k, self.shape, self.spacing)
+        seen = (bins.modes > 0)[1:]  # the constant mode is left out
+        return bins.mean(k)[1:][seen], bins.mean(k**3 / (2 * math.pi**2) * power)[:, 1:][:, seen]
 
     def cylindrical(self, power: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """k_perp `(bins,)` and k_par `(cells // 2,)` in rad/Mpc, without 0, and P `(batch, k_perp, k_par)`, mK^2
         Mpc^3."""
-        kx, ky, kz = self._wavenumbers()
-        k = torch.hypot(kx[:, None], ky)
-        step = self.width * 2 * math.pi / max(n * d for n, d in zip(self.shape[:2], self.spacing[:2], strict=True))
-        bins = round(min(math.pi / d for d in self.spacing[:2]) / step)
-        number = torch.round(k / step).long()
-        middle = _mean_in(number, k[None], bins)[0]
-        half = self.shape[2] // 2
+        across = wavenumbers(self.shape[:2], self.spacing[:2], radians=True)
+        bins = self._bins(across, self.shape[:2], self.spacing[:2])
+        seen, half = (bins.modes > 0)[1:], self.shape[2] // 2
+        k_par = wave_axes(self.shape[2:], self.spacing[2:], radians=True)[0].abs()[1 : half + 1]
         both = (power + torch.roll(power.flip(-1), 1, -1)) / 2  # k_par and -k_par
-        columns = torch.stack([_mean_in(number, both[..., c], bins) for c in range(1, half + 1)], dim=-1)
-        seen = torch.isfinite(middle)
-        return middle[seen], kz[1 : half + 1], columns[:, seen]
+        columns = bins.mean(both[..., 1 : half + 1].movedim(-1, 1)).movedim(1, -1)
+        return bins.mean(across)[1:][seen], k_par, columns[:, 1:][:, seen]
 
-
-def _mean_in(number: Tensor, values: Tensor, bins: int) -> Tensor:
-    """Means of values `(batch, *modes)` over the modes of each bin 1 ... bins; NaN where a bin has none."""
-    flat = number.flatten()
-    inside = (flat >= 1) & (flat <= bins)
-    index = flat[inside] - 1
-    count = torch.bincount(index, minlength=bins)
-    total = values.new_zeros(len(values), bins).index_add(1, index, values.flatten(1)[:, inside])
-    return total / count
+    def _bins(self, k: Tensor, shape: Sequence[int], spacing: Sequence[float]) -> Bins:
+        """Bins around 0, one step, ... up to the lowest Nyquist wavenumber of some of the axes."""
+        step = self.width * 2 * math.pi / max(n * d for n, d in zip(shape, spacing, strict=True))
+        return Bins.nearest(k, step, 1 + round(min(math.pi / d for d in spacing) / step))

@@ -13,6 +13,8 @@ import torch
 from scipy import stats
 from torch import Generator, Tensor
 
+from infield.core.spectra import Bins, wave_axes, wavenumbers
+
 
 def sliced_wasserstein(x: Tensor, y: Tensor, generator: Generator, *, projections: int = 256) -> float:
     """Sliced 2-Wasserstein distance between two sets of as many draws (Bonneel et al. 2015).
@@ -235,24 +237,20 @@ def radial_spectrum(x: Tensor, spacing: tuple[float, ...], *, bins: int | None =
     Arguments:
         x: Fields, shape `(batch, channel, *space)`, on a uniform grid.
         spacing: Distances between neighbours.
-        bins: Number of shells; by default half the shortest side.
+        bins: Number of shells between k = 0, which the first one holds, and the lowest Nyquist wavenumber, which the
+            last one holds; by default half the shortest side.
 
     Returns:
-        Wavenumbers in cycles per unit of the coordinates, shape `(bins,)`, and power, shape `(batch, bins)`.
+        Mean wavenumbers in cycles per unit of the coordinates, shape `(bins,)`, and power, shape `(batch, bins)`; both
+        0 in a shell that holds no mode.
     """
     space = x.shape[2:]
-    frequencies = [torch.fft.fftfreq(n, h, dtype=torch.float64) for n, h in zip(space, spacing, strict=True)]
-    k = torch.stack(torch.meshgrid(*frequencies, indexing="ij")).square().sum(0).sqrt()
+    k = wavenumbers(space, spacing)
     bins = bins or max(min(space) // 2, 2)
-    edges = torch.linspace(0, float(min(f.abs().max() for f in frequencies)), bins + 1, dtype=torch.float64)
-    edges[-1] *= 1 + 1e-9
-    shell = torch.bucketize(k.flatten(), edges, right=True) - 1
-    inside = (shell >= 0) & (shell < bins)
-    power = torch.fft.fftn(x, dim=tuple(range(2, x.ndim)), norm="ortho").abs().square().mean(1).flatten(1)[:, inside]
-    counts = torch.bincount(shell[inside], minlength=bins).clamp_min(1)
-    sums = torch.zeros((len(x), bins), dtype=power.dtype).index_add(1, shell[inside], power)
-    centres = torch.zeros(bins, dtype=torch.float64).index_add(0, shell[inside], k.flatten()[inside]) / counts
-    return centres, sums / counts
+    highest = min(float(axis.abs().max()) for axis in wave_axes(space, spacing))
+    shells = Bins.between(k, torch.linspace(0, highest, bins + 1, dtype=torch.float64), closed="both")
+    power = torch.fft.fftn(x, dim=tuple(range(2, x.ndim)), norm="ortho").abs().square().mean(1)
+    return shells.mean(k, empty=0.0), shells.mean(power, empty=0.0)
 
 
 def spectral_error(

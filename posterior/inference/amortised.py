@@ -11,8 +11,8 @@ from torch import Tensor
 from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
-from infield.physics.operators.composition import without_units
-from infield.physics.operators.fingerprint import operator_numbers
+from infield.physics.operators.composition import strip_scaling
+from infield.physics.operators.fingerprint import operator_fingerprint
 from infield.priors.amortised.average_velocity import AverageVelocity, not_served
 from infield.priors.amortised.base import Supervised
 from infield.priors.amortised.unrolled import Unrolled
@@ -37,7 +37,7 @@ class Served:
         y, observed, A = self.measurement.y, self.measurement.observed, self.measurement.operator
         if observed is not None:
             y = torch.where(observed, y, torch.zeros_like(y))
-        return f.estimate(A, y, self.noise, bare=without_units(A), unit=self.scale)
+        return f.estimate(A, y, self.noise, bare=strip_scaling(A), unit=self.scale)
 
 
 def served(method: str, kind: type[Supervised], words: str, model: Any, measurement: Measurement) -> Served:
@@ -81,7 +81,7 @@ def noise_served(
             remedy="whiten the data, or use {sampler}",
             parameters={"sampler": "faps"},
         )
-    noise, (operator, numbers) = float(variance.sqrt()), operator_numbers(measurement.operator)  # type: ignore[arg-type]
+    noise, (operator, numbers) = float(variance.sqrt()), operator_fingerprint(measurement.operator)  # type: ignore[arg-type]
     reason = not_served(model, operator, numbers, 0.0 if exact else noise)  # type: ignore[arg-type]
     if reason:
         raise InfieldError(

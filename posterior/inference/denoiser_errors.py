@@ -24,6 +24,7 @@ import torch
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.spectra import Bins, wavenumbers
 from infield.priors.base import Prior, denoise
 from infield.priors.covariance.modes import Hartley, Modes
 
@@ -88,7 +89,7 @@ class MeasuredLaw:
             modes: Of the prior.
         """
         variance = (_features(mean) @ self.weights[k]).clamp(*self.bounds[k].tolist()).exp()
-        place = _shells(tuple(mean.shape[2:])) * (self.spectra.shape[1] - 1)
+        place = _fraction_of_highest(tuple(mean.shape[2:])) * (self.spectra.shape[1] - 1)
         low = place.floor().long().clamp_max(self.spectra.shape[1] - 2)
         log_s = self.spectra[k].log()
         s = torch.lerp(log_s[low], log_s[low + 1], place - low).exp()
@@ -116,8 +117,8 @@ def measure_law(prior: Prior, fields: Tensor, times: Sequence[float], generator:
     x_1 = prior.standardisation.from_units(fields.to(torch.float64))
     weights, bounds, spectra = [], [], []
     space = C_0.event_shape[1:]
-    shells = max(round(min(space) / 2**0.5) + 1, 4)  # a mode apart
-    shell = (_shells(space) * (shells - 1)).round().long().flatten()
+    count = max(round(min(space) / 2**0.5) + 1, 4)  # a mode apart
+    shells = Bins.nearest(_fraction_of_highest(space), 1 / (count - 1), count)
     for t in times:
         means = []
         for part in x_1.split(BATCH):
@@ -128,10 +129,10 @@ def measure_law(prior: Prior, fields: Tensor, times: Sequence[float], generator:
         e, f = x_1 - m, _features(m)
         w = _gamma_regression(f.flatten(0, -2), e.square().mean(1).flatten())
         log_variance = f @ w
-        power = modes.analyse(e / log_variance.exp().sqrt()[:, None]).square().mean((0, 1)).flatten()
+        power = modes.analyse(e / log_variance.exp().sqrt()[:, None]).square().mean((0, 1))
         weights.append(w)
         bounds.append(torch.stack([log_variance.min(), log_variance.max()]))
-        spectra.append(_mean_over_shells(power, shell, shells))
+        spectra.append(_mean_over_shells(power, shells))
     return MeasuredLaw(tuple(times), torch.stack(weights), torch.stack(bounds), torch.stack(spectra))
 
 
@@ -147,24 +148,21 @@ def _features(m: Tensor) -> Tensor:
 def _smooth(x: Tensor) -> Tensor:
     """A Gaussian average of `(batch, *space)`, periodic."""
     axes = tuple(range(1, x.ndim))
-    squares = [torch.fft.fftfreq(n, dtype=x.dtype).square() for n in x.shape[1:]]
-    k_squared = torch.stack(torch.meshgrid(*squares, indexing="ij")).sum(0)
+    k_squared = wavenumbers(x.shape[1:], dtype=x.dtype).square()
     return torch.fft.ifftn(
         torch.fft.fftn(x, dim=axes) * (-2 * (math.pi * SMOOTHED) ** 2 * k_squared).exp(), dim=axes
     ).real
 
 
-def _shells(space: tuple[int, ...]) -> Tensor:
-    """Wavenumber of each mode over the largest there is, shape `space`."""
-    squares = [torch.fft.fftfreq(n, dtype=torch.float64).square() for n in space]
-    return torch.stack(torch.meshgrid(*squares, indexing="ij")).sum(0).sqrt() / (0.5 * len(space) ** 0.5)
+def _fraction_of_highest(space: tuple[int, ...]) -> Tensor:
+    """Wavenumber of each mode over the highest there is, shape `space`."""
+    return wavenumbers(space) / (0.5 * len(space) ** 0.5)
 
 
-def _mean_over_shells(power: Tensor, shell: Tensor, shells: int) -> Tensor:
+def _mean_over_shells(power: Tensor, shells: Bins) -> Tensor:
     """Mean power of each shell; of an empty one, that of the next below."""
-    count = torch.bincount(shell, minlength=shells)
-    mean = torch.zeros(shells, dtype=power.dtype).index_add(0, shell, power) / count.clamp_min(1)
-    for i in (count == 0).nonzero()[:, 0].tolist():
+    mean = shells.mean(power)
+    for i in (shells.modes == 0).nonzero()[:, 0].tolist():
         mean[i] = mean[i - 1]
     return mean
 

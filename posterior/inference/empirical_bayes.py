@@ -24,6 +24,7 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
+from infield.core.spectra import Bins, wavenumbers
 from infield.core.transform import Affine
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
@@ -138,10 +139,9 @@ def _most_probable_spectrum(
             "a prior can be fitted on uniform grids only", remedy="name a prior with {prior}", parameters=["prior"]
         )
     channels, d = measurement.event_shape[0], grid.ndim
-    frequencies = [torch.fft.fftfreq(a.size, a.spacing, dtype=torch.float64) for a in grid.axes]
-    k = torch.stack(torch.meshgrid(*frequencies, indexing="ij")).square().sum(0).sqrt()
-    shell, k_shell = _shells(k)
-    index = shell.flatten().repeat(channels)
+    k = wavenumbers(grid.shape, grid.spacing)
+    shells = _shells(k)
+    index, k_shell = shells.index.flatten().repeat(channels), shells.mean(k)
     groups, grams = [], []  # grams: of each group, the covariance of its noiseless data for unit power in each shell
     for group, rows in _groups(measurement, Hartley(d), generator):
         groups.append(group)
@@ -216,14 +216,12 @@ class _MaternSpectrum:
         return f"Matern spectrum, nu {self.nu:g}, length {length:.3g} {self.grid.axes[-1].units}"
 
 
-def _shells(k: Tensor) -> tuple[Tensor, Tensor]:
-    """The shell of each mode, and the mean wavenumber of each shell; k = 0 has one of its own."""
+def _shells(k: Tensor) -> Bins:
+    """Shells of equal width in log k; k = 0 has one of its own."""
     positive = k[k > 0]
-    edges = torch.logspace(float(positive.min().log10()) - 1e-9, float(positive.max().log10()) + 1e-9, SHELLS).double()
-    shell = torch.where(k > 0, torch.bucketize(k, edges), 0)
-    _, shell = torch.unique(shell, return_inverse=True)
-    count = torch.bincount(shell.flatten()).to(k)
-    return shell, torch.zeros_like(count).index_add(0, shell.flatten(), k.flatten()) / count
+    lowest, highest = float(positive.min().log10()) - 1e-6, float(positive.max().log10()) + 1e-6
+    edges = torch.logspace(lowest, highest, SHELLS, dtype=torch.float64)
+    return Bins.between(k, torch.cat([edges.new_zeros(1), edges])).without_empty()
 
 
 def _most_probable_law(measurement: Measurement, points: PointSet, nu: float, generator: Generator) -> GaussianPrior:

@@ -34,7 +34,7 @@ from torch import Tensor
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, SampleStreams, normal
 from infield.physics.measurement import Measurement
-from infield.physics.operators.refusal import Refused
+from infield.physics.operators.refusal import ForwardModelError
 from infield.posterior.inference.laplace import LinearisedPosterior
 from infield.posterior.inference.likelihood import value_and_gradient
 
@@ -98,7 +98,7 @@ def start(measurement: Measurement, u: Tensor, safe: Tensor, generator: Randomne
     reason = ""
     try:
         measurement.log_likelihood(u[bad][:1])
-    except Refused as refusal:
+    except ForwardModelError as refusal:
         reason = f" ({refusal})"
     raise InfieldError(
         f"sample {sample}: the log-likelihood stays {float(value[bad][0])} however near its chain starts to the most "

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from infield.core._deepinv import LinearPhysics, Physics
+from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianLaw
-from infield.physics.operators.refusal import Refused
+from infield.physics.operators.composition import is_affine
+from infield.physics.operators.refusal import ForwardModelError
 
 
 def value_and_gradient(measurement: Measurement, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,7 +29,7 @@ def value_and_gradient(measurement: Measurement, u: Tensor) -> tuple[Tensor, Ten
     """
     try:
         return _value_and_gradient(measurement, u)
-    except Refused:
+    except ForwardModelError:
         if len(u) == 1:
             return u.new_full((1,), -torch.inf), torch.zeros_like(u)
         values, gradients = zip(*(value_and_gradient(measurement, field) for field in u.split(1)), strict=True)
@@ -57,7 +59,9 @@ def information(measurement: Measurement, z: Tensor, v: Tensor) -> Tensor:
     """-(d^2 log p(y | z) / dz^2) v, zero where nothing was observed; R^{-1} v under Gaussian noise.
 
     For other laws, which treat every datum by itself, the curvature is a difference of the law's gradients, and taken
-    as zero where it is negative.
+    as zero where it is negative. Behind an operator that is not affine the Fisher information stands in its place where
+    the law has it: with it J^T W J is the metric of the data (Knollmueller & Ensslin 2019, arXiv 1901.11033, eq. 21),
+    and for counts behind an exponential the whole curvature, to which that of the operator belongs.
 
     Arguments:
         z: Noiseless data, shape `(1, *data)`.
@@ -65,10 +69,33 @@ def information(measurement: Measurement, z: Tensor, v: Tensor) -> Tensor:
     """
     if isinstance(measurement.noise, GaussianLaw):
         return only_observed(measurement, measurement.noise.solve(only_observed(measurement, v)))
+    if hasattr(measurement.noise, "fisher") and not is_affine(measurement.operator):
+        return fisher_information(measurement, z) * v
     y, z = _harmless(measurement, measurement.y), _harmless(measurement, z)
     step = 1e-4 * (y.abs() + z.abs()) + 1e-12
     slope = (measurement.noise.gradient(y, z) - measurement.noise.gradient(y, z + step)) / step
     return only_observed(measurement, slope.nan_to_num(0.0, 0.0, 0.0).clamp_min(0.0) * v)
+
+
+def slope(measurement: Measurement, z: Tensor) -> Tensor:
+    """d log p(y | z) / dz, zero where nothing was observed; shape of z."""
+    gradient = measurement.noise.gradient(_harmless(measurement, measurement.y), _harmless(measurement, z))
+    return only_observed(measurement, gradient)
+
+
+def fisher_information(measurement: Measurement, z: Tensor) -> Tensor:
+    """Fisher information of each datum about its noiseless value, zero where nothing was observed; shape of z.
+
+    Raises:
+        InfieldError: If the noise law has none to each datum: its errors hang together, or it does not say.
+    """
+    if not hasattr(measurement.noise, "fisher"):
+        raise InfieldError(
+            where="the data's information about the field",
+            found=f"noise {type(measurement.noise).__name__}",
+            expected="a law of independent errors (gaussian, poisson, poisson-gaussian)",
+        )
+    return only_observed(measurement, measurement.noise.fisher(_harmless(measurement, z)))
 
 
 def only_observed(measurement: Measurement, data: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.noise.registry import GaussianLaw
 from infield.posterior.inference.conjugate_gradients import conjugate_gradients
 from infield.posterior.inference.point_sensor_solver import StationarySensors
@@ -94,6 +95,7 @@ class LinearGaussianData:
                 remedy="use {sampler}",
                 parameters={"sampler": "faps"},
             )
+        refuse_unknown_variance(self.measurement.noise)
 
     @cached_property
     def observed(self) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
-from infield.physics.operators.composition import without_units
+from infield.physics.operators.composition import strip_scaling
 from infield.posterior.inference.amortised import noise_served, scale_of
 from infield.priors.amortised.adapted_source import adapted_source, confined
 from infield.priors.amortised.average_velocity import AverageVelocity, conditions
@@ -53,7 +53,7 @@ class Asked:
     def average_velocity(self, x_0: Tensor, mean: Tensor, generator: Randomness, *, noise: float) -> Tensor:
         """u(x_0, 0, 1 | y), shape of x_0, float64; each draw in a frame moved by -1, 0 or 1 points along each
         axis, as often."""
-        outer = without_units(self.measurement.operator)
+        outer = strip_scaling(self.measurement.operator)
         weight = next(self.model.network.parameters())
         seen = conditions(outer, mean).expand(len(x_0), -1, *x_0.shape[2:])
         told = torch.full((len(x_0),), noise / self.scale).to(weight)

@@ -25,6 +25,7 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.base import plain_physics
 from infield.physics.operators.composition import compose
+from infield.physics.units import same_units
 from infield.posterior.models.model_error import ModelError, with_model_error
 from infield.priors.base import Standardisation
 from infield.priors.surrogates.learned_map import LearnedMap, Stored, load_learned_map
@@ -179,7 +180,7 @@ def _check(measurement: Measurement, surrogate: Surrogate, solver: Physics, *, u
         raise _refusal(f"it was trained on '{learned}', the measurement's solver is '{name}'")
     if solver.grid != surrogate.grid:  # type: ignore[attr-defined]
         raise _refusal(_other_grid(solver.grid, surrogate.grid))  # type: ignore[attr-defined]
-    if units and stored.units[0] != measurement.units:
+    if units and not same_units(stored.units[0], measurement.units):
         raise _refusal(
             f"it is for fields in '{stored.units[0]}', the measurement's field is in '{measurement.units}'; convert one"
         )

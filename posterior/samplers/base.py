@@ -16,6 +16,8 @@ from infield.core._deepinv import LinearPhysics
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import refuse_unknown_variance
+from infield.physics.units import same_units
 from infield.priors.amortised.base import Supervised
 from infield.priors.base import Prior
 
@@ -119,6 +121,7 @@ class Sampler(ABC):
             InfieldError: If prior and measurement speak of different fields, or the sampler cannot serve this
             measurement.
         """
+        refuse_unknown_variance(measurement.noise)
         if self.takes_prior and isinstance(prior, Trained):
             raise InfieldError(
                 where=f"sampler {self.method}",
@@ -134,7 +137,7 @@ class Sampler(ABC):
                 f"prior '{prior.name}' is for fields of shape {shape} (channel, space), "
                 f"the measurement is of a field of shape {measurement.event_shape}"
             )
-        if prior.units not in (None, measurement.units):
+        if prior.units is not None and not same_units(prior.units, measurement.units):
             raise InfieldError(
                 f"prior '{prior.name}' is in units '{prior.units}', the measurement's field in '{measurement.units}': "
                 "convert one of them"

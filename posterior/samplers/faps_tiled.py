@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.core.grid import Axis, Grid, PointSet
+from infield.core.grid import Axis, Grid, PointSet, grid_from_json
 from infield.core.transform import Affine
 from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.sensors import PointSensors
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
@@ -103,7 +104,8 @@ class TiledPosterior:
                 remedy="leave out {tiles}",
                 parameters=["tiles"],
             )
-        Domain(self.prior.grid_description, grid)
+        refuse_unknown_variance(noise)
+        Domain(grid_from_json(self.prior.grid_description), grid)
 
     @property
     def tiling(self) -> Tiling:

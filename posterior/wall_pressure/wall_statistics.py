@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from infield.core.spectra import Bins
 from infield.priors.wall_pressure.synthetic import OFFSET, SLOPE
 
 
@@ -186,12 +187,7 @@ def band_energy(spectrum: WallSpectrum, edges: Tensor) -> Tensor:
 
     A mode belongs to the band `[low, high)` that its wavenumber lies in, whole.
     """
-    band = torch.bucketize(spectrum.wavenumber, edges.to(spectrum.wavenumber), right=True) - 1
-    energy = torch.full((*spectrum.density.shape[:-1], len(edges) - 1), torch.nan, dtype=spectrum.density.dtype)
-    for b in range(len(edges) - 1):
-        if (band == b).any():
-            energy[..., b] = spectrum.plain_sum[..., band == b].sum(-1)
-    return energy
+    return Bins.between(spectrum.wavenumber, edges).sum(spectrum.plain_sum, empty=math.nan)
 
 
 def spectral_error_db(spectrum: WallSpectrum, reference: WallSpectrum, edges: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
     u(z, r, t | y) = 1 / (t - r) int_r^t v(x_s, s | y) ds,    x_t = x_r + (t - r) u(x_r, r, t | y),
 
 (Geng et al. 2025, arXiv:2505.13447, whose t = 1 is our t = 0), so that x_0 + u(x_0, 0, 1 | y) is a draw of the
-posterior. It is no prior: it serves the operators and the noise that it was trained on, and knows them.
+posterior. It is not a prior: it is valid only for the operators and the noise of its training, which it stores.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from infield.core.registry import StoredKind, entry_key
 from infield.priors.amortised.base import Supervised, entry_of, fields_of, network_of
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley, Pixels
-from infield.priors.storage.checkpoint import load_stored
+from infield.priors.storage.checkpoint import load_checkpoint
 
 KIND = "one-step"
 ENTRY = entry_key(KIND)
 VERSION = 1
 
 HALF_NOISE = 0.1
-"""Noise, in standard deviations of the field, of which the network is told 1/2: s is told as s / (s + this)."""
+"""Noise, in standard deviations of the field, that becomes the network input 1/2: the input is s / (s + this)."""
 
 SLACK = 0.1
 """By how much of its range a number of an operator may lie outside it: the range is that of a few hundred operators."""
@@ -47,7 +47,7 @@ class AverageVelocity(Supervised):
     source this is exact: x_t - m_t = s_t / s_r (z - m_r), m_t = (1 - t) m + t m_1, s_t^2 = (1 - t)^2 s_0^2 + t^2 s_1^2.
 
     Arguments:
-        power: Of the prior behind the source, see `priors.amortised.adapted_source`, in standardised units.
+        power: Spectrum of the prior behind the source, see `priors.amortised.adapted_source`, in standardised units.
         widening: Factor on what a draw of the source differs from the source's mean by; it makes the variance of draws
             in one step the squared error of their mean, over fields that were held out in training. 1 for a velocity
             that is exact.
@@ -71,8 +71,8 @@ class AverageVelocity(Supervised):
         Arguments:
             z: Fields at time r, shape `(batch, channel, *space)`.
             r, t: Times, shape `(batch,)`.
-            seen: What the data say of the field, shape `(batch, 2 channel, *space)`, see `conditions`.
-            noise: Of the data in standardised units, shape `(batch,)`.
+            seen: Conditioning channels, shape `(batch, 2 channel, *space)`, see `conditions`.
+            noise: Standard deviation of the noise in standardised units, shape `(batch,)`.
         """
         numbers = torch.stack([r, t, noise / (noise + HALF_NOISE)], dim=1)
         if not self.gated:
@@ -103,7 +103,7 @@ class AverageVelocity(Supervised):
 
     @property
     def gated(self) -> bool:
-        """Whether the network has two channels for each of the field, so that u = drift + rate (z - mean)."""
+        """Whether the network has two output channels per channel of the field, so that u = drift + rate (z - mean)."""
         return getattr(self.network, "channels", None) == 2 * self.event_shape[0]
 
 
@@ -113,20 +113,20 @@ def _moved(x: Tensor, by: Tensor) -> Tensor:
 
 
 def conditions(operator: Any, mean: Tensor) -> Tensor:
-    """What a network is told of the data: the mean of the source, and A^T A 1, which shows what is seen; shape
-    `(batch, 2 channel, *space)`."""
+    """Return the conditioning channels of a network: the mean of the source, and A^T A 1, which marks what is observed;
+    shape `(batch, 2 channel, *space)`."""
     ones = torch.ones_like(mean[:1])
     return torch.cat([mean, operator.A_adjoint(operator.A(ones)).expand_as(mean)], dim=1)
 
 
 def not_served(model: AverageVelocity, operator: str, numbers: Mapping[str, float], noise: float) -> str | None:
-    """Why a measurement is none of those that a model was trained on: found and expected; None where it is one.
+    """Return why a measurement lies outside the training range ("found ..., expected ..."), or None if it lies inside.
 
     Arguments:
         model: The model.
         operator: Name of the measurement's operator.
-        numbers: What tells it from others of its kind.
-        noise: In units of the field.
+        numbers: Fingerprint of the operator.
+        noise: Standard deviation of the noise in units of the field.
     """
     if operator != model.serves["operator"]:
         return f"found the operator '{operator}', expected '{model.serves['operator']}'"
@@ -143,7 +143,7 @@ def not_served(model: AverageVelocity, operator: str, numbers: Mapping[str, floa
 
 
 def to_entry(model: AverageVelocity, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
-    """What a checkpoint stores. Arguments as `supervised.entry_of`."""
+    """Return the checkpoint entry. Arguments as of `base.entry_of`."""
     return {"version": VERSION, **entry_of(model, weights), "power": model.power, "widening": model.widening}
 
 
@@ -151,7 +151,7 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
     """The inverse of `to_entry`.
 
     Arguments:
-        entry: What `to_entry` returned.
+        entry: Result of `to_entry`.
         network: A network to use as it is; without one it is built and gets the stored weights.
         sha256: Digest of the file.
     """
@@ -169,12 +169,12 @@ def load_average_velocity(path: str | Path, device: torch.device | str = "cpu") 
 
     Arguments:
         path: A checkpoint of `infield fit`, or the slim file that it leaves beside it (`one-step.ckpt`).
-        device: Where its network runs.
+        device: Device of the network.
 
     Raises:
         InfieldError: As `read_entry`; or a part is missing or of another shape.
     """
-    model: AverageVelocity = load_stored(path, KIND, device)
+    model: AverageVelocity = load_checkpoint(path, KIND, device)
     return model
 
 

@@ -1,4 +1,4 @@
-"""What a network that was trained on fields and their measurements knows of itself: which measurements it serves."""
+"""Models trained for a family of measurements, with the range of operators and noise for which they are valid."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import torch
 from torch import Tensor, nn
 
 from infield.priors.base import Standardisation
-from infield.priors.storage.checkpoint import build_network, network_description, with_plugins
+from infield.priors.storage.network import build_network, network_description, with_plugins
 
 
 @dataclass(frozen=True, kw_only=True)
 class Supervised:
-    """It is no prior: it serves the operators and the noise that it was trained on (`average_velocity.not_served` tells
-    which it does not). Fields are standardised, of shape `(channel, *space)`; one scale for all channels.
+    """A model trained for a family of measurements: not a prior, and valid only for the operators and the noise of its
+    training (see `average_velocity.not_served`). Fields are standardised, with one scale for all channels.
 
     Arguments:
-        name: What a report calls it.
-        network: Its network.
-        standardisation: How standardised fields become fields in units.
-        event_shape: `(channel, *space)`.
+        name: Name in reports.
+        network: The network.
+        standardisation: Map from standardised fields to fields in units.
+        event_shape: Shape of a field, `(channel, *space)`.
         noise: Least and greatest standard deviation of the noise in training, in standardised units.
-        serves: Operator by name, and the range of each number that tells one of its kind from another.
-        grid_description: The grid in JSON types.
-        units: Of the field.
-        channels: Their names.
-        provenance: How it was trained, in JSON types.
+        serves: Training range: name of the operator, and range of each number of its fingerprint.
+        grid_description: Grid in JSON types.
+        units: Units of the field.
+        channels: Names of the channels.
+        provenance: Record of the training, in JSON types.
         sha256: Digest of its file.
     """
 
@@ -45,23 +45,23 @@ class Supervised:
     sha256: str = ""
 
     what: ClassVar[str] = "trained for a family of measurements"
-    """What a message calls such a model."""
+    """Name of such a model in messages."""
     sampler: ClassVar[str] = "that it was trained for"
-    """Names of the samplers that take it."""
+    """Names of the samplers that accept it."""
     evaluation: ClassVar[str] = "velocity"
-    """The method that evaluates its network."""
+    """Name of the method that evaluates the network."""
 
     def to(self, device: torch.device | str) -> Self:
-        """A copy whose network runs elsewhere."""
+        """A copy with the network on another device."""
         return replace(self, network=self.network.to(device))
 
 
 def entry_of(model: Supervised, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
-    """What a checkpoint stores of any of them: nested dictionaries of tensors, numbers and text.
+    """Return the checkpoint entry: nested dictionaries of tensors, numbers and text.
 
     Arguments:
         model: The model.
-        weights: Weights of its network, where others than its own are to be stored.
+        weights: Weights of its network to store instead of its own.
     """
     weights = model.network.state_dict() if weights is None else weights
     network = network_description(model.network)

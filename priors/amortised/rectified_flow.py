@@ -22,7 +22,7 @@ from infield.core.registry import StoredKind, entry_key
 from infield.priors.amortised import unrolled
 from infield.priors.amortised.base import Supervised, entry_of, fields_of, network_of
 from infield.priors.amortised.unrolled import Unrolled
-from infield.priors.storage.checkpoint import load_stored
+from infield.priors.storage.checkpoint import load_checkpoint
 
 KIND = "pmrf"
 ENTRY = entry_key(KIND)
@@ -55,7 +55,7 @@ class RectifiedFlow(Supervised):
 
 
 def to_entry(model: RectifiedFlow, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
-    """What a checkpoint stores. Arguments as `supervised.entry_of`."""
+    """Return the checkpoint entry. Arguments as of `base.entry_of`."""
     mean = unrolled.to_entry(model.mean)
     return {"version": VERSION, **entry_of(model, weights), "mean": mean, "spread": model.spread}
 
@@ -64,7 +64,7 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
     """The inverse of `to_entry`.
 
     Arguments:
-        entry: What `to_entry` returned.
+        entry: Result of `to_entry`.
         network: A network to use as it is; without one it is built and gets the stored weights.
         sha256: Digest of the file.
     """
@@ -78,12 +78,12 @@ def load_rectified_flow(path: str | Path, device: torch.device | str = "cpu") ->
 
     Arguments:
         path: A checkpoint of `infield fit`, or the slim file that it leaves beside it (`pmrf.ckpt`).
-        device: Where its networks run.
+        device: Device of the networks.
 
     Raises:
         InfieldError: As `read_entry`; or a part is missing or of another shape.
     """
-    model: RectifiedFlow = load_stored(path, KIND, device)
+    model: RectifiedFlow = load_checkpoint(path, KIND, device)
     return model
 
 

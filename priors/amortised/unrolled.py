@@ -11,9 +11,9 @@ else: it is one field, without a spread.
 | --- | --- |
 | x_0 = A^H y | the data's step from zero, the prior mean |
 | lambda, one number | s^2 / v_k: s the noise of the data, v_k learned, the variance of what D leaves open |
-| D(x_k), of x_k alone | x_k + network(x_k; x_0, A^T A 1; k / K, s): told of the data, the step and the noise |
+| D(x_k), of x_k alone | x_k + network(x_k; x_0, A^T A 1; k / K, s): conditioned on the data, the step and the noise |
 
-deepinv's `MoDL` is this loop with weights that do not depend on the noise, and a network that is told nothing; a test
+deepinv's `MoDL` is this loop with weights that do not depend on the noise, and an unconditioned network; a test
 holds the two against each other.
 """
 
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from infield.core.registry import StoredKind, entry_key
 from infield.priors.amortised.average_velocity import HALF_NOISE, conditions
 from infield.priors.amortised.base import Supervised, entry_of, fields_of, network_of
-from infield.priors.storage.checkpoint import load_stored
+from infield.priors.storage.checkpoint import load_checkpoint
 
 KIND = "unrolled"
 ENTRY = entry_key(KIND)
@@ -97,11 +97,11 @@ class Unrolled(Supervised):
         """x_K, shape `(batch, channel, *space)`, standardised.
 
         Arguments:
-            operator: From standardised fields to data.
+            operator: Operator from standardised fields to data.
             y: Data, shape `(batch, *data)`, 0 where nothing is observed.
             noise: Standard deviation of the data's noise, in their units.
             bare: The operator from standardised fields to standardised data; `operator` where data have no units.
-            unit: What the data of `operator` are, over those of `bare`.
+            unit: Ratio of the data of `operator` to those of `bare`.
             variances: In place of its own, in training.
         """
         v = (self.variances if variances is None else variances).to(y)
@@ -119,9 +119,9 @@ class Unrolled(Supervised):
 
         Arguments:
             x: Fields, shape `(batch, channel, *space)`.
-            seen: What the data say of them, shape `(batch, 2 channel, *space)`, see `average_velocity.conditions`.
+            seen: Conditioning channels, shape `(batch, 2 channel, *space)`, see `average_velocity.conditions`.
             step: k / K.
-            noise: Of the data, in standardised units.
+            noise: Standard deviation of the noise in standardised units.
         """
         weight = next(self.network.parameters())
         numbers = weight.new_tensor([step, noise / (noise + HALF_NOISE)]).expand(len(x), 2)
@@ -129,7 +129,7 @@ class Unrolled(Supervised):
 
 
 def to_entry(model: Unrolled, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
-    """What a checkpoint stores. Arguments as `entry_of`."""
+    """Return the checkpoint entry. Arguments as `entry_of`."""
     return {"version": VERSION, **entry_of(model, weights), "variances": model.variances.detach().cpu()}
 
 
@@ -137,7 +137,7 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
     """The inverse of `to_entry`.
 
     Arguments:
-        entry: What `to_entry` returned.
+        entry: Result of `to_entry`.
         network: A network to use as it is; without one it is built and gets the stored weights.
         sha256: Digest of the file.
     """
@@ -150,12 +150,12 @@ def load_unrolled(path: str | Path, device: torch.device | str = "cpu") -> Unrol
 
     Arguments:
         path: A checkpoint of `infield fit`, or the slim file that it leaves beside it (`unrolled.ckpt`).
-        device: Where its network runs.
+        device: Device of the network.
 
     Raises:
         InfieldError: As `read_entry`; or a part is missing or of another shape.
     """
-    model: Unrolled = load_stored(path, KIND, device)
+    model: Unrolled = load_checkpoint(path, KIND, device)
     return model
 
 

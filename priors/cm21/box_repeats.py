@@ -1,4 +1,4 @@
-r"""How long the structures of a simulated box last, where it comes again and again along the line of sight.
+r"""Decorrelation of the structures of a simulated box between its repetitions along the line of sight.
 
 Simulators fill a lightcone with copies of one box, each as it has become by the time that its light left. So slices
 one box apart show the same structures, a little later, and a cone of 32 x 32 x 512 cells holds hardly more of them than
@@ -12,7 +12,7 @@ that a cone has there, the negative log likelihood of unit Gaussians of correlat
 .. math:: \tfrac12 \log (1 - \rho^2) + \frac{1 - \rho r}{1 - \rho^2},
 
 least at rho = r. Where a contrast changes its sign, as when gas that was colder than the background becomes warmer,
-correlations are negative; rho is then near 0, which says less than is known, and nothing wrong.
+correlations are negative; rho is then near 0, which discards information but is not wrong.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ BANDS, LEAST, GREATEST = 6, 0.2, 3.0
 """Hats, and wavenumbers of the first and the last one in radians a cell."""
 
 POWER = 1.5
-"""Of exp(-x^p): between p = 1, whose fields are rough, and 2, which forgets later than cones do."""
+"""p of exp(-x^p): between 1, which gives rough fields, and 2, which decorrelates more slowly than lightcones."""
 
 FAINT = 1e-4
-"""Power of a filtered slice, of unit variance, below which its correlations say nothing."""
+"""Power of a filtered slice, of unit variance, below which its correlations are ignored."""
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """How a box comes again and again along the line of sight.
+    """Repetition of a box along the line of sight.
 
     Arguments:
         rates: c_b, shape `(channel, bands, los)` a lightcone, in changes a cell.
@@ -56,10 +56,10 @@ class SliceRepeats(SliceNetwork):
     """Rates c_b for parameters and places in [0, 1]; 1 a box before the fit.
 
     Arguments:
-        parameters: How many.
-        channels: Of the fields.
+        parameters: Number of parameters.
+        channels: Channels of the fields.
         period: Cells of the box.
-        width: Of the three hidden layers.
+        width: Width of the three hidden layers.
     """
 
     def __init__(self, parameters: int, channels: int, period: int, width: int = 96) -> None:
@@ -73,7 +73,7 @@ class SliceRepeats(SliceNetwork):
         return c.unflatten(-1, (self.arguments["channels"], BANDS)).movedim(1, -1)
 
     def of(self, theta: Tensor, s: Tensor) -> Repeats:
-        """What `priors.cm21.whitening` is told of one cone, or of several."""
+        """Return the repeats of one lightcone, or of several, for `priors.cm21.whitening`."""
         rates = self(theta, s)
         return Repeats(rates if len(rates) > 1 else rates[0], self.period)
 
@@ -84,7 +84,7 @@ def bands(k: Tensor) -> Tensor:
 
 
 def correlations(x: Tensor, period: int) -> tuple[Tensor, Tensor]:
-    """r of slices and those one period farther, shape `(channel, bands, los - period)`, and where it says something.
+    """r of slices and those one period farther, shape `(channel, bands, los - period)`, and where they are usable.
 
     Arguments:
         x: Fields of one cone, shape `(channel, x, y, los)`.
@@ -120,9 +120,9 @@ def fit_slice_repeats(
         theta: Parameters of the cones in [0, 1], shape `(cones, parameters)`.
         s: Places of the slices in [0, 1], shape `(los,)`.
         period: Cells of the box.
-        seed: Of first weights and batches.
-        steps, batch: Of the training; slices a step.
-        device: Where it is trained; the result is on the CPU.
+        seed: Random seed of initial weights and batches.
+        steps, batch: Training steps, and slices per step.
+        device: Device of the training; the result is on the CPU.
     """
     each = [correlations(x.to(device), period) for x in cones]
     found, tells = (torch.stack(parts).to(device) for parts in zip(*each, strict=True))

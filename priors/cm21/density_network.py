@@ -1,14 +1,15 @@
-"""The network that makes a lightcone of the density that a simulation begins with (`priors.cm21.emulator`).
+"""The network that maps the initial density of a simulation to a lightcone (`priors.cm21.emulator`).
 
-What parameters and distance have no part in is done once, in the box of initial conditions: an encoder, which closes
-along all axes, says for each cell of the box some numbers of what lies about it. The cone is cut from these as a
-simulator cuts it from its boxes, and a U-Net along it (Ronneberger et al. 2015, arXiv:1505.04597) makes two channels,
-told the parameters and the distance of every slice. So one call is cheap on a processor: a cone is sixteen boxes long.
+Whatever is independent of parameters and distance is computed once, in the box of initial conditions: a periodic
+encoder gives features of the neighbourhood of each cell of the box. The lightcone is cut from these features as a
+simulator cuts it from its boxes, and a U-Net along it (Ronneberger et al. 2015, arXiv:1505.04597), conditioned on the
+parameters and the distance of every slice, gives two channels. One call is therefore cheap on a CPU: a lightcone is
+sixteen boxes long.
 
-As `priors.networks.local_unet`, the U-Net sees no farther than its reach, closes in x and y, and works on cells of 2 x
-2 x 2 points. Norms are over the channels of one place and few, one a level: they cost as much as convolutions where
-channels are few; without any, a training came to grief after 2,100 steps. The line of sight is the first axis of space,
-so that stretches and slices are contiguous in memory.
+As `priors.networks.local_unet`, the U-Net has a finite receptive field, is periodic in x and y, and works on cells of
+2 x 2 x 2 points. There is one normalisation per level, over the channels of a voxel: with few channels they cost as
+much as convolutions, and without any a training diverged after 2,100 steps. The line of sight is the first space axis,
+so that segments and slices are contiguous in memory.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ CELL = 2
 """Points of the finest cell along each axis: the network works on cells, whose points are channels."""
 
 OUTPUTS = 2
-"""Channels of a point: the temperature where it is neutral, and how likely it is not."""
+"""Channels of a point: its temperature if neutral, and the logit of being ionised."""
 
 SLOPE = 0.1
-"""Of the nonlinearity, for negative numbers: with none, hidden layers died in the first hundred steps of a training."""
+"""Slope of the nonlinearity for negative inputs: with 0, hidden layers died in the first hundred training steps."""
 
 
 class DensityNetwork(nn.Module):
     """Maps a box of initial conditions to fields along a line of sight; zero before training.
 
     Arguments:
-        seen: Numbers that are seen of a cell of the box (`priors.cm21.initial_density`).
-        told: Numbers that parameters and distance say of a cell of the line of sight.
+        seen: Input channels per cell of the box (`priors.cm21.initial_density`).
+        told: Conditioning numbers per cell of the line of sight.
         encoder: Channels of the encoder.
         widths: Channels of the hidden layers at each level of the U-Net, finest first; each level halves the
             resolution.
@@ -83,16 +84,16 @@ class DensityNetwork(nn.Module):
 
     @property
     def reach(self) -> int:
-        """Points of the line of sight beyond which the U-Net feels nothing, a multiple of its coarsest cell."""
+        """Receptive radius of the U-Net in points of the line of sight, a multiple of its coarsest cell."""
         levels = len(self.arguments["widths"])
-        felt = CELL + self.multiple  # head; a coarse cell is felt as a whole
+        felt = CELL + self.multiple  # head; a coarse cell counts as a whole
         for level in range(levels):
             passes = 2 if 0 < level < levels - 1 else 1  # down and up again, but at the top and at the bottom
             felt += 2 * passes * CELL * 2**level
         return -(-felt // self.multiple) * self.multiple
 
     def say(self, told: Tensor) -> list[Tensor]:
-        """What modulates each level, shapes `(batch, 2 width, cells)`, of what parameters and distance say of the
+        """Return scale and shift of each level, shapes `(batch, 2 width, cells)`, from the conditioning numbers of the
         finest cells, shape `(batch, told, los / 2)`."""
         each = [functional.avg_pool1d(told, 2**level) if level else told for level in range(len(self.said))]
         return [layers(cells.mT).mT for layers, cells in zip(self.said, each, strict=True)]

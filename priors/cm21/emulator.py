@@ -1,19 +1,19 @@
-r"""Lightcones in one network call, from the density that a simulation begins with.
+r"""Lightcones in one network call, from the initial density of a simulation.
 
-A simulator makes a lightcone of a Gaussian field :math:`\delta`, its initial conditions, and of parameters: a map that
-can be learned from pairs (`priors.cm21.emulator_training`) and asked at other :math:`\delta`, drawn from their law
-(`priors.cm21.initial_density`). The simulator's seeds are all the chance there is, so that what is drawn is as random
-as what is simulated, and one seed is one universe at all parameters. The network N (`priors.cm21.density_network`)
-says, for each point,
+A simulator maps a Gaussian field :math:`\delta`, its initial conditions, and parameters to a lightcone. The map can be
+learned from pairs (`priors.cm21.emulator_training`) and evaluated at other :math:`\delta`, drawn from their
+distribution (`priors.cm21.initial_density`). The initial conditions are the only random input of a simulation, so that
+draws are as random as simulations, and one seed is one universe at all parameters. The network N
+(`priors.cm21.density_network`) gives, for each point,
 
 .. math:: (x, \ell) = N(\delta; \theta, s), \qquad T = \mu_T(\theta, s) + \sigma_T(\theta, s) \, x
     \text{ where neutral, else } 0,
 
-with mean and contrast of slices as `priors.cm21.slice_statistics` has them, and :math:`1 / (1 + e^{-\ell})` how likely
-a point is ionised. In every slice, as many points are ionised as are to be expected, those that are most likely to be.
+with the mean and standard deviation of slices from `priors.cm21.slice_statistics`, and :math:`1 / (1 + e^{-\ell})` the
+probability that a point is ionised. In every slice, the expected number of points is ionised, the most probable ones.
 
-Slice i of the line of sight lies in slice i of the box, which comes again and again, as in the simulator's lightcones.
-What parameters alone decide is worked out once for an ensemble.
+Slice i of the line of sight lies in slice i of the periodically repeated box, as in the simulator's lightcones.
+Whatever depends on parameters alone is computed once per ensemble.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ from infield.priors.cm21.slice_statistics import SliceStatistics
 from infield.priors.cm21.voxel_transform import FAINTEST, VoxelTransform
 
 STRETCH = 512
-"""Slices that the network makes at a time, beside its reach on both sides."""
+"""Slices per network call, in addition to its receptive radius on both sides."""
 
 HALO = 8
-"""Slices beyond the ends of the line of sight that the network is shown, of the box as it comes again; in a training,
-beyond both ends of a window."""
+"""Slices of the repeated box beyond the ends of the line of sight that are added to the input; in training, beyond both
+ends of a window."""
 
 WAVES = 7
-"""Octaves of the place among what the network is told, down to 64th parts of the line of sight: simulators go in steps
-of redshift, and what is ionised has steps there."""
+"""Octaves of the position among the conditioning numbers, down to 1/64 of the line of sight: simulators advance in
+steps of redshift, at which the ionised regions jump."""
 
 MOST = 5.0
-"""Bound of mu / sigma among what the network is told: how far the middle of a slice is from the threshold."""
+"""Bound of mu / sigma among the conditioning numbers: the distance of a slice's mean from the threshold."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Emulator:
-    """What a checkpoint holds of it.
+    """The emulator as a checkpoint stores it.
 
     Arguments:
         network: N.
-        density: The law of initial conditions.
-        provenance: Of its training, in JSON types.
+        density: Distribution of the initial conditions.
+        provenance: Record of the training, in JSON types.
     """
 
     network: DensityNetwork
@@ -69,12 +69,12 @@ class Emulator:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Mean and contrast of slices, for all that an emulator is told of them.
+    """Conditioning numbers of slices, with their mean and standard deviation.
 
     Arguments:
-        told: Of cells of 2 slices, shape `(batch, numbers, los / 2)`: parameters; the place, and its waves; and mean,
-            spread, and the ratio of both.
-        mu, sigma: Of the temperature in mK, shape `(batch, los)`.
+        told: Numbers of cells of 2 slices, shape `(batch, numbers, los / 2)`: parameters, position and its waves, mean,
+            log standard deviation, and mean over standard deviation.
+        mu, sigma: Mean and standard deviation of the temperature in mK, shape `(batch, los)`.
     """
 
     told: Tensor
@@ -97,7 +97,7 @@ class Conditions:
 
     @staticmethod
     def numbers(parameters: int, channels: int) -> int:
-        """How many are told of a cell."""
+        """Number of conditioning numbers per cell."""
         return parameters + 1 + 2 * WAVES + 3 * channels
 
 
@@ -105,10 +105,10 @@ class OneCall:
     """An emulator at one point of parameters, on one part of the line of sight.
 
     Arguments:
-        emulator: What it has learned.
+        emulator: The trained emulator.
         theta: Parameters in [0, 1], shape `(parameters,)`.
-        statistics, transform: Of its prior.
-        cells: Of the line of sight.
+        statistics, transform: Those of its prior.
+        cells: Cells of the line of sight.
         depth: Cells of the whole line of sight.
         points: Across.
 
@@ -144,7 +144,7 @@ class OneCall:
         self.mu, self.sigma = (part[0, inside, None, None] for part in (conditions.mu, conditions.sigma))
 
     def _shown(self, cells: range, depth: int) -> tuple[int, int]:
-        """What the network is shown for some slices: all that it can feel, in whole coarsest cells."""
+        """Return the input of the network for some slices, with its receptive field, in whole coarsest cells."""
         low, high = max(cells.start - self.reach, -HALO), min(cells.stop + self.reach, depth + HALO)
         return low // self.multiple * self.multiple, -(-high // self.multiple) * self.multiple
 
@@ -160,7 +160,7 @@ class OneCall:
         return temperature.flatten(1).T.contiguous().unflatten(0, self.points)  # faster than moving an axis
 
     def values(self, box: Tensor) -> tuple[Tensor, Tensor]:
-        """x and l of the asked cells, `(los, x, y)`, stretch by stretch, each with the slices beyond it that can be
+        """x and l of the requested cells, `(los, x, y)`, segment by segment, each with the slices beyond it that can be
         felt."""
         seen = self.half.encode(self.density.view(box[None]).to(self.mu.device))[0]
         depth, (nx, ny) = len(self.cells), self.points
@@ -184,7 +184,7 @@ def with_most_likely_zeros(temperature: Tensor, logit: Tensor) -> Tensor:
 
     Arguments:
         temperature: In mK, shape `(los, x, y)`.
-        logit: Of the chance to be ionised, of the same shape.
+        logit: Logit of the probability of being ionised, same shape.
     """
     _, nx, ny = logit.shape
     expected = torch.sigmoid(logit).sum((1, 2)).round().long()
@@ -196,7 +196,7 @@ def with_most_likely_zeros(temperature: Tensor, logit: Tensor) -> Tensor:
 
 
 def to_entry(emulator: Emulator) -> dict[str, Any]:
-    """What a checkpoint stores."""
+    """Return the checkpoint entry."""
     law = emulator.density
     return {
         "network": emulator.network.arguments,

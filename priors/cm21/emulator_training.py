@@ -7,9 +7,9 @@ points, and over bands of \|k\| in windows of the line of sight,
     + \gamma \Big\langle \Big(\log \frac{P[\hat T] + f}{P[T] + f}\Big)^2 \Big\rangle,
     \qquad p = \frac{1}{1 + e^{-\ell}},
 
-h the error of Huber (1964), a square near 0; and :math:`\hat T` is 0 where p > 1/2. What the network cannot foresee at
-small scales, it would leave out, and its fields would be too smooth: hence the power, in the last term. It comes in by
-and by, since a field without any power has no good gradient.
+h the error of Huber (1964), a square near 0; and :math:`\hat T` is 0 where p > 1/2. Small scales that the network
+cannot predict would be missing from its fields: hence the power, in the last term. Its weight rises gradually, since
+the gradient is poor for a field without power.
 """
 
 from __future__ import annotations
@@ -28,21 +28,22 @@ from torch.nn import functional
 
 from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.core.errors import InfieldError
+from infield.core.spectra import Bins, mode_counts, wavenumbers
 from infield.priors.cm21.density_network import CELL, DensityNetwork
 from infield.priors.cm21.emulator import HALO, Conditions, Emulator
 from infield.priors.cm21.initial_density import InitialDensity
-from infield.priors.cm21.prior import ENTRY, LightconePrior, in_range, load_lightcone_prior, to_entry
-from infield.priors.cm21.slice_spectra import half_spectrum, mode_counts
+from infield.priors.cm21.prior import LightconePrior, in_range
+from infield.priors.cm21.prior_entry import ENTRY, load_lightcone_prior, to_entry
 from infield.priors.training.common import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
 
 BANDS = 8
 FAINT = 0.05, 1.0
-"""f: so much of the power that should be there, and Delta^2 in mK^2."""
+"""f: a fraction of the target power, and Delta^2 in mK^2."""
 
 
 @runtime_checkable
 class TrainingBoxes(Protocol):
-    """What training asks of the trainer's data module; its batches are windows of temperatures, parameters, first
+    """Interface of the trainer's data module; its batches are windows of temperatures, parameters, first
     cells and boxes of initial conditions."""
 
     boxes: Tensor
@@ -54,7 +55,7 @@ class TrainingBoxes(Protocol):
     training: range
 
     def keep_temperatures(self) -> None:
-        """Make windows of temperatures as they are."""
+        """Return temperatures, not transformed values, in windows."""
         ...
 
 
@@ -62,14 +63,14 @@ class EmulatorTraining(LightningModule):
     """Trains the network of an emulator; its file is the prior's, with the emulator in it.
 
     Arguments:
-        network: Made for what is seen of the boxes and what is told of slices.
-        prior: Checkpoint of a prior of lightcones of the same kind, with a linear transform that tells exact zeros
-            apart. It gives mean and contrast of slices. Another emulator that it holds is replaced.
-        power: Weight of the power in bands, gamma.
-        rising: Steps until it has that weight.
-        learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
+        network: Network with the input channels of the boxes and the conditioning numbers of the slices.
+        prior: Checkpoint of a prior of lightcones of the same kind, with a linear transform and a separate
+            channel for exact zeros. It gives mean and standard deviation of slices. An emulator in it is replaced.
+        power: gamma, weight of the power in bands.
+        rising: Steps over which this weight rises.
+        learning_rate: Peak learning rate of AdamW; a cosine reduces it to a hundredth over a run of known length.
         warmup: Steps of linear warm-up.
-        weight_decay: Of AdamW.
+        weight_decay: Weight decay of AdamW.
     """
 
     def __init__(
@@ -215,11 +216,11 @@ def _bands(shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
     """Weights of the modes of the half-spectrum, `(modes, bands)`; a taper of the line of sight, of mean square 1; and
     middles of the bands in radians per cell."""
     depth, nx, ny = shape
-    k, weight = half_spectrum(shape).flatten(), mode_counts(ny).float().expand(depth, nx, -1).flatten()
-    edges = torch.logspace(math.log10(2 * math.pi / max(nx, ny)), math.log10(math.pi), BANDS + 1)
-    inside = (k[:, None] > edges[:-1]) & (k[:, None] <= edges[1:])
-    weights = weight[:, None] * inside
-    some = weights.sum(0) > 0
+    edges = torch.logspace(math.log10(2 * math.pi / max(nx, ny)), math.log10(math.pi), BANDS + 1, dtype=torch.float64)
+    bands = Bins.between(wavenumbers(shape, half=True, radians=True), edges, closed="right")
+    in_band = bands.index.flatten()[:, None] == torch.arange(bands.count)
+    weights = mode_counts(ny).float().expand(depth, nx, -1).flatten()[:, None] * in_band
+    some, edges = bands.modes > 0, edges.float()
     taper = torch.hann_window(depth)[:, None, None]
     middles = (edges[:-1] * edges[1:]).sqrt()
     return weights[:, some] / weights[:, some].sum(0), taper / taper.square().mean().sqrt(), middles[some]

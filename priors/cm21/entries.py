@@ -1,4 +1,4 @@
-"""What 21 cm adds to the registry; see `core.registry`."""
+"""Entries of 21 cm in the registry; see `core.registry`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from infield.core.registry import Entry
 
 ENTRIES = {
     "checkpoints": {
-        "lightcones": Entry("infield.priors.cm21.prior:STORED", "conditional prior of lightcones"),
+        "lightcones": Entry("infield.priors.cm21.prior_entry:STORED", "conditional prior of lightcones"),
     },
 }

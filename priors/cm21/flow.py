@@ -1,6 +1,6 @@
-r"""The velocity of lightcones at given parameters, on a stretch of the line of sight: what a sampler sees of the prior.
+r"""The velocity of lightcones at given parameters, on a segment of the line of sight: the prior as samplers use it.
 
-Values z of the voxel transform have a mean and a contrast that parameters and distance tell
+Values z of the voxel transform have a mean and a standard deviation that depend on parameters and distance
 (`priors.cm21.slice_statistics`), x = (z - mu(theta, s)) / sigma(theta, s), and spectra (`priors.cm21.slice_spectra`).
 The flow is one of the innovations xi of x under these spectra (`priors.cm21.whitening`), x = S xi, from white noise to
 those of the simulator; with p = t^2 + (1 - t)^2
@@ -16,7 +16,7 @@ would hide small scales where the field is smooth, and after 51,000 windows ther
 them.
 
 Profiles are places s, mu, log sigma and how many slices innovations are given, the same over a slice: by them, the
-network knows where along the line of sight it is, and a stretch of it is as good as the whole.
+network is conditioned on the position along the line of sight, and a segment is treated as the whole.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from infield.priors.covariance.modes import HartleyAcross
 from infield.priors.networks.local_unet import LocalUNet
 
 STRETCH = 128
-"""Cells of the line of sight that the network sees at a time, beside its reach on both sides."""
+"""Cells of the line of sight per network call, in addition to its receptive radius on both sides."""
 
 
 @dataclass(frozen=True)
 class Profiles:
-    """What parameters and distance say of slices.
+    """Properties of slices that depend on parameters and distance.
 
     Arguments:
         s: Places, 0 at the nearest cell of the prior's line of sight and 1 at the farthest, shape `(batch, los)`.
-        mu, sigma: Of the channels, shape `(batch, channel, los)`.
-        before: How many nearer slices the innovations of a slice are given, shape `(batch, los)`.
+        mu, sigma: Mean and standard deviation of the channels, shape `(batch, channel, los)`.
+        before: Number of preceding slices on which the innovations of a slice are conditioned, shape `(batch, los)`.
     """
 
     s: Tensor
@@ -69,7 +69,7 @@ def network_output(network: LocalUNet, z: Tensor, t: Tensor, theta: Tensor, prof
         z: Scaled innovations and the fields that they make, shape `(batch, 2 channel, x, y, los)`.
         t: Times, shape `(batch,)`.
         theta: Parameters in [0, 1], shape `(batch, parameters)`.
-        profiles: Of the same cells.
+        profiles: Profiles of the same cells.
     """
     told = profiles.inputs[:, :, None, None].to(z).expand(len(z), -1, *z.shape[2:4], -1)
     return network(torch.cat([z, told], dim=1).float(), t.float(), theta.float()).to(z)
@@ -80,14 +80,14 @@ class LightconeFlow:
     """Lightcones of one set of parameters on one grid; see `priors.base.Prior`. Or of several, one field of each.
 
     Arguments:
-        name: What a report calls it.
+        name: Name in reports.
         network: F.
-        linear_part: What is added to its output.
+        linear_part: Correction added to its output.
         theta: Parameters in [0, 1], shape `(parameters,)`, or `(cones, parameters)`.
-        profiles: Of as many cones.
-        innovations: S, by which the network sees fields.
+        profiles: Profiles of as many lightcones.
+        innovations: S, the whitening of fields before the network.
         standardisation: From xi to temperature in mK, and to the place of the ionised region, by a S of its own.
-        units: Of the first channel.
+        units: Units of the first channel.
         half: Whether the network runs in bf16, as it was trained.
         sha256: Digest of the file that the prior was read from.
     """
@@ -144,7 +144,7 @@ class LightconeFlow:
             return learned.mul_(p**-0.5).add_(x, alpha=(2 * t - 1) / p)  # in place: memory
 
     def _learned(self, xi: Tensor, t: float) -> Tensor:
-        """F, stretch by stretch, each with the cells beyond it that it can feel."""
+        """F, segment by segment, each with its receptive field beyond both ends."""
         multiple, reach, depth = self.network.multiple, self.network.reach, xi.shape[-1]
         if any(n % multiple for n in xi.shape[2:4]):
             raise InfieldError(

@@ -1,26 +1,25 @@
-r"""Gaussian 21 cm lightcones with the right mean and spectra at given parameters: what there is without a network.
+r"""Gaussian 21 cm lightcones with the right mean and spectra at given parameters: the baseline without a network.
 
-Across, a lightcone is statistically the same everywhere and closes on itself; along the line of sight it changes. So a
+Across, a lightcone is statistically homogeneous and periodic; along the line of sight it evolves. So a
 Gaussian one is a mean m(z) and, for every wavenumber across, a covariance between slices:
 
 .. math:: T_k(z) = \sum_{z'} L_{|k|}(z, z') \, \xi_k(z'), \qquad L L^T = C_{|k|}(z, z') = E[T_k(z) T_k(z')^*],
 
-with T_k the Fourier transform of a slice, :math:`(n_x n_y)^{-1/2} \sum_x T e^{-ikx}`, C real (the law is the same in a
-mirror) and one for each ring of wavenumbers: a spectrum in k_perp and, as it evolves, along the line of sight, without
-any chunk. Its mean and its C at parameters theta are those of the cones of training, by *local linear regression*
-(Cleveland 1979, "Robust locally weighted regression", without the robust part): the value at theta of the plane that
-fits the K nearest cones best, the farther ones with less weight (tricube). That is a weighted sum over these cones,
+with T_k the Fourier transform of a slice, :math:`(n_x n_y)^{-1/2} \sum_x T e^{-ikx}`, C real (by mirror symmetry) and
+one for each ring of wavenumbers: a spectrum in k_perp and, as it evolves, along the line of sight, without any chunk.
+Its mean and its C at parameters theta are those of the cones of training, by *local linear regression* (Cleveland 1979,
+"Robust locally weighted regression", without the robust part): the value at theta of the plane that fits the K nearest
+cones best, the farther ones with less weight (tricube). That is a weighted sum over these cones,
 
 .. math:: m = \sum_i w_i s_i, \qquad C_{|k|} = \sum_i w_i \, \langle T_{i,k} T_{i,k}^* \rangle_{|k|},
 
-with s_i the sky mean of cone i, w summing to 1, and parameters in units of their range. K is the number whose sky means
-predict those of a left-out cone best. Where far cones get negative weights, C may lose a little of its positivity: its
-negative eigenvalues are set to 0, and each slice is brought back to its variance. The covariance of the sky mean itself
-(k = 0) is that of the residuals of left-out cones, s_i - m_(i), each over 1 + |w_(i)|^2, the variance that its
-prediction adds.
+with s_i the sky mean of cone i, w summing to 1, and parameters in units of their range. K is chosen by leave-one-out
+prediction of the sky means. Where far cones get negative weights, C may lose a little of its positivity: its negative
+eigenvalues are set to 0, and each slice is brought back to its variance. The covariance of the sky mean itself (k = 0)
+is that of the residuals of left-out cones, s_i - m_(i), each over 1 + |w_(i)|^2, the variance that its prediction adds.
 
-*What it has not*: a Gaussian field is exactly 0 nowhere, so that no voxel of it is ionised as the simulator's are, and
-nothing is done about it; its temperatures go past the greatest and the least that the physics allows.
+*Limitations*: a Gaussian field is nowhere exactly 0, so that no voxel is fully ionised as in a simulation; and its
+temperatures exceed the physical range.
 """
 
 from __future__ import annotations
@@ -33,20 +32,21 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.spectra import Bins, wavenumbers
 from infield.priors.random_fields.spectral import White
 
 NEAREST = (8, 12, 16, 24, 32, 48, 64, 96)
-"""Numbers of cones among which K is chosen."""
+"""Candidates for K."""
 
 
 @dataclass(frozen=True)
 class GaussianLightcones:
-    """The law at one point of the parameters.
+    """The distribution at one point of parameter space.
 
     Arguments:
         mean: mK, shape `(los,)`.
         factors: L of each ring of wavenumbers, the first that of k = 0, mK, shape `(rings, los, los)`.
-        rings: To which one each mode of a slice belongs, shape `(x, y)`.
+        rings: Index of the ring of each mode of a slice, shape `(x, y)`.
     """
 
     mean: Tensor
@@ -68,7 +68,7 @@ class LocalRegression:
     """Weights of cones at any point of the parameters.
 
     Arguments:
-        parameters: Of the cones of training, shape `(cones, parameters)`.
+        parameters: Parameters of the training lightcones, shape `(cones, parameters)`.
         nearest: K.
     """
 
@@ -94,7 +94,7 @@ class LocalRegression:
         return torch.linalg.pinv(root[:, None] * plane, rtol=1e-6)[0] * root
 
     def left_out(self, values: Tensor, i: int) -> tuple[Tensor, float]:
-        """What the others predict of cone i's `values`, shape of one of them, and |w|^2."""
+        """Return the prediction of cone i's `values` from the others, and |w|^2."""
         weights = self.weights(self.parameters[i], without=i)
         return weights @ values, float(weights.square().sum())
 
@@ -132,14 +132,14 @@ def gaussian_lightcones(
     Arguments:
         regression: Over the cones of training.
         means: Their sky means in mK, shape `(cones, los)`.
-        cone: Temperatures of one of them by its number, mK, shape `(x, y, los)`; only near ones are asked for.
+        cone: Temperatures of one of them by its number, mK, shape `(x, y, los)`; only near ones are requested.
         point: Parameters, shape `(parameters,)`.
     """
     weights = regression.weights(point)
     near = [int(i) for i in torch.nonzero(weights)[:, 0]]
     shape, depth = cone(near[0]).shape[:2], means.shape[1]
-    rings = _rings(shape[0], shape[1])
-    covariance = torch.zeros(int(rings.max()) + 1, depth, depth, dtype=torch.float64)
+    bins = _rings(shape[0], shape[1])
+    rings, covariance = bins.index, torch.zeros(bins.count, depth, depth, dtype=torch.float64)
     total = 0.0
     for i in near:
         modes = torch.fft.fft2(cone(i).to(torch.float32), dim=(0, 1), norm="ortho")
@@ -154,11 +154,9 @@ def gaussian_lightcones(
     return GaussianLightcones(weights @ means, torch.stack([_factor(c) for c in covariance]), rings)
 
 
-def _rings(nx: int, ny: int) -> Tensor:
-    """Number of the ring of wavenumbers of every mode of a slice, shape `(x, y)`; 0 is k = 0 alone."""
-    kx, ky = (torch.fft.fftfreq(n, 1 / n, dtype=torch.float64) * max(nx, ny) / n for n in (nx, ny))
-    found = torch.hypot(kx[:, None], ky).round().long()
-    return torch.unique(found, return_inverse=True)[1]
+def _rings(nx: int, ny: int) -> Bins:
+    """Rings of wavenumbers of the modes of a slice `(x, y)`, one first wavenumber wide; ring 0 is k = 0 alone."""
+    return Bins.nearest(max(nx, ny) * wavenumbers((nx, ny)), 1.0).without_empty()
 
 
 def _factor(covariance: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
-r"""The density that a simulation begins with: a Gaussian field in a box that closes, and what is seen of it.
+r"""Initial density of a simulation: a Gaussian field in a periodic box, and its features for the network.
 
 Initial conditions are a Gaussian field :math:`\delta` with a spectrum of k alone, here as it would be today if it had
-grown linearly. Its amplitudes are measured on the boxes of simulations, so that no cosmology has to be known:
+grown linearly. Its amplitudes are measured on the boxes of simulations, so that no cosmology is needed:
 :math:`a(k)^2 = E|\delta_k|^2` at knots of log k, a line between them, with Fourier transforms that keep the norm. So
 a(k) is the same for boxes of other sizes with the same spacing. Waves longer than those of the measured boxes have the
 amplitude of the longest ones: the spectrum of matter has its maximum near there.
 
-A network (`priors.cm21.density_network`) sees, of each cell of 2 x 2 x 2 points of a lightcone,
+The input of the network (`priors.cm21.density_network`) is, for each cell of 2 x 2 x 2 points of a lightcone,
 
 * :math:`\delta` on its own finer grid,
 * the displacement :math:`\Psi = -\nabla \nabla^{-2} \delta` (Zel'dovich 1970), by which matter has moved, on points,
@@ -28,24 +28,24 @@ from einops import rearrange
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.spectra import Bins, mode_counts, wave_axes, wavenumbers
 from infield.priors.cm21.density_network import CELL
-from infield.priors.cm21.slice_spectra import half_spectrum, mode_counts
 
 RADII = (2.5, 4.0, 6.5, 10.0)
-"""Of the balls, in points of a lightcone."""
+"""Radii of the balls, in points of a lightcone."""
 
 KNOTS = 24
 
 
 @dataclass(frozen=True)
 class InitialDensity:
-    """The law of boxes, and how they are seen.
+    """Distribution of the boxes, and their features.
 
     Arguments:
         log_k: Knots, in radians per cell of the box, shape `(KNOTS,)`.
         log_a: Logarithms of the amplitudes at them.
-        finer: Cells of the box along a point of a lightcone.
-        points: Of the lightcones whose boxes were measured, along each axis of the box.
+        finer: Cells of the box per point of a lightcone, along each axis.
+        points: Points of the training lightcones along each axis of the box.
     """
 
     log_k: Tensor
@@ -59,7 +59,7 @@ class InitialDensity:
 
         Arguments:
             boxes: Linear density contrast.
-            points: Of a lightcone across a box.
+            points: Points of a lightcone across a box.
 
         Raises:
             InfieldError: Boxes are no cubes, their cells do not divide points, or nothing varies.
@@ -70,18 +70,14 @@ class InitialDensity:
             raise InfieldError(
                 where="initial density", found=f"boxes of {found} cells", expected=f"cubes of a multiple of {points}"
             )
-        k, both = half_spectrum((n, n, n), dtype=torch.float64), mode_counts(n).expand(n, n, -1)
+        k, both = wavenumbers((n, n, n), half=True, radians=True), mode_counts(n).expand(n, n, -1)
         power = torch.zeros(k.shape, dtype=torch.float64)
         for box in boxes:
             power += torch.fft.rfftn(box.double(), norm="ortho").abs().square()
-        number = (KNOTS * (k / k.max()).log() / math.log(n)).floor().clamp_min(-KNOTS - 1).long()  # of a shell
-        knots = []
-        for shell in range(-KNOTS, 1):
-            some = (number == shell) & (k > 0)
-            if some.any():
-                weight = both[some] / both[some].sum()
-                knots.append(((weight * k[some].log()).sum(), (weight * power[some]).sum() / len(boxes)))
-        log_k, mean = map(torch.stack, zip(*knots, strict=True))
+        edges = k.max() * n ** (torch.arange(-KNOTS, 2, dtype=torch.float64) / KNOTS)
+        shells = Bins.between(k, edges).without_empty()
+        log_k = shells.mean(k.clamp_min(1e-9).log(), weights=both)
+        mean = shells.mean(power, weights=both) / len(boxes)
         if not bool((mean > 0).all()):
             raise InfieldError(
                 where="initial density", found="waves without any power", expected="boxes of a simulation"
@@ -90,11 +86,11 @@ class InitialDensity:
 
     @property
     def seen(self) -> int:
-        """Numbers that are seen of a cell."""
+        """Features per cell."""
         return (CELL * self.finer) ** 3 + 3 * CELL**3 + len(RADII)
 
     def draw(self, points: tuple[int, int], generator: Generator) -> Tensor:
-        """A box for lightcones of so many points across, shape `(los, x, y)`, in standard deviations; along the line
+        """A box for lightcones of given points across, shape `(los, x, y)`, in standard deviations; along the line
         of sight it is as long as along x."""
         shape = (self.finer * points[0], self.finer * points[0], self.finer * points[1])
         modes = torch.fft.rfftn(torch.randn(shape, generator=generator), norm="ortho")
@@ -106,7 +102,7 @@ class InitialDensity:
         return boxes / self.deviation
 
     def view(self, boxes: Tensor) -> Tensor:
-        """What is seen of boxes in standard deviations, `(batch, los, x, y)`: shape
+        """Features of boxes in standard deviations, `(batch, los, x, y)`: shape
         `(batch, los / c, x / c, y / c, seen)`, c the cells of a box along a cell of the network."""
         shape = tuple(n // self.finer for n in boxes.shape[1:])
         modes = _carried(torch.fft.rfftn(boxes, dim=(1, 2, 3), norm="forward"), shape)
@@ -131,26 +127,18 @@ class InitialDensity:
         return ((_filters((n, n, n)).abs() * a).square() * mode_counts(n)).sum((1, 2, 3)).div(m**3).sqrt()
 
     def _amplitudes(self, shape: tuple[int, ...]) -> Tensor:
-        """Of the modes of boxes of simulations; the mean is 0."""
-        k = half_spectrum(shape, dtype=torch.float64)
+        """Amplitudes of the modes of simulated boxes; that of k = 0 is 0."""
+        k = wavenumbers(shape, half=True, radians=True)
         told = np.interp(k.clamp_min(1e-9).log().numpy(), self.log_k.numpy(), self.log_a.numpy())
         return torch.where(k > 0, torch.from_numpy(told).exp(), 0.0)
-
-
-def _axes(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """Wavenumbers along each axis of the half-spectrum in radians per cell."""
-    *whole, last = shape
-    along = [2 * math.pi * torch.fft.fftfreq(n, dtype=torch.float64) for n in whole]
-    along.append(2 * math.pi * torch.fft.rfftfreq(last, dtype=torch.float64))
-    first, second, third = torch.meshgrid(*along, indexing="ij")
-    return first, second, third
 
 
 @lru_cache(maxsize=8)
 def _filters(shape: tuple[int, ...]) -> Tensor:
     """Three of the displacement and one for each ball, of the modes of a lightcone's points, complex64; 0 for the
     shortest waves, which have no direction on a grid."""
-    axes, k = _axes(shape), half_spectrum(shape, dtype=torch.float64)
+    k = wavenumbers(shape, half=True, radians=True)
+    axes = torch.broadcast_tensors(*wave_axes(shape, half=True, radians=True))
     whole = torch.stack([axis.abs() < math.pi - 1e-9 for axis in axes]).all(0)
     moved = [1j * axis / k.square().clamp_min(1e-9) for axis in axes]
     balls = []

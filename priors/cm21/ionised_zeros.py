@@ -22,7 +22,7 @@ def with_zeros(temperature: Tensor, place: Tensor) -> Tensor:
 
     Arguments:
         temperature: In mK, shape `(..., x, y, los)`.
-        place: Of the same shape.
+        place: Signed distance to the ionised region, same shape.
     """
     result = torch.where(temperature == 0, torch.full_like(temperature, FAINTEST), temperature)
     slices = result.flatten(-3, -2).movedim(-1, -2)  # ..., los, voxels of a slice

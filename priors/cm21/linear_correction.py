@@ -1,4 +1,4 @@
-r"""What a network misses along the field itself: a linear part of its output, fitted by least squares.
+r"""Linear correction of a network along the field itself, fitted by least squares.
 
 The velocity of least square error leaves nothing of the target that depends linearly on the field. A network that was
 trained for a while leaves a little, hardly seen in its loss, but the same at all times: a part eps of the field in F
@@ -27,16 +27,16 @@ BANDS, LEAST, GREATEST = 5, 0.3, 3.0
 """Hats, and wavenumbers of the first and the last one in radians a cell."""
 
 RIDGE = 1e-3
-"""Keeps g of bands with a share of the power below this, of which windows say little, near 0."""
+"""Keeps g near 0 in bands with a fraction of the power below this, which windows hardly constrain."""
 
 
 class LinearPart(SliceNetwork):
     """g_j for parameters, times and places in [0, 1]; 0 before the fit.
 
     Arguments:
-        parameters: How many.
-        channels: Of the fields.
-        width: Of the three hidden layers.
+        parameters: Number of parameters.
+        channels: Channels of the fields.
+        width: Width of the three hidden layers.
     """
 
     def __init__(self, parameters: int, channels: int, width: int = 96) -> None:
@@ -85,8 +85,8 @@ def fit_linear_part(
         theta: Their parameters in [0, 1], shape `(windows, parameters)`.
         t: Their times, shape `(windows,)`.
         s: Their places, shape `(windows, los)`.
-        seed: Of first weights and batches.
-        steps: Of the fit.
+        seed: Random seed of initial weights and batches.
+        steps: Steps of the fit.
     """
     model = LinearPart(theta.shape[1], of_missed.shape[1])
 

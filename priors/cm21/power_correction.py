@@ -9,7 +9,7 @@ fitted by least squares to
 .. math:: \tfrac12 \log \frac{(h_i * S \xi_1)^2(s)}{(h_i * S \xi)^2(s)},
 
 and fields in units are made by spectra of amplitudes a_j / r_j. Fields are compared and not innovations: where a box
-comes again along the line of sight, an excess in innovations adds up in the field.
+repeats along the line of sight, an excess in innovations accumulates in the field.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SMALL = 1e-6
 """Added to powers of fields of unit variance."""
 
 WIDTH = 96
-"""Of the hidden layers of r."""
+"""Width of the hidden layers of r."""
 
 
 def of_flow(
@@ -39,8 +39,8 @@ def of_flow(
     Arguments:
         prior: Its networks are where cones are drawn.
         theta: Parameters in [0, 1], shape `(draws, parameters)`, on the same device.
-        together: How many are drawn at a time.
-        generator: Of the noise, on the CPU.
+        together: Number drawn at a time.
+        generator: Generator of the noise, on the CPU.
     """
     for at in theta.split(together):
         flow = _flow(prior, at)
@@ -55,7 +55,7 @@ def _flow(prior: LightconePrior, theta: Tensor) -> LightconeFlow:
 
 
 def log_amplitudes(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """What r is fitted to, shape `(draws, channel, functions, los)`.
+    """Return the targets of the fit of r, shape `(draws, channel, functions, los)`.
 
     Arguments:
         pairs: Fields `(channel, x, y, los)`.
@@ -74,7 +74,7 @@ def fit_drawn_power(found: Tensor, theta: Tensor, s: Tensor, *, seed: int, steps
         found: As `log_amplitudes`.
         theta: Parameters of the draws in [0, 1], shape `(draws, parameters)`.
         s: Places of the slices in [0, 1], shape `(los,)`.
-        seed, steps: Of the fit.
+        seed, steps: Seed and steps of the fit.
     """
     found, theta, s = found.cpu(), theta.float().cpu(), s.float().cpu()
     model = SliceSpectra(theta.shape[1], found.shape[1], WIDTH)

@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,29 +14,24 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
-from infield.core.registry import StoredKind, entry_key
+from infield.core.renamed import old_names
 from infield.priors.base import heun
-from infield.priors.cm21 import emulator as lightcone_emulator
-from infield.priors.cm21 import voxel_transform
 from infield.priors.cm21.box_repeats import SliceRepeats
 from infield.priors.cm21.emulator import Emulator, OneCall
 from infield.priors.cm21.flow import LightconeFlow, Profiles
 from infield.priors.cm21.ionised_zeros import with_zeros
 from infield.priors.cm21.linear_correction import LinearPart
-from infield.priors.cm21.slice_network import from_parts, to_parts
 from infield.priors.cm21.slice_spectra import SliceSpectra
 from infield.priors.cm21.slice_statistics import SliceStatistics
 from infield.priors.cm21.voxel_transform import VoxelTransform
 from infield.priors.cm21.whitening import InnovationStandardisation, innovations_of
 from infield.priors.networks.local_unet import LocalUNet
-from infield.priors.storage.checkpoint import build_network, load_stored, network_description
 
-KIND = "lightcones"
-ENTRY = entry_key(KIND)
-VERSION = 4
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__)
 
 STEPS = 8
-"""Of Heun's method, where a user does not say otherwise: 15 network calls a cone."""
+"""Default number of steps of Heun's method: 15 network calls per lightcone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,22 +39,22 @@ class LightconePrior:
     """Lightcones given astrophysical parameters.
 
     Arguments:
-        name: What a report calls it.
+        name: Name in reports.
         network: F of `priors.cm21.flow`.
         statistics: mu and sigma of slices.
-        spectra: Of what is left when these are taken out.
-        repeats: How its structures come again with every box; None where a box is as long as a cone.
-        linear_part: What F misses along the field.
+        spectra: Spectra of the remainder.
+        repeats: Decorrelation between repetitions of the box; None if a box is as long as a lightcone.
+        linear_part: Linear correction of F along the field.
         drawn: Amplitudes of what is drawn beside those of the spectra (`priors.cm21.power_correction`).
-        transform: From mK to values, and back.
+        transform: Map from mK to values, and back.
         ranges: Parameters by 21cmFAST's names, and the range of each in training; none for cones of the whole range
             without a condition.
         cell: Spacing of all axes in Mpc.
-        points: Cells across in training; other numbers serve, since x and y close on themselves.
+        points: Cells across in training; other numbers are supported, since x and y are periodic.
         distance: Comoving distances of the cells of the line of sight in Mpc, ascending.
-        redshift: Of the same cells.
-        provenance: Where its numbers come from, in JSON types.
-        emulator: Where one was trained: cones in one call of a small network, from a simulation's initial conditions.
+        redshift: Redshifts of the same cells.
+        provenance: Origin of its numbers, in JSON types.
+        emulator: Emulator, if trained: lightcones in one call of a small network, from initial conditions.
         sha256: Digest of the file that it was read from.
     """
 
@@ -127,7 +121,7 @@ class LightconePrior:
         Arguments:
             parameters: By 21cmFAST's names.
             points: Cells across; those of training where not given.
-            cells: Of the line of sight; all where not given.
+            cells: Cells of the line of sight; all by default.
             extrapolate: Whether parameters outside the range of training are taken.
 
         Raises:
@@ -148,8 +142,8 @@ class LightconePrior:
         """The prior of a field on a grid at parameters.
 
         Arguments:
-            grid: Of the field, on x, y and a comoving distance in Mpc.
-            channels: Of the field, one.
+            grid: Grid of the field: x, y and comoving distance in Mpc.
+            channels: Channels of the field; one.
             parameters: By 21cmFAST's names.
 
         Raises:
@@ -248,15 +242,15 @@ class LightconePrior:
         steps: int | None = None,
         extrapolate: bool = False,
     ) -> Tensor:
-        """Lightcones `(n, x, y, los)` in mK, float32, exactly 0 where ionised; of the emulator, in one network call a
-        cone, or of the flow, in 2 steps - 1.
+        """Lightcones `(n, x, y, los)` in mK, float32, exactly 0 where ionised; of the emulator, in one network call per
+        lightcone, or of the flow, in 2 steps - 1.
 
         Arguments:
             parameters: By 21cmFAST's names.
-            generator: Of the source, or of initial conditions.
-            n: How many.
+            generator: Generator of the source, or of initial conditions.
+            n: Number of lightcones.
             points, cells, extrapolate: As in `at`.
-            steps: Of Heun's method; None for the emulator where there is one, else for `STEPS`.
+            steps: Steps of Heun's method; None for the emulator if there is one, else for `STEPS`.
 
         Raises:
             InfieldError: As `at`.
@@ -279,11 +273,11 @@ class LightconePrior:
         Arguments:
             theta: The parameters.
             points: Cells across; those of training where not given.
-            cells: Of the line of sight; all where not given.
+            cells: Cells of the line of sight; all by default.
             depth: Cells between the two ends of the line of sight; as in training where not given.
 
         Raises:
-            InfieldError: x or y is no multiple of the network's coarsest cell, or no cell is asked for.
+            InfieldError: x or y is no multiple of the network's coarsest cell, or no cell is requested.
         """
         assert self.emulator is not None
         depth = depth or len(self.distance)
@@ -300,15 +294,15 @@ class LightconePrior:
 
     @cached_property
     def _prepared(self) -> dict[tuple[Any, ...], OneCall]:
-        """The emulator at the point that was asked for last."""
+        """The emulator at the last requested point."""
         return {}
 
     def calls(self, steps: int | None = None) -> int:
-        """Network calls a cone of `draw`."""
+        """Network calls per lightcone of `draw`."""
         return 1 if self.by_emulator(steps) else 2 * (steps or STEPS) - 1
 
     def by_emulator(self, steps: int | None = None) -> bool:
-        """Whether `draw` asks the emulator."""
+        """Whether `draw` uses the emulator."""
         return steps is None and self.emulator is not None
 
     def integrate(self, flow: LightconeFlow, generator: Generator, n: int, steps: int) -> Tensor:
@@ -322,7 +316,7 @@ class LightconePrior:
         return self.evolved(flow, xi, steps)
 
     def evolved(self, flow: LightconeFlow, xi: Tensor, steps: int) -> Tensor:
-        """What Heun's method makes of white noise `(n, channel, x, y, los)`."""
+        """Integrate the flow from white noise `(n, channel, x, y, los)` by Heun's method."""
         return heun(flow, xi, torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist())
 
     def temperature(self, flow: LightconeFlow, xi: Tensor) -> Tensor:
@@ -348,79 +342,3 @@ def in_range(theta: Tensor, ranges: Mapping[str, tuple[float, float]]) -> Tensor
     """Parameters `(batch, parameters)` in [0, 1]."""
     low, high = (torch.tensor([span[i] for span in ranges.values()]).to(theta) for i in (0, 1))
     return (theta - low) / (high - low)
-
-
-def to_entry(prior: LightconePrior, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
-    """What a checkpoint stores: nested dictionaries of tensors, numbers and text.
-
-    Arguments:
-        prior: The prior.
-        weights: Of its network, where others than its own are to be stored.
-    """
-    weights = prior.network.state_dict() if weights is None else weights
-    return {
-        "version": VERSION,
-        "name": prior.name,
-        "network": network_description(prior.network),
-        "weights": {name: value.detach().cpu() for name, value in weights.items()},
-        "statistics": to_parts(prior.statistics),
-        "spectra": to_parts(prior.spectra),
-        "repeats": None if prior.repeats is None else to_parts(prior.repeats),
-        "linear_part": to_parts(prior.linear_part),
-        "drawn": to_parts(prior.drawn),
-        "transform": voxel_transform.to_entry(prior.transform),
-        "ranges": {name: list(span) for name, span in prior.ranges.items()},
-        "cell": prior.cell,
-        "points": list(prior.points),
-        "distance": torch.from_numpy(np.array(prior.distance)),
-        "redshift": torch.from_numpy(np.array(prior.redshift)),
-        "provenance": dict(prior.provenance),
-    } | ({"emulator": lightcone_emulator.to_entry(prior.emulator)} if prior.emulator else {})
-
-
-def from_entry(entry: Mapping[str, Any], network: LocalUNet | None = None, *, sha256: str = "") -> LightconePrior:
-    """The inverse of `to_entry`.
-
-    Arguments:
-        entry: What `to_entry` returned.
-        network: A network to use as it is; without one it is built and gets the stored weights.
-        sha256: Digest of the file.
-    """
-    if network is None:
-        built = build_network(entry["network"])
-        assert isinstance(built, LocalUNet)
-        network = built
-        network.load_state_dict(dict(entry["weights"]))
-        network.eval().requires_grad_(False)
-    nx, ny = entry["points"]
-    return LightconePrior(
-        name=entry["name"],
-        network=network,
-        statistics=from_parts(SliceStatistics, entry["statistics"]),
-        spectra=from_parts(SliceSpectra, entry["spectra"]),
-        repeats=None if entry["repeats"] is None else from_parts(SliceRepeats, entry["repeats"]),
-        linear_part=from_parts(LinearPart, entry["linear_part"]),
-        drawn=from_parts(SliceSpectra, entry["drawn"]),
-        transform=voxel_transform.from_entry(entry["transform"]),
-        ranges={name: (float(low), float(high)) for name, (low, high) in entry["ranges"].items()},
-        cell=float(entry["cell"]),
-        points=(int(nx), int(ny)),
-        distance=entry["distance"].numpy(),
-        redshift=entry["redshift"].numpy(),
-        provenance={**entry["provenance"], "sha256": sha256} if sha256 else entry["provenance"],
-        emulator=lightcone_emulator.from_entry(entry["emulator"]) if "emulator" in entry else None,
-        sha256=sha256,
-    )
-
-
-def load_lightcone_prior(path: str | Path, device: torch.device | str = "cpu") -> LightconePrior:
-    """Load a prior of lightcones from its checkpoint; no other file is needed.
-
-    Raises:
-        InfieldError: The file is missing or corrupt, holds no such prior, is of a newer version, or a part is missing.
-    """
-    prior: LightconePrior = load_stored(path, KIND, device)
-    return prior
-
-
-STORED = StoredKind(KIND, VERSION, to_entry, from_entry, conditional=True)

@@ -1,4 +1,4 @@
-"""Small networks of what parameters and distance say of the slices of lightcones, and their fit to slices."""
+"""Small networks from parameters and distance to properties of the slices of lightcones, and their fit."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Generator, Tensor, nn
 
 
 class SliceNetwork(nn.Module):
-    """Numbers for parameters and places in [0, 1].
+    """Numbers per slice as functions of parameters and position in [0, 1].
 
     Arguments:
-        parameters: How many.
-        channels: Of the fields.
-        width: Of the hidden layers.
-        outputs: Numbers for each channel of a slice.
-        hidden: How many hidden layers.
-        told: How many other numbers of a slice it is told.
-        zero: Whether it gives 0 before the fit.
-        members: Networks of its own that it is the mean of: what they err by differs.
+        parameters: Number of parameters.
+        channels: Channels of the fields.
+        width: Width of the hidden layers.
+        outputs: Outputs per channel of a slice.
+        hidden: Number of hidden layers.
+        told: Number of further inputs per slice.
+        zero: Whether the output is 0 before the fit.
+        members: Size of the ensemble whose mean is the output: the errors of its members differ.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ Kind = TypeVar("Kind", bound=SliceNetwork)
 
 
 def to_parts(model: SliceNetwork) -> dict[str, Any]:
-    """What a checkpoint stores of one."""
+    """Return the checkpoint entry of one."""
     weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
     return {"arguments": model.arguments, "weights": weights}
 
@@ -102,10 +102,10 @@ def fit_to_slices(
 
     Arguments:
         model: Its weights are changed.
-        loss: Mean loss of slices, told by the numbers of their cones and of their places, both of shape `(batch,)`.
-        cones: How many there are.
-        places: Of slices that count.
-        seed: Of first weights and batches.
+        loss: Mean loss of slices, given the indices of their lightcones and positions, both of shape `(batch,)`.
+        cones: Number of lightcones.
+        places: Indices of the slices that count.
+        seed: Random seed of initial weights and batches.
         steps, batch: Steps, and slices in each.
         rate: Learning rate at first.
     """

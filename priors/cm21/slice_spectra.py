@@ -7,9 +7,9 @@ spectrum at each distance (an *evolutionary* one; Priestley 1965, J. R. Stat. So
 
 with h_j(k) hat functions of log \|k\| that sum to 1, times 1 - mu^2 or mu^2, mu = k_los / \|k\|: across and along the
 line of sight structures differ, by velocities and by evolution. A small network maps (theta, s) to the a_j >= 0 of each
-channel. What is told in (theta, s) alone is hard for it where spectra change fast: where the gas is heated, or is
-ionised. The mean of the slices tells when that is, can be learned from a few cones, and so the network is told its
-course, too (`priors.cm21.slice_statistics`). It is fitted to the power that filters h_i find in the slices of the
+channel. From (theta, s) alone this is hard where spectra change fast: where the gas is heated or ionised. The history
+of the slice mean marks these epochs and can be learned from a few lightcones, so that the network is conditioned on it,
+too (`priors.cm21.slice_statistics`). It is fitted to the power that filters h_i find in the slices of the
 training cones, x_i = h_i * x, whose mean is
 
 .. math:: E\,x_i^2(s) = N^{-1} \sum_k h_i(k)^2 P(k; s, \theta) = \sum_{jl} M_{ijl}\, a_j a_l,
@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from infield.core.spectra import mode_counts, wave_axes, wavenumbers
 from infield.priors.cm21.slice_network import SliceNetwork, fit_to_slices
 from infield.priors.cm21.slice_statistics import SliceStatistics
 
@@ -47,9 +48,9 @@ class SliceSpectra(SliceNetwork):
     """Amplitudes a_j for parameters and places in [0, 1].
 
     Arguments:
-        parameters: How many.
-        channels: Of the fields.
-        width: Of the four hidden layers.
+        parameters: Number of parameters.
+        channels: Channels of the fields.
+        width: Width of the four hidden layers.
         statistics: Arguments of the statistics of slices whose course it is told; None for none. It then says sigma a,
             with their sigma, and not a itself: sigma may be off, and sigma a is not.
         members: Networks whose mean of log a it is.
@@ -102,7 +103,7 @@ def hats_of(k: Tensor, count: int, least: float, greatest: float) -> Tensor:
 
     Arguments:
         k: Wavenumbers.
-        count: How many.
+        count: Number of functions.
         least, greatest: First and last knot.
     """
     place = (k.clamp(least, greatest) / least).log() * ((count - 1) / math.log(greatest / least))
@@ -113,20 +114,8 @@ def hats_of(k: Tensor, count: int, least: float, greatest: float) -> Tensor:
 def half_spectrum(
     shape: Sequence[int], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """|k| in radians a cell of the modes of `torch.fft.rfftn` over three axes."""
-    first, second = (2 * math.pi * torch.fft.fftfreq(n, device=device, dtype=dtype) for n in shape[:2])
-    last = 2 * math.pi * torch.fft.rfftfreq(shape[2], device=device, dtype=dtype)
-    return (first[:, None, None].square() + second[:, None].square() + last.square()).sqrt()
-
-
-def mode_counts(n: int) -> Tensor:
-    """How many modes of the whole spectrum a mode of the half-spectrum stands for, along its last axis of n points:
-    itself, and its mirror image where it has another one. Shape `(n // 2 + 1,)`, float64."""
-    count = torch.full((n // 2 + 1,), 2.0, dtype=torch.float64)
-    count[0] = 1
-    if n % 2 == 0:
-        count[-1] = 1
-    return count
+    """|k| in radians per cell of the modes of `torch.fft.rfftn`."""
+    return wavenumbers(shape, half=True, radians=True, dtype=dtype, device=device)
 
 
 class Filters:
@@ -138,10 +127,8 @@ class Filters:
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self.shape = shape
-        kx, ky, _ = (2 * math.pi * torch.fft.fftfreq(n, dtype=torch.float64) for n in shape)
-        k_los = 2 * math.pi * torch.fft.rfftfreq(shape[2], dtype=torch.float64)
-        across = torch.hypot(kx[:, None], ky)[..., None].expand(-1, -1, len(k_los))
-        h = hats(across, k_los.expand(across.shape))
+        kx, ky, k_los = wave_axes(shape, half=True, radians=True)
+        h = hats(*torch.broadcast_tensors(torch.hypot(kx, ky), k_los))
         flat, squares = h.flatten(1), (h.square() * mode_counts(shape[2])).flatten(1) / math.prod(shape)
         self.expected = torch.stack([(flat * square) @ flat.T for square in squares])
         """M, shape `(functions, functions, functions)`."""
@@ -179,9 +166,9 @@ def fit_slice_spectra(
         s: Places of the slices in [0, 1], shape `(los,)`.
         statistics: By which they are standardised, and whose course the network is told; a copy becomes a part of it.
         members: Networks that are trained apart, and their mean taken: most of what one errs by is not in the cones.
-        seed: Of first weights and batches.
-        steps, batch: Of the training of each; slices a step.
-        device: Where filters work and it is trained; the result is on the CPU.
+        seed: Random seed of initial weights and batches.
+        steps, batch: Training steps of each, and slices per step.
+        device: Device of filters and training; the result is on the CPU.
     """
     seen, filters = [], None
     for cone in cones:

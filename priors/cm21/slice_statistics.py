@@ -1,14 +1,15 @@
 r"""Mean and standard deviation of the values in a slice of a lightcone, as functions of its distance and of parameters.
 
-A conditional flow has an easier task where what follows from a few numbers alone is taken out of the fields first: the
-history of the sky's mean and of its contrast. A small network maps (theta, s), parameters and distance, to mu and sigma
-of each channel. It has the greatest likelihood if voxels are N(mu, sigma^2); a slice with mean m and variance v of its
-own adds
+A conditional flow has an easier task if what follows from a few numbers alone is first removed from the fields: the
+history of the sky mean and of its standard deviation. A small network maps (theta, s), parameters and distance, to mu
+and sigma of each channel. It is fitted by maximum likelihood for voxels N(mu, sigma^2); a slice with mean m and
+variance v adds
 
 .. math:: n \frac{(m - \mu)^2}{2 \sigma^2} \;+\; \log \sigma + \frac{v + (m - \mu)^2}{2 \sigma^2},
 
 the first term for mu at a given sigma (a slice has n regions that are independent of each other), the second one for
-sigma at a given mu. What it does not know, such as the scatter of slices between seeds, stays in the fields.
+sigma at a given mu. What the network does not predict, such as the scatter of slices between seeds, stays in the
+fields.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ from torch.nn import functional
 from infield.priors.cm21.slice_network import SliceNetwork, fit_to_slices
 
 REGIONS = 20.0
-"""n: so many regions of a slice are taken as independent."""
+"""n: number of independent regions per slice."""
 
 COURSE = (0.025, 0.06)
-"""Places so far to both sides of a slice tell how the mean is changing there."""
+"""Distances to both sides of a slice at which differences of the mean are taken."""
 
 FLOOR = 0.03
-"""Least sigma, in the units of the values: where all is ionised nothing varies, and nothing is divided by 0."""
+"""Minimum sigma in units of the values: a fully ionised slice does not vary, and must not be divided by 0."""
 
 
 class SliceStatistics(SliceNetwork):
-    """mu and sigma for parameters and places in [0, 1].
+    """mu and sigma as functions of parameters and position in [0, 1].
 
     Arguments:
-        parameters: How many.
-        channels: Of the fields.
-        width: Of the three hidden layers.
+        parameters: Number of parameters.
+        channels: Channels of the fields.
+        width: Width of the three hidden layers.
     """
 
     def __init__(self, parameters: int, channels: int, width: int = 128) -> None:
@@ -48,7 +49,7 @@ class SliceStatistics(SliceNetwork):
         return mu, (FLOOR**2 + functional.softplus(spread).square()).sqrt()
 
     def course(self, theta: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """What the history of the mean says of a slice, shape `(batch, los, self.says)`: mu, its differences and
+        """Return the history of the mean at each slice, shape `(batch, los, self.says)`: mu, its differences and
         second differences; and log sigma, shape `(batch, los, channels)`."""
         mu, sigma = self(theta, s)
         said = [mu]
@@ -59,7 +60,7 @@ class SliceStatistics(SliceNetwork):
 
     @property
     def says(self) -> int:
-        """How many numbers that is."""
+        """Number of these values."""
         channels: int = self.arguments["channels"]
         return channels * (1 + 2 * len(COURSE))
 
@@ -78,12 +79,12 @@ def fit_slice_statistics(
     """The network with the greatest likelihood, found by Adam with a cosine schedule; half a minute of a core.
 
     Arguments:
-        mean, variance: Of the slices of training cones, shape `(cones, channels, los)`.
+        mean, variance: Mean and variance of the slices of training lightcones, shape `(cones, channels, los)`.
         theta: Parameters of the cones in [0, 1], shape `(cones, parameters)`.
         s: Places of the slices in [0, 1], shape `(los,)`.
-        seed: Of first weights and batches.
-        steps, batch: Of the training; slices a step.
-        device: Where it is trained; the result is on the CPU.
+        seed: Random seed of initial weights and batches.
+        steps, batch: Training steps, and slices per step.
+        device: Device of the training; the result is on the CPU.
     """
     model = SliceStatistics(theta.shape[1], mean.shape[1]).to(device)
     mean, variance, theta, s = (values.float().to(device) for values in (mean, variance, theta, s))

@@ -27,7 +27,8 @@ from infield.priors.cm21.box_repeats import SliceRepeats, fit_slice_repeats
 from infield.priors.cm21.flow import Profiles, network_output
 from infield.priors.cm21.linear_correction import LinearPart, fit_linear_part, products
 from infield.priors.cm21.power_correction import fit_drawn_power, log_amplitudes, of_flow
-from infield.priors.cm21.prior import ENTRY, LightconePrior, from_entry, in_range, load_lightcone_prior, to_entry
+from infield.priors.cm21.prior import LightconePrior, in_range
+from infield.priors.cm21.prior_entry import ENTRY, from_entry, load_lightcone_prior, to_entry
 from infield.priors.cm21.slice_spectra import SliceSpectra, fit_slice_spectra
 from infield.priors.cm21.slice_statistics import SliceStatistics, fit_slice_statistics
 from infield.priors.cm21.voxel_transform import fit_voxel_transform
@@ -60,7 +61,7 @@ Slices = tuple[Tensor, Tensor, Tensor]
 
 @runtime_checkable
 class TrainingCones(Protocol):
-    """What training asks of the trainer's data module; its batches are windows of values, parameters, first cells."""
+    """Interface of the trainer's data module; its batches are windows of values, parameters, first cells."""
 
     temperature: Tensor
     values: Tensor
@@ -90,19 +91,19 @@ class LightconeMatching(LightningModule):
         network: Made for two channels with the atom (else one), as many numbers as there are parameters, and inputs for
             innovations and fields, their two profiles each, the place and what innovations are given: 10 (6).
         initial: A checkpoint whose weights, transform, statistics and spectra of slices the training starts from; a
-            lower learning rate than from scratch serves.
-        kind, amplitude, knee, atom, width, fill: Of the voxel transform. The paper's is `yeo-johnson`, 0.1, 0, without
-            atom; `linear` without `fill` makes what a telescope measures linear in the field.
-        statistics_steps: Of the fit of mean and spread of slices, before the training.
-        spectra_steps: Of the fit of their spectra, each of two networks.
+            lower learning rate than from scratch suffices.
+        kind, amplitude, knee, atom, width, fill: Parameters of the voxel transform. The paper's is `yeo-johnson`,
+            0.1, 0, without atom; with `linear` without `fill` the data of a telescope are linear in the field.
+        statistics_steps: Steps of the fit of mean and spread of slices, before the training.
+        spectra_steps: Steps of the fit of their spectra, for each of two networks.
         kept: At most so many maps of innovations, by parameters and place of a window, stay on the device for windows
             that come again (`starts` of the data); 3 MB each for windows of 32 x 32 x 192.
         draws: Cones that are drawn at the end of the training, for their power beside that of the spectra; 0 for none.
-        draws_together: How many of them at a time.
-        learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
+        draws_together: Number drawn at a time.
+        learning_rate: Peak learning rate of AdamW; a cosine reduces it to a hundredth over a run of known length.
         warmup: Steps of linear warm-up.
-        weight_decay: Of AdamW.
-        seed: Of the random numbers, which derive from seed, epoch and batch.
+        weight_decay: Weight decay of AdamW.
+        seed: Random seed; all random numbers derive from seed, epoch and batch.
     """
 
     prior: LightconePrior
@@ -214,7 +215,7 @@ class LightconeMatching(LightningModule):
         )
 
     def _repeats(self, data: TrainingCones) -> SliceRepeats | None:
-        """How structures come again with every box, cubes of the cells across, if cones are deeper than one."""
+        """Fit the repeats of boxes, cubes of the cells across, if lightcones are deeper than one box."""
         period = data.points[0]
         if len(data.distance) <= period:
             return None
@@ -299,7 +300,7 @@ class LightconeMatching(LightningModule):
 
     @torch.no_grad()
     def _linear_part(self, network: LocalUNet) -> LinearPart:
-        """What a network misses along the field, on windows of training cones."""
+        """Fit the linear correction of a network on windows of training lightcones."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         found: list[tuple[Tensor, ...]] = []
         batches = list(zip(*(part.split(WINDOWS) for part in data.examples()), strict=True)) * ROUNDS
@@ -358,7 +359,7 @@ def draw_times(n: int, generator: Generator) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _weight(shape: tuple[int, ...]) -> Tensor:
-    """Of the Fourier modes of errors, of mean 1, shape `(x, y, los)`."""
+    """Weights of the Fourier modes of errors, of mean 1, shape `(x, y, los)`."""
     k_2 = torch.zeros(())
     for axis, n in enumerate(shape):
         k = 2 * math.pi * torch.fft.fftfreq(n)

@@ -17,7 +17,7 @@ t = T ... 0, source last  t = 0 ... 1, source first
 
 What the paper lacks: ionised voxels are exactly 0 mK, a third to a half of all of them. That is an atom of the law of a
 voxel, and a continuous flow draws it with probability zero. So, as for two-phase media (`physics.operators.level_set`),
-a second channel says where the ionised region is: the signed distance to its boundary, positive inside. The first
+a second channel gives the ionised region: the signed distance to its boundary, positive inside. The first
 channel then either leaves the zeros where they are, so that with `kind` "linear" it is the temperature itself, and what
 a telescope measures is linear in it; or (`fill`) goes on smoothly into the ionised region, which is easier to learn.
 
@@ -49,7 +49,7 @@ LAMBDAS = (0.0, 2.0)
 """Between these the transform of Yeo & Johnson is onto all numbers, so that whatever a flow draws is a temperature."""
 
 FITTED = 500_000
-"""At most so many voxels, evenly taken, from which lambda is estimated."""
+"""Maximum number of voxels, evenly spaced, from which lambda is estimated."""
 
 REACH = 4
 """How far the ionised region's boundary is felt, in widths: a stretch of a cone with a halo of so many widths has the
@@ -68,14 +68,14 @@ class VoxelTransform:
 
     Arguments:
         kind: "yeo-johnson", "linear" or "log".
-        mean, scale: Of f(T) over the voxels of training: neutral ones with the atom, else all. scale > 0.
+        mean, scale: Mean and scale of f(T) over the training voxels: neutral ones with the atom, else all. scale > 0.
         exponent: Lambda of Yeo & Johnson, 0 to 2; not used by the others.
         amplitude: A > 0.
         knee: k: 0 for a plain factor A, else > 0.
-        atom: Whether exact zeros are told apart, by a second channel.
+        atom: Whether a second channel marks exact zeros.
         width: In cells, > 0: the second channel is tanh(distance / width).
         fill: With the atom: whether values of neutral voxels go on into the ionised region.
-        periodic: Of the axes (x, y, line of sight), which close.
+        periodic: Whether each axis (x, y, line of sight) is periodic.
 
     Raises:
         InfieldError: A name or a number is out of range.
@@ -153,7 +153,7 @@ class VoxelTransform:
         """Temperatures in mK, shape `(batch, 1, x, y, los)`: exactly 0 where the second channel is positive.
 
         They are 0 nowhere else: a neutral voxel whose temperature rounds to 0 is given `FAINTEST`, so that what is
-        ionised can be told from the temperatures alone, before and after, in any precision.
+        ionised follows from the temperatures alone, before and after, in any precision.
 
         Arguments:
             value: Shape `(batch, channels, x, y, los)`; its dtype is that of the temperatures.
@@ -227,7 +227,7 @@ def fit_voxel_transform(
     """The transform whose values have mean 0 and variance 1 (before A and k) over the fields of training.
 
     Arguments:
-        temperature: In mK, of any shape. Exact zeros are left out where they are told apart and filled.
+        temperature: In mK, of any shape. Exact zeros are left out if they have a channel of their own and are filled.
         kind, amplitude, knee, atom, width, fill: As in `VoxelTransform`.
 
     Raises:
@@ -302,7 +302,7 @@ def _finite(temperature: Tensor) -> None:
 
 
 def to_entry(transform: VoxelTransform) -> dict[str, Any]:
-    """What a checkpoint stores, in JSON types."""
+    """Return the checkpoint entry, in JSON types."""
     return {
         "version": VERSION,
         "kind": transform.kind,
@@ -334,7 +334,7 @@ def from_entry(entry: Mapping[str, Any]) -> VoxelTransform:
         raise InfieldError(
             where="voxel transform", found=f"no {', '.join(missing)} in the checkpoint", remedy="fit the prior again"
         )
-    x, y, los = (bool(closes) for closes in entry["periodic"])
+    x, y, los = (bool(value) for value in entry["periodic"])
     return VoxelTransform(
         kind=entry["kind"],
         mean=float(entry["mean"]),

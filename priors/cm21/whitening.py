@@ -1,27 +1,29 @@
-r"""Innovations of a lightcone: the white noise that makes a Gaussian one of given spectra, and that it is turned into.
+r"""Whitening of lightcones: the linear map between white noise (innovations) and a Gaussian lightcone of given spectra.
 
-Across, a cone closes on itself, so that the Fourier modes X_k of its slices (orthonormal) are independent between
+Across, a lightcone is periodic, so that the Fourier modes X_k of its slices (orthonormal) are independent between
 wavenumbers k; along the line of sight those of one k have a covariance, from its spectrum at each distance
 (`priors.cm21.slice_spectra`),
 
 .. math:: C_{|k|}(z, z') = n^{-1} \sum_\kappa \sqrt{P(k, \kappa; z)\, P(k, \kappa; z')}\, R_{|k, \kappa|}(z, z')
     \cos \kappa (z - z').
 
-A simulated box is shorter than a lightcone and comes again and again along it. Then kappa are those of the box,
-2 pi j / n, and what changes between one time and the next is in
+A simulated box is shorter than a lightcone and repeats along it. Then kappa are those of the box, 2 pi j / n, and the
+evolution between repetitions is in
 
 .. math:: R_k(z, z') = \sum_b h_b(k) \exp(-|\tau_b(z) - \tau_b(z')|^{3/2}), \qquad \tau_b' = c_b(z; \theta),
 
-with hats h_b of log |k| and rates c_b that cones tell (`priors.cm21.box_repeats`). This is a covariance for every tau,
-since exp(-|x|^p) is one for p up to 2 (Schoenberg 1938). Without repeats R is 1 and kappa is as good as continuous.
+with hats h_b of log |k| and rates c_b estimated from lightcones (`priors.cm21.box_repeats`). This is a covariance for
+every tau, since exp(-|x|^p) is one for p up to 2 (Schoenberg 1938). Without repeats R is 1 and kappa is practically
+continuous.
 
 Block by block of slices, each given the one before it (Vecchia 1988, J. R. Stat. Soc. B 50, 297), with xi white:
 
 .. math:: X_b = K_b X_{b-1} + L_b \xi_b, \quad K_b = C_{b,b-1} C_{b-1,b-1}^{-1}, \quad
     L_b L_b^T = C_{bb} - K_b C_{b-1,b},
 
-L_b lower triangular. So xi at a slice is what the nearer ones (at least a block of them) leave open. The map is linear
-and exactly invertible, xi_b = L_b^{-1} (X_b - K_b X_{b-1}), and its cost grows with the depth, not with its square.
+L_b lower triangular. So xi at a slice is the part not predicted by at least one block of preceding slices. The map is
+linear and exactly invertible, xi_b = L_b^{-1} (X_b - K_b X_{b-1}), and its cost grows with the depth, not with its
+square.
 """
 
 from __future__ import annotations
@@ -36,19 +38,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from infield.core.spectra import Bins, mode_counts, nearest_multiple, wavenumbers
 from infield.core.transform import Affine, Chain, Transform, Whitening
 from infield.priors.base import Standardisation
 from infield.priors.cm21.box_repeats import POWER, Repeats, bands
-from infield.priors.cm21.slice_spectra import hats, mode_counts
+from infield.priors.cm21.slice_spectra import hats
 
 BLOCK = 64
-"""Slices of a block."""
+"""Slices per block."""
 
 APART = 3.5
 """Wavenumbers across below this, in units of the first one, are rings of their own; others are rounded to integers."""
 
 WHITE = 1e-5
-"""Added to the spectrum, so that no mode follows from the others: of unit variance a cell."""
+"""Added to the spectrum, in units of the variance per cell, so that the covariance is not singular."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Innovations:
 
     @property
     def before(self) -> Tensor:
-        """How many slices before it the innovations of a slice are given, shape `(los,)`."""
+        """Number of preceding slices on which the innovations of each slice are conditioned, shape `(los,)`."""
         return torch.cat([K.shape[-1] + torch.arange(K.shape[-2]) for K, _ in self.blocks])
 
     def each(self) -> list[Innovations]:
@@ -133,7 +136,7 @@ class Innovations:
     def _by_modes(
         self, x: Tensor, block: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], *, given_fields: bool = False
     ) -> Tensor:
-        """What `block` makes of the modes of each block and of the fields' modes in the one before it; block by block,
+        """Apply `block` to the modes of each block and the field's modes in the preceding one; block by block,
         for the sake of memory."""
         result, start, before = torch.empty_like(x), 0, None
         for K_b, L_b in self.blocks:
@@ -184,7 +187,7 @@ class InnovationStandardisation(Standardisation):
     """Field in units = shift + scale * colour(standardised field).
 
     Arguments:
-        amplitudes: Of the spectra, see `innovations_of`.
+        amplitudes: Amplitudes of the spectra, see `innovations_of`.
         points: Cells across.
         repeats: Likewise.
     """
@@ -195,7 +198,7 @@ class InnovationStandardisation(Standardisation):
 
     @cached_property
     def innovations(self) -> Innovations:
-        """Made when they are first asked for."""
+        """Computed on first use."""
         return innovations_of(self.amplitudes, self.points, self.repeats)
 
     @property
@@ -222,7 +225,7 @@ def innovations_of(amplitudes: Tensor, points: tuple[int, int], repeats: Repeats
     Arguments:
         amplitudes: a of `priors.cm21.slice_spectra`, shape `(channel, functions, los)`, or `(cones, ...)`.
         points: Cells across.
-        repeats: Of the same lightcones; none where a box is as long as they.
+        repeats: Repeats of the same lightcones; None if a box is as long as they.
     """
     a = amplitudes if amplitudes.ndim == 4 else amplitudes[None]
     tau = None
@@ -270,7 +273,7 @@ def _covariance(a: Tensor, points: tuple[int, int], tau: Tensor | None, period: 
         both = torch.cat([root * cos, root * sin], dim=-1)
         return both @ both.mT
 
-    if tau is None:  # kappa are so fine that slices so far apart are as good as independent of their images
+    if tau is None:  # kappa are fine enough that slices are practically independent of their periodic images
         C = waves(root)
     else:
         C = torch.zeros((*root.shape[:2], depth, depth), dtype=root.dtype, device=root.device)
@@ -295,12 +298,7 @@ def _basis(points: tuple[int, int], n: int) -> tuple[Tensor, Tensor, Tensor]:
 def rings_of(points: tuple[int, int]) -> tuple[Tensor, list[int], Tensor]:
     """Order of the modes of a slice (half-spectrum, flat) by their ring, modes of each ring, and its mean |k| in
     radians a cell."""
-    nx, ny = points
-    kx, ky = nx * torch.fft.fftfreq(nx, dtype=torch.float64), ny * torch.fft.rfftfreq(ny, dtype=torch.float64)
-    k = 2 * math.pi * torch.hypot(kx[:, None] / nx, ky / ny).flatten()
-    number = k * max(nx, ny) / (2 * math.pi)
-    few = (1000 * number).round() / 1000
-    ring = torch.unique(torch.where(few < APART, few, number.round()), return_inverse=True)[1]
-    counts = ring.bincount()
-    across = torch.zeros(len(counts), dtype=k.dtype).index_add(0, ring, k) / counts
-    return ring.argsort(stable=True), counts.tolist(), across
+    k = wavenumbers(points, half=True)
+    number = max(points) * k
+    rings = Bins.distinct(torch.where(number < APART, number, nearest_multiple(number).to(k)), apart=1e-3)
+    return rings.order, rings.modes.tolist(), 2 * math.pi * rings.mean(k)

@@ -8,10 +8,11 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
+from infield.core.eigenvectors import number_above
 from infield.priors.covariance.modes import Modes
 
 DIRECT_RANK = 256
-"""Up to so many factors are decomposed themselves; of more, the matrix of their products is."""
+"""Number of factors up to which they are decomposed directly; above it their Gram matrix is."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Covariance:
         .. math:: T^T \big(d^{1/2}\, T w + (F^T F)^{1/2}\, T w'\big),   F = (f_1, \ldots, f_r)^T
 
         Symmetric roots have no basis: draws depend neither on the signs, the order nor the basis of the eigenvectors
-        that d and F were made of, and are the same on every processor up to rounding, 1e-9 of a standard deviation.
+        that d and F were made of, and are the same on every processor up to rounding: 1e-9 of a standard deviation,
+        1e-7 with more than `DIRECT_RANK` factors.
 
         Arguments:
             white: w.
@@ -87,10 +89,11 @@ class Covariance:
         if self.rank <= DIRECT_RANK:
             _, singular, directions = torch.linalg.svd(F, full_matrices=False)
             return singular, directions
-        squares, vectors = torch.linalg.eigh(F @ F.mT)  # of hundreds of factors: what is below 1e-7 of the largest
-        kept = squares > 1e-14 * squares[-1]  # is rounding in their squares, and less in a draw
-        singular = squares[kept].sqrt()
-        return singular, vectors[:, kept].mT @ F / singular[:, None]
+        squares, vectors = torch.linalg.eigh(F @ F.mT)
+        # Squares below 1e-14 of the largest are rounding. They are damped, not cut off: a direction that one processor
+        # keeps and another drops would change draws by 1e-7, a damped one changes them by its rounding.
+        singular = (squares.clamp_min(0) + 1e-14 * squares[-1]).sqrt()
+        return singular, vectors.mT @ F / singular[:, None]
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         """Draw n fields of N(0, C), shape `(n, channel, *space)`."""
@@ -118,14 +121,15 @@ def from_matrix(modes: Modes, matrix: Tensor, shape: tuple[int, ...], *, toleran
         modes: Basis of the result.
         matrix: Covariance of the values, shape `(points, points)`.
         shape: Space shape of the field, with `points` values.
-        tolerance: Eigenvalues below this share of the largest go, by their mean, to the diagonal.
+        tolerance: Eigenvalues below this fraction of the largest go, by their mean, to the diagonal; those within 1 %
+            of it (`core.eigenvectors.CUT_MARGIN`) are kept, so that rounding does not decide their number.
     """
     n = len(matrix)
     half = modes.analyse(matrix.reshape(n, *shape)).reshape(n, n)
     in_modes = modes.analyse(half.mT.reshape(n, *shape)).reshape(n, n)
     eigenvalues, vectors = torch.linalg.eigh((in_modes + in_modes.mT) / 2)
     eigenvalues, vectors = eigenvalues.flip(0).clamp_min(0), vectors.flip(1)
-    rank = int((eigenvalues > tolerance * eigenvalues[0]).sum())
+    rank = number_above(eigenvalues, tolerance)
     floor = torch.clamp_min(eigenvalues[rank:].sum() / max(n - rank, 1), 1e-14 * eigenvalues[0])
     factors = (vectors[:, :rank] * (eigenvalues[:rank] - floor).clamp_min(0).sqrt()).mT
     return Covariance(modes, floor.expand(1, *shape).clone(), factors.reshape(rank, 1, *shape).contiguous())

@@ -25,7 +25,7 @@ class Modes(Protocol):
         """Coordinates of white noise, from white noise w on the grid, shape of w.
 
         T w where a decomposition found the basis: it owes signs, and the basis within repeated eigenvalues, to the
-        processor, and a draw must not depend on them. In a fixed basis w may serve as it is.
+        processor, and a draw must not depend on them. In a fixed basis w may be used directly.
         """
         ...
 
@@ -39,7 +39,7 @@ class Modes(Protocol):
 
 
 class FixedBasis:
-    """White noise of a basis that no decomposition found: it may serve as its own coordinates."""
+    """White noise of a basis that no decomposition found: it may be used as its own coordinates."""
 
     def white(self, w: Tensor) -> Tensor:
         return w

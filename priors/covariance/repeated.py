@@ -1,4 +1,4 @@
-"""Values of modes that a decomposition cannot tell apart."""
+"""Values of modes with repeated variances, which a decomposition does not distinguish."""
 
 from __future__ import annotations
 

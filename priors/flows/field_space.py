@@ -21,7 +21,7 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class FieldParametrisation:
-    r"""How the output of a network becomes a velocity, where the network sees the field itself.
+    r"""Map from the output of a network, applied to the field itself, to a velocity.
 
     With c the variance of a value of the source, 1 that of the standardised data, and :math:`p = t^2 + (1-t)^2 c`,
 
@@ -35,11 +35,10 @@ class FieldParametrisation:
 
     Arguments:
         source: C_0.
-        emphasis: Of small scales in training, from 0 to 1: the loss weighs the error of each mode by this power of the
-            inverse variance that the source gives it. A smooth field has next to no variance in its small scales, so
-            that with 0 an error that is small beside a value's variance may be a rough draw all the same; with 1, all
-            scales count alike against the noise that the network has to tell from the field, and large ones are learned
-            later. What is minimised is the same velocity.
+        emphasis: Weight of small scales in training, from 0 to 1: the error of each mode is weighted by this power of
+            the inverse variance of the source. A smooth field has almost no variance at small scales, so that with 0 an
+            error that is small compared with the variance may still make draws rough; with 1, all scales have the same
+            weight relative to the noise, and large ones are learned later. The minimiser is the same velocity.
     """
 
     source: Covariance

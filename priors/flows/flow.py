@@ -10,24 +10,25 @@ import torch
 from torch import Tensor, nn
 
 from infield.core.errors import InfieldError
+from infield.core.grid import GridLike, grid_from_json
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.flows.field_space import FieldParametrisation, Network, in_precision
 from infield.priors.flows.patch_domains import Domain, OnDomains
-from infield.priors.flows.regrid import Regrid, Site
+from infield.priors.flows.regrid import Regrid
 from infield.priors.gaussian.laws import law_from_spec
 from infield.priors.torus_window import WindowedStandardisation
 
 Skip = Literal["gaussian", "none", "scalar"]
 
 BLOCK_VALUES = 16384
-"""Values of so many fields that a network on a processor sees together: larger batches outgrow the caches (at 512
+"""Maximum number of values per network call on a CPU: larger batches exceed the caches (at 512
 fields of 1024 points, five times slower)."""
 
 
 @dataclass(frozen=True)
 class Parametrisation:
-    r"""How the output of a network becomes a velocity.
+    r"""Map from the output of a network to a velocity.
 
     Coordinates are those of the source's modes, whitened by the source: :math:`u = c^{-1/2} T x`, so that u_0 ~ N(0, I)
     and, for data whose modes have variance d, u_1 has variance s = d / c and mean m. With
@@ -146,17 +147,17 @@ class FlowPrior:
     State in double precision, network in single precision; the velocity can be differentiated by the field.
 
     Arguments:
-        name: What a report calls it.
+        name: Name in reports.
         network: F of `Parametrisation`, in evaluation mode.
         source: C_0, diagonal in its modes.
         covariance: Factored covariance of the training fields, in the same modes: a surrogate for that of the flow.
         mean: Mean of the standardised field, shape `(channel, *space)`.
-        standardisation: How standardised fields become fields in units.
+        standardisation: Map from standardised fields to fields in units.
         skip: `gaussian`, `none` or `scalar`, as in training.
-        grid_description: Where the field lives, in plain JSON types.
+        grid_description: Grid of the field, in plain JSON types.
         units: Units of the field.
         channels: Names of its channels.
-        provenance: Where its numbers come from, in plain JSON types; copied to the posterior's file.
+        provenance: Origin of its numbers, in plain JSON types; copied to the posterior's file.
         sha256: Digest of the file that it was read from; empty where there was none.
     """
 
@@ -199,12 +200,12 @@ class FlowPrior:
         """The same prior with its network on another device; fields, and all other algebra, stay where they are."""
         return replace(self, network=self.network.to(device))
 
-    def on(self, site: Site) -> FlowPrior:
+    def on(self, site: GridLike) -> FlowPrior:
         """The same prior on another grid, or other points, of its domain: the same weights are the same velocity there.
 
         The source is its law evaluated there. Mean and covariance, a surrogate, are interpolated
-        (`priors.flows.regrid`). A prior whose network sees patches knows fields of one spacing on domains of any size
-        (`priors.flows.patch_domains`).
+        (`priors.flows.regrid`). A prior whose network acts on patches is valid for fields of one spacing on domains of
+        any size (`priors.flows.patch_domains`).
 
         Arguments:
             site: `core.grid.Grid` or `PointSet`.
@@ -229,7 +230,7 @@ class FlowPrior:
                 f"its source is {'not on record' if spec is None else 'white noise'}, which on another grid is another "
                 "measure; use a prior trained on this grid, or one from a Matern source"
             )
-        regrid = Regrid(self.grid_description, site, law_from_spec(spec), len(self.channels))
+        regrid = Regrid(grid_from_json(self.grid_description), site, law_from_spec(spec), len(self.channels))
         return replace(
             self,
             network=regrid.network(self.network),
@@ -240,15 +241,15 @@ class FlowPrior:
         )
 
 
-def on_domain(prior: FlowPrior, site: Site, *, whole: bool = True) -> FlowPrior:
-    """A prior of patches on another domain, as `FlowPrior.on` serves it.
+def on_domain(prior: FlowPrior, site: GridLike, *, whole: bool = True) -> FlowPrior:
+    """A prior of patches on another domain, as returned by `FlowPrior.on`.
 
     Source and covariance are evaluated anew (`priors.gaussian.spectral_density`), the mean is one number a
     channel, and the network is the same at every place.
 
     Arguments:
         prior: The prior on its grid of training.
-        site: Where it is wanted.
+        site: Grid on which it is wanted.
         whole: Whether the site is the domain; False for a tile of one, which has a mean.
 
     Raises:
@@ -256,7 +257,7 @@ def on_domain(prior: FlowPrior, site: Site, *, whole: bool = True) -> FlowPrior:
     """
     if not isinstance(prior.network, OnDomains):
         raise InfieldError(f"its network, {type(prior.network).__name__}, does not see patches")
-    domain = Domain(prior.grid_description, site)
+    domain = Domain(grid_from_json(prior.grid_description), site)
     if whole and domain.closed and domain.window.shape == prior.covariance.event_shape[1:] and not any(domain.origin):
         return prior
     spec = prior.provenance.get("source")

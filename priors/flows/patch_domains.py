@@ -1,25 +1,25 @@
-"""A learned prior of patches on another domain: the same weights, and the spectrum read off as a density."""
+"""A learned prior of patches on another domain: the same weights, and its spectrum taken as a density."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from scipy.fft import next_fast_len
 from torch import Tensor, nn
 
 from infield.core.errors import InfieldError
+from infield.core.grid import Axis, Grid, GridLike
 from infield.core.transform import Window
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
-from infield.priors.flows.regrid import Site, spacing_along
 from infield.priors.gaussian.laws import Law, Matern
 from infield.priors.gaussian.spectral_density import SpectralDensity
 
 SAME_SPACING = 0.01
-"""Spacings that differ by less than this share are taken to be the same."""
+"""Relative difference below which two spacings count as the same."""
 
 
 @runtime_checkable
@@ -27,7 +27,7 @@ class OnDomains(Protocol):
     """A network for domains of any size, at one spacing."""
 
     def covering(self, periodic: Sequence[bool], origin: Sequence[int]) -> nn.Module:
-        """The same weights on a domain whose axes close or not, and whose first point is so many points from that of
+        """The same weights on a domain with given periodic axes, whose first point is `origin` points from that of
         training."""
         ...
 
@@ -36,55 +36,62 @@ class OnDomains(Protocol):
 class Domain:
     """From the grid of training to another domain with the same axes, units and spacings.
 
-    An axis that does not close becomes part of a torus that is longer by the domain of training, as far as which
+    A non-periodic axis becomes part of a torus that is longer by the domain of training, the range over which
     correlations are known; the domain is a window of it.
 
     Arguments:
-        start: Description of the grid of training, in plain JSON types.
+        start: The grid of training.
         site: The grid where the prior is wanted.
 
     Raises:
         InfieldError: The two differ in axes, units or spacings, or the site is no uniform grid.
     """
 
-    start: dict[str, Any]
-    site: Site
+    start: GridLike
+    site: GridLike
 
     def __post_init__(self) -> None:
-        known, wanted = self.start.get("axes"), getattr(self.site, "axes", None)
-        if known is None or wanted is None:
-            raise InfieldError(where="it is a prior of patches", found="scattered points", expected="a grid")
-        names, others = [axis["name"] for axis in known], [axis.name for axis in wanted]
+        names, others = self._grids[0].names, self._grids[1].names
         if names != others:
             order = "in another order" if sorted(names) == sorted(others) else "by other names"
             raise InfieldError(
                 f"its axes are ({', '.join(names)}), the measurement's ({', '.join(others)}), {order}: a prior knows "
                 "which direction is which; transpose the measurement"
             )
-        for ours, other in zip(known, wanted, strict=True):
-            if ours["units"] != other.units:
+        for ours, other in self._axes:
+            if ours.units != other.units:
                 raise InfieldError(
-                    f"its axis '{other.name}' is in {ours['units']}, the measurement's in {other.units}: convert one"
+                    f"its axis '{other.name}' is in {ours.units}, the measurement's in {other.units}: convert one"
                 )
-            spacing = spacing_along(ours)
-            if not other.uniform or abs(other.spacing / spacing - 1) > SAME_SPACING:
+            if not other.uniform or abs(other.spacing / ours.spacing - 1) > SAME_SPACING:
                 found = f"a spacing of {other.spacing:g}" if other.uniform else "uneven spacings"
                 raise InfieldError(
-                    where=f"its spacing along '{other.name}' is {spacing:g} {other.units}",
+                    where=f"its spacing along '{other.name}' is {ours.spacing:g} {other.units}",
                     found=found,
                     expected="the same on any domain",
                     remedy="resample the field, or take a prior of that spacing",
                 )
 
+    @property
+    def _grids(self) -> tuple[Grid, Grid]:
+        if not isinstance(self.start, Grid) or not isinstance(self.site, Grid):
+            raise InfieldError(where="it is a prior of patches", found="scattered points", expected="a grid")
+        return self.start, self.site
+
+    @property
+    def _axes(self) -> list[tuple[Axis, Axis]]:
+        """Each axis of the grid of training, and the same one of the domain."""
+        start, site = self._grids
+        return list(zip(start.axes, site.axes, strict=True))
+
     @cached_property
     def window(self) -> Window:
         """The torus, and what of it is the domain."""
-        axes = zip(self.start["axes"], self.site.axes, strict=True)  # type: ignore[attr-defined]
         torus = tuple(
-            axis.size if axis.periodic else int(next_fast_len(axis.size + len(ours["coordinates"]), real=True))
-            for ours, axis in axes
+            axis.size if axis.periodic else int(next_fast_len(axis.size + ours.size, real=True))
+            for ours, axis in self._axes
         )
-        return Window(tuple(self.site.shape), torus)
+        return Window(self.site.shape, torus)
 
     @property
     def closed(self) -> bool:
@@ -93,9 +100,8 @@ class Domain:
 
     @cached_property
     def origin(self) -> tuple[int, ...]:
-        """How many points the domain starts behind the grid of training."""
-        axes = zip(self.start["axes"], self.site.axes, strict=True)  # type: ignore[attr-defined]
-        return tuple(round((axis.coordinates[0] - ours["coordinates"][0]) / spacing_along(ours)) for ours, axis in axes)
+        """Offset of the domain from the grid of training, in points."""
+        return tuple(round((axis.coordinates[0] - ours.coordinates[0]) / ours.spacing) for ours, axis in self._axes)
 
     def network(self, network: OnDomains) -> nn.Module:
         """The same weights on the torus."""
@@ -107,7 +113,7 @@ class Domain:
 
     def source(self, law: Law, channels: int) -> Covariance:
         """The law of the source on the torus."""
-        law = replace(law, wrap=False) if isinstance(law, Matern) else law  # what closes is the torus
+        law = replace(law, wrap=False) if isinstance(law, Matern) else law  # the torus is periodic already
         spectrum = law.embedded(self.site, self.window.torus).spectrum
         spectrum = spectrum.clamp_min(1e-15 * float(spectrum.max()))
         return Covariance.diagonal_in(Hartley(self.site.ndim), spectrum.expand(channels, *self.window.torus))

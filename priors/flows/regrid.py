@@ -1,4 +1,4 @@
-"""A learned prior on another discretisation of its domain: what of it is evaluated anew, and what is interpolated."""
+"""A learned prior on another discretisation of its domain: some parts are evaluated anew, others interpolated."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,17 +14,15 @@ from scipy.interpolate import CubicSpline, RegularGridInterpolator
 from torch import Tensor, nn
 
 from infield.core.errors import InfieldError
+from infield.core.grid import Axis, Grid, GridLike, PointSet
+from infield.core.renamed import old_names
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.covariance.repeated import level_where_repeated
-from infield.priors.gaussian.laws import Lattice, Law, White
+from infield.priors.gaussian.laws import Law, White
 
-
-@runtime_checkable
-class Site(Lattice, Protocol):
-    """A lattice that describes itself: `core.grid.Grid` and `PointSet`."""
-
-    def to_json(self) -> dict[str, Any]: ...
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__)
 
 
 @runtime_checkable
@@ -45,10 +43,9 @@ class OnGrids(Protocol):
         ...
 
 
-def source_on(law: Law, grid: Lattice, channels: int) -> Covariance:
+def source_on(law: Law, grid: GridLike, channels: int) -> Covariance:
     """A source on a grid, in modes in which data are nearly independent: white noise takes Fourier's where it can."""
-    axes = getattr(grid, "axes", None)
-    if isinstance(law, White) and axes is not None and all(axis.uniform for axis in axes):
+    if isinstance(law, White) and isinstance(grid, Grid) and grid.uniform:
         return law.within(Hartley(grid.ndim), grid, channels)
     return law.on(grid, channels)
 
@@ -61,8 +58,8 @@ class Regrid:
     fall short of it, by one cell.
 
     Arguments:
-        start: Description of the grid or points where the numbers are known, in plain JSON types.
-        site: Where they are wanted.
+        start: Grid or points on which values are known.
+        site: Grid or points on which values are wanted.
         law: Law of the source.
         channels: Number of channels.
 
@@ -70,43 +67,47 @@ class Regrid:
         InfieldError: The two differ in axes, units or domain.
     """
 
-    start: dict[str, Any]
-    site: Site
+    start: GridLike
+    site: GridLike
     law: Law
     channels: int
 
     def __post_init__(self) -> None:
-        end = self.site.to_json()
-        ours, others = _axes_and_units(self.start), _axes_and_units(end)
+        ours, others = _axes_and_units(self.start), _axes_and_units(self.site)
         for what, found, expected in zip(("axes", "units"), ours, others, strict=True):
             if found != expected:
                 raise InfieldError(
                     f"its {what} are {', '.join(found)}, the measurement's {', '.join(expected)}: convert one of them"
                 )
-        for axis, (low, high, slack) in zip(self.start.get("axes", ()), self._ends, strict=True):
-            first = axis["coordinates"][0]
-            last = first + spacing_along(axis) * len(axis["coordinates"])
-            short = "axes" in end and (low - first > slack or last - high > slack)
+        for axis, (low, high, slack) in zip(self._known, self._ends, strict=True):
+            first = axis.coordinates[0]
+            last = first + axis.spacing * axis.size
+            short = isinstance(self.site, Grid) and (low - first > slack or last - high > slack)
             if short or first - low > slack or high - last > slack:
                 raise InfieldError(
-                    f"its axis '{axis['name']}' spans {first:g} to {last:g} {axis['units']}, the measurement's "
+                    f"its axis '{axis.name}' spans {first:g} to {last:g} {axis.units}, the measurement's "
                     f"{low:g} to {high:g}: a prior knows fields of one domain; use one trained on this domain"
                 )
+
+    @property
+    def _known(self) -> tuple[Axis, ...]:
+        """Axes of the start; none of scattered points."""
+        return self.start.axes if isinstance(self.start, Grid) else ()
 
     @property
     def _ends(self) -> list[tuple[float, float, float]]:
         """For each axis of the start where the site begins, where it ends, and by how much it may miss the domain."""
         ends = []
-        for i, axis in enumerate(self.start.get("axes", ())):
-            axes = getattr(self.site, "axes", None)
-            if axes is None:
+        for i, axis in enumerate(self._known):
+            if isinstance(self.site, Grid):
+                h = self.site.spacing[i]
+                low = self.site.axes[i].coordinates[0]
+                high = low + self.site.lengths[i]
+            else:
                 values = self.site.points()[:, i]
                 low, high, h = float(values.min()), float(values.max()), 0.0
-            else:
-                h = axes[i].spacing
-                low, high = axes[i].coordinates[0], axes[i].coordinates[0] + h * axes[i].size
-            wide = max(spacing_along(axis), h)
-            ends.append((low, high, (1e-3 if axis["periodic"] and axes is not None else 1.001) * wide))
+            closes = axis.periodic and isinstance(self.site, Grid)
+            ends.append((low, high, (1e-3 if closes else 1.001) * max(axis.spacing, h)))
         return ends
 
     @cached_property
@@ -118,37 +119,34 @@ class Regrid:
         """The same weights on the site.
 
         Raises:
-            InfieldError: The network knows one grid only.
+            InfieldError: The network is bound to one grid.
         """
         if isinstance(network, OnPoints):
             return network.on(self.site.points())
-        axes, grid = getattr(self.site, "axes", None), self.start.get("axes")
         if not isinstance(network, OnGrids):
             raise InfieldError(
                 f"its network, {type(network).__name__}, is tied to the grid of its training; use a prior trained on "
                 "this grid, or one with an FNO or a point network"
             )
-        if axes is None or grid is None or not all(axis.uniform for axis in axes):
+        if not isinstance(self.start, Grid) or not isinstance(self.site, Grid) or not self.site.uniform:
             raise InfieldError(
                 f"its network, {type(network).__name__}, is for uniform grids; use a prior with a point network here"
             )
         places = []
-        for axis, new in zip(grid, axes, strict=True):
-            length = spacing_along(axis) * len(axis["coordinates"])
-            places.append(((new.coordinates[0] - axis["coordinates"][0]) / length, new.spacing / length))
+        for axis, new, length in zip(self.start.axes, self.site.axes, self.start.lengths, strict=True):
+            places.append(((new.coordinates[0] - axis.coordinates[0]) / length, new.spacing / length))
         return network.placed(tuple(places))
 
     def fields(self, x: Tensor) -> Tensor:
         """Interpolate fields `(..., *space)`: cubic splines between the points of a grid, kriging by the law of the
         source between scattered ones."""
-        if "axes" not in self.start:
+        if not isinstance(self.start, Grid):
             return (x.flatten(-1) @ self._kriging.mT).reshape(*x.shape[:-1], *self.site.shape)
-        axes, ndim = self.start["axes"], len(self.start["axes"])
+        axes, ndim = self.start.axes, self.start.ndim
         lead = x.shape[: x.ndim - ndim]
         values = x.reshape(-1, *x.shape[x.ndim - ndim :]).movedim(0, -1).numpy()
-        new_axes = getattr(self.site, "axes", None)
-        if new_axes is not None:
-            for i, (axis, new) in enumerate(zip(axes, new_axes, strict=True)):
+        if isinstance(self.site, Grid):
+            for i, (axis, new) in enumerate(zip(axes, self.site.axes, strict=True)):
                 values = _spline(axis, values, i)(np.array(new.coordinates))
         elif ndim == 1:
             values = _spline(axes[0], values, 0)(self.site.points()[:, 0].numpy())
@@ -164,8 +162,8 @@ class Regrid:
     def covariance(self, covariance: Covariance, source: Covariance) -> Covariance:
         """A covariance on the site: its factors interpolated; of the source's modes, what the factors leave.
 
-        What they leave is carried as a share of the source's variance of each mode, from mode to mode by wavenumber
-        or, in eigenvectors of a dense source, by rank; modes that the start cannot tell take the mean share of its
+        What they leave is carried as a share of the source's variance of each mode, from mode to mode by wavenumber or,
+        in eigenvectors of a dense source, by rank; modes that the start does not resolve take the mean fraction of its
         finest ones.
 
         Arguments:
@@ -184,60 +182,30 @@ class Regrid:
     @cached_property
     def _kriging(self) -> Tensor:
         """Weights of the values at the start for those at the site, shape `(site, start)`."""
-        old, new = torch.tensor(self.start["points"], dtype=torch.float64), self.site.points()
-        both = self.law.on(_Points(torch.cat([old, new])))
+        old, new = self.start.points(), self.site.points()
+        both = self.law.on(PointSet.at(torch.cat([old, new])))
         K = both.apply(torch.eye(len(old) + len(new), dtype=torch.float64)[:, None])[:, 0]
         jitter = 1e-10 * K.diagonal().mean() * torch.eye(len(old), dtype=torch.float64)
         return torch.linalg.solve(K[: len(old), : len(old)] + jitter, K[: len(old), len(old) :]).mT
 
 
-@dataclass(frozen=True)
-class _Points:
-    """Scattered points, as a law wants them."""
-
-    coordinates: Tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.coordinates),)
-
-    @property
-    def ndim(self) -> int:
-        return self.coordinates.shape[1]
-
-    @property
-    def size(self) -> int:
-        return len(self.coordinates)
-
-    def points(self) -> Tensor:
-        return self.coordinates
+def _axes_and_units(grid: GridLike) -> tuple[list[str], list[str]]:
+    units = [axis.units for axis in grid.axes] if isinstance(grid, Grid) else [grid.units] * grid.ndim
+    return list(grid.names), units
 
 
-def _axes_and_units(description: dict[str, Any]) -> tuple[list[str], list[str]]:
-    axes = description.get("axes")
-    if axes is None:
-        return list(description["names"]), [description["units"]] * len(description["names"])
-    return [axis["name"] for axis in axes], [axis["units"] for axis in axes]
-
-
-def spacing_along(axis: dict[str, Any]) -> float:
-    """Mean distance between neighbours along an axis in plain JSON types."""
-    c = axis["coordinates"]
-    return float((c[-1] - c[0]) / (len(c) - 1)) if len(c) > 1 else 1.0
-
-
-def _extended(axis: dict[str, Any], values: np.ndarray, i: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates and values with the point that closes a periodic axis."""
-    c = np.array(axis["coordinates"])
-    if not axis["periodic"]:
+def _extended(axis: Axis, values: np.ndarray, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates and values, with the first point repeated at the end of a periodic axis."""
+    c = np.array(axis.coordinates)
+    if not axis.periodic:
         return c, values
     first = np.take(values, [0], axis=i)
-    return np.append(c, c[0] + spacing_along(axis) * len(c)), np.concatenate([values, first], axis=i)
+    return np.append(c, c[0] + axis.spacing * axis.size), np.concatenate([values, first], axis=i)
 
 
-def _spline(axis: dict[str, Any], values: np.ndarray, i: int) -> Callable[[np.ndarray], np.ndarray]:
+def _spline(axis: Axis, values: np.ndarray, i: int) -> Callable[[np.ndarray], np.ndarray]:
     coordinates, values = _extended(axis, values, i)
-    return CubicSpline(coordinates, values, axis=i, bc_type="periodic" if axis["periodic"] else "not-a-knot")
+    return CubicSpline(coordinates, values, axis=i, bc_type="periodic" if axis.periodic else "not-a-knot")
 
 
 def _by_wavenumber(share: Tensor, old: Tensor, new: Tensor) -> Tensor:

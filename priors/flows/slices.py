@@ -1,7 +1,7 @@
 """A prior of volumes from a prior of slices: each slice an independent field of the slices' law.
 
-It knows nothing of what neighbouring slices share; `posterior.samplers.dds` and `posterior.samplers.diffusion_mbir` add
-that.
+It does not model correlations between neighbouring slices; `posterior.samplers.dds` and
+`posterior.samplers.diffusion_mbir` add them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.torus_window import WindowedStandardisation
 
 FACTOR_ENTRIES = 50_000_000
-"""Up to so many entries the low-rank parts of all slices are kept (400 MB)."""
+"""Maximum number of entries up to which the low-rank parts of all slices are kept (400 MB)."""
 
 
 @dataclass(frozen=True)

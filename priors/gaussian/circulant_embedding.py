@@ -1,12 +1,12 @@
 r"""Circulant embedding: a stationary law on a uniform grid as the restriction of a law on a larger torus.
 
 On a torus a stationary covariance is diagonal in Fourier modes (Dietrich & Newsam 1997, SIAM J. Sci. Comput. 18, 1088;
-Wood & Chan 1994, J. Comput. Graph. Stat. 3, 409). Each axis of size D that does not close on itself becomes an axis of
+Wood & Chan 1994, J. Comput. Graph. Stat. 3, 409). Each non-periodic axis of size D becomes an axis of
 period P >= 2 D, on which the covariance function k is kept at all lags up to D: seen through the window of the first
 points, the law is exactly k. What stands at longer lags is free. Either k is cut at P / 2 and mirrored, which often
 has modes of negative variance, or it falls smoothly to zero between D and P - D, which on a slightly larger torus has
 none (Bachmayr, Graham, Nguyen & Scheichl 2020, SIAM J. Numer. Anal. 58, 2953). Where P - D is beyond the reach of k,
-its sum over periodic images serves as it is.
+its sum over periodic images is used directly.
 
 The covariance functions here are mixtures of squared exponentials, so that a spectrum in several dimensions is a sum of
 products of spectra in one: O(N Q) for N modes and Q terms, with any number of periodic images.
@@ -63,7 +63,7 @@ class Embedding:
     """A stationary law on a torus.
 
     Arguments:
-        window: Which part of the torus is the domain.
+        window: Part of the torus that is the domain.
         spectrum: Variances of the Hartley modes of the torus, shape `window.torus`, none negative.
         clipped: Share of the variance that was in modes of negative variance, now zero: on the domain no entry of the
             covariance is wrong by more than this share of the variance.
@@ -88,7 +88,7 @@ def embed(
         mixture: The law's covariance function.
         shape: Points along each axis.
         spacing: Distances between neighbours.
-        periodic: Which axes close on themselves; they stay as they are.
+        periodic: Whether each axis is periodic; such axes are kept.
         torus: Points along each axis of the torus, where that is given.
 
     Raises:
@@ -158,7 +158,7 @@ def torus_spectrum(
         torus: Points along each axis of the torus.
         spacing: Distances between neighbours.
         shape: Points along each axis of the domain, at whose lags the covariance function is kept.
-        periodic: Which axes of the domain close on themselves.
+        periodic: Whether each axis of the domain is periodic.
         profile: How the function falls from 1 to 0 beyond the domain, as a function on [0, 1].
     """
     rows = []

@@ -1,16 +1,18 @@
-"""Source measures and Gaussian laws by name: a law is a few numbers; on a grid it becomes a factored covariance."""
+"""Source measures and Gaussian kernels by name: a few parameters, which on a grid give a factored covariance."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.core.grid import Grid, GridLike
+from infield.core.renamed import old_names
 from infield.core.transform import Window
 from infield.priors.covariance.base import Covariance, from_matrix
 from infield.priors.covariance.modes import Eigenbasis, Hartley, Modes, Pixels
@@ -19,53 +21,46 @@ from infield.priors.gaussian.matern import matern_between, matern_matrix, matern
 from infield.priors.gaussian.pivoted_cholesky import PartialCholesky, pivoted_cholesky
 from infield.priors.gaussian.sphere import on_unit_sphere
 
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__)
+
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__)
+
 DENSE_LIMIT = 4096
 """Largest number of scattered points for which dense eigenvectors (128 MiB at this size) are formed."""
 
 EMBED_ABOVE = 1024
-"""From so many points on a uniform grid that is not periodic, a torus is cheaper than dense algebra."""
+"""Number of points above which, on a uniform non-periodic grid, a torus is cheaper than dense algebra."""
 
 AUTOMATIC_RANK = 512
-"""Leading directions of a law on more than `DENSE_LIMIT` points (80 MiB for 20,000 points)."""
+"""Number of leading directions of a law on more than `DENSE_LIMIT` points (80 MiB for 20,000 points)."""
 
 LARGEST_SHARE_LEFT = 0.05
-"""Largest share of the variance that they may leave to a constant remainder."""
+"""Largest fraction of the variance that these directions may leave to a constant remainder."""
 
 LARGEST_ORDER = 100
 """Largest order of a Matern law: the Bessel functions of higher ones leave the range of floating point numbers."""
 
 
 @runtime_checkable
-class Lattice(Protocol):
-    """What a law needs to know of a grid: `core.grid.Grid` and `PointSet` are of this shape."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def ndim(self) -> int: ...
-    @property
-    def size(self) -> int: ...
-    def points(self) -> Tensor: ...
-
-
-@runtime_checkable
 class Law(Protocol):
     """A centred Gaussian law of fields on any grid, each channel an independent copy."""
 
-    def on(self, grid: Lattice, channels: int = 1) -> Covariance:
+    def on(self, grid: GridLike, channels: int = 1) -> Covariance:
         """Its covariance on a grid, in the modes that diagonalise it."""
         ...
 
-    def within(self, modes: Modes, grid: Lattice, channels: int = 1) -> Covariance:
+    def within(self, modes: Modes, grid: GridLike, channels: int = 1) -> Covariance:
         """Its covariance on a grid, in given modes."""
         ...
 
-    def wants_torus(self, grid: Lattice) -> bool:
+    def wants_torus(self, grid: GridLike) -> bool:
         """Whether on this grid it is best seen as the restriction of a law on a torus: diagonal by FFT there."""
         ...
 
-    def embedded(self, grid: Lattice, torus: tuple[int, ...] | None = None) -> Embedding:
-        """That law, on the smallest torus that serves or on a given one."""
+    def embedded(self, grid: GridLike, torus: tuple[int, ...] | None = None) -> Embedding:
+        """The same law on the smallest sufficient torus or on a given one."""
         ...
 
 
@@ -82,16 +77,16 @@ class White:
         if not 0 < self.variance < math.inf:
             raise InfieldError(f"white law: the variance must be positive and finite, found {self.variance}")
 
-    def on(self, grid: Lattice, channels: int = 1) -> Covariance:
+    def on(self, grid: GridLike, channels: int = 1) -> Covariance:
         return self.within(Pixels(), grid, channels)
 
-    def within(self, modes: Modes, grid: Lattice, channels: int = 1) -> Covariance:
+    def within(self, modes: Modes, grid: GridLike, channels: int = 1) -> Covariance:
         return Covariance.diagonal_in(modes, torch.full((channels, *grid.shape), self.variance, dtype=torch.float64))
 
-    def wants_torus(self, grid: Lattice) -> bool:
+    def wants_torus(self, grid: GridLike) -> bool:
         return False
 
-    def embedded(self, grid: Lattice, torus: tuple[int, ...] | None = None) -> Embedding:
+    def embedded(self, grid: GridLike, torus: tuple[int, ...] | None = None) -> Embedding:
         torus = torus or grid.shape
         return Embedding(Window(grid.shape, torus), torch.full(torus, self.variance, dtype=torch.float64), 0.0)
 
@@ -153,7 +148,7 @@ class Matern:
         parts += [f"domain={self.domain}"] if self.domain != "plane" else []
         return f"Matern({', '.join(parts)})"
 
-    def on(self, grid: Lattice, channels: int = 1) -> Covariance:
+    def on(self, grid: GridLike, channels: int = 1) -> Covariance:
         if self._by_fft(grid):
             return self.within(Hartley(grid.ndim), grid, channels)
         if self._low_rank(grid):
@@ -163,7 +158,7 @@ class Matern:
         diagonal = spectrum.reshape(grid.shape).expand(channels, *grid.shape).clone()
         return Covariance.diagonal_in(Eigenbasis(vectors, grid.shape), diagonal)
 
-    def within(self, modes: Modes, grid: Lattice, channels: int = 1) -> Covariance:
+    def within(self, modes: Modes, grid: GridLike, channels: int = 1) -> Covariance:
         if self._by_fft(grid) and isinstance(modes, Hartley):
             spectrum = matern_spectrum(grid.shape, spacing_of(grid), **self._function)
             floor = 1e-12 * float(spectrum.max())
@@ -174,36 +169,34 @@ class Matern:
             return self._partial(grid).within(modes, grid.shape)
         return from_matrix(modes, self._matrix(grid), grid.shape)
 
-    def wants_torus(self, grid: Lattice) -> bool:
-        axes = getattr(grid, "axes", ())
-        uniform = bool(axes) and all(axis.uniform for axis in axes)
+    def wants_torus(self, grid: GridLike) -> bool:
         plain = self.domain == "plane" and self.rank is None and not self._by_fft(grid)
-        return uniform and plain and len(axes) <= 3 and grid.size > EMBED_ABOVE
+        return plain and isinstance(grid, Grid) and grid.uniform and grid.ndim <= 3 and grid.size > EMBED_ABOVE
 
-    def embedded(self, grid: Lattice, torus: tuple[int, ...] | None = None) -> Embedding:
+    def embedded(self, grid: GridLike, torus: tuple[int, ...] | None = None) -> Embedding:
         if self.domain == "sphere" or self.wrap:
             raise InfieldError(
                 f"{self} shares its modes with a law that needs a torus around the domain, where it is another law; "
                 "give all laws of a prior the same `wrap` and `domain`"
             )
-        spacing, periodic = spacing_of(grid), tuple(axis.periodic for axis in getattr(grid, "axes", ()))
-        mixture = matern_mixture(**self._function, finest=min(spacing))
-        return embed(mixture, grid.shape, spacing, periodic, torus=torus)
+        grid = regular(grid)
+        mixture = matern_mixture(**self._function, finest=min(grid.spacing))
+        return embed(mixture, grid.shape, grid.spacing, grid.periodic, torus=torus)
 
     @property
     def _function(self) -> dict[str, float]:
         return {"nu": self.nu, "length": self.length, "variance": self.variance}
 
-    def _by_fft(self, grid: Lattice) -> bool:
-        axes = getattr(grid, "axes", None)
-        flat = self.domain == "plane" and self.rank is None
-        return flat and axes is not None and all((a.periodic or self.wrap) and a.uniform for a in axes)
+    def _by_fft(self, grid: GridLike) -> bool:
+        if self.domain != "plane" or self.rank is not None or not isinstance(grid, Grid):
+            return False
+        return grid.uniform and (self.wrap or all(grid.periodic))
 
-    def _low_rank(self, grid: Lattice) -> bool:
+    def _low_rank(self, grid: GridLike) -> bool:
         """Whether the leading directions stand for the law; a large uniform grid has better ways."""
         return self.rank is not None or (grid.size > DENSE_LIMIT and not self.wants_torus(grid))
 
-    def _partial(self, grid: Lattice) -> PartialCholesky:
+    def _partial(self, grid: GridLike) -> PartialCholesky:
         points, periods = self._points(grid), self._periods(grid)
         diagonal = points.new_full((grid.size,), self.variance)
         if any(periods):  # images add to the variance
@@ -222,7 +215,7 @@ class Matern:
             )
         return partial
 
-    def _matrix(self, grid: Lattice) -> Tensor:
+    def _matrix(self, grid: GridLike) -> Tensor:
         if grid.size > DENSE_LIMIT:
             raise InfieldError(
                 f"Matern law on {grid.size} points of a grid that is not periodic: expected at most {DENSE_LIMIT}; "
@@ -234,24 +227,28 @@ class Matern:
             return self.within(Hartley(grid.ndim), grid).apply(unit).reshape(grid.size, grid.size)
         return matern_matrix(self._points(grid), **self._function, periods=self._periods(grid))
 
-    def _points(self, grid: Lattice) -> Tensor:
+    def _points(self, grid: GridLike) -> Tensor:
         return on_unit_sphere(grid) if self.domain == "sphere" else grid.points()
 
-    def _periods(self, grid: Lattice) -> tuple[float | None, ...]:
+    def _periods(self, grid: GridLike) -> tuple[float | None, ...]:
         if self.domain == "sphere":
             return (None, None, None)
-        axes = getattr(grid, "axes", None)
-        if axes is None:
+        if not isinstance(grid, Grid):
             return (None,) * grid.ndim
-        return tuple(a.spacing * a.size if a.periodic or self.wrap else None for a in axes)
+        ends = zip(grid.lengths, grid.periodic, strict=True)
+        return tuple(length if periodic or self.wrap else None for length, periodic in ends)
 
 
-def spacing_of(grid: Lattice) -> tuple[float, ...]:
+def spacing_of(grid: GridLike) -> tuple[float, ...]:
     """Distances between neighbours of a regular grid; InfieldError where the grid has none."""
-    axes = getattr(grid, "axes", None)
-    if axes is None:
+    return regular(grid).spacing
+
+
+def regular(grid: GridLike) -> Grid:
+    """The grid itself; InfieldError where it is scattered points, which have no spacing."""
+    if not isinstance(grid, Grid):
         raise InfieldError("scattered points have no spacing: expected a regular grid")
-    return tuple(float(axis.spacing) for axis in axes)
+    return grid
 
 
 def law_from_spec(spec: dict[str, Any]) -> Law:

@@ -54,7 +54,7 @@ def matern_between(
     """Covariances between the values at points `(n, ndim)` and at others `(m, ndim)`, shape `(n, m)`.
 
     Arguments:
-        periods: Period of each coordinate, None for one that does not close on itself; by default none does.
+        periods: Period of each coordinate, None for a non-periodic one; by default none is periodic.
     """
     periods = (None,) * points.shape[1] if periods is None else periods
     reach = [0 if period is None else math.ceil(_decay_distance(nu, length) / period) + 1 for period in periods]

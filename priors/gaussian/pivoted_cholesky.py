@@ -13,7 +13,7 @@ from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import LeadingDirections, Modes
 
 NEGLIGIBLE = 1e-12
-"""Where the approximation stops: share of the trace that is left."""
+"""Fraction of the trace at which the approximation stops."""
 
 FLOOR = 1e-15
 """Smallest variance of a mode, over the largest: a source must be invertible."""

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.grid import GridLike
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance, from_draws
 from infield.priors.covariance.modes import Hartley
 from infield.priors.covariance.repeated import level_where_repeated
 from infield.priors.gaussian.bridge import Bridge
 from infield.priors.gaussian.circulant_embedding import Embedding
-from infield.priors.gaussian.laws import Lattice, Law, White
+from infield.priors.gaussian.laws import Law, White
 from infield.priors.torus_window import WindowedStandardisation
 
 KEPT_BRIDGES = 128
@@ -29,12 +30,12 @@ class GaussianPrior:
     """N(mean, C) on standardised fields, with the independent bridge to the source N(0, C_0).
 
     Arguments:
-        name: What a report calls it.
+        name: Name in reports.
         source: C_0, diagonal in its modes.
         covariance: C, in the same modes.
         mean: Mean of the standardised field, shape `(channel, *space)`.
-        standardisation: How standardised fields become fields in units.
-        provenance: Where its numbers come from, in plain JSON types; copied to the posterior's file.
+        standardisation: Map from standardised fields to fields in units.
+        provenance: Origin of its numbers, in plain JSON types; copied to the posterior's file.
         units: Units of the field, where they are known; a measurement in others is refused.
     """
 
@@ -83,7 +84,7 @@ class GaussianPrior:
 
 def gaussian_prior(
     law: Law,
-    grid: Lattice,
+    grid: GridLike,
     *,
     channels: int = 1,
     source: Law | None = None,
@@ -97,10 +98,10 @@ def gaussian_prior(
 
     Arguments:
         law: The law of the standardised field.
-        grid: Where the field lives.
+        grid: Grid of the field.
         channels: Number of independent channels.
         source: Law of the source; the default is white on scattered points' and grids' own modes.
-        name: What a report calls it.
+        name: Name in reports.
         torus: Points of the torus along each axis, where other priors are to share it; see `shared_torus`.
     """
     provenance: dict[str, Any] = {"kind": "gaussian", "law": str(law), "source": str(source or White())}
@@ -128,8 +129,8 @@ def gaussian_prior(
     )
 
 
-def shared_torus(laws: Iterable[Law], grid: Lattice) -> tuple[int, ...] | None:
-    """Points of a torus that serves several laws on a grid; None where none of them is better off on one."""
+def shared_torus(laws: Iterable[Law], grid: GridLike) -> tuple[int, ...] | None:
+    """Return the points of a torus shared by several laws on a grid; None if none of them prefers a torus."""
     laws = tuple(laws)
     if not any(law.wants_torus(grid) for law in laws):
         return None
@@ -165,12 +166,12 @@ def spectrum_prior(spectrum: Tensor, *, name: str = "given power spectrum") -> G
     )
 
 
-def empirical_prior(fields: Tensor, grid: Lattice, *, rank: int = 64, source: Law | None = None) -> GaussianPrior:
+def empirical_prior(fields: Tensor, grid: GridLike, *, rank: int = 64, source: Law | None = None) -> GaussianPrior:
     """Mean and low-rank-plus-diagonal covariance of example fields, standardised channel by channel.
 
     Arguments:
         fields: Examples in their units, shape `(examples, channel, *space)`.
-        grid: Where they live.
+        grid: Grid of the fields.
         rank: Principal directions that are kept; what they leave stays on the diagonal of the source's modes, the same
             for all modes of a repeated variance (`priors.covariance.repeated`).
         source: Law of the source; the default is white.

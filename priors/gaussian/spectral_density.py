@@ -1,18 +1,18 @@
 r"""The spectrum of a stationary field as a density over wavenumber: known on one periodic box, wanted on another.
 
 The orthonormal Fourier modes of a stationary field have variances that depend on the spacing of the grid and on the
-wavenumber, not on the size of the box (sums over many cells go over into S(k) / cell). So what a short box tells of its
-wavenumbers is what a longer one needs at the same wavenumbers, and between them it is interpolated: the logarithm,
-multilinearly in |k| of each axis. The law is taken to be the same when any one axis is mirrored, as that of a channel
-is, which averages the modes of all signs.
+wavenumber, not on the size of the box (sums over many cells go over into S(k) / cell). So the spectrum of a short box
+applies to a longer one at the same wavenumbers, and between them it is interpolated: the logarithm, multilinearly in
+|k| of each axis. The law is taken to be the same when any one axis is mirrored, as that of a channel is, which averages
+the modes of all signs.
 
 *Below the first wavenumbers.* Where all |k_i| are below the first one of the short box, r = max_i |k_i| / (first one)
-is below 1, and there is the rim r = 1 and perhaps the mode 0. Along a ray from k = 0 the logarithm goes from the one to
-the other as r^2, since a density is even. Where the mean of each training field was removed, the mode 0 says nothing,
-and the density is constant along the ray: it may depend on direction, as that of wall pressure does, and is finite at
-0, as that of a field with an integrable correlation is. The modes k_i = 0 of a short box are data like any other. On
-the synthetic wall pressure of `priors.wall_pressure.synthetic.synthetic`, boxes of 4 pi half heights, the rule errs by
-at most 0.3 dB in any octave of boxes of 16 pi, at Re_tau 180, 500 and 1000.
+is below 1, and there are the boundary r = 1 and perhaps the mode 0. Along a ray from k = 0 the logarithm goes from the
+one to the other as r^2, since a density is even. Where the mean of each training field was removed, the mode 0 carries
+no information, and the density is constant along the ray: it may depend on direction, as that of wall pressure does,
+and is finite at 0, as that of a field with an integrable correlation is. The modes k_i = 0 of a short box are data like
+any other. On the synthetic wall pressure of `priors.wall_pressure.synthetic`, boxes of 4 pi half heights, the rule errs
+by at most 0.3 dB in any octave of boxes of 16 pi, at Re_tau 180, 500 and 1000.
 
 *The mean.* On other periodic boxes a removed mean stays removed. A box that is a part of a larger domain has a mean:
 there the mode 0 gets the mean of the densities at the first wavenumber of each axis.
@@ -54,7 +54,8 @@ class SpectralDensity:
     """The variances of Fourier modes on one box, as a function of wavenumber.
 
     Arguments:
-        variance: Of the orthonormal modes of the box, in the order of `torch.fft.fftn`, shape `(channel, *space)`, > 0.
+        variance: Variances > 0 of the orthonormal modes of the box, in the order of `torch.fft.fftn`, shape
+            `(channel, *space)`.
     """
 
     variance: Tensor

@@ -28,7 +28,7 @@ class FNO(nn.Module):
         coordinates: Positions as further input channels: `linear` in [0, 1), `circle` (cosine and sine, for periodic
             axes), or `none`, with which the network commutes with shifts of a periodic domain.
         padding: Zeros that are joined to the far end of each axis before the spectral layers and cut off after them, as
-            a share of the domain: without them an axis that is not periodic closes around the domain all the same.
+            a fraction of the domain: without them a non-periodic axis is treated as periodic.
         gates: Multiply the features of every spectral layer by learned functions of position, for laws that vary over
             the domain; needs coordinates.
     """
@@ -142,7 +142,7 @@ class _SpectralConvolution(nn.Module):
         super().__init__()
         self.modes, self.ndim = modes, ndim
         kept = [2 * modes - 1] * (ndim - 1) + [modes]
-        # Real and imaginary parts: averaging, clipping and reduced precision know real parameters best.
+        # Real and imaginary parts: averaging, clipping and reduced precision are implemented for real parameters.
         self.weight = nn.Parameter(torch.randn(width, width, *kept, 2) / width)
 
     def forward(self, x: Tensor) -> Tensor:

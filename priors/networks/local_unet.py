@@ -1,10 +1,10 @@
-"""A U-Net for cones `(x, y, line of sight)` that sees no farther than its reach, so that a cone may be of any depth.
+"""A U-Net for lightcones `(x, y, line of sight)` with a finite receptive field, so that their depth is arbitrary.
 
 As the three-dimensional U-Net of Xia & Wise 2026 (arXiv:2605.29016), after Ronneberger et al. 2015 (arXiv:1505.04597),
-with three differences. The norm is over the channels of one place (Ba et al. 2016, arXiv:1607.06450) and not over
-space, so that what happens at a place depends on a neighbourhood alone, and a cone cut into stretches with halos of
-`reach` cells is the same cone. x and y close on themselves, as simulated boxes do; the line of sight does not. And
-places along it are told by inputs beside the field, not by a fixed depth.
+with three differences. The normalisation is over the channels of one voxel (Ba et al. 2016, arXiv:1607.06450) and not
+over space, so that the output at a voxel depends on a neighbourhood alone, and a lightcone cut into segments with halos
+of `reach` cells gives the same result. x and y are periodic, as in simulated boxes; the line of sight is not. The
+position along it is an additional input, not implied by a fixed depth.
 """
 
 from __future__ import annotations

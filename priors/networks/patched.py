@@ -38,10 +38,10 @@ from infield.core.errors import InfieldError
 Mode = Literal["overlap", "shift"]
 
 CHUNK_VALUES, CHUNK_VALUES_ELSEWHERE = 2**16, 2**22
-"""Values of so many patches that the network sees together, on a processor, where more is not faster, and elsewhere."""
+"""Maximum number of values of patches per network call, on a CPU, where more is not faster, and elsewhere."""
 
 _TICKS = 2**32
-"""How finely the offset of `shift` tells times apart."""
+"""Resolution in time of the offset of `shift`."""
 
 _AxisPatches = tuple[Tensor, Tensor]
 _Pack = tuple[int, Tensor, Tensor, Tensor, Tensor]
@@ -53,13 +53,12 @@ class Patched(nn.Module):
     Arguments:
         network: f, for patches; made for their channels and axes, and not periodic.
         patch: Points of a patch along each axis.
-        overlap: By how many points neighbouring patches overlap, in mode `overlap`; at least half of them see only
-            their own patch.
+        overlap: Number of points by which neighbouring patches overlap, in mode `overlap`; at most half a patch.
         mode: How domains are cut into patches when the network is used; `shift` in training.
-        periodic: Whether each axis of the domain closes on itself. Training takes it from the data.
+        periodic: Whether each axis of the domain is periodic. Training takes it from the data.
         origin: Where the first point of the domain lies on the lattice of patches, so that parts of one domain share
             its patches.
-        seed: Of the offsets.
+        seed: Seed of the offsets.
     """
 
     def __init__(
@@ -140,9 +139,9 @@ class Patched(nn.Module):
         return torch.cat(parts).reshape(x.shape)
 
     def _packs(self, x: Tensor, t: Tensor, groups: list[tuple[slice, list[_AxisPatches]]]) -> Iterator[list[_Pack]]:
-        """Patches that the network sees together: number of the group, places, weights, values, times.
+        """Patches of one network call: index of the group, positions, weights, values, times.
 
-        Outside of training a bounded number of them, made when they are asked for.
+        Outside of training their number is bounded, and they are generated on demand.
         """
         limit = math.inf if self.training else CHUNK_VALUES if x.device.type == "cpu" else CHUNK_VALUES_ELSEWHERE
         waiting: list[_Pack] = []
@@ -181,7 +180,7 @@ class Patched(nn.Module):
     def _lattice(self, space: Sequence[int], offset: Sequence[int] | None) -> list[_AxisPatches]:
         """For each axis the points of each patch and their weights; with an offset, without overlap.
 
-        The lattice is regular; on an axis that closes, its last patch overlaps the first one by what is left over.
+        The lattice is regular; on a periodic axis the last patch overlaps the first one by the remainder.
         """
         axes = []
         for axis, (n, size, closes) in enumerate(zip(space, self.patch, self.periodic, strict=True)):

@@ -1,4 +1,4 @@
-"""One more point on each side of every axis of space, from the other side: a convolution then closes on itself."""
+"""Periodic padding by one point on each side of every space axis, for convolutions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _PARTS = (
     (_INSIDE, slice(None)),
     (slice(-1, None), slice(0, 1)),
 )
-"""Of an axis with the points added, and of the axis: what is the same there."""
+"""Matching slices of the padded axis and of the axis."""
 
 
 def closed(x: Tensor) -> Tensor:
-    """Fields `(batch, channel, *space)` with one more point on each side of every axis, which closes on itself."""
+    """Fields `(batch, channel, *space)`, padded periodically by one point on each side of every axis."""
     return _Closed.apply(x)  # type: ignore[no-any-return]
 
 
@@ -60,6 +60,6 @@ class _Closed(torch.autograd.Function):
 
 
 def _parts(ndim: int) -> Iterator[tuple[Any, Any]]:
-    """Where in the wider field, and in the field, the same values are."""
+    """Matching parts of the padded field and of the field."""
     for part in itertools.product(_PARTS, repeat=ndim):
         yield (..., *(there for there, _ in part)), (..., *(here for _, here in part))

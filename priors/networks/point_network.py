@@ -158,7 +158,7 @@ class _PositionFeatures(nn.Module):
 
 
 class _KernelIntegral(nn.Module):
-    """Means of vectors over places, one kernel a head; the kernels know places and no values."""
+    """Means of vectors over points, one kernel per head; the kernels depend on positions and not on values."""
 
     def __init__(self, width: int, heads: int, spacing: float) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class _KernelIntegral(nn.Module):
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
-        # from half a spacing, which tells neighbouring queries apart, to eight
+        # from half a spacing, which separates neighbouring queries, to eight
         self.log_length = nn.Parameter(torch.linspace(-1, 3, heads) * math.log(2) + math.log(spacing))
 
     def forward(

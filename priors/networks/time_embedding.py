@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 _NEAREST = 1e-4
-"""How near to t = 0 and t = 1 the logarithmic features still tell times apart."""
+"""Distance from t = 0 and t = 1 down to which the logarithmic features resolve times."""
 
 
 class TimeEmbedding(nn.Module):
@@ -44,7 +44,7 @@ class Numbers(nn.Module):
 
     Arguments:
         width: Length of the vector.
-        count: How many numbers.
+        count: Number of features.
     """
 
     def __init__(self, width: int, count: int) -> None:

@@ -17,7 +17,7 @@ from infield.priors.networks.time_embedding import Numbers, TimeEmbedding
 
 
 class _Closing(nn.Module):
-    """A convolution whose axes close on themselves."""
+    """A convolution with periodic axes."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(closed(x))  # type: ignore[misc, no-any-return]

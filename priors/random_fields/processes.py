@@ -6,15 +6,16 @@ the variance added to its diagonal. Of all but `TruncatedProcess` the law at sha
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from infield.core.checks import is_number, is_whole
 from infield.core.errors import InfieldError
+from infield.core.grid import GridLike
 from infield.priors.gaussian.gibbs import gibbs_matrix
-from infield.priors.gaussian.laws import DENSE_LIMIT, Lattice
+from infield.priors.gaussian.laws import DENSE_LIMIT
 from infield.priors.gaussian.matern import matern_matrix
 from infield.priors.random_fields.spectral import White, check_positive
 
@@ -43,7 +44,7 @@ class MaternProcess:
         """Covariance of the values at points `(n, ndim)`, shape `(n, n)`, float64."""
         return matern_matrix(points, nu=self.nu, length=self.length, variance=self.variance)
 
-    def draw(self, grid: Lattice, white: White) -> Tensor:
+    def draw(self, grid: GridLike, white: White) -> Tensor:
         """Functions at the points of a grid, shape `(batch, *space)`, float64."""
         return _gaussian(self, grid, white)
 
@@ -65,7 +66,7 @@ class GibbsProcess:
     def __post_init__(self) -> None:
         for name in ("length", "variance"):
             check_positive(f"process: {name}", getattr(self, name))
-        if isinstance(self.slope, bool) or not isinstance(self.slope, int | float) or not math.isfinite(self.slope):
+        if not is_number(self.slope):
             raise InfieldError(where="process: slope", found=f"{self.slope!r}", expected="a finite number")
 
     def covariance(self, points: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ class GibbsProcess:
             )
         return gibbs_matrix(points, lengths[:, 0], variance=self.variance)
 
-    def draw(self, grid: Lattice, white: White) -> Tensor:
+    def draw(self, grid: GridLike, white: White) -> Tensor:
         """Functions at the points of a grid, shape `(batch, *space)`, float64."""
         return _gaussian(self, grid, white)
 
@@ -93,7 +94,7 @@ class GibbsProcess:
 class TruncatedProcess(MaternProcess):
     """A Matern process given that it lies in an interval at every point of the grid, by rejection of whole functions.
 
-    So did Shi et al. 2025 ("Stochastic process learning via operator flow matching"). A finer grid asks more of a
+    So did Shi et al. 2025 ("Stochastic process learning via operator flow matching"). A finer grid requires more of a
     function: the laws on two grids differ by what happens between the points of the coarser one.
 
     Arguments:
@@ -109,16 +110,16 @@ class TruncatedProcess(MaternProcess):
     def __post_init__(self) -> None:
         super().__post_init__()
         ends = (self.low, self.high)
-        if not all(isinstance(end, int | float) and math.isfinite(end) for end in ends) or self.low >= self.high:
+        if not all(is_number(end) for end in ends) or self.low >= self.high:
             raise InfieldError(
                 where="process", found=f"the interval {self.low!r} to {self.high!r}", expected="rising numbers"
             )
-        if type(self.attempts) is not int or self.attempts < 1:
+        if not is_whole(self.attempts, 1):
             raise InfieldError(
                 where="process: attempts", found=f"{self.attempts!r}", expected="a whole number of at least 1"
             )
 
-    def draw(self, grid: Lattice, white: White) -> Tensor:
+    def draw(self, grid: GridLike, white: White) -> Tensor:
         root = _root(self, grid)
         accepted = torch.empty(0)
         waiting = torch.ones(1, dtype=torch.bool)
@@ -149,10 +150,10 @@ class LogNormalProcess(MaternProcess):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.mean, bool) or not isinstance(self.mean, int | float) or not math.isfinite(self.mean):
+        if not is_number(self.mean):
             raise InfieldError(where="process: mean", found=f"{self.mean!r}", expected="a finite number")
 
-    def draw(self, grid: Lattice, white: White) -> Tensor:
+    def draw(self, grid: GridLike, white: White) -> Tensor:
         return (self.mean + super().draw(grid, white)).exp()
 
 
@@ -178,7 +179,7 @@ class MixtureProcess:
         for length in self.lengths:
             MaternProcess(self.nu, length, self.variance)
 
-    def draw(self, grid: Lattice, white: White) -> Tensor:
+    def draw(self, grid: GridLike, white: White) -> Tensor:
         share = torch.special.ndtr(white(()))  # uniform
         component = (share * len(self.lengths)).long().clamp_max(len(self.lengths) - 1)
         numbers = white((grid.size,))
@@ -199,11 +200,11 @@ PROCESSES: dict[str, type[Process]] = {
 }
 
 
-def _gaussian(law: MaternProcess | GibbsProcess, grid: Lattice, white: White) -> Tensor:
+def _gaussian(law: MaternProcess | GibbsProcess, grid: GridLike, white: White) -> Tensor:
     return (white((grid.size,)) @ _root(law, grid).mT).reshape(-1, *grid.shape)
 
 
-def _root(law: MaternProcess | GibbsProcess, grid: Lattice) -> Tensor:
+def _root(law: MaternProcess | GibbsProcess, grid: GridLike) -> Tensor:
     """A Cholesky factor of the covariance of the values at the points of a grid."""
     if grid.size > DENSE_LIMIT:
         raise InfieldError(

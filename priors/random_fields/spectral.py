@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from infield.core.checks import is_positive
 from infield.core.errors import InfieldError
-from infield.priors.gaussian.laws import Lattice
+from infield.core.grid import Axis, Grid, GridLike
 
 Boundary = Literal["dirichlet", "neumann", "periodic"]
 White = Callable[[tuple[int, ...]], Tensor]
@@ -27,7 +28,7 @@ _MODES_OF_VARIANCE = 2**18
 
 def check_positive(what: str, value: object) -> None:
     """InfieldError unless a value is one finite number above zero."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if not is_positive(value):
         raise InfieldError(where=what, found=f"{value!r}", expected="a finite number above zero")
 
 
@@ -59,7 +60,7 @@ class SpectralField:
                 expected=f"one of {', '.join(get_args(Boundary))}",
             )
 
-    def draw(self, grid: Lattice, white: White) -> Tensor:
+    def draw(self, grid: GridLike, white: White) -> Tensor:
         """Fields at the points of a grid, shape `(batch, *space)`, float64.
 
         Raises:
@@ -73,10 +74,10 @@ class SpectralField:
             fields = torch.tensordot(fields, along, dims=([1], [1]))
         return fields
 
-    def _axes(self, grid: Lattice) -> tuple[Any, ...]:
-        axes = getattr(grid, "axes", None)
-        if axes is None:
+    def _axes(self, grid: GridLike) -> tuple[Axis, ...]:
+        if not isinstance(grid, Grid):
             raise InfieldError(where="random field", found="scattered points", expected="a regular grid")
+        axes = grid.axes
         if self.alpha <= len(axes) / 2:
             raise InfieldError(
                 where="random field",
@@ -120,7 +121,7 @@ class TwoPhaseField(SpectralField):
     Arguments:
         high: Value where the field is at least zero, > 0.
         low: Value where it is below, > 0.
-        coefficient: What the fields hold: "log", the logarithm of the value; "value", the value itself.
+        coefficient: "log" if fields hold the logarithm of the value, "value" if the value itself.
     """
 
     boundary: Boundary = "neumann"
@@ -141,7 +142,7 @@ class TwoPhaseField(SpectralField):
         low, high = (math.log(v) if self.coefficient == "log" else float(v) for v in (self.low, self.high))
         return low, high
 
-    def draw(self, grid: Lattice, white: White) -> Tensor:
+    def draw(self, grid: GridLike, white: White) -> Tensor:
         low, high = self.values
         field = super().draw(grid, white)
         return torch.where(field >= 0, torch.full_like(field, high), torch.full_like(field, low))
@@ -152,7 +153,7 @@ LI_VORTICITY = SpectralField(alpha=2.5, tau=7.0, amplitude=math.sqrt(2) * 7.0**1
 7^(3/2) (-Delta + 49)^(-5/2), which has 0.043; its code multiplies the field by 7^(3/2) and again by sqrt(2)."""
 
 
-def _length(axis: Any, boundary: Boundary) -> float:
+def _length(axis: Axis, boundary: Boundary) -> float:
     return float(axis.spacing * (axis.size - (boundary != "periodic")))
 
 
@@ -166,7 +167,7 @@ def _waves(count: int, length: float, boundary: Boundary) -> Tensor:
     return 2 * math.pi / length * torch.cat([torch.zeros(1, dtype=torch.float64), pairs.repeat_interleave(2)])
 
 
-def _along(axis: Any, boundary: Boundary) -> tuple[Tensor, Tensor]:
+def _along(axis: Axis, boundary: Boundary) -> tuple[Tensor, Tensor]:
     """Wave numbers and the functions at the points of an axis, shape `(points, modes)`, with mean square 1."""
     waves = _waves(axis.size, _length(axis, boundary), boundary)
     points = torch.tensor(axis.coordinates, dtype=torch.float64)

@@ -23,15 +23,16 @@ A mixture of Gaussian fields::
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from infield.core import registry
+from infield.core.checks import is_number
 from infield.core.errors import InfieldError
-from infield.priors.gaussian.laws import Lattice, Law, law_from_spec
+from infield.core.grid import GridLike
+from infield.priors.gaussian.laws import Law, law_from_spec
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior, shared_torus
 
@@ -39,12 +40,12 @@ UNITS = {"prior", "source", "mean", "scale", "units"}
 """Keys of every description of Gaussian fields."""
 
 
-def prior_from_description(description: Any, grid: Lattice, channels: int) -> Any:
+def prior_from_description(description: Any, grid: GridLike, channels: int) -> Any:
     """Build the prior that a YAML file describes, on the grid of a measurement.
 
     Arguments:
         description: The file's content, already parsed.
-        grid: Where the field lives.
+        grid: Grid of the field.
         channels: Its number of channels.
 
     Raises:
@@ -57,14 +58,14 @@ def prior_from_description(description: Any, grid: Lattice, channels: int) -> An
     return registry.load("priors", kind)(description, grid, channels)
 
 
-def gaussian(description: dict[str, Any], grid: Lattice, channels: int) -> GaussianPrior:
+def gaussian(description: dict[str, Any], grid: GridLike, channels: int) -> GaussianPrior:
     """A Gaussian field; arguments as `prior_from_description`."""
     _check_keys(description, {*UNITS, "law", "name"}, "law", "a gaussian prior")
     start = _source(description)
     return _component(description, description, start, grid, channels)
 
 
-def mixture(description: dict[str, Any], grid: Lattice, channels: int) -> MixturePrior:
+def mixture(description: dict[str, Any], grid: GridLike, channels: int) -> MixturePrior:
     """A mixture of Gaussian fields; arguments as `prior_from_description`."""
     _check_keys(description, {*UNITS, "components"}, "components", "a mixture prior")
     start = _source(description)
@@ -98,7 +99,7 @@ def _component(
     description: dict[str, Any],
     part: dict[str, Any],
     start: Law | None,
-    grid: Lattice,
+    grid: GridLike,
     channels: int,
     torus: tuple[int, ...] | None = None,
 ) -> GaussianPrior:
@@ -119,6 +120,6 @@ def _check_keys(description: Any, known: set[str], needed: str, where: str) -> N
 
 def _number(description: dict[str, Any], key: str, default: float) -> float:
     value = description.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_number(value):
         raise InfieldError(where=f"key '{key}'", found=f"{value!r}", expected="a finite number")
     return float(value)

@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from infield.core.registry import StoredKind, entry_key
 from infield.priors.base import Standardisation
-from infield.priors.storage.checkpoint import build_network, load_stored, network_description, with_plugins
+from infield.priors.storage.checkpoint import load_checkpoint
+from infield.priors.storage.network import build_network, network_description, with_plugins
 
 KIND = "surrogate"
 ENTRY = entry_key(KIND)
 VERSION = 1
 
 TOGETHER = 16384
-"""Values of so many fields that a network on a processor sees together; larger batches outgrow the caches."""
+"""Maximum number of values per network call on a CPU; larger batches exceed the caches."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class LearnedMap:
             time is always 0.
         source: Units of what goes in.
         target: Units of what comes out. With the standard deviation at each point as its scale, shape
-            `(channel, *space)`, values that never vary, as on a rim, come out exactly.
+            `(channel, *space)`, values that never vary, as on a boundary, are reproduced exactly.
     """
 
     network: nn.Module
@@ -54,11 +55,11 @@ class Stored:
     Arguments:
         map: The map.
         grid: Description of the grid of both fields, in JSON types.
-        units: Of what goes in, and of what comes out.
+        units: Units of input and output.
         operator: The solver that it was trained on, as `build_operator` reads it; None where the data did not say.
         residuals: Solver minus map for held-out fields, shape `(pairs, channel, *space)`, float32, in units.
         witness: One held-out field and its solution, shape `(2, channel, *space)`, by which the solver is recognised.
-        provenance: How it was trained, and its measured `error`, in JSON types.
+        provenance: Record of the training and the measured `error`, in JSON types.
         sha256: Digest of the file.
     """
 
@@ -78,7 +79,7 @@ class Stored:
 
 
 def to_entry(stored: Stored) -> dict[str, Any]:
-    """What a checkpoint stores: nested dictionaries of tensors, numbers and text."""
+    """Return the checkpoint entry: nested dictionaries of tensors, numbers and text."""
     units = {name: {"shift": u.shift.cpu(), "scale": u.scale.cpu()} for name, u in _units(stored.map).items()}
     network = network_description(stored.map.network)
     return {
@@ -117,12 +118,12 @@ def load_learned_map(path: str | Path, device: torch.device | str = "cpu") -> St
 
     Arguments:
         path: A checkpoint of `infield fit`, or the slim file that it leaves beside it (`surrogate.ckpt`).
-        device: Where its network runs.
+        device: Device of the network.
 
     Raises:
         InfieldError: As `read_entry`; or a part is missing or of another shape.
     """
-    stored: Stored = load_stored(path, KIND, device)
+    stored: Stored = load_checkpoint(path, KIND, device)
     return stored
 
 

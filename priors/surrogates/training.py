@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.core.errors import InfieldError
 from infield.priors.base import Standardisation
-from infield.priors.storage.checkpoint import network_description
+from infield.priors.storage.network import network_description
 from infield.priors.surrogates.learned_map import ENTRY, LearnedMap, Stored, from_entry, to_entry
 from infield.priors.training.common import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
 
 LEAST = 16
-"""Held-out pairs without which the law of the error cannot be told."""
+"""Minimum number of held-out pairs to estimate the distribution of the error."""
 
 
 @runtime_checkable
 class TrainingPairs(Protocol):
-    """What training asks of the trainer's data module; its batches are (fields, solutions), both
+    """Interface of the trainer's data module; its batches are (fields, solutions), both
     `(batch, channel, *space)` in units."""
 
     grid_description: dict[str, Any]
@@ -49,9 +49,9 @@ class OperatorLearning(LightningModule):
     Arguments:
         network: A `priors.networks.fno.FNO` or `priors.networks.unet.UNet`, made for the channels and axes of the data.
         residuals: Held-out pairs whose errors are kept, 16 or more.
-        learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
+        learning_rate: Peak learning rate of AdamW; a cosine reduces it to a hundredth over a run of known length.
         warmup: Steps of linear warm-up.
-        weight_decay: Of AdamW.
+        weight_decay: Weight decay of AdamW.
     """
 
     def __init__(

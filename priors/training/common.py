@@ -1,4 +1,4 @@
-"""What trainings share: random numbers, the schedule of the learning rate, weights, and the record of a run."""
+"""Common parts of trainings: random numbers, learning-rate schedule, weights, and the record of a run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from infield.core.errors import InfieldError
 from infield.core.version import __version__
 
 VALIDATION = 2**31
-"""Stands for the epoch in the random numbers of validation, which are the same in every epoch."""
+"""Replaces the epoch in the random numbers of validation, which are the same in every epoch."""
 
 
 def batch_generator(seed: int, epoch: int, batch: int, rank: int) -> Generator:
-    """Random numbers of a batch, on the CPU; from these numbers alone, so that a run that goes on is the same.
+    """Return the generator of a batch, on the CPU, seeded by these numbers alone, so that a resumed run is the same.
 
     Arguments:
-        seed: Of the training.
-        epoch: Which one, or `VALIDATION`.
-        batch: Its number in the epoch.
-        rank: Of the process.
+        seed: Seed of the training.
+        epoch: Index of the epoch, or `VALIDATION`.
+        batch: Index of the batch in the epoch.
+        rank: Rank of the process.
     """
     state = np.random.SeedSequence((seed, epoch, batch, rank)).generate_state(1, np.uint64)[0]
     return Generator().manual_seed(int(state >> 1))
@@ -36,7 +36,7 @@ def standard_normal(shape: torch.Size, like: Tensor, generator: Generator) -> Te
     seeds, because to draw them on the CPU would take longer than a step of training; so they differ between devices.
 
     Arguments:
-        shape: Of the numbers.
+        shape: Shape of the result.
         like: The tensor.
         generator: On the CPU.
     """
@@ -60,7 +60,7 @@ def adamw_with_cosine(
     Arguments:
         module: Whose parameters are trained.
         learning_rate: At its peak.
-        weight_decay: Of AdamW.
+        weight_decay: Weight decay of AdamW.
         warmup: Steps of the warm-up.
     """
     optimizer = torch.optim.AdamW(module.parameters(), learning_rate, weight_decay=weight_decay)
@@ -77,16 +77,16 @@ def adamw_with_cosine(
 def entry_to_go_on_from(
     checkpoint: Mapping[str, Any], name: str, now: Mapping[str, Any], expected: str
 ) -> Mapping[str, Any]:
-    """What a checkpoint stores of the run that goes on from it.
+    """Return the entry of a checkpoint from which a run is resumed.
 
     Arguments:
-        checkpoint: Of Lightning's.
-        name: Of the entry.
-        now: What this run has of the entry's parts that must not have changed.
-        expected: What a message says was expected where there is no such entry.
+        checkpoint: Checkpoint of Lightning.
+        name: Key of the entry.
+        now: Values of this run for the parts of the entry that must not have changed.
+        expected: Text of the message if there is no such entry.
 
     Raises:
-        InfieldError: There is no such entry, or a part is another.
+        InfieldError: There is no such entry, or a part differs.
     """
     entry = checkpoint.get(name)
     if entry is None:
@@ -103,7 +103,7 @@ def entry_to_go_on_from(
 
 
 def training_record(trainer: Trainer, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of the run that wrote it, in JSON types."""
+    """Return the record of the run that wrote a checkpoint, in JSON types."""
     record: dict[str, Any] = {
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,

@@ -17,6 +17,7 @@ from torch import Generator, Tensor, nn
 
 from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig, Trainer, WeightAveraging
 from infield.core.errors import InfieldError
+from infield.core.grid import Grid, GridLike
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance, from_draws
 from infield.priors.covariance.modes import Hartley
@@ -24,10 +25,12 @@ from infield.priors.flows.field_space import FieldParametrisation
 from infield.priors.flows.flow import FlowPrior, Parametrisation, Skip
 from infield.priors.flows.regrid import OnPoints
 from infield.priors.flows.regrid import source_on as source_on
-from infield.priors.gaussian.laws import Lattice, law_from_spec
+from infield.priors.gaussian.laws import law_from_spec
 from infield.priors.gaussian.spectral_density import SpectralDensity
 from infield.priors.networks.patched import Patched
-from infield.priors.storage.checkpoint import ENTRY, from_entry, load_prior, network_description, to_entry
+from infield.priors.storage.checkpoint import load_flow_prior
+from infield.priors.storage.flow_entry import ENTRY, from_entry, to_entry
+from infield.priors.storage.network import network_description
 from infield.priors.training.common import (
     VALIDATION,
     adamw_with_cosine,
@@ -41,9 +44,9 @@ from infield.priors.training.common import (
 
 @runtime_checkable
 class TrainingFields(Protocol):
-    """What training asks of the trainer's data module; its batches are fields `(batch, channel, *space)` in units."""
+    """Interface of the trainer's data module; its batches are fields `(batch, channel, *space)` in units."""
 
-    grid: Lattice
+    grid: GridLike
     grid_description: dict[str, Any]
     units: str
     channels: tuple[str, ...]
@@ -66,15 +69,15 @@ class FlowMatching(LightningModule):
         skip: `gaussian`: the network adds to the closed-form velocity of the Gaussian with the data's spectrum; `none`:
             it learns the whole velocity, of fields whitened by the source; `scalar`: it learns the whole velocity in
             field space, and the prior can be taken to other grids.
-        emphasis: Of small scales in the loss, from 0 to 1, with `skip: scalar` (see `priors.flows.field_space`); the
-            other losses are in whitened coordinates, in which all scales count alike.
-        learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
+        emphasis: Weight of small scales in the loss, from 0 to 1, with `skip: scalar` (see `priors.flows.field_space`);
+            the other losses are in whitened coordinates, in which all scales have the same weight.
+        learning_rate: Peak learning rate of AdamW; a cosine reduces it to a hundredth over a run of known length.
         warmup: Steps of linear warm-up.
         weight_decay: Of AdamW.
         seed: Of the random numbers of the path. They derive from seed, epoch and batch, so that a run that was stopped
-            between epochs and goes on is the same as one that never stopped.
+            between epochs and is resumed equals one that never stopped.
         initial: A prior's checkpoint whose weights the training starts from (fine-tuning). Standardisation, mean and
-            covariance are those of the new fields; a lower learning rate than from scratch serves.
+            covariance are those of the new fields; a lower learning rate than from scratch suffices.
     """
 
     prior: FlowPrior
@@ -146,9 +149,9 @@ class FlowMatching(LightningModule):
             | {name: value for name, value in told.items() if value},
         )
 
-    def _stationary(self, network: Patched, x: Tensor, source: Covariance, grid: Lattice) -> tuple[Covariance, Tensor]:
-        """Covariance and mean of a law that is the same everywhere; the network hears which axes close."""
-        periodic = tuple(bool(axis.periodic) for axis in getattr(grid, "axes", ()))
+    def _stationary(self, network: Patched, x: Tensor, source: Covariance, grid: GridLike) -> tuple[Covariance, Tensor]:
+        """Covariance and mean of a stationary distribution; sets which axes of the network are periodic."""
+        periodic = grid.periodic if isinstance(grid, Grid) else ()
         if self.rank or not isinstance(source.modes, Hartley) or not periodic:
             raise InfieldError(
                 where="a patched network knows one law for all places of a uniform grid",
@@ -258,14 +261,14 @@ def _short(value: Any, length: int = 120) -> str:
 
 
 def _start(network: nn.Module | None, initial: str | None) -> tuple[nn.Module, dict[str, Any] | None]:
-    """The network that a training starts with, and what a prior's file says of where its weights are from."""
+    """The network from which a training starts, and the record of where its weights come from."""
     if initial is None:
         if network is None:
             raise InfieldError(
                 where="flow matching", found="neither a network nor an `initial` checkpoint", expected="one"
             )
         return network, None
-    prior = load_prior(initial)
+    prior = load_flow_prior(initial)
     if network is not None:
         found, expected = (_of_weights(network_description(one)) for one in (prior.network, network))
         if found != expected:
@@ -296,7 +299,7 @@ def stationary_covariance(x: Tensor, source: Covariance, periodic: Sequence[bool
     Arguments:
         x: Standardised fields, shape `(examples, channel, *space)`.
         source: The source, in Fourier modes.
-        periodic: Which axes close.
+        periodic: Whether each axis is periodic.
     """
     taper = torch.ones((), dtype=x.dtype)
     for axis, closes in enumerate(periodic):

@@ -18,7 +18,7 @@ The identity learns from short steps first, and what it has not learned yet is s
 to the mean. So a score of mean and variance of two draws in one step may be added, whose least value the exact average
 velocity has too: `spread_score`. Both are then taken in units of the variance of each measurement's source: one that
 leaves little open counts as much as one that leaves much. What is left is measured on held-out fields when a checkpoint
-is written, and the source widened by it: a factor near 1, kept in the file.
+is written, and the source widened by it: a factor near 1, stored in the file.
 
 With exact data the velocity is confined to the null space of A: P u in place of u, P = I - A^+ A; with noise, to what it
 leaves open (`priors.amortised.adapted_source.confined`).
@@ -46,19 +46,19 @@ from infield.priors.amortised.average_velocity import (
     to_entry,
 )
 from infield.priors.networks.unet import UNet
-from infield.priors.storage.checkpoint import network_description
+from infield.priors.storage.network import network_description
 from infield.priors.training.common import VALIDATION, batch_generator, network_weights, standard_normal
 from infield.priors.training.measurement_family import FamilyTraining, measured, standardisation_of
+from infield.priors.training.spread_score import error_over_spread, spread_score
 
 NUMBERS = 3
 """r, t and the noise."""
 
 FLOOR = 0.1
-"""Of the score, in units of the source's variance."""
+"""Floor of the score, in units of the variance of the source."""
 
 WIDENED = 3
-"""Times that the spread of draws is measured on held-out fields, each time with the widening that the last one asked
-for."""
+"""Number of times that the spread of draws is measured on held-out fields, each time with the previous widening."""
 
 
 class MeanFlow(FamilyTraining):
@@ -67,24 +67,24 @@ class MeanFlow(FamilyTraining):
     Arguments:
         network: A `priors.networks.unet.UNet` or `priors.networks.mlp.Perceptron` with `inputs` three times the
             channels of the data and `times: 3`.
-        family: Which operators.
+        family: Family of operators.
         noise: Least and greatest standard deviation of the noise, in standard deviations of the field.
-        noiseless: Share of the measurements that are exact.
+        noiseless: Fraction of the measurements without noise.
         tau: Standard deviation of a white prior behind the source, in standard deviations of the field; without one the
             source has the power spectrum of the training fields.
-        operators: Operators a batch.
-        equal: Share of the pairs of times with r = t.
-        corner: Share of the other ones that are drawn near r = 0, t = 1, which is what is used.
+        operators: Operators per batch.
+        equal: Fraction of the pairs of times with r = t.
+        corner: Fraction of the others that are drawn near r = 0, t = 1, the pair used in sampling.
         score: Weight of `spread_score` of draws in one step; for fields of many values.
-        identity: Share of the examples of a batch that the identity is taken of.
-        scored: Share of the examples that the score is taken of.
-        middle: Steps at first that move the middle of the source alone, to the mean of the fields.
+        identity: Fraction of a batch for which the identity is evaluated.
+        scored: Fraction of a batch for which the score is evaluated.
+        middle: Initial steps that train only the map of the source's mean to the mean of the fields.
         start: A checkpoint of a one-step posterior with such a network, of other measurements too, whose weights are
             the first ones.
-        learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
+        learning_rate: Peak learning rate of AdamW; a cosine reduces it to a hundredth over a run of known length.
         warmup: Steps of linear warm-up.
-        weight_decay: Of AdamW.
-        seed: Of operators, noise, sources and times; they derive from seed, epoch and batch.
+        weight_decay: Weight decay of AdamW.
+        seed: Random seed; operators, noise, sources and times derive from seed, epoch and batch.
     """
 
     what = "one-step posterior"
@@ -174,7 +174,7 @@ class MeanFlow(FamilyTraining):
         of_identity, of_score = n - 1 - _some(n, self.identity).flip(0), _some(n, self.scored)
         # a point on the path between them
         times = self._times(n, generator)
-        apart = of_identity[(times[0] < times[1])[of_identity]]  # on the CPU, as all that says which examples
+        apart = of_identity[(times[0] < times[1])[of_identity]]  # on the CPU, as all index tensors
         r, t = (time.to(x_1) for time in times)
         r_, t_ = (time.reshape(-1, *[1] * (x_1.ndim - 1)) for time in (r, t))
         v = x_1 - x_0
@@ -192,8 +192,8 @@ class MeanFlow(FamilyTraining):
         identity = error.square().flatten(1).mean(1)
         if not self.score:
             return torch.zeros_like(r).index_add(0, of_identity.to(r.device), identity)
-        # in units of what the source leaves open and of what the slope asks for: weights that depend on what the
-        # network is told alone, so that the minimiser stays
+        # weighted by the variance of the source and the square of the slope term: weights that depend on the
+        # conditioning alone leave the minimiser unchanged
         asked = m.spread + (target - v).square().flatten(1).mean(1)
         loss = torch.zeros_like(r).index_add(0, of_identity.to(r.device), identity / asked[of_identity])
         zero, one = torch.zeros_like(r[of_score]), torch.ones_like(r[of_score])
@@ -285,7 +285,8 @@ class MeanFlow(FamilyTraining):
                 truths.append(part)
         if not cases:
             return 1.0
-        widening, chance = 1.0, _ratio([(m.x_0, m.x_0_again, x_1) for (m, _), x_1 in zip(cases, truths, strict=True)])
+        first_draws = [(m.x_0, m.x_0_again, x_1) for (m, _), x_1 in zip(cases, truths, strict=True)]
+        widening, chance = 1.0, error_over_spread(first_draws)
         for _ in range(WIDENED):
             draws = []
             for (m, moved), x_1 in zip(cases, truths, strict=True):
@@ -295,7 +296,7 @@ class MeanFlow(FamilyTraining):
                     for x_0, by in zip(sources, moved, strict=True)
                 )
                 draws.append((first, second, x_1))
-            widening *= (_ratio(draws) / (chance if self.tau is None else 1.0)) ** 0.5
+            widening *= (error_over_spread(draws) / (chance if self.tau is None else 1.0)) ** 0.5
         return widening
 
 
@@ -305,10 +306,10 @@ class _Measured:
 
     Arguments:
         x_0: Draws of the source, shape `(batch, channel, *space)`.
-        x_0_again: Independent ones, where the score asks for them.
-        seen: What the network is told of the data, shape `(batch, 2 channel, *space)`.
+        x_0_again: Independent draws, if the score needs them.
+        seen: Conditioning channels of the network, shape `(batch, 2 channel, *space)`.
         noise: Standard deviation, shape `(batch,)`.
-        confined: Takes from velocities what the data leave no room for.
+        confined: Projects velocities to what the data leave open.
     """
 
     x_0: Tensor
@@ -319,7 +320,7 @@ class _Measured:
 
     @property
     def mean(self) -> Tensor:
-        """Of the source, shape `(batch, channel, *space)`."""
+        """Mean of the source, shape `(batch, channel, *space)`."""
         return self.seen[:, : self.x_0.shape[1]]
 
     @property
@@ -332,7 +333,7 @@ class _Batch:
     """Fields measured by several operators, one after another.
 
     Arguments:
-        model: Whose velocity it is.
+        model: Model that gives the velocity.
         parts: The fields of each operator.
     """
 
@@ -344,7 +345,7 @@ class _Batch:
         self.x_0, self.x_0_again, self.mean, self.seen, self.noise, self.spread = every
 
     def u(self, z: Tensor, r: Tensor, t: Tensor, which: Tensor) -> Tensor:
-        """Velocity of some of the fields, by their numbers in increasing order."""
+        """Velocity of some of the fields, by their indices in increasing order."""
         velocity = self.model.velocity(z, r, t, self.seen[which], self.noise[which]).to(z.dtype)  # from autocast
         shares = velocity.split(self.part[which].bincount(minlength=len(self.parts)).tolist())
         return torch.cat([p.confined(u) for p, u in zip(self.parts, shares, strict=True) if len(u)])
@@ -354,40 +355,6 @@ def _some(n: int, share: float) -> Tensor:
     """Numbers of a share of n examples, evenly spread; at least one."""
     count = max(1, round(share * n))
     return torch.arange(count) * n // count
-
-
-def spread_score(first: Tensor, second: Tensor, truth: Tensor, floor: Tensor | float = 0.0) -> Tensor:
-    """(log V + B / V) / 2 of two draws and the truth of each example, shape `(batch,)`.
-
-    V is the variance of the draws and B the squared error of their mean, both means over values, and the floor added to
-    both. It is the score of Dawid & Sebastiani (1999) for the field as a whole: its mean is least where the draws' mean
-    is that of the truth and V = B. Of few values two draws do not tell V well enough.
-
-    Arguments:
-        first, second: Draws, shape `(batch, channel, *space)`.
-        truth: The same shape.
-        floor: Variance of noise that is thought to be added to draws and truth, a number or shape `(batch,)`. It leaves
-            the least value where it is, and draws that hardly differ do not outweigh all others.
-    """
-
-    V, B = (part + floor for part in spread_and_error(first, second, truth))
-    return (V.log() + B / V) / 2
-
-
-def spread_and_error(first: Tensor, second: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """V, the variance of draws, and B, the squared error of their mean, without bias from two of them; `(batch,)`."""
-
-    def square(a: Tensor, b: Tensor) -> Tensor:
-        return (a - b).square().flatten(1).mean(1)
-
-    V = square(first, second) / 2 + 1e-12
-    return V, (square(first, truth) + square(second, truth)) / 2 - V
-
-
-def _ratio(cases: Sequence[tuple[Tensor, Tensor, Tensor]]) -> float:
-    """B / V over all of some cases (first draws, second draws, truths); 1 where they are too few to tell."""
-    V, B = torch.stack([torch.stack(spread_and_error(*case)).sum(1) for case in cases]).sum(0).tolist()
-    return B / V if B > 0 else 1.0
 
 
 def _mean_power(fields: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
-"""What trainings on a family of measurements share: fields measured anew in every batch, by operators at random.
+"""Training on a family of measurements: fields are measured anew in every batch, by random operators.
 
-A family is surveyed before the training, so that what was trained knows which measurements it serves.
+The fingerprints of the family are surveyed before training, so that the trained model stores the range for which it is
+valid.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.core.errors import InfieldError
 from infield.priors.amortised.base import Supervised
 from infield.priors.base import Standardisation
-from infield.priors.storage.checkpoint import network_description
+from infield.priors.storage.network import network_description
 from infield.priors.training.common import (
     VALIDATION,
     adamw_with_cosine,
@@ -28,7 +29,7 @@ from infield.priors.training.common import (
 )
 
 SURVEYED = 2048
-"""Operators that are drawn before training, to know the range of their numbers."""
+"""Number of operators drawn before training to find the range of their fingerprints."""
 
 
 @runtime_checkable
@@ -36,16 +37,16 @@ class Family(Protocol):
     """A family of linear operators, e.g. one of `datasets.training.operator_families`."""
 
     def draw(self, grid: Any, channels: int, generator: Generator) -> Any:
-        """One of them, at random."""
+        """Draw one operator at random."""
         ...
 
     def numbers(self, operator: Any) -> tuple[str, dict[str, float]]:
-        """Its name, and what tells it from others."""
+        """Return the name and the fingerprint of an operator."""
         ...
 
 
 def survey(family: Family, grid: Any, channels: int, generator: Generator) -> dict[str, Any]:
-    """Name of the operators of a family, `operator`, and the range of each of their `numbers`.
+    """Return the name of a family's operators, `operator`, and the range of each fingerprint number, `numbers`.
 
     Raises:
         InfieldError: They are of several kinds.
@@ -81,11 +82,11 @@ def measured(
     """Measure fields by one operator of a family, with noise from a range.
 
     Arguments:
-        family: Which operators.
+        family: Family of operators.
         grid: Where the fields live.
         x_1: Fields, shape `(batch, channel, *space)`.
         noise: Least and greatest standard deviation.
-        noiseless: Share of the measurements that are exact.
+        noiseless: Fraction of the measurements without noise.
         generator: On the CPU.
     """
     operator = family.draw(grid, x_1.shape[1], generator).to(x_1)
@@ -112,29 +113,29 @@ def standardisation_of(fields: Tensor) -> Standardisation:
 
 
 class FamilyTraining(LightningModule):
-    """Trains a `Supervised` on fields of a data module; a method says what of it and by which loss.
+    """Base of the trainings of a `Supervised` model on the fields of a data module; subclasses define model and loss.
 
     Arguments:
-        network: The network that is trained.
-        family: Which operators.
+        network: Network to train.
+        family: Family of operators.
         noise: Least and greatest standard deviation of the noise, in standard deviations of the field.
-        noiseless: Share of the measurements that are exact.
-        operators: Operators a batch.
-        learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
+        noiseless: Fraction of the measurements without noise.
+        operators: Operators per batch.
+        learning_rate: Peak learning rate of AdamW; a cosine reduces it to a hundredth over a run of known length.
         warmup: Steps of linear warm-up.
-        weight_decay: Of AdamW.
-        seed: Of operators, noise and whatever else is random; it derives from seed, epoch and batch.
+        weight_decay: Weight decay of AdamW.
+        seed: Random seed; operators, noise and all else random derive from seed, epoch and batch.
 
     Raises:
         InfieldError: The network or a number is not as expected.
     """
 
     what: ClassVar[str]
-    """What messages call it."""
+    """Name in messages."""
     entry: ClassVar[str]
-    """Where a checkpoint stores it."""
+    """Key of the checkpoint entry."""
     fixed: ClassVar[tuple[str, ...]] = ("network", "noise", "serves", "grid", "units", "channels")
-    """Parts of the entry that a run which goes on must agree with."""
+    """Parts of the entry that must agree when a run is resumed."""
     model: Any
 
     def __init__(
@@ -167,7 +168,7 @@ class FamilyTraining(LightningModule):
         """Refuse a network of other sizes.
 
         Arguments:
-            channels: Of the fields.
+            channels: Channels of the fields.
             inputs: Channels of what goes in.
             times: Numbers that go in.
         """
@@ -217,7 +218,7 @@ class FamilyTraining(LightningModule):
 
     @abstractmethod
     def make(self, fields: Tensor, facts: dict[str, Any]) -> Supervised:
-        """What is trained.
+        """Return the model to train.
 
         Arguments:
             fields: Training fields in units, shape `(examples, channel, *space)`, float64.
@@ -230,7 +231,7 @@ class FamilyTraining(LightningModule):
 
     @abstractmethod
     def to_entry(self, model: Any, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-        """What a checkpoint of Lightning's is to store of the model, with the weights that it holds."""
+        """Return the entry of the model in a checkpoint of Lightning, with the weights of that checkpoint."""
 
     @abstractmethod
     def from_entry(self, entry: Mapping[str, Any]) -> Supervised:

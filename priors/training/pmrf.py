@@ -35,17 +35,17 @@ class PMRF(FamilyTraining):
 
     Arguments:
         network: A `priors.networks.unet.UNet` or `priors.networks.mlp.Perceptron` of as many channels as the data.
-        mean: Checkpoint of an unrolled network (`unrolled.ckpt`), f. It serves these operators and this noise.
+        mean: Checkpoint of an unrolled network (`unrolled.ckpt`), f. It defines the operators and the noise.
         family: Which operators.
         noise: Least and greatest standard deviation of the noise, in standard deviations of the field.
-        noiseless: Share of the measurements that are exact.
+        noiseless: Fraction of the measurements without noise.
         spread: sigma_s, in standard deviations of the field. The laws of x_0 and x_1 must be ones that a flow can join;
             what is added costs square error.
-        operators: Operators a batch.
-        learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
+        operators: Operators per batch.
+        learning_rate: Peak learning rate of AdamW; a cosine reduces it to a hundredth over a run of known length.
         warmup: Steps of linear warm-up.
-        weight_decay: Of AdamW.
-        seed: Of operators, noise, sources and times; they derive from seed, epoch and batch.
+        weight_decay: Weight decay of AdamW.
+        seed: Random seed; operators, noise, sources and times derive from seed, epoch and batch.
     """
 
     what = "posterior-mean rectified flow"

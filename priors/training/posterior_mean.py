@@ -30,15 +30,15 @@ class PosteriorMean(FamilyTraining):
     Arguments:
         network: A `priors.networks.unet.UNet` or `priors.networks.mlp.Perceptron` with `inputs` three times the
             channels of the data and `times: 2`.
-        family: Which operators.
+        family: Family of operators.
         noise: Least and greatest standard deviation of the noise, in standard deviations of the field.
-        noiseless: Share of the measurements that are exact.
+        noiseless: Fraction of the measurements without noise.
         steps: K, evaluations of the network an estimate.
-        operators: Operators a batch.
-        learning_rate: Of AdamW, at its peak; it falls to a hundredth by a cosine over a run of known length.
+        operators: Operators per batch.
+        learning_rate: Peak learning rate of AdamW; a cosine reduces it to a hundredth over a run of known length.
         warmup: Steps of linear warm-up.
-        weight_decay: Of AdamW.
-        seed: Of operators and noise; they derive from seed, epoch and batch.
+        weight_decay: Weight decay of AdamW.
+        seed: Random seed; operators and noise derive from seed, epoch and batch.
     """
 
     what = "unrolled network"

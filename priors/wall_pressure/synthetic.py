@@ -44,18 +44,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.grid import Axis, Grid, GridLike
 from infield.core.transform import Window
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley, Modes
 from infield.priors.gaussian.circulant_embedding import Embedding
-from infield.priors.gaussian.laws import Lattice
 from infield.priors.random_fields.spectral import White, check_positive
 
 SLOPE, OFFSET = 2.32, -9.61
@@ -154,7 +153,7 @@ class WallPressure:
         cycle = NEAR_WALL * STEEPNESS * x**ORDER * torch.exp(-x) / math.gamma(ORDER)
         return torch.where(known, SLOPE / norm * direction / kappa**2 * (between + cycle), torch.zeros_like(kappa))
 
-    def torus(self, grid: Lattice) -> tuple[int, ...]:
+    def torus(self, grid: GridLike) -> tuple[int, ...]:
         """Points along each axis of the torus on which fields are drawn: the grid's own where it is periodic.
 
         Raises:
@@ -166,7 +165,7 @@ class WallPressure:
             for axis in _axes(grid)
         )
 
-    def spectrum(self, grid: Lattice) -> Tensor:
+    def spectrum(self, grid: GridLike) -> Tensor:
         """Variances of the modes of p on the torus of a grid: its exact covariance, diagonal there.
 
         Returns:
@@ -181,7 +180,7 @@ class WallPressure:
         spectrum[0, 0] = 0.0
         return spectrum
 
-    def draw(self, grid: Lattice, white: White) -> Tensor:
+    def draw(self, grid: GridLike, white: White) -> Tensor:
         """Fields at the points of a grid, shape `(batch, *space)`, float64, in rho u_tau^2.
 
         Raises:
@@ -194,34 +193,34 @@ class WallPressure:
         p -= p.mean((-2, -1), keepdim=True)
         return Window(grid.shape, self.torus(grid)).crop(p)
 
-    def _modes(self, grid: Lattice) -> tuple[Tensor, Tensor | None]:
+    def _modes(self, grid: GridLike) -> tuple[Tensor, Tensor | None]:
         """Variances of the modes of g and of w on the torus; None for w where there is no modulation."""
         axes = _axes(grid)
         streamwise = [axis.name for axis in axes].index("x")
         return _modes(self, self.torus(grid), tuple(axis.spacing for axis in axes), streamwise)
 
-    def on(self, grid: Lattice, channels: int = 1) -> Covariance:
+    def on(self, grid: GridLike, channels: int = 1) -> Covariance:
         return self.within(Hartley(2), grid, channels)
 
-    def within(self, modes: Modes, grid: Lattice, channels: int = 1) -> Covariance:
+    def within(self, modes: Modes, grid: GridLike, channels: int = 1) -> Covariance:
         if not isinstance(modes, Hartley) or self.wants_torus(grid):
             raise InfieldError(f"{self}: it is diagonal on a torus only; leave out the source, which is white then")
         spectrum = self.spectrum(grid)
         floor = 1e-12 * float(spectrum.max())
         return Covariance.diagonal_in(modes, spectrum.clamp_min(floor).expand(channels, *grid.shape).clone())
 
-    def wants_torus(self, grid: Lattice) -> bool:
+    def wants_torus(self, grid: GridLike) -> bool:
         return not all(axis.periodic for axis in _axes(grid))
 
-    def embedded(self, grid: Lattice, torus: tuple[int, ...] | None = None) -> Embedding:
+    def embedded(self, grid: GridLike, torus: tuple[int, ...] | None = None) -> Embedding:
         own = self.torus(grid)
         if torus not in (None, own):
             raise InfieldError(where=self, found=f"a torus of {torus} points", expected=f"its own, {own}")
         return Embedding(Window(grid.shape, own), self.spectrum(grid), 0.0)
 
 
-def _axes(grid: Lattice) -> tuple[Any, ...]:
-    axes: tuple[Any, ...] = tuple(getattr(grid, "axes", ()))
+def _axes(grid: GridLike) -> tuple[Axis, ...]:
+    axes = grid.axes if isinstance(grid, Grid) else ()
     if sorted(axis.name for axis in axes) != ["x", "z"]:
         found = f"the axes {', '.join(axis.name for axis in axes)}" if axes else "scattered points"
         raise InfieldError(where="synthetic wall pressure", found=found, expected="a grid of axes z and x")
@@ -259,6 +258,6 @@ def _modes(
 
 
 def _all_signs(quadrant: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """What is even in both wavenumbers, from wavenumbers >= 0 to all of them in the order of the FFT."""
+    """Extend a function that is even in both wavenumbers from k >= 0 to all k in the order of the FFT."""
     rows, columns = (torch.minimum(torch.arange(n), n - torch.arange(n)) for n in shape)
     return quadrant[rows][:, columns]

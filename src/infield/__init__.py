@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from infield.core.torchvision_remedy import import_torchvision_first as import_torchvision_first
     from infield.datasets.formats.measurement import open_measurement as open_measurement
     from infield.datasets.formats.posterior import open_posterior as open_posterior
-    from infield.priors.storage.checkpoint import load_any as load_prior
+    from infield.priors.storage.checkpoint import load_checkpoint as load_prior
 
 _LAZY = {
     "open_measurement": "infield.datasets.formats.measurement",
     "open_posterior": "infield.datasets.formats.posterior",
-    "load_prior": "infield.priors.storage.checkpoint:load_any",
+    "load_prior": "infield.priors.storage.checkpoint:load_checkpoint",
     "import_torchvision_first": "infield.core.torchvision_remedy",
 }
 __all__ = ["InfieldError", "import_torchvision_first", "load_prior", "open_measurement", "open_posterior"]

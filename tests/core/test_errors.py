@@ -14,7 +14,7 @@ import torch
 import infield
 from infield import InfieldError
 from infield.core.errors import ArgumentError, as_argument
-from infield.physics.operators.refusal import Refused
+from infield.physics.operators.refusal import ForwardModelError
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ("src/infield/core", "physics", "priors", "posterior", "datasets")
@@ -89,9 +89,11 @@ def test_placeholders_are_rendered_by_the_caller():
 
 
 def test_within_puts_a_place_first_once():
-    inner = Refused(where="'noise'", found="a", expected="b", remedy="{sampler}", parameters={"sampler": "snap"})
+    inner = ForwardModelError(
+        where="'noise'", found="a", expected="b", remedy="{sampler}", parameters={"sampler": "snap"}
+    )
     outer = inner.within(Path("m.zarr"))
-    assert type(outer) is Refused and outer is not inner
+    assert type(outer) is ForwardModelError and outer is not inner
     assert str(outer) == "m.zarr: 'noise': found a, expected b; sampler=\"snap\""
     assert (outer.where, outer.found, outer.expected, outer.remedy) == ("m.zarr: 'noise'", "a", "b", "{sampler}")
     assert outer.parameters == {"sampler": "snap"}
@@ -153,7 +155,7 @@ def test_texts_and_remedies_are_added():
     assert str(InfieldError("message").followed_by("!")) == "message!"
 
 
-@pytest.mark.parametrize("kind", [InfieldError, ArgumentError, Refused])
+@pytest.mark.parametrize("kind", [InfieldError, ArgumentError, ForwardModelError])
 def test_pickles_and_copies_keep_every_field(kind):
     error = kind(where="w", found="f", expected="e", remedy="use {p}", parameters={"p": ("z", "x")})
     plain = kind("message", where="w", remedy="r")
@@ -176,7 +178,7 @@ def undeclared(code: str) -> list[str]:
         given = {k.arg: k.value for k in node.keywords} if isinstance(node, ast.Call) else {}
         if not given.keys() & {"where", "found", "expected", "remedy", "parameters"}:
             continue
-        if not getattr(node.func, "id", "").endswith(("Error", "Refused")):
+        if not getattr(node.func, "id", "").endswith(("Error", "ForwardModelError")):
             continue
         texts = [*node.args, *(v for k, v in given.items() if k != "parameters")]
         words = [

@@ -118,7 +118,7 @@ def sources() -> dict[str, Callable[[], Tensor]]:
         law, start = Matern(0.5, 0.3), circle(16)
         source = law.on(start)
         known = from_draws(source.modes, examples(start), rank=3)
-        return Regrid(start.to_json(), RING, law, 1).covariance(known, source).sample(2, rng(6))
+        return Regrid(start, RING, law, 1).covariance(known, source).sample(2, rng(6))
 
     def empirical(law: Matern) -> Tensor:
         return empirical_prior(examples(RING), RING, rank=4, source=law).covariance.sample(2, rng(6))

@@ -14,7 +14,7 @@ from infield.priors.covariance.base import Covariance
 from infield.priors.flows.flow import FlowPrior
 from infield.priors.gaussian.laws import Matern
 from infield.priors.networks.fno import FNO
-from infield.priors.storage.checkpoint import ENTRY, to_entry
+from infield.priors.storage.flow_entry import ENTRY, to_entry
 from infield.priors.training.flow_matching import source_on
 
 

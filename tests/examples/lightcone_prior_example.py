@@ -10,7 +10,8 @@ from infield.priors.cm21.density_network import DensityNetwork
 from infield.priors.cm21.emulator import Emulator
 from infield.priors.cm21.initial_density import InitialDensity
 from infield.priors.cm21.linear_correction import LinearPart
-from infield.priors.cm21.prior import LightconePrior, to_entry
+from infield.priors.cm21.prior import LightconePrior
+from infield.priors.cm21.prior_entry import to_entry
 from infield.priors.cm21.slice_spectra import SliceSpectra
 from infield.priors.cm21.slice_statistics import SliceStatistics
 from infield.priors.cm21.voxel_transform import VoxelTransform

@@ -56,7 +56,9 @@ def run_all(only: str = "") -> dict[str, dict]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="gate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="gate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("verb", choices=["record", "compare", "show"])
     parser.add_argument("file", metavar="FILE or CASE")
     parser.add_argument("--rounding", action="store_true", help="compare to rounding, not every byte")

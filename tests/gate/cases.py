@@ -182,15 +182,15 @@ def _conversions() -> Iterator[tuple[str, Case]]:
     yield "convert/mri", _file("convert", "mri", "head.npy")
     yield "convert/mri/held-out", _file("convert", "mri", "head.npy", "--hold-out", 0.1, "--seed", 3)
     yield "convert/wall-pressure", _file("convert", "wall-pressure", "planes.h5")
-    for name, words in (("share", ["--share", 0.1]), ("fifth", ["--share", 0.2, "--sample", 3])):
+    for name, words in (("share", ["--fraction", 0.1]), ("fifth", ["--fraction", 0.2, "--index", 3])):
         yield (
             f"convert/wall-sensors/{name}",
-            _file("convert", "wall-sensors", "simulations/wall.zarr", *words, "--noise", 0.1),
+            _file("convert", "wall-sensors", "simulations/wall.zarr", *words, "--noise-std", 0.1),
         )
     yield "convert/lightcone", _file("convert", "lightcone", "cone.h5")
     observed = ["convert", "lightcone-observation", "simulations/cones-flow.zarr", "--cells", "2-9", "--hours", 1e6]
     yield "convert/lightcone-observation", _file(*observed)
-    yield "convert/lightcone-observation/delays", _file(*observed, "--wedge", 5, "--buffer", 0)
+    yield "convert/lightcone-observation/delays", _file(*observed, "--wedge", 5, "--wedge-buffer", 0)
     for name, words in (("flow", ["--steps", 2]), ("emulator", [])):
         prior = ["--prior", f"checkpoints/lightcones-{name}.ckpt", "--params", "priors/params.yaml"]
         yield f"emulate/{name}", _file("emulate", *prior, "--samples", 2, "--workers", 1, *words)
@@ -217,7 +217,7 @@ def _simulations() -> Iterator[tuple[str, Case]]:
         where = str(site.parent.resolve())
         environment = {"PYTHONPATH": where, "FAKE_LOG": str(site.parent.resolve() / "runs.txt")}
         with patch.dict("os.environ", environment), patch.object(sys, "path", [where, *sys.path]):
-            return _file("simulate", "21cm", "--n", 2, "--points", 4, "--box", 16, "--depth", 6, "--workers", 1)()
+            return _file("simulate", "21cm", "-n", 2, "--points", 4, "--box-size", 16, "--depth", 6, "--workers", 1)()
 
     yield "simulate/21cm", cones
 

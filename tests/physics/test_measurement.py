@@ -14,7 +14,8 @@ from infield.core._deepinv import LinearPhysics, Physics
 from infield.core.grid import Grid
 from infield.core.transform import Affine
 from infield.physics.measurement import Measurement
-from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise, PoissonGaussianNoise, PoissonNoise
+from infield.physics.mri.noise import CoilGaussianNoise
+from infield.physics.noise.registry import GaussianNoise, PoissonGaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
 
 GRID = Grid.regular((4, 5))
@@ -250,3 +251,24 @@ def test_an_operator_that_gives_other_data_is_found_when_used():
     measurement = Measurement(y=Y, operator=Half(), noise=GaussianNoise(1.0), grid=GRID, channels=CHANNELS)
     with pytest.raises(InfieldError, match=r"gives data of shape \(2, 4, 3\), expected that of y, \(2, 4, 5\)"):
         measurement.log_likelihood(fields(1))
+
+
+class _Even(GaussianNoise):
+    """A model that knows only even data."""
+
+    def check(self, y, observed=None):
+        super().check(y, observed)
+        if ((y if observed is None else y[observed]) % 2 != 0).any():
+            raise InfieldError(where="measurement", found="an odd datum", expected="even ones")
+
+
+def test_a_noise_model_says_which_data_it_can_have_produced():
+    y = torch.full((1, 2, 4, 5), 2.0, dtype=torch.float64)
+    seen = torch.ones(2, 4, 5, dtype=torch.bool)
+    seen[0, 0, 0], y[0, 0, 0, 0] = False, 3.0
+    blur = {"y": y, "truth": None}
+    assert measure(BLUR, _Even(0.1), observed=seen, **blur).noise.to("cpu").variance == 0.1
+    with pytest.raises(InfieldError, match="found an odd datum"):
+        measure(BLUR, _Even(0.1), **blur)
+    with pytest.raises(InfieldError, match="noise variance of shape"):
+        measure(BLUR, _Even(torch.ones(2)), observed=seen, **blur)

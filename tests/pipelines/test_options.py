@@ -22,7 +22,9 @@ from infield.pipelines.options import as_option
         ("order", ("time", "z", "x"), "--order time,z,x"),
         ("slice_number", 3, "--slice 3"),
         ("numbers", None, "--slice A-B"),
-        ("acceleration", None, "--accelerate"),
+        ("acceleration", None, "--acceleration"),
+        ("box", None, "--box-size"),
+        ("delay_channels", 4, "--channels-per-segment 4"),
         ("template", None, "--with template=FOLDER"),
     ],
 )

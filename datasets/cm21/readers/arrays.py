@@ -61,6 +61,7 @@ def array_cones(path: Path, stated: Stated) -> RawCones:
         read=_reader(cubes.reshape(samples, nx, ny, depth), scale),
         provenance={"simulator": "unknown: the arrays do not say", "field": stated.variable or TEMPERATURE},
         history=("temperatures are taken to be in mK, as the file does not say",) if scale == 1 else (),
+        unused=("hubble", "omega_m") if _has_distances(arrays, stated) else (),
     )
 
 
@@ -130,8 +131,12 @@ def _cell(path: Path, arrays: Mapping[str, Any], stated: Stated, points: int) ->
     return box / points
 
 
+def _has_distances(arrays: Mapping[str, Any], stated: Stated) -> bool:
+    return "distance_Mpc" in arrays and stated.redshifts is None
+
+
 def _distances(path: Path, arrays: Mapping[str, Any], stated: Stated, redshift: np.ndarray) -> np.ndarray:
-    if "distance_Mpc" in arrays and stated.redshifts is None:
+    if _has_distances(arrays, stated):
         distance = np.asarray(arrays["distance_Mpc"], dtype=float)
         if distance.shape != redshift.shape:
             raise InfieldError(

@@ -58,6 +58,7 @@ class RawCones:
         read: Reads some cells of one cone in mK, `(x, y, cells)`, in the order of the file.
         provenance: In JSON types.
         history: What was done, one line a step.
+        unused: Names of what may be `Stated` that the file itself says.
     """
 
     path: Path
@@ -72,6 +73,7 @@ class RawCones:
     read: Callable[[int, slice], np.ndarray]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,16 @@ def join(files: Sequence[RawCones], stated: Stated) -> LightconeSource:
 
     Raises:
         InfieldError: A file's line of sight is not in order, or two files are of different boxes or redshifts, or a
-            parameter is not in all of them.
+            parameter is not in all of them; or what is stated stands in all files.
     """
+    for name in files[0].unused:
+        if getattr(stated, name) is not None and all(name in file.unused for file in files):
+            raise InfieldError(
+                where=files[0].path,
+                found=f"{{{name}}}",
+                expected=f"none for a file of this kind ({files[0].format}), which says it",
+                parameters=[name],
+            )
     notes: list[str] = []
     for file in files:
         steps = np.diff(file.redshift)

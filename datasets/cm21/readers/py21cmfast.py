@@ -78,6 +78,7 @@ def native_cone(path: Path, file: h5py.File, stated: Stated) -> RawCones:
         read=_reader(path, name),
         provenance={"simulator": f"21cmFAST {version}", "field": name, **constants},
         history=_history(file, name),
+        unused=("box", "redshifts", "hubble", "omega_m"),
     )
 
 

@@ -20,7 +20,6 @@ title: wall pressure at Re_tau 1000
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,6 +28,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from infield.core.checks import is_number, is_whole
 from infield.core.errors import InfieldError
 from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes, Stated
 
@@ -40,6 +40,7 @@ _NUMBERS = (*_FLOW, "dt", "start")
 
 def described_planes(path: Path, stated: Stated, stack: ExitStack) -> RawPlanes:
     """As `binary_planes`: a reader of the registry."""
+    stated.refuse(path, "a descriptor, which says it", "variable", "order", "flow")
     return binary_planes(path)
 
 
@@ -158,7 +159,7 @@ def _descriptor(path: Path) -> dict[str, Any]:
 
 
 def _number(path: Path, name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_number(value):
         remedy = " (YAML takes 1.0e-4 for a number, 1e-4 for text)" if isinstance(value, str) else ""
         raise InfieldError(where=f"{path}: '{name}'", found=f"{value!r}", expected=f"a number{remedy}")
     return float(value)
@@ -167,7 +168,7 @@ def _number(path: Path, name: str, value: object) -> float:
 def _count(path: Path, entries: Mapping[str, Any], name: str, default: int | None = None) -> int:
     value = entries.get(name, default)
     least = 2 if name in ("nx", "nz") else 0
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if not is_whole(value, least):
         found = "nothing" if value is None else repr(value)
         raise InfieldError(where=f"{path}: '{name}'", found=found, expected=f"a whole number of at least {least}")
     return value

@@ -44,6 +44,12 @@ class Stated:
     wall: str | None = None
     flow: str | None = None
 
+    def refuse(self, path: Path, kind: str, *names: str) -> None:
+        """InfieldError where something is stated that files of a kind have no use for."""
+        for name in names:
+            if getattr(self, name) is not None:
+                raise InfieldError(where=path, found=f"{{{name}}}", expected=f"none for {kind}", parameters=[name])
+
 
 @dataclass(frozen=True)
 class Positions:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from infield.core import registry
+from infield.core.checks import is_number
 from infield.core.errors import InfieldError
 from infield.datasets.formats.foreign_arrays import StoredArray, StoredArrays, open_arrays
 from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes, Stated, WallPlaneSource, make_source
@@ -76,6 +77,7 @@ def array_planes(file: StoredArrays, stated: Stated) -> RawPlanes:
         raise InfieldError(
             where=file.path, found="a run that is not finished", expected="all of it", remedy="start it again to go on"
         )
+    stated.refuse(file.path, "planes that are no cut-out of the JHTDB", "flow")
     array = _pressure(file, stated)
     roles, named, history = _order(file, array, stated)
     sizes = dict(zip(roles, array.shape, strict=True))
@@ -248,7 +250,7 @@ def _flow(file: StoredArrays, array: StoredArray) -> dict[str, float]:
         value = next((plain[name] for name in names if name in plain), None)
         if isinstance(value, StoredArray):
             value = value.whole().reshape(()).item()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if is_number(value):
             found[quantity] = float(value)
     return found
 

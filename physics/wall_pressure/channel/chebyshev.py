@@ -65,13 +65,13 @@ class Chebyshev:
 
     Arguments:
         n: Number of points.
-        device: Where the matrices are.
+        device: Device of the matrices.
 
     Attributes:
         y: The points, `(n,)`.
-        weights: Of the integral, `(n,)`.
+        weights: Quadrature weights, `(n,)`.
         first, second: Matrices of the derivatives, `(n, n)`.
-        eigenvalues: Of the second derivative, real and negative, smallest magnitude first, `(n - 2,)`.
+        eigenvalues: Eigenvalues of the second derivative, real and negative, smallest magnitude first, `(n - 2,)`.
         values, slopes, curvatures: Of the eigenvectors at all points, `(n, n - 2)`; each has largest magnitude 1, and a
             positive slope at -1.
         coefficients: Values at the inner points to coefficients, `(n - 2, n - 2)`.

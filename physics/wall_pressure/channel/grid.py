@@ -21,7 +21,7 @@ class ChannelGrid:
     Arguments:
         lengths: Periods in x and z, in half heights.
         points: Points in x, y and z; those of x and z are even.
-        device: Where everything is computed.
+        device: Device of all computations.
 
     Attributes:
         chebyshev: The points and matrices of y.

@@ -1,4 +1,4 @@
-"""How a turbulent channel flow is started: a turbulent mean profile, and random waves strong enough to sustain it."""
+"""Initial condition of a turbulent channel flow: a turbulent mean profile, and random waves that sustain it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def turbulent_start(
 
     Arguments:
         channel: The solver, with forcing 1 and viscosity 1 / Re_tau.
-        generator: Of the waves.
+        generator: Generator of the waves.
         strength: Size of the waves: 1 for v of 1 u_tau and streaks of u of some 3 u_tau.
         time: Time of the state.
     """

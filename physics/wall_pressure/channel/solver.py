@@ -69,7 +69,7 @@ class Channel(ChannelGrid):
 
     Arguments:
         viscosity: nu > 0.
-        lengths, points, device: Of the grid.
+        lengths, points, device: Lengths, points and device of the grid.
         forcing: F, the driving force.
         padding: Points along x and z on which products are taken, over those of the grid.
 
@@ -110,7 +110,7 @@ class Channel(ChannelGrid):
 
         Arguments:
             v: Amplitudes of the wall-normal velocity, `(ny, kz, kx)`, complex; v = v' = 0 at the walls.
-            g: Of the wall-normal vorticity; 0 at the walls.
+            g: Amplitudes of the wall-normal vorticity; 0 at the walls.
             mean: Profiles of u and w, `(2, ny)`.
             time: Its time.
         """
@@ -201,7 +201,7 @@ class Channel(ChannelGrid):
         """One step towards a time, of equal steps of at most the given CFL number that reach it exactly.
 
         Arguments:
-            state: Where to go from.
+            state: Initial state.
             until: A later time.
             cfl: Step times the speed of `Tendency`; stable to `LARGEST_CFL`.
 

@@ -22,7 +22,7 @@ from infield.physics.operators.composition import Affine, Scale, compose
 from infield.physics.operators.level_set import Phases
 from infield.physics.operators.registry import build_operator
 from infield.physics.operators.sensors import PointSensors
-from infield.physics.pde.dirichlet import interior, with_rim
+from infield.physics.pde.dirichlet import interior, pad_boundary
 from infield.physics.pde.sine_transform import sine_transform
 from infield.pipelines.package_data import CHECKPOINTS
 from infield.pipelines.run.simulations import KINDS, FieldLaw, Simulation, make_simulation
@@ -34,7 +34,7 @@ from infield.priors.flows.flow import FlowPrior
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.random_fields.spectral import TwoPhaseField
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 from infield.priors.training.flow_matching import covariance_of
 
 PROBLEMS = ("poisson", "helmholtz", "darcy", "navier-stokes")
@@ -218,7 +218,7 @@ def learned_prior(problem: Problem) -> FlowPrior:
         InfieldError: It is not there, or of another grid.
     """
     path = CHECKPOINTS / PRIORS[problem.name]
-    prior = load_prior(path)
+    prior = load_flow_prior(path)
     if prior.grid_description != problem.grid.to_json():
         raise InfieldError(
             where=path, found="a prior on another grid", expected=f"{problem.points} x {problem.points} points"
@@ -268,8 +268,8 @@ class Sines(FixedBasis):
     ndim: int
 
     def analyse(self, x: Tensor) -> Tensor:
-        rim = x - with_rim(interior(x, self.ndim), self.ndim)
-        return rim + with_rim(sine_transform(interior(x, self.ndim), self.ndim), self.ndim)
+        rim = x - pad_boundary(interior(x, self.ndim), self.ndim)
+        return rim + pad_boundary(sine_transform(interior(x, self.ndim), self.ndim), self.ndim)
 
     def synthesise(self, c: Tensor) -> Tensor:
         return self.analyse(c)

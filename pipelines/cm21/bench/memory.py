@@ -18,7 +18,7 @@ from torch import Generator
 from infield.core.errors import InfieldError
 from infield.pipelines.bench.peak_memory import peak_mib
 from infield.pipelines.bench.records import Bench
-from infield.priors.cm21.prior import load_lightcone_prior
+from infield.priors.cm21.prior_entry import load_lightcone_prior
 
 DEPTHS = (128, 1024)
 STEPS = 2

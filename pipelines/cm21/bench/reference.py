@@ -243,7 +243,9 @@ def load_reference(path: Path = REFERENCE) -> Reference:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="cm21_reference", description=(__doc__ or "").split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        prog="cm21_reference", description=(__doc__ or "").split("\n", 1)[0], allow_abbrev=False
+    )
     parser.add_argument("references", type=Path, nargs="+", metavar="REF.zarr", help="ensembles of one point each")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="REFERENCE.npz")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")

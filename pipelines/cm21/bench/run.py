@@ -3,7 +3,7 @@
     infield bench cm21 --simulations TRAIN.zarr --reference REF0.zarr REF1.zarr --prior PRIOR.ckpt
 
 TRAIN.zarr is what the prior was trained on; each reference an ensemble of many seeds at one point. At every point as
-many cones as the reference has (or --samples) are drawn and compared with it as `infield compare-cones` does: medians
+many cones as the reference has (or --draws) are drawn and compared with it as `infield compare-cones` does: medians
 over the ensemble of global signal, power spectra of chunks of redshift, scattering coefficients and shares of exact
 zeros. Errors are multiples of the floor: what random halves of the reference differ by, scaled to the sizes compared.
 
@@ -46,9 +46,10 @@ from infield.pipelines.cm21.emulate import draw_cone
 from infield.pipelines.cm21.members import members_of
 from infield.pipelines.cm21.parameter_design import Design, cone_seeds
 from infield.pipelines.run.console import progress
+from infield.pipelines.run.options import Parser, refuse_without
 from infield.posterior.cm21.summary import LightconeSummary
 from infield.priors.cm21.flow import STRETCH
-from infield.priors.cm21.prior import load_lightcone_prior
+from infield.priors.cm21.prior_entry import load_lightcone_prior
 
 COSTED = 16
 """Cones that are drawn at one point for what one of them costs, where no ensemble was drawn."""
@@ -103,27 +104,42 @@ Draw = Callable[[range], Tensor]
 """Cones by their numbers, `(some, x, y, los)` in mK."""
 
 
-OPTIONS = ("prior", "simulations", "reference", "samples", "steps", "simulator_seconds", "python", "workers", "parts")
+OPTIONS = ("prior", "simulations", "reference", "steps", "simulator_seconds", "python", "workers", "parts")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     add = parser.add_argument
     add("--prior", type=Path, metavar="PRIOR.ckpt", help="a prior of lightcones")
     add("--simulations", type=Path, metavar="TRAIN.zarr", help="the cones that it was trained on")
     add("--reference", type=Path, nargs="+", metavar="REF.zarr",
         help="ensembles of the simulator, each at one point of the parameters")  # fmt: skip
-    add("--samples", type=int, help="cones that are drawn at a point (default: as many as it has)")
-    add("--steps", type=int, metavar="N", help="of the integration (default as `infield emulate`)")
-    add("--simulator-seconds", type=float, metavar="S", help="of a core, for a cone of the simulator")
+    add("--draws", type=int, metavar="N", help="cones that are drawn at each point (default: as many as it has)")
+    add("--steps", type=int, metavar="N", help="steps of the flow's integration (default as `infield emulate`)")
+    add("--simulator-seconds", type=float, metavar="S",
+        help="seconds of a core for a cone of the simulator (default: measured)")  # fmt: skip
     add("--python", metavar="PATH", help="a Python that has py21cmfast, to measure them")
-    add("--workers", type=int, help="cones that are drawn at a time, each by one thread (default 1)")
+    add("--workers", type=int, metavar="N", help="cones that are drawn at a time, each by one thread (default 1)")
     add("--parts", nargs="+", metavar="NAME", help="emulation, telescope, costs (default all)")
+    parser.rename("--samples", "--draws")
 
 
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """This bench, with its options."""
-    options = {name: getattr(arguments, name) for name in OPTIONS}
+    _refuse_unused(arguments)
+    options = {name: getattr(arguments, name) for name in OPTIONS} | {"samples": arguments.draws}
     return sys.modules[__name__], {name: value for name, value in options.items() if value is not None}
+
+
+def _refuse_unused(arguments: argparse.Namespace) -> None:
+    """Refuse options of parts that are not run, and a Python of which nothing is measured."""
+    parts = set(arguments.parts or PARTS)
+    parts = set(PARTS) if "all" in parts else parts
+    drawn = bool(parts & {"emulation", "costs"})
+    refuse_without("part emulation", "emulation" in parts, arguments, "draws")
+    refuse_without("part emulation or costs", drawn, arguments, "steps", "workers")
+    refuse_without("part costs", "costs" in parts, arguments, "simulator_seconds", "python")
+    if arguments.python is not None and arguments.simulator_seconds is not None:
+        raise InfieldError(where="--python", found="--simulator-seconds", expected="one of them")
 
 
 def run(
@@ -160,7 +176,7 @@ def run(
     """
     if simulations is None or prior is None or not reference:
         raise InfieldError("bench cm21: expected --simulations TRAIN.zarr, --reference REF.zarr ... and --prior P.ckpt")
-    for name, value, least in (("--samples", samples, 2), ("--steps", steps, 1), ("--workers", workers, 1)):
+    for name, value, least in (("--draws", samples, 2), ("--steps", steps, 1), ("--workers", workers, 1)):
         if value is not None and value < least:
             raise InfieldError(where=name, found=value, expected=f"at least {least}")
     if simulator_seconds is not None and not 0 < simulator_seconds < math.inf:

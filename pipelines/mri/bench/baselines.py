@@ -18,7 +18,8 @@ from torch import Tensor
 from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
 from infield.physics.mri.multicoil import MultiCoilMRI
-from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise
+from infield.physics.mri.noise import CoilGaussianNoise
+from infield.physics.noise.registry import GaussianNoise
 
 LEAST, MOST = 1e-2, 1e2
 """Range of the penalties' weights."""

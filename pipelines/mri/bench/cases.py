@@ -16,11 +16,13 @@ from torch import Tensor
 from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
 from infield.datasets.mri.brains import Brains
-from infield.datasets.mri.convert import ConvertedMRI, Undersampling, convert_mri, measurement_of
+from infield.datasets.mri.convert import Undersampling, convert_mri, measurement_of
+from infield.datasets.mri.converted import ConvertedMRI
 from infield.datasets.mri.kspace import KSpace, fourier
 from infield.physics.measurement import Measurement
 from infield.physics.mri.multicoil import MultiCoilMRI
-from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise
+from infield.physics.mri.noise import CoilGaussianNoise
+from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.registry import build_operator
 
 SPACING = 1.875

@@ -28,7 +28,7 @@ from infield.core._lightning import LightningDataModule, ModelCheckpoint, Traine
 from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
-from infield.physics.operators.fingerprint import operator_numbers
+from infield.physics.operators.fingerprint import operator_fingerprint
 from infield.physics.operators.sensors import Mask
 from infield.pipelines.bench.beside_exact import METRICS as BESIDE_EXACT
 from infield.pipelines.bench.beside_exact import add_beside_exact
@@ -106,7 +106,7 @@ class FirstCoordinate:
         return Mask(grid, channels, torch.tensor([True, False]))
 
     def numbers(self, operator: Mask) -> tuple[str, dict[str, float]]:
-        return operator_numbers(operator)
+        return operator_fingerprint(operator)
 
 
 def run(*, quick: bool = False, seed: int = 0) -> Bench:

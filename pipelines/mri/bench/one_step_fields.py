@@ -26,7 +26,8 @@ from torch import Generator, Tensor
 from infield.core.grid import Grid
 from infield.core.randomness import Randomness, SampleStreams
 from infield.datasets.mri.brains import Brains
-from infield.datasets.training.operator_families import Deblurring, Inpainting, OperatorFamily, UndersampledKspace
+from infield.datasets.mri.operator_family import UndersampledKspace
+from infield.datasets.training.operator_families import Deblurring, Inpainting, OperatorFamily
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.pipelines.bench.deepinv_peers import dps
@@ -40,7 +41,7 @@ from infield.posterior.samplers.base import Draws, Sampler
 from infield.posterior.samplers.null_flow import NullFlow
 from infield.posterior.samplers.snap import SNaP
 from infield.priors.amortised.average_velocity import AverageVelocity, load_average_velocity
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 
 POINTS, FIELD_OF_VIEW = 64, 240.0
 NOISES, CHANNELS = (0.0, 0.01, 0.05), ("real", "imag")
@@ -222,7 +223,7 @@ def _add_inverse(bench: Bench, row: str, cases: list[Measurement]) -> None:
 
 def _add_dps(bench: Bench, row: str, measurement: Measurement, draws: int, steps: int, seed: int) -> None:
     score = Score(bench, row)
-    problem = UnitRange(Whitened(load_prior(PRIOR).on(measurement.grid), measurement))
+    problem = UnitRange(Whitened(load_flow_prior(PRIOR).on(measurement.grid), measurement))
     start = time.perf_counter()
     x = problem.fields(dps(problem, draws, seed + 1, steps, weight=DPS_WEIGHT))
     calls = problem.calls(draws)["velocity_calls"]  # and as many vector-Jacobian products

@@ -54,7 +54,7 @@ from infield.posterior.samplers.faps_published import FAPSPublished
 from infield.posterior.samplers.red_diff import REDDiff
 from infield.priors.base import Prior
 from infield.priors.flows.flow import FlowPrior
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 
 CHECKPOINT = CHECKPOINTS / "brain_2d.ckpt"
 SLICE, COMPLETE = Path("mri") / "sigpy_cartesian_ksp.npy", Path("mri") / "larson_se_t1_sag_data.mat"
@@ -146,7 +146,7 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
     bench = Bench("mri", seed)
     settings, points = (QUICK, 96) if quick else (Settings(), 128)
     builders = _cases(seed, quick=quick, points=points)
-    prior = load_prior(CHECKPOINT)
+    prior = load_flow_prior(CHECKPOINT)
     assert isinstance(prior, FlowPrior)
     law = local_law(prior, settings.levels, points=points, brains=2 if quick else CALIBRATION_BRAINS)
     with progress() as bar:

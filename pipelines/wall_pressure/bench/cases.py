@@ -22,7 +22,6 @@ from infield.posterior.samplers.exact import posterior_mean
 from infield.posterior.samplers.faps import FAPS
 from infield.priors.base import Prior, heun
 from infield.priors.flows.flow import FlowPrior
-from infield.priors.flows.regrid import spacing_along
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 from infield.priors.wall_pressure.synthetic import WallPressure
 
@@ -159,7 +158,7 @@ def in_half_heights(prior: FlowPrior, re_tau: float) -> FlowPrior:
 
 def draws_in_half_heights(sampler: FAPS, prior: FlowPrior, case: Case, n: int, seed: int) -> Drawn:
     """Posterior draws of a prior of wider spacings: on a grid that has them, and from there on the case's own."""
-    wide = [spacing_along(axis) for axis in prior.grid_description["axes"]]
+    wide = Grid.from_json(prior.grid_description).spacing
     grid = _with_spacings(case.grid, wide)
     waves = [torch.fft.fftfreq(size, 1 / size).abs() for size in case.grid.shape]
     unseen = (waves[0][:, None] >= grid.shape[0] // 2) | (waves[1] >= grid.shape[1] // 2)

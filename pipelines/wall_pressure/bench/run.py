@@ -67,7 +67,7 @@ from infield.posterior.diagnostics.calibration import coverage, crps, ranks
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.wall_pressure.wall_statistics import wall_moments
 from infield.priors.flows.flow import FlowPrior
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 from infield.priors.wall_pressure.synthetic import WallPressure
 
 LENGTH = 16 * math.pi
@@ -199,14 +199,14 @@ def _add_posteriors(bench: Bench, case: Case, size: Size, seed: int) -> None:
     kriging = draws_of(sampler, case.kriging, case.measured, n, seed)
     add("kriging", kriging, case.all)
 
-    prior = load_prior(checkpoint(case.re_tau))
+    prior = load_flow_prior(checkpoint(case.re_tau))
     add("prior alone", *_alone(prior.on(case.grid), case, size, seed))
     own = draws_of(sampler, prior.on(case.grid), case.measured, n, seed)
     add("ours" if base else "ours, fine-tuned", own, case.all, kriging.planes)
     if base:
         return
     source = ZERO_SHOT[case.re_tau]
-    _add_zero_shot(bench, case, load_prior(checkpoint(source)), source, kriging, size, seed)
+    _add_zero_shot(bench, case, load_flow_prior(checkpoint(source)), source, kriging, size, seed)
 
 
 def _add_zero_shot(
@@ -226,7 +226,7 @@ def _add_zero_shot(
         _add(bench, case, f"{name} ours, zero-shot from {source:g}{words}", drawn, known, kriging.planes, seed)
     if not ablation.is_file():
         return
-    for words, outer in (("zero-shot", in_half_heights(prior, case.re_tau)), ("fine-tuned", load_prior(ablation))):
+    for words, outer in (("zero-shot", in_half_heights(prior, case.re_tau)), ("fine-tuned", load_flow_prior(ablation))):
         drawn = draws_in_half_heights(sampler, outer, case, n, seed)
         _add(bench, case, f"{name} {words}, no inner scaling", drawn, case.all, None, seed)
 

@@ -1,1 +1,1 @@
-"""What all rooms stand on: grids, randomness, errors, spectra."""
+"""Foundation of all packages: grids, randomness, errors, spectra."""

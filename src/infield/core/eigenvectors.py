@@ -1,8 +1,8 @@
 """Eigenvectors that are the same on every processor.
 
-A decomposition leaves the sign of an eigenvector, and the basis of the eigenvectors of a repeated eigenvalue, to the
-library and to the processor. Draws go through symmetric roots, which have no basis (`priors.covariance.base`).
-Where vectors themselves are handed on, these conventions fix them.
+A decomposition leaves the sign of an eigenvector, and the basis within a repeated eigenvalue, to the library and the
+processor. Draws go through symmetric roots, which have no basis (`priors.covariance.base`).
+If the vectors themselves are used, these conventions fix them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,27 @@ import torch
 from torch import Tensor
 
 TIE = 1e-9
-"""Candidates within this fraction of the best one are ties, of which the first is taken: rounding decides nothing."""
+"""Candidates within this fraction of the largest are ties, of which the first is taken: rounding does not matter."""
+
+
+CUT_MARGIN = 0.01
+"""Values below a cut-off by less than this fraction of it count as above: an eigenvalue of 1e-10 of the largest is
+rounded by up to 1e-3 of itself, as rounding is 1e-13 of the largest."""
 
 
 def first_largest(values: Tensor) -> int:
     """Index of the first entry that is the largest up to `TIE`, for values `(n,)` of which the largest is positive."""
     return int((values >= (1 - TIE) * values.max()).nonzero()[0])
+
+
+def number_above(eigenvalues: Tensor, tolerance: float) -> int:
+    """Number of eigenvalues that are at least a fraction of the largest, or within `CUT_MARGIN` of that.
+
+    Arguments:
+        eigenvalues: Descending, shape `(n,)`.
+        tolerance: The fraction.
+    """
+    return int((eigenvalues > (1 - CUT_MARGIN) * tolerance * eigenvalues[0]).sum())
 
 
 def with_fixed_signs(columns: Tensor) -> Tensor:

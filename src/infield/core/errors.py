@@ -1,4 +1,4 @@
-"""Errors that a user can fix: one line, kept in fields, so that no caller has to read the line.
+"""Errors that a user can fix: one line, kept in fields, so that no caller has to parse it.
 
 The line is "where: found X, expected Y; remedy". Texts name a parameter by a placeholder, `{sampler}`, and the error
 lists it under `parameters`. Python callers read the parameter as an argument, `sampler="faps"`; the command line
@@ -18,8 +18,8 @@ _LAST_FIRST = ("remedy", "expected", "found", "message", "where")
 class InfieldError(ValueError):
     """An error that the user can fix; the message is one line.
 
-    It says where, what was found, what was expected, and what to do. The commands print it and leave with exit
-    status 2. Every field is kept as text; one that is empty is left out of the line.
+    It states the place, what was found, what was expected, and what to do. The commands print it and exit with
+    status 2. Every field is kept as text; an empty one is omitted from the line.
 
     Arguments:
         message: What is wrong, where it is not of the form "found X, expected Y".
@@ -116,11 +116,11 @@ class InfieldError(ValueError):
 
 
 class ArgumentError(InfieldError):
-    """An argument is wrong by itself, whatever the file that it is used on: no file is named in the line."""
+    """An argument is wrong whatever the file that it is applied to: the line names no file."""
 
 
 def as_argument(name: str, value: Any = None) -> str:
-    """A parameter as a Python caller gives it, e.g. `sampler="faps"`; its name alone where the value is None."""
+    """A parameter as a Python caller gives it, e.g. `sampler="faps"`; its name alone if the value is None."""
     if value is None:
         return name
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Where a field lives: names, units and coordinates of its space axes."""
+"""Grids and point sets: names, units and coordinates of the space axes of a field."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Axis:
         name: Dimension name, as in the file.
         coordinates: Positions in `units`, strictly increasing.
         units: Units of the coordinates, as CF writes them ("1" for none).
-        periodic: Whether the axis closes on itself one spacing after its last point.
+        periodic: Whether the axis is periodic, with its last point one spacing before the first.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Axis:
 
     @property
     def spacing(self) -> float:
-        """Distance between neighbours, in `units`; the mean one where the axis is not uniform."""
+        """Distance between neighbours, in `units`; the mean one if the axis is not uniform."""
         return (self.coordinates[-1] - self.coordinates[0]) / (self.size - 1) if self.size > 1 else 1.0
 
     @property
@@ -104,8 +104,18 @@ class Grid:
         return tuple(axis.spacing for axis in self.axes)
 
     @property
+    def uniform(self) -> bool:
+        """Whether the points of every axis are equally far apart."""
+        return all(axis.uniform for axis in self.axes)
+
+    @property
+    def periodic(self) -> tuple[bool, ...]:
+        """Of each axis, whether it is periodic."""
+        return tuple(axis.periodic for axis in self.axes)
+
+    @property
     def lengths(self) -> tuple[float, ...]:
-        """Size of the domain along each axis, one cell for each point, in the units of the axis."""
+        """Size of the domain along each axis, one cell per point, in the units of the axis."""
         return tuple(axis.spacing * axis.size for axis in self.axes)
 
     def points(self) -> Tensor:
@@ -137,7 +147,7 @@ class PointSet:
     """Scattered points. Fields on it have shape `(batch, channel, number of points)`.
 
     Arguments:
-        coordinates: One tuple of positions a point.
+        coordinates: One tuple of coordinates per point.
         names: Names of the coordinates.
         units: Units of the coordinates.
         dimension: Name of the dimension along which the points are listed.
@@ -154,6 +164,12 @@ class PointSet:
         for i, point in enumerate(self.coordinates):
             if len(point) != self.ndim or not all(map(math.isfinite, point)):
                 raise InfieldError(f"points: point {i} is {point}, expected {self.ndim} finite numbers {self.names}")
+
+    @classmethod
+    def at(cls, points: Tensor, *, units: str = "1") -> PointSet:
+        """Points without names of their own, from their coordinates `(n, ndim)`."""
+        names = tuple(f"x{i}" for i in range(points.shape[1]))
+        return cls(tuple(map(tuple, points.tolist())), names, units)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -189,6 +205,10 @@ class PointSet:
         )
 
 
-def grid_from_json(description: dict[str, Any]) -> Grid | PointSet:
-    """Rebuild whichever of the two kinds of grid was described."""
+GridLike = Grid | PointSet
+"""The domain of a field."""
+
+
+def grid_from_json(description: dict[str, Any]) -> GridLike:
+    """Rebuild a grid or a point set from its description."""
     return Grid.from_json(description) if "axes" in description else PointSet.from_json(description)

@@ -1,4 +1,4 @@
-"""Random numbers that belong to samples: number i is the same whatever the batch, the worker or the interruption."""
+"""Per-sample random streams: sample i is the same for any batch, worker or interruption."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Generator, Tensor
 
 @dataclass
 class SampleStreams:
-    """One generator a sample, keyed by the run's seed and the sample's number alone.
+    """One generator per sample, keyed by the seed of the run and the index of the sample alone.
 
     Arguments:
         seed: Seed of the run.
-        indices: Numbers of the samples, in the order of the batch.
+        indices: Indices of the samples, in the order of the batch.
     """
 
     seed: int
@@ -38,11 +38,11 @@ class SampleStreams:
 
 
 Randomness = Generator | SampleStreams
-"""What a sampler takes: one generator for the whole batch (fast), or one stream a sample (repeatable in any batch)."""
+"""Randomness of a sampler: one generator for the batch (fast), or one stream per sample (the same in any batch)."""
 
 
 def normal(generator: Randomness, n: int, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
-    """Standard normal numbers of shape `(n, *shape)`, float64, on `device`; drawn where the generator lives."""
+    """Standard normal numbers of shape `(n, *shape)`, float64, on `device`; drawn on the generator's device."""
     if isinstance(generator, SampleStreams):
         if len(generator) != n:
             raise ValueError(f"{len(generator)} sample streams for a batch of {n}: expected one a sample")

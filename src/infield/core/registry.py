@@ -1,9 +1,9 @@
 """One registry of everything that has a name: operators, noise models, networks, samplers, readers, commands, ...
 
-A name leads to `"module:Class"` and one line of help; the module is imported when the thing is asked for. Entries are
+A name leads to `"module:Class"` and one line of help; the module is imported on first use. Entries are
 found at three places:
 
-* `infield/<room>/entries.py`, of what serves every domain;
+* `infield/<room>/entries.py`, for what is common to all domains;
 * `infield/<room>/<domain>/entries.py`, for each of `infield.domains.DOMAINS`;
 * entry points of other installed packages, in the group `infield.<group>`, e.g. in their `pyproject.toml`::
 
@@ -69,7 +69,7 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a thing of some name is found.
+    """Target of a name: where the thing is defined.
 
     Arguments:
         target: `"module:Class"`, or a module.
@@ -183,7 +183,7 @@ def known(group: str, name: object) -> bool:
 
 
 def load(group: str, name: str) -> Any:
-    """What a name leads to.
+    """Load what a name refers to.
 
     Raises:
         InfieldError: As `find`; or it is of another package, which cannot be imported.
@@ -231,6 +231,11 @@ def plugins_recorded() -> Iterator[dict[str, str]]:
         yield record
     finally:
         _records.reset(token)
+
+
+def plugins_so_far() -> dict[str, str]:
+    """The other packages, with their versions, from which things were loaded within `plugins_recorded`."""
+    return {package: version for record in _records.get() for package, version in record.items()}
 
 
 _records: ContextVar[tuple[dict[str, str], ...]] = ContextVar("records", default=())

@@ -1,11 +1,11 @@
-"""Names of before the move into rooms and domains: each old module, and where its names are now.
+"""Old names of modules, classes and functions, and their new ones.
 
     from infield.posterior.faps import FAPS      # still works, and warns: it is infield.posterior.samplers.faps
 
 One table, `MODULES`, names the modules; another, `NAMES`, single classes and functions that have another name now.
 Python imports, class paths of YAML files and pickles reach their targets through them. `install` puts a finder at the
-end of `sys.meta_path`: it is asked only about modules that are not there. Where an old module's name is a package now
-(`infield.physics.noise`), the package calls `old_names` for its `__getattr__`. Old names are served until the next
+end of `sys.meta_path`: it is consulted only for modules that do not exist. Where an old module's name is a package now
+(`infield.physics.noise`), the package calls `old_names` for its `__getattr__`. Old names work until the next
 minor version.
 """
 
@@ -39,7 +39,7 @@ datasets.kspace_arrays -> datasets.mri.readers.arrays
 datasets.kspace_fastmri -> datasets.mri.readers.fastmri
 datasets.kspace_file -> datasets.mri.readers.open
 datasets.kspace_ismrmrd -> datasets.mri.readers.ismrmrd
-datasets.kspace_masks -> datasets.training.masks
+datasets.kspace_masks -> datasets.mri.masks
 datasets.lightcone_21cmfast -> datasets.cm21.readers.py21cmfast
 datasets.lightcone_arrays -> datasets.cm21.readers.arrays
 datasets.lightcone_fields -> datasets.cm21.training
@@ -287,6 +287,71 @@ for _line in _TABLE.split("\n"):
 _NAMES = """
 pipelines.bench:add_arguments -> pipelines.commands.bench:add_arguments
 pipelines.bench:run -> pipelines.commands.bench:run
+datasets.operator_families:UndersampledKspace -> datasets.mri.operator_family:UndersampledKspace
+datasets.training.operator_families:UndersampledKspace -> datasets.mri.operator_family:UndersampledKspace
+physics.gaussian:CoilGaussianNoise -> physics.mri.noise:CoilGaussianNoise
+physics.noise:CoilGaussianNoise -> physics.mri.noise:CoilGaussianNoise
+physics.noise.gaussian:CoilGaussianNoise -> physics.mri.noise:CoilGaussianNoise
+physics.noise.registry:CoilGaussianNoise -> physics.mri.noise:CoilGaussianNoise
+priors.checkpoint:ENTRY -> priors.storage.flow_entry:ENTRY
+priors.checkpoint:KIND -> priors.storage.flow_entry:KIND
+priors.checkpoint:STORED -> priors.storage.flow_entry:STORED
+priors.checkpoint:VERSION -> priors.storage.flow_entry:VERSION
+priors.checkpoint:build_network -> priors.storage.network:build_network
+priors.checkpoint:from_entry -> priors.storage.flow_entry:from_entry
+priors.checkpoint:load_any -> priors.storage.checkpoint:load_checkpoint
+priors.checkpoint:load_prior -> priors.storage.checkpoint:load_flow_prior
+priors.checkpoint:load_stored -> priors.storage.checkpoint:load_checkpoint
+priors.checkpoint:network_description -> priors.storage.network:network_description
+priors.checkpoint:to_entry -> priors.storage.flow_entry:to_entry
+priors.checkpoint:with_plugins -> priors.storage.network:with_plugins
+priors.storage.checkpoint:ENTRY -> priors.storage.flow_entry:ENTRY
+priors.storage.checkpoint:KIND -> priors.storage.flow_entry:KIND
+priors.storage.checkpoint:STORED -> priors.storage.flow_entry:STORED
+priors.storage.checkpoint:VERSION -> priors.storage.flow_entry:VERSION
+priors.storage.checkpoint:build_network -> priors.storage.network:build_network
+priors.storage.checkpoint:from_entry -> priors.storage.flow_entry:from_entry
+priors.storage.checkpoint:load_any -> priors.storage.checkpoint:load_checkpoint
+priors.storage.checkpoint:load_prior -> priors.storage.checkpoint:load_flow_prior
+priors.storage.checkpoint:load_stored -> priors.storage.checkpoint:load_checkpoint
+priors.storage.checkpoint:network_description -> priors.storage.network:network_description
+priors.storage.checkpoint:to_entry -> priors.storage.flow_entry:to_entry
+priors.storage.checkpoint:with_plugins -> priors.storage.network:with_plugins
+priors.cm21.prior:ENTRY -> priors.cm21.prior_entry:ENTRY
+priors.cm21.prior:KIND -> priors.cm21.prior_entry:KIND
+priors.cm21.prior:STORED -> priors.cm21.prior_entry:STORED
+priors.cm21.prior:VERSION -> priors.cm21.prior_entry:VERSION
+priors.cm21.prior:from_entry -> priors.cm21.prior_entry:from_entry
+priors.cm21.prior:load_lightcone_prior -> priors.cm21.prior_entry:load_lightcone_prior
+priors.cm21.prior:to_entry -> priors.cm21.prior_entry:to_entry
+priors.lightcones:ENTRY -> priors.cm21.prior_entry:ENTRY
+priors.lightcones:KIND -> priors.cm21.prior_entry:KIND
+priors.lightcones:STORED -> priors.cm21.prior_entry:STORED
+priors.lightcones:VERSION -> priors.cm21.prior_entry:VERSION
+priors.lightcones:from_entry -> priors.cm21.prior_entry:from_entry
+priors.lightcones:load_lightcone_prior -> priors.cm21.prior_entry:load_lightcone_prior
+priors.lightcones:to_entry -> priors.cm21.prior_entry:to_entry
+datasets.mri:open_held_out -> datasets.mri.converted:open_held_out
+datasets.mri:VERSION -> datasets.mri.converted:VERSION
+priors.mean_flow:spread_and_error -> priors.training.spread_score:spread_and_error
+priors.mean_flow:spread_score -> priors.training.spread_score:spread_score
+physics.algebra:without_units -> physics.operators.composition:strip_scaling
+physics.dirichlet:grid_with_rim -> physics.pde.dirichlet:check_dirichlet_grid
+physics.dirichlet:with_rim -> physics.pde.dirichlet:pad_boundary
+physics.law:total -> physics.noise.base:sum_observed
+physics.law:white -> physics.noise.base:standard_normal_like
+physics.operator_numbers:operator_numbers -> physics.operators.fingerprint:operator_fingerprint
+physics.pressure:Pressure -> physics.pde.darcy_solver:DarcySolve
+physics.pressure:PressureEquation -> physics.pde.darcy_solver:DarcySolver
+physics.refusal:Refused -> physics.operators.refusal:ForwardModelError
+physics.uv_coverage:samples_in_cells -> physics.cm21.uv_coverage:grid_uv_counts
+physics.uv_coverage:tracks -> physics.cm21.uv_coverage:uv_tracks
+physics.vorticity:Scheme -> physics.pde.vorticity:IntegratingFactorRK4
+priors.domains:on_domain -> priors.flows.flow:on_domain
+priors.flows.regrid:Site -> core.grid:GridLike
+priors.gaussian.laws:Lattice -> core.grid:GridLike
+priors.regrid:Site -> core.grid:GridLike
+priors.source:Lattice -> core.grid:GridLike
 physics.window:through_window -> physics.operators.pullback:through_window
 posterior.sampler:standardised -> physics.operators.pullback:standardised
 priors.domains:on_domain -> priors.flows.flow:on_domain
@@ -313,7 +378,7 @@ def _warn(old: str, new: str, level: int) -> None:
 
 
 def resolve(module: str, name: str) -> Any:
-    """What `name` of an old module is now.
+    """Return what `name` of an old module refers to now.
 
     Arguments:
         module: Full name of the module as it was.
@@ -339,7 +404,8 @@ def old_names(module: str) -> Callable[[str], Any]:
     """
 
     def __getattr__(name: str) -> Any:
-        if name.startswith("__") or importlib.util.find_spec(f"{module}.{name}") is not None:
+        is_package = "__path__" in vars(sys.modules[module])
+        if name.startswith("__") or (is_package and importlib.util.find_spec(f"{module}.{name}") is not None):
             raise AttributeError(f"module '{module}' has no attribute {name!r}")
         try:
             found = resolve(module, name)

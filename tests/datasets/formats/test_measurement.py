@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 
 from infield import InfieldError
+from infield.core import registry
 from infield.core.grid import Axis, Grid, PointSet
 from infield.core.transform import Affine
 from infield.datasets.formats.measurement import (
@@ -18,8 +19,12 @@ from infield.datasets.formats.measurement import (
     write_measurement,
 )
 from infield.physics.measurement import Measurement
-from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise, PoissonNoise
+from infield.physics.mri.noise import CoilGaussianNoise
+from infield.physics.noise.registry import GaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
+from infield.posterior.inference.empirical_bayes import fit_prior
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.prior import gaussian_prior
 
 NAN_FILL = {"data": {"fill_value": np.nan}}
 
@@ -322,7 +327,7 @@ BAD = {
         _variable("truth", ("a", "x"), np.ones((3, 6))),
         "found float64 along ('a', 'x')",
     ),
-    "truth transposed": (_variable("truth", ("x", "y"), np.ones((6, 5))), "found float64 along ('x', 'y')"),
+    "truth along another axis": (_variable("truth", ("y", "a"), np.ones((5, 6))), "found float64 along ('y', 'a')"),
     "zero variance": (_attribute("noise", {"law": "gaussian", "variance": 0.0}), "variance 0.0, expected"),
     "negative variance": (_attribute("noise", {"law": "gaussian", "variance": -1}), "variance -1, expected"),
     "NaN variance": (_attribute("noise", {"law": "gaussian", "variance": float("nan")}), "variance nan, expected"),
@@ -461,3 +466,38 @@ def test_full_disk_leaves_nothing_behind(tmp_path, full_disk):
 def test_other_failures_are_not_called_a_full_disk(tmp_path, full_disk):
     with full_disk(after=3, number=5), pytest.raises(OSError):  # EIO
         write_measurement(tmp_path / "m.zarr", CASES["mask"]())
+
+
+ESTIMATE = json.dumps({"law": "gaussian", "variance": {"estimate": True}})
+
+
+def test_a_variance_to_be_estimated_is_of_version_2_and_only_that(tmp_path):
+    path = save(plain(infield_version=2, noise=ESTIMATE), tmp_path / "m.zarr", encoding=NAN_FILL)
+    measurement = open_measurement(path)
+    values = measurement.y[0][measurement.observed].numpy()
+    assert measurement.noise.estimated
+    np.testing.assert_allclose(measurement.noise.variance.item(), values.var(ddof=1))
+    write_measurement(tmp_path / "again.zarr", measurement)
+    assert xr.open_zarr(tmp_path / "again.zarr", consolidated=False).attrs["infield_version"] == 2
+    assert open_measurement(tmp_path / "again.zarr").noise.variance == measurement.noise.variance
+    known = open_measurement(save(plain(), tmp_path / "known.zarr", encoding=NAN_FILL))
+    assert not known.noise.estimated
+    write_measurement(tmp_path / "known_again.zarr", known)
+    assert xr.open_zarr(tmp_path / "known_again.zarr", consolidated=False).attrs["infield_version"] == 1
+
+
+def test_version_1_has_no_variance_to_be_estimated(tmp_path):
+    path = save(plain(noise=ESTIMATE), tmp_path / "m.zarr", encoding=NAN_FILL)
+    with pytest.raises(InfieldError, match="'infield_version': found 1, expected 2"):
+        open_measurement(path)
+
+
+def test_samplers_and_fits_refuse_a_variance_to_be_estimated(tmp_path):
+    path = save(plain(infield_version=2, noise=ESTIMATE), tmp_path / "m.zarr", encoding=NAN_FILL)
+    measurement, known = open_measurement(path), open_measurement(save(plain(), tmp_path / "k.zarr", encoding=NAN_FILL))
+    prior = gaussian_prior(Matern(nu=1.5, length=3.0), known.grid)
+    for name in ("faps", "exact", "source-slice", "smc"):
+        with pytest.raises(InfieldError, match="a variance that is to be estimated"):
+            registry.load("samplers", name)()(prior, measurement, 1, torch.Generator())
+    with pytest.raises(InfieldError, match="a variance that is to be estimated"):
+        fit_prior(measurement)

@@ -12,8 +12,9 @@ from infield import InfieldError
 from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.mri.coil_maps import calibration_width, coil_maps
 from infield.datasets.mri.coil_noise import coil_covariance, outer_samples
-from infield.datasets.mri.convert import convert_mri, open_held_out
-from infield.physics.noise.registry import CoilGaussianNoise
+from infield.datasets.mri.convert import convert_mri
+from infield.datasets.mri.converted import open_held_out
+from infield.physics.mri.noise import CoilGaussianNoise
 
 COILS = 4
 ROOT = np.array([[3, 0, 0, 0], [1 + 1j, 2, 0, 0], [0, 0.5j, 2, 0], [0.3, 0, 0.4, 1]]) * 1e-2

@@ -8,7 +8,8 @@ from examples.kspace_examples import PSI, fourier, head, white, write_fastmri
 
 from infield import InfieldError
 from infield.datasets.formats.measurement import open_measurement
-from infield.datasets.mri.convert import Undersampling, convert_mri, open_held_out
+from infield.datasets.mri.convert import Undersampling, convert_mri
+from infield.datasets.mri.converted import open_held_out
 from infield.datasets.mri.volume import convert_mri_volume
 
 SHAPE, DEPTH, NOISE = (48, 40), 4, 0.1

@@ -14,7 +14,7 @@ from infield.core.grid import PointSet
 from infield.datasets.training.point_fields import PointFieldFile
 from infield.pipelines.commands.fit import run
 from infield.pipelines.package_data import CONFIGS
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 from infield.priors.training.flow_matching import TrainingFields
 
 CONFIG = CONFIGS / "fit_points.yaml"
@@ -78,7 +78,7 @@ def test_a_prior_of_scattered_points_by_the_command(tmp_path):
     }
     argv = ["--config", str(CONFIG), *(word for key, value in values.items() for word in (f"--{key}", str(value)))]
     assert run(argv) == 0
-    prior = load_prior(tmp_path / "run" / "prior.ckpt")
+    prior = load_flow_prior(tmp_path / "run" / "prior.ckpt")
     assert prior.units == "K" and prior.covariance.rank == 4
     x = torch.randn(2, 1, 30, dtype=torch.float64)
     order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
@@ -101,7 +101,7 @@ def twin(data: xr.Dataset) -> xr.Dataset:
     return data.assign_coords(x=x, y=y)
 
 
-def without_units(data: xr.Dataset) -> xr.Dataset:
+def strip_scaling(data: xr.Dataset) -> xr.Dataset:
     del data["y"].attrs["units"]
     return data
 
@@ -111,7 +111,7 @@ def without_units(data: xr.Dataset) -> xr.Dataset:
     [
         (twin, "points 3 and 7 at the same place"),
         (lambda data: data.drop_vars("y"), "'y': found no numbers along 'station'"),
-        (without_units, r"'y\.units'"),
+        (strip_scaling, r"'y\.units'"),
         (lambda data: data.rename(field="density"), "expected one of density"),
         (lambda data: data.rename(sample="member"), "found dimensions"),
         (lambda data: data.expand_dims("level", 1), "found dimensions"),

@@ -1,4 +1,4 @@
-"""Telescopes: tracks, coverage and noise from first principles, the wedge, and what an interferometer cannot see."""
+"""Telescopes: uv_tracks, coverage and noise from first principles, the wedge, and what an interferometer cannot see."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infield.physics.cm21.foreground_wedge import outside_wedge, wedge_slope
 from infield.physics.cm21.interferometer import Interferometer, independent_modes, wavenumbers
 from infield.physics.cm21.radiometer import POLARISATIONS, visibility_variance
 from infield.physics.cm21.telescopes import LIGHT, Telescope, hera_like, hexagon, ska_low_like, spiral
-from infield.physics.cm21.uv_coverage import baselines, samples_in_cells, tracks
+from infield.physics.cm21.uv_coverage import baselines, grid_uv_counts, uv_tracks
 from infield.physics.operators.registry import build_operator
 
 SHAPE = (8, 6, 12)
@@ -146,7 +146,7 @@ def test_tracks_against_three_dimensional_geometry():
     phi, delta = np.radians([latitude, declination])
     up_east, up_north = np.array([0, 1, 0]), np.array([-np.sin(phi), 0, np.cos(phi)])  # frame: meridian, east, pole
     vectors = east_north[:, :1] * up_east + east_north[:, 1:] * up_north
-    found = tracks(east_north, latitude, declination, hours)
+    found = uv_tracks(east_north, latitude, declination, hours)
     for t, hour in enumerate(hours):
         H = math.radians(15 * hour)
         source = np.array([math.cos(delta) * math.cos(H), -math.cos(delta) * math.sin(H), math.sin(delta)])
@@ -154,7 +154,7 @@ def test_tracks_against_three_dimensional_geometry():
         to_north = np.cross(source, to_east)
         np.testing.assert_allclose(found[t, :, 0], vectors @ to_east, atol=1e-9)
         np.testing.assert_allclose(found[t, :, 1], vectors @ to_north, atol=1e-9)
-    zenith = tracks(east_north, latitude, latitude, np.array([0.0]))[0]
+    zenith = uv_tracks(east_north, latitude, latitude, np.array([0.0]))[0]
     np.testing.assert_allclose(zenith, east_north, atol=1e-9)
 
 
@@ -163,7 +163,7 @@ def test_samples_are_counted_for_the_mode_that_they_measure(points):
     generator = np.random.default_rng(1)
     lengths, distance, frequency = (120.0, 100.0), 9000.0, 150.0
     uv = 150 * generator.standard_normal((3, 40, 2))
-    found = samples_in_cells(uv, points, lengths, distance, frequency)
+    found = grid_uv_counts(uv, points, lengths, distance, frequency)
     expected = np.zeros_like(found)
     for u, v in uv.reshape(-1, 2) * frequency * 1e6 / LIGHT:
         i, j = round(u * lengths[0] / distance), round(v * lengths[1] / distance)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from infield.core.grid import Grid
-from infield.physics.noise.gaussian import CoilGaussianNoise
+from infield.physics.mri.noise import CoilGaussianNoise
 from infield.physics.noise.registry import noise_from_json
 from infield.physics.operators.registry import build_operator
 

@@ -11,8 +11,8 @@ from scipy import stats
 from scipy.special import gammaln, logsumexp, xlogy
 
 from infield import InfieldError
+from infield.physics.mri.noise import CoilGaussianNoise
 from infield.physics.noise.registry import (
-    CoilGaussianNoise,
     GaussianLaw,
     GaussianNoise,
     LowRankGaussianNoise,
@@ -360,7 +360,10 @@ INDEFINITE = np.array([[1.0, 2.0], [2.0, 1.0]])
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ({"law": "cauchy"}, "found law 'cauchy', expected one of gaussian, coil-gaussian, poisson, poisson-gaussian"),
+        (
+            {"law": "cauchy"},
+            "found law 'cauchy', expected one of gaussian, poisson, poisson-gaussian, low-rank-gaussian, coil-gaussian",
+        ),
         ({}, "found law None"),
         ({"law": "gaussian"}, r"found the entries \[\], expected \['variance'\]"),
         ({"law": "gaussian", "variance": 1.0, "std": 1.0}, "found the entries"),
@@ -401,3 +404,29 @@ def test_bad_descriptions(description, message):
 def test_coil_noise_refuses_data_of_another_shape():
     with pytest.raises(InfieldError, match=r"found data of shape \(1, 2, 4, 5, 5\), expected \(batch, 2, 3\)"):
         laws()["coil-gaussian"].solve(torch.zeros(1, 2, 4, 5, 5))
+
+
+def test_unknown_variance_stands_in_the_sample_variance_and_refuses_every_likelihood():
+    noise = noise_from_json({"law": "gaussian", "variance": {"estimate": True}}, {"data": np.array([1.0, 2.0, 6.0])})
+    assert noise.estimated and not GaussianNoise(1.0).estimated
+    assert noise.variance.item() == 7.0  # ((-2)^2 + (-1)^2 + 3^2) / 2
+    assert noise.to_json() == {"law": "gaussian", "variance": {"estimate": True}} and noise.arrays() == {}
+    y = torch.zeros(1, 3, dtype=torch.float64)
+    uses = (
+        lambda: noise.solve(y),
+        lambda: noise.apply(y),
+        lambda: noise.root(y),
+        lambda: noise.log_prob(y, y),
+        lambda: noise.gradient(y, y),
+        lambda: noise.chi_square(y, y),
+        lambda: noise.sample(y, torch.Generator()),
+    )
+    for use in uses:
+        with pytest.raises(InfieldError, match="to be estimated from the data, expected a stated one; state it"):
+            use()
+
+
+@pytest.mark.parametrize("data", [[], [3.0], [3.0, 3.0, 3.0]])
+def test_data_that_do_not_differ_tell_no_variance(data):
+    with pytest.raises(InfieldError, match=f"{len(data)} data that are all the same"):
+        noise_from_json({"law": "gaussian", "variance": {"estimate": True}}, {"data": np.array(data)})

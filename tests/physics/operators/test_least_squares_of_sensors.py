@@ -5,7 +5,8 @@ import torch
 from torch import Generator
 
 from infield.core.grid import Grid
-from infield.datasets.training.operator_families import Deblurring, Inpainting, UndersampledKspace
+from infield.datasets.mri.operator_family import UndersampledKspace
+from infield.datasets.training.operator_families import Deblurring, Inpainting
 from infield.physics.operators import sensors as sampling
 from infield.physics.operators.composition import Scale, compose
 from infield.physics.operators.fourier import FourierSampling

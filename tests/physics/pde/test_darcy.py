@@ -17,7 +17,7 @@ from infield.core.grid import Axis, Grid
 from infield.physics.operators.registry import build_operator
 from infield.physics.operators.sensors import PointSensors
 from infield.physics.pde.darcy import Darcy
-from infield.physics.pde.darcy_solver import PressureEquation, Stencil
+from infield.physics.pde.darcy_solver import DarcySolver, Stencil
 from infield.physics.pde.dirichlet import interior
 from infield.physics.pde.elliptic import Poisson
 
@@ -102,12 +102,12 @@ def layered(n: int, contrast: float) -> tuple[Grid, torch.Tensor, torch.Tensor, 
     return grid, a, phi * torch.sin(torch.pi * y), (torch.pi**2 * a * phi - 1) * torch.sin(torch.pi * y)
 
 
-class ArithmeticFaces(PressureEquation):
+class ArithmeticFaces(DarcySolver):
     def faces(self, a):
         return [(low + high) / 2 / h**2 for (low, high), h in zip(self._sides(a), self.spacing, strict=True)]
 
 
-def with_equation(A: Darcy, equation: type[PressureEquation]) -> Darcy:
+def with_equation(A: Darcy, equation: type[DarcySolver]) -> Darcy:
     """The same operator with another equation in it."""
     other = type("Other", (Darcy,), {"equation": property(lambda self: equation(**vars(Darcy.equation.fget(self))))})
     A.__class__ = other
@@ -168,7 +168,7 @@ def taylor_slope(A: Darcy, x: torch.Tensor, gradient) -> float:
     return math.log2(abs(remainders[0] / remainders[-1])) / (len(steps) - 1)
 
 
-class ForgottenMeans(PressureEquation):
+class ForgottenMeans(DarcySolver):
     """The derivative of arithmetic means under a solver with harmonic ones."""
 
     def sensitivity(self, a, u, w):
@@ -212,7 +212,7 @@ def test_first_and_second_derivatives_by_finite_differences():
 # --- the solver ---
 
 
-class Unpreconditioned(PressureEquation):
+class Unpreconditioned(DarcySolver):
     def inverse_laplacian(self, r):
         return r
 
@@ -220,12 +220,12 @@ class Unpreconditioned(PressureEquation):
         return torch.ones_like(interior(a, self.ndim))
 
 
-class Unscaled(PressureEquation):
+class Unscaled(DarcySolver):
     def scaling(self, a, K):
         return torch.ones_like(interior(a, self.ndim))
 
 
-def iterations(grid: Grid, a: torch.Tensor, equation: type[PressureEquation] = PressureEquation) -> int:
+def iterations(grid: Grid, a: torch.Tensor, equation: type[DarcySolver] = DarcySolver) -> int:
     A = Darcy(grid, coefficient="value", max_iterations=5000)
     f = A.forcing.expand(len(a), *A.forcing.shape)
     return int(equation(**vars(A.equation)).solve(A.permeability(a), f)[1].max())

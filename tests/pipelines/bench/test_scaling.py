@@ -14,7 +14,7 @@ from infield.pipelines.bench.scaling import slope
 
 def test_scaling_reports_costs_by_side_and_their_slopes(tmp_path, infield, monkeypatch):
     monkeypatch.setattr(scaling, "QUICK_SIDES", (64, 80))
-    said = infield("bench", "scaling", "--quick", "--json", tmp_path / "s.json")
+    said = infield("bench", "scaling", "--quick", "--records", tmp_path / "s.json")
     assert said.status == 0, said.err
     records = json.loads((tmp_path / "s.json").read_text())["records"]
     found = {(r["method"], r["metric"]): r["value"] for r in records}

@@ -63,7 +63,7 @@ def test_a_row_that_was_trained_is_not_trained_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(spectrum, "FOLDER", tmp_path)
     monkeypatch.setattr(spectrum, "_fit", fit)
-    monkeypatch.setattr(spectrum, "load_prior", lambda path: path)
+    monkeypatch.setattr(spectrum, "load_flow_prior", lambda path: path)
     fields = tmp_path / "fields.nc"
     _, cost = spectrum._trained(tmp_path / "row", fields, {"skip": "gaussian"}, False, 3)
     gauge, training = asked

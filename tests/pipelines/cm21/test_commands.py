@@ -16,7 +16,7 @@ from infield.datasets.cm21.lightcone_file import DENSITY, SEED, TEMPERATURE, ope
 from infield.physics.cm21.telescopes import spiral
 from infield.pipelines.cm21.parameter_design import Design, cone_seeds
 
-SIZE = ("--points", 4, "--box", 16, "--depth", 6, "--workers", 1, "--json")
+SIZE = ("--points", 4, "--box-size", 16, "--depth", 6, "--workers", 1, "--json")
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_designs_that_are_none(ranges, fixed, words):
 
 def test_cones_are_the_simulator_s_also_after_it_died(simulate, simulator, tmp_path, monkeypatch):
     """The simulator ends its process at the second cone, as C code does; what was done is not done again."""
-    run = ("--n", 3, "--seed", 2, "--with", "L_X=40.0", *SIZE)
+    run = ("-n", 3, "--seed", 2, "--with", "L_X=40.0", *SIZE)
     said = simulate("-o", tmp_path / "whole.zarr", *run)
     assert said.summary["cones"] == 3 and said.summary["shape"] == [4, 4, 6]
     group, cones = open_lightcones(tmp_path / "whole.zarr")
@@ -107,24 +107,24 @@ def test_cones_are_the_simulator_s_also_after_it_died(simulate, simulator, tmp_p
 
 
 def test_settings_that_the_simulator_refuses(simulate, simulator, tmp_path, monkeypatch):
-    said = simulate("-o", tmp_path / "c.zarr", "--n", 2, "--with", "NONSENSE=1", *SIZE)
+    said = simulate("-o", tmp_path / "c.zarr", "-n", 2, "--with", "NONSENSE=1", *SIZE)
     assert said.status == 2 and "NONSENSE is not a valid keyword" in said.err and said.err.count("\n") == 1
-    said = simulate("-o", tmp_path / "c.zarr", "--n", 2, "--redshift", 34.99, *SIZE)
+    said = simulate("-o", tmp_path / "c.zarr", "-n", 2, "--redshift", 34.99, *SIZE)
     assert said.status == 2 and "35, where the simulation begins" in said.err
     said = simulate("-o", tmp_path / "c.zarr", "--range", "OMm", 0.2, 0.4, *SIZE)
     assert said.status == 2 and "--range OMm" in said.err
     monkeypatch.setenv("FAKE_VERSION", "3.4.0")
-    said = simulate("-o", tmp_path / "c.zarr", "--n", 2, *SIZE)
+    said = simulate("-o", tmp_path / "c.zarr", "-n", 2, *SIZE)
     assert said.status == 2 and "found 21cmFAST 3.4.0, expected version 4" in said.err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["site"]  # nothing half-written
 
 
 def test_without_the_simulator_one_line_says_how_to_install_it(simulate, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    said = simulate("-o", tmp_path / "c.zarr", "--n", 2, *SIZE)
+    said = simulate("-o", tmp_path / "c.zarr", "-n", 2, *SIZE)
     assert said.status == 2 and said.err.count("\n") == 1 and not any(tmp_path.iterdir())
     assert all(word in said.err for word in ("pip install 'infield[cm21]'", "libgsl-dev", "libfftw3-dev"))
-    said = simulate("-o", tmp_path / "c.zarr", "--n", 2, "--python", tmp_path / "none", *SIZE)
+    said = simulate("-o", tmp_path / "c.zarr", "-n", 2, "--python", tmp_path / "none", *SIZE)
     assert said.status == 2 and "no such program" in said.err
 
 
@@ -158,8 +158,19 @@ def test_convert_leaves_nothing_of_bad_cones(infield, tmp_path):
     assert said.status == 2 and said.err.count("\n") == 1
     assert all(word in said.err for word in ("c.npz", "NaN", "1 of 96 voxels", "cone 1"))
     assert [p.name for p in tmp_path.iterdir()] == ["c.npz"]
-    said = infield("convert", "lightcone", tmp_path / "c.npz", "-o", tmp_path / "c.zarr", "--box", -1)
-    assert said.status == 2 and "--box" in said.err
+    said = infield("convert", "lightcone", tmp_path / "c.npz", "-o", tmp_path / "c.zarr", "--box-size", -1)
+    assert said.status == 2 and "--box-size" in said.err
+
+
+def test_what_a_file_says_itself_is_not_stated_beside_it(infield, tmp_path):
+    """Distances in the file make a cosmology beside them idle; without them it is what the distances come from."""
+    values, place = np.zeros((4, 4, 6), np.float32), tmp_path / "c.zarr"
+    npz(tmp_path / "d.npz", values, distance_Mpc=9000 + 4.0 * np.arange(6))
+    command = ("convert", "lightcone", tmp_path / "d.npz", "-o", place, "--hubble", 70)
+    infield(*command).refused("d.npz: found --hubble, expected none for a file of this kind (numpy arrays)")
+    assert not place.exists()
+    npz(tmp_path / "c.npz", values)
+    assert infield("convert", "lightcone", tmp_path / "c.npz", "-o", place, "--hubble", 70).status == 0
 
 
 def test_convert_says_that_it_turned_a_cone_round(infield, tmp_path):
@@ -192,7 +203,7 @@ def smooth_cones(infield, tmp_path):
 def test_a_cone_is_reconstructed_from_its_observation(infield, smooth_cones, tmp_path):
     """The whole road by commands, with the default prior: nearer to the truth than zero is, and the data are fitted."""
     facts = observe(
-        infield, smooth_cones, tmp_path / "m.zarr", "--hours", 30000, "--sample", 1, "--cells", "2-9"
+        infield, smooth_cones, tmp_path / "m.zarr", "--hours", 30000, "--index", 1, "--cells", "2-9"
     ).summary
     assert facts["channels"] == 8 and facts["antennas"] == 60 and 0.2 < facts["share_of_modes"] < 1
     said = infield("reconstruct", tmp_path / "m.zarr", "-o", tmp_path / "p.zarr", "--samples", 12, "--json")
@@ -208,7 +219,7 @@ def test_a_cone_is_reconstructed_from_its_observation(infield, smooth_cones, tmp
 
 def test_observations_with_a_wedge_a_beam_and_a_layout(infield, smooth_cones, tmp_path):
     plain = observe(infield, smooth_cones, tmp_path / "a.zarr").summary
-    cut = observe(infield, smooth_cones, tmp_path / "b.zarr", "--wedge", 30, "--buffer", 0.02, "--beam").summary
+    cut = observe(infield, smooth_cones, tmp_path / "b.zarr", "--wedge", 30, "--wedge-buffer", 0.02, "--beam").summary
     assert cut["wedge_slope"] == pytest.approx(1.8, abs=0.2) and cut["visibilities"] < plain["visibilities"]
     group = xr.open_zarr(tmp_path / "b.zarr", consolidated=False)
     assert group["data"].dims == ("part", "kx", "ky", "channel") and group["k_los"].attrs["units"] == "rad Mpc-1"
@@ -221,13 +232,18 @@ def test_observations_with_a_wedge_a_beam_and_a_layout(infield, smooth_cones, tm
 
 def test_observations_that_cannot_be(infield, smooth_cones, tmp_path):
     for options, words in (
-        (("--sample", 2), ["--sample", "0 to 1"]),
+        (("--index", 2), ["--index", "0 to 1"]),
         (("--cells", "4"), ["--cells", "0-15"]),
         (("--cells", "4-16"), ["--cells", "0-15"]),
         (("--hours", 0), ["--hours"]),
         (("--wedge", 91), ["--wedge", "0 to 90"]),
-        (("--wedge", 90, "--buffer", 5), ["no mode that is measured"]),
-        (("--channel-cells", 5), ["channels of 5 cells on 16"]),
+        (("--wedge-buffer", 0.0), ["--wedge-buffer: found no --wedge"]),
+        (("--wedge", 30, "--wedge-buffer", -1), ["--wedge-buffer: found -1"]),
+        (("--channels-per-segment", 1), ["--channels-per-segment: found 1, expected at least 2"]),
+        (("--channels-per-segment", 3), ["--channels-per-segment", "whole stretches"]),
+        (("--hours-per-day", -1), ["--hours-per-day: found -1"]),
+        (("--wedge", 90, "--wedge-buffer", 5), ["no mode that is measured"]),
+        (("--cells-per-channel", 5), ["channels of 5 cells on 16"]),
         (("--layout", "none.csv"), ["none.csv", "no such file"]),
     ):
         observe(infield, smooth_cones, tmp_path / "m.zarr", *options).refused(*words)

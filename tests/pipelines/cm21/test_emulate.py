@@ -12,7 +12,8 @@ import torch
 from infield import InfieldError
 from infield.datasets.cm21.lightcone_file import SEED, TEMPERATURE, open_lightcones
 from infield.pipelines.cm21.parameter_design import Design, cone_seeds
-from infield.priors.cm21.prior import LightconePrior, load_lightcone_prior
+from infield.priors.cm21.prior import LightconePrior
+from infield.priors.cm21.prior_entry import load_lightcone_prior
 
 POINT = "ION_Tvir_MIN: 4.8\nHII_EFF_FACTOR: 131.341\n"
 
@@ -117,16 +118,16 @@ def test_a_run_that_stopped_ends_with_the_same_bytes(run, tmp_path, monkeypatch)
 
 def test_parts_of_the_line_of_sight_and_other_sizes(run, prior, tmp_path):
     z = load_lightcone_prior(prior).redshift
-    facts = run(POINT, "--samples", 1, "--redshift", z[2], z[9] + 1e-8, "--depth", 6, "--points", 8).summary
+    facts = run(POINT, "--samples", 1, "--redshift-range", z[2], z[9] + 1e-8, "--depth", 6, "--points", 8).summary
     assert facts["shape"] == [8, 8, 6] and facts["redshift"] == pytest.approx([z[2], z[7]])
     for options, words in (
         (("--depth", 13), ["--depth", "13", "2 to 12", f"{z[0]:.4g}"]),
-        (("--redshift", z[4], z[-1], "--depth", 10), ["--depth", "2 to 8"]),
-        (("--redshift", 6, z[3]), ["--redshift", "6 to", "what the prior knows"]),
-        (("--redshift", z[3], 30), ["--redshift", "30"]),
-        (("--redshift", z[5], z[3]), ["--redshift", "lower and a higher"]),
-        (("--redshift", z[3], "nan"), ["--redshift", "nan"]),
-        (("--redshift", z[3] + 1e-4, z[3] + 2e-4), ["--redshift", "0 cells"]),
+        (("--redshift-range", z[4], z[-1], "--depth", 10), ["--depth", "2 to 8"]),
+        (("--redshift-range", 6, z[3]), ["--redshift-range", "6 to", "what the prior knows"]),
+        (("--redshift-range", z[3], 30), ["--redshift-range", "30"]),
+        (("--redshift-range", z[5], z[3]), ["--redshift-range", "lower and a higher"]),
+        (("--redshift-range", z[3], "nan"), ["--redshift-range", "nan"]),
+        (("--redshift-range", z[3] + 1e-4, z[3] + 2e-4), ["--redshift-range", "0 cells"]),
         (("--points", 3), ["3 x 3", "multiples of 2"]),
         (("--points", 0), ["--points"]),
         (("--steps", 0), ["--steps"]),

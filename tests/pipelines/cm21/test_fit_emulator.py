@@ -16,7 +16,7 @@ from infield.pipelines.commands.fit import run
 from infield.pipelines.package_data import CONFIGS
 from infield.priors.cm21.emulator_training import EmulatorTraining, _in_bands
 from infield.priors.cm21.initial_density import InitialDensity
-from infield.priors.cm21.prior import load_lightcone_prior
+from infield.priors.cm21.prior_entry import load_lightcone_prior
 
 CONFIG = CONFIGS / "fit_emulator.yaml"
 SIDE, DEPTH = 8, 32

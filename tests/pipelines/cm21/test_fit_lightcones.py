@@ -17,7 +17,7 @@ from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightc
 from infield.datasets.cm21.training import LightconeFile, Windows
 from infield.pipelines.commands.fit import run
 from infield.pipelines.package_data import CONFIGS
-from infield.priors.cm21.prior import load_lightcone_prior
+from infield.priors.cm21.prior_entry import load_lightcone_prior
 from infield.priors.cm21.training import LightconeMatching
 
 SIDE, DEPTH, CELL = 8, 32, 4.0

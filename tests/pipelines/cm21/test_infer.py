@@ -69,7 +69,7 @@ def test_parameters_are_found_and_a_cone_of_another_law_is_noticed(infield, file
     simulations, observed = files
     out, report = tmp_path / "p.zarr", tmp_path / "p.html"
     said = infield("infer-parameters", observed, "--simulations", simulations, "-o", out, "--report", report,
-                   "--samples", 200, "--held-out", 0.4, "--seed", 3, "--json")  # fmt: skip
+                   "--draws", 200, "--hold-out", 0.4, "--seed", 3, "--json")  # fmt: skip
     facts = said.summary
     assert facts["simulations"] == {"file": "simulations.zarr", "trained": 192, "held_out": 128}
     assert facts["prior"] == RANGES and facts["calibration"]["cases"] == 128
@@ -91,7 +91,7 @@ def test_parameters_are_found_and_a_cone_of_another_law_is_noticed(infield, file
     page = report.read_text()
     assert page.count("data:image/png") == 3 and "1 of 3 cones" in page and "http" not in page
     again = infield("infer-parameters", observed, "--simulations", simulations, "-o", tmp_path / "q.zarr", "--cone", 1,
-                    "--samples", 200, "--held-out", 0.4, "--seed", 3, "--json").summary  # fmt: skip
+                    "--draws", 200, "--hold-out", 0.4, "--seed", 3, "--json").summary  # fmt: skip
     assert again["calibration"] == facts["calibration"] and [cone["cone"] for cone in again["cones"]] == [1]
     infield("infer-parameters", observed, "--simulations", simulations, "-o", out).refused("p.zarr", "--overwrite")
 
@@ -114,9 +114,9 @@ def test_input_that_cannot_be_used(infield, files, tmp_path):
         ((observed, "--simulations", few), ["few.zarr", "39 cones", "at least 40"]),
         ((few, "--simulations", few, "--cone", "0-3"), ["35 cones", "at least 40"]),  # which are not learned from
         ((observed, "--simulations", simulations, "--cone", "3"), ["--cone", "found 3", "0-2"]),
-        ((observed, "--simulations", simulations, "--held-out", "0.9"), ["--held-out", "0.05 to 0.8"]),
+        ((observed, "--simulations", simulations, "--hold-out", "0.9"), ["--hold-out", "0.05 to 0.8"]),
         ((observed, "--simulations", simulations, "--chunk", "17"), ["--chunk", "4 to 16"]),
-        ((observed, "--simulations", simulations, "--samples", "1"), ["--samples", "at least 2"]),
+        ((observed, "--simulations", simulations, "--draws", "1"), ["--draws", "at least 2"]),
     ):
         infield("infer-parameters", *options, "-o", tmp_path / "p.zarr").refused(*words)
         assert not (tmp_path / "p.zarr").exists()

@@ -12,7 +12,7 @@ from examples.example_files import samples
 
 from infield.datasets.formats.measurement import open_measurement, write_measurement
 from infield.physics.context import Quantity
-from infield.priors.cm21.prior import to_entry
+from infield.priors.cm21.prior_entry import to_entry
 
 AT = ("--at", "ION_Tvir_MIN=4.8", "--at", "HII_EFF_FACTOR=131.341")
 

@@ -11,7 +11,7 @@ import xarray as xr
 from examples.example_files import checkpoint, contents, kspace, samples
 
 from infield.datasets.formats.measurement import open_measurement
-from infield.datasets.mri.convert import open_held_out
+from infield.datasets.mri.converted import open_held_out
 from infield.datasets.mri.kspace import inverse_fourier
 from infield.physics.operators.registry import build_operator
 from infield.posterior.diagnostics.calibration import predictive_chi_square, relative_l2
@@ -190,7 +190,18 @@ def volume(tmp_path_factory):
 
 def test_a_slice_is_undersampled_as_fastmri_does(tmp_path, infield, volume):
     path, k = volume
-    options = ("--slice", 1, "--accelerate", 2, "--mask", "equispaced", "--center-fraction", 0.3, "--mask-seed", "name")
+    options = (
+        "--slice",
+        1,
+        "--acceleration",
+        2,
+        "--mask",
+        "equispaced",
+        "--centre-fraction",
+        0.3,
+        "--mask-seed",
+        "name",
+    )
     facts = infield("convert", "mri", path, "-o", tmp_path / "m.zarr", *options, "--json").summary
     assert facts["truth"] and facts["shape"] == [64, 40] and 1.2 < facts["acceleration"] < 2
     measurement = open_measurement(tmp_path / "m.zarr")
@@ -236,8 +247,8 @@ def test_a_lower_resolution(tmp_path, infield, source):
         ((), "found 3 slices, expected one; choose it (--slice 0 to 2)"),
         (("--slice", "0", "--order", "ky,kx"), "found a layout of a plain array, expected none for a '.h5' file"),
         (("--slice", "0", "--coils-from", "file"), "found no coil maps in the file, expected some"),
-        (("--slice", "0", "--mask", "magic"), "--mask: found no --accelerate R"),
-        (("--slice", "0", "--accelerate", "4", "--mask-seed", "x"), "--mask-seed: found 'x'"),
+        (("--slice", "0", "--mask", "magic"), "--mask: found no --acceleration R"),
+        (("--slice", "0", "--acceleration", "4", "--mask-seed", "x"), "--mask-seed: found 'x'"),
         (("--slice", "0", "--resolution", "3"), "--resolution: found no size of a point in the file"),
         (("--slice", "0", "--voxel", "1", "1", "--resolution", "0.5"), "expected a coarser one"),
         (("--slice", "0", "--voxel", "0", "1"), "--voxel: found 0.0 1.0, expected two sizes in mm, above 0"),

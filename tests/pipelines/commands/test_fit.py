@@ -18,7 +18,8 @@ from infield.core.grid import Grid
 from infield.datasets.training.fields import EpochOrder, FieldFile
 from infield.pipelines.commands.fit import run
 from infield.pipelines.package_data import CONFIGS
-from infield.priors.storage.checkpoint import ENTRY, load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
+from infield.priors.storage.flow_entry import ENTRY
 from infield.priors.training.flow_matching import FlowMatching, TrainingFields
 
 
@@ -67,12 +68,12 @@ def steps(directory: Path) -> int:
 
 def test_the_one_dimensional_configuration_gives_a_prior(functions, tmp_path):
     assert run([*options(functions, tmp_path / "run", 7), *SMALL_FNO]) == 0
-    prior = load_prior(tmp_path / "run" / "prior.ckpt")
+    prior = load_flow_prior(tmp_path / "run" / "prior.ckpt")
     assert (prior.units, prior.channels) == ("K", ("field",))
     assert Grid.from_json(prior.grid_description).axes[0].periodic
     assert prior.provenance["training"]["steps"] == 7 and prior.provenance["training"]["averaged"]
     x = torch.randn(2, 1, 16, dtype=torch.float64)
-    assert torch.equal(load_prior(tmp_path / "run" / "last.ckpt").velocity(x, 0.3), prior.velocity(x, 0.3))
+    assert torch.equal(load_flow_prior(tmp_path / "run" / "last.ckpt").velocity(x, 0.3), prior.velocity(x, 0.3))
     current = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["current_model_state"]
     assert not torch.equal(current["network.head.weight"], prior.network.head.weight)  # the average is what is kept
 
@@ -82,7 +83,7 @@ def test_the_two_dimensional_configuration_gives_a_prior_with_logs(tmp_path):
     small = ["--model.init_args.network.init_args.widths", "[8,8]", "--trainer.logger", "true"]
     argv = [*options(tmp_path / "fields.nc", tmp_path / "run", 3, "fit_unet_2d.yaml"), *small]
     assert run([*argv, "--trainer.log_every_n_steps", "1"]) == 0
-    prior = load_prior(tmp_path / "run" / "prior.ckpt")
+    prior = load_flow_prior(tmp_path / "run" / "prior.ckpt")
     assert prior.velocity(torch.zeros(1, 1, 10, 9, dtype=torch.float64), 0.5).shape == (1, 1, 10, 9)
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))
     assert list((tmp_path / "run").rglob("config.yaml"))
@@ -223,7 +224,7 @@ def without_coordinate(data):
     return data.drop_vars("x")
 
 
-def without_units(data):
+def strip_scaling(data):
     del data["field"].attrs["units"]
 
 
@@ -236,7 +237,7 @@ def backwards(data):
     [
         (with_nan, "NaN or infinity in sample 3"),
         (without_coordinate, "'x': found no coordinate"),
-        (without_units, "'field.units'"),
+        (strip_scaling, "'field.units'"),
         (backwards, "strictly increasing"),
         (lambda data: data.rename(field="density"), "expected one of density"),
         (lambda data: data.rename(sample="member"), "found dimensions"),

@@ -20,7 +20,7 @@ from infield.priors.base import Standardisation
 from infield.priors.flows.flow import FlowPrior
 from infield.priors.gaussian.laws import Matern, law_to_spec
 from infield.priors.networks.fno import FNO
-from infield.priors.storage.checkpoint import ENTRY, to_entry
+from infield.priors.storage.flow_entry import ENTRY, to_entry
 
 SOURCE = Matern(0.5, 0.1)
 

@@ -17,12 +17,12 @@ from examples.processes import HANG
 from infield import InfieldError
 from infield.datasets.formats.measurement import measurement_digest, open_measurement
 from infield.datasets.formats.posterior import PosteriorWriter, open_posterior
-from infield.datasets.mri.convert import open_held_out
+from infield.datasets.mri.converted import open_held_out
 from infield.physics.operators.registry import build_operator
 from infield.posterior.diagnostics.calibration import predictive_chi_square, relative_l2
 from infield.posterior.samplers.base import BLOCK
 from infield.posterior.samplers.exact import posterior_mean
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 from infield.priors.storage.from_yaml import prior_from_description
 
 REAL = "sigpy_cartesian_ksp.npy"
@@ -44,7 +44,7 @@ def test_the_posterior_says_what_it_is(tmp_path, reconstruct, on_line):
     prior, output = checkpoint(tmp_path / "prior.ckpt"), tmp_path / "p.zarr"
     said = reconstruct(on_line, "-o", output, "--prior", prior, "--samples", 6, "--seed", 5, *SMALL, "--json")
     assert said.err == "" and said.summary["output"] == str(output) and said.summary["sampler"] == "faps-flow"
-    digest = load_prior(prior).sha256
+    digest = load_flow_prior(prior).sha256
     assert said.summary["prior_sha256"] == digest and said.summary["prior"] == "prior.ckpt: a small flow"
     with xr.open_zarr(output, consolidated=False) as posterior:
         x, attributes = posterior["samples"], posterior.attrs
@@ -67,7 +67,7 @@ def test_without_a_prior_one_is_fitted_and_that_is_said(tmp_path, reconstruct, o
     said = reconstruct(on_line, "-o", tmp_path / "p.zarr", "--samples", 2)
     assert said.status == 0 and said.err.count("\n") == 1
     assert said.err.startswith("no prior from elsewhere: Gaussian fitted to the data")
-    assert "p.zarr" in said.out and "2 by faps-flow" in said.out
+    assert "p.zarr" in said.out and "2 by kriging" in said.out
     assert open_posterior(tmp_path / "p.zarr").attrs["prior"].startswith("fitted: Gaussian fitted to the data")
     quiet = reconstruct(on_line, "-o", tmp_path / "q.zarr", "--samples", 2, "--json")
     assert quiet.err == "" and quiet.summary["prior"].startswith("fitted: ")

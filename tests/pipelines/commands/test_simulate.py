@@ -17,7 +17,7 @@ from infield.pipelines.commands import simulate as verb
 from infield.pipelines.commands.fit import run as fit
 from infield.pipelines.package_data import CONFIGS
 from infield.pipelines.run.simulations import make_simulation
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_a_prior_is_trained_on_it(simulate, tmp_path):
         "trainer.enable_model_summary": "false",
     }
     assert fit([word for key, value in values.items() for word in (f"--{key}", str(value))]) == 0
-    prior = load_prior(tmp_path / "run" / "prior.ckpt")
+    prior = load_flow_prior(tmp_path / "run" / "prior.ckpt")
     assert prior.channels == ("field",) and Grid.from_json(prior.grid_description).shape == (16,)
     pairs = tmp_path / "pairs.zarr"
     assert simulate("darcy", "-o", pairs, "--samples", 8, "--points", 9).status == 0

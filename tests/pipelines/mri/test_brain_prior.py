@@ -16,7 +16,7 @@ from infield.datasets.mri.kspace import fourier
 from infield.pipelines.commands.fit import run
 from infield.pipelines.package_data import CONFIGS
 from infield.priors.base import denoise
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 
 CONFIG = CONFIGS / "fit_brain_2d.yaml"
 SMALL = {
@@ -61,11 +61,11 @@ def test_from_a_simulation_to_a_posterior(brains, tmp_path, infield, reconstruct
     k[:, 8:40, 4:36] = coils(image)  # the same image, finer
     k += 0.02 * (rng.standard_normal(k.shape) + 1j * rng.standard_normal(k.shape))
     np.save(tmp_path / "k.npy", k)
-    options = ("--voxel", 5.0, 6.0, "--resolution", 7.5, "--accelerate", 2, "--center-fraction", 0.4)
+    options = ("--voxel", 5.0, 6.0, "--resolution", 7.5, "--acceleration", 2, "--centre-fraction", 0.4)
     facts = infield("convert", "mri", tmp_path / "k.npy", "-o", tmp_path / "m.zarr", *options, "--json").summary
     assert facts["shape"] == [32, 32] and facts["truth"]
     measurement = open_measurement(tmp_path / "m.zarr")
-    prior = load_prior(brains / "run" / "prior.ckpt").on(measurement.grid)
+    prior = load_flow_prior(brains / "run" / "prior.ckpt").on(measurement.grid)
     draw = torch.randn(1, 2, 32, 32, dtype=torch.float64)
     assert prior.channels == ("real", "imag") and prior.velocity(draw, 0.5).shape == draw.shape
     said = reconstruct(tmp_path / "m.zarr", "-o", tmp_path / "p.zarr", "--prior", brains / "run" / "prior.ckpt",
@@ -84,7 +84,9 @@ def test_another_spacing_is_refused_in_one_line(brains, tmp_path, infield, recon
     reconstruct(tmp_path / "pixels.zarr", *prior).refused("its axis 'y' is in mm, the measurement's in pixel")
     reconstruct(tmp_path / "mm.zarr", *prior).refused("its spacing along 'y' is 7.5 mm: found a spacing of 5")
     with pytest.raises(InfieldError, match="spacing"):
-        load_prior(brains / "run" / "prior.ckpt").on(Grid.regular((32, 32), (220.0, 220.0), units="mm", periodic=True))
+        load_flow_prior(brains / "run" / "prior.ckpt").on(
+            Grid.regular((32, 32), (220.0, 220.0), units="mm", periodic=True)
+        )
 
 
 class _Nothing(torch.nn.Module):
@@ -102,7 +104,7 @@ def test_the_shipped_prior_knows_more_than_a_spectrum():
     """It takes noise off brains that it has not seen better than the Gaussian with its own spectrum does."""
     path = CONFIG.parents[1] / "checkpoints" / "brain_2d.ckpt"
     assert path.stat().st_size <= 10e6
-    prior = load_prior(path)
+    prior = load_flow_prior(path)
     grid = Grid.from_json(prior.grid_description)
     assert prior.channels == ("real", "imag") and [round(axis.spacing, 4) for axis in grid.axes] == [1.875, 1.875]
     image = Brains().draw(grid, SampleStreams(2000, [0, 1]).normal)

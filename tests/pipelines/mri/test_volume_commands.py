@@ -35,7 +35,7 @@ def fastmri(tmp_path):
     return tmp_path / "file7.h5"
 
 
-THIN = ["--accelerate", 2, "--center-fraction", 0.45]
+THIN = ["--acceleration", 2, "--centre-fraction", 0.45]
 
 
 def test_from_fastmri_to_a_volume(tmp_path, infield, reconstruct, fastmri):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -26,7 +27,7 @@ from infield.priors.gaussian.laws import White
 from infield.priors.networks.fno import FNO
 from infield.priors.networks.patched import Patched
 from infield.priors.networks.unet import UNet
-from infield.priors.storage.checkpoint import ENTRY, to_entry
+from infield.priors.storage.flow_entry import ENTRY, to_entry
 from infield.priors.wall_pressure.synthetic import WallPressure
 
 SHORT, GRID = wall_grid(180, 2 * math.pi, math.pi), wall_grid(180, 8 * math.pi, math.pi)
@@ -208,3 +209,14 @@ def test_another_flow_than_the_priors_is_stated(files, reconstruct):
         assert "found Re_tau 500, the prior was trained at Re_tau 180" in said.summary["note"]
     said = reconstruct(*whole, "--overwrite")
     assert said.status == 0 and "its longest ones are too weak; fine-tune it" in said.err
+
+
+def test_plugins_that_take_part_are_recorded(files, reconstruct, monkeypatch):
+    """A network of another package inside the patches; without one the file names none."""
+    inner = type(prior().network.inner)
+    monkeypatch.setattr(tiles.registry, "plugin_of", lambda group, thing: {"theirs": "1.2"} if thing is inner else {})
+    reconstruct(*command(files, "named.zarr"))
+    monkeypatch.undo()
+    reconstruct(*command(files, "plain.zarr"))
+    with open_posterior(files / "named.zarr") as named, open_posterior(files / "plain.zarr") as plain:
+        assert json.loads(named.attrs["plugins"]) == {"theirs": "1.2"} and "plugins" not in plain.attrs

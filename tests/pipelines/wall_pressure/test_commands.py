@@ -18,6 +18,7 @@ from examples.wall_files import NX, NZ, binary, fluctuation, hdf5, netcdf, smoot
 from infield import open_measurement
 from infield.datasets.training.fields import FieldFile
 from infield.datasets.wall_pressure.plane_file import WallPlaneWriter, open_wall_planes
+from infield.datasets.wall_pressure.readers.jhtdb import FLOWS
 from infield.physics.wall_pressure.wall_units import DX_PLUS, DZ_PLUS, wall_grid
 from infield.pipelines.wall_pressure import convert as convert_module
 from infield.pipelines.wall_pressure import simulate as verb
@@ -230,6 +231,7 @@ BAD_PLANES = {
     "lengths": (hdf5, ("--lengths", "4/3pi", "4pi"), "the planes are in another order than stated"),
     "order": (hdf5, ("--order", "time,x,z"), "found an axis that is z in the file and x in the order"),
     "flow": (hdf5, ("--flow", "pipe"), "invalid choice: 'pipe'"),
+    "flow of no cut-out": (hdf5, ("--flow", next(iter(FLOWS))), "found --flow, expected none for planes that are no"),
     "truncated": (
         lambda path: (hdf5(path), path.write_bytes(path.read_bytes()[:3000])),
         (),
@@ -248,6 +250,13 @@ def test_bad_planes(infield, tmp_path, case):
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize("words", [("--variable", "p"), ("--order", "time,z,x"), ("--flow", next(iter(FLOWS)))])
+def test_what_a_descriptor_says_is_not_stated_beside_it(infield, tmp_path, words):
+    binary(tmp_path)
+    said = infield("convert", "wall-pressure", tmp_path / "p.yaml", "-o", tmp_path / "p.zarr", *words)
+    said.refused(f"p.yaml: found {words[0]}, expected none for a descriptor, which says it")
+
+
 def test_an_output_that_exists_is_left_alone(infield, tmp_path):
     hdf5(tmp_path / "air.h5")
     arguments = ("convert", "wall-pressure", tmp_path / "air.h5", "-o", tmp_path / "p.zarr")
@@ -258,7 +267,7 @@ def test_an_output_that_exists_is_left_alone(infield, tmp_path):
     assert infield(*arguments, *PERIODS, "--overwrite").status == 0 and contents(tmp_path / "p.zarr") != before
 
 
-SENSORS = {"share": ("--share", 0.05), "lattice": ("--lattice", 80, 60)}
+SENSORS = {"share": ("--fraction", 0.05), "lattice": ("--lattice", 80, 60)}
 
 
 @pytest.mark.parametrize("kind", [*SENSORS, "positions"])
@@ -268,7 +277,7 @@ def test_a_plane_seen_by_sensors(infield, tmp_path, planes, kind):
             csv.writer(file).writerows([("x_plus", "z_plus"), *((50 + 10 * i, 7 * i) for i in range(90))])
     where = SENSORS.get(kind, ("--positions", tmp_path / "s.csv"))
     output = tmp_path / "m.zarr"
-    said = infield("convert", "wall-sensors", planes, "-o", output, "--sample", 3, *where, "--noise", 0.05, "--json")
+    said = infield("convert", "wall-sensors", planes, "-o", output, "--index", 3, *where, "--noise-std", 0.05, "--json")
     facts = said.summary
     assert facts["synthetic"] and facts["Re_tau"] == 180 and 80 <= facts["sensors"] <= 200
     measurement = open_measurement(output)
@@ -281,7 +290,7 @@ def test_a_plane_seen_by_sensors(infield, tmp_path, planes, kind):
 
 def test_kriging_with_the_true_covariance(infield, tmp_path, planes):
     """The Gaussian law of the stand-in beats one whose covariance is that of another flow."""
-    arguments = ("convert", "wall-sensors", planes, "-o", tmp_path / "m.zarr", "--share", 0.1, "--noise", 0.1)
+    arguments = ("convert", "wall-sensors", planes, "-o", tmp_path / "m.zarr", "--fraction", 0.1, "--noise-std", 0.1)
     assert infield(*arguments, "--json").status == 0
     measurement = open_measurement(tmp_path / "m.zarr")
     errors = {}
@@ -293,19 +302,19 @@ def test_kriging_with_the_true_covariance(infield, tmp_path, planes):
 
 
 BAD_SENSORS = {
-    "sample": (("--sample", 12, "--share", 0.1), "--sample: found 12, expected 0 to 11"),
-    "share": (("--share", 3), "found a share of 3"),
-    "seed": (("--share", 0.1, "--seed", -1), "--seed: found -1"),
-    "noise": (("--share", 0.1, "--noise", 0), "noise of standard deviation 0"),
-    "two ways": (("--share", 0.1, "--lattice", 80, 60), "not allowed with argument"),
-    "no way": ((), "one of the arguments --share --lattice --positions is required"),
+    "sample": (("--index", 12, "--fraction", 0.1), "--index: found 12, expected 0 to 11"),
+    "share": (("--fraction", 3), "found a share of 3"),
+    "seed": (("--fraction", 0.1, "--seed", -1), "--seed: found -1"),
+    "noise": (("--fraction", 0.1, "--noise-std", 0), "noise of standard deviation 0"),
+    "two ways": (("--fraction", 0.1, "--lattice", 80, 60), "not allowed with argument"),
+    "no way": ((), "one of the arguments --fraction --lattice --positions is required"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_SENSORS)
 def test_bad_sensors(infield, tmp_path, planes, case):
     words, expected = BAD_SENSORS[case]
-    infield("convert", "wall-sensors", planes, "-o", tmp_path / "m.zarr", "--noise", 0.1, *words).refused(expected)
+    infield("convert", "wall-sensors", planes, "-o", tmp_path / "m.zarr", "--noise-std", 0.1, *words).refused(expected)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -320,13 +329,15 @@ def test_bad_sensors(infield, tmp_path, planes, case):
 def test_bad_positions(infield, tmp_path, planes, text, words):
     (tmp_path / "s.csv").write_text(text)
     said = infield("convert", "wall-sensors", planes, "-o", tmp_path / "m.zarr", "--positions", tmp_path / "s.csv",
-                   "--noise", 0.1)  # fmt: skip
+                   "--noise-std", 0.1)  # fmt: skip
     said.refused(words)
 
 
 def test_only_planes_are_measured(infield, tmp_path):
     netcdf(tmp_path / "p.nc")
-    said = infield("convert", "wall-sensors", tmp_path / "p.nc", "-o", tmp_path / "m.zarr", "--share", 1, "--noise", 1)
+    said = infield(
+        "convert", "wall-sensors", tmp_path / "p.nc", "-o", tmp_path / "m.zarr", "--fraction", 1, "--noise-std", 1
+    )
     said.refused("found no zarr group there")
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
-from infield.physics.noise.base import positive_number, total
+from infield.physics.noise.base import NoiseLaw, positive_number, sum_observed
 
 
 @dataclass(frozen=True)
-class LaplaceNoise:
+class LaplaceNoise(NoiseLaw):
     scale: float
 
     def __post_init__(self):
@@ -21,13 +21,13 @@ class LaplaceNoise:
         return cls(description.entries["scale"])
 
     def log_prob(self, y, z, observed=None):
-        return total(-(y - z).abs() / self.scale - math.log(2 * self.scale), observed)
+        return sum_observed(-(y - z).abs() / self.scale - math.log(2 * self.scale), observed)
 
     def gradient(self, y, z):
         return torch.sign(y - z) / self.scale
 
     def chi_square(self, y, z, observed=None):
-        return total((y - z) ** 2 / (2 * self.scale**2), observed)
+        return sum_observed((y - z) ** 2 / (2 * self.scale**2), observed)
 
     def sample(self, z, generator):
         u = torch.rand(z.shape, generator=generator, dtype=z.dtype) - 0.5

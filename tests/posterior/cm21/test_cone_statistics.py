@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from infield.core.spectra import wavenumbers
 from infield.posterior.cm21.cone_statistics import Shells, chunks, global_signal, voxel_density, zero_fraction
 from infield.posterior.cm21.scattering import Scattering
 from infield.posterior.diagnostics.ensembles import bootstrap_band, ensemble_error, floor, median_and_spread
@@ -133,8 +134,7 @@ def test_the_spectrum_of_gaussian_fields_in_z_scores():
 
 
 def _expected(shells):
-    kx, ky, kz = shells._wavenumbers()
-    return power_law(torch.sqrt(kx[:, None, None] ** 2 + ky[:, None] ** 2 + kz**2))
+    return power_law(wavenumbers(shells.shape, shells.spacing, radians=True))
 
 
 def test_one_wave_has_its_power_at_its_place():

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from infield import InfieldError
 from infield.core.grid import Grid, PointSet
+from infield.core.spectra import wavenumbers
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.diagnostics.calibration import predictive_chi_square
 from infield.posterior.inference import empirical_bayes
-from infield.posterior.inference.empirical_bayes import fit_prior
+from infield.posterior.inference.empirical_bayes import _shells, fit_prior
 from infield.posterior.samplers.exact import Exact
 from infield.priors.covariance.modes import Hartley
 from infield.priors.gaussian.laws import Matern
@@ -215,3 +216,16 @@ def test_many_data_are_judged_by_four_random_groups_of_them(monkeypatch):
     assert len(chosen.unique()) == 240 and bool(torch.isin(chosen, seen).all())  # no datum twice
     other = torch.cat([group.y for group, _ in empirical_bayes._groups(measurement, Hartley(2), rng(1))])
     assert not torch.equal(other, chosen)
+
+
+def test_the_constant_mode_has_a_shell_of_its_own():
+    """Whatever the spacing; edges in single precision put the longest waves with it on half of the grids."""
+    merged = 0
+    for n in range(8, 40):
+        k = wavenumbers((n, n), (0.1, 0.1))
+        shells = _shells(k)
+        assert shells.modes[0] == 1 and shells.index[0, 0] == 0 and (shells.modes > 0).all()
+        assert int(shells.modes.sum()) == n * n and (shells.mean(k).diff() > 0).all()
+        lowest = float(k[k > 0].min().log10()) - 1e-9
+        merged += bool(k[k > 0].min() <= torch.logspace(lowest, 1, 2)[0].double())  # negative control
+    assert merged > 4

@@ -16,10 +16,11 @@ from infield.core._deepinv import Physics
 from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
-from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise, NoiseLaw, PoissonNoise
+from infield.physics.mri.noise import CoilGaussianNoise
+from infield.physics.noise.registry import GaussianNoise, NoiseLaw, PoissonNoise
 from infield.physics.operators.base import plain_physics
 from infield.physics.operators.composition import compose
-from infield.physics.operators.refusal import Refused
+from infield.physics.operators.refusal import ForwardModelError
 from infield.physics.operators.registry import build_operator
 from infield.posterior.diagnostics.calibration import gaussian_z_scores
 from infield.posterior.inference import langevin as module
@@ -208,7 +209,7 @@ def test_linearisation_is_gauss_newtons(name):
 def test_the_search_turns_back_where_the_solver_fails():
     def fragile(u: Tensor) -> Tensor:
         if float(u.detach().abs().max()) > 4:
-            raise Refused("operator 'toy': did not converge")
+            raise ForwardModelError("operator 'toy': did not converge")
         return u.exp()
 
     prior, measurement = line(), observe(fragile, GaussianNoise(1e-4), y=[9.0, 0.5])
@@ -426,7 +427,7 @@ def test_a_proposal_without_a_likelihood_is_refused_and_counted():
 def refusing(u: Tensor) -> Tensor:
     """exp(u), of a solver that refuses a batch in which a value is above 0.6."""
     if (bad := (u >= 0.6).flatten(1).any(1)).any():
-        raise Refused(f"operator 'toy': sample {int(bad.nonzero()[0])} of the batch is too large")
+        raise ForwardModelError(f"operator 'toy': sample {int(bad.nonzero()[0])} of the batch is too large")
     return u.exp()
 
 
@@ -449,7 +450,7 @@ def test_a_solver_that_refuses_every_field_says_why():
     operator = compose(problem.measurement.operator.operators[0], Pointwise(lambda u: refusing(u + 1e3)))
     measurement = replace(problem.measurement, operator=operator)
     u = torch.zeros((2, 1, POINTS), dtype=torch.float64)
-    with pytest.raises(Refused, match="sample 0 of the batch is too large"):
+    with pytest.raises(ForwardModelError, match="sample 0 of the batch is too large"):
         most_probable(measurement, u[:1], Whitening(line().covariance), 4)
     with pytest.raises(InfieldError, match=r"sample 0: the log-likelihood stays -inf.*\(operator 'toy'.*too large\)"):
         start(measurement, u, u[:1], rng(0))

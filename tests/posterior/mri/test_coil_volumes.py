@@ -7,7 +7,7 @@ import torch
 
 from infield.core.grid import Axis, Grid
 from infield.physics.measurement import Measurement
-from infield.physics.noise.gaussian import CoilGaussianNoise
+from infield.physics.mri.noise import CoilGaussianNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.samplers import dds
 from infield.posterior.samplers.dds import DDS

@@ -31,6 +31,7 @@ from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_measured import FAPSMeasured
 from infield.posterior.samplers.faps_published import FAPSPublished
+from infield.posterior.samplers.mgvi import MGVI
 from infield.posterior.samplers.null_flow import NullFlow
 from infield.posterior.samplers.pmrf import PMRF
 from infield.posterior.samplers.red_diff import REDDiff
@@ -183,6 +184,7 @@ SAMPLERS = {
     "faps-published": FAPSPublished(levels=2, flow_steps=1, langevin_steps=2, rank=2, rank_draws=8, rank_steps=1),
     "smc": TwistedSMC(steps=3, particles=2, island=4),
     "source-slice": SourceSlice(chains=2, burn_in=2, draws=4, thin=1, flow_steps=2),
+    "mgvi": MGVI(iterations=1, pairs=2),
     "snap": SNaP(),
     "null-flow": NullFlow(trust_data=True),
     "unrolled": UnrolledEstimate(),
@@ -198,14 +200,14 @@ TRAINED = ("one step", "unrolled", "rectified flow")
 OF_PRIORS = {"faps", "faps-published", "smc", "source-slice", "red-diff"}
 OF_VOLUMES = OF_PRIORS | {"dds", "diffusion-mbir"}
 SERVED = {
-    "gaussian": OF_PRIORS | {"exact", "faps-measured"},
-    "points": OF_PRIORS | {"exact"},
-    "torus": OF_PRIORS | {"exact"},
-    "sphere": OF_PRIORS | {"exact"},
+    "gaussian": OF_PRIORS | {"exact", "mgvi", "faps-measured"},
+    "points": OF_PRIORS | {"exact", "mgvi"},
+    "torus": OF_PRIORS | {"exact", "mgvi"},
+    "sphere": OF_PRIORS | {"exact", "mgvi"},
     "mixture": OF_PRIORS | {"exact"},
     "flow": OF_PRIORS | {"faps-measured"},
     "patched": OF_PRIORS | {"faps-measured"},
-    "slices": OF_VOLUMES | {"exact"},
+    "slices": OF_VOLUMES | {"exact", "mgvi"},
     "slices of a mixture": OF_VOLUMES,
     "slices of a flow": OF_VOLUMES,
     "lightcones": OF_VOLUMES,  # its axes taken for (z, y, x), although it is no prior of slices
@@ -221,6 +223,7 @@ REASONS = {
     "smc": "needs a linear operator|found .*, expected a prior",
     "dds": "expected a volume|found .*, expected a prior",
     "diffusion-mbir": "expected a volume|found .*, expected a prior",
+    "mgvi": "which is not Gaussian|found .*, expected a prior",
     "snap": "expected a posterior in one step",
     "null-flow": "expected a posterior in one step",
     "unrolled": "expected an unrolled network",

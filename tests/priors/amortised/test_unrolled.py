@@ -11,7 +11,8 @@ from torch import Generator, nn
 from infield import InfieldError
 from infield.core._deepinv import MoDL
 from infield.core.grid import Grid
-from infield.datasets.training.operator_families import Deblurring, Inpainting, UndersampledKspace
+from infield.datasets.mri.operator_family import UndersampledKspace
+from infield.datasets.training.operator_families import Deblurring, Inpainting
 from infield.physics.operators.sensors import Mask
 from infield.priors.amortised import base as supervised
 from infield.priors.amortised.average_velocity import HALF_NOISE

@@ -13,7 +13,8 @@ from infield import InfieldError
 from infield.priors.cm21.density_network import DensityNetwork
 from infield.priors.cm21.emulator import Emulator, with_most_likely_zeros
 from infield.priors.cm21.initial_density import InitialDensity
-from infield.priors.cm21.prior import LightconePrior, load_lightcone_prior, to_entry
+from infield.priors.cm21.prior import LightconePrior
+from infield.priors.cm21.prior_entry import load_lightcone_prior, to_entry
 from infield.priors.storage.checkpoint import export_prior
 
 HERE = {"ION_Tvir_MIN": 4.8, "HII_EFF_FACTOR": 131.0}

@@ -12,7 +12,8 @@ from infield import InfieldError
 from infield.priors.base import Prior, heun
 from infield.priors.cm21.box_repeats import SliceRepeats
 from infield.priors.cm21.linear_correction import LinearPart
-from infield.priors.cm21.prior import LightconePrior, load_lightcone_prior, to_entry
+from infield.priors.cm21.prior import LightconePrior
+from infield.priors.cm21.prior_entry import load_lightcone_prior, to_entry
 from infield.priors.cm21.slice_spectra import KNOTS, SliceSpectra
 from infield.priors.cm21.slice_statistics import SliceStatistics
 from infield.priors.cm21.training import draw_times

@@ -227,6 +227,43 @@ def test_a_dense_covariance_is_factored_in_any_basis(shape):
     assert rough.rank < n and rough.trace == pytest.approx(float(full.trace()) + 5 * n)
 
 
+def test_rounding_does_not_decide_how_many_directions_are_kept():
+    """Eigenvalues at the cut-off, two of them equal, each moved by the rounding of another processor."""
+    vectors = torch.linalg.qr(normal(12, 12, seed=3)).Q
+    values = torch.cat([torch.logspace(0, -7, 5), torch.tensor([1e-10, 1e-10]), torch.logspace(-13, -15, 5)]).double()
+    ranks, plain, drawn = set(), set(), []
+    for seed in range(12):
+        moved = values + 1e-14 * normal(12, seed=seed)
+        matrix = (vectors * moved) @ vectors.mT
+        ranks.add(from_matrix(Pixels(), matrix, (12,)).rank)
+        plain.add(int((moved > 1e-10 * moved[0]).sum()))
+        drawn.append(from_matrix(Pixels(), matrix, (12,)).sample(2, torch.Generator().manual_seed(0)))
+    assert ranks == {7} and len(plain) > 1  # negative control: a cut without a margin
+    assert max(float((draw - drawn[0]).abs().max()) for draw in drawn) < 1e-6
+    rougher = from_matrix(Pixels(), (vectors * values) @ vectors.mT, (12,), tolerance=1.02e-10)
+    assert rougher.rank == 5  # beyond the margin the cut-off is what it says
+
+
+def test_the_root_of_hundreds_of_factors_is_continuous(monkeypatch):
+    """Factors of a size that rounding decides: draws move by rounding, where a cut-off moves them by the factor."""
+    monkeypatch.setattr(base, "DIRECT_RANK", 2)
+    directions = torch.linalg.qr(normal(12, 12, seed=4)).Q[:5]
+    sizes = torch.tensor([1.0, 0.3, 0.1, 1e-7, 1e-8], dtype=torch.float64)
+    white, more = normal(3, 1, 12, seed=5), normal(3, 1, 12, seed=6)
+    drawn, cut = [], []
+    for seed in range(12):
+        moved = sizes * (1 + 0.01 * normal(5, seed=seed) * (sizes < 1e-6))
+        F = (moved[:, None] * directions).reshape(5, 1, 12)
+        C = Covariance(Pixels(), torch.zeros(1, 12, dtype=torch.float64), F)
+        drawn.append(C.colour(white, more))
+        kept = directions[moved**2 > 1e-14]
+        cut.append(more.flatten(1) @ kept.mT * moved[moved**2 > 1e-14] @ kept)
+    exact = more.flatten(1) @ directions.mT * sizes @ directions
+    assert max(float((x.flatten(1) - exact).abs().max()) for x in drawn) < 1e-7
+    moved_by = [max(float((x - xs[0]).abs().max()) for x in xs) for xs in (drawn, cut)]
+    assert moved_by[0] < 1e-8 and moved_by[1] > 5 * moved_by[0]  # negative control
+
+
 @pytest.mark.parametrize("modes", [Pixels(), Hartley(1)])
 def test_covariance_of_draws_is_that_of_numpy_where_the_rank_suffices(modes):
     draws = 3 + normal(9, 1, 6, seed=7) @ normal(6, 6, seed=8)

@@ -24,7 +24,8 @@ from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.networks.fno import FNO
 from infield.priors.networks.point_network import PointNetwork
 from infield.priors.networks.unet import UNet
-from infield.priors.storage.checkpoint import ENTRY, load_prior, to_entry
+from infield.priors.storage.checkpoint import load_flow_prior
+from infield.priors.storage.flow_entry import ENTRY, to_entry
 from infield.priors.training.flow_matching import FlowMatching
 
 SOURCE = Matern(0.5, 0.3)
@@ -201,7 +202,7 @@ def test_fields_of_two_axes_are_interpolated_to_points():
 def test_a_prior_with_options_comes_back_from_its_file(tmp_path):
     prior = prior_on(line(16))
     torch.save({ENTRY: to_entry(prior)}, tmp_path / "p.ckpt")
-    again = load_prior(tmp_path / "p.ckpt").on(line(64))
+    again = load_flow_prior(tmp_path / "p.ckpt").on(line(64))
     x = smooth_field(line(64))
     assert torch.equal(again.velocity(x, 0.7), prior.on(line(64)).velocity(x, 0.7))
 

@@ -21,7 +21,7 @@ from infield.priors.gaussian.spectral_density import SpectralDensity, fold, unfo
 from infield.priors.networks.fno import FNO
 from infield.priors.networks.patched import Patched
 from infield.priors.networks.unet import UNet
-from infield.priors.storage.checkpoint import from_entry, to_entry
+from infield.priors.storage.flow_entry import from_entry, to_entry
 from infield.priors.training.flow_matching import stationary_covariance
 from infield.priors.wall_pressure.synthetic import WallPressure
 

@@ -15,7 +15,7 @@ from infield.core.grid import Axis, Grid, PointSet
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Eigenbasis, Hartley, Pixels
 from infield.priors.gaussian import laws as source
-from infield.priors.gaussian.laws import Lattice, Law, Matern, White, law_from_spec, law_to_spec, spacing_of
+from infield.priors.gaussian.laws import Law, Matern, White, law_from_spec, law_to_spec, spacing_of
 from infield.priors.gaussian.matern import matern, matern_matrix, matern_mixture, matern_spectrum
 
 R = torch.cat([torch.zeros(1, dtype=torch.float64), torch.logspace(-13, 1.5, 300, dtype=torch.float64)])
@@ -280,8 +280,7 @@ def test_laws_survive_being_written_down(law):
     assert law_from_spec(law_to_spec(law)) == law
 
 
-def test_grids_are_lattices():
-    assert isinstance(Grid.regular((3,)), Lattice) and isinstance(scattered(), Lattice)
+def test_scattered_points_have_no_spacing():
     assert spacing_of(Grid.regular((5, 3), (1.0, 4.0))) == (0.25, 2.0)
     with pytest.raises(InfieldError, match="no spacing"):
         spacing_of(scattered())

@@ -14,7 +14,7 @@ from infield import InfieldError
 from infield.priors.networks import patched
 from infield.priors.networks.patched import Patched
 from infield.priors.networks.unet import UNet
-from infield.priors.storage.checkpoint import build_network, network_description
+from infield.priors.storage.network import build_network, network_description
 
 
 class Identity(nn.Module):

@@ -16,7 +16,8 @@ from infield.priors.flows.field_space import FieldParametrisation
 from infield.priors.flows.flow import FlowPrior
 from infield.priors.gaussian.laws import Matern
 from infield.priors.networks.point_network import Domain, PointNetwork, points_of
-from infield.priors.storage.checkpoint import ENTRY, load_prior, to_entry
+from infield.priors.storage.checkpoint import load_flow_prior
+from infield.priors.storage.flow_entry import ENTRY, to_entry
 
 SMALL = {"latents": 16, "width": 16, "heads": 4, "blocks": 2}
 DOMAINS = [
@@ -169,7 +170,7 @@ def a_prior() -> FlowPrior:
 def test_a_prior_on_points_comes_back_from_its_file_and_goes_to_other_points(tmp_path):
     prior, path = a_prior(), tmp_path / "prior.ckpt"
     torch.save({ENTRY: to_entry(prior)}, path)
-    again = load_prior(path)
+    again = load_flow_prior(path)
     x = torch.randn(2, 1, 15, dtype=torch.float64)
     assert torch.equal(again.velocity(x, 0.4), prior.velocity(x, 0.4))
     order = torch.randperm(15)

@@ -16,7 +16,8 @@ from infield.priors.flows.flow import FlowPrior
 from infield.priors.gaussian.laws import Law, Matern, White
 from infield.priors.networks.fno import FNO
 from infield.priors.networks.unet import UNet
-from infield.priors.storage.checkpoint import ENTRY, VERSION, export_prior, load_prior, to_entry
+from infield.priors.storage.checkpoint import export_prior, load_flow_prior
+from infield.priors.storage.flow_entry import ENTRY, VERSION, to_entry
 from infield.priors.training.flow_matching import source_on
 
 
@@ -73,7 +74,7 @@ def test_a_prior_comes_back_bit_for_bit(build, tmp_path):
     prior = build()
     path = tmp_path / "prior.ckpt"
     torch.save({ENTRY: to_entry(prior)}, path)
-    again = load_prior(path)
+    again = load_flow_prior(path)
     x = torch.randn(4, *prior.mean.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for t in (0.0, 0.37, 0.99):
         v = prior.velocity(x, t)
@@ -96,14 +97,14 @@ def test_a_prior_comes_back_bit_for_bit(build, tmp_path):
 def test_other_weights_give_another_prior(saved):
     weights = {k: v + 0.1 for k, v in torch.load(saved, weights_only=True)[ENTRY]["weights"].items()}
     x = torch.ones(1, 1, 17, dtype=torch.float64)
-    before = load_prior(saved).velocity(x, 0.5)
-    assert not torch.allclose(load_prior(edited(saved, weights=weights)).velocity(x, 0.5), before, rtol=1e-3)
+    before = load_flow_prior(saved).velocity(x, 0.5)
+    assert not torch.allclose(load_flow_prior(edited(saved, weights=weights)).velocity(x, 0.5), before, rtol=1e-3)
 
 
 def test_the_slim_file_is_the_same_prior(saved, tmp_path):
     slim = export_prior(saved, tmp_path / "slim.ckpt")
     x = torch.ones(1, 1, 17, dtype=torch.float64)
-    assert torch.equal(load_prior(slim).velocity(x, 0.5), infield.load_prior(saved).velocity(x, 0.5))
+    assert torch.equal(load_flow_prior(slim).velocity(x, 0.5), infield.load_prior(saved).velocity(x, 0.5))
     assert set(torch.load(slim, weights_only=True)) == {ENTRY}
     with pytest.raises(InfieldError, match="found an existing file"):
         export_prior(saved, slim)
@@ -118,7 +119,7 @@ def test_weights_in_half_precision_give_nearly_the_same_prior(saved, tmp_path):
     assert all(torch.equal(kept["weights"][k], w.half()) for k, w in full["weights"].items())
     assert torch.equal(kept["covariance"]["diagonal"], full["covariance"]["diagonal"])
     x = torch.ones(1, 1, 17, dtype=torch.float64)
-    exact, found = (load_prior(path).velocity(x, 0.5) for path in (saved, slim))
+    exact, found = (load_flow_prior(path).velocity(x, 0.5) for path in (saved, slim))
     assert 0 < (found - exact).norm() < 2e-3 * exact.norm()
 
 
@@ -186,7 +187,7 @@ def other_shape(path):
 def test_a_file_that_is_no_prior_is_refused_in_one_line(saved, damage, words, capfd):
     path = damage(saved)
     with pytest.raises(InfieldError, match=words) as error:
-        load_prior(path)
+        load_flow_prior(path)
     message = str(error.value)
     assert "\n" not in message and message.startswith(str(path)) and len(message) < 700
     assert "code in a checkpoint was run" not in capfd.readouterr().out

@@ -14,7 +14,7 @@ from infield.pipelines.commands.fit import run
 from infield.pipelines.package_data import CONFIGS
 from infield.priors.base import Standardisation
 from infield.priors.networks.fno import FNO
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 from infield.priors.surrogates.learned_map import ENTRY, LearnedMap, load_learned_map
 from infield.priors.surrogates.training import OperatorLearning, error_of
 
@@ -82,7 +82,7 @@ def test_what_is_a_surrogate_is_no_prior(trained):
     assert sorted(path.name for path in trained.glob("*.ckpt")) == ["last.ckpt", "surrogate.ckpt"]
     assert set(torch.load(trained / "surrogate.ckpt", weights_only=True)) == {ENTRY}
     with pytest.raises(InfieldError, match="this checkpoint is a surrogate"):
-        load_prior(trained / "surrogate.ckpt")
+        load_flow_prior(trained / "surrogate.ckpt")
 
 
 def test_a_run_goes_on_as_if_it_had_not_stopped_and_not_from_another(pairs, tmp_path, monkeypatch):

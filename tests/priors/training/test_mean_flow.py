@@ -11,8 +11,9 @@ from torch import Generator
 
 from infield import InfieldError
 from infield.core.grid import Grid
-from infield.datasets.training.operator_families import Deblurring, Inpainting, UndersampledKspace
-from infield.physics.operators.fingerprint import operator_numbers
+from infield.datasets.mri.operator_family import UndersampledKspace
+from infield.datasets.training.operator_families import Deblurring, Inpainting
+from infield.physics.operators.fingerprint import operator_fingerprint
 from infield.physics.operators.sensors import Mask
 from infield.priors.amortised import adapted_source as adapted_source_module
 from infield.priors.amortised.adapted_source import adapted_source, confined
@@ -29,7 +30,8 @@ from infield.priors.networks.mlp import Perceptron
 from infield.priors.networks.unet import UNet
 from infield.priors.training import mean_flow
 from infield.priors.training import measurement_family as family_training
-from infield.priors.training.mean_flow import MeanFlow, spread_score
+from infield.priors.training.mean_flow import MeanFlow
+from infield.priors.training.spread_score import spread_score
 
 GRID = Grid.regular((6,), 1.0, periodic=True)
 POWER = torch.tensor(TAU**2, dtype=torch.float64)
@@ -359,7 +361,7 @@ def test_families_draw_operators_of_their_kind(family, channels, name):
     x = torch.randn((1, channels, 16, 16), generator=Generator().manual_seed(0), dtype=torch.float64)
     assert torch.equal(first.A(x), again.A(x))
     generator = Generator().manual_seed(4)
-    numbers = [operator_numbers(family.draw(grid, channels, generator)) for _ in range(20)]
+    numbers = [operator_fingerprint(family.draw(grid, channels, generator)) for _ in range(20)]
     assert {n for n, _ in numbers} == {name}
     key = "passed" if name == "convolution" else "observed"
     values = torch.tensor([n[key] for _, n in numbers])
@@ -371,7 +373,7 @@ def test_families_draw_operators_of_their_kind(family, channels, name):
 def test_wider_blurs_pass_less():
     grid = Grid.regular((128,), 1.0, periodic=True)
     passed = [
-        operator_numbers(Deblurring((width, width)).draw(grid, 1, Generator().manual_seed(0)))[1]["passed"]
+        operator_fingerprint(Deblurring((width, width)).draw(grid, 1, Generator().manual_seed(0)))[1]["passed"]
         for width in (1.0, 2.0, 4.0)
     ]
     # of a Gaussian of deviation w spacings the power is exp(-w^2 k^2): its mean over |k| < pi

@@ -9,7 +9,8 @@ from torch import Generator, nn
 
 from infield import InfieldError
 from infield.core.grid import Grid
-from infield.datasets.training.operator_families import Inpainting, UndersampledKspace
+from infield.datasets.mri.operator_family import UndersampledKspace
+from infield.datasets.training.operator_families import Inpainting
 from infield.priors.amortised.average_velocity import AverageVelocity, load_average_velocity, to_entry
 from infield.priors.base import Standardisation
 from infield.priors.networks.unet import UNet

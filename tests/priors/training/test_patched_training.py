@@ -15,7 +15,8 @@ from infield.core._lightning import LightningDataModule, Trainer
 from infield.core.grid import Grid
 from infield.priors.networks.patched import Patched
 from infield.priors.networks.unet import UNet
-from infield.priors.storage.checkpoint import ENTRY, load_prior, to_entry
+from infield.priors.storage.checkpoint import load_flow_prior
+from infield.priors.storage.flow_entry import ENTRY, to_entry
 from infield.priors.training.flow_matching import FlowMatching
 
 SHORT = Grid.regular((16, 32), (0.5, 1.0), names=("z", "x"), periodic=True)
@@ -84,7 +85,7 @@ def test_what_a_short_domain_teaches_holds_on_a_longer_one(tmp_path):
     )
     assert gaussian > 0.97  # negative control: nothing to know in white noise
     torch.save({ENTRY: to_entry(prior)}, tmp_path / "prior.ckpt")
-    again = load_prior(tmp_path / "prior.ckpt").on(LONG)
+    again = load_flow_prior(tmp_path / "prior.ckpt").on(LONG)
     x = torch.randn(1, 1, *LONG.shape).double()
     assert torch.equal(again.velocity(x, 0.5), prior.on(LONG).velocity(x, 0.5))
 
@@ -99,7 +100,7 @@ def test_fine_tuning_starts_from_the_weights_and_measures_the_new_fields(tmp_pat
         assert not tuned.prior.network.training or tuned.network is tuned.prior.network
         for name, weight in module.network.state_dict().items():
             assert torch.equal(weight, tuned.network.state_dict()[name])
-        assert tuned.prior.provenance["initial"]["sha256"] == load_prior(path).sha256
+        assert tuned.prior.provenance["initial"]["sha256"] == load_flow_prior(path).sha256
         assert float(tuned.prior.standardisation.shift) == pytest.approx(float(other.mean()), rel=1e-3)
         json.dumps(tuned.prior.provenance)
     moved = fit(FlowMatching(None, rank=0, initial=str(path), warmup=0), other, 2)  # negative control: it learns

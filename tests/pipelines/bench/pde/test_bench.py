@@ -28,7 +28,7 @@ from infield.pipelines.bench.pde.problems import (
 from infield.pipelines.commands.fit import run as fit
 from infield.pipelines.commands.simulate import simulate
 from infield.priors.base import denoise
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 
 FEW = Setting("few", 40, 1e-3)
 
@@ -119,7 +119,7 @@ def test_chains_that_know_the_law_of_phases():
     "problem", ["poisson", *(pytest.param(name, marks=pytest.mark.slow) for name in ("darcy", "navier-stokes"))]
 )
 def test_the_bench_through_its_command(tmp_path, infield, problem):
-    said = infield("bench", "pde", "--quick", "--problem", problem, "--json", tmp_path / "p.json")
+    said = infield("bench", "pde", "--quick", "--problem", problem, "--records", tmp_path / "p.json")
     assert said.status == 0, said.err
     assert registry.table("benches")["pde"].target == pde.__name__
     records = json.loads((tmp_path / "p.json").read_text())["records"]
@@ -183,5 +183,5 @@ def test_both_configurations_train(tmp_path, config):
     }
     path = f"pipelines/configs/{config}.yaml"
     fit(["--config", path, *(word for key, value in settings.items() for word in (f"--{key}", str(value)))])
-    prior = load_prior(tmp_path / "run" / "prior.ckpt")
+    prior = load_flow_prior(tmp_path / "run" / "prior.ckpt")
     assert prior.covariance.event_shape == (1, 16, 16) and prior.skip == "gaussian"

@@ -75,7 +75,7 @@ def test_the_command(infield, files, tmp_path):
         "costs",
         "--simulator-seconds",
         "8",
-        "--json",
+        "--records",
         tmp_path / "b.json",
     )
     assert said.status == 0, said.err
@@ -165,7 +165,7 @@ def test_inputs_that_are_refused(infield, files, tmp_path):
     infield(*arguments(files, "--prior", moved)).refused("ref0.zarr", "9000.0", "9100.0", "trained on")
     for options, words in (
         (prior[:0], ["--simulations TRAIN.zarr", "--prior P.ckpt"]),
-        ((*prior, "--samples", 1), ["--samples"]),
+        ((*prior, "--draws", 1), ["--draws"]),
         ((*prior, "--steps", 0), ["--steps"]),
         ((*prior, "--simulator-seconds", "nan"), ["--simulator-seconds"]),
         ((*prior, "--parts", "speed"), ["--parts", "speed", "emulation", "costs"]),

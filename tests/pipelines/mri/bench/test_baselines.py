@@ -11,7 +11,8 @@ import torch
 from infield import InfieldError
 from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
-from infield.physics.noise.registry import CoilGaussianNoise, GaussianNoise, PoissonNoise
+from infield.physics.mri.noise import CoilGaussianNoise
+from infield.physics.noise.registry import GaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
 from infield.pipelines.mri.bench.baselines import (
     by_discrepancy,

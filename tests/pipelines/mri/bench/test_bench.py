@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from infield.datasets.mri.convert import convert_mri
-from infield.physics.noise.registry import CoilGaussianNoise
+from infield.physics.mri.noise import CoilGaussianNoise
 from infield.pipelines.mri.bench.baselines import cg_sense
 from infield.pipelines.mri.bench.cases import SPACING, simulated, thinned, white
 from infield.pipelines.mri.bench.run import SLICE, calibration_ratio
@@ -61,7 +61,7 @@ def test_the_calibration_ratio_does_not_depend_on_the_number_of_draws():
 
 
 def test_the_bench_through_its_command(tmp_path, infield):
-    said = infield("bench", "mri", "--quick", "--json", tmp_path / "records.json")
+    said = infield("bench", "mri", "--quick", "--records", tmp_path / "records.json")
     assert said.status == 0, said.err
     found = json.loads((tmp_path / "records.json").read_text())["records"]
     figures = {(r["method"].removeprefix("4x: "), r["metric"]): r["value"] for r in found}

@@ -13,7 +13,7 @@ from infield.posterior.samplers.exact import Exact
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_bench(tmp_path, infield):
-    said = infield("bench", "one-step", "--quick", "--json", tmp_path / "bench.json")
+    said = infield("bench", "one-step", "--quick", "--records", tmp_path / "bench.json")
     assert said.status == 0
     records = json.loads((tmp_path / "bench.json").read_text())["records"]
     methods = {r["method"] for r in records}

@@ -20,7 +20,7 @@ def test_an_eighth_of_k_space_with_its_centre(kind):
 
 
 def test_the_bench_through_its_command(tmp_path, infield):
-    said = infield("bench", "volumes", "--quick", "--json", tmp_path / "records.json")
+    said = infield("bench", "volumes", "--quick", "--records", tmp_path / "records.json")
     assert said.status == 0, said.err
     found = json.loads((tmp_path / "records.json").read_text())["records"]
 

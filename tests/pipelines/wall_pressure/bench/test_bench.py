@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from infield.core import registry
+from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
 from infield.physics.wall_pressure.wall_units import wall_grid
 from infield.pipelines.bench.records import Bench
@@ -27,8 +28,7 @@ from infield.pipelines.wall_pressure.bench.cases import (
 from infield.pipelines.wall_pressure.bench.run import checkpoint
 from infield.pipelines.wall_pressure.bench.spectra import Octaves, finer
 from infield.pipelines.wall_pressure.simulate import simulate_wall_pressure
-from infield.priors.flows.regrid import spacing_along
-from infield.priors.storage.checkpoint import load_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 from infield.priors.wall_pressure.synthetic import WallPressure
 
 
@@ -95,11 +95,11 @@ def test_interpolation_goes_through_the_readings(case):
 
 
 def test_a_scale_from_sensors_and_lengths_in_half_heights(case):
-    prior = load_prior(checkpoint(180.0))
+    prior = load_flow_prior(checkpoint(180.0))
     assert 0.7 < scale_of_sensors(prior, case) < 1.3  # of 160 readings
     assert scale_of_sensors(scaled(prior, 2.0), case) == pytest.approx(scale_of_sensors(prior, case) / 2)
     outer = in_half_heights(prior, 500.0)
-    ours, theirs = ([spacing_along(a) for a in p.grid_description["axes"]] for p in (prior, outer))
+    ours, theirs = (Grid.from_json(p.grid_description).spacing for p in (prior, outer))
     np.testing.assert_allclose(np.array(theirs) / ours, 500 / 180)
 
 
@@ -163,7 +163,7 @@ def test_both_configurations_train(tmp_path, config):
         every = {**settings, **more, "trainer.default_root_dir": tmp_path / name}
         path = f"pipelines/configs/{config}.yaml"
         fit(["--config", path, *(word for key, value in every.items() for word in (f"--{key}", str(value)))])
-    first, tuned = (load_prior(tmp_path / name / "prior.ckpt") for name in ("first", "tuned"))
+    first, tuned = (load_flow_prior(tmp_path / name / "prior.ckpt") for name in ("first", "tuned"))
     assert tuned.provenance["initial"]["sha256"] == first.sha256
     assert tuned.provenance["data"] == {"Re_tau": 180.0, "synthetic": 1.0}
     assert tuned.on(wall_grid(180, 2 * math.pi, 1.0)).covariance.event_shape == (

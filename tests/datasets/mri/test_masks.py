@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from infield import InfieldError
-from infield.datasets.training.masks import MASKS, centre_lines, discs, name_seed, sampling_mask
+from infield.datasets.mri.masks import MASKS, centre_lines, discs, name_seed, sampling_mask
 
 LINES = [name for name in MASKS if name != "poisson"]
 

@@ -1,0 +1,49 @@
+"""Files of arrays with names, opened by what they hold and whatever they are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from infield.core.errors import InfieldError
+
+STORED = ("_FillValue", "missing_value", "scale_factor", "add_offset", "coordinates", "actual_range", "dtype")
+"""Attributes that say how numbers were stored, or are no longer true of a part."""
+
+
+def open_dataset(path: Path) -> xr.Dataset:
+    """Open netCDF (3 or 4), HDF5 or zarr: scales, offsets, fill values and valid ranges applied, times as numbers.
+
+    Raises:
+        InfieldError: The path is missing, or none of these.
+    """
+    if not path.exists():
+        raise InfieldError(where=path, found="nothing there", expected="netCDF or zarr", remedy="check the path")
+    engine = {"engine": "zarr", "consolidated": None} if path.is_dir() else {"engine": "netcdf4"}
+    try:
+        dataset = xr.open_dataset(path, decode_times=False, chunks=None, **engine)  # type: ignore[arg-type]
+    except Exception as error:  # the libraries pass on whatever they meet
+        raise InfieldError(
+            where=path, found=" ".join(f"{type(error).__name__}: {error}".split()), expected="netCDF, HDF5 or zarr"
+        ) from error
+    return dataset
+
+
+def valid(values: xr.DataArray) -> np.ndarray:
+    """Loaded values, NaN where they lie outside of the range that the file calls valid (in packed numbers, as CF has
+    it) or are infinite."""
+    array = np.asarray(values.values, dtype=np.float64)
+    scale, offset = (values.encoding.get(key, other) for key, other in (("scale_factor", 1.0), ("add_offset", 0.0)))
+    low, high = values.attrs.get("valid_range", (values.attrs.get("valid_min"), values.attrs.get("valid_max")))
+    bad = ~np.isfinite(array)
+    with np.errstate(invalid="ignore"):
+        slack = abs(scale) / 2 if scale != 1 else 0.0
+        low, high = (None if end is None else float(end) * scale + offset for end in (low, high))
+        low, high = (high, low) if scale < 0 else (low, high)
+        if low is not None:
+            bad |= array < low - slack
+        if high is not None:
+            bad |= array > high + slack
+    return np.where(bad, np.nan, array)

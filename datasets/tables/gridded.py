@@ -1,0 +1,348 @@
+"""A gridded field with gaps to a measurement: values under a mask, land told apart from what is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cftime
+import numpy as np
+import torch
+import xarray as xr
+
+from infield.core.errors import InfieldError
+from infield.core.grid import Axis, Grid
+from infield.datasets.formats.carried import LAND, LAND_FLAGS
+from infield.datasets.tables.axes import CIRCLE, ORDER, Column, cut_open, kind_of
+from infield.datasets.tables.converted import Converted, noise_model, noise_of, refuse_constant
+from infield.datasets.tables.dataset import STORED, open_dataset, valid
+from infield.datasets.tables.scattered import units_of
+from infield.physics.measurement import Measurement
+from infield.physics.operators.registry import build_operator
+
+ALWAYS_MISSING = "always-missing"
+"""In place of a mask: cells that are missing at all times are land."""
+
+ABOUT = ("title", "history", "institution", "source", "references", "comment")
+
+
+@dataclass(frozen=True)
+class Gridded:
+    """What to read of a file of fields, and how.
+
+    Arguments:
+        variable: The field.
+        mask: Variable that is 0 and 1 on land and sea, in either sense; or `ALWAYS_MISSING`.
+        noise_std: Standard deviation of the noise, in the units of the file.
+        noise_variable: Variable of such standard deviations. With neither, the variance is to be estimated.
+        select: One index or coordinate of dimensions that are to be left out; times as dates or parts of them.
+        gaps: Whether missing values are gaps; else they are refused.
+        units: Of the data; those of the file where None.
+        convert: Units to convert the data to.
+        wrap: Longitude at which the circle is cut open.
+        closed: Whether the axis of longitude is periodic; None where the data decide.
+    """
+
+    variable: str
+    mask: str | None = None
+    noise_std: float | None = None
+    noise_variable: str | None = None
+    select: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    gaps: bool = True
+    units: str | None = None
+    convert: str | None = None
+    wrap: float | None = None
+    closed: bool | None = None
+
+
+def convert_grid(source: Path, asked: Gridded) -> Converted:
+    """The measurement that a gridded field is.
+
+    Raises:
+        InfieldError: The file, a variable or a setting is not as needed; one line says which.
+    """
+    with open_dataset(source) as dataset:
+        return _convert(source, dataset, asked)
+
+
+def _convert(source: Path, dataset: xr.Dataset, asked: Gridded) -> Converted:
+    field = _variable(source, dataset, asked.variable)
+    notes: list[str] = []
+    never = None
+    if asked.mask == ALWAYS_MISSING:
+        times = [d for d in field.dims if kind_of(str(d), _attributes(dataset, d)) == "time"]
+        if not times:
+            raise InfieldError(where="{mask}", found="a field without times", expected="several", parameters=["mask"])
+        never = xr.DataArray(np.isnan(valid(field)), dims=field.dims).all(times)
+    chosen = _chosen(source, dataset, field, asked.select)
+    single = {str(d): 0 for d, n in field.sizes.items() if n == 1 and d not in chosen}
+    if single:
+        notes.append(f"one cell along {', '.join(single)}: left out as an axis")
+    places = {**chosen, **single}
+    field = field.isel(places)
+    if not field.dims:
+        raise InfieldError(
+            where=f"{source}: '{asked.variable}'", found="one value", expected="an axis with at least two cells"
+        )
+    cut = dataset.isel({d: i for d, i in places.items() if d in dataset.dims})
+    axes, index, more = _axes(source, dataset, field, asked)
+    notes += more
+    dims = tuple(axis.name for axis in axes)
+
+    def laid_out(values: xr.DataArray) -> np.ndarray:
+        """Along the axes of the field, turned as they were; spread over those that it lacks."""
+        own = xr.DataArray(valid(values), dims=values.dims).isel({d: i for d, i in index.items() if d in values.dims})
+        return np.asarray(own.variable.set_dims({d: len(index[d]) for d in dims}).transpose(*dims).values)
+
+    values = laid_out(field)
+    present = np.isfinite(values)
+    land = None if asked.mask is None else _land(source, cut, asked, never, laid_out, present)
+    gaps = int((~present if land is None else ~present & ~land).sum())
+    if gaps and not asked.gaps:
+        raise InfieldError(
+            where=f"{source}: '{asked.variable}'",
+            found=f"{gaps} of {values.size} values missing",
+            expected="none",
+            remedy="let them be gaps (leave {no_gaps} out), or name the land ({mask})",
+            parameters=["no_gaps", "mask"],
+        )
+    if not present.any():
+        raise InfieldError(
+            where=f"{source}: '{asked.variable}'", found="no value that is not missing", expected="at least two"
+        )
+    refuse_constant(source, asked.variable, values[present])
+    stds = None if asked.noise_variable is None else laid_out(_variable(source, cut, asked.noise_variable))
+    if stds is not None:
+        lacking = present & ~np.isfinite(stds)
+        if lacking.any():
+            notes.append(f"{int(lacking.sum())} values without a noise level were left out")
+        present &= np.isfinite(stds)
+    units, change = units_of(asked.variable, field.attrs, asked.units, asked.convert)
+    seen = None if stds is None else stds[present]
+    variances = noise_of(source, asked.noise_std, seen, int(present.sum()), abs(change.slope))
+    if gaps:
+        notes.append(f"{gaps} of {values.size} values are missing: gaps")
+    if land is not None:
+        notes.append(f"{int(land.sum())} cells are land")
+    grid = Grid(tuple(axes))
+    y = torch.from_numpy(np.where(present, change(np.nan_to_num(values)), 0.0))
+    spread = variances
+    if variances is not None and variances.size > 1:
+        spread = np.full((1, *values.shape), float(np.median(variances)))  # any positive number where nothing is seen
+        spread[0, present] = variances
+    description = {"name": "mask", "arrays": {"mask": "mask"}}
+    arrays = {"mask": present}
+    measurement = Measurement(
+        y=y[None, None],
+        operator=build_operator(description, arrays, grid, 1),
+        noise=noise_model(spread, y[torch.from_numpy(present)].numpy()),
+        grid=grid,
+        channels=(asked.variable,),
+        units=units,
+        description=description,
+        arrays=arrays,
+    )
+    extra, about = _carried(dataset, field, axes, index, cut, tuple(places), land)
+    facts = {
+        "data": int(present.sum()),
+        "missing": gaps,
+        "land": None if land is None else int(land.sum()),
+        "cells": int(values.size),
+    }
+    text = {key: str(dataset.attrs[key]) for key in ABOUT if key in dataset.attrs}
+    return Converted(measurement, units, about, extra, {"mask": dims}, tuple(notes), facts, text)
+
+
+def _variable(source: Path, dataset: xr.Dataset, name: str) -> xr.DataArray:
+    if name not in dataset.variables or dataset[name].dtype.kind not in "biuf":
+        numeric = [str(n) for n, v in dataset.data_vars.items() if v.dtype.kind in "biuf" and v.ndim]
+        found = f"'{name}', which holds no real numbers" if name in dataset.variables else f"no variable '{name}'"
+        raise InfieldError(where=source, found=found, expected=f"one of {', '.join(numeric)}")
+    return dataset[name]
+
+
+def _attributes(dataset: xr.Dataset, dim: Any) -> dict[str, Any]:
+    return dict(dataset[dim].attrs) if dim in dataset.variables else {}
+
+
+def _chosen(source: Path, dataset: xr.Dataset, field: xr.DataArray, select: Mapping[str, str]) -> dict[str, int]:
+    """Indices of the places that the caller names."""
+    chosen = {}
+    for name, text in select.items():
+        dim = name
+        if name == "time" and name not in field.dims:  # whatever the file calls it
+            dim = next((str(d) for d in field.dims if kind_of(str(d), _attributes(dataset, d)) == "time"), name)
+        if dim not in field.dims:
+            raise InfieldError(
+                where=f"{source}: '{field.name}'", found=f"no dimension '{name}'", expected=f"one of {field.dims}"
+            )
+        chosen[dim] = _place(source, dataset, dim, text, field.sizes[dim])
+    return chosen
+
+
+def _place(source: Path, dataset: xr.Dataset, dim: str, text: str, size: int) -> int:
+    """An index, or the only place whose date begins so, or whose coordinate is this."""
+    if text.lstrip("-").isdecimal() and -size <= int(text) < size:
+        return int(text) % size
+    expected = f"an index from 0 to {size - 1}"
+    if dim in dataset.variables:
+        coordinate = dataset[dim]
+        values, units = coordinate.values.astype(np.float64), str(coordinate.attrs.get("units", ""))
+        if " since " in units:
+            calendar = str(coordinate.attrs.get("calendar", "standard"))
+            dates = [date.isoformat() for date in cftime.num2date(values, units, calendar)]
+            found = [i for i, date in enumerate(dates) if date.startswith(text.replace(" ", "T"))]
+            expected += f", or a date from {dates[0]} to {dates[-1]} or the beginning of one"
+        else:
+            found = [i for i, v in enumerate(values) if text.strip() in (f"{v:g}", str(v))]
+            expected += f", or a coordinate from {values[0]:g} to {values[-1]:g}"
+        if len(found) == 1:
+            return found[0]
+        if found:
+            expected = f"one place: {len(found)} begin so, the first {dates[found[0]]}, the last {dates[found[-1]]}"
+    raise InfieldError(where=f"{source}: '{dim}'", found=f"'{text}'", expected=expected)
+
+
+def _axes(
+    source: Path, dataset: xr.Dataset, field: xr.DataArray, asked: Gridded
+) -> tuple[list[Axis], dict[str, np.ndarray], list[str]]:
+    """Axes in the order of CF, increasing; for each the indices of the file's cells; notes."""
+    notes, found = [], {}
+    for dim in map(str, field.dims):
+        if dim not in dataset.variables:
+            notes.append(f"'{dim}' has no coordinate: its cells are numbered")
+            found[dim] = (Column(dim, np.arange(field.sizes[dim], dtype=np.float64), "1"), np.arange(field.sizes[dim]))
+            continue
+        attributes = dict(dataset[dim].attrs)
+        kind = kind_of(dim, attributes)
+        values = dataset[dim].values.astype(np.float64)
+        if not np.isfinite(values).all():
+            raise InfieldError(where=f"{source}: '{dim}'", found="NaN or infinity", expected="finite coordinates")
+        column = Column(dim, values, str(attributes.get("units", "1")), kind, attributes)
+        order = np.arange(len(values))
+        if kind == "longitude" and column.units.startswith("degree"):
+            column, order, note = _turned(column, asked)
+            notes += [note] if note else []
+        elif len(values) > 1 and values[0] > values[-1]:
+            order = order[::-1]
+            column = dataclasses.replace(column, values=values[::-1])
+            notes.append(f"'{dim}' turned to increase")
+        if (np.diff(column.values) <= 0).any():
+            raise InfieldError(
+                where=f"{source}: '{dim}'", found="coordinates in no order", expected="increasing or decreasing ones"
+            )
+        found[dim] = (column, order)
+    ranked = sorted(found, key=lambda dim: ORDER.index(found[dim][0].kind))
+    if ranked != list(found):
+        notes.append(f"axes exchanged from ({', '.join(found)}) to ({', '.join(ranked)})")
+    columns = {dim: found[dim][0] for dim in ranked}
+    axes = [Axis(dim, tuple(c.values.tolist()), c.units, c.periodic) for dim, c in columns.items()]
+    return axes, {dim: found[dim][1] for dim in ranked}, notes
+
+
+def _turned(column: Column, asked: Gridded) -> tuple[Column, np.ndarray, str]:
+    """Longitudes of a grid, increasing from where they are cut open; a point that comes twice is left out."""
+    values, notes = column.values, []
+    order = np.arange(len(values))
+    around = np.mod(values, CIRCLE)
+    if len(values) > 2 and np.isclose(around[0], around[-1], atol=1e-6) and abs(np.ptp(values)) > CIRCLE / 2:
+        order = order[:-1]
+        notes.append(f"'{column.name}' has its first point twice, 360 degrees apart: one was left out")
+    steps = np.diff(np.sort(around[order]))
+    step = float(np.median(steps)) if len(steps) else 1.0
+    turned, note = cut_open(dataclasses.replace(column, values=values[order]), step, asked.wrap, asked.closed)
+    ranks = np.argsort(turned.values, kind="stable")
+    increasing = turned.values[ranks]
+    if turned.periodic:
+        even = np.allclose(np.diff(increasing), CIRCLE / len(increasing), rtol=1e-3)
+        turned = dataclasses.replace(turned, periodic=even)
+        note = note if even else ""
+    if note or not np.array_equal(ranks, np.arange(len(ranks))):
+        notes.append(note or f"'{column.name}' turned to increase")
+    return dataclasses.replace(turned, values=increasing), order[ranks], "; ".join(notes)
+
+
+def _land(
+    source: Path, cut: xr.Dataset, asked: Gridded, never: xr.DataArray | None, laid_out: Any, present: np.ndarray
+) -> np.ndarray:
+    """Which cells are land: by the mask's CF attributes, else by where there are data."""
+    if never is not None:
+        marked = laid_out(never.astype(float)) > 0.5
+        return np.asarray(marked)
+    assert asked.mask is not None
+    mask = _variable(source, cut, asked.mask)
+    values = laid_out(mask)
+    standard = str(mask.attrs.get("standard_name", ""))
+    one, other = values > 0.5, ~(values > 0.5)
+    senses = {"land": one, "sea": other}
+    if "sea" in standard or "ocean" in standard or "land" in standard:
+        land = senses["land" if "land" in standard else "sea"]
+    else:
+        fits = [land for land in senses.values() if not (land & present).any()]
+        if len(fits) != 1:
+            on = [int((land & present).sum()) for land in senses.values()]
+            raise InfieldError(
+                where=f"{source}: '{asked.mask}'",
+                found=f"{on[0]} data where it is 1 and {on[1]} where it is 0",
+                expected="data on one side only",
+                remedy="give it the standard_name land_binary_mask or sea_binary_mask",
+            )
+        land = fits[0]
+    wrong = int((land & present).sum())
+    if wrong:
+        raise InfieldError(
+            where=f"{source}: '{asked.mask}'", found=f"{wrong} data on land", expected="none",
+            remedy="make them missing, or leave {mask} out", parameters=["mask"],
+        )  # fmt: skip
+    return np.asarray(land)
+
+
+def _carried(
+    dataset: xr.Dataset,
+    field: xr.DataArray,
+    axes: list[Axis],
+    index: Mapping[str, np.ndarray],
+    cut: xr.Dataset,
+    left_out: tuple[str, ...],
+    land: np.ndarray | None,
+) -> tuple[xr.Dataset, dict[str, dict[str, Any]]]:
+    """Variables and attributes that go along: those of CF, bounds, the mapping, places that were chosen, land."""
+    variables: dict[str, Any] = {}
+    about: dict[str, dict[str, Any]] = {"data": {"long_name": str(field.name), **_kept(field.attrs)}}
+    about["data"].pop("ancillary_variables", None)
+    about["data"].pop("cell_measures", None)
+    for axis in axes:
+        attributes = _kept(_attributes(dataset, axis.name))
+        bounds = str(attributes.get("bounds", ""))
+        about[axis.name] = attributes
+        if bounds in dataset.variables and dataset[bounds].dims[0] == axis.name:
+            values = dataset[bounds].values[index[axis.name]]
+            nominal = dataset[axis.name].values[index[axis.name]]
+            shift = np.asarray(axis.coordinates) - nominal  # by whole turns of longitudes
+            pair = np.sort(values + shift[:, None], axis=1)
+            variables[bounds] = ((axis.name, "bnds"), pair, {})
+        else:
+            attributes.pop("bounds", None)
+    mapping = str(field.attrs.get("grid_mapping", field.encoding.get("grid_mapping", "")))
+    if mapping in dataset.variables:
+        about["data"]["grid_mapping"] = mapping
+        variables[mapping] = ((), np.int32(0), dict(dataset[mapping].attrs))
+    else:
+        about["data"].pop("grid_mapping", None)
+    for name in left_out:
+        if name in cut.variables and cut[name].ndim == 0:
+            attributes = {k: v for k, v in _kept(cut[name].attrs).items() if k != "bounds"}
+            attributes |= {"units": cut[name].attrs["units"]} if "units" in cut[name].attrs else {}
+            variables[name] = ((), np.float64(cut[name].values), attributes)
+    if land is not None:
+        variables[LAND] = (tuple(a.name for a in axes), land.astype(np.int8), dict(LAND_FLAGS))
+    return xr.Dataset(variables), about
+
+
+def _kept(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes that stay true of numbers that were unpacked, cut and turned; units stand elsewhere."""
+    gone = (*STORED, "units", "valid_range", "valid_min", "valid_max", "_Unsigned")
+    return {str(k): v.tolist() if isinstance(v, np.generic) else v for k, v in attributes.items() if k not in gone}

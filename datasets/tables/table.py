@@ -1,0 +1,246 @@
+"""A table of data at scattered places, whatever file holds it: its columns by name, with their attributes."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from infield.core import registry
+from infield.core.errors import InfieldError
+from infield.datasets.tables.dataset import open_dataset, valid
+
+COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of columns.
+
+    Arguments:
+        frame: The columns; numbers, text or times.
+        attributes: Of columns, as CF writes them (`units`, `standard_name`, ...), by name.
+        about: Attributes of the whole file (`title`, `history`, ...).
+    """
+
+    frame: pd.DataFrame
+    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a text file does not say of itself.
+
+    Arguments:
+        columns: Names of its columns, where it has no header.
+        missing: Numbers that stand for missing values, e.g. -9999.
+        names: The columns that are wanted; formats that may read some alone read these.
+    """
+
+    columns: tuple[str, ...] = ()
+    missing: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+def open_table(path: Path, layout: Layout) -> Table:
+    """Read a table by the suffix of its file, before `.gz`, `.xz` or `.bz2`; other suffixes are read as text.
+
+    Raises:
+        InfieldError: The file is missing, empty or not what its suffix says, or lacks a column.
+    """
+    if not path.exists():
+        raise InfieldError(where=path, found="nothing there", expected="a table", remedy="check the path")
+    suffix = (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix.lower()
+    name = f"table{suffix}"
+    read = registry.load("readers", name if suffix and registry.known("readers", name) else "table.csv")
+    table: Table = read(path, layout)
+    frame = table.frame
+    if not len(frame):
+        raise InfieldError(where=path, found="no rows", expected="a table of data")
+    for wanted in layout.names:
+        if wanted not in frame:
+            raise InfieldError(
+                where=path,
+                found=f"no column '{wanted}'",
+                expected=f"one of {', '.join(map(str, frame.columns))}",
+                remedy="name them where the file has no header ({columns})",
+                parameters=["columns"],
+            )
+    for number in layout.missing:
+        frame = frame.mask(frame == number)
+    return replace(table, frame=frame)
+
+
+def read_text(path: Path, layout: Layout) -> Table:
+    """Columns parted by commas, semicolons, tabs or blanks; a header may stand behind `#`.
+
+    Raises:
+        InfieldError: It is no text, or its rows are of several lengths.
+    """
+    try:
+        comments, first, rest = _head(path)
+        separator = _separator(first)
+        width = len(_split(first, separator))
+        header, names = 0, layout.columns
+        if not names and _numeric(first, separator):
+            names = next((found for c in reversed(comments) if len(found := _names(c)) == width), ())
+            header = -1
+        elif names and _numeric(first, separator):
+            header = -1
+        if names and len(names) != width:
+            raise InfieldError(
+                where=path, found=f"{width} columns", expected=f"as many as names, {len(names)}: {', '.join(names)}"
+            )
+        frame = pd.read_csv(
+            path,
+            sep=separator,
+            skiprows=len(comments),
+            header=None if header < 0 else 0,
+            names=[n.strip() for n in names] if names else None,
+            decimal="," if separator == ";" and _decimal_commas(first, rest) else ".",
+            skipinitialspace=True,
+            engine="c",
+            low_memory=False,
+        )
+    except (UnicodeDecodeError, OSError, EOFError, lzma.LZMAError, pd.errors.ParserError) as error:
+        raise InfieldError(where=path, found=" ".join(str(error).split()), expected="a table of text") from error
+    except pd.errors.EmptyDataError:
+        raise InfieldError(where=path, found="nothing in it", expected="a table of data") from None
+    frame.columns = [str(name).strip() for name in frame.columns]
+    return Table(frame)
+
+
+def read_parquet(path: Path, layout: Layout) -> Table:
+    """Apache Parquet; needs pyarrow (the extra `tables`).
+
+    Raises:
+        InfieldError: pyarrow is not installed, or the file is no Parquet.
+    """
+    try:
+        frame = pd.read_parquet(path)
+    except ImportError as error:
+        raise InfieldError(
+            where=path, found="Parquet, and no pyarrow", expected="it installed", remedy="pip install 'infield[tables]'"
+        ) from error
+    except Exception as error:  # pyarrow passes on whatever its readers raise
+        raise InfieldError(where=path, found=" ".join(str(error).split()), expected="Apache Parquet") from error
+    attributes = {name: {"units": frame[name].attrs["units"]} for name in frame if "units" in frame[name].attrs}
+    return Table(frame.reset_index(drop=True), attributes)
+
+
+def read_stations(path: Path, layout: Layout) -> Table:
+    """Variables of netCDF or zarr along common dimensions, e.g. values (station, time) and places (station).
+
+    Scales, offsets and fill values are applied; times stay the numbers of the file.
+
+    Raises:
+        InfieldError: A variable is missing, or a place lies along a dimension that the value has not (ragged arrays).
+    """
+    with open_dataset(path) as dataset:
+        found = [name for name in layout.names if name in dataset.variables]
+        for name in layout.names:
+            if name not in dataset.variables:
+                raise InfieldError(
+                    where=path,
+                    found=f"no variable '{name}'",
+                    expected=f"one of {', '.join(map(str, dataset.variables))}",
+                )
+        value = dataset[found[0]]
+        for name in found[1:]:
+            if not set(dataset[name].dims) <= set(value.dims):
+                raise InfieldError(
+                    where=f"{path}: '{name}'",
+                    found=f"it along {dataset[name].dims}",
+                    expected=f"dimensions of '{found[0]}', {value.dims}",
+                    remedy="ragged arrays are not read: give each datum its own place",
+                )
+        columns = {
+            name: _values(dataset[name]).set_dims(dict(value.sizes)).transpose(*value.dims).values.ravel()
+            for name in found
+        }
+        attributes = {name: dict(dataset[name].attrs) for name in found}
+        frame = pd.DataFrame(columns)
+        return Table(frame, attributes, {str(k): str(v) for k, v in dataset.attrs.items()})
+
+
+def _values(values: xr.DataArray) -> xr.Variable:
+    return xr.Variable(values.dims, valid(values) if values.dtype.kind in "iuf" else values.values)
+
+
+def _head(path: Path) -> tuple[list[str], str, str]:
+    """Comments and blank lines before the first row, that row, and the next."""
+    opened: IO[str]
+    comments: list[str] = []
+    with COMPRESSED.get(path.suffix, open)(path, "rt", encoding="utf-8-sig") as opened:
+        for line in opened:
+            if line.strip() and not line.lstrip().startswith("#"):
+                return comments, line.rstrip("\r\n"), opened.readline().rstrip("\r\n")
+            comments.append(line.strip().lstrip("#").strip())
+    raise pd.errors.EmptyDataError
+
+
+def _split(line: str, separator: str) -> Sequence[str]:
+    return line.split() if separator == r"\s+" else line.split(separator)
+
+
+def _separator(line: str) -> str:
+    """What parts the columns: where there are semicolons or tabs, commas may be decimal ones."""
+    return next((mark for mark in (";", "\t", ",") if mark in line), r"\s+")
+
+
+def _decimal_commas(*rows: str) -> bool:
+    return any(re.search(r"\d,\d", row) for row in rows) and not any(re.search(r"\d\.\d", row) for row in rows)
+
+
+def _names(comment: str) -> tuple[str, ...]:
+    separator = _separator(comment)
+    return tuple(name.strip() for name in _split(comment, separator))
+
+
+def _numeric(line: str, separator: str) -> bool:
+    """Whether no cell of a row could be a name: a header has no numbers."""
+
+    def number(cell: str) -> bool:
+        try:
+            float(cell.replace(",", "."))
+        except ValueError:
+            return False
+        return True
+
+    return any(number(cell.strip().strip('"')) for cell in _split(line, separator))
+
+
+def numbers(path: Path, table: Table, name: str) -> np.ndarray:
+    """A column as float64, NaN where nothing stands.
+
+    Raises:
+        InfieldError: A cell is text that is no number.
+    """
+    column = table.frame[name]
+    values = pd.to_numeric(column, errors="coerce")
+    wrong = np.flatnonzero((values.isna() & column.notna()).to_numpy())
+    if len(wrong):
+        raise InfieldError(
+            where=f"{path}: '{name}'",
+            found=f"'{column.iloc[wrong[0]]}' in row {wrong[0] + 1} (and in {len(wrong) - 1} more)",
+            expected="numbers",
+            remedy="missing values are empty cells or NaN, or name them ({missing})",
+            parameters=["missing"],
+        )
+    return values.to_numpy(dtype=np.float64)
+
+
+def attributes_of(table: Table, name: str) -> dict[str, Any]:
+    """CF attributes of a column that go along: not how numbers were stored."""
+    stored = ("_FillValue", "missing_value", "scale_factor", "add_offset", "coordinates", "actual_range", "bounds")
+    return {key: value for key, value in table.attributes.get(name, {}).items() if key not in stored}

@@ -1,0 +1,113 @@
+"""Times as CF has them: numbers in "days since ...", of any calendar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import cftime
+import numpy as np
+import pandas as pd
+
+from infield.core.errors import InfieldError
+
+STANDARD = ("standard", "gregorian", "proleptic_gregorian")
+FORMATS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y-%m", "%Y")
+"""Of dates in calendars that pandas does not know."""
+
+
+def as_numbers(
+    name: str, column: pd.Series, attributes: Mapping[str, Any], units: str | None, calendar: str | None
+) -> tuple[np.ndarray, str, str]:
+    """A column of times as numbers.
+
+    Numbers with units "... since ..." are taken as they are, or converted where other units are asked for; text and
+    times become days since the day of the first of them. Times with a zone are those of UTC.
+
+    Arguments:
+        name: Of the column, for messages.
+        column: Numbers, text or times.
+        attributes: CF attributes of the file, with `units` and `calendar`.
+        units: Units that the caller states: of numbers without units, else those to convert to.
+        calendar: Calendar that the caller states.
+
+    Returns:
+        Numbers (NaN where there is none), their units, their calendar.
+
+    Raises:
+        InfieldError: Text is no date, a date is none of its calendar, or numbers have no units.
+    """
+    calendar = calendar or str(attributes.get("calendar", "standard"))
+    if pd.api.types.is_numeric_dtype(column):
+        return _converted(name, column.to_numpy(dtype=np.float64), attributes.get("units"), units, calendar)
+    try:
+        if pd.api.types.is_datetime64_any_dtype(column) or calendar in STANDARD:
+            times = pd.to_datetime(column, utc=True, format=None if _is_time(column) else "mixed")
+            first = times.min()
+            units = units or f"days since {first:%Y-%m-%d}"
+            unit, since = _parts(name, units)
+            origin = pd.Timestamp(since) if pd.Timestamp(since).tzinfo else pd.Timestamp(since, tz="UTC")
+            values = (times - origin) / pd.Timedelta(1, unit)  # type: ignore[call-overload]
+            return values.to_numpy(dtype=np.float64), units, calendar
+        dates = [None if pd.isna(cell) else _parsed(str(cell).strip(), calendar) for cell in column]
+        first = min(date for date in dates if date is not None)
+        units = units or f"days since {first.strftime('%Y-%m-%d')}"
+        numbers = [np.nan if date is None else cftime.date2num(date, units, calendar) for date in dates]
+        return np.array(numbers, dtype=np.float64), units, calendar
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InfieldError(
+            where=f"column '{name}'",
+            found=" ".join(str(error).split("\n")[0].split()),
+            expected=f"dates of the calendar '{calendar}', e.g. 2001-02-28T12:00",
+            remedy="name the calendar ({calendar}), or the units of numbers ({at_units})",
+            parameters=["calendar", "at_units"],
+        ) from error
+
+
+def _is_time(column: pd.Series) -> bool:
+    return pd.api.types.is_datetime64_any_dtype(column)
+
+
+def _converted(
+    name: str, values: np.ndarray, found: object, units: str | None, calendar: str
+) -> tuple[np.ndarray, str, str]:
+    stated = str(found) if found is not None and " since " in str(found) else None
+    if stated is None or units is None or stated == units:
+        chosen = stated or units
+        if chosen is None:
+            return values, str(found or "1"), ""  # a number without an origin: an axis like any other
+        _parts(name, chosen)
+        return values, chosen, calendar
+    _parts(name, units)
+    finite = np.isfinite(values)
+    converted = np.full_like(values, np.nan)
+    dates = cftime.num2date(values[finite], stated, calendar)
+    converted[finite] = cftime.date2num(dates, units, calendar)
+    return converted, units, calendar
+
+
+PERIODS = {"days": "D", "day": "D", "d": "D", "hours": "h", "hour": "h", "hr": "h", "h": "h", "minutes": "min",
+           "minute": "min", "min": "min", "seconds": "s", "second": "s", "sec": "s", "s": "s"}  # fmt: skip
+
+
+def _parts(name: str, units: str) -> tuple[str, str]:
+    """Period, as pandas writes it, and origin of "days since 2000-01-01"."""
+    period, _, since = units.partition(" since ")
+    if period.strip().lower() not in PERIODS or not since.strip():
+        raise InfieldError(
+            where=f"column '{name}'",
+            found=f"units '{units}'",
+            expected="days, hours, minutes or seconds since a date; months and years have no fixed length",
+            remedy="state others ({at_units})",
+            parameters=["at_units"],
+        )
+    return PERIODS[period.strip().lower()], since.strip()
+
+
+def _parsed(text: str, calendar: str) -> cftime.datetime:
+    for layout in FORMATS:
+        try:
+            return cftime.datetime.strptime(text, layout, calendar=calendar)
+        except ValueError:
+            continue
+    raise ValueError(f"'{text}'")

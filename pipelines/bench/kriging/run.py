@@ -1,0 +1,91 @@
+"""Point data to a map without a prior, beside the peers of geostatistics: right, covered, and at what cost?
+
+    infield bench kriging --parts points --truths 2 --json points.json
+
+Parts: `points` (2,000 points to 128 x 128), `dense-cells` (20,000 to 64 x 64), `large` (20,000 to 512 x 512; with
+`--full` 100,000 to 1024 x 1024), `shapes` (anisotropy, units, trends, gaps, biases, very few data), `real` (files under
+$INFIELD_DATA) and `calibration`. Dense kriging under the true law is the reference, an implementation of this bench's
+own. Every method runs in a process of its own with one thread; CPU seconds are of the whole process, memory is its
+peak over that of its imports. Peers: pip install 'infield[kriging]'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from infield.core.errors import InfieldError
+from infield.pipelines.bench.kriging import calibration, large, points, real, shapes
+from infield.pipelines.bench.kriging.peers import PEERS
+from infield.pipelines.bench.kriging.processes import Limits
+from infield.pipelines.bench.kriging.settings import Settings
+from infield.pipelines.bench.kriging.tables import FORMATS, PartsBench
+
+PARTS = {
+    "points": points.run,
+    "dense-cells": points.run_dense_cells,
+    "large": large.run,
+    "shapes": shapes.run,
+    "real": real.run,
+    "calibration": calibration.run,
+}
+
+METRICS = FORMATS
+METHOD_NOTE = (
+    "Means over n truths; of costs and noise levels the median. RMSE and CRPS are of the noise-free field (of held-out "
+    "data under `real`), CRPS from mean and sd; rim: outer 5 %; far: the tenth of cells farthest from data; one thread."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, metavar="PART", help=f"some of {', '.join(PARTS)} (default all)"
+    )
+    parser.add_argument("--truths", type=int, metavar="N", help="fields a case (default 10, 1 when quick)")
+    parser.add_argument(
+        "--peers", nargs="*", choices=PEERS, metavar="PEER", help=f"some of {', '.join(PEERS)} (default all)"
+    )
+    parser.add_argument("--full", action="store_true", help="also what takes hours: 100,000 points, slopes of cost")
+    parser.add_argument(
+        "--memory", type=float, default=12.0, metavar="GIB", help="most that a process may hold (default 12)"
+    )
+    parser.add_argument(
+        "--cpu", type=float, default=3600.0, metavar="SECONDS", help="most that it may use (default 3600)"
+    )
+
+
+def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """This bench with its options."""
+    names = ("parts", "truths", "peers", "full", "memory", "cpu")
+    return sys.modules[__name__], {name: getattr(arguments, name) for name in names}
+
+
+def run(
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    parts: list[str] | None = None,
+    truths: int | None = None,
+    peers: list[str] | None = None,
+    full: bool = False,
+    memory: float = 12.0,
+    cpu: float = 3600.0,
+) -> PartsBench:
+    """The parts that were asked for.
+
+    Raises:
+        InfieldError: Of truths there are none.
+    """
+    if truths is not None and truths < 1:
+        raise InfieldError(where="--truths", found=truths, expected="at least 1")
+    bench = PartsBench("kriging", seed)
+    named = tuple(() if quick and peers is None else PEERS if peers is None else peers)
+    with tempfile.TemporaryDirectory(prefix="infield-kriging-") as folder:
+        limits = Limits(Path(folder), memory, cpu)
+        settings = Settings(seed, truths or (1 if quick else 10), quick, full, named, limits)
+        for part in parts or PARTS:
+            PARTS[part](bench, settings)
+    return bench

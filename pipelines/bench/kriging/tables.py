@@ -1,0 +1,150 @@
+"""Records of this bench as Markdown: a table a part, and what was asked for beside what was found."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from infield.pipelines.bench.records import Bench, Record
+
+COSTS = ("cpu_seconds", "cpu_seconds_import", "memory", "memory_over_import")
+
+FORMATS = {
+    "rmse": ".4f",
+    "rmse_rim": ".4f",
+    "crps": ".4f",
+    "rmse_over_kriging": ".4f",
+    "sd_over_kriging": ".3f",
+    "coverage_90": ".3f",
+    "coverage_90_rim": ".3f",
+    "coverage_90_far": ".3f",
+    "coverage_50": ".3f",
+    "coverage_80": ".3f",
+    "coverage_95": ".3f",
+    "rank_p_value": ".3f",
+    "kurtosis": ".1f",
+    "noise_sd": ".4g",
+    "noise_sd_in_interval": ".2f",
+    "trusted": ".2f",
+    "moved": ".1e",
+    "cpu_seconds": ".1f",
+    "memory_over_import": ".0f",
+    "slope": ".2f",
+}
+"""Metrics in the order of the columns, and the format of each."""
+
+
+@dataclass
+class PartsBench(Bench):
+    """The records of several parts; a case is "part: case" or, for the n-th truth of it, "part: case #n"."""
+
+    absent: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def scores(self, case: str, method: str, scores: dict[str, float]) -> None:
+        """All scores of a method on a case."""
+        for metric, value in scores.items():
+            unit = {"cpu_seconds": "s", "cpu_seconds_import": "s", "memory": "MiB", "memory_over_import": "MiB"}
+            self.add(case, method, metric, float(value), unit.get(metric, "1"))
+
+    def refuse(self, case: str, method: str, why: str) -> None:
+        """No answer, and why."""
+        self.add(case, method, "absent", why)
+
+    def values(self, group: str, method: str, metric: str) -> dict[str, float]:
+        """Values by case, over the truths of a group."""
+        return {
+            r.case: r.value
+            for r in self.records
+            if (group_of(r.case), r.method, r.metric) == (group, method, metric)
+            and not isinstance(r.value, str)
+            and r.target is None
+        }
+
+    def mean(self, group: str, method: str, metric: str) -> float | None:
+        """Over the truths of a group: the mean, of costs the median; None where there is none."""
+        found = list(self.values(group, method, metric).values())
+        return _summary(metric)(found) if found else None
+
+    def judge(
+        self, group: str, metric: str, value: float | None, high: float, low: float | None = None, peers: Any = ()
+    ) -> None:
+        """A figure that was asked for: `met` where it lies within bounds, unknown where a named peer did not run.
+
+        Arguments:
+            group: Case.
+            metric: What is judged.
+            value: What was found; None where ours gave no answer, which is not met.
+            high: Largest value.
+            low: Least value.
+            peers: Methods that must have run on this case.
+        """
+        target = f"at most {high:g}" if low is None else f"{low:g} to {high:g}"
+        ran = {r.method for r in self.records if group_of(r.case) == group and r.metric != "absent"}
+        met: bool | None = value is not None and (low is None or value >= low) and value <= high
+        if met and not set(peers) <= ran:
+            met = None
+        self.records.append(
+            Record(self.name, group, "infield", metric, "refused" if value is None else value, "1", target, met)
+        )
+
+    def ratio(self, group: str, method: str, others: list[str], metric: str) -> float | None:
+        """Of a method's mean to the best of others, each over the truths that both have."""
+        mine, found = self.values(group, method, metric), []
+        for other in others:
+            theirs = self.values(group, other, metric)
+            both = mine.keys() & theirs.keys()
+            if both:
+                top, bottom = (_summary(metric)([v[c] for c in both]) for v in (mine, theirs))
+                found.append(top / bottom)
+        return max(found) if found else None
+
+    def print(self, metrics: Any = None, note: str = "", summary: Any = None) -> None:
+        """One Markdown table a part, and one of targets."""
+        parts = dict.fromkeys(r.case.partition(":")[0] for r in self.records if r.target is None)
+        for part in parts:
+            print(f"\n### {self.name}, {part}, seed {self.seed}\n")
+            print(self.table(part))
+        if any(r.target for r in self.records):
+            print(f"\n### {self.name}: figures asked for\n")
+            print(self.targets())
+        if note:
+            print(f"\n{note}")
+
+    def table(self, part: str) -> str:
+        """Rows: methods by cases; columns: metrics that the part has."""
+        own = [r for r in self.records if r.case.partition(":")[0] == part and r.target is None]
+        metrics = [m for m in FORMATS if any(r.metric == m for r in own)] or ["refused"]
+        lines = ["| case | method | n | " + " | ".join(m.replace("_", " ") for m in metrics) + " |"]
+        lines.append("| --- | --- |" + " ---: |" * (1 + len(metrics)))
+        for group, method in dict.fromkeys((group_of(r.case), r.method) for r in own):
+            cells = [self.mean(group, method, m) for m in metrics]
+            name = group.partition(": ")[2]
+            if all(c is None for c in cells):
+                why = next(str(r.value) for r in own if (group_of(r.case), r.method) == (group, method))
+                lines.append(f"| {name} | {method} | 0 | {why} |" + " |" * (len(metrics) - 1))
+                continue
+            n = max(len(self.values(group, method, m)) for m in metrics)
+            shown = ["-" if c is None else format(c, FORMATS[m]) for c, m in zip(cells, metrics, strict=True)]
+            lines.append(f"| {name} | {method} | {n} | " + " | ".join(shown) + " |")
+        return "\n".join(lines)
+
+    def targets(self) -> str:
+        """What was asked for, what was found, and whether it is met."""
+        words = {True: "yes", False: "no", None: "unknown: a named peer did not run"}
+        lines = ["| case | figure | target | found | met |", "| --- | --- | --- | ---: | --- |"]
+        for r in self.records:
+            if r.target is not None:
+                found = r.value if isinstance(r.value, str) else format(r.value, ".4g")
+                lines.append(f"| {r.case} | {r.metric.replace('_', ' ')} | {r.target} | {found} | {words[r.met]} |")
+        return "\n".join(lines)
+
+
+def group_of(case: str) -> str:
+    """A case without the number of its truth."""
+    return case.partition(" #")[0]
+
+
+def _summary(metric: str) -> Callable[[list[float]], float]:
+    return statistics.median if metric in (*COSTS, "noise_sd") else statistics.fmean

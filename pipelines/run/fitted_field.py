@@ -1,0 +1,145 @@
+"""The default where no prior is named and the data are values at points: a law is fitted to them, then kriging."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from infield.core.grid import Grid
+from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import GaussianNoise
+from infield.posterior.kriging.family import Shape
+from infield.posterior.kriging.fit import Settings
+from infield.posterior.kriging.fitted import FittedField, Hyper
+from infield.posterior.kriging.law import ORDERS
+from infield.posterior.kriging.measured import TrendKind, is_point_data
+from infield.posterior.kriging.validation import Verdict, validate, verdict
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What is fixed of the fit, and what is done with it.
+
+    Arguments:
+        trend: Functions of position around which the field varies.
+        isotropic: One length for all axes of one unit.
+        hyper: Whether hyperparameters are drawn from their posterior, or plugged in at their most probable values.
+        validation: Whether held-out data are predicted.
+    """
+
+    trend: TrendKind = "constant"
+    isotropic: bool = False
+    hyper: Hyper = "auto"
+    validation: bool = True
+
+
+def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the fit."""
+    group = parser.add_argument_group("without a prior, for data at points", "a stationary law is fitted to the data")
+    group.add_argument("--trend", choices=("none", "constant", "linear"), default="constant",
+                       help="functions of position around which the field varies (default constant)")  # fmt: skip
+    group.add_argument("--isotropic", action="store_true", help="one length for all axes of one unit")
+    group.add_argument("--hyper", choices=("auto", "sample", "plug-in"), default="auto",
+                       help="draw the hyperparameters from their posterior, or plug in the most probable ones (default "
+                       "auto: drawn for few data)")  # fmt: skip
+    group.add_argument("--no-validation", dest="validation", action="store_false",
+                       help="do not predict held-out data")  # fmt: skip
+
+
+def fit_options(arguments: argparse.Namespace) -> FitOptions:
+    """These options as `reconstruct` takes them."""
+    return FitOptions(arguments.trend, arguments.isotropic, arguments.hyper, arguments.validation)
+
+
+def fits_points(measurement: Measurement) -> bool:
+    """Whether the default for a measurement is a law fitted to values at points.
+
+    On a grid that closes along every axis and has noise of known level the spectrum is fitted instead
+    (`posterior.inference.empirical_bayes`).
+    """
+    grid = measurement.grid
+    closed = isinstance(grid, Grid) and all(axis.periodic for axis in grid.axes)
+    return is_point_data(measurement) and (not closed or getattr(measurement.noise, "estimated", False))
+
+
+def fit_to_points(measurement: Measurement, nu: float | None, options: FitOptions, seed: int) -> FittedField:
+    """Fit a law to a measurement for which `fits_points` holds.
+
+    Arguments:
+        measurement: Values at points.
+        nu: Order of the law; None chooses.
+        options: What is fixed.
+        seed: Of the run.
+
+    Raises:
+        InfieldError: If the data cannot be fitted.
+    """
+    shapes: tuple[Shape, ...] = ("isotropic",) if options.isotropic else ("isotropic", "axes", "turned")
+    settings = Settings(orders=ORDERS if nu is None else (nu,), shapes=shapes)
+    return FittedField.of(measurement, trend=options.trend, settings=settings, hyper=options.hyper, seed=seed)
+
+
+def with_fitted_noise(measurement: Measurement, fitted: FittedField) -> Measurement:
+    """The measurement with the level of its noise as it was fitted."""
+    if fitted.data.noise_known:
+        return measurement
+    assert isinstance(measurement.noise, GaussianNoise)
+    return replace(measurement, noise=GaussianNoise(measurement.noise.variance * fitted.fit.noise_factor))
+
+
+def moments_on_grid(fitted: FittedField) -> dict[str, tuple[np.ndarray, dict[str, Any]]]:
+    """Mean and standard deviation on the grid in closed form, with what the file says of them."""
+    targets, shape = fitted.grid.points(), (len(fitted.data.channels), *fitted.grid.shape)
+    found = [fitted.moments_at(targets, c) for c in range(len(fitted.data.channels))]
+    parts = [moments for moments, _ in found]
+    near = max(part.neighbours for part in parts)
+    everything = near >= max(len(data) for data in fitted.data.channels)
+    how = "from all data" if everything else f"from the {near} data nearest to each block of targets"
+    about = {
+        "change_on_doubling_neighbours": 0.0 if everything else max(part.change for part in parts),
+        "relative_change_of_std": 0.0 if everything else max(part.change_std for part in parts),
+    }
+    arrays = {
+        "mean": np.stack([part.mean.numpy() for part in parts]).reshape(shape),
+        "std": np.sqrt(np.stack([part.variance.numpy() for part in parts])).reshape(shape),
+    }
+    methods = {"mean": "sample: mean", "std": "sample: standard_deviation"}
+    return {
+        name: (values, {"cell_methods": f"{methods[name]} (comment: in closed form, {how})", **about})
+        for name, values in arrays.items()
+    }
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is known of how far a posterior holds.
+
+    Arguments:
+        verdict: Whether it can be trusted.
+        diagnostics: Numbers of cross-validation and fit, in JSON types.
+    """
+
+    verdict: Verdict
+    diagnostics: dict[str, Any]
+
+    @classmethod
+    def unchecked(cls) -> Judged:
+        """Of a posterior under a prior that was named."""
+        return cls(Verdict("unchecked", "the prior was named, no held-out data were predicted"), {})
+
+    @classmethod
+    def of(cls, fitted: FittedField, options: FitOptions) -> Judged:
+        """By the warnings of the fit and by cross-validation."""
+        validation = validate(fitted) if options.validation else None
+        numbers: dict[str, Any] = {"fit": fitted.provenance}
+        if validation is not None:
+            numbers["validation"] = validation.to_json()
+        return cls(verdict(fitted, validation), numbers)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """For the file."""
+        return {"trusted": self.verdict.trusted, "trusted_because": self.verdict.because}

@@ -1,0 +1,57 @@
+"""A posterior to a map that other programs read.
+
+    infield convert posterior p.zarr -o map.nc
+    infield convert posterior p.zarr -o map.nc --quantiles 0.025 0.975 --with-samples 0 1 2
+    infield convert posterior p.zarr -o map.tif
+
+Mean (under the name of the variable), standard deviation (NAME_sd), quantiles (NAME_q05, ...) and chosen draws
+(NAME_draws), with what CF says of the variable and its coordinates; land is missing. netCDF, or by the suffix .tif
+GeoTIFF with a band for each (two evenly spaced axes; extra `maps`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from infield.core.errors import InfieldError
+from infield.datasets.tables.maps import QUANTILES, map_of, write_geotiff, write_netcdf
+from infield.pipelines.run.console import table
+from infield.pipelines.tables.output import add_output_arguments
+
+GEOTIFF = (".tif", ".tiff")
+NETCDF = (".nc", ".nc4", ".cdf")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("posterior", type=Path, metavar="POSTERIOR.zarr", help="the posterior")
+    add_output_arguments(parser, "MAP.nc|MAP.tif")
+    parser.add_argument("--quantiles", type=float, nargs="*", default=QUANTILES, metavar="Q",
+                        help=f"each a fraction (default {' '.join(map(str, QUANTILES))})")  # fmt: skip
+    parser.add_argument("--with-samples", type=int, nargs="+", default=[], metavar="I",
+                        help="samples that go along, by their numbers")  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> int:
+    output, suffix = arguments.output, arguments.output.suffix.lower()
+    if suffix not in (*GEOTIFF, *NETCDF):
+        raise InfieldError(where=output, found=f"the suffix '{suffix}'", expected=", ".join((*NETCDF, *GEOTIFF)))
+    if output.is_dir() or (os.path.lexists(output) and not arguments.overwrite):
+        raise InfieldError(
+            where=output, found="an existing output", expected="a new path",
+            remedy="choose another, or replace it ({overwrite})", parameters={"overwrite": True},
+        )  # fmt: skip
+    found = map_of(arguments.posterior, quantiles=tuple(arguments.quantiles), draws=tuple(arguments.with_samples))
+    (write_geotiff if suffix in GEOTIFF else write_netcdf)(found, output)
+    variables = {
+        str(name): f"{' x '.join(map(str, v.shape))} {v.attrs.get('units', '1')}"
+        for name, v in found.data_vars.items()
+        if v.ndim and v.dtype.kind == "f"
+    }
+    if arguments.json:
+        print(json.dumps({"output": str(output), "variables": list(variables)}))
+    elif not arguments.quiet:
+        table(str(output), variables)
+    return 0

@@ -1,0 +1,135 @@
+"""Families of stationary laws and their hyperparameters, with the hyperpriors that a fit states."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from infield.posterior.kriging.law import EARTH_RADIUS, Geometry, StationaryLaw
+
+Shape = Literal["isotropic", "axes", "turned"]
+"""One length for coordinates that can share one; a length a coordinate; two lengths along turned axes as well."""
+
+LOG_VARIANCE = (0.0, 2.0)
+"""Mean and standard deviation of log(sigma^2 / variance of the data around their trend)."""
+
+LOG_LENGTH = (math.log(0.25), 1.5)
+"""Of log(length / extent of the data)."""
+
+LOG_NOISE = (math.log(0.1), 2.0)
+"""Of log(variance of the noise / variance of the data around their trend), where the data's file does not know it."""
+
+TREND_SD = 10.0
+"""Standard deviation of coefficients of the trend, in standard deviations of the data around it."""
+
+
+def extents(geometry: Geometry, x: Tensor) -> Tensor:
+    """Extent of data along each coordinate, in units of lengths; of a periodic one half the period, shape `(ndim,)`."""
+    spans = x.amax(0) - x.amin(0)
+    spans = torch.tensor(
+        [period / 2 if period else float(s) for s, period in zip(spans, geometry.periods, strict=True)]
+    )
+    spans = spans.to(x)
+    if geometry.sphere:
+        unit = geometry.embed(x, torch.full_like(spans, EARTH_RADIUS))[:, -3:]
+        mean = unit.mean(0)
+        spread = 2 * math.sqrt(2) * float((unit - mean).square().sum(1).mean().sqrt())
+        spans[list(geometry.sphere)] = max(spread, 1e-6) * EARTH_RADIUS
+    return torch.where(spans > 0, spans, torch.ones_like(spans))
+
+
+@dataclass(frozen=True)
+class Family:
+    """Hyperparameters theta = (log variance, log lengths, azimuth, log noise), in units of the standardised data.
+
+    Arguments:
+        geometry: Of the domain.
+        nu: Order of the law.
+        shape: Which lengths are free.
+        extents: Of the data, `extents`.
+        noise: Whether the level of the noise is a hyperparameter.
+    """
+
+    geometry: Geometry
+    nu: float
+    shape: Shape
+    extents: Tensor
+    noise: bool
+
+    @property
+    def sharing(self) -> tuple[tuple[int, ...], ...]:
+        """Coordinates by the length that they share."""
+        if self.shape == "isotropic":
+            return self.geometry.groups
+        sphere = self.geometry.sphere or ()
+        alone = tuple((i,) for i in range(self.geometry.ndim) if i not in sphere)
+        return alone if not sphere else (tuple(sorted(sphere)), *alone)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the entries of theta."""
+        of_lengths = ("length " + " ".join(self.geometry.names[i] for i in group) for group in self.sharing)
+        turned = ("azimuth",) if self.shape == "turned" else ()
+        return ("variance", *of_lengths, *turned, *(("noise",) if self.noise else ()))
+
+    @property
+    def prior(self) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations of the hyperpriors, independent normals; flat over the angle.
+
+        Both lengths of turned axes have one hyperprior: exchanging them and turning by 90 degrees changes nothing.
+        """
+        rows = [LOG_VARIANCE]
+        turned = self.geometry.planar[:2] if self.shape == "turned" else ()
+        for group in self.sharing:
+            own = list(turned if group[0] in turned else group)
+            rows.append((LOG_LENGTH[0] + math.log(float(self.extents[own].max())), LOG_LENGTH[1]))
+        if self.shape == "turned":
+            rows.append((0.0, math.inf))
+        if self.noise:
+            rows.append(LOG_NOISE)
+        table = torch.tensor(rows, dtype=torch.float64)
+        return table[:, 0], table[:, 1]
+
+    def log_prior(self, theta: Tensor) -> Tensor:
+        """Log density of the hyperpriors up to a constant, a scalar; differentiable."""
+        mean, sd = self.prior
+        flat = torch.isinf(sd)
+        z = torch.where(flat, torch.zeros_like(theta), (theta - mean) / torch.where(flat, torch.ones_like(sd), sd))
+        return -0.5 * z.square().sum() - sd[~flat].log().sum()
+
+    def unpack(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """Variance, lengths `(ndim,)`, azimuth, and the factor on the noise."""
+        sharing = self.sharing
+        of = {i: theta[1 + j] for j, group in enumerate(sharing) for i in group}
+        lengths = torch.stack([of[i] for i in range(self.geometry.ndim)]).exp()
+        azimuth = theta[1 + len(sharing)] if self.shape == "turned" else None
+        return theta[0].exp(), lengths, azimuth, theta[-1].exp() if self.noise else torch.ones_like(theta[0])
+
+    def packed(self, variance: Tensor, lengths: Tensor, azimuth: Tensor | None, factor: Tensor) -> Tensor:
+        """The inverse of `unpack`; lengths that are shared are averaged."""
+        entries = [variance.log(), *(lengths[list(group)].log().mean() for group in self.sharing)]
+        if self.shape == "turned":
+            entries.append(torch.zeros_like(variance) if azimuth is None else azimuth)
+        if self.noise:
+            entries.append(factor.log())
+        return torch.stack(entries)
+
+    def kernel(self, theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embedded positions, variance, factor on the noise; as `vecchia.Kernel`."""
+        variance, lengths, azimuth, factor = self.unpack(theta)
+        return self.geometry.embed(x, lengths, azimuth), variance, factor
+
+    def law(self, theta: Tensor, scale: float) -> StationaryLaw:
+        """The law in units of the field; scale is the standard deviation that stands for 1 in theta."""
+        variance, lengths, azimuth, _ = self.unpack(theta)
+        return StationaryLaw(
+            self.geometry,
+            self.nu,
+            float(variance) * scale**2,
+            tuple(lengths.tolist()),
+            None if azimuth is None else float(azimuth),
+        )

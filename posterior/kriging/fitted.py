@@ -1,0 +1,276 @@
+"""A field given point data, under the law that was fitted to them: moments, joint draws, and the fit as a prior."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from infield.core.errors import InfieldError
+from infield.core.grid import Axis, Grid, PointSet
+from infield.core.randomness import Randomness, SampleStreams, normal
+from infield.physics.measurement import Measurement
+from infield.posterior.kriging.fit import Fit, Settings, fit
+from infield.posterior.kriging.hyperparameters import sample
+from infield.posterior.kriging.law import EARTH_RADIUS, StationaryLaw
+from infield.posterior.kriging.local import Moments, moments
+from infield.posterior.kriging.measured import PointData, TrendKind, point_data
+from infield.posterior.kriging.observations import Coefficients, Observations
+from infield.posterior.kriging.simulation import Simulator
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
+
+SAMPLED = 500
+"""Up to so many data hyperparameters are drawn from their posterior where nothing else is asked for."""
+
+FEWEST_STATES, MOST_STATES, STATE_TARGETS = 8, 64, 1_000_000
+"""Numbers of draws of the hyperparameters, and of targets times draws beyond which there are fewer."""
+
+Hyper = Literal["auto", "sample", "plug-in"]
+
+
+@dataclass(frozen=True)
+class State:
+    """One value of the hyperparameters.
+
+    Arguments:
+        law: Of the field around its trend, in units of the field.
+        noise_factor: By which the noise variances of the data are multiplied.
+        coefficients: Of the trend, a posterior for each channel, for a field around `FittedField.centre`.
+    """
+
+    law: StationaryLaw
+    noise_factor: float
+    coefficients: tuple[Coefficients, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FittedField:
+    """The field of a measurement at point positions, under a law fitted to it.
+
+    Arguments:
+        data: What was measured.
+        grid: Where the field is wanted.
+        units: Of the field.
+        fit: The law, by its most probable hyperparameters.
+        states: Hyperparameters: those of the fit alone, or draws of their posterior.
+        about_states: What is known of the draws of the hyperparameters, for the file.
+    """
+
+    data: PointData
+    grid: Grid | PointSet
+    units: str
+    fit: Fit
+    states: tuple[State, ...]
+    about_states: dict[str, Any] = field(default_factory=dict)
+    _simulators: dict[int, list[Simulator]] = field(default_factory=dict, repr=False)
+    _lock: Any = field(default_factory=threading.Lock, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_simulators": {}, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    @classmethod
+    def of(
+        cls,
+        measurement: Measurement,
+        *,
+        trend: TrendKind = "constant",
+        settings: Settings | None = None,
+        hyper: Hyper = "auto",
+        seed: int = 0,
+    ) -> FittedField:
+        """Fit a law to a measurement that `is_point_data`.
+
+        Arguments:
+            measurement: Values at points.
+            trend: Functions of position around which the field varies.
+            settings: What is fixed of the fit.
+            hyper: Whether hyperparameters are drawn from their posterior ("sample"), plugged in at their most probable
+                values ("plug-in"), or drawn where there are at most `SAMPLED` data ("auto").
+            seed: Of the draws of the hyperparameters.
+
+        Raises:
+            InfieldError: If the data cannot be fitted; see `fit`.
+        """
+        data = point_data(measurement, trend)
+        found = fit(data.channels, data.geometry, noise_known=data.noise_known, settings=settings)
+        if hyper == "plug-in" or (hyper == "auto" and data.count > SAMPLED):
+            state = State(found.law, found.noise_factor, found.coefficients)
+            return cls(data, measurement.grid, measurement.units, found, (state,))
+        number = min(max(STATE_TARGETS // measurement.grid.size, FEWEST_STATES), MOST_STATES)
+        chain = sample(found, data.channels, data.geometry, noise_known=data.noise_known, states=number, seed=seed)
+        drawn = zip(chain.laws, chain.noise_factors.tolist(), chain.coefficients, strict=True)
+        about = {
+            "hyperparameter_draws": number,
+            "hyperparameter_effective_draws": chain.effective,
+            "orders": {f"{nu:g}": share for nu, share in chain.orders.items()},
+        }
+        found = replace(found, warnings=(*found.warnings, *chain.warnings))
+        return cls(data, measurement.grid, measurement.units, found, tuple(State(*one) for one in drawn), about)
+
+    @property
+    def name(self) -> str:
+        """The law in words."""
+        law, geometry = self.fit.law, self.data.geometry
+        lengths = {f"{length:.3g} {geometry.length_units(i)}": None for i, length in enumerate(law.lengths)}
+        turned = "" if law.azimuth is None else ", turned axes"
+        parts = [
+            f"Matern {2 * law.nu:g}/2",
+            f"sd {law.variance**0.5:.3g} {self.units}",
+            f"length {' x '.join(lengths)}{turned}",
+        ]
+        if not self.data.noise_known:
+            parts.append(f"noise sd {self.noise_sd:.3g} {self.units}")
+        return f"Gaussian fitted to the data, {', '.join(parts)}, {self.data.trend.kind} trend"
+
+    @property
+    def noise_sd(self) -> float:
+        """Standard deviation of the noise, root mean square over the data."""
+        noise = torch.cat([data.noise for data in self.data.channels])
+        return float((self.fit.noise_factor * noise.mean()).sqrt())
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The fit in plain JSON types."""
+        return {
+            **self.fit.law.to_json(),
+            "trend": self.data.trend.kind,
+            "noise_sd": self.noise_sd,
+            "noise_estimated": not self.data.noise_known,
+            "log_errors": dict(zip(self.fit.family.names, self.fit.errors, strict=True)),
+            "log_evidence": self.fit.log_evidence,
+            "log_evidence_white_noise": self.fit.log_evidence_white,
+            **self.about_states,
+        }
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the hyperparameters, rounded so that it is the same on every processor."""
+        rounded = {k: f"{v:.4g}" for k, v in (("variance", self.fit.law.variance), ("noise", self.noise_sd))}
+        lengths = [f"{length:.4g}" for length in self.fit.law.lengths]
+        return hashlib.sha256(json.dumps([self.fit.law.nu, rounded, lengths, self.about_states]).encode()).hexdigest()
+
+    def measured(self, channel: int, state: State) -> Observations:
+        """Data of a channel around the fit's centre, with the noise of a state."""
+        data = self.data.channels[channel]
+        return Observations(
+            data.x, data.y - self.fit.centre, state.noise_factor * data.noise, data.design, data.prior_sd
+        )
+
+    def moments_at(self, targets: Tensor, channel: int, *, most: int = MOST_STATES) -> tuple[Moments, Tensor]:
+        """Mean and variance of the field at positions `(m, ndim)`, hyperparameters averaged over.
+
+        Returns:
+            Moments in units of the field; and the part of the variance that stems from the hyperparameters, `(m,)`.
+        """
+        states = self.states[:: max(len(self.states) // most, 1)][:most]
+        design = self.data.design_at(targets, channel)
+        parts = [moments(s.law, self.measured(channel, s), targets, design, s.coefficients[channel]) for s in states]
+        means = torch.stack([part.mean for part in parts])
+        mean, between = means.mean(0), means.var(0, correction=0)
+        variance = torch.stack([part.variance for part in parts]).mean(0) + between
+        worst = max(parts, key=lambda part: part.change)
+        return Moments(mean + self.fit.centre, variance, worst.neighbours, worst.change, worst.change_std), between
+
+    def draw(self, n: int, generator: Randomness) -> Tensor:
+        """Joint draws of the field on the grid; draw i of a run under state i of the hyperparameters.
+
+        Returns:
+            Shape `(n, channel, *space)`, in units of the field.
+        """
+        channels, m = len(self.data.channels), self.grid.size
+        terms = self.data.channels[0].design.shape[1]
+        white = normal(generator, n, (channels, terms + m))
+        indices = list(generator.indices) if isinstance(generator, SampleStreams) else list(range(n))
+        of_state = [i % len(self.states) for i in indices]
+        fields = torch.empty((n, channels, m), dtype=torch.float64)
+        for s in dict.fromkeys(of_state):
+            rows = [row for row, own in enumerate(of_state) if own == s]
+            simulators = self._simulators_of(s)
+            for c in range(channels):
+                fields[rows, c] = self._draw(simulators[c], c, self.states[s], white[rows, c])
+        return fields.reshape(n, channels, *self.grid.shape) + self.fit.centre
+
+    def _draw(self, simulator: Simulator, c: int, state: State, white: Tensor) -> Tensor:
+        data, of_trend = self.measured(c, state), state.coefficients[c]
+        terms = data.design.shape[1]
+        root = torch.linalg.cholesky(of_trend.covariance) if terms else of_trend.covariance
+        beta = of_trend.mean + white[:, :terms] @ root.mT
+        around = simulator.draw(data.y - beta @ data.design.mT, white[:, terms:])
+        return around + beta @ self.data.design_at(self.grid.points(), c).mT
+
+    def _simulators_of(self, s: int) -> list[Simulator]:
+        """Of each channel under a state; kept where there is one state."""
+        with self._lock:
+            if s not in self._simulators:
+                state, targets = self.states[s], self.grid.points()
+                found = [Simulator(state.law, self.measured(c, state), targets) for c in range(len(self.data.channels))]
+                if len(self.states) > 1:
+                    return found
+                self._simulators[s] = found
+            return self._simulators[s]
+
+    def chi_square(self, most: int = 4000) -> float:
+        """Expected reduced chi-square of the data at their own positions under the posterior."""
+        total, count = 0.0, 0
+        for c, data in enumerate(self.data.channels):
+            own = torch.linspace(0, len(data) - 1, min(most, len(data)), dtype=torch.float64).round().long().unique()
+            found, _ = self.moments_at(data.x[own], c, most=4)
+            noise = self.fit.noise_factor * data.noise[own]
+            total += float((((data.y[own] - found.mean) ** 2 + found.variance) / noise).sum())
+            count += len(own)
+        return total / count
+
+    def as_prior(self) -> GaussianPrior:
+        """The fitted law as a Gaussian prior on the grid, for any sampler; trend and noise at their most probable.
+
+        Raises:
+            InfieldError: If the law's axes are turned, or no domain of ours has it.
+        """
+        law, geometry = self.fit.law, self.data.geometry
+        if law.azimuth is not None or (geometry.sphere and geometry.ndim > 2):
+            raise InfieldError(
+                where="the law fitted to the data",
+                found="axes that are turned" if law.azimuth is not None else "a sphere and further axes",
+                expected="a law along the axes",
+                remedy="leave out {sampler}, or fit along the axes ({isotropic})",
+                parameters=["sampler", "isotropic"],
+            )
+        if geometry.sphere:
+            kernel = Matern(nu=law.nu, length=law.lengths[0] / EARTH_RADIUS, variance=1.0, domain="sphere")
+            domain: Grid | PointSet = self.grid
+        else:
+            kernel, domain = Matern(nu=law.nu, length=1.0, variance=1.0), _scaled(self.grid, law.lengths)
+        channels = len(self.data.channels)
+        prior = gaussian_prior(kernel, domain, channels=channels, name=self.name)
+        targets = self.grid.points()
+        shift = torch.stack([
+            self.fit.centre + self.data.design_at(targets, c) @ own.mean for c, own in enumerate(self.fit.coefficients)
+        ])  # fmt: skip
+        units = replace(
+            prior.standardisation,
+            shift=shift.reshape(channels, *self.grid.shape),
+            scale=prior.standardisation.scale * law.variance**0.5,
+        )
+        return replace(prior, standardisation=units, units=self.units)
+
+
+def _scaled(grid: Grid | PointSet, lengths: Sequence[float]) -> Grid | PointSet:
+    """A grid with coordinates in correlation lengths."""
+    if isinstance(grid, PointSet):
+        points = tuple(tuple(x / l for x, l in zip(point, lengths, strict=True)) for point in grid.coordinates)
+        return PointSet(points, grid.names, "1", grid.dimension)
+    axes = [
+        Axis(a.name, tuple(x / l for x in a.coordinates), "1", a.periodic)
+        for a, l in zip(grid.axes, lengths, strict=True)
+    ]
+    return Grid(tuple(axes))

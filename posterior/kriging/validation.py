@@ -1,0 +1,233 @@
+r"""Does a fitted law predict data that it was not given? Cross-validation with the hyperparameters held.
+
+Up to a thousand data are left out one at a time, in closed form (Rasmussen & Williams 2006, eqs. 5.10 to 5.12; Dubrule
+1983):
+
+    mu_i = y_i - [K^{-1} y]_i / [K^{-1}]_ii,    sigma_i^2 = 1 / [K^{-1}]_ii,
+
+with the trend's functions part of K. Of more data random tenths are held out and predicted from the others. Compact
+blocks are held out as well: they tell of gaps rather than of neighbours. Predictions are of data, so that noise is part
+of their variance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from scipy import stats
+from torch import Generator, Tensor
+
+from infield.posterior.kriging.family import TREND_SD
+from infield.posterior.kriging.fitted import FittedField, State
+from infield.posterior.kriging.local import moments
+from infield.posterior.kriging.observations import Observations
+
+CLOSED_FORM = 1000
+"""Up to so many data leaving one out is done in closed form."""
+
+FOLDS, PREDICTED = 10, 150
+"""Random folds, and data of each that are predicted."""
+
+BLOCKS = 8
+"""Compact blocks, a part of which is held out."""
+
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+"""Central intervals whose coverage is counted."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Predictions of held-out data.
+
+    Arguments:
+        z: Errors in predicted standard deviations, shape `(predictions,)`.
+        rmse: Root mean square error, in units of the field; noise of the held-out data included.
+        coverage: Share of the held-out data in central intervals, by level.
+        blocked_rmse: The same error where compact blocks are held out.
+        blocked_coverage: And the coverage.
+        how: How data were held out, in words.
+    """
+
+    z: Tensor
+    rmse: float
+    coverage: dict[float, float]
+    blocked_rmse: float
+    blocked_coverage: dict[float, float]
+    how: str
+
+    @property
+    def count(self) -> int:
+        """Number of predictions."""
+        return len(self.z)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the file and the report."""
+        return {
+            "how": self.how,
+            "held_out": self.count,
+            "rmse": self.rmse,
+            "coverage": {f"{100 * level:g}": share for level, share in self.coverage.items()},
+            "blocked_rmse": self.blocked_rmse,
+            "blocked_coverage": {f"{100 * level:g}": share for level, share in self.blocked_coverage.items()},
+            "parameters": "held",
+        }
+
+
+def validate(field: FittedField, *, seed: int = 0) -> Validation:
+    """Predict held-out data of every channel under the most probable hyperparameters.
+
+    Arguments:
+        field: With at least two data more than its trend has terms.
+        seed: Seed of the choice of data.
+    """
+    state = State(field.fit.law, field.fit.noise_factor, field.fit.coefficients)
+    errors, deviations, blocked = [], [], []
+    closed = all(len(data) <= CLOSED_FORM for data in field.data.channels)
+    for c in range(len(field.data.channels)):
+        data = field.measured(c, state)
+        if closed:
+            error, sd = leave_one_out(field, data)
+        else:
+            error, sd = _held_out(field, data, c, _random_folds(len(data), seed))
+        errors.append(error)
+        deviations.append(sd)
+        blocked.append(_held_out(field, data, c, _compact_folds(state.law.embed(data.x), seed)))
+    error, z = torch.cat(errors), torch.cat(errors) / torch.cat(deviations)
+    of_blocks = torch.cat([e for e, _ in blocked])
+    z_blocks = of_blocks / torch.cat([sd for _, sd in blocked])
+    how = "one datum at a time, in closed form" if closed else f"{FOLDS} random tenths, {PREDICTED} data of each"
+    return Validation(z, _rms(error), _coverage(z), _rms(of_blocks), _coverage(z_blocks), how)
+
+
+def _rms(error: Tensor) -> float:
+    return float(error.square().mean().sqrt())
+
+
+def _coverage(z: Tensor) -> dict[float, float]:
+    return {level: float((z.abs() <= stats.norm.ppf((1 + level) / 2)).double().mean()) for level in LEVELS}
+
+
+def prior_covariance_of_data(field: FittedField, data: Observations) -> Tensor:
+    """K of the data, with noise and with trend and shared errors integrated out; shape `(n, n)`."""
+    z = field.fit.law.embed(data.x)
+    wide = data.y.new_full((data.design.shape[1],), TREND_SD * field.fit.scale)
+    sd = wide if data.prior_sd is None else torch.where(data.prior_sd.isinf(), wide, data.prior_sd)
+    F = data.design * sd
+    return field.fit.law.between(z, z) + torch.diag(data.noise + 1e-10 * field.fit.law.variance) + F @ F.mT
+
+
+def leave_one_out(field: FittedField, data: Observations) -> tuple[Tensor, Tensor]:
+    """Errors and standard deviations of predictions of each datum from all others, shape `(n,)` both."""
+    K = prior_covariance_of_data(field, data)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(K))
+    precision = inverse.diagonal()
+    return (inverse @ data.y) / precision, precision.rsqrt()
+
+
+def whitened(field: FittedField, data: Observations) -> Tensor:
+    """L^{-1} y of at most `CLOSED_FORM` data: independent standard normal numbers where the law is right, `(n,)`."""
+    if len(data) > CLOSED_FORM:
+        data = data.at(torch.linspace(0, len(data) - 1, CLOSED_FORM, dtype=torch.float64).round().long())
+    L = torch.linalg.cholesky(prior_covariance_of_data(field, data))
+    return torch.linalg.solve_triangular(L, data.y[:, None], upper=False)[:, 0]
+
+
+def _random_folds(n: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Held-out data, and those of them that are predicted."""
+    order = torch.randperm(n, generator=Generator().manual_seed(seed))
+    for fold in order.tensor_split(FOLDS):
+        yield fold, fold[:PREDICTED]
+
+
+def _compact_folds(z: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Compact blocks of about a thirtieth of the data: neighbours of random data."""
+    generator = Generator().manual_seed(seed + 1)
+    size = max(len(z) // 30, 1)
+    for centre in torch.randperm(len(z), generator=generator)[:BLOCKS]:
+        fold = (z - z[centre]).square().sum(1).argsort(stable=True)[:size]
+        yield fold, fold[:: max(size // PREDICTED, 1)]
+
+
+def _held_out(
+    field: FittedField, data: Observations, channel: int, folds: Iterable[tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Errors and standard deviations of predictions of folds from all data outside of them."""
+    coefficients, errors, deviations = field.fit.coefficients[channel], [], []
+    for fold, predicted in folds:
+        kept = torch.ones(len(data), dtype=torch.bool)
+        kept[fold] = False
+        found = moments(
+            field.fit.law, data.at(kept), data.x[predicted], data.design[predicted], coefficients, neighbours=_few(kept)
+        )
+        errors.append(data.y[predicted] - found.mean)
+        deviations.append((found.variance + data.noise[predicted]).sqrt())
+    return torch.cat(errors), torch.cat(deviations)
+
+
+def _few(kept: Tensor) -> int:
+    return min(int(kept.sum()), 100)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a posterior can be trusted, and why.
+
+    Arguments:
+        trusted: 1, 0, or "unchecked".
+        because: One sentence.
+    """
+
+    trusted: int | str
+    because: str
+
+
+SIGNIFICANT = 0.004
+"""Probability below which a check fails; a right law fails one of the checks in about one of fifty files."""
+
+
+def verdict(field: FittedField, validation: Validation | None) -> Verdict:
+    """Judge a fit by its warnings, its whitened residuals and its predictions of held-out data."""
+    if field.fit.warnings:
+        return Verdict(0, "; ".join(field.fit.warnings))
+    if validation is None:
+        return Verdict("unchecked", "no held-out data were predicted")
+    failed = [words for p, words in _checks(field, validation) if p < SIGNIFICANT]
+    tails = _heavy_tails(validation)
+    if failed:
+        return Verdict(0, "; ".join([*failed, *tails]))
+    held = validation.coverage[0.9]
+    return Verdict(
+        1, "; ".join([f"90 % intervals hold {100 * held:.0f} % of {validation.count} held-out data", *tails])
+    )
+
+
+def _heavy_tails(validation: Validation) -> list[str]:
+    """Said where errors are not Gaussian: intervals that hold what they promise may still miss the extremes."""
+    if validation.count < 20:
+        return []
+    kurtosis, p = float(stats.kurtosis(validation.z.numpy())), float(stats.kurtosistest(validation.z.numpy()).pvalue)
+    if kurtosis <= 0 or p > SIGNIFICANT:
+        return []
+    return [f"errors have heavier tails than a Gaussian (excess kurtosis {kurtosis:.1f}): extremes are underestimated"]
+
+
+def _checks(field: FittedField, validation: Validation) -> Iterator[tuple[float, str]]:
+    """Probability of each check under a right law, and what is wrong where it is small."""
+    state = State(field.fit.law, field.fit.noise_factor, field.fit.coefficients)
+    u = torch.cat([whitened(field, field.measured(c, state)) for c in range(len(field.data.channels))])
+    free = sum(data.design.shape[1] for data in field.data.channels)
+    dof = max(len(u) - free, 1)
+    total = float(u.square().sum())
+    two_sided = 2 * min(stats.chi2.sf(total, dof), stats.chi2.cdf(total, dof))
+    yield two_sided, f"the data scatter {total / dof:.2f} times as much as law and noise say (chi-square per datum)"
+    n, held = validation.count, validation.coverage[0.9]
+    z = (held - 0.9) / math.sqrt(0.09 / n)
+    yield 2 * stats.norm.sf(abs(z) / DEPENDENCE), f"90 % intervals hold {100 * held:.0f} % of {n} held-out data"
+
+
+DEPENDENCE = 1.4
+"""By how much predictions that share neighbours scatter more than independent ones, in standard deviations."""

@@ -1,0 +1,66 @@
+"""Leaving data out, in closed form beside brute force; verdicts on right and on wrong files."""
+
+import numpy as np
+import pytest
+import torch
+from examples.kriging_example import GRID, data_on
+
+from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import GaussianNoise
+from infield.posterior.kriging.fit import Settings
+from infield.posterior.kriging.fitted import FittedField
+from infield.posterior.kriging.validation import leave_one_out, prior_covariance_of_data, validate, verdict, whitened
+from infield.posterior.kriging.variogram import variogram
+
+
+def fitted(seed=0, *, n=60, true_noise=0.05, stated=0.05):
+    _, y, operator = data_on(GRID, n=n, noise=true_noise, seed=seed)
+    noise = GaussianNoise(torch.tensor(stated, dtype=torch.float64))
+    measurement = Measurement(y=y[None, None], operator=operator, noise=noise, grid=GRID)
+    return FittedField.of(measurement, hyper="plug-in", settings=Settings(orders=(1.5,)))
+
+
+def test_leaving_one_out_is_kriging_from_the_others():
+    field = fitted()
+    data = field.measured(0, field.states[0])
+    error, sd = leave_one_out(field, data)
+    K = prior_covariance_of_data(field, data).numpy()
+    y = data.y.numpy()
+    for i in (0, 17, 59):
+        rest = np.delete(np.arange(60), i)
+        weights = np.linalg.solve(K[np.ix_(rest, rest)], K[rest, i])
+        assert float(error[i]) == pytest.approx(y[i] - weights @ y[rest], rel=1e-6)
+        assert float(sd[i]) ** 2 == pytest.approx(K[i, i] - weights @ K[rest, i], rel=1e-6)
+
+
+def test_predictions_hold_what_they_promise():
+    field = fitted(n=400)
+    found = validate(field)
+    assert found.count == 400 and found.how.startswith("one datum")
+    assert abs(found.coverage[0.9] - 0.9) < 4.5 * (0.09 / 400) ** 0.5
+    assert found.rmse == pytest.approx(
+        float((leave_one_out(field, field.measured(0, field.states[0]))[0] ** 2).mean() ** 0.5)
+    )
+    assert 0.5 < found.blocked_rmse / found.rmse < 2 and abs(found.blocked_coverage[0.9] - 0.9) < 0.15
+    assert float(whitened(field, field.measured(0, field.states[0])).square().mean()) == pytest.approx(1, abs=0.25)
+
+
+def test_right_files_are_trusted_and_wrong_ones_are_not():
+    right = [verdict(f, validate(f)).trusted for f in (fitted(seed) for seed in range(12))]
+    assert sum(t == 0 for t in right) <= 1
+    wrong = [fitted(seed, stated=0.005, n=120) for seed in range(4)]  # a tenth of the noise, order given
+    judged = [verdict(f, validate(f)) for f in wrong]
+    assert all(v.trusted == 0 and v.because for v in judged)
+    assert verdict(fitted(), None).trusted == "unchecked"
+
+
+def test_the_fitted_variogram_is_the_laws_and_data_follow_it():
+    field = fitted(n=400)
+    data = field.measured(0, field.states[0])
+    found = variogram(field.fit.law, data)
+    r = np.sqrt(3) * found.distance.numpy()
+    law = 0.05 + field.fit.law.variance * (1 - (1 + r) * np.exp(-r))
+    np.testing.assert_allclose(found.fitted.numpy(), law, rtol=1e-6)
+    assert int(found.pairs.sum()) > 10_000
+    short = found.distance < 0.5
+    assert float((found.empirical[short] / found.fitted[short]).log().abs().max()) < 0.5
