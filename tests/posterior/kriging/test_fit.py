@@ -83,7 +83,7 @@ def test_no_other_search_finds_a_better_optimum(noise_known):
 
 @pytest.mark.parametrize("n", [1500, pytest.param(8192, marks=pytest.mark.slow)])
 def test_a_long_series_of_short_correlation_has_an_optimum_inside(n):
-    """Two points of correlation: the evidence is no less than that of the true law, far from where lengths are expected."""
+    """Two points of correlation, far from where lengths are expected: no less evidence than that of the true law."""
     x = torch.arange(n, dtype=torch.float64)[:, None]
     generator = torch.Generator().manual_seed(3)
     white = torch.randn(2, n, generator=generator, dtype=torch.float64)
