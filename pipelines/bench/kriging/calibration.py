@@ -30,7 +30,7 @@ PLACES = ("anywhere", "rim")
 
 def run(bench: PartsBench, settings: Settings) -> None:
     """All fields, the draws of each in this process: costs are not asked for."""
-    fields = 3 if settings.quick else FIELDS
+    fields = 2 if settings.quick else FIELDS
     ranks: dict[tuple[str, str], list[float]] = {}
     group = f"calibration: {fields} fields from the prior"
     for number in range(fields):

@@ -61,7 +61,7 @@ def reconstruct(
         limits: Of the process.
         options: Of `reconstruct`.
         layout: Of the file.
-        in_process: Run here, where costs are not asked for.
+        in_process: Run here, where costs are not asked for; hyperparameters are plugged in where nothing else is said.
         draws: Whether to read the samples as well.
     """
     layout = layout or Layout()
@@ -72,6 +72,8 @@ def reconstruct(
     write(measurement, problem, layout)
     prior = [] if problem.order is None else ["--prior", ORDERS[problem.order]]
     arguments = ["reconstruct", str(measurement), "-o", str(posterior), "--json", "--workers", "1", *prior, *options]
+    if in_process and "--hyper" not in options:
+        arguments += ["--hyper", "plug-in"]
     outcome = _here(arguments) if in_process else of_ours(arguments, limits)
     if outcome.refused is not None:
         return Outcome(refused=outcome.refused.replace(str(limits.folder) + "/", ""))
