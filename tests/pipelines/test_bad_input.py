@@ -289,13 +289,15 @@ FLAGS = {
     "parameter without value": (["--with", "levels"], "--with levels", "PARAMETER=VALUE"),
     "parameter of another type": (["--with", "levels=many"], "--with levels=many", "found 'many', expected int"),
     "levels below one": (["--with", "levels=0"], "levels", "found 0"),
-    "no samples": (["--samples", "0"], "--samples: found 0, expected at least 1"),
+    "no samples": (["--samples", "0", "--prior", "PRIOR.ckpt"], "--samples: found 0, expected at least 1"),
     "negative seed": (["--seed", "-1"], "--seed: found -1, expected at least 0"),
     "no workers": (["--workers", "0"], "--workers: found 0, expected at least 1"),
     "samples in words": (["--samples", "many"], "--samples", "'many'"),
     "unknown flag": (["--colour", "red"], "--colour red"),
     "unknown device": (["--device", "abacus"], "--device abacus", "expected auto, cpu"),
     "no scheduler": (["--json", "--scheduler", "nowhere"], "--scheduler nowhere: no Dask scheduler answers there"),
+    "fit beside a prior": (["--isotropic", "--prior", "PRIOR.ckpt"], "--isotropic: found no fit to data at points"),
+    "parameters of a prior without any": (["--at", "A=1"], "--at A: found "),
     "sampler that needs a linear problem": (["--sampler", "exact", "--prior", "PRIOR.ckpt"], "exact", "faps"),
 }
 
