@@ -4,9 +4,9 @@ Run it as a program for the figures, with `-v` for every stay: `python tests/sta
 
 A reader follows each function where it is first called. A *stay* is a maximal run of such functions within one room;
 what lies on the ground floor, `core`, belongs to the stay that it is called from, and is counted beside. A *climb* is a
-call from a function of a lower room straight up to one of a higher room, as from `physics` to `posterior`; functions of
-other packages in between are looked through. Pairs of functions are counted, and all calls beside them. Threads count,
-in the order of their calls.
+call from a function of a lower room up to one of a higher room, as from `physics` to `posterior`; functions of the
+ground floor and of other packages in between are looked through. Pairs of functions are counted, and all calls beside
+them. Threads count, in the order of their calls.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def followed() -> Iterator[Route]:
             seen.add(frame.f_code)
             route.functions.append((room, _name(frame.f_code)))
         caller = frame.f_back
-        while caller is not None and room_of(caller.f_code) is None:
+        while caller is not None and room_of(caller.f_code) in (None, "core"):
             caller = caller.f_back
         if caller is not None and HEIGHT[str(room_of(caller.f_code))] < HEIGHT[room]:
             route.climbs[_name(caller.f_code), _name(frame.f_code)] += 1

@@ -82,7 +82,6 @@ def open_measurement(path: str | Path) -> Measurement:
     shape: tuple[int, ...] = tuple(cast(Any, operator).data_shape)
     data = _read_data(path, group)
     y = as_operator_output(path, "data", data, parts(data.values), shape)
-    check_data_units(path, data, operator_json, field)
     observed: Tensor | None = cast(Any, operator).observed
     if "observed" in group.variables:
         where = both_parts(like_data(path, flags(path, group, "observed"), data), data)
@@ -96,6 +95,8 @@ def open_measurement(path: str | Path) -> Measurement:
     noise = _read_noise(path, group, noise_json, data, shape, values)
     truth = _read_truth(path, group, field)
     context = read_context(path, group, field, {*arrays, *map(str, noise_json.values())})
+    digest, carried = _digest(path, group), Carried.of_group(path, group, field, operator_json)
+    check_data_units(path, data, operator_json, field)
     try:
         return Measurement(
             y=torch.from_numpy(y)[None],
@@ -111,9 +112,9 @@ def open_measurement(path: str | Path) -> Measurement:
             data_units=data.attrs["units"],
             context=context,
             source=path,
-            digest=_digest(path, group),
+            digest=digest,
             attributes=dict(group.attrs),
-            carried=Carried.of_group(path, group, field, operator_json),
+            carried=carried,
         )
     except InfieldError as error:
         raise error.within(path) from error

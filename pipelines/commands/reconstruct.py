@@ -286,14 +286,15 @@ def reconstruct(
     else:
         shared = (adapted(sampler, chosen.prior), chosen.prior, measurement, seed)
         draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
+    judged = Judged.unchecked() if fitted is None else Judged.of(fitted, fit or FitOptions())
+    attributes = judged.attributes
     chi_square = _chi_square(writer, measurement) if fitted is None else fitted.chi_square()
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
-    judged = Judged.unchecked() if fitted is None else Judged.of(fitted, fit or FitOptions())
     writer.finish(
         diagnostics={"chi_square": chi_square, **trust, **caveat, **judged.diagnostics},
         moments=None if fitted is None else moments_on_grid(fitted),
-        attributes=judged.attributes,
+        attributes=attributes,
     )
     with open_posterior(output) as posterior:
         cost, label = json.loads(posterior.attrs["cost"]), posterior.attrs["prior"]

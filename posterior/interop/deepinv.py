@@ -25,11 +25,11 @@ from torch import Tensor
 from infield.core._deepinv import DecomposablePhysics, LinearPhysics, Physics
 from infield.core._deepinv import Denoiser as BaseDenoiser
 from infield.core._deepinv import GaussianNoise as DeepinvNoise
+from infield.core.calls import Calls
 from infield.core.eigenvectors import canonical_basis
 from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
-from infield.posterior.samplers.base import Calls
 from infield.priors.base import Prior, denoise
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]

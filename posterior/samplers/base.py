@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from infield.core._deepinv import LinearPhysics
+from infield.core.calls import Calls
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
@@ -50,37 +49,6 @@ class Draws:
 
     fields: Tensor
     diagnostics: dict[str, float] = field(default_factory=dict)
-
-
-class Calls:
-    """Counts the fields (or data) that an object's methods are given, through a shallow copy of it that is otherwise
-    the same.
-
-    Arguments:
-        subject: The object.
-        methods: Names of its methods.
-        derivatives: Count also the backward passes of autograd through what they return.
-    """
-
-    def __init__(self, subject: Any, *methods: str, derivatives: bool = False) -> None:
-        self.fields = 0
-        self.derivatives = derivatives
-        self.counted = copy.copy(subject)
-        for method in methods:
-            object.__setattr__(self.counted, method, self._counting(getattr(subject, method)))
-
-    def _counting(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-            self.fields += len(x)
-            result = method(x, *args, **kwargs)
-            if self.derivatives and result.requires_grad:
-                result.register_hook(self._count)
-            return result
-
-        return call
-
-    def _count(self, gradient: Tensor) -> None:
-        self.fields += len(gradient)
 
 
 Trained = Supervised

@@ -14,13 +14,13 @@ import torch
 from torch import Generator, Tensor
 
 from infield.core._deepinv import Physics
+from infield.core.calls import Calls
 from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.operators.base import plain_physics
 from infield.physics.operators.composition import compose
 from infield.posterior.inference.laplace import most_probable
 from infield.posterior.inference.whitening import Whitening
-from infield.posterior.samplers.base import Calls
 from infield.posterior.samplers.faps import ByChains
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Pixels
