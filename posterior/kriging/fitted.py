@@ -22,7 +22,7 @@ from infield.posterior.kriging.law import EARTH_RADIUS, StationaryLaw
 from infield.posterior.kriging.local import Moments, moments
 from infield.posterior.kriging.measured import PointData, TrendKind, point_data
 from infield.posterior.kriging.observations import Coefficients, Observations
-from infield.posterior.kriging.simulation import Simulator
+from infield.posterior.kriging.simulation import Neighbourhood, Simulator
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
@@ -31,6 +31,12 @@ SAMPLED = 500
 
 FEWEST_STATES, MOST_STATES, STATE_TARGETS = 8, 64, 1_000_000
 """Numbers of draws of the hyperparameters, and of targets times draws beyond which there are fewer."""
+
+FEW_NEIGHBOURS, MOST_NEIGHBOURS = 100, 800
+"""Data that a target on a coarse level of joint draws is given at most: for many laws, and for one."""
+
+PILOT = 200
+"""Targets on which the number of neighbours is chosen."""
 
 Hyper = Literal["auto", "sample", "plug-in"]
 
@@ -213,11 +219,25 @@ class FittedField:
         with self._lock:
             if s not in self._simulators:
                 state, targets = self.states[s], self.grid.points()
-                found = [Simulator(state.law, self.measured(c, state), targets) for c in range(len(self.data.channels))]
+                found = [
+                    Simulator(state.law, self.measured(c, state), targets, self._neighbourhood(c, state))
+                    for c in range(len(self.data.channels))
+                ]
                 if len(self.states) > 1:
                     return found
                 self._simulators[s] = found
             return self._simulators[s]
+
+    def _neighbourhood(self, c: int, state: State) -> Neighbourhood:
+        """As many data as moments need; fewer where each draw has a law of its own, which moves more than they do."""
+        if len(self.states) > 1:
+            return Neighbourhood.of(state.law, most=FEW_NEIGHBOURS)
+        own = Neighbourhood.of(state.law)
+        if len(self.data.channels[c]) <= own.most:
+            return own
+        some = self.grid.points()[:: max(self.grid.size // PILOT, 1)]
+        found, _ = self.moments_at(some, c)
+        return Neighbourhood.of(state.law, most=max(own.most, min(found.neighbours, MOST_NEIGHBOURS)))
 
     def chi_square(self, most: int = 4000) -> float:
         """Expected reduced chi-square of the data at their own positions under the posterior."""

@@ -233,7 +233,6 @@ class _Posterior:
         self.exact = all(isinstance(part, Dense) for part in self.evidence.parts)
         size = len(self.mode)
         self.theta, self.log_target = torch.empty((0, size), dtype=torch.float64), torch.empty(0, dtype=torch.float64)
-        self._sums: list[list[Whitened]] = []
 
     def run(self, generator: Generator, relative: float) -> _Posterior:
         """Draw and adapt until the weights are worth enough draws, fewer for an order of less evidence."""
@@ -262,10 +261,15 @@ class _Posterior:
         return torch.logsumexp(self.log_weights, 0) - math.log(len(self.theta))
 
     def coefficients(self, row: int) -> list[Coefficients]:
-        """Of the trend in each channel, standardised."""
+        """Of the trend in each channel, standardised.
+
+        They are computed once more: thousands of small sums kept between large matrices leave the heap in pieces.
+        """
+        found = self._whitened(self.theta[row])
+        assert found is not None  # a draw of positive weight has evidence
         return [
             sums.coefficients(self.fitting.prior_variance(data))
-            for sums, data in zip(self._sums[row], self.fitting.channels, strict=True)
+            for sums, data in zip(found, self.fitting.channels, strict=True)
         ]
 
     def _extend(self, proposal: _Kernels, n: int, generator: Generator) -> None:
@@ -300,9 +304,7 @@ class _Posterior:
         )
         sums = None if beyond else self._whitened(theta)
         if sums is None:
-            self._sums.append([])
             return -math.inf
-        self._sums.append(sums)
         total = float(self.family.log_prior(theta))
         for own, data in zip(sums, self.fitting.channels, strict=True):
             total += float(own.log_evidence(self.fitting.prior_variance(data)))

@@ -35,6 +35,9 @@ NUMBERS = 200_000
 FEW_BOXES, MOST_TREES = 20_000, 2e7
 """Above so many boxes a level has fewer classes: classes times boxes, points put into search trees, stay below this."""
 
+MOST_CLASSES = 150
+"""Classes of a level at most, where boxes lie on a surface in more dimensions than its own, as on the sphere."""
+
 ROWS = 16_384
 """Targets a step at most."""
 
@@ -136,7 +139,7 @@ class Simulator:
         """Targets in the order in which they are drawn."""
         search, drawn = self.where.search, np.empty(0, dtype=np.int64)
         data = cKDTree(self.at.search) if len(self.data) else None
-        for level, width in levels(search):
+        for level, width in levels(search, search.shape[1] > self.law.geometry.ndim):
             count, reached = self._reached(data, np.concatenate(level), width)
             small = sum(map(len, level)) <= self.neighbourhood.many
             wanted = self.neighbourhood.drawn_most if small else self.neighbourhood.drawn
@@ -215,11 +218,12 @@ def _nearest(tree: cKDTree, search: np.ndarray, k: int) -> np.ndarray:
     return tree.query(search, k=k)[1].reshape(len(search), k)
 
 
-def levels(search: np.ndarray) -> Iterator[tuple[list[np.ndarray], float]]:
+def levels(search: np.ndarray, surface: bool = False) -> Iterator[tuple[list[np.ndarray], float]]:
     """Targets from coarse to fine: on each level the targets drawn at once, class by class, and the width of boxes.
 
     Arguments:
         search: Positions for the search of neighbours, shape `(m, D)`, no two alike.
+        surface: Whether they lie on a surface in more dimensions than its own, as on the sphere.
     """
     if not len(search):
         return
@@ -243,14 +247,14 @@ def levels(search: np.ndarray) -> Iterator[tuple[list[np.ndarray], float]]:
         nearest_first = free[np.lexsort((away, box[free]))]
         chosen = nearest_first[np.unique(box[nearest_first], return_index=True)[1]]
         if len(chosen):
-            colour = _classes(place[chosen])
+            colour = _classes(place[chosen], surface)
             yield [np.sort(chosen[colour == c]) for c in np.unique(colour)], width
             taken[chosen] = True
             remaining = remaining[~taken[remaining]]
         level += 1
 
 
-def _classes(place: np.ndarray) -> np.ndarray:
+def _classes(place: np.ndarray, surface: bool) -> np.ndarray:
     """Class of each box: its position modulo 8 along each axis; modulo 4 or 2 where classes are too many.
 
     Classes are numbered by the lowest digits first, so that those drawn one after the other are far apart.
@@ -259,6 +263,7 @@ def _classes(place: np.ndarray) -> np.ndarray:
     for bits in (3, 2, 1):
         digits = [(((place >> b) & 1) @ (1 << np.arange(D))) << (D * (bits - 1 - b)) for b in range(bits)]
         classes = np.unique(np.sum(digits, axis=0), return_inverse=True)[1]
-        if len(place) <= FEW_BOXES or classes.max() < MOST_TREES / len(place):
+        few = len(place) <= FEW_BOXES or classes.max() < MOST_TREES / len(place)
+        if few and (classes.max() < MOST_CLASSES or not surface):
             break
     return classes
