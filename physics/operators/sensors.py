@@ -114,6 +114,8 @@ class PointSensors(LinearOperator):
     def at_coordinates(cls, grid: Grid, channels: int, coordinates: Tensor) -> PointSensors:
         """Sensors anywhere in the domain, by multilinear interpolation; periodic axes wrap.
 
+        Beyond the outermost points, but in their cells, a sensor sees the field as on the rim.
+
         Arguments:
             grid: Grid of the field.
             channels: Number of channels.
@@ -160,7 +162,7 @@ def _cell(axis: Axis, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
             raise InfieldError(
                 where=f"operator 'points': sensor {sensor} lies outside the domain",
                 found=f"{axis.name} = {positions[sensor]}",
-                expected=f"{knots[0]} to {knots[-1]} ({axis.units})",
+                expected=f"{knots[0] - axis.spacing / 2} to {knots[-1] + axis.spacing / 2} ({axis.units})",
                 remedy="move or remove it",
             )
         positions = np.clip(positions, knots[0], knots[-1])

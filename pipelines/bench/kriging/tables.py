@@ -86,7 +86,7 @@ class PartsBench(Bench):
         if met and not set(peers) <= ran:
             met = None
         self.records.append(
-            Record(self.name, group, "infield", metric, "refused" if value is None else value, "1", target, met)
+            Record(self.name, group, "infield", metric, "refused" if value is None else value, "1", target, _plain(met))
         )
 
     def ratio(self, group: str, method: str, others: list[str], metric: str) -> float | None:
@@ -148,3 +148,8 @@ def group_of(case: str) -> str:
 
 def _summary(metric: str) -> Callable[[list[float]], float]:
     return statistics.median if metric in (*COSTS, "noise_sd") else statistics.fmean
+
+
+def _plain(met: object) -> bool | None:
+    """A truth value of numpy as one of Python, which JSON knows."""
+    return None if met is None else bool(met)

@@ -87,7 +87,7 @@ def test_names():
         (named("points", coordinates="maps"), r"found coordinates of shape \(3, 4, 5\), expected \(sensors, 2\)"),
         (
             named("points", coordinates="outside"),
-            r"sensor 1 lies outside the domain: found x = 1.2, expected 0.0 to 1.0",
+            r"sensor 1 lies outside the domain: found x = 1.2, expected -0.125 to 1.125",
         ),
         (named("points", indices="far indices"), "sensor 1 has index 20, expected 0 to 19"),
         (named("points", indices="here"), "found indices float64"),

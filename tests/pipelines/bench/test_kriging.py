@@ -175,7 +175,7 @@ def test_quick_runs_every_part_and_writes_records(tmp_path, infield, monkeypatch
     monkeypatch.setattr(shapes, "SHAPES", {name: shapes.SHAPES[name] for name in few})
     monkeypatch.setattr(calibration, "METHODS", {"infield": ("--no-validation",)})
     monkeypatch.delenv("INFIELD_DATA", raising=False)
-    said = infield("bench", "kriging", "--quick", "--json", tmp_path / "k.json")
+    said = infield("bench", "kriging", "--quick", "--records", tmp_path / "k.json")
     assert said.status == 0, said.err
     records = json.loads((tmp_path / "k.json").read_text())["records"]
     found = {(r["case"].partition(" #")[0], r["method"], r["metric"]): r["value"] for r in records}
