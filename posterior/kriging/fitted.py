@@ -29,11 +29,14 @@ from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 SAMPLED = 500
 """Up to so many data hyperparameters are drawn from their posterior where nothing else is asked for."""
 
-FEWEST_STATES, MOST_STATES, STATE_TARGETS = 8, 64, 1_000_000
+FEWEST_STATES, MOST_STATES, STATE_TARGETS = 8, 32, 1_000_000
 """Numbers of draws of the hyperparameters, and of targets times draws beyond which there are fewer."""
 
 FEW_NEIGHBOURS, MOST_NEIGHBOURS = 100, 800
 """Data that a target on a coarse level of joint draws is given at most: for many laws, and for one."""
+
+KEPT = 1_000_000
+"""States times targets up to which weights of joint draws are kept (about 600 bytes each)."""
 
 PILOT = 200
 """Targets on which the number of neighbours is chosen."""
@@ -215,7 +218,7 @@ class FittedField:
         return around + beta @ self.data.design_at(self.grid.points(), c).mT
 
     def _simulators_of(self, s: int) -> list[Simulator]:
-        """Of each channel under a state; kept where there is one state."""
+        """Of each channel under a state; kept where those of all states are few."""
         with self._lock:
             if s not in self._simulators:
                 state, targets = self.states[s], self.grid.points()
@@ -223,7 +226,7 @@ class FittedField:
                     Simulator(state.law, self.measured(c, state), targets, self._neighbourhood(c, state))
                     for c in range(len(self.data.channels))
                 ]
-                if len(self.states) > 1:
+                if len(self.states) > 1 and len(self.states) * targets.shape[0] > KEPT:
                     return found
                 self._simulators[s] = found
             return self._simulators[s]
