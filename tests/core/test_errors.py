@@ -186,7 +186,8 @@ def undeclared(code: str) -> list[str]:
         ]
         named = {name for word in words for name in re.findall(r"\{(\w+)\}", word)}
         entry = given.get("parameters")
-        declared = {c.value for c in getattr(entry, "keys", getattr(entry, "elts", []))}
+        entries = getattr(entry, "keys", getattr(entry, "elts", []))
+        declared = {c.value for c in entries if isinstance(c, ast.Constant)}
         constants = any(isinstance(t, ast.Name) and t.id.isupper() for t in texts)  # a text that stands elsewhere
         wrong += sorted(named - declared) + ([] if constants else sorted(declared - named))
     return wrong

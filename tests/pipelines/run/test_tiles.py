@@ -177,7 +177,7 @@ def test_what_cannot_be_is_refused_in_one_line(files, reconstruct, more, words):
 
 def test_a_halo_alone_or_another_prior_is_refused(files, reconstruct):
     halo = (files / "m.zarr", "-o", files / "p.zarr", "--prior", files / "prior.ckpt", "--halo", 8, 8)
-    reconstruct(*halo).refused("--halo", "give both")
+    reconstruct(*halo).refused("--halo", "found no --tiles")
     other = replace(prior(), network=FNO(1, 2, 4, 4, 1))
     torch.save({ENTRY: to_entry(other)}, files / "prior.ckpt")
     reconstruct(*command(files, "p.zarr")).refused("m.zarr", "prior.ckpt", "tiles need a prior of patches")

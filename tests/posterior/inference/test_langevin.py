@@ -19,7 +19,7 @@ from infield.physics.measurement import Measurement
 from infield.physics.mri.noise import CoilGaussianNoise
 from infield.physics.noise.registry import GaussianNoise, NoiseLaw, PoissonNoise
 from infield.physics.operators.base import plain_physics
-from infield.physics.operators.composition import compose
+from infield.physics.operators.composition import compose, is_affine
 from infield.physics.operators.refusal import ForwardModelError
 from infield.physics.operators.registry import build_operator
 from infield.posterior.diagnostics.calibration import gaussian_z_scores
@@ -180,7 +180,8 @@ def gauss_newton(measurement: Measurement, u: Tensor) -> Tensor:
     J = torch.autograd.functional.jacobian(lambda x: measurement.operator.A(x).flatten(), u)
     J, z = J.reshape(-1, u.numel()), measurement.operator.A(u)
     if isinstance(measurement.noise, PoissonNoise):
-        weight = (measurement.y / (measurement.noise.gain * z**2)).flatten().diag()
+        affine = is_affine(measurement.operator)  # behind others, Fisher's information
+        weight = ((measurement.y / z if affine else 1.0) / (measurement.noise.gain * z)).flatten().diag()
     elif isinstance(measurement.noise, CoilGaussianNoise):
         weight = measurement.noise.solve(units(measurement.y.shape[1:])).flatten(1)
         if (seen := measurement.observed) is not None:

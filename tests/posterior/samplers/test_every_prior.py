@@ -31,6 +31,7 @@ from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_measured import FAPSMeasured
 from infield.posterior.samplers.faps_published import FAPSPublished
+from infield.posterior.samplers.kriging import Kriging
 from infield.posterior.samplers.mgvi import MGVI
 from infield.posterior.samplers.null_flow import NullFlow
 from infield.posterior.samplers.pmrf import PMRF
@@ -193,6 +194,7 @@ SAMPLERS = {
     "dds": DDS(levels=3),
     "diffusion-mbir": DiffusionMBIR(levels=3),
     "exact": Exact(),
+    "kriging": Kriging(),
 }
 TRAINED = ("one step", "unrolled", "rectified flow")
 """No priors: trained for a family of measurements."""
@@ -223,6 +225,7 @@ REASONS = {
     "smc": "needs a linear operator|found .*, expected a prior",
     "dds": "expected a volume|found .*, expected a prior",
     "diffusion-mbir": "expected a volume|found .*, expected a prior",
+    "kriging": "expected the law that is fitted to point data",
     "mgvi": "which is not Gaussian|found .*, expected a prior",
     "snap": "expected a posterior in one step",
     "null-flow": "expected a posterior in one step",
