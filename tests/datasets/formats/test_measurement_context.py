@@ -84,7 +84,7 @@ REFUSED = {
     "no name": (dict(context={"a": 3.0}), "'context.a': found 3.0, expected the name of a variable"),
     "no object": (dict(context=[1]), "'context': found list, expected a JSON object"),
     "no units": (dict(context={"a": "mask"}), "'mask.units': found None, expected the units of the quantity"),
-    "turned": (dict(context={"a": "turned"}), "'turned': found float64 along ('p', 'q') of shape (16, 12), expected a"),
+    "turned": (dict(context={"a": "turned"}), "'turned': found float64 along ('r', 'q') of shape (16, 12), expected a"),
     "pair": (dict(context={"a": "pair"}), "'pair': found float64 along ('p',) of shape (2,), expected a real number"),
     "not finite": (dict(context={"a": "gone"}), "'gone': found NaN or infinity in 1 of 1 values"),
 }
@@ -95,7 +95,7 @@ def test_refusals(tmp_path, case):
     changes, message = REFUSED[case]
     units = {"units": "1"}
     more = {
-        "turned": (("p", "q"), np.ones((16, 12)), units),
+        "turned": (("r", "q"), np.ones((16, 12)), units),
         "pair": ("p", [1.0, 2.0], units),
         "gone": ((), np.inf, units),
     }
