@@ -38,6 +38,7 @@ from infield.pipelines.run.fitted_field import (
     fits_points,
     moments_on_grid,
     refuse_unused_fit,
+    takes_fitted_field,
     with_fitted_noise,
 )
 from infield.pipelines.run.options import check_at_least, refuse_without
@@ -51,7 +52,6 @@ from infield.posterior.models.surrogate import Replaced, Surrogate, load_surroga
 from infield.posterior.samplers.base import Posterior, Sampler
 from infield.posterior.samplers.faps import FAPS, LEVELS
 from infield.posterior.samplers.faps_tiled import TiledFAPS
-from infield.posterior.samplers.kriging import Kriging
 from infield.priors.base import Prior
 from infield.priors.flows.slices import SlicePrior
 
@@ -214,23 +214,23 @@ def reconstruct(
     with registry.plugins_recorded() as plugins:
         opened = measurement = open_measurement(measurement_path)
         with _about(measurement_path) if prior is None or prior in BUILT_IN else nullcontext():
-            fitted = None
+            law = None
             built_in = slices is None and surrogate is None and (prior is None or prior in BUILT_IN)
             if built_in and fits_points(measurement):
                 if at:
                     raise InfieldError(
                         where=f"--at {next(iter(at))}", found="a law fitted to the data", expected="a conditional prior"
                     )
-                fitted = fit_to_points(measurement, BUILT_IN[prior or "fitted"], fit or FitOptions(), seed)
-                measurement = with_fitted_noise(measurement, fitted)
-                chosen = fitted_prior(prior, fitted, sampler)
-                fitted = fitted if sampler is None or isinstance(sampler, Kriging) else None
+                law = fit_to_points(measurement, BUILT_IN[prior or "fitted"], fit or FitOptions(), seed, sampler)
+                measurement = with_fitted_noise(measurement, law)
+                chosen = fitted_prior(prior, law, sampler)
             elif slices is None:
                 refuse_unused_fit(fit)
                 chosen = choose_prior(prior, measurement, device=where, at=at)
             else:
                 refuse_unused_fit(fit)
                 chosen = choose_slice_prior(prior, measurement, device=where)
+    fitted = law if takes_fitted_field(sampler) else None  # what moments and draws are of; other samplers get a prior
     if sampler is None:
         sampler = make_sampler("kriging") if fitted is not None else default_sampler(measurement, chosen.fitted)
     if samples == 0 and fitted is None:
@@ -271,6 +271,7 @@ def reconstruct(
             **stand_in,
             **({"plugins": plugins} if plugins else {}),
             **({} if slices is None else {"slices_a_task": slices}),
+            **({} if law is None else {"fit_options": (fit or FitOptions()).of_law()}),
         },
     )
 
@@ -286,7 +287,7 @@ def reconstruct(
     else:
         shared = (adapted(sampler, chosen.prior), chosen.prior, measurement, seed)
         draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
-    judged = Judged.unchecked() if fitted is None else Judged.of(fitted, fit or FitOptions())
+    judged = Judged.of(fitted, fit or FitOptions()) if fitted is not None else Judged.without_validation(law)
     attributes = judged.attributes
     chi_square = _chi_square(writer, measurement) if fitted is None else fitted.chi_square()
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from infield.posterior.kriging.fitted import FittedField, Hyper
 from infield.posterior.kriging.law import ORDERS
 from infield.posterior.kriging.measured import TrendKind, is_point_data
 from infield.posterior.kriging.validation import Verdict, validate, verdict
+from infield.posterior.samplers.base import Sampler
+from infield.posterior.samplers.kriging import Kriging
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class FitOptions:
     isotropic: bool = False
     hyper: Hyper = "auto"
     validation: bool = True
+
+    def of_law(self) -> dict[str, Any]:
+        """Those that make the law and its draws what they are, in JSON types: part of a run's identity."""
+        return {name: value for name, value in asdict(self).items() if name != "validation"}
 
 
 def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +80,14 @@ def fits_points(measurement: Measurement) -> bool:
     return is_point_data(measurement) and (not closed or getattr(measurement.noise, "estimated", False))
 
 
-def fit_to_points(measurement: Measurement, nu: float | None, options: FitOptions, seed: int) -> FittedField:
+def takes_fitted_field(sampler: Sampler | None) -> bool:
+    """Whether a sampler, or the default in place of None, draws from the fitted field itself and not from a prior."""
+    return sampler is None or isinstance(sampler, Kriging)
+
+
+def fit_to_points(
+    measurement: Measurement, nu: float | None, options: FitOptions, seed: int, sampler: Sampler | None
+) -> FittedField:
     """Fit a law to a measurement for which `fits_points` holds.
 
     Arguments:
@@ -82,13 +95,16 @@ def fit_to_points(measurement: Measurement, nu: float | None, options: FitOption
         nu: Order of the law; None chooses.
         options: What is fixed.
         seed: Of the run.
+        sampler: That will draw; None for the default. A prior for another one has the most probable hyperparameters, so
+            that none are drawn for it.
 
     Raises:
         InfieldError: If the data cannot be fitted.
     """
     shapes: tuple[Shape, ...] = ("isotropic",) if options.isotropic else ("isotropic", "axes", "turned")
+    hyper = options.hyper if takes_fitted_field(sampler) else "plug-in"
     settings = Settings(orders=ORDERS if nu is None else (nu,), shapes=shapes)
-    return FittedField.of(measurement, trend=options.trend, settings=settings, hyper=options.hyper, seed=seed)
+    return FittedField.of(measurement, trend=options.trend, settings=settings, hyper=hyper, seed=seed)
 
 
 def with_fitted_noise(measurement: Measurement, fitted: FittedField) -> Measurement:
@@ -135,9 +151,11 @@ class Judged:
     diagnostics: dict[str, Any]
 
     @classmethod
-    def unchecked(cls) -> Judged:
-        """Of a posterior under a prior that was named."""
-        return cls(Verdict("unchecked", "the prior was named, no held-out data were predicted"), {})
+    def without_validation(cls, law: FittedField | None) -> Judged:
+        """Of a posterior under a prior that was named (None), or a fitted law that another sampler was given."""
+        if law is None:
+            return cls(Verdict("unchecked", "the prior was named, no held-out data were predicted"), {})
+        return cls(verdict(law, None), {})
 
     @classmethod
     def of(cls, fitted: FittedField, options: FitOptions) -> Judged:

@@ -20,11 +20,11 @@ from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.units import same_units
 from infield.pipelines.options import as_option
 from infield.pipelines.run.conditioning import conditioning, ignored_context
+from infield.pipelines.run.fitted_field import takes_fitted_field
 from infield.posterior.inference.empirical_bayes import fit_prior
 from infield.posterior.kriging.fitted import FittedField
 from infield.posterior.models.latent_fit import fit_latent_prior
 from infield.posterior.samplers.base import Sampler, Trained
-from infield.posterior.samplers.kriging import Kriging
 from infield.priors.base import Prior
 from infield.priors.flows.flow import FlowPrior
 from infield.priors.flows.patch_domains import OnDomains
@@ -115,10 +115,8 @@ def fitted_prior(name: str | None, fitted: FittedField, sampler: Sampler | None)
     Raises:
         InfieldError: If the law cannot be written as such a prior.
     """
-    if sampler is None or isinstance(sampler, Kriging):
-        return ChosenPrior(cast(Prior, fitted), name or "fitted", fitted.sha256, True)  # of kriging alone
-    prior = fitted.as_prior()
-    return ChosenPrior(prior, name or "fitted", _digest(prior), True)
+    prior = cast(Prior, fitted) if takes_fitted_field(sampler) else fitted.as_prior()
+    return ChosenPrior(prior, name or "fitted", fitted.sha256, True)
 
 
 def choose_slice_prior(name: str | None, measurement: Measurement, *, device: str = "cpu") -> ChosenPrior:

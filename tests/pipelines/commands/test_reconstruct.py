@@ -334,6 +334,7 @@ OTHER = {
 def test_other_settings_do_not_go_on(tmp_path, reconstruct, on_line, monkeypatch):
     """Each is refused by its name, and what was drawn stays."""
     command = [on_line, "-o", tmp_path / "p.zarr", "--prior", "matern-3/2", "--samples", 2 * BLOCK + 1, "--json"]
+    command += ["--sampler", "faps"]  # whose parameters are changed
     with monkeypatch.context() as patch:
         interrupted_after(1, patch)
         assert reconstruct(*command).status == 130

@@ -1,0 +1,32 @@
+"""What a run does with a law that was fitted to point data: who draws from it, and what makes it the same run."""
+
+import torch
+from examples.kriging_example import GRID, data_on
+
+from infield.physics.measurement import Measurement
+from infield.physics.noise.gaussian import GaussianNoise
+from infield.pipelines.run.fitted_field import FitOptions, Judged, fit_to_points
+from infield.pipelines.run.prior_choice import fitted_prior
+from infield.posterior.kriging.fitted import FittedField
+from infield.posterior.samplers.exact import Exact
+
+
+def measured(noise=0.05):
+    _, y, operator = data_on(GRID, n=40)
+    law = GaussianNoise(torch.tensor(noise, dtype=torch.float64))
+    return Measurement(y=y[None, None], operator=operator, noise=law, grid=GRID, units="K")
+
+
+def test_hyperparameters_are_drawn_for_the_sampler_that_uses_them_alone():
+    own, other = (fit_to_points(measured(), 1.5, FitOptions(), 0, sampler) for sampler in (None, Exact()))
+    assert len(own.states) > 1 and len(other.states) == 1
+    assert isinstance(fitted_prior(None, own, None).prior, FittedField)
+    assert fitted_prior(None, other, Exact()).prior.gaussian
+    assert fitted_prior(None, own, None).sha256 == fitted_prior(None, other, Exact()).sha256  # one law
+
+
+def test_a_law_that_does_not_fit_is_not_trusted_whoever_draws():
+    good, bad = (fit_to_points(measured(noise), 1.5, FitOptions(), 0, Exact()) for noise in (0.05, 50.0))
+    assert Judged.without_validation(good).verdict.trusted == "unchecked"
+    assert Judged.without_validation(bad).verdict.trusted == 0
+    assert Judged.without_validation(None).verdict.because.startswith("the prior was named")
