@@ -9,6 +9,7 @@ A prior speaks of standardised fields x; a user's field in its own units is `shi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +18,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Generator, Tensor
 
-from infield.core.transform import Affine
+from infield.core.transform import Affine, Chain, Transform
 from infield.priors.covariance.base import Covariance
 
 
@@ -38,6 +39,31 @@ class Standardisation(Affine):
     def from_units(self, field: Tensor) -> Tensor:
         """Fields in their units, standardised."""
         return self.inverse(field)
+
+
+class ChainedStandardisation(Standardisation, ABC):
+    """Field in units = what a chain of transforms makes of a field that a prior speaks of."""
+
+    @property
+    @abstractmethod
+    def chain(self) -> Chain:
+        """The transforms, the last one first to be applied."""
+
+    @property
+    def parts(self) -> tuple[Transform, ...]:
+        return self.chain.parts
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.chain.forward(z)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        return self.chain.inverse(x)
+
+    def log_abs_det(self, z: Tensor) -> Tensor:
+        return self.chain.log_abs_det(z)
+
+    def output_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return self.chain.output_shape(event_shape)
 
 
 @runtime_checkable

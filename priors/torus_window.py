@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from infield.core.transform import Affine, Chain, Transform, Window
-from infield.priors.base import Standardisation
+from infield.core.transform import Affine, Chain, Window
+from infield.priors.base import ChainedStandardisation, Standardisation
 
 
 @dataclass(frozen=True)
-class WindowedStandardisation(Standardisation):
+class WindowedStandardisation(ChainedStandardisation):
     """Field in units on the domain = shift + scale * what the window shows of a standardised field on the torus.
 
     A prior with this standardisation is a prior of fields on the torus to itself, and of fields on the domain to
@@ -25,24 +23,8 @@ class WindowedStandardisation(Standardisation):
     window: Window
 
     @property
-    def _chain(self) -> Chain:
+    def chain(self) -> Chain:
         return Chain((Affine(self.shift, self.scale), self.window))
-
-    @property
-    def parts(self) -> tuple[Transform, ...]:
-        return self._chain.parts
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self._chain.forward(z)
-
-    def inverse(self, x: Tensor) -> Tensor:
-        return self._chain.inverse(x)
-
-    def log_abs_det(self, z: Tensor) -> Tensor:
-        return self._chain.log_abs_det(z)
-
-    def output_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
-        return self._chain.output_shape(event_shape)
 
 
 def seen_shape(event_shape: tuple[int, ...], standardisation: Standardisation) -> tuple[int, ...]:

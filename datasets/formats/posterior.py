@@ -142,14 +142,20 @@ class PosteriorWriter(BlockWriter):
             InfieldError: Blocks are missing, `path` appeared meanwhile, or the disk is full.
         """
         self.refuse_missing_blocks()
+        arrays = self._final_moments(moments)
+        self._complete(arrays, {**self._told(cost or {}, diagnostics or {}), **(attributes or {})})
+
+    def _final_moments(
+        self, moments: Mapping[str, tuple[np.ndarray, Mapping[str, Any]]] | None
+    ) -> Mapping[str, np.ndarray]:
+        """Mean and standard deviation as they are to be written: of the samples, or those that are given."""
         if moments is None:
             mean, std = self._moments()
         else:
             mean, std = (moments[name][0].reshape(self._shape) for name in ("mean", "std"))
             for name, (_, about) in moments.items():
                 self._array(name).attrs.update(about)
-        told = {**self._told(cost or {}, diagnostics or {}), **(attributes or {})}
-        self._complete({"mean": mean, "std": std}, told)
+        return {"mean": mean, "std": std}
 
     def _told(self, cost: Mapping[str, Any], diagnostics: Mapping[str, Any]) -> dict[str, str]:
         """What the attributes say of the run as a whole."""

@@ -127,22 +127,16 @@ class TiledPosteriorWriter(PosteriorWriter):
         """Flag a block all of whose tiles are written, with what it cost."""
         self._write_block(b, {}, {name: cost[name] for name in COSTS})
 
-    def finish(
-        self,
-        cost: Mapping[str, Any] | None = None,
-        diagnostics: Mapping[str, Any] | None = None,
-        *,
-        moments: Mapping[str, tuple[np.ndarray, Mapping[str, Any]]] | None = None,
-        attributes: Mapping[str, Any] | None = None,
-    ) -> None:
-        """As of `PosteriorWriter`, one tile of all samples in memory; moments are those of the samples.
+    def _final_moments(
+        self, moments: Mapping[str, tuple[np.ndarray, Mapping[str, Any]]] | None
+    ) -> Mapping[str, np.ndarray]:
+        """None are left to write: those of the samples are written here, one tile of all samples in memory.
 
         Raises:
             ValueError: Moments are given.
         """
         if moments is not None:
             raise ValueError("a posterior in tiles has the moments of its samples")
-        self.refuse_missing_blocks()
         with self._disk_full():
             for region in self.regions():
                 values = np.asarray(self._array("samples")[(slice(None), *region)], dtype=np.float64)
@@ -153,7 +147,7 @@ class TiledPosteriorWriter(PosteriorWriter):
         for name in (STATE, LEVEL):
             if name in self._group:
                 del self._group[name]
-        self._complete({}, {**self._told(cost or {}, diagnostics or {}), **(attributes or {})})
+        return {}
 
 
 def _pieces(seen: range, n: int) -> list[tuple[slice, slice]]:

@@ -13,14 +13,14 @@ from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.tables.converted import Converted
 from infield.pipelines.options import as_option
 from infield.pipelines.run.console import say, table
+from infield.pipelines.run.options import add_json
 
 
 def add_output_arguments(parser: argparse.ArgumentParser, metavar: str) -> None:
     """Options that all conversions share."""
     parser.add_argument("-o", "--output", type=Path, required=True, metavar=metavar, help="the result")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no table; warnings and errors stay")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table; implies --quiet")
+    add_json(parser)
 
 
 def prepare(arguments: argparse.Namespace) -> None:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infield.posterior.kriging.law import matern_slope, matern_unit
+from infield.posterior.kriging.law import JITTER, matern_slope, matern_unit
 from infield.posterior.kriging.observations import Observations
-from infield.posterior.kriging.vecchia import JITTER, Kernel, Whitened, chained
+from infield.posterior.kriging.vecchia import Kernel, Whitened, chained, with_derivatives
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,7 @@ class Dense:
         self, kernel: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]], theta: Tensor
     ) -> tuple[float, Tensor]:
         """log p(y) and its derivatives with respect to theta; `kernel(theta, positions)` as `Kernel`."""
-        leaf = theta.detach().requires_grad_()
-        with torch.enable_grad():
-            z, variance, factor = kernel(leaf, self.data.x)
-        fixed = (z.detach(), variance.detach(), factor.detach())
+        leaf, values, fixed = with_derivatives(kernel, theta, self.data.x)
         distance, L = self._root(*fixed)
         sums, u = self._sums(L)
         posterior = sums.coefficients(self.prior_variance)
@@ -65,7 +62,7 @@ class Dense:
         of_variance = (C * matern_unit(distance, self.nu)).sum() + JITTER * own.sum()
         H = fixed[1] * C * matern_slope(distance, self.nu)
         of_z = 4 * (H.sum(1)[:, None] * fixed[0] - H @ fixed[0])
-        gradient = chained(leaf, (z, variance, factor), (of_z, of_variance, of_factor))
+        gradient = chained(leaf, values, (of_z, of_variance, of_factor))
         return float(sums.log_evidence(self.prior_variance)), gradient
 
     def _root(self, z: Tensor, variance: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:

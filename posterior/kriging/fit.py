@@ -22,7 +22,7 @@ from infield.posterior.kriging.dense import Dense
 from infield.posterior.kriging.family import TREND_SD, Family, Shape, extents
 from infield.posterior.kriging.law import ORDERS, Geometry, StationaryLaw
 from infield.posterior.kriging.log_posterior import GAIN, LogPosterior, definite
-from infield.posterior.kriging.observations import Coefficients, Observations, location
+from infield.posterior.kriging.observations import Coefficients, Observations, evenly, location
 from infield.posterior.kriging.vecchia import NEIGHBOURS, Vecchia, neighbour_terms
 
 ALL_TERMS = 20_000
@@ -176,10 +176,7 @@ class Fitting:
 
     def prior_variance(self, data: Observations) -> Tensor:
         """Of the coefficients of trend and shared noise, standardised."""
-        wide = data.y.new_full((data.design.shape[1],), TREND_SD)
-        return (
-            wide if data.prior_sd is None else torch.where(data.prior_sd.isinf(), wide, data.prior_sd / self.scale)
-        ) ** 2
+        return (data.terms_sd(TREND_SD * self.scale) / self.scale) ** 2
 
     def family(self, nu: float, shape: Shape) -> Family:
         return Family(self.geometry, nu, shape, self.extents, not self.noise_known)
@@ -204,9 +201,7 @@ class Fitting:
                 parts.append(Dense(data, self.prior_variance(data), family.nu))
                 continue
             z, _, _ = family.kernel(theta, data.x)
-            chosen = torch.arange(len(data))
-            if most is not None and most < len(data):
-                chosen = torch.linspace(0, len(data) - 1, most, dtype=torch.float64).round().long()
+            chosen = evenly(len(data), len(data) if most is None else most)
             terms = neighbour_terms(z, chosen, NEIGHBOURS)
             parts.append(Vecchia(data, terms, self.prior_variance(data), family.nu, len(data) / len(chosen)))
         return LogPosterior(family, parts)

@@ -21,7 +21,7 @@ from infield.posterior.kriging.hyperparameters import sample
 from infield.posterior.kriging.law import EARTH_RADIUS, StationaryLaw
 from infield.posterior.kriging.local import Moments, moments
 from infield.posterior.kriging.measured import PointData, TrendKind, point_data
-from infield.posterior.kriging.observations import Coefficients, Observations
+from infield.posterior.kriging.observations import Coefficients, Observations, evenly
 from infield.posterior.kriging.simulation import Neighbourhood, Simulator
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
@@ -57,6 +57,11 @@ class State:
     law: StationaryLaw
     noise_factor: float
     coefficients: tuple[Coefficients, ...]
+
+    @classmethod
+    def of(cls, fit: Fit) -> State:
+        """The most probable one."""
+        return cls(fit.law, fit.noise_factor, fit.coefficients)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +118,7 @@ class FittedField:
         data = point_data(measurement, trend)
         found = fit(data.channels, data.geometry, noise_known=data.noise_known, settings=settings)
         if hyper == "plug-in" or (hyper == "auto" and data.count > SAMPLED):
-            state = State(found.law, found.noise_factor, found.coefficients)
-            return cls(data, measurement.grid, measurement.units, found, (state,))
+            return cls(data, measurement.grid, measurement.units, found, (State.of(found),))
         number = min(max(STATE_TARGETS // measurement.grid.size, FEWEST_STATES), MOST_STATES)
         chain = sample(found, data.channels, data.geometry, noise_known=data.noise_known, states=number, seed=seed)
         drawn = zip(chain.laws, chain.noise_factors.tolist(), chain.coefficients, strict=True)
@@ -125,6 +129,11 @@ class FittedField:
         }
         found = replace(found, warnings=(*found.warnings, *chain.warnings))
         return cls(data, measurement.grid, measurement.units, found, tuple(State(*one) for one in drawn), about)
+
+    @property
+    def most_probable(self) -> State:
+        """The hyperparameters of the fit."""
+        return State.of(self.fit)
 
     @property
     def name(self) -> str:
@@ -246,7 +255,7 @@ class FittedField:
         """Expected reduced chi-square of the data at their own positions under the posterior."""
         total, count = 0.0, 0
         for c, data in enumerate(self.data.channels):
-            own = torch.linspace(0, len(data) - 1, min(most, len(data)), dtype=torch.float64).round().long().unique()
+            own = evenly(len(data), most)
             found, _ = self.moments_at(data.x[own], c, most=4)
             noise = self.fit.noise_factor * data.noise[own]
             total += float((((data.y[own] - found.mean) ** 2 + found.variance) / noise).sum())

@@ -34,6 +34,11 @@ DEGREES_NORTH = ("degrees_north", "degree_north", "degrees_n", "degree_n")
 """Units by which CF knows longitude and latitude, lower case."""
 
 
+JITTER = 1e-10
+"""Part of the field's variance that is added to the variance of every datum, so that data without noise at nearly one
+place leave covariances invertible: an error of 10^-5 of the field's standard deviation."""
+
+
 @dataclass(frozen=True)
 class Geometry:
     """How positions are embedded in Euclidean space.

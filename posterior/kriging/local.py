@@ -21,8 +21,8 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from infield.posterior.kriging.law import StationaryLaw
-from infield.posterior.kriging.neighbours import JITTER, Places, settled
+from infield.posterior.kriging.law import JITTER, StationaryLaw
+from infield.posterior.kriging.neighbours import Places, settled
 from infield.posterior.kriging.observations import Coefficients, Observations
 
 FEWEST, MOST = 64, 800

@@ -9,12 +9,8 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.posterior.kriging.law import StationaryLaw
+from infield.posterior.kriging.law import JITTER, StationaryLaw
 from infield.posterior.kriging.observations import Observations
-
-JITTER = 1e-10
-"""Part of the field's variance that is added to the variance of every datum, so that data without noise at nearly one
-place leave covariances invertible: an error of 10^-5 of the field's standard deviation."""
 
 SHIFT = 1e-7
 """Part of the extent by which positions are moved for the search of neighbours."""

@@ -39,6 +39,16 @@ class Observations:
         """Some of the data."""
         return Observations(self.x[index], self.y[index], self.noise[index], self.design[index], self.prior_sd)
 
+    def terms_sd(self, wide: float) -> Tensor:
+        """Prior standard deviations of the terms' coefficients, with a number for infinity, shape `(terms,)`."""
+        of_trend = self.y.new_full((self.design.shape[1],), wide)
+        return of_trend if self.prior_sd is None else torch.where(self.prior_sd.isinf(), of_trend, self.prior_sd)
+
+
+def evenly(n: int, most: int) -> Tensor:
+    """At most so many of n places, evenly spread from the first to the last."""
+    return torch.linspace(0, n - 1, min(n, most), dtype=torch.float64).round().long()
+
 
 @dataclass(frozen=True)
 class Trend:

@@ -25,8 +25,8 @@ from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from infield.posterior.kriging.law import StationaryLaw
-from infield.posterior.kriging.neighbours import JITTER, Places, settled
+from infield.posterior.kriging.law import JITTER, StationaryLaw
+from infield.posterior.kriging.neighbours import Places, settled
 from infield.posterior.kriging.observations import Observations
 
 NUMBERS = 200_000

@@ -22,9 +22,10 @@ from scipy import stats
 from torch import Generator, Tensor
 
 from infield.posterior.kriging.family import TREND_SD
-from infield.posterior.kriging.fitted import FittedField, State
+from infield.posterior.kriging.fitted import FittedField
+from infield.posterior.kriging.law import JITTER
 from infield.posterior.kriging.local import moments
-from infield.posterior.kriging.observations import Observations
+from infield.posterior.kriging.observations import Observations, evenly
 
 CLOSED_FORM = 1000
 """Up to so many data leaving one out is done in closed form."""
@@ -84,7 +85,7 @@ def validate(field: FittedField, *, seed: int = 0) -> Validation:
         field: With at least two data more than its trend has terms.
         seed: Seed of the choice of data.
     """
-    state = State(field.fit.law, field.fit.noise_factor, field.fit.coefficients)
+    state = field.most_probable
     errors, deviations, blocked = [], [], []
     closed = all(len(data) <= CLOSED_FORM for data in field.data.channels)
     for c in range(len(field.data.channels)):
@@ -114,10 +115,8 @@ def _coverage(z: Tensor) -> dict[float, float]:
 def prior_covariance_of_data(field: FittedField, data: Observations) -> Tensor:
     """K of the data, with noise and with trend and shared errors integrated out; shape `(n, n)`."""
     z = field.fit.law.embed(data.x)
-    wide = data.y.new_full((data.design.shape[1],), TREND_SD * field.fit.scale)
-    sd = wide if data.prior_sd is None else torch.where(data.prior_sd.isinf(), wide, data.prior_sd)
-    F = data.design * sd
-    return field.fit.law.between(z, z) + torch.diag(data.noise + 1e-10 * field.fit.law.variance) + F @ F.mT
+    F = data.design * data.terms_sd(TREND_SD * field.fit.scale)
+    return field.fit.law.between(z, z) + torch.diag(data.noise + JITTER * field.fit.law.variance) + F @ F.mT
 
 
 def leave_one_out(field: FittedField, data: Observations) -> tuple[Tensor, Tensor]:
@@ -131,7 +130,7 @@ def leave_one_out(field: FittedField, data: Observations) -> tuple[Tensor, Tenso
 def whitened(field: FittedField, data: Observations) -> Tensor:
     """L^{-1} y of at most `CLOSED_FORM` data: independent standard normal numbers where the law is right, `(n,)`."""
     if len(data) > CLOSED_FORM:
-        data = data.at(torch.linspace(0, len(data) - 1, CLOSED_FORM, dtype=torch.float64).round().long())
+        data = data.at(evenly(len(data), CLOSED_FORM))
     L = torch.linalg.cholesky(prior_covariance_of_data(field, data))
     return torch.linalg.solve_triangular(L, data.y[:, None], upper=False)[:, 0]
 
@@ -217,7 +216,7 @@ def _heavy_tails(validation: Validation) -> list[str]:
 
 def _checks(field: FittedField, validation: Validation) -> Iterator[tuple[float, str]]:
     """Probability of each check under a right law, and what is wrong where it is small."""
-    state = State(field.fit.law, field.fit.noise_factor, field.fit.coefficients)
+    state = field.most_probable
     u = torch.cat([whitened(field, field.measured(c, state)) for c in range(len(field.data.channels))])
     free = sum(data.design.shape[1] for data in field.data.channels)
     dof = max(len(u) - free, 1)

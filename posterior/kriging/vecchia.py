@@ -26,7 +26,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from infield.posterior.kriging.law import matern_slope, matern_unit
+from infield.posterior.kriging.law import JITTER, matern_slope, matern_unit
 from infield.posterior.kriging.observations import Coefficients, Observations
 
 NEIGHBOURS = 30
@@ -120,6 +120,20 @@ Kernel = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 """Of positions `(n, ndim)`: embedded positions `(n, D)`, the variance, and the factor on the noise; differentiable."""
 
 
+Values = tuple[Tensor, Tensor, Tensor]
+"""What a kernel returns."""
+
+
+def with_derivatives(
+    kernel: Callable[[Tensor, Tensor], Values], theta: Tensor, x: Tensor
+) -> tuple[Tensor, Values, Values]:
+    """A leaf with the value of theta, what the kernel makes of it, and the same without derivatives."""
+    leaf = theta.detach().requires_grad_()
+    with torch.enable_grad():
+        z, variance, factor = kernel(leaf, x)
+    return leaf, (z, variance, factor), (z.detach(), variance.detach(), factor.detach())
+
+
 def chained(leaf: Tensor, values: tuple[Tensor, ...], derivatives: tuple[Tensor, ...]) -> Tensor:
     """Derivatives with respect to a leaf, given those with respect to values that were computed from it."""
     with torch.enable_grad():
@@ -174,10 +188,7 @@ class Vecchia:
         self, kernel: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]], theta: Tensor
     ) -> tuple[float, Tensor]:
         """log p(y) and its derivatives with respect to theta; `kernel(theta, positions)` as `Kernel`."""
-        leaf = theta.detach().requires_grad_()
-        with torch.enable_grad():
-            z, variance, factor = kernel(leaf, self.data.x)
-        fixed = (z.detach(), variance.detach(), factor.detach())
+        leaf, values, fixed = with_derivatives(kernel, theta, self.data.x)
         batches = self.batches()
 
         def pieces(batch: Terms) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
@@ -199,7 +210,7 @@ class Vecchia:
             H = fixed[1] * C * matern_slope(distance, self.nu)
             back = 4 * (H.sum(2)[:, :, None] * near - H @ near)
             of_z.index_add_(0, batch.index.flatten(), back.flatten(0, 1))
-        gradient = chained(leaf, (z, variance, factor), (of_z, of_variance, of_factor))
+        gradient = chained(leaf, values, (of_z, of_variance, of_factor))
         return float(whitened.log_evidence(self.prior_variance)), self.weight * gradient
 
     @staticmethod
@@ -239,7 +250,3 @@ class Vecchia:
         e = torch.einsum("nm,nmp->np", w, values)
         a = torch.cat([solved[:, :, 1:], K.new_zeros(len(K), 1, values.shape[2])], 1)
         return e, d, w, a
-
-
-JITTER = 1e-10
-"""Added to the diagonal, in units of the variance, so that data at one place do not make a matrix singular."""

@@ -39,8 +39,8 @@ import torch
 from torch import Tensor
 
 from infield.core.spectra import Bins, mode_counts, nearest_multiple, wavenumbers
-from infield.core.transform import Affine, Chain, Transform, Whitening
-from infield.priors.base import Standardisation
+from infield.core.transform import Affine, Chain, Whitening
+from infield.priors.base import ChainedStandardisation
 from infield.priors.cm21.box_repeats import POWER, Repeats, bands
 from infield.priors.cm21.slice_spectra import hats
 
@@ -183,7 +183,7 @@ class _Colour(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class InnovationStandardisation(Standardisation):
+class InnovationStandardisation(ChainedStandardisation):
     """Field in units = shift + scale * colour(standardised field).
 
     Arguments:
@@ -202,21 +202,8 @@ class InnovationStandardisation(Standardisation):
         return innovations_of(self.amplitudes, self.points, self.repeats)
 
     @property
-    def _chain(self) -> Chain:
+    def chain(self) -> Chain:
         return Chain((Affine(self.shift, self.scale), Whitening(self.innovations)))
-
-    @property
-    def parts(self) -> tuple[Transform, ...]:
-        return self._chain.parts
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self._chain.forward(z)
-
-    def inverse(self, x: Tensor) -> Tensor:
-        return self._chain.inverse(x)
-
-    def log_abs_det(self, z: Tensor) -> Tensor:
-        return self._chain.log_abs_det(z)
 
 
 def innovations_of(amplitudes: Tensor, points: tuple[int, int], repeats: Repeats | None = None) -> Innovations:
