@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from infield.core.errors import InfieldError
+from infield.datasets.formats.packing import unpacked, within_range
 
 Index = tuple[slice | int, ...]
 
@@ -99,16 +100,18 @@ def _from_hdf5(path: Path, stack: ExitStack) -> StoredArrays:
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.shape is not None and item.dtype.kind in "iuf":
 
-            def at(index: Index, dataset: h5py.Dataset = item) -> np.ndarray:
+            attributes = plain_attributes(item.attrs)
+
+            def at(index: Index, dataset: h5py.Dataset = item, told: Mapping[str, Any] = attributes) -> np.ndarray:
                 with readable(path):
-                    return np.asarray(dataset[index])
+                    return unpacked(np.asarray(dataset[index]), told)
 
             arrays[name] = StoredArray(
-                name=name, shape=item.shape, dims=_hdf5_dims(item), attributes=_plain(item.attrs), at=at
+                name=name, shape=item.shape, dims=_hdf5_dims(item), attributes=attributes, at=at
             )
 
     file.visititems(visit)
-    return StoredArrays(path, arrays, _plain(file.attrs))
+    return StoredArrays(path, arrays, plain_attributes(file.attrs))
 
 
 def _hdf5_dims(dataset: h5py.Dataset) -> tuple[str | None, ...]:
@@ -119,7 +122,7 @@ def _hdf5_dims(dataset: h5py.Dataset) -> tuple[str | None, ...]:
         named.append(dimension.label or (scales[0] if scales else None))
     if not any(named):
         for key in ("dims", "axes"):
-            told = _plain(dataset.attrs).get(key)
+            told = plain_attributes(dataset.attrs).get(key)
             words = (
                 told.replace(",", " ").split() if isinstance(told, str) else list(np.atleast_1d(told)) if told else []
             )
@@ -128,7 +131,7 @@ def _hdf5_dims(dataset: h5py.Dataset) -> tuple[str | None, ...]:
     return tuple(named)
 
 
-def _plain(attributes: Any) -> dict[str, Any]:
+def plain_attributes(attributes: Any) -> dict[str, Any]:
     """Attributes as Python has them: text for bytes, numbers for arrays of one."""
     found: dict[str, Any] = {}
     for key in attributes:
@@ -157,13 +160,14 @@ def _from_xarray(path: Path, stack: ExitStack) -> StoredArrays:
 
         def at(index: Index, variable: xr.Variable = variable) -> np.ndarray:
             with readable(path):
-                return np.asarray(variable[index].values)
+                packed = (variable.encoding.get(key, other) for key, other in (("scale_factor", 1.0), ("add_offset", 0.0)))
+                return within_range(np.asarray(variable[index].values), variable.attrs, *packed)
 
         arrays[str(name)] = StoredArray(
             name=str(name),
             shape=variable.shape,
             dims=tuple(map(str, variable.dims)),
-            attributes=_plain(variable.attrs),
+            attributes=plain_attributes(variable.attrs),
             at=at,
         )
-    return StoredArrays(path, arrays, _plain(dataset.attrs))
+    return StoredArrays(path, arrays, plain_attributes(dataset.attrs))

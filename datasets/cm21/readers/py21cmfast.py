@@ -17,7 +17,8 @@ from infield.core.errors import InfieldError
 from infield.datasets.cm21.cosmology import NEUTRINOS_V3, NEUTRINOS_V4, cosmology, redshifts_of
 from infield.datasets.cm21.lightcone_file import TEMPERATURE
 from infield.datasets.cm21.readers.common import RawCones, Stated
-from infield.datasets.formats.foreign_arrays import readable
+from infield.datasets.formats.foreign_arrays import plain_attributes, readable
+from infield.datasets.formats.packing import unpacked
 
 FIELDS = "lightcones"
 _V4, _V3 = "InputParameters", "user_params"
@@ -156,6 +157,7 @@ def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
 def _reader(path: Path, name: str) -> Callable[[int, slice], np.ndarray]:
     def read(sample: int, cells: slice) -> np.ndarray:
         with readable(path), h5py.File(path, "r") as file:
-            return np.asarray(file[f"{FIELDS}/{name}"][:, :, cells])
+            cube = file[f"{FIELDS}/{name}"]
+            return unpacked(np.asarray(cube[:, :, cells]), plain_attributes(cube.attrs))
 
     return read

@@ -16,7 +16,8 @@ import numpy as np
 from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import TEMPERATURE
 from infield.datasets.cm21.readers.common import RawCones, Stated
-from infield.datasets.formats.foreign_arrays import readable
+from infield.datasets.formats.foreign_arrays import plain_attributes, readable
+from infield.datasets.formats.packing import unpacked
 
 _AXIS = "redshifts_distances"
 
@@ -98,6 +99,6 @@ def _cell(path: Path, settings: dict[str, str], stated: Stated, points: int, dis
 def _reader(path: Path, name: str) -> Callable[[int, slice], np.ndarray]:
     def read(sample: int, cells: slice) -> np.ndarray:
         with readable(path), h5py.File(path, "r") as file:
-            return np.asarray(file[name][sample, :, :, cells])
+            return unpacked(np.asarray(file[name][sample, :, :, cells]), plain_attributes(file[name].attrs))
 
     return read
