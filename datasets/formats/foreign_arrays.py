@@ -99,16 +99,13 @@ def _from_hdf5(path: Path, stack: ExitStack) -> StoredArrays:
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.shape is not None and item.dtype.kind in "iuf":
-
             attributes = plain_attributes(item.attrs)
 
             def at(index: Index, dataset: h5py.Dataset = item, told: Mapping[str, Any] = attributes) -> np.ndarray:
                 with readable(path):
                     return unpacked(np.asarray(dataset[index]), told)
 
-            arrays[name] = StoredArray(
-                name=name, shape=item.shape, dims=_hdf5_dims(item), attributes=attributes, at=at
-            )
+            arrays[name] = StoredArray(name=name, shape=item.shape, dims=_hdf5_dims(item), attributes=attributes, at=at)
 
     file.visititems(visit)
     return StoredArrays(path, arrays, plain_attributes(file.attrs))
@@ -160,7 +157,9 @@ def _from_xarray(path: Path, stack: ExitStack) -> StoredArrays:
 
         def at(index: Index, variable: xr.Variable = variable) -> np.ndarray:
             with readable(path):
-                packed = (variable.encoding.get(key, other) for key, other in (("scale_factor", 1.0), ("add_offset", 0.0)))
+                packed = (
+                    variable.encoding.get(key, other) for key, other in (("scale_factor", 1.0), ("add_offset", 0.0))
+                )
                 return within_range(np.asarray(variable[index].values), variable.attrs, *packed)
 
         arrays[str(name)] = StoredArray(

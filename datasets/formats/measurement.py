@@ -257,6 +257,10 @@ def write_measurement(
     if extra is not None:
         dataset = dataset.merge(extra, join="exact", combine_attrs="override")
         dataset.attrs = {**extra.attrs, **dataset.attrs}
+    carried = measurement.carried
+    if isinstance(carried, Carried) and carried.fits(dataset):
+        dataset = carried.onto(dataset)
+        dataset["data"].attrs = {**carried.of_field, **dataset["data"].attrs}
     for name, more in (attributes or {}).items():
         dataset[name].attrs = {**more, **dataset[name].attrs}
     plugins = registry.plugins_so_far()

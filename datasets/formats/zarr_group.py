@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import GroupNotFoundError
 
 from infield.core.checks import is_whole
@@ -162,6 +163,19 @@ def refuse_missing_chunks(path: Path, name: str, *, zeros_may_be_absent: bool) -
     if present < chunks:
         remedy = "the file is truncated, copy or write it again"
         raise refusal(path, name, f"{present} of {chunks} chunks on disk", "all of them", remedy)
+
+
+def checked(level: int = 0) -> list[Any]:
+    """Compressors of every array that is written: the checksum tells of a bent bit, which zstd alone decodes to other
+    numbers."""
+    return [ZstdCodec(level=level), Crc32cCodec()]
+
+
+def lay_out_group(path: Path, coordinates: xr.Dataset) -> zarr.Group:
+    """Write coordinates and attributes to a new group, each array with a checksum, and open it for more."""
+    encoding = {str(name): {"compressors": checked()} for name in coordinates.variables}
+    coordinates.to_zarr(path, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
+    return zarr.open_group(path, mode="r+", use_consolidated=False)
 
 
 def check_new(path: Path, overwrite: bool) -> None:

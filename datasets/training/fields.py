@@ -149,9 +149,14 @@ class FieldSamples(Dataset[Tensor]):
             values = np.stack([values.real, values.imag], axis=1)
         elif CHANNEL not in self.array.dims:
             values = values[:, None]
-        return torch.from_numpy(values if values.dtype.kind == "f" else values.astype(np.float32))
+        return torch.from_numpy(values if values.dtype.kind == "f" else values.astype(_exact(values.dtype)))
 
     __getitems__ = __getitem__
+
+
+def _exact(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
+    """The smallest precision that holds all integers of a type; float64 for those of 64 bits."""
+    return np.float32 if dtype.itemsize <= 2 else np.float64
 
 
 class EpochOrder(Sampler[int]):

@@ -45,6 +45,7 @@ def add_arguments(parser: Parser) -> None:
     plain.add_argument("--hubble", type=float, metavar="H0", help="Hubble constant, in km/s/Mpc (default 67.66)")
     plain.add_argument("--omega-m", type=float, metavar="OM",
                        help="density of matter, as a fraction of the critical one (default 0.3096)")  # fmt: skip
+    plain.add_argument("--units", choices=["mK", "K"], help="of the temperatures (default mK)")
     parser.rename("--box", "--box-size")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     add_json(parser)
@@ -52,7 +53,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     check_positive(**{name: getattr(arguments, name) for name in ("box_size", "hubble", "omega_m")})
-    names = ("variable", "depth", "parameters", "redshifts", "hubble", "omega_m")
+    names = ("variable", "depth", "parameters", "redshifts", "hubble", "omega_m", "units")
     stated = Stated(box=arguments.box_size, **{name: getattr(arguments, name) for name in names})
     facts = convert_lightcones(
         arguments.sources, arguments.output, stated, overwrite=arguments.overwrite, quiet=arguments.json

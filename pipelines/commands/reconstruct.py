@@ -43,6 +43,7 @@ from infield.pipelines.run.fitted_field import (
 )
 from infield.pipelines.run.options import check_at_least, refuse_without
 from infield.pipelines.run.parameters import named_numbers
+from infield.pipelines.run.precision import stored_dtype
 from infield.pipelines.run.prior_choice import BUILT_IN, cautions, choose_prior, choose_slice_prior, fitted_prior
 from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.reporting import report_writer
@@ -258,6 +259,7 @@ def reconstruct(
         units=measurement.units,
         samples=samples,
         block=sampler.block,
+        dtype=stored_dtype(measurement, chosen.prior if law is None else None),
         overwrite=overwrite,
         title=f"Posterior of {measurement_path.name}",
         carried=measurement.carried,
@@ -287,9 +289,12 @@ def reconstruct(
     else:
         shared = (adapted(sampler, chosen.prior), chosen.prior, measurement, seed)
         draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
-    judged = Judged.of(fitted, fit or FitOptions()) if fitted is not None else Judged.without_validation(law)
-    attributes = judged.attributes
     chi_square = _chi_square(writer, measurement) if fitted is None else fitted.chi_square()
+    if fitted is not None:
+        judged = Judged.of(fitted, fit or FitOptions())
+    else:
+        judged = Judged.without_validation(law).given(chi_square, opened)
+    attributes = judged.attributes
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
     writer.finish(

@@ -108,6 +108,7 @@ def reconstruct_in_tiles(
         units=measurement.units,
         samples=samples,
         block=sampler.block,
+        dtype=stored_dtype(measurement, posterior.prior),
         overwrite=overwrite,
         title=f"Posterior of {measurement_path.name}",
         carried=measurement.carried,

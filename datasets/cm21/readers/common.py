@@ -11,6 +11,7 @@ import numpy as np
 
 from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import Lightcones, lightcone_grid
+from infield.datasets.cm21.readers.sanity import check_cone, check_distances, check_redshifts
 
 EVEN = 1e-4
 """Relative differences up to which spacings, sizes and distances are the same."""
@@ -30,6 +31,7 @@ class Stated:
         box: Size across in Mpc, of plain arrays.
         redshifts: A file with the redshifts of plain arrays.
         hubble, omega_m: Cosmology of plain arrays and of observed cubes; None for that of 21cmFAST 4.
+        units: Of temperatures in plain arrays, "mK" or "K"; None for mK.
     """
 
     variable: str | None = None
@@ -39,6 +41,7 @@ class Stated:
     redshifts: Path | None = None
     hubble: float | None = None
     omega_m: float | None = None
+    units: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,8 @@ class RawCones:
         read: Reads some cells of one cone in mK, `(x, y, cells)`, in the order of the file.
         provenance: In JSON types.
         history: What was done, one line a step.
+        notes: What a user should know.
+        simulated: Whether it is of a simulation, which has no foregrounds.
         unused: Names of what may be `Stated` that the file itself says.
     """
 
@@ -73,6 +78,8 @@ class RawCones:
     read: Callable[[int, slice], np.ndarray]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    simulated: bool = True
     unused: tuple[str, ...] = ()
 
 
@@ -112,7 +119,9 @@ class LightconeSource:
                 expected="finite temperatures",
                 remedy="leave that cone out or simulate it again",
             )
-        return values[..., ::-1] if reverse else values
+        values = values[..., ::-1] if reverse else values
+        check_cone(file.path, values, within, simulated=file.simulated)
+        return values
 
 
 def descending(redshift: np.ndarray) -> bool:
@@ -135,7 +144,7 @@ def join(files: Sequence[RawCones], stated: Stated) -> LightconeSource:
                 expected=f"none for a file of this kind ({files[0].format}), which says it",
                 parameters=[name],
             )
-    notes: list[str] = []
+    notes = [f"{file.path}: {note}" for file in files for note in file.notes]
     for file in files:
         steps = np.diff(file.redshift)
         if (
@@ -148,6 +157,8 @@ def join(files: Sequence[RawCones], stated: Stated) -> LightconeSource:
                 found=f"{len(file.redshift)} redshifts that neither ascend nor descend",
                 expected="them in order",
             )
+        check_redshifts(file.path, file.redshift)
+        check_distances(file.path, file.distance, file.redshift)
         if descending(file.redshift):
             notes.append(f"{file.path}: redshifts descend along the line of sight; turned round")
     first = files[0]

@@ -88,7 +88,8 @@ def fits_cube(path: Path, stated: Stated) -> RawCones:
             f"x and y in Mpc at a distance of {middle:.1f} Mpc; across the band an angle's length varies by "
             f"{spread:.1%}",
         ),
-        unused=("variable", "box", "redshifts", "parameters"),
+        simulated=False,
+        unused=("variable", "box", "redshifts", "parameters", "units"),
     )
 
 

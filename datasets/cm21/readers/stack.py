@@ -69,7 +69,7 @@ def stacked_cones(path: Path, file: h5py.File, stated: Stated) -> RawCones:
         seeds=np.asarray(file["seeds"]).astype(np.int64) if "seeds" in file else None,
         read=_reader(path, name),
         provenance={"simulator": "21cmFAST, by way of ml21cm", "field": name, "settings": settings},
-        unused=("redshifts", "hubble", "omega_m"),
+        unused=("redshifts", "hubble", "omega_m", "units"),
     )
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import netCDF4
 import numpy as np
 import pytest
-import xarray as xr
-from examples.wall_files import NT, NX, NZ, RE_TAU, U_TAU, H, coordinates, netcdf, smooth, times
+from examples.wall_files import NT, NX, NZ, RE_TAU, smooth
 
-from infield import InfieldError
 from infield.datasets.wall_pressure.readers.common import Stated
 from infield.datasets.wall_pressure.readers.open import open_planes
 
