@@ -12,7 +12,7 @@ import numpy as np
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
-from infield.physics.noise.base import GaussianLaw
+from infield.physics.noise.base import GaussianNoiseModel
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.posterior.kriging.family import Shape
 from infield.posterior.kriging.fit import Settings
@@ -178,7 +178,7 @@ class Judged:
             chi_square: Reduced, mean over samples.
             measurement: Of the data.
         """
-        gaussian = isinstance(measurement.noise, GaussianLaw)
+        gaussian = isinstance(measurement.noise, GaussianNoiseModel)
         limit = max(2.0, 1 + 10 * math.sqrt(2 / measurement.count)) if gaussian else 30.0
         if chi_square <= limit or self.verdict.trusted == 0:
             return self

@@ -10,14 +10,14 @@ from astropy.cosmology import Planck18
 from examples.lightcone_examples import CELL, DEPTH, N, cone, distances, stack, version_3, version_4
 
 from infield import InfieldError
-from infield.datasets.cm21.readers.common import Stated
+from infield.datasets.cm21.readers.common import UserMetadata
 from infield.datasets.cm21.readers.open import open_lightcone_files
 
 pytestmark = pytest.mark.field
 
 
 def read(*paths, **stated):
-    source = open_lightcone_files(paths, Stated(**stated))
+    source = open_lightcone_files(paths, UserMetadata(**stated))
     return np.stack([source.read(i) for i in range(source.cones.samples)]), source
 
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from examples.wall_files import NT, NX, NZ, RE_TAU, smooth
 
-from infield.datasets.wall_pressure.readers.common import Stated
+from infield.datasets.wall_pressure.readers.common import UserMetadata
 from infield.datasets.wall_pressure.readers.open import open_planes
 
 pytestmark = pytest.mark.field
 
 
 def read(path, **stated):
-    with open_planes(path, Stated(**stated)) as source:
+    with open_planes(path, UserMetadata(**stated)) as source:
         return source.read(range(source.planes.samples)), source.planes, source.notes
 
 
