@@ -31,7 +31,7 @@ from infield.datasets.formats.block_writer import (
 )
 from infield.datasets.formats.field import Field, read_field
 from infield.datasets.formats.zarr_group import CONVENTIONS, json_attribute, refusal
-from infield.physics.wall_pressure.wall_units import OUTER_TIME, SAME, SPANWISE, STREAMWISE
+from infield.physics.wall_pressure.wall_units import OUTER_TIME, RE_TAU_RTOL, SPANWISE, STREAMWISE
 
 KIND = "wall-pressure"
 VERSION = 1
@@ -253,7 +253,7 @@ def check_re_tau(path: str | Path, found: float, expected: float) -> None:
     Raises:
         InfieldError: The Reynolds numbers differ by more than 1 %.
     """
-    if abs(found / expected - 1) > SAME:
+    if abs(found / expected - 1) > RE_TAU_RTOL:
         raise refusal(Path(path), "Re_tau", f"{found:g}", f"{expected:g}", "take planes of that flow")
 
 

@@ -37,10 +37,10 @@ from infield.pipelines.run.console import table
 from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.options import Parser, check_at_least
 from infield.pipelines.run.process import one_thread
-from infield.priors.cm21.prior import STEPS, LightconePrior
+from infield.priors.cm21.prior import HEUN_STEPS, LightconePrior
 from infield.priors.cm21.prior_entry import load_lightcone_prior
 
-ROUNDING = 1e-6
+REDSHIFT_RTOL = 1e-6
 """Of redshifts that a person types."""
 
 
@@ -55,7 +55,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--points", type=int, metavar="N", help="cells across (default: as in training)")
     parser.add_argument("--steps", type=int, metavar="N",
                         help="steps of the flow's integration, 2 N - 1 network calls a cone (default: one call of the "
-                             f"emulator where the prior has one, else {STEPS} steps)")  # fmt: skip
+                             f"emulator where the prior has one, else {HEUN_STEPS} steps)")  # fmt: skip
     parser.add_argument("--extrapolate", action="store_true", help="take parameters outside the range of training")
     parser.add_argument(
         "--device", default="auto", help="where networks run: auto, cpu, cuda, cuda:1 ... (default auto)"
@@ -141,7 +141,7 @@ def emulate(
             *[f"extrapolated: {words}" for words in beyond],
         ),
     )
-    run_of = {"seed": seed, "steps": None if prior.by_emulator(steps) else steps or STEPS}
+    run_of = {"seed": seed, "steps": None if prior.by_emulator(steps) else steps or HEUN_STEPS}
     writer = lightcone_writer(output, lightcones, run=run_of, title="21 cm lightcones, emulated", overwrite=overwrite)
 
     def write(i: int, result: Callable[[], np.ndarray]) -> None:
@@ -201,7 +201,7 @@ def part_of_line(known: np.ndarray, depth: int | None, redshift: tuple[float, fl
                 found=f"{low:g} to {high:g}",
                 expected=f"a lower and a higher one in {ends[0]:.6g} to {ends[1]:.6g}, what the prior knows",
             )
-        inside = np.flatnonzero((known >= low - ROUNDING) & (known <= high + ROUNDING))
+        inside = np.flatnonzero((known >= low - REDSHIFT_RTOL) & (known <= high + REDSHIFT_RTOL))
         first, stop = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
     found = stop - first
     if found < 2:

@@ -45,7 +45,7 @@ from infield.pipelines.run.options import Parser, add_json, check_at_least
 from infield.posterior.cm21.features import Compression, lightcone_features
 from infield.posterior.models.parameter_inference import Box, ParameterCalibration, check_installed, learn
 
-LEAST = 40
+MIN_SIMULATIONS = 40
 """Simulations with which anything can be learned."""
 
 COMPONENTS, HELD_OUT, RANKED = 8, 0.2, 500
@@ -209,9 +209,11 @@ def _split(simulations: Members, without: set[int], share: float, seed: int) -> 
         if not np.isfinite(column).all():
             raise InfieldError(where=path, found=f"NaN or infinity in {name}", expected="the parameter of every cone")
     numbers = [i for i in simulations.numbers if i not in without]
-    if len(numbers) < LEAST:
+    if len(numbers) < MIN_SIMULATIONS:
         raise InfieldError(
-            where=path, found=f"{len(numbers)} cones to learn from", expected=f"at least {LEAST}, better some hundred"
+            where=path,
+            found=f"{len(numbers)} cones to learn from",
+            expected=f"at least {MIN_SIMULATIONS}, better some hundred",
         )
     values = {name: np.asarray(v, float)[numbers] for name, v in cones.parameters.items()}
     varying = [name for name, v in values.items() if v.max() > v.min()]

@@ -42,7 +42,7 @@ from infield.priors.random_fields.processes import PROCESSES
 
 GROUP = "simulators"
 
-BLOCK_VALUES = 2**16
+MAX_VALUES_PER_BLOCK = 2**16
 """Values of a variable that are drawn and stored together, in blocks of at least 16 and at most 1024 samples."""
 
 
@@ -161,7 +161,7 @@ def simulate(
 
 def block_size(simulation: Simulation) -> int:
     """Samples that are drawn together; it depends on the grid alone, so that a sample is the same bits in every run."""
-    return min(1024, max(16, BLOCK_VALUES // math.prod(simulation.grid.shape)))
+    return min(1024, max(16, MAX_VALUES_PER_BLOCK // math.prod(simulation.grid.shape)))
 
 
 def draw_block(simulation: Simulation, seed: int, size: int, block: int) -> dict[str, np.ndarray]:

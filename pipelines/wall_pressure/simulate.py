@@ -34,7 +34,7 @@ from infield.pipelines.run.options import check_at_least
 from infield.pipelines.run.process import one_thread
 from infield.priors.wall_pressure.synthetic import WallPressure
 
-BLOCK_VALUES = 2**21
+MAX_VALUES_PER_BLOCK = 2**21
 """Values that are drawn and stored together, in blocks of at least 1 and at most 256 planes."""
 
 _LENGTH = re.compile(r"([0-9.]+(?:e[+-]?\d+)?)(?:/([0-9.]+))?\s*(?:\*?\s*(pi))?", re.IGNORECASE)
@@ -160,7 +160,7 @@ def simulate_wall_pressure(
 
 def block_size(grid: Grid) -> int:
     """Planes that are drawn together; it depends on the grid alone, so that a plane is the same bits in every run."""
-    return min(256, max(1, BLOCK_VALUES // grid.size))
+    return min(256, max(1, MAX_VALUES_PER_BLOCK // grid.size))
 
 
 def draw_block(law: WallPressure, grid: Grid, seed: int, size: int, block: int) -> np.ndarray:

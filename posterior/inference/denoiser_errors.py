@@ -34,10 +34,10 @@ SMOOTHED = 2.0
 FLOOR = 1e-4
 """Added to |m|^2 and |grad m|^2 of standardised fields."""
 
-LEAST = 1e-4
+MIN_ERROR_FRACTION = 1e-4
 """Squared errors count as this share of their mean at least: where there are none at all, D would be 0."""
 
-ITERATIONS, BATCH = 30, 4
+ITERATIONS, BATCH_SIZE = 30, 4
 """Steps of the regression, and fields that are denoised together."""
 
 
@@ -121,7 +121,7 @@ def measure_law(prior: Prior, fields: Tensor, times: Sequence[float], generator:
     shells = Bins.nearest(_fraction_of_highest(space), 1 / (count - 1), count)
     for t in times:
         means = []
-        for part in x_1.split(BATCH):
+        for part in x_1.split(BATCH_SIZE):
             white = torch.randn(part.shape, generator=generator, dtype=torch.float64)
             x_t = t * part + (1 - t) * C_0.colour(white)
             means.append(denoise(prior, x_t, t))
@@ -170,7 +170,7 @@ def _mean_over_shells(power: Tensor, shells: Bins) -> Tensor:
 def _gamma_regression(f: Tensor, e_squared: Tensor) -> Tensor:
     """w that maximises -e^2 / D - log D, D = exp(f w), by Fisher's scoring (McCullagh & Nelder 1989); shape `(3,)`."""
     w = torch.zeros(f.shape[1], dtype=f.dtype)
-    e_squared = e_squared.clamp_min(LEAST * float(e_squared.mean()))
+    e_squared = e_squared.clamp_min(MIN_ERROR_FRACTION * float(e_squared.mean()))
     w[0] = e_squared.mean().log()
     information = f.mT @ f / len(f) + 1e-6 * torch.eye(f.shape[1], dtype=f.dtype)
     for _ in range(ITERATIONS):

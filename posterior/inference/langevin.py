@@ -47,7 +47,7 @@ GAIN = 0.5
 LARGEST, SMALLEST = 2.0, 1e-6
 """Range of h."""
 
-HALVINGS = 40
+MAX_HALVINGS = 40
 """How often a start that the data exclude is moved half the way to the field of the linearisation."""
 
 
@@ -87,7 +87,7 @@ def start(measurement: Measurement, u: Tensor, safe: Tensor, generator: Randomne
     """
     check_finite(u, generator, "where its chain starts")
     value, gradient = value_and_gradient(measurement, u)
-    for _ in range(HALVINGS):
+    for _ in range(MAX_HALVINGS):
         bad = ~torch.isfinite(value)
         if not bad.any():
             return Chains(u, value, gradient, torch.full_like(value, step))

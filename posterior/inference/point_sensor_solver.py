@@ -25,7 +25,7 @@ from infield.priors.covariance.modes import Hartley
 ROWS = 256
 """Sensors whose look-ups are held at a time."""
 
-EVEN = 1e-9
+SYMMETRY_RTOL = 1e-9
 """Largest difference of the variances of k and -k that is rounding, relative to these and to the mean of all."""
 
 
@@ -75,7 +75,7 @@ class StationarySensors:
             return False
         space = tuple(range(1, d.ndim))
         opposite = d.flip(space).roll([1] * len(space), space)
-        return bool(((d - opposite).abs() <= EVEN * (d + d.mean())).all())
+        return bool(((d - opposite).abs() <= SYMMETRY_RTOL * (d + d.mean())).all())
 
     def gram(self, covariance: Covariance, index: Tensor) -> Tensor:
         """A K A^T between some data, shape `(len(index), len(index))`.

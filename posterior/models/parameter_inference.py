@@ -37,10 +37,10 @@ NETWORKS = 5
 EDGE = 1e-5
 """Of the unit box, which parameters keep from its faces: the logit is infinite there."""
 
-TOGETHER = 64
+DATA_PER_BATCH = 64
 """Data whose posteriors are drawn together."""
 
-STEPS = 12
+STEPS_PER_EPOCH = 12
 """Of an epoch, about: batches of 16 to 200 simulations."""
 
 TRAINING = {"learning_rate": 3e-3, "validation_fraction": 0.15, "stop_after_epochs": 30}
@@ -99,7 +99,7 @@ class ParameterPosterior:
         """
         found = []
         with _sbi(seed, 1), torch.no_grad():
-            for part in summaries.float().split(TOGETHER):
+            for part in summaries.float().split(DATA_PER_BATCH):
                 drawn = [
                     density.sample_batched(
                         (len(range(i, n, len(self.densities))),), part, 1000, show_progress_bars=False,
@@ -135,7 +135,7 @@ def learn(
         InfieldError: The extra is not installed.
     """
     unit = box.unit(parameters).clamp(EDGE, 1 - EDGE).float()
-    batch = min(max(len(unit) // STEPS, 16), 200)
+    batch = min(max(len(unit) // STEPS_PER_EPOCH, 16), 200)
     densities, epochs = [], []
     for i in range(networks):
         with _sbi(seed, 0, i) as sbi:

@@ -33,7 +33,7 @@ from infield.priors.surrogates.learned_map import LearnedMap, Stored, load_learn
 SAME_SOLVER = 0.2
 """A solver is the one that was learned if it is off the held-out solution by at most this share of the map's error."""
 
-ROUNDING = 2e-5
+FLOAT32_RTOL = 2e-5
 """And by at most this in any case, relative: files hold single precision."""
 
 
@@ -187,7 +187,7 @@ def _check(measurement: Measurement, surrogate: Surrogate, solver: Physics, *, u
     x, u = (field[None].to(measurement.y) for field in stored.witness)
     with torch.no_grad():
         off = float((solver.A(x) - u).norm() / u.norm())
-    if not off <= max(SAME_SOLVER * surrogate.relative_error, ROUNDING):
+    if not off <= max(SAME_SOLVER * surrogate.relative_error, FLOAT32_RTOL):
         raise _refusal(
             f"the measurement's '{name}' gives a held-out solution {off:.1%} off that of the training, where the "
             f"surrogate's own error is {surrogate.relative_error:.1%}; it was trained on {stored.operator}: train "

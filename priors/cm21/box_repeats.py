@@ -26,13 +26,13 @@ from torch import Tensor
 from infield.priors.cm21.slice_network import SliceNetwork, fit_to_slices
 from infield.priors.cm21.slice_spectra import half_spectrum, hats_of
 
-BANDS, LEAST, GREATEST = 6, 0.2, 3.0
+BANDS, MIN_WAVENUMBER, MAX_WAVENUMBER = 6, 0.2, 3.0
 """Hats, and wavenumbers of the first and the last one in radians a cell."""
 
 POWER = 1.5
 """p of exp(-x^p): between 1, which gives rough fields, and 2, which decorrelates more slowly than lightcones."""
 
-FAINT = 1e-4
+MIN_FILTERED_POWER = 1e-4
 """Power of a filtered slice, of unit variance, below which its correlations are ignored."""
 
 
@@ -80,7 +80,7 @@ class SliceRepeats(SliceNetwork):
 
 def bands(k: Tensor) -> Tensor:
     """h_b at wavenumbers in radians a cell, shape `(bands, *k)`."""
-    return hats_of(k, BANDS, LEAST, GREATEST)
+    return hats_of(k, BANDS, MIN_WAVENUMBER, MAX_WAVENUMBER)
 
 
 def correlations(x: Tensor, period: int) -> tuple[Tensor, Tensor]:
@@ -97,8 +97,8 @@ def correlations(x: Tensor, period: int) -> tuple[Tensor, Tensor]:
         part = torch.fft.irfftn(modes * h, s=x.shape[1:], dim=(1, 2, 3))
         power = part.square().mean((1, 2))
         both = (power[:, period:] * power[:, :-period]).sqrt()
-        found.append((part[..., period:] * part[..., :-period]).mean((1, 2)) / both.clamp_min(FAINT**2))
-        tells.append(torch.minimum(power[:, period:], power[:, :-period]) > FAINT)
+        found.append((part[..., period:] * part[..., :-period]).mean((1, 2)) / both.clamp_min(MIN_FILTERED_POWER**2))
+        tells.append(torch.minimum(power[:, period:], power[:, :-period]) > MIN_FILTERED_POWER)
     return torch.stack(found, dim=1), torch.stack(tells, dim=1)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from infield.priors.cm21.slice_network import SliceNetwork, fit_to_slices
 from infield.priors.cm21.slice_spectra import half_spectrum, hats_of
 
-BANDS, LEAST, GREATEST = 5, 0.3, 3.0
+BANDS, MIN_WAVENUMBER, MAX_WAVENUMBER = 5, 0.3, 3.0
 """Hats, and wavenumbers of the first and the last one in radians a cell."""
 
 RIDGE = 1e-3
@@ -103,4 +103,4 @@ def fit_linear_part(
 
 def _filters(z: Tensor) -> list[Tensor]:
     """h_j on the half-spectrum of fields, each of shape `(x, y, los // 2 + 1)`."""
-    return list(hats_of(half_spectrum(z.shape[2:], z.device), BANDS, LEAST, GREATEST))
+    return list(hats_of(half_spectrum(z.shape[2:], z.device), BANDS, MIN_WAVENUMBER, MAX_WAVENUMBER))

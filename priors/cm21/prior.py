@@ -30,7 +30,7 @@ from infield.priors.networks.local_unet import LocalUNet
 if not TYPE_CHECKING:
     __getattr__ = old_names(__name__)
 
-STEPS = 8
+HEUN_STEPS = 8
 """Default number of steps of Heun's method: 15 network calls per lightcone."""
 
 
@@ -250,7 +250,7 @@ class LightconePrior:
             generator: Generator of the source, or of initial conditions.
             n: Number of lightcones.
             points, cells, extrapolate: As in `at`.
-            steps: Steps of Heun's method; None for the emulator if there is one, else for `STEPS`.
+            steps: Steps of Heun's method; None for the emulator if there is one, else for `HEUN_STEPS`.
 
         Raises:
             InfieldError: As `at`.
@@ -259,7 +259,7 @@ class LightconePrior:
             theta = self.theta(parameters, extrapolate=extrapolate)
             return self.one_call(theta, points, cells).draw(generator, n)
         flow = self.at(parameters, points=points, cells=cells, extrapolate=extrapolate)
-        return self.integrate(flow, generator, n, steps or STEPS)
+        return self.integrate(flow, generator, n, steps or HEUN_STEPS)
 
     def one_call(
         self,
@@ -299,7 +299,7 @@ class LightconePrior:
 
     def calls(self, steps: int | None = None) -> int:
         """Network calls per lightcone of `draw`."""
-        return 1 if self.by_emulator(steps) else 2 * (steps or STEPS) - 1
+        return 1 if self.by_emulator(steps) else 2 * (steps or HEUN_STEPS) - 1
 
     def by_emulator(self, steps: int | None = None) -> bool:
         """Whether `draw` uses the emulator."""

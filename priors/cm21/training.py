@@ -49,7 +49,7 @@ SMALL_SCALES = 1.0
 """Wavenumber in radians a cell beyond which errors count less, as its square: else four fifths of the loss were about
 waves of two cells. A weight changes no minimiser."""
 
-WINDOWS, ROUNDS = 8, 2
+BATCH_SIZE, EPOCHS_PER_BATCH = 8, 2
 """Windows together, and times that each is seen at, for the fit of the linear part."""
 
 MEMBERS = 2
@@ -303,7 +303,7 @@ class LightconeMatching(LightningModule):
         """Fit the linear correction of a network on windows of training lightcones."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         found: list[tuple[Tensor, ...]] = []
-        batches = list(zip(*(part.split(WINDOWS) for part in data.examples()), strict=True)) * ROUNDS
+        batches = list(zip(*(part.split(BATCH_SIZE) for part in data.examples()), strict=True)) * EPOCHS_PER_BATCH
         for number, batch in enumerate(track(batches, "linear part", disable=not self.trainer.is_global_zero)):
             generator = batch_generator(self.seed, VALIDATION + 1, number, self.global_rank)
             values, at, start = (part.to(self.device) for part in batch)

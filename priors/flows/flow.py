@@ -21,7 +21,7 @@ from infield.priors.torus_window import WindowedStandardisation
 
 Skip = Literal["gaussian", "none", "scalar"]
 
-BLOCK_VALUES = 16384
+MAX_VALUES_PER_CALL = 16384
 """Maximum number of values per network call on a CPU: larger batches exceed the caches (at 512
 fields of 1024 points, five times slower)."""
 
@@ -193,7 +193,7 @@ class FlowPrior:
         device = next(self.network.parameters()).device
         if x.requires_grad or x.device.type != "cpu" or device.type != "cpu":
             return self.network(x.to(device), t.to(device)).to(x.device)
-        few = max(BLOCK_VALUES // x[0].numel(), 1)
+        few = max(MAX_VALUES_PER_CALL // x[0].numel(), 1)
         return torch.cat([self.network(*part) for part in zip(x.split(few), t.split(few), strict=True)])
 
     def to(self, device: torch.device | str) -> FlowPrior:

@@ -19,7 +19,7 @@ KIND = "surrogate"
 ENTRY = entry_key(KIND)
 VERSION = 1
 
-TOGETHER = 16384
+MAX_VALUES_PER_CALL = 16384
 """Maximum number of values per network call on a CPU; larger batches exceed the caches."""
 
 
@@ -43,7 +43,7 @@ class LearnedMap:
         """Fields `(batch, channel, *space)`, of the shape, the precision and the device of `x`."""
         weight = next(self.network.parameters())
         z = self.source.from_units(x).to(weight)
-        few = max(1, TOGETHER // z[0].numel()) if z.device.type == "cpu" else len(z)
+        few = max(1, MAX_VALUES_PER_CALL // z[0].numel()) if z.device.type == "cpu" else len(z)
         learned = torch.cat([self.network(part, part.new_zeros(len(part))) for part in z.split(few)])
         return self.target.to_units(learned.to(x))
 

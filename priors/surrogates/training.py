@@ -20,7 +20,7 @@ from infield.priors.storage.network import network_description
 from infield.priors.surrogates.learned_map import ENTRY, LearnedMap, Stored, from_entry, to_entry
 from infield.priors.training.common import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
 
-LEAST = 16
+MIN_HELD_OUT_PAIRS = 16
 """Minimum number of held-out pairs to estimate the distribution of the error."""
 
 
@@ -68,8 +68,10 @@ class OperatorLearning(LightningModule):
             raise InfieldError(
                 where="network of a surrogate", found="one for scattered points", expected="a fno or unet"
             )
-        if residuals < LEAST:
-            raise InfieldError(where="surrogate", found=f"residuals {residuals}", expected=f"at least {LEAST}")
+        if residuals < MIN_HELD_OUT_PAIRS:
+            raise InfieldError(
+                where="surrogate", found=f"residuals {residuals}", expected=f"at least {MIN_HELD_OUT_PAIRS}"
+            )
         self.network, self.residuals = network, residuals
         self.learning_rate, self.warmup, self.weight_decay = learning_rate, warmup, weight_decay
 
@@ -100,11 +102,11 @@ class OperatorLearning(LightningModule):
         self.scale = target.scale.square().mean(tuple(range(1, u.ndim - 1)), keepdim=True).sqrt()
         self.seen = len(x)
         self.judged = data.held_out(self.residuals)
-        if len(self.judged[0]) < LEAST:
+        if len(self.judged[0]) < MIN_HELD_OUT_PAIRS:
             raise InfieldError(
                 where="training pairs",
                 found=f"{len(self.judged[0])} that are held out",
-                expected=f"at least {LEAST} to measure the error of a surrogate",
+                expected=f"at least {MIN_HELD_OUT_PAIRS} to measure the error of a surrogate",
                 remedy="raise `validation` or give more samples",
             )
         self.data: dict[str, Any] = {"grid": data.grid_description, "units": data.units, "operator": data.operator}

@@ -12,7 +12,7 @@ import numpy as np
 from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import Lightcones, lightcone_grid
 
-EVEN = 1e-4
+GRID_RTOL = 1e-4
 """Relative differences up to which spacings, sizes and distances are the same."""
 
 MAIN_PARAMETERS = ("ION_Tvir_MIN", "HII_EFF_FACTOR")
@@ -203,7 +203,7 @@ def _depth(files: Sequence[RawCones], stated: Stated) -> int:
 
 def _refuse_another_grid(first: RawCones, other: RawCones, depth: int) -> None:
     sizes = [(*file.points, *(file.cell * n for n in file.points)) for file in (first, other)]
-    if first.points != other.points or abs(other.cell / first.cell - 1) > EVEN:
+    if first.points != other.points or abs(other.cell / first.cell - 1) > GRID_RTOL:
         told = [f"{nx} x {ny} cells on {lx:g} x {ly:g} Mpc" for nx, ny, lx, ly in sizes]
         raise InfieldError(
             where=other.path,
@@ -215,7 +215,7 @@ def _refuse_another_grid(first: RawCones, other: RawCones, depth: int) -> None:
     for file in (first, other):
         values = file.redshift[::-1] if descending(file.redshift) else file.redshift
         ends.append(values[:depth])
-    if np.abs(ends[0] - ends[1]).max() > EVEN * ends[0].max():
+    if np.abs(ends[0] - ends[1]).max() > GRID_RTOL * ends[0].max():
         told = [f"z {z[0]:.5g} to {z[-1]:.5g}" for z in ends]
         raise InfieldError(
             where=other.path,

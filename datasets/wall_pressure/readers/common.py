@@ -17,7 +17,14 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.datasets.wall_pressure.plane_file import WALLS, WallPlanes
 from infield.datasets.wall_pressure.readers.checks import check_order, checked_times, even, spans, time_gaps
-from infield.physics.wall_pressure.wall_units import SAME, SPANWISE, STREAMWISE, WALL_LENGTH, WallUnits, in_wall_units
+from infield.physics.wall_pressure.wall_units import (
+    RE_TAU_RTOL,
+    SPANWISE,
+    STREAMWISE,
+    WALL_LENGTH,
+    WallUnits,
+    in_wall_units,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +180,7 @@ def _agreed(where: str, found: Mapping[str, float], stated: Stated) -> dict[str,
     flow: dict[str, float | None] = {}
     for name in ("re_tau", "u_tau", "nu", "half_height", "rho"):
         inside, outside = found.get(name), getattr(stated, name)
-        if inside is not None and outside is not None and abs(inside / outside - 1) > SAME:
+        if inside is not None and outside is not None and abs(inside / outside - 1) > RE_TAU_RTOL:
             raise InfieldError(
                 where=where,
                 found=f"{name} {inside:g}",

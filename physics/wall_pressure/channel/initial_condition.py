@@ -11,8 +11,8 @@ from infield.physics.wall_pressure.channel.solver import Channel, ChannelState
 KARMAN, DAMPING = 0.426, 25.4
 """Constants of Cess's viscosity, from del Alamo & Jimenez 2006, J. Fluid Mech. 559, 205."""
 
-REACH = 20.0
-"""Waves of wave number 1 / REACH in wall units have 1 / e of the amplitude of the longest ones."""
+DECAY_LENGTH_PLUS = 20.0
+"""Waves of wave number 1 / DECAY_LENGTH_PLUS in wall units have 1 / e of the amplitude of the longest ones."""
 
 
 def mean_profile(channel: Channel) -> Tensor:
@@ -39,7 +39,9 @@ def turbulent_start(
     nx, _, nz = channel.points
     y = channel.chebyshev.y[:, None, None]
     white = torch.randn(2, 4, nz, nx, generator=generator, dtype=torch.float64)
-    waves = channel.amplitudes(white.to(channel.device)) * torch.exp(-channel.k2 * (REACH * channel.viscosity) ** 2)
+    waves = channel.amplitudes(white.to(channel.device)) * torch.exp(
+        -channel.k2 * (DECAY_LENGTH_PLUS * channel.viscosity) ** 2
+    )
     powers = channel.chebyshev.y[:, None] ** torch.arange(4, device=y.device)
     v, g = torch.einsum("yp,apzx->ayzx", powers.to(waves.dtype), waves * channel.wave)
     v, g = v * (1 - y**2) ** 2, g * (1 - y**2) * channel.kz[:, None] ** 2  # streaks along x

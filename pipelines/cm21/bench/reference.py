@@ -43,7 +43,7 @@ STORED = frozenset(
     "points cell distance redshift chunk k global_signal_0 zeros_0 spectrum_0 ensembles provenance truth truth_start "
     "mean variance".split()
 )
-TOGETHER = 4
+LIGHTCONES_PER_READ = 4
 """Cones that are read together."""
 
 
@@ -175,7 +175,10 @@ def make_reference(paths: Sequence[Path], output: Path, *, overwrite: bool = Fal
         n = len(one.numbers)
         if n < 2:
             raise InfieldError(where=one.path, found=f"{n} cone", expected="an ensemble of several seeds")
-        parts = [Ensemble.of(point, one.block(j, j + TOGETHER), spacing, chunk) for j in range(0, n, TOGETHER)]
+        parts = [
+            Ensemble.of(point, one.block(j, j + LIGHTCONES_PER_READ), spacing, chunk)
+            for j in range(0, n, LIGHTCONES_PER_READ)
+        ]
         for name in ("global_signal", "zeros", "spectrum"):
             stored[f"{name}_{i}"] = torch.cat([getattr(part, name) for part in parts]).float().numpy()
         stored["k"] = parts[0].k.numpy()

@@ -49,10 +49,10 @@ if TYPE_CHECKING:
     from infield.pipelines.cm21.bench.setting import Setting
 
 CELLS, HOURS, TELESCOPE = 64, 1000.0, "ska-low-like"
-TRUTHS, DRAWS, TOGETHER, LEVELS = 1, 64, 16, 10
+TRUTHS, DRAWS, SAMPLES_PER_BATCH, LEVELS = 1, 64, 16, 10
 """Members of each reference that are observed, draws of each posterior, of so many together, and levels of FAPS."""
 
-FAINT = 0.3
+MIN_SIGNAL_TO_NOISE = 0.3
 """Signal to noise of a bin of wavenumbers from which on it counts."""
 
 OURS, WIENER = "faps", "wiener"
@@ -183,8 +183,8 @@ def _observed(case: Case, truths: int) -> Iterator[Seen]:
 
 def _judge(bench: Bench, seen: Seen, method: str, sampler: Sampler, prior: Prior, draws: int, seed: int) -> None:
     start, samples, calls = time.process_time(), [], 0.0
-    for low in range(0, draws, TOGETHER):
-        numbers = range(low, min(low + TOGETHER, draws))
+    for low in range(0, draws, SAMPLES_PER_BATCH):
+        numbers = range(low, min(low + SAMPLES_PER_BATCH, draws))
         posterior = sampler(prior, seen.measurement, len(numbers), SampleStreams(seed, numbers))
         samples.append(posterior.samples[:, 0])
         calls = posterior.cost["velocity_calls"]
@@ -195,7 +195,7 @@ def _judge(bench: Bench, seen: Seen, method: str, sampler: Sampler, prior: Prior
     (nx, ny, depth), (dx, dy, dz) = truth.shape, seen.measurement.grid.spacing
     shells = Shells((nx, ny, depth), (dx, dy, dz))
     k, r = cross_correlation(shells, mean, truth)
-    bright = signal_to_noise(shells, seen.measurement, truth) > FAINT
+    bright = signal_to_noise(shells, seen.measurement, truth) > MIN_SIGNAL_TO_NOISE
     for number, (correlation, counts) in enumerate(zip(r.tolist(), bright.tolist(), strict=True)):
         if counts:
             bench.add(seen.name, method, f"correlation_{number}", correlation)

@@ -118,5 +118,5 @@ def test_what_mixes_modes_is_left_to_others():
 def test_responses_are_the_same_however_few_are_formed_together(monkeypatch):
     measurement = seen_by(delays=2)
     together = ModesAcross.of(measurement, HartleyAcross())
-    monkeypatch.setattr(modes_across, "TOGETHER", 1)
+    monkeypatch.setattr(modes_across, "MAX_VALUES_PER_BATCH", 1)
     torch.testing.assert_close(ModesAcross.of(measurement, HartleyAcross()).matrices, together.matrices)
