@@ -143,7 +143,7 @@ def test_few_neighbours_are_seen():
     assert np.sqrt(np.mean((found.mean.numpy() - mean) ** 2 / variance)) > 0.2
     assert np.isnan(found.change)
     loose = moments(law, data, targets, design, Coefficients(tensor(b), tensor(V)), tolerance=1.0)
-    assert loose.neighbours == local.FEWEST and loose.change > 0.01
+    assert loose.neighbours == local.MIN_NEIGHBOURS and loose.change > 0.01
 
 
 @pytest.mark.parametrize("N", [100, 1001])
