@@ -16,7 +16,7 @@ ENTRIES = {
         ),
         "smc": Entry("infield.posterior.samplers.twisted_smc:TwistedSMC", "twisted sequential Monte Carlo"),
         "source-slice": Entry(
-            "infield.posterior.samplers.elliptical_slice:SourceSlice", "elliptical slice sampling of the source"
+            "infield.posterior.samplers.elliptical_slice:EllipticalSlice", "elliptical slice sampling of the source"
         ),
         "mgvi": Entry(
             "infield.posterior.samplers.mgvi:MGVI", "Gaussian approximation for counts and links, in seconds"

@@ -98,7 +98,7 @@ def members_of(path: Path, text: str | None, option: str) -> Members:
     return Members(path, group, cones, numbers)
 
 
-def refuse_another_grid(first: Members, second: Members) -> None:
+def check_same_grid(first: Members, second: Members) -> None:
     """InfieldError where two files are of different grids or redshifts."""
     one, two = first.cones, second.cones
     same = one.grid.shape == two.grid.shape and np.allclose(one.grid.spacing, two.grid.spacing, rtol=GRID_RTOL)

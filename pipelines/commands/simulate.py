@@ -32,7 +32,7 @@ from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.datasets.formats.simulation import SimulationWriter
 from infield.datasets.formats.zarr_group import check_new
-from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
+from infield.pipelines.run.blocks import add_run_arguments, check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.options import Parser
 from infield.pipelines.run.process import one_thread
@@ -145,7 +145,7 @@ def simulate(
         writer.write_block(b, {name: values[: len(rows)] for name, values in fields.items()})
 
     shared = (simulation, seed, block)
-    draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
+    run_missing_blocks(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
     writer.finish()
     return {
         "output": str(output),

@@ -28,7 +28,7 @@ from infield.core.randomness import SampleStreams
 from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.wall_pressure.plane_file import WallPlanes, WallPlaneWriter
 from infield.physics.wall_pressure.wall_units import DX_PLUS, DZ_PLUS, wall_grid
-from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
+from infield.pipelines.run.blocks import add_run_arguments, check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.options import check_at_least
 from infield.pipelines.run.process import one_thread
@@ -141,7 +141,7 @@ def simulate_wall_pressure(
         writer.write_block(b, result()[: len(writer.sample_range(b))])
 
     shared = (law, grid, seed, block)
-    draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
+    run_missing_blocks(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
     writer.finish()
     width, length = (extent / law.re_tau for extent in grid.lengths)
     return {

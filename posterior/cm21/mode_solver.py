@@ -44,7 +44,7 @@ MAX_VALUES_PER_BATCH = 4_000_000
 
 
 @dataclass(frozen=True)
-class ModesAcross:
+class TransverseModeSolver:
     """The parts A_k F^H and V_k of linear data.
 
     Arguments:
@@ -60,7 +60,7 @@ class ModesAcross:
     modes: Modes
 
     @classmethod
-    def of(cls, measurement: Measurement, modes: Modes) -> ModesAcross | None:
+    def of(cls, measurement: Measurement, modes: Modes) -> TransverseModeSolver | None:
         """The parts of a measurement by an interferometer, perhaps of innovations; None where modes are not apart.
 
         Arguments:

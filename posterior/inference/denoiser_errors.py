@@ -42,7 +42,7 @@ ITERATIONS, BATCH_SIZE = 30, 4
 
 
 @dataclass(frozen=True)
-class Modulated:
+class ModulatedCovariance:
     """The covariance D^{1/2} T^T diag(s) T D^{1/2}, another one for each field of a batch.
 
     Arguments:
@@ -65,7 +65,7 @@ class Modulated:
 
 
 @dataclass(frozen=True)
-class MeasuredLaw:
+class DenoiserErrorModel:
     """The covariance of x_1 | x_t at the times at which it was measured.
 
     Arguments:
@@ -80,7 +80,7 @@ class MeasuredLaw:
     bounds: Tensor
     spectra: Tensor
 
-    def at(self, k: int, mean: Tensor, modes: Modes) -> Modulated:
+    def at(self, k: int, mean: Tensor, modes: Modes) -> ModulatedCovariance:
         """The covariance around fields m at time number k; on any grid of the spacing at which it was measured.
 
         Arguments:
@@ -93,10 +93,12 @@ class MeasuredLaw:
         low = place.floor().long().clamp_max(self.spectra.shape[1] - 2)
         log_s = self.spectra[k].log()
         s = torch.lerp(log_s[low], log_s[low + 1], place - low).exp()
-        return Modulated(modes, s / s.mean(), variance.sqrt()[:, None])  # D^{-1/2} e has variance 1
+        return ModulatedCovariance(modes, s / s.mean(), variance.sqrt()[:, None])  # D^{-1/2} e has variance 1
 
 
-def measure_law(prior: Prior, fields: Tensor, times: Sequence[float], generator: Generator) -> MeasuredLaw:
+def fit_denoiser_errors(
+    prior: Prior, fields: Tensor, times: Sequence[float], generator: Generator
+) -> DenoiserErrorModel:
     """Measure the law on fields that the prior was trained for, but best not on.
 
     Arguments:
@@ -133,7 +135,7 @@ def measure_law(prior: Prior, fields: Tensor, times: Sequence[float], generator:
         weights.append(w)
         bounds.append(torch.stack([log_variance.min(), log_variance.max()]))
         spectra.append(_mean_over_shells(power, shells))
-    return MeasuredLaw(tuple(times), torch.stack(weights), torch.stack(bounds), torch.stack(spectra))
+    return DenoiserErrorModel(tuple(times), torch.stack(weights), torch.stack(bounds), torch.stack(spectra))
 
 
 def _features(m: Tensor) -> Tensor:

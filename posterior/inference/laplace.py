@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 from infield.core.eigenvectors import orthonormal
 from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
-from infield.physics.noise.registry import GaussianLaw
+from infield.physics.noise.registry import GaussianNoiseModel
 from infield.posterior.inference.likelihood import information, only_observed, rows_of_jacobian, value_and_gradient
 from infield.posterior.inference.whitening import Whitening
 
@@ -66,7 +66,7 @@ class Linearisation:
 
 
 @dataclass(frozen=True)
-class LinearisedPosterior:
+class LaplaceApproximation:
     """The posterior of the linearised data under N(m, K), in the coordinates that whiten K.
 
     Arguments:
@@ -180,10 +180,10 @@ def _probes(measurement: Measurement, rank: int) -> Tensor:
         return probes.reshape(-1, *y.shape)
     signs = torch.randn((rank, *y.shape), generator=Generator().manual_seed(0), dtype=torch.float64).to(y)
     noise = measurement.noise
-    return noise.solve(noise.root(signs)) if isinstance(noise, GaussianLaw) else signs
+    return noise.solve(noise.root(signs)) if isinstance(noise, GaussianNoiseModel) else signs
 
 
-def most_probable(measurement: Measurement, mean: Tensor, whitening: Whitening, rank: int) -> Linearisation:
+def find_map(measurement: Measurement, mean: Tensor, whitening: Whitening, rank: int) -> Linearisation:
     """The linearisation near the most probable field under N(mean, S S^T), by Gauss-Newton steps with a line search.
 
     The search starts at the mean. If it ends where the data inform nothing, as u^2 does at zero, it starts once more,
@@ -207,7 +207,7 @@ def most_probable(measurement: Measurement, mean: Tensor, whitening: Whitening, 
             "give the prior a mean that the data allow (positive for counts)"
         )
     found, best = _search(measurement, mean, whitening, rank, white)
-    if LinearisedPosterior(found, whitening).informed < INFORMED:
+    if LaplaceApproximation(found, whitening).informed < INFORMED:
         draw = torch.randn(white.shape, generator=Generator().manual_seed(0), dtype=torch.float64).to(white)
         draw = whitening.white(draw)
         other, value_there = _search(measurement, mean, whitening, rank, draw)
@@ -232,7 +232,7 @@ def _search(
         beta = min(1.0, TEMPERING / float(measurement.chi_square(u)))
         data = linearise(measurement, u, gradient, whitening, rank, weight=beta, first=first)
         first = max(first, len(data.rows))
-        posterior = LinearisedPosterior(replace(data, rows=beta**0.5 * data.rows), whitening)
+        posterior = LaplaceApproximation(replace(data, rows=beta**0.5 * data.rows), whitening)
         start = best = beta * value - 0.5 * float(w.square().sum())
         for _ in range(MAX_STEPS):
             before = best

@@ -30,7 +30,7 @@ SYMMETRY_RTOL = 1e-9
 
 
 @dataclass(frozen=True)
-class StationarySensors:
+class PointSensorSolver:
     """Data that weigh a few points each of a field of one channel on a torus.
 
     Arguments:
@@ -44,7 +44,7 @@ class StationarySensors:
     torus: tuple[int, ...]
 
     @classmethod
-    def of(cls, operator: object, torus: tuple[int, ...]) -> StationarySensors | None:
+    def of(cls, operator: object, torus: tuple[int, ...]) -> PointSensorSolver | None:
         """An operator as such data, one a flat entry of its data; None where it is none.
 
         Arguments:

@@ -28,7 +28,7 @@ from infield.physics.operators.composition import compose
 from infield.physics.units import same_units
 from infield.posterior.models.model_error import ModelError, with_model_error
 from infield.priors.base import Standardisation
-from infield.priors.surrogates.learned_map import LearnedMap, Stored, load_learned_map
+from infield.priors.surrogates.learned_map import LearnedMap, StoredSurrogate, load_learned_map
 
 SAME_SOLVER = 0.2
 """A solver is the one that was learned if it is off the held-out solution by at most this share of the map's error."""
@@ -52,7 +52,7 @@ class Surrogate(Physics):
     target_scale: Tensor
     mean_error: Tensor
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: StoredSurrogate) -> None:
         super().__init__(**plain_physics())
         self.grid = self.data_grid = Grid.from_json(stored.grid)
         self.data_shape = tuple(stored.residuals.shape[1:])
@@ -107,7 +107,7 @@ def load_surrogate(path: str | Path, device: torch.device | str = "cpu") -> Surr
 
 
 @dataclasses.dataclass(frozen=True)
-class Replaced:
+class SurrogateMeasurement:
     """A measurement whose solver was replaced.
 
     Arguments:
@@ -149,7 +149,7 @@ def with_surrogate(measurement: Measurement, surrogate: Surrogate) -> Measuremen
     return replace_solver(measurement, surrogate).measurement
 
 
-def replace_solver(measurement: Measurement, surrogate: Surrogate) -> Replaced:
+def replace_solver(measurement: Measurement, surrogate: Surrogate) -> SurrogateMeasurement:
     """As `with_surrogate`, with what was added to the noise."""
     operators = _flat(measurement.operator)
     place = max((i for i, operator in enumerate(operators) if _name(operator) != "affine"), default=0)
@@ -170,7 +170,7 @@ def replace_solver(measurement: Measurement, surrogate: Surrogate) -> Replaced:
         noise=error.noise,
         description=_described(measurement.description, surrogate),
     )
-    return Replaced(replaced, error, measurement)
+    return SurrogateMeasurement(replaced, error, measurement)
 
 
 def _check(measurement: Measurement, surrogate: Surrogate, solver: Physics, *, units: bool) -> None:

@@ -69,7 +69,7 @@ def adapted_source(
     return x + operator.A_dagger(y - operator.A(x))
 
 
-def confined(operator: Solvable, u: Tensor, *, noise: float) -> Tensor:
+def soft_null_projection(operator: Solvable, u: Tensor, *, noise: float) -> Tensor:
     """A velocity without what the data leave no room for: (I - A^T (A A^T + s I)^-1 A) u, and P u where they are exact.
 
     s, not s^2: it is then of the size of what is left open, as the network's own output should be. One to one for

@@ -37,7 +37,7 @@ MIN_FILTERED_POWER = 1e-4
 
 
 @dataclass(frozen=True)
-class Repeats:
+class BoxRepeats:
     """Repetition of a box along the line of sight.
 
     Arguments:
@@ -48,11 +48,11 @@ class Repeats:
     rates: Tensor
     period: int
 
-    def to(self, device: torch.device | str) -> Repeats:
-        return Repeats(self.rates.to(device), self.period)
+    def to(self, device: torch.device | str) -> BoxRepeats:
+        return BoxRepeats(self.rates.to(device), self.period)
 
 
-class SliceRepeats(SliceNetwork):
+class BoxRepeatNetwork(SliceNetwork):
     """Rates c_b for parameters and places in [0, 1]; 1 a box before the fit.
 
     Arguments:
@@ -72,10 +72,10 @@ class SliceRepeats(SliceNetwork):
         c = self.numbers(theta, s).clamp(-6, 1.5).exp() / self.period
         return c.unflatten(-1, (self.arguments["channels"], BANDS)).movedim(1, -1)
 
-    def of(self, theta: Tensor, s: Tensor) -> Repeats:
+    def of(self, theta: Tensor, s: Tensor) -> BoxRepeats:
         """Return the repeats of one lightcone, or of several, for `priors.cm21.whitening`."""
         rates = self(theta, s)
-        return Repeats(rates if len(rates) > 1 else rates[0], self.period)
+        return BoxRepeats(rates if len(rates) > 1 else rates[0], self.period)
 
 
 def bands(k: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def correlations(x: Tensor, period: int) -> tuple[Tensor, Tensor]:
     return torch.stack(found, dim=1), torch.stack(tells, dim=1)
 
 
-def fit_slice_repeats(
+def fit_box_repeats(
     cones: Iterable[Tensor],
     theta: Tensor,
     s: Tensor,
@@ -112,7 +112,7 @@ def fit_slice_repeats(
     steps: int = 3000,
     batch: int = 1024,
     device: torch.device | str = "cpu",
-) -> SliceRepeats:
+) -> BoxRepeatNetwork:
     """The network with the greatest likelihood.
 
     Arguments:
@@ -127,7 +127,7 @@ def fit_slice_repeats(
     each = [correlations(x.to(device), period) for x in cones]
     found, tells = (torch.stack(parts).to(device) for parts in zip(*each, strict=True))
     theta, s = theta.float().to(device), s.float().to(device)
-    model = SliceRepeats(theta.shape[1], found.shape[1], period).to(device)
+    model = BoxRepeatNetwork(theta.shape[1], found.shape[1], period).to(device)
 
     def loss(cones: Tensor, slices: Tensor) -> Tensor:
         between = torch.stack([s[slices], s[slices + period // 2], s[slices + period]], dim=1)

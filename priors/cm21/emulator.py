@@ -101,7 +101,7 @@ class Conditions:
         return parameters + 1 + 2 * WAVES + 3 * channels
 
 
-class OneCall:
+class ConditionedEmulator:
     """An emulator at one point of parameters, on one part of the line of sight.
 
     Arguments:
@@ -156,7 +156,7 @@ class OneCall:
     def of(self, box: Tensor) -> Tensor:
         """The lightcone `(x, y, los)` of initial conditions in standard deviations, `(los, x, y)`."""
         x, logit = self.values(box)
-        temperature = with_most_likely_zeros(x.mul_(self.sigma).add_(self.mu), logit)
+        temperature = zero_likely_ionised(x.mul_(self.sigma).add_(self.mu), logit)
         return temperature.flatten(1).T.contiguous().unflatten(0, self.points)  # faster than moving an axis
 
     def values(self, box: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,7 +178,7 @@ class OneCall:
         return x, logit
 
 
-def with_most_likely_zeros(temperature: Tensor, logit: Tensor) -> Tensor:
+def zero_likely_ionised(temperature: Tensor, logit: Tensor) -> Tensor:
     """Temperatures, exactly 0 in as many points of each slice as are expected to be ionised, the most likely ones, and
     `FAINTEST` in the place of other zeros.
 

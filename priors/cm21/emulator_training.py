@@ -34,7 +34,7 @@ from infield.priors.cm21.emulator import HALO, Conditions, Emulator
 from infield.priors.cm21.initial_density import InitialDensity
 from infield.priors.cm21.prior import LightconePrior, in_range
 from infield.priors.cm21.prior_entry import ENTRY, load_lightcone_prior, to_entry
-from infield.priors.training.common import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
+from infield.priors.training.common import adamw_with_cosine, network_weights, resumable_entry, training_record
 
 BANDS = 8
 POWER_FLOORS = 0.05, 1.0
@@ -178,10 +178,10 @@ class EmulatorTraining(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to go on with a network or a prior that is another."""
-        entry = entry_to_go_on_from(checkpoint, ENTRY, {}, "one of this training").get("emulator", {})
+        entry = resumable_entry(checkpoint, ENTRY, {}, "one of this training").get("emulator", {})
         told = {"network": entry.get("network"), "prior": entry.get("provenance", {}).get("prior")}
         now = {"network": self.network.arguments, "prior": self.base.sha256}
-        entry_to_go_on_from({"emulator": told}, "emulator", now, "one of this training")
+        resumable_entry({"emulator": told}, "emulator", now, "one of this training")
 
 
 def _refuse_another_kind(data: TrainingBoxes, prior: LightconePrior) -> None:

@@ -67,7 +67,7 @@ def log_amplitudes(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     return torch.stack(found)
 
 
-def fit_drawn_power(found: Tensor, theta: Tensor, s: Tensor, *, seed: int, steps: int) -> SliceSpectra:
+def fit_power_correction(found: Tensor, theta: Tensor, s: Tensor, *, seed: int, steps: int) -> SliceSpectra:
     """r.
 
     Arguments:

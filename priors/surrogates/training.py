@@ -17,8 +17,8 @@ from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.core.errors import InfieldError
 from infield.priors.base import Standardisation
 from infield.priors.storage.network import network_description
-from infield.priors.surrogates.learned_map import ENTRY, LearnedMap, Stored, from_entry, to_entry
-from infield.priors.training.common import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
+from infield.priors.surrogates.learned_map import ENTRY, LearnedMap, StoredSurrogate, from_entry, to_entry
+from infield.priors.training.common import adamw_with_cosine, network_weights, resumable_entry, training_record
 
 MIN_HELD_OUT_PAIRS = 16
 """Minimum number of held-out pairs to estimate the distribution of the error."""
@@ -136,7 +136,7 @@ class OperatorLearning(LightningModule):
         with torch.no_grad():
             residuals = torch.cat([(u_i.to(x_i) - learned(x_i)).cpu() for x_i, u_i in self._judged_in_parts()])
         checkpoint[ENTRY] = to_entry(
-            Stored(
+            StoredSurrogate(
                 map=learned,
                 residuals=residuals.float(),
                 witness=torch.stack([x[0], u[0]]).float(),
@@ -158,7 +158,7 @@ class OperatorLearning(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the standardisation of the first run."""
         now = {"network": self.description, **self.data, "units": list(self.data["units"])}
-        entry = entry_to_go_on_from(checkpoint, ENTRY, now, "that of a surrogate")
+        entry = resumable_entry(checkpoint, ENTRY, now, "that of a surrogate")
         first = from_entry(entry).map
         self.learned = LearnedMap(self.network, first.source, first.target)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from infield.physics.wall_pressure.channel.channel_statistics import plane_mean
-from infield.physics.wall_pressure.channel.solver import Channel, ChannelState
+from infield.physics.wall_pressure.channel.solver import ChannelFlowSolver, ChannelState
 
 KARMAN, DAMPING = 0.426, 25.4
 """Constants of Cess's viscosity, from del Alamo & Jimenez 2006, J. Fluid Mech. 559, 205."""
@@ -15,7 +15,7 @@ DECAY_LENGTH_PLUS = 20.0
 """Waves of wave number 1 / DECAY_LENGTH_PLUS in wall units have 1 / e of the amplitude of the longest ones."""
 
 
-def mean_profile(channel: Channel) -> Tensor:
+def mean_profile(channel: ChannelFlowSolver) -> Tensor:
     """Mean velocity of a turbulent flow in units of u_tau, with Cess's eddy viscosity, shape `(ny,)`."""
     c, re = channel.chebyshev, 1 / channel.viscosity
     wall = 1 - c.y.abs()
@@ -26,7 +26,7 @@ def mean_profile(channel: Channel) -> Tensor:
 
 
 def turbulent_start(
-    channel: Channel, generator: torch.Generator, strength: float = 1.0, time: float = 0.0
+    channel: ChannelFlowSolver, generator: torch.Generator, strength: float = 1.0, time: float = 0.0
 ) -> ChannelState:
     """A flow in wall units that becomes turbulent: the mean profile and divergence-free random waves.
 

@@ -18,9 +18,9 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.cm21.members import MAX_VOXELS_PER_READ, Members, members_of, refuse_another_grid
+from infield.pipelines.cm21.members import MAX_VOXELS_PER_READ, Members, check_same_grid, members_of
 from infield.posterior.cm21.summary import THRESHOLDS, LightconeSummary
-from infield.posterior.diagnostics.ensembles import by_chance, ensemble_error, halvings, within_scatter
+from infield.posterior.diagnostics.ensembles import ensemble_error, floor_scaling, halvings, medians_agree
 from infield.priors.cm21.gaussian import (
     GaussianLightcones,
     LocalRegression,
@@ -110,7 +110,7 @@ class Case:
             found[f"spectrum_rel_{chunk}"] = float(row.nanmean())
         voxel = 1 / math.prod(self.members.cones.grid.shape[:2])
         seen = (reference.zeros > 0).any(0) | (other.zeros > 0).any(0)
-        within = within_scatter(reference.zeros, other.zeros, voxel * (1 + 1e-9))[seen]
+        within = medians_agree(reference.zeros, other.zeros, voxel * (1 + 1e-9))[seen]
         found["zeros_within"] = float(within.double().mean()) if len(within) else math.nan
         return found
 
@@ -126,7 +126,7 @@ class Case:
     def judge(self, bench: Bench, method: str, other: LightconeSummary) -> None:
         """Records of an ensemble: its figures, and as multiples of the floor."""
         sizes = (len(self.members.numbers), len(other.zeros))
-        self._add(bench, method, self.errors(self.summary, other), by_chance(sizes, sizes[0] // 2))
+        self._add(bench, method, self.errors(self.summary, other), floor_scaling(sizes, sizes[0] // 2))
 
     def judge_simulator(self, bench: Bench, method: str) -> None:
         """Records of one half of the reference against the other: what chance makes of the floor; `zeros_within` is
@@ -225,7 +225,7 @@ def open_cases(
                 expected=f"at least {MIN_REFERENCE_LIGHTCONES}: without halves of them there is no floor",
             )
         members = replace(members, numbers=members.numbers[:most])
-        refuse_another_grid(training, members)
+        check_same_grid(training, members)
         point = {}
         for name, (low, high) in members.parameters.items():
             if low != high:

@@ -51,7 +51,7 @@ def _draw(path: str, depth: int) -> dict[str, float]:
         s = torch.linspace(0, 1, depth, dtype=torch.float64)[None]
         cone = prior.integrate(prior.on(theta, s, prior.points), generator, 1, HEUN_STEPS)
     else:
-        cone = prior.one_call(theta, depth=depth).draw(generator)
+        cone = prior.conditioned_emulator(theta, depth=depth).draw(generator)
     assert cone.shape[-1] == depth
     return {"peak_mib": peak_mib(), "added_mib": peak_mib() - before}
 

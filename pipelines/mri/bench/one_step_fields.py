@@ -25,7 +25,7 @@ from torch import Generator, Tensor
 
 from infield.core.grid import Grid
 from infield.core.randomness import Randomness, SampleStreams
-from infield.datasets.mri.brains import Brains
+from infield.datasets.mri.brains import BrainPhantom
 from infield.datasets.mri.operator_family import UndersampledKspace
 from infield.datasets.training.operator_families import Deblurring, Inpainting, OperatorFamily
 from infield.physics.measurement import Measurement
@@ -36,7 +36,7 @@ from infield.pipelines.package_data import CHECKPOINTS
 from infield.pipelines.run.console import progress
 from infield.posterior.diagnostics.calibration import coverage, ranks, variance_and_error
 from infield.posterior.inference.one_step import ask
-from infield.posterior.interop.deepinv import UnitRange, Whitened
+from infield.posterior.interop.deepinv import UnitRange, WhitenedProblem
 from infield.posterior.samplers.base import Draws, Sampler
 from infield.posterior.samplers.null_flow import NullFlow
 from infield.posterior.samplers.snap import SNaP
@@ -158,7 +158,7 @@ def add_fields(bench: Bench, *, truths: int, drawn: int, draws: int, dps_steps: 
         seed: Of truths, operators, noise and draws.
     """
     grid = Grid.regular((POINTS, POINTS), (FIELD_OF_VIEW, FIELD_OF_VIEW), names=("y", "x"), units="mm", periodic=True)
-    images = Brains().draw(grid, SampleStreams(4000 + seed, range(truths)).normal)
+    images = BrainPhantom().draw(grid, SampleStreams(4000 + seed, range(truths)).normal)
     fields = torch.stack([images.real, images.imag], dim=1)
     every = [(name, noise) for name in TASKS for noise in NOISES]
     with progress() as bar:
@@ -223,7 +223,7 @@ def _add_inverse(bench: Bench, row: str, cases: list[Measurement]) -> None:
 
 def _add_dps(bench: Bench, row: str, measurement: Measurement, draws: int, steps: int, seed: int) -> None:
     score = Score(bench, row)
-    problem = UnitRange(Whitened(load_flow_prior(PRIOR).on(measurement.grid), measurement))
+    problem = UnitRange(WhitenedProblem(load_flow_prior(PRIOR).on(measurement.grid), measurement))
     start = time.perf_counter()
     x = problem.fields(dps(problem, draws, seed + 1, steps, weight=DPS_WEIGHT))
     calls = problem.calls(draws)["velocity_calls"]  # and as many vector-Jacobian products

@@ -200,9 +200,11 @@ def test_small_grids_points_and_uneven_axes_stay_as_they_are():
     uneven = Grid((Axis("x", tuple(float(i * i) for i in range(2000))),))
     points = PointSet(tuple((0.1 * i,) for i in range(2000)))
     for grid in (grid_of((8, 8)), uneven, points):
-        assert not Matern().wants_torus(grid)
-    assert Matern().wants_torus(grid_of((64, 64)))
-    assert not Matern(wrap=True).wants_torus(grid_of((64, 64))) and not Matern(rank=3).wants_torus(grid_of((64, 64)))
+        assert not Matern().prefers_embedding(grid)
+    assert Matern().prefers_embedding(grid_of((64, 64)))
+    assert not Matern(wrap=True).prefers_embedding(grid_of((64, 64))) and not Matern(rank=3).prefers_embedding(
+        grid_of((64, 64))
+    )
 
 
 def test_a_prior_of_many_points_is_made_of_arrays_as_large_as_its_torus():
