@@ -123,7 +123,7 @@ class TwistedSMC(Sampler):
             m_before, t_before, before = now.mean, t, now.log_psi
             now = twist.at(x, t_next, now if k % self.refresh else None)
             particles.reweigh(log_ratio + now.log_psi - before)  # eq. 10
-            if particles.effective_share < self.resample_below:
+            if particles.ess_fraction < self.resample_below:
                 chosen = particles.resample(uniform())
                 x, now, m_before = x[chosen], now[chosen], m_before[chosen]
         particles.reweigh(twist.log_likelihood(now.mean) - now.log_psi)  # x_1 = m(x_tK): the last twist is exact

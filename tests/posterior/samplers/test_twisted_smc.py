@@ -148,7 +148,7 @@ def test_resampling_keeps_the_evidence():
     first = float(factors[0].exp().mean().log())
     assert particles.log_evidence == pytest.approx(first)
     chosen = particles.resample(torch.tensor(0.3, dtype=torch.float64))
-    assert particles.log_evidence == pytest.approx(first) and particles.effective_share == pytest.approx(1)
+    assert particles.log_evidence == pytest.approx(first) and particles.ess_fraction == pytest.approx(1)
     particles.reweigh(factors[1][chosen])
     assert particles.log_evidence == pytest.approx(first + float(factors[1][chosen].exp().mean().log()))
     assert particles.resampled == 1 and 0 < particles.least_share < 1
