@@ -33,7 +33,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from infield.priors.training.dawid_sebastiani_score import dawid_sebastiani_score, error_over_spread
 from torch import Generator, Tensor, nn
 
 from infield.core.errors import InfieldError
@@ -50,6 +49,7 @@ from infield.priors.networks.unet import UNet
 from infield.priors.storage.network import network_description
 from infield.priors.training.common import VALIDATION, batch_generator, network_weights, standard_normal
 from infield.priors.training.measurement_family import FamilyTraining, measured, standardisation_of
+from infield.priors.training.spread_score import dawid_sebastiani_score, error_over_spread
 
 NUMBERS = 3
 """r, t and the noise."""

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 from examples.gaussian_average import TAU, GaussianAverage
-from infield.priors.training.dawid_sebastiani_score import dawid_sebastiani_score
 from torch import Generator
 
 from infield import InfieldError
@@ -32,6 +31,7 @@ from infield.priors.networks.unet import UNet
 from infield.priors.training import mean_flow
 from infield.priors.training import measurement_family as family_training
 from infield.priors.training.mean_flow import MeanFlow
+from infield.priors.training.spread_score import dawid_sebastiani_score
 
 GRID = Grid.regular((6,), 1.0, periodic=True)
 POWER = torch.tensor(TAU**2, dtype=torch.float64)
