@@ -11,7 +11,9 @@ ENTRIES = {
         "convolution": Entry("infield.physics.operators.convolution:build_convolution", "blur by a kernel"),
         "darcy": Entry("infield.physics.pde.darcy:build_darcy", "pressure of a flow through a porous medium"),
         "exp": Entry(
-            "infield.physics.operators.links:build_exponential", "exponential of every value, a link of counts"
+            "infield.physics.operators.links:build_exponential",
+            "exponential of every value times a scale, a link of counts",
+            ("exponential",),
         ),
         "fourier": Entry("infield.physics.operators.fourier:build_fourier", "some of the Fourier coefficients"),
         "helmholtz": Entry("infield.physics.pde.elliptic:build_helmholtz", "solution of -Laplacian u + k^2 u = f"),
