@@ -157,10 +157,8 @@ def _from_xarray(path: Path, stack: ExitStack) -> StoredArrays:
 
         def at(index: Index, variable: xr.Variable = variable) -> np.ndarray:
             with readable(path):
-                packed = (
-                    variable.encoding.get(key, other) for key, other in (("scale_factor", 1.0), ("add_offset", 0.0))
-                )
-                return within_range(np.asarray(variable[index].values), variable.attrs, *packed)
+                scale, offset = variable.encoding.get("scale_factor", 1.0), variable.encoding.get("add_offset", 0.0)
+                return within_range(np.asarray(variable[index].values), variable.attrs, scale, offset)
 
         arrays[str(name)] = StoredArray(
             name=str(name),

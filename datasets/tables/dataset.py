@@ -36,6 +36,6 @@ def valid(values: xr.DataArray) -> np.ndarray:
     """Loaded values, NaN where they lie outside of the range that the file calls valid (in packed numbers, as CF has
     it) or are infinite."""
     array = np.asarray(values.values, dtype=np.float64)
-    packed = (values.encoding.get(key, other) for key, other in (("scale_factor", 1.0), ("add_offset", 0.0)))
-    array = within_range(array, values.attrs, *packed)
+    scale, offset = values.encoding.get("scale_factor", 1.0), values.encoding.get("add_offset", 0.0)
+    array = within_range(array, values.attrs, scale, offset)
     return np.where(np.isfinite(array), array, np.nan)

@@ -49,7 +49,7 @@ from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.reporting import report_writer
 from infield.pipelines.run.samplers import adapted, default_sampler, make_sampler, parameters_of
 from infield.pipelines.run.slices import draw_volumes
-from infield.posterior.models.surrogate import Replaced, Surrogate, load_surrogate, replace_solver
+from infield.posterior.models.surrogate import Surrogate, SurrogateMeasurement, load_surrogate, replace_solver
 from infield.posterior.samplers.base import Posterior, Sampler
 from infield.posterior.samplers.faps import FAPS, LEVELS
 from infield.posterior.samplers.faps_tiled import TiledFAPS
@@ -345,14 +345,14 @@ def _warnings(summary: Mapping[str, Any]) -> list[str]:
     return found + ([f"warning: {summary['caveat']}"] if summary.get("caveat") else [])
 
 
-def _replaced(measurement: Measurement, path: Path, surrogate: Surrogate) -> Replaced:
+def _replaced(measurement: Measurement, path: Path, surrogate: Surrogate) -> SurrogateMeasurement:
     try:
         return replace_solver(measurement, surrogate)
     except InfieldError as error:
         raise error.within(f"--surrogate {path}") from error
 
 
-def _trust(surrogate: Surrogate, replaced: Replaced, samples: torch.Tensor) -> dict[str, float]:
+def _trust(surrogate: Surrogate, replaced: SurrogateMeasurement, samples: torch.Tensor) -> dict[str, float]:
     """What is known of the error of a surrogate: for held-out fields, and for samples of the posterior."""
     return {
         "surrogate_relative_error": surrogate.relative_error,

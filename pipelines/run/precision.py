@@ -1,4 +1,4 @@
-"""In which precision samples are stored: float32, unless its steps would be felt beside the field's variation or noise."""
+"""In which precision samples are stored: float32, unless its steps matter beside the field's variation or noise."""
 
 from __future__ import annotations
 

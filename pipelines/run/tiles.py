@@ -30,6 +30,7 @@ from infield.physics.operators.sensors import PointSensors
 from infield.pipelines.run.blocks import check_run
 from infield.pipelines.run.cluster import client
 from infield.pipelines.run.console import progress, say
+from infield.pipelines.run.precision import stored_dtype
 from infield.pipelines.run.prior_choice import cautions
 from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.reporting import report_writer

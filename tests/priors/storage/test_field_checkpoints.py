@@ -1,4 +1,4 @@
-"""Checkpoints and arrays with one bent bit, as disks and transfers leave them: refused, never loaded with other numbers."""
+"""Checkpoints and arrays with one bent bit, as disks and transfers leave them: never loaded with other numbers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stored(entry):
     return [entry.numpy().tobytes() if isinstance(entry, torch.Tensor) else repr(entry)]
 
 
-@pytest.mark.parametrize("kind", ["prior", "surrogate", "average_velocity"])
+@pytest.mark.parametrize("kind", ["prior", "surrogate", "one-step"])
 def test_a_bent_bit_in_a_checkpoint(tmp_path, kind):
     """200 places at random: what still loads (padding, dates of the archive) has the very numbers that were written."""
     path = tmp_path / "p.ckpt"

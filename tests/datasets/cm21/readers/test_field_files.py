@@ -103,7 +103,7 @@ def test_distances_of_a_stack_are_checked_too(tmp_path):
 def test_a_box_in_mpc_over_h(tmp_path):
     path, _, _ = arrays(tmp_path, box=N * CELL * 0.6766)
     refused(path, words=["whose ratio is h", "box"])
-    found, source = read(path, box=N * CELL)
+    _, source = read(path, box=N * CELL)
     assert source.cones.grid.spacing[0] == pytest.approx(CELL)
 
 
