@@ -20,6 +20,7 @@ release = version = __version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "docstrings", "sphinx.ext.napoleon", "mathml"]
 exclude_patterns = [
+    "examples/*",
     "generated/list_*.md",
     "generated/samplers.md",
     "generated/operators.md",
@@ -27,6 +28,9 @@ exclude_patterns = [
     "generated/benchmarks/*",
     "generated/cards.md",
     "generated/gallery.md",
+    "generated/commands.md",
+    "generated/groups.md",
+    "generated/face.md",
 ]
 nitpicky = False
 html_theme = "furo"
@@ -41,6 +45,7 @@ nb_execution_mode = "off"  # `make test` has executed them, see extensions/gener
 nb_merge_streams = True
 
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # those of deepinv and torch are their own
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"

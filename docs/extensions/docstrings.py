@@ -1,7 +1,7 @@
-"""Docstrings as Sphinx reads them: the sources write Markdown's code, tables and formulas, Sphinx expects reStructuredText.
+"""Docstrings as Sphinx reads them: the sources write Markdown's code and tables, Sphinx expects reStructuredText.
 
-Per docstring: `name` becomes literal text; `|`, `*` and a trailing `_` lose their special meaning; tables "paper | here"
-become list tables; indented formulas become literal blocks. Sections ("Arguments:", "Returns:", ...) are napoleon's.
+Per docstring: `name` becomes literal text; `|`, `*` and a trailing `_` lose their special meaning; tables
+"paper | here" become list tables; indented formulas become literal blocks. Sections ("Arguments:", ...) are napoleon's.
 """
 
 from __future__ import annotations

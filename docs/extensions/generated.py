@@ -6,6 +6,7 @@ Sources: the registry, `docs/benchmarks/*.json`, the cards beside the checkpoint
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -73,7 +74,54 @@ def registry_pages() -> dict[str, str]:
     for group in registry.GROUPS:
         rows = [(f"`{name}`", entry.help) for name, entry in sorted(registry.table(group).items())]
         pages[f"list_{group}.md"] = markdown_table(("name", "what it is"), rows)
+    groups = [
+        (f"`infield.{name}`", group.interface, len(registry.names(name))) for name, group in registry.GROUPS.items()
+    ]
+    pages["groups.md"] = markdown_table(("entry point", "an entry leads to", "names today"), groups)
+    pages["commands.md"] = command_help()
+    pages["face.md"] = public_names()
     return pages
+
+
+def public_names() -> str:
+    """Directives that document every public name of the package."""
+    import infield
+
+    lines = ["```{eval-rst}"]
+    for name in sorted(name for name in infield.__all__ if not name.startswith("_")):
+        thing = getattr(infield, name)
+        if inspect.isclass(thing):
+            lines += [f".. autoclass:: infield.{name}", "   :members:", "   :no-index:", ""]
+        elif inspect.isfunction(thing):
+            lines += [f".. autofunction:: infield.{name}", "   :no-index:", ""]
+        else:
+            summary = (thing.__doc__ or "").strip().partition("\n")[0]
+            lines += [f"**infield.{name}**: {summary}", ""]
+    return "\n".join([*lines, "```", ""])
+
+
+SUBCOMMANDS = {"convert": "converters", "simulate": "simulators", "bench": "benches"}
+
+
+def command_help() -> str:
+    """Help of every command, as `--help` prints it."""
+    from infield.core import registry
+    from infield.pipelines.cli import parser_of
+
+    parts = []
+    for verb, entry in registry.table("commands").items():
+        parts.append(f"## `infield {verb}`\n\n{_sentence(entry.help)}\n")
+        if verb == "fit":  # LightningCLI's own parser: its help is that of the configuration
+            continue
+        parser = parser_of(verb, registry.load("commands", verb))
+        parts.append(f"```text\n{parser.format_help().rstrip()}\n```\n")
+        if verb in SUBCOMMANDS:
+            parts.append(f"```{{include}} generated/list_{SUBCOMMANDS[verb]}.md\n```\n")
+    return "\n".join(parts)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def sampler_table() -> str:
@@ -90,7 +138,7 @@ def sampler_table() -> str:
         if aliases:
             facts["other names"] = aliases
         lines = "\n".join(f"* **{key.capitalize()}**: {value}" for key, value in facts.items())
-        details.append(f"(sampler-{name})=\n### `{name}`\n\n{entry.help.capitalize()}.\n\n{lines}\n")
+        details.append(f"(sampler-{name})=\n## `{name}`\n\n{_sentence(entry.help)}\n\n{lines}\n")
     return markdown_table(("sampler", "what it is", "gives"), summary) + "\n" + "\n".join(details)
 
 
@@ -181,8 +229,8 @@ def cards() -> dict[str, str]:
         pages[f"cards/{path.stem}.md"] = text
         size = path.with_suffix(".ckpt")
         stated = f"{size.stat().st_size / 1e6:.1f} MB" if size.is_file() else MISSING
-        rows.append((f"[`{name.strip()}`](cards/{path.stem}.md)", what.strip(), stated))
-    tree = "\n".join(name.removesuffix(".md") for name in pages)
+        rows.append((f"[`{name.strip()}`](generated/cards/{path.stem}.md)", what.strip(), stated))
+    tree = "\n".join(f"generated/{name.removesuffix('.md')}" for name in pages)
     pages["cards.md"] = (
         f"{markdown_table(('file', 'what it is', 'size'), rows)}\n```{{toctree}}\n:hidden:\n\n{tree}\n```\n"
     )
@@ -196,7 +244,7 @@ def gallery() -> dict[str, str]:
         document = json.loads(executed_or_stored(path).read_text(encoding="utf-8"))
         document["metadata"].setdefault("mystnb", {})["execution_mode"] = "off"
         pages[f"notebooks/{path.name}"] = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
-        entries.append(f"notebooks/{path.stem}")
+        entries.append(f"generated/notebooks/{path.stem}")
     pages["gallery.md"] = "```{toctree}\n:maxdepth: 1\n\n" + "\n".join(entries) + "\n```\n"
     return pages
 

@@ -5,18 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from docutils import nodes
-from docutils.utils.math import latex2mathml
+from docutils.utils.math import MathError, latex2mathml
 from sphinx.application import Sphinx
+from sphinx.util import logging
+
+LOGGER = logging.getLogger(__name__)
+
+
+def mathml(formula: str, node: nodes.Node, block: bool) -> str:
+    """A formula as MathML; one that docutils cannot read is a warning, and so an error of `make docs`."""
+    try:
+        return latex2mathml.tex2mathml(formula, as_block=block)
+    except MathError as error:
+        LOGGER.warning("formula %r: %s", formula, error, location=node)
+        return f"<code>{nodes.Text(formula)}</code>"
 
 
 def _inline(self: Any, node: nodes.math) -> None:
-    self.body.append(latex2mathml.tex2mathml(node.astext(), as_block=False))
+    self.body.append(mathml(node.astext(), node, block=False))
     raise nodes.SkipNode
 
 
 def _block(self: Any, node: nodes.math_block) -> None:
-    lines = [part for part in node.astext().split("\n\n") if part.strip()]
-    formulas = "".join(latex2mathml.tex2mathml(line, as_block=True) for line in lines)
+    parts = [part for part in node.astext().split("\n\n") if part.strip()]
+    formulas = "".join(mathml(part, node, block=True) for part in parts)
     self.body.append(f'<div class="math">{formulas}</div>\n')
     raise nodes.SkipNode
 
