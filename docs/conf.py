@@ -30,6 +30,7 @@ exclude_patterns = [
     "generated/gallery.md",
     "generated/commands.md",
     "generated/groups.md",
+    "generated/project.md",
     "generated/face.md",
 ]
 nitpicky = False

@@ -30,6 +30,7 @@ def generate(folder: Path = GENERATED) -> None:
         "benchmarks/targets.md": target_table(bench_files()),
         **cards(),
         **gallery(),
+        "project.md": project(),
     }
     for name, text in pages.items():
         path = folder / name
@@ -247,6 +248,15 @@ def gallery() -> dict[str, str]:
         entries.append(f"generated/notebooks/{path.stem}")
     pages["gallery.md"] = "```{toctree}\n:maxdepth: 1\n\n" + "\n".join(entries) + "\n```\n"
     return pages
+
+
+def project() -> str:
+    """The last part of the table of contents: these pages, and those at the top that no other part names."""
+    named = re.findall(r"^[\w/]+$", (DOCS / "index.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    first = ["extending", "contributing", "changelog"]
+    others = sorted(path.stem for path in DOCS.glob("*.md") if path.stem not in {*named, *first, "index"})
+    entries = "\n".join([*first, *others])
+    return f"```{{toctree}}\n:maxdepth: 1\n:caption: Project\n\n{entries}\n```\n"
 
 
 def executed_or_stored(path: Path) -> Path:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
-from docutils.utils.math import MathError, latex2mathml
+from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
 LOGGER = logging.getLogger(__name__)
+UNREAD = re.compile(r">(\\\w+|&)<")
+"""Commands and alignments that the converter leaves as they are."""
 
 
 def mathml(formula: str, node: nodes.Node, block: bool) -> str:
-    """A formula as MathML; one that docutils cannot read is a warning, and so an error of `make docs`."""
+    """A formula as MathML; one that cannot be read is a warning, and so an error of `make docs`."""
     try:
-        return latex2mathml.tex2mathml(formula, as_block=block)
-    except MathError as error:
-        LOGGER.warning("formula %r: %s", formula, error, location=node)
-        return f"<code>{nodes.Text(formula)}</code>"
+        drawn = str(convert(formula, display="block" if block else "inline"))
+        fault = next(iter(UNREAD.findall(drawn)), "")
+    except Exception as error:  # the library's errors have no common base
+        drawn, fault = "", f"{type(error).__name__} {error}"
+    if fault:
+        LOGGER.warning("formula %r: %s", formula, fault, location=node)
+    return drawn
 
 
 def _inline(self: Any, node: nodes.math) -> None:
