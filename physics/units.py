@@ -50,7 +50,7 @@ def same_units(one: str, other: str) -> bool:
     known = _parsed(one), _parsed(other)
     if None in known or known[0].units.dimensionality != known[1].units.dimensionality:
         return False
-    return conversion(one, other).identity
+    return bool(conversion(one, other).identity)
 
 
 def conversion(one: str, other: str) -> Conversion:

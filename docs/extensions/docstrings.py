@@ -7,9 +7,10 @@ Per docstring: `name` becomes literal text; `|`, `*` and a trailing `_` lose the
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 SECTION = re.compile(r"^(Arguments|Returns|Raises|Yields|References|Note|Example|Examples):$")
 TABLE = re.compile(r"^\s*\|.*\|\s*$")

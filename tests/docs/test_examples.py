@@ -33,7 +33,7 @@ def test_python_of_the_quick_start(tmp_path, monkeypatch):
     exec(compile(python_blocks("docs/formats.md")[0], "formats.md", "exec"), {})
     (block,) = [block for block in python_blocks("docs/quickstart.md") if "FAPS" in block]
     names: dict = {}
-    exec(compile(block.replace("64,", "8,"), "quickstart.md", "exec"), names)
+    exec(compile(block.replace("64,", "8,").replace("levels=20", "levels=2"), "quickstart.md", "exec"), names)
     samples = names["posterior"].samples
     assert samples.shape == (8, 1, 32, 48) and torch.isfinite(samples).all()
 
