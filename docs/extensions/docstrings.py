@@ -76,16 +76,26 @@ def _copy_block(lines: list[str], start: int, out: list[str]) -> int:
 
 def _list_table(header: str, rows: list[str]) -> list[str]:
     lines = [".. list-table::", "   :header-rows: 1", ""]
+    width = len(_cells(header))
     for row in (header, *rows):
-        cells = re.split(r"(?<![\\`]) \| |^\s*\| ?| ?\|\s*$", row.strip())
-        cells = [cell.strip() for cell in cells if cell is not None][1:-1]
-        width = len(re.findall(r" \| ", header.strip().strip("|"))) + 1
-        if len(cells) > width:  # a bar within the last cell, e.g. p(y | x)
-            cells = [*cells[: width - 1], " | ".join(cells[width - 1 :])]
-        cells += [""] * (width - len(cells))
+        cells = _cells(row)
+        cells = [*cells[: width - 1], " | ".join(cells[width - 1 :])] + [""] * (width - len(cells))
         for k, cell in enumerate(cells):
             lines.append(f"   {'* -' if k == 0 else '  -'} {_escape(cell)}".rstrip())
     return lines
+
+
+def _cells(row: str) -> list[str]:
+    """Cells of a row; a bar within brackets or code, as in p(y | x), is none between cells."""
+    cells, depth, code = [""], 0, False
+    for character in row.strip().strip("|"):
+        code ^= character == "`"
+        depth += (character in "([{") - (character in ")]}") if not code else 0
+        if character == "|" and depth <= 0 and not code and not cells[-1].endswith("\\"):
+            cells.append("")
+        else:
+            cells[-1] += character
+    return [cell.strip() for cell in cells]
 
 
 def _escape(line: str) -> str:

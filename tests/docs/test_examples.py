@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import importlib.util
@@ -36,6 +37,26 @@ def test_python_of_the_quick_start(tmp_path, monkeypatch):
     exec(compile(block.replace("64,", "8,").replace("levels=20", "levels=2"), "quickstart.md", "exec"), names)
     samples = names["posterior"].samples
     assert samples.shape == (8, 1, 32, 48) and torch.isfinite(samples).all()
+
+
+def unknown_names(source: str) -> list[str]:
+    """Names that a piece of code imports from the package and that do not exist."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "infield":
+            module = importlib.import_module(str(node.module))
+            found += [f"{node.module}.{alias.name}" for alias in node.names if not hasattr(module, alias.name)]
+    return found
+
+
+def test_python_of_all_pages_imports_what_exists():
+    pages = [
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md") if "generated" not in path.parts
+    ]
+    blocks = [block for page in ["README.md", *pages] for block in python_blocks(page)]
+    assert len(blocks) >= 5
+    assert [name for block in blocks for name in unknown_names(block)] == []
+    assert unknown_names("from infield.core.grid import Grid, Nothing") == ["infield.core.grid.Nothing"]
 
 
 @pytest.fixture
