@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_convert
 
 from infield.core._lightning import LightningDataModule
 from infield.core.errors import InfieldError
-from infield.core.grid import Axis, Grid, PointSet
+from infield.core.grid import Axis, Grid, PointSet, snap
 from infield.datasets.formats.field import CHANNEL, COMPLEX_CHANNELS
 from infield.datasets.formats.zarr_group import refusal
 
@@ -210,7 +210,7 @@ def grid_from_dataset(path: Path, dataset: xr.Dataset, dims: list[str]) -> Grid:
         periodic = coordinate.attrs.get("periodic", 0)
         if periodic not in (0, 1):
             raise refusal(path, f"{name}.periodic", repr(periodic), "0 or 1")
-        positions = tuple(float(value) for value in coordinate.values)
+        positions = tuple(snap(coordinate.values).tolist())
         try:
             axes.append(Axis(name, positions, units_of(path, coordinate, name), bool(periodic)))
         except InfieldError as error:

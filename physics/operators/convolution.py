@@ -115,7 +115,7 @@ def build_convolution(description: OperatorDescription) -> Convolution:
     grid = description.regular_grid()
     for axis in grid.axes:
         if not axis.uniform:
-            raise description.error(f"found uneven spacing along axis '{axis.name}', expected a uniform one")
+            raise description.error(f"found {axis.spacings}, expected even ones")
     boundary = description.parameters.get("boundary", "periodic")
     if boundary not in get_args(Boundary):
         raise description.error(f"found boundary {boundary!r}, expected one of {', '.join(get_args(Boundary))}")

@@ -190,7 +190,9 @@ class Regrid:
 
 
 def _axes_and_units(grid: GridLike) -> tuple[list[str], list[str]]:
-    units = [axis.units for axis in grid.axes] if isinstance(grid, Grid) else [grid.units] * grid.ndim
+    units = (
+        [axis.units for axis in grid.axes] if isinstance(grid, Grid) else grid.axis_units or [grid.units] * grid.ndim
+    )
     return list(grid.names), units
 
 

@@ -14,7 +14,7 @@ from infield.core.grid import Grid
 from infield.core.registry import entry_key
 from infield.datasets.formats.posterior import PosteriorWriter
 from infield.datasets.formats.simulation import SimulationWriter, Variable
-from infield.priors.storage.checkpoint import read_any_entry
+from infield.priors.storage.checkpoint import read_entry_of_any_kind
 
 pytestmark = pytest.mark.field
 
@@ -32,13 +32,13 @@ def test_a_bent_bit_in_a_checkpoint(tmp_path, kind):
     path = tmp_path / "p.ckpt"
     weights = {f"layer.{i}": torch.randn(40, 40, generator=torch.Generator().manual_seed(i)) for i in range(3)}
     torch.save({entry_key(kind): {"version": 1, "weights": weights, "scale": 2.5, "name": "a prior"}}, path)
-    whole, right = path.read_bytes(), stored(read_any_entry(path)[1])
+    whole, right = path.read_bytes(), stored(read_entry_of_any_kind(path)[1])
     generator, refused = np.random.default_rng(0), 0
     for _ in range(200):
         place, bit = generator.integers(len(whole)), generator.integers(8)
         path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << int(bit))]) + whole[place + 1 :])
         try:
-            found = stored(read_any_entry(path)[1])
+            found = stored(read_entry_of_any_kind(path)[1])
         except InfieldError as error:
             refused += 1
             assert str(path) in str(error) and "\n" not in str(error)
@@ -56,7 +56,7 @@ def test_torch_alone_would_load_it(tmp_path):
     (tmp_path / "p.ckpt").write_bytes(whole)
     assert (torch.load(tmp_path / "p.ckpt", weights_only=True)["weights"] != 1).any()
     with pytest.raises(InfieldError, match="checksum"):
-        read_any_entry(tmp_path / "p.ckpt")
+        read_entry_of_any_kind(tmp_path / "p.ckpt")
 
 
 @pytest.mark.parametrize("kind", ["posterior", "simulation"])
