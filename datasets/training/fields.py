@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_convert
 from infield.core._lightning import LightningDataModule
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid, PointSet, snap
+from infield.datasets.formats.agreement import with_increasing_axes
 from infield.datasets.formats.field import CHANNEL, COMPLEX_CHANNELS
 from infield.datasets.formats.zarr_group import refusal
 
@@ -79,6 +80,8 @@ class FieldFile(LightningDataModule):
         if SAMPLE not in array.dims or len(array.dims) < 2:
             raise refusal(self.path, self.variable, f"dimensions {array.dims}", f"({SAMPLE}, [{CHANNEL},] *space)")
         space = [str(name) for name in array.dims if name not in (SAMPLE, CHANNEL)]
+        dataset = with_increasing_axes(dataset, space)
+        array = dataset[self.variable]
         self.grid = self._where(dataset, array, space)
         self.grid_description = self.grid.to_json()
         self.units = units_of(self.path, array, self.variable)

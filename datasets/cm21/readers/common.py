@@ -32,6 +32,7 @@ class UserMetadata:
         redshifts: A file with the redshifts of plain arrays.
         hubble, omega_m: Cosmology of plain arrays and of observed cubes; None for that of 21cmFAST 4.
         units: Of temperatures in plain arrays, "mK" or "K"; None for mK.
+        resample: Whether cells are interpolated to an even comoving distance, where they are not.
     """
 
     variable: str | None = None
@@ -42,6 +43,7 @@ class UserMetadata:
     hubble: float | None = None
     omega_m: float | None = None
     units: str | None = None
+    resample: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +93,13 @@ class LightconeSource:
         cones: What is known of them.
         files: The files.
         notes: What a user should know.
+        uneven: Distances of the files' cells where the cones have even ones; None where they are the same.
     """
 
     cones: Lightcones
     files: tuple[RawLightcones, ...]
     notes: tuple[str, ...]
+    uneven: np.ndarray | None = None
 
     def read(self, sample: int) -> np.ndarray:
         """One cone in mK, `(x, y, los)`, float32, z ascending.
@@ -121,7 +125,15 @@ class LightconeSource:
             )
         values = values[..., ::-1] if reverse else values
         check_cone(file.path, values, within, simulated=file.simulated)
-        return values
+        return values if self.uneven is None else self._resampled(values)
+
+    def _resampled(self, values: np.ndarray) -> np.ndarray:
+        """Linear interpolation along the line of sight."""
+        assert self.uneven is not None
+        places = np.interp(self.cones.grid.axes[2].coordinates, self.uneven, np.arange(len(self.uneven)))
+        lower = np.minimum(places.astype(int), len(self.uneven) - 2)
+        fraction = (places - lower).astype(np.float32)
+        return values[..., lower] * (1 - fraction) + values[..., lower + 1] * fraction
 
 
 def descending(redshift: np.ndarray) -> bool:
@@ -175,9 +187,14 @@ def join(files: Sequence[RawLightcones], stated: UserMetadata) -> LightconeSourc
     history = [line for file in files for line in file.history] + notes
     if depth < len(redshift):
         history.append(f"the first {depth} of {len(redshift)} cells of the line of sight")
+    redshift, distance, uneven = redshift[:depth], distance[:depth], None
+    if stated.resample:
+        uneven, distance = distance, np.linspace(distance[0], distance[-1], depth)
+        redshift = np.interp(distance, uneven, redshift)
+        history.append("cells interpolated along the line of sight to an even comoving distance")
     cones = Lightcones(
-        grid=lightcone_grid(first.points, first.cell, distance[:depth]),
-        redshift=redshift[:depth],
+        grid=lightcone_grid(first.points, first.cell, distance),
+        redshift=redshift,
         samples=sum(file.samples for file in files),
         parameters=parameters,
         seeds=seeds,
@@ -187,7 +204,7 @@ def join(files: Sequence[RawLightcones], stated: UserMetadata) -> LightconeSourc
         },
         history=tuple(dict.fromkeys(history)),
     )
-    return LightconeSource(cones, tuple(files), tuple(notes))
+    return LightconeSource(cones, tuple(files), tuple(notes), uneven)
 
 
 def _depth(files: Sequence[RawLightcones], stated: UserMetadata) -> int:

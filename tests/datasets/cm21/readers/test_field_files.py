@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from astropy import units
 from astropy.cosmology import Planck18
+from astropy.io import fits
 from examples.lightcone_examples import CELL, DEPTH, N, cone, distances, stack, version_3, version_4
 
 from infield import InfieldError
@@ -191,3 +192,115 @@ def test_values_that_no_signal_has(tmp_path):
 
     version_4(tmp_path / "c.h5", damaged(wild))
     refused(tmp_path / "c.h5", words=["1e+30 mK", "slice 5", "damaged"])
+
+
+def fits_file(path, planes, header, *, beams=None, integers=False, stokes=False):
+    """A FITS cube `(frequency, y, x)` from 160 MHz downwards by 0.5 MHz, in mK unless the header has other units."""
+    told = {
+        "CTYPE1": "RA---SIN", "CDELT1": -16 / 3600, "CTYPE2": "DEC--SIN", "CDELT2": 16 / 3600, "CTYPE3": "FREQ",
+        "CRVAL3": 160e6, "CRPIX3": 1.0, "CDELT3": -0.5e6, "CUNIT3": "Hz", "BUNIT": "mK",
+    }  # fmt: skip
+    data = planes.astype(np.float32)
+    if integers:
+        hdu = fits.PrimaryHDU(np.round((planes - 1.5) / 0.01).astype(np.int16))
+        told |= {"BSCALE": 0.01, "BZERO": 1.5}
+    else:
+        hdu = fits.PrimaryHDU(data[:, None] if stokes else data)
+    told |= header
+    hdu.header.update({key: value for key, value in told.items() if value is not None})
+    tables = [] if beams is None else [beams]
+    fits.HDUList([hdu, *tables]).writeto(path)
+    return 160.0 - 0.5 * np.arange(len(planes))
+
+
+def planes(channels=6, ny=4, nx=4):
+    return np.round(20 * np.random.default_rng(2).standard_normal((channels, ny, nx)), 2)
+
+
+FREQUENCY_FOURTH = {
+    "CTYPE3": "STOKES", "CRVAL3": 1.0, "CDELT3": 1.0, "CUNIT3": None,
+    "CTYPE4": "FREQ", "CRVAL4": 160e6, "CRPIX4": 1.0, "CDELT4": -0.5e6, "CUNIT4": "Hz",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("header", "settings", "scale", "first"),
+    [
+        ({}, {}, 1.0, 160.0),
+        ({}, {"integers": True}, 1.0, 160.0),
+        ({"CRPIX3": None}, {}, 1.0, 159.5),  # pixel 0 is at 160 MHz, the first is pixel 1
+        ({"BUNIT": "Kelvin"}, {}, 1e3, 160.0),
+        ({"BUNIT": "uK"}, {}, 1e-3, 160.0),
+        ({"CRVAL3": 160.0, "CDELT3": -0.5, "CUNIT3": "MHz"}, {}, 1.0, 160.0),
+        (FREQUENCY_FOURTH, {"stokes": True}, 1.0, 160.0),
+        (
+            {"CDELT1": None, "CDELT2": None, "CDELT3": None, "CD1_1": -16 / 3600, "CD2_2": 16 / 3600, "CD3_3": -0.5e6},
+            {},
+            1.0,
+            160.0,
+        ),
+    ],
+    ids=["plain", "integers", "no CRPIX3", "Kelvin", "microkelvin", "MHz", "CASA's order", "CD matrix"],
+)
+@pytest.mark.parametrize("suffix", [".fits", ".fits.gz"])
+def test_fits_cubes_of_other_codes(tmp_path, header, settings, scale, first, suffix):
+    p = planes()
+    frequency = fits_file(tmp_path / f"c{suffix}", p, header, **settings) - 160 + first
+    found, source = read(tmp_path / f"c{suffix}")
+    np.testing.assert_allclose(source.cones.frequency, frequency, rtol=1e-9)
+    np.testing.assert_allclose(found[0], np.moveaxis(p, (0, 1, 2), (2, 1, 0)) * scale, atol=2e-5 * scale)
+
+
+def test_a_table_of_beams(tmp_path):
+    """Of each channel its own beam: T = lambda^2 S / (2 k Omega), Omega = pi BMAJ BMIN / (4 ln 2)."""
+    p, n = planes(), 6
+    major, minor = 60.0 + np.arange(n), 50.0 + np.arange(n)
+    columns = [
+        fits.Column(name, "E", unit="arcsec", array=values) for name, values in (("BMAJ", major), ("BMIN", minor))
+    ]
+    table = fits.BinTableHDU.from_columns(columns, name="BEAMS")
+    frequency = fits_file(tmp_path / "c.fits", p, {"BUNIT": "Jy/beam", "CASAMBM": True}, beams=table)
+    omega = np.pi * major * minor / (4 * np.log(2)) * (np.pi / 180 / 3600) ** 2
+    factor = 1e3 * (299792458.0 / frequency / 1e6) ** 2 * 1e-26 / (2 * 1.380649e-23 * omega)
+    expected = np.moveaxis(p * factor[:, None, None], (0, 1, 2), (2, 1, 0))
+    np.testing.assert_allclose(read(tmp_path / "c.fits")[0][0], expected, rtol=1e-5)
+    table = fits.BinTableHDU.from_columns([c for c in table.columns], name="BEAMS", nrows=3)
+    fits_file(tmp_path / "d.fits", p, {"BUNIT": "Jy/beam"}, beams=table)
+    refused(tmp_path / "d.fits", words=["3 beams for 6 channels"])
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"CTYPE3": "VRAD"}, ["VRAD of 6", "convert velocities"]),
+        ({"CDELT1": None, "CDELT2": None}, ["square ones in degrees"]),
+        ({"BUNIT": "Jy/pixel"}, ["Jy/pixel", "BEAMS"]),
+        ({"CUNIT3": "m/s"}, ["'m/s'", "in Hz"]),
+    ],
+)
+def test_fits_cubes_that_say_too_little(tmp_path, header, words):
+    fits_file(tmp_path / "c.fits", planes(), header)
+    refused(tmp_path / "c.fits", words=["c.fits", *words])
+
+
+def test_flagged_channels_are_not_data(tmp_path):
+    p = planes()
+    p[2] = 0
+    fits_file(tmp_path / "c.fits", p, {})
+    refused(tmp_path / "c.fits", words=["slice 2", "never filled"])
+
+
+def test_channels_of_equal_width_are_resampled(tmp_path):
+    """A field that is linear along the line of sight is the same on even cells; without the option they are uneven."""
+    frequency = 160 - 2.0 * np.arange(8)
+    z = 1420.405751768 / frequency - 1
+    distance = Planck18.comoving_distance(z).to_value(units.Mpc)
+    p = (distance - distance[0])[:, None, None] * np.ones((8, 4, 4)) + 1
+    fits_file(tmp_path / "c.fits", p, {"CDELT3": -2e6})
+    _, source = read(tmp_path / "c.fits")
+    assert not source.cones.grid.axes[2].uniform
+    found, source = read(tmp_path / "c.fits", resample=True)
+    los = np.array(source.cones.grid.axes[2].coordinates)
+    assert source.cones.grid.axes[2].uniform and los[0] == pytest.approx(distance[0], rel=1e-4)
+    np.testing.assert_allclose(found[0, 0, 0], los - los[0] + 1, rtol=1e-3)
+    np.testing.assert_allclose(Planck18.comoving_distance(source.cones.redshift).to_value(units.Mpc), los, rtol=1e-4)
