@@ -35,6 +35,7 @@ the last one (standard deviations of .5 to .7 of the right ones), and a determin
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -122,7 +123,8 @@ class BridgePrior:
             Shape of `like`.
         """
         with torch.no_grad():
-            *_, (last, state) = self.states(torch.zeros_like(like), context, generator, subjects)
+            every = self.states(torch.zeros_like(like), context, generator, subjects)
+            ((last, state),) = deque(every, maxlen=1)
             moments = self.denoise(state, last, context)
             if self.steps == "plain":
                 return moments.mean
