@@ -19,8 +19,8 @@ def rng(seed=0):
 def test_best_prediction_is_the_conditional_mean():
     """Its error is orthogonal to itself and to the baseline, and less than that of a linear regression."""
     baseline, _, truth = LAW.pairs(4000, 2.5, rng())
-    few = 150
-    best = best_prediction(LAW, baseline[:few], 2.5, rng(1), outer=3000)
+    few = 64
+    best = best_prediction(LAW, baseline[:few], 2.5, rng(1), outer=1500)
     error = (truth[:few] - best).mean(1)
     for direction in ((best - baseline[:few]).mean(1), baseline[:few].mean(1) - 1.3):
         products = error * direction
@@ -32,7 +32,7 @@ def test_best_prediction_is_the_conditional_mean():
         return float((truth[:few] - prediction).square().mean().sqrt())
 
     assert rms(best) < 0.9 * rms(linear) < 0.9 * rms(baseline[:few])
-    later = best_prediction(LAW, baseline[:few], 4.0, rng(1), outer=3000)
+    later = best_prediction(LAW, baseline[:few], 4.0, rng(1), outer=1500)
     assert rms(later) > 1.2 * rms(best)  # the prediction over another interval
 
 
