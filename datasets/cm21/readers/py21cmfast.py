@@ -64,8 +64,18 @@ def native_cone(path: Path, file: h5py.File, stated: UserMetadata) -> RawLightco
         )
     _refuse_unfinished(path, file)
     h, omega_m, omega_b = (_number(path, file[cosmo].attrs, key) for key in ("hlittle", "OMm", "OMb"))
+    if not 0.2 < h < 2:
+        raise InfieldError(
+            where=f"{path}: 'hlittle'",
+            found=f"{h:g}",
+            expected="the Hubble constant over 100 km/s/Mpc, about 0.68",
+            remedy="divide it by 100" if 0.2 < h / 100 < 2 else "save the cone again",
+        )
     universe = cosmology(100 * h, omega_m, omega_b, neutrinos)
-    redshift = redshifts_of(distance, universe)
+    try:
+        redshift = redshifts_of(distance, universe)
+    except ValueError as error:
+        raise InfieldError(where=f"{path}: '{distances}'", found=str(error).removeprefix("found ")) from None
     _refuse_beyond_nodes(path, file, redshift)
     parameters = {key: np.array([value]) for key, value in _numbers(file[astro].attrs).items()}
     constants = {key: {**_plain(file[key].attrs)} for key in (size, cosmo, astro, *others) if key in file}

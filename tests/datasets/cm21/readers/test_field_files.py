@@ -304,3 +304,16 @@ def test_channels_of_equal_width_are_resampled(tmp_path):
     assert source.cones.grid.axes[2].uniform and los[0] == pytest.approx(distance[0], rel=1e-4)
     np.testing.assert_allclose(found[0, 0, 0], los - los[0] + 1, rtol=1e-3)
     np.testing.assert_allclose(Planck18.comoving_distance(source.cones.redshift).to_value(units.Mpc), los, rtol=1e-4)
+
+
+def test_a_hubble_constant_in_km_per_s(tmp_path):
+    version_4(tmp_path / "c.h5", cone())
+    with h5py.File(tmp_path / "c.h5", "r+") as file:
+        file["InputParameters/cosmo_params"].attrs["hlittle"] = 67.7
+    refused(tmp_path / "c.h5", words=["'hlittle': found 67.7", "divide it by 100"])
+    with h5py.File(tmp_path / "c.h5", "r+") as file:
+        file["InputParameters/cosmo_params"].attrs["hlittle"] = 67.7 / 100  # the remedy
+    read(tmp_path / "c.h5")
+    with h5py.File(tmp_path / "c.h5", "r+") as file:
+        file["lightcone_distances"][...] *= 1e3  # kpc
+    refused(tmp_path / "c.h5", words=["'lightcone_distances'", "expected 0 to redshift 100"])

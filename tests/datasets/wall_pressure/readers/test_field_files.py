@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+
 import netCDF4
 import numpy as np
 import pytest
-from examples.wall_files import NT, NX, NZ, RE_TAU, smooth
+import xarray as xr
+from examples.wall_files import NT, NU, NX, NZ, RE_TAU, RHO, U_TAU, H, coordinates, smooth, times
 
+from infield import InfieldError
 from infield.datasets.wall_pressure.readers.common import UserMetadata
 from infield.datasets.wall_pressure.readers.open import open_planes
+from infield.pipelines.wall_pressure.simulate import half_heights
 
 pytestmark = pytest.mark.field
 
@@ -72,3 +77,94 @@ def test_a_gap_in_packed_planes_is_a_gap(tmp_path, suffix, kind):
 def test_unsigned_planes(tmp_path, suffix):
     p = packed(tmp_path / f"p{suffix}", "unsigned")
     np.testing.assert_allclose(read(tmp_path / f"p{suffix}")[0], p, atol=1e-9)
+
+
+def code(path, dims=("time", "z", "x"), *, units=None, names=None, values=None, wall=None, **settings):
+    """Planes of `smooth` as netCDF with axes of any names, lengths in metres unless other units are given."""
+    units = {"time": "s", "z": "m", "x": "m", "p": "Pa"} | (units or {})
+    scale = {"time": 1.0, "z": 1.0, "x": 1.0, "p": 1.0} | (values or {})
+    names = {"time": "time", "z": "z", "x": "x"} | (names or {})
+    z, x = coordinates()
+    axes = {"time": times(), "z": z, "x": x}
+    p = smooth() * RHO * U_TAU**2 * scale["p"]
+    data = (
+        xr.DataArray(
+            p, dims=("time", "z", "x"), coords={k: (k, v * scale[k], {"units": units[k]}) for k, v in axes.items()}
+        )
+        .transpose(*dims)
+        .rename({k: v for k, v in names.items() if k != v})
+    )
+    if wall:
+        data = data.expand_dims(wall, axis=1)
+    data.attrs["units"] = units["p"]
+    told = {"Re_tau": RE_TAU, "u_tau": U_TAU, "nu": NU, "half_height": H, "rho": RHO}
+    data.to_dataset(name="p").assign_attrs(told).to_netcdf(path, **settings)
+
+
+def check(path, **stated):
+    found, planes, notes = read(path, **stated)
+    np.testing.assert_allclose(found, smooth(), rtol=1e-6, atol=1e-6)
+    for axis, exact in zip(planes.grid.axes, coordinates(), strict=True):
+        np.testing.assert_allclose(axis.coordinates, exact * U_TAU / NU, rtol=1e-6)
+    return planes, notes
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".h5"])
+def test_a_spanwise_axis_called_y(tmp_path, suffix):
+    """Each remedy is followed: the order is asked for, and taken."""
+    code(tmp_path / f"p{suffix}", names={"z": "y"})
+    with pytest.raises(InfieldError, match=r"the axes time, y, x, expected z \(spanwise\).*order") as error:
+        read(tmp_path / f"p{suffix}")
+    assert "spanwise" in str(error.value)
+    check(tmp_path / f"p{suffix}", order=("time", "z", "x"))
+
+
+def test_z_normal_to_the_wall_and_y_spanwise(tmp_path):
+    code(tmp_path / "p.nc", names={"z": "y"}, wall="z")
+    with pytest.raises(InfieldError, match=r"12 points along 'y', taken for walls.*spanwise.*order"):
+        read(tmp_path / "p.nc")
+    check(tmp_path / "p.nc", order=("time", "wall", "z", "x"), wall="bottom")
+    code(tmp_path / "q.nc", dims=("x", "time", "z"))
+    check(tmp_path / "q.nc")
+    with pytest.raises(InfieldError, match="leave the order out"):  # where names say what is what, they hold
+        read(tmp_path / "q.nc", order=("z", "time", "x"))
+
+
+@pytest.mark.parametrize(
+    ("units", "values"),
+    [
+        ({"p": "N m-2"}, {}),
+        ({"p": "N/m^2", "z": "meter", "x": "metres"}, {}),
+        ({"p": "kPa", "z": "mm", "x": "mm"}, {"p": 1e-3, "z": 1e3, "x": 1e3}),
+        ({"time": "ms", "z": "cm"}, {"time": 1e3, "z": 1e2}),
+        ({"p": "cm2 s-2"}, {"p": 1e4 / RHO}),
+        ({"time": "seconds"}, {}),
+    ],
+    ids=["newton", "meter", "mm and kPa", "ms and cm", "kinematic", "seconds"],
+)
+def test_units_as_other_codes_spell_them(tmp_path, units, values):
+    code(tmp_path / "p.nc", units=units, values=values)
+    planes, notes = check(tmp_path / "p.nc")
+    np.testing.assert_allclose(planes.time, times() * U_TAU / H)
+    assert not any("left out" in note for note in notes)
+
+
+def test_units_that_are_none(tmp_path):
+    code(tmp_path / "p.nc", units={"time": "iterations"})
+    planes, notes = check(tmp_path / "p.nc")
+    assert planes.time is None and any("'iterations' left out, which are no units of time" in note for note in notes)
+    for key, value in (("p", "K"), ("x", "s")):
+        code(tmp_path / f"{key}.nc", units={key: value})
+        with pytest.raises(InfieldError, match=f"in units '{value}'"):
+            read(tmp_path / f"{key}.nc")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("pi", np.pi), ("2pi", 2 * np.pi), ("pi/2", np.pi / 2), ("4/3*pi", 4 / 3 * np.pi), ("2 pi / 3", 2 / 3 * np.pi)],
+)
+def test_lengths_as_people_write_them(text, value):
+    assert half_heights(text) == pytest.approx(value)
+    for wrong in ("", "p", "/2", "x pi"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            half_heights(wrong)
