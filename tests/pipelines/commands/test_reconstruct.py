@@ -233,7 +233,10 @@ def test_a_sampler_that_seeks_modes_says_so(tmp_path, reconstruct):
     said = reconstruct(*red, "-o", tmp_path / "q.zarr")
     assert said.status == 0 and caveat in said.out + said.err
     honest = reconstruct(*command, "-o", tmp_path / "r.zarr", "--report", tmp_path / "s.html", "--json")
-    assert not {"caveat", "result"} & honest.summary.keys() and "draws of the posterior:" not in (tmp_path / "s.html").read_text()
+    assert (
+        not {"caveat", "result"} & honest.summary.keys()
+        and "draws of the posterior:" not in (tmp_path / "s.html").read_text()
+    )
 
 
 WRAPPED = "prior: gaussian\nlaw: {law: matern, nu: 1.5, length: 0.3, wrap: true}\n"
