@@ -72,7 +72,7 @@ class Prior(Protocol):
     """What a posterior can be drawn from, as far as every sampler needs it; fields are `(channel, *space)`.
 
     Capabilities lie beside this base, and a sampler declares which of them it accepts (`posterior.samplers.accepts`):
-    `LearnedFlow` and, of these, `Mixture`; `BridgePrior`; `AmortisedPosterior`.
+    `FlowPrior` and, of these, `Mixture`; `BridgePrior`; `AmortisedPosterior`.
     """
 
     @property
@@ -92,7 +92,7 @@ class Prior(Protocol):
 
 
 @runtime_checkable
-class LearnedFlow(Prior, Protocol):
+class FlowPrior(Prior, Protocol):
     """A prior with a Gaussian source and a velocity, on standardised fields of shape `(channel, *space)`."""
 
     @property
@@ -122,11 +122,11 @@ class LearnedFlow(Prior, Protocol):
 
 
 @runtime_checkable
-class Mixture(LearnedFlow, Protocol):
+class Mixture(FlowPrior, Protocol):
     """A flow prior that is a mixture of Gaussian fields: its posterior given linear Gaussian data is closed."""
 
     @property
-    def components(self) -> Sequence[LearnedFlow] | None:
+    def components(self) -> Sequence[FlowPrior] | None:
         """Gaussian priors that share source, modes and standardisation; None if the closed form is unknown."""
         ...
 
@@ -174,18 +174,18 @@ class AmortisedPosterior(Prior, Protocol):
         ...
 
 
-def denoise(prior: LearnedFlow, x: Tensor, t: float) -> Tensor:
+def denoise(prior: FlowPrior, x: Tensor, t: float) -> Tensor:
     """E[x_1 | x_t = x] = x + (1 - t) v(x, t), shape of x."""
     return x + (1 - t) * prior.velocity(x, t)
 
 
-def score(prior: LearnedFlow, x: Tensor, t: float) -> Tensor:
+def score(prior: FlowPrior, x: Tensor, t: float) -> Tensor:
     """grad log p_t(x) = -C_0^-1 (x - t E[x_1 | x]) / (1 - t)^2 for t < 1, shape of x (Tweedie's formula)."""
     modes, c = prior.source.modes, prior.source.diagonal
     return -modes.synthesise(modes.analyse(x - t * denoise(prior, x, t)) / c) / (1 - t) ** 2
 
 
-def sample(prior: LearnedFlow, n: int, generator: Generator, *, steps: int = 50) -> Tensor:
+def sample(prior: FlowPrior, n: int, generator: Generator, *, steps: int = 50) -> Tensor:
     """Draw n fields in their units by integrating dx/dt = v(x, t) from the source with Heun's method.
 
     The last step, to t = 1, is an Euler step (there the velocity of a closed-form prior may not be defined): it lands
@@ -198,7 +198,7 @@ def sample(prior: LearnedFlow, n: int, generator: Generator, *, steps: int = 50)
     return prior.standardisation.to_units(heun(prior, prior.source.sample(n, generator), times))
 
 
-def heun(prior: LearnedFlow, x: Tensor, times: Sequence[float]) -> Tensor:
+def heun(prior: FlowPrior, x: Tensor, times: Sequence[float]) -> Tensor:
     """Integrate dx/dt = v(x, t) over increasing times by Heun's method, a step to t = 1 by Euler's; shape of x."""
     for t, t_next in pairwise(times):
         v = prior.velocity(x, t)

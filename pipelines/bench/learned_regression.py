@@ -39,7 +39,7 @@ from infield.posterior.samplers.base import Sampler
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_published import FAPSPublished, euler
-from infield.priors.base import LearnedFlow
+from infield.priors.base import FlowPrior
 from infield.priors.covariance.base import from_matrix
 from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.gibbs import gibbs_matrix
@@ -175,7 +175,7 @@ def _compare_posteriors(
     bench: Bench, kernel: str, prior: LearnedFlow, cases: list[Case], n: int, draws: int, seed: int
 ) -> None:
     exact = closed_form(kernel, prior, n)
-    methods: dict[str, tuple[Sampler, LearnedFlow]] = {
+    methods: dict[str, tuple[Sampler, FlowPrior]] = {
         "exact": (Exact(), exact),
         "faps-flow": (FAPS(levels=LEVELS), prior),
         "faps-flow-closed-form": (FAPS(levels=LEVELS), exact),
@@ -233,7 +233,7 @@ def _compare_laws(bench: Bench, kernel: str, priors: dict[int, LearnedFlow], dra
     Paths from one source part a little also under the exact velocity, which knows more where there are more points.
     """
     exact = {n: closed_form(kernel, prior, n) for n, prior in priors.items()}
-    every: dict[str, Mapping[int, LearnedFlow]] = {"faps-flow": priors, "faps-flow-closed-form": exact}
+    every: dict[str, Mapping[int, FlowPrior]] = {"faps-flow": priors, "faps-flow-closed-form": exact}
     for name, on in every.items():
         generator = Generator().manual_seed(seed)
         reference = _flow(on[POINTS], on[POINTS].source.sample(draws, generator))
@@ -247,7 +247,7 @@ def _compare_laws(bench: Bench, kernel: str, priors: dict[int, LearnedFlow], dra
             bench.add("0", method, "two_sample_p_value", two_sample_p_value(x_1, reference, generator))
 
 
-def _flow(prior: LearnedFlow, x: Tensor) -> Tensor:
+def _flow(prior: FlowPrior, x: Tensor) -> Tensor:
     with torch.no_grad():
         return euler(prior, x, 0.0, LEVELS)
 

@@ -52,7 +52,7 @@ from infield.posterior.models.surrogate import Surrogate, SurrogateMeasurement, 
 from infield.posterior.samplers.base import Estimate, Posterior, Sampler
 from infield.posterior.samplers.faps import FAPS, LEVELS
 from infield.posterior.samplers.faps_tiled import TiledFAPS
-from infield.priors.base import LearnedFlow
+from infield.priors.base import FlowPrior
 from infield.priors.flows.slices import SlicePrior
 
 CHECKED = 8
@@ -364,7 +364,7 @@ def _chi_square(writer: PosteriorWriter, measurement: Measurement) -> float:
     return total / writer.samples
 
 
-def draw_block(sampler: Sampler, prior: LearnedFlow, measurement: Measurement, seed: int, block: int) -> Posterior:
+def draw_block(sampler: Sampler, prior: FlowPrior, measurement: Measurement, seed: int, block: int) -> Posterior:
     """All samples of one block, wanted or not: so that no sample depends on how many there are."""
     streams = SampleStreams(seed, range(block * sampler.block, (block + 1) * sampler.block))
     torch.set_num_threads(1)

@@ -25,7 +25,7 @@ from infield.posterior.inference.empirical_bayes import fit_prior
 from infield.posterior.kriging.fitted import FittedField
 from infield.posterior.models.latent_fit import fit_latent_prior
 from infield.posterior.samplers.base import Sampler, Trained
-from infield.priors.base import LearnedFlow
+from infield.priors.base import FlowPrior
 from infield.priors.flows.flow import LearnedFlow
 from infield.priors.flows.patch_domains import SupportsDomains
 from infield.priors.flows.regrid import SupportsPoints
@@ -71,7 +71,7 @@ class ChosenPrior:
         conditioned_on: Names of the side information that it is conditioned on.
     """
 
-    prior: LearnedFlow | Trained
+    prior: FlowPrior | Trained
     label: str
     sha256: str
     fitted: bool
@@ -115,7 +115,7 @@ def fitted_prior(name: str | None, fitted: FittedField, sampler: Sampler | None)
     Raises:
         InfieldError: If the law cannot be written as such a prior.
     """
-    prior = cast(LearnedFlow, fitted) if takes_fitted_field(sampler) else fitted.as_prior()
+    prior = cast(FlowPrior, fitted) if takes_fitted_field(sampler) else fitted.as_prior()
     return ChosenPrior(prior, name or "fitted", fitted.sha256, True)
 
 
@@ -175,7 +175,7 @@ def _conditional(path: Path, measurement: Measurement, device: str, at: Mapping[
 
 
 def cautions(
-    measurement: Measurement, prior: LearnedFlow | Trained, conditioned_on: Collection[str] = frozenset()
+    measurement: Measurement, prior: FlowPrior | Trained, conditioned_on: Collection[str] = frozenset()
 ) -> str | None:
     """What there is to say of a measurement and a prior for it, in one line; None where nothing.
 
@@ -279,7 +279,7 @@ def _check_extent(path: Path, prior: LearnedFlow | Trained, grid: Grid) -> None:
             )
 
 
-def _check_units(path: Path, prior: LearnedFlow | Trained, measurement: Field) -> None:
+def _check_units(path: Path, prior: FlowPrior | Trained, measurement: Field) -> None:
     if prior.units is not None and not same_units(prior.units, measurement.units):
         raise InfieldError(
             f"--prior {path}: it is in units '{prior.units}', the measurement's field in "
@@ -287,7 +287,7 @@ def _check_units(path: Path, prior: LearnedFlow | Trained, measurement: Field) -
         )
 
 
-def _digest(prior: LearnedFlow) -> str:
+def _digest(prior: FlowPrior) -> str:
     digest = hashlib.sha256(repr(getattr(prior, "provenance", prior.name)).encode())
     parts = [(c.covariance.diagonal, c.covariance.factors, c.mean) for c in prior.components]  # type: ignore[attr-defined]
     for tensor in (t for part in parts for t in part):

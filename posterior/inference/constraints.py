@@ -37,7 +37,7 @@ from infield.physics.measurement import Measurement
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.samplers.accepts import FLOW, Accepts
 from infield.posterior.samplers.base import Draws, Posterior, Sampler
-from infield.priors.base import LearnedFlow, Standardisation
+from infield.priors.base import FlowPrior, Standardisation
 from infield.priors.covariance.base import Covariance
 
 DRAWS_A_CONSTRAINT = 20
@@ -227,7 +227,7 @@ class ConstrainedSampler(Sampler):
     def caveat(self) -> str | None:  # type: ignore[override]
         return self.sampler.caveat
 
-    def draw(self, prior: LearnedFlow, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         constraints = self.conservation.standardised(prior.standardisation, prior.source.event_shape)
         draws = self.sampler.draw(prior, measurement, n, generator)
         u, covariance = draws.fields, self._covariance(prior, measurement, draws.fields, generator)
@@ -236,7 +236,7 @@ class ConstrainedSampler(Sampler):
         errors = {name: float(error.square().mean().sqrt()) for name, error in moved.items()}
         return replace(draws, fields=fields, diagnostics={**draws.diagnostics, **errors})
 
-    def _covariance(self, prior: LearnedFlow, measurement: Measurement, u: Tensor, generator: Randomness) -> Product:
+    def _covariance(self, prior: FlowPrior, measurement: Measurement, u: Tensor, generator: Randomness) -> Product:
         if measurement.linear_gaussian:
             return PosteriorCovariance(LinearGaussianData(measurement, prior.covariance.modes), prior.covariance)
         least = DRAWS_A_CONSTRAINT * len(self.conservation.value)

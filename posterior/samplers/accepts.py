@@ -17,7 +17,7 @@ from typing import Any
 from infield.core.errors import InfieldError
 from infield.priors.amortised.average_velocity import AverageVelocity
 from infield.priors.amortised.base import AmortisedModel
-from infield.priors.base import LearnedFlow
+from infield.priors.base import FlowPrior
 
 
 @dataclass(frozen=True)
@@ -96,21 +96,21 @@ FLOW = Accepts(
     "a prior with a Gaussian source and a velocity",
     "which has none",
 )
-"""A `LearnedFlow`."""
+"""A `FlowPrior`."""
 
 
-def _is_gaussian(prior: LearnedFlow) -> bool:
+def _is_gaussian(prior: FlowPrior) -> bool:
     return prior.gaussian
 
 
-def _has_components(prior: LearnedFlow) -> bool:
+def _has_components(prior: FlowPrior) -> bool:
     return getattr(prior, "components", None) is not None
 
 
 GAUSSIAN = Accepts(
     _is_gaussian, "a Gaussian one", "which is not Gaussian", "use {sampler}", {"sampler": "faps"}, after=FLOW
 )
-"""A `LearnedFlow` that is exactly Gaussian."""
+"""A `FlowPrior` that is exactly Gaussian."""
 
 CLOSED_FORM = Accepts(
     _has_components,

@@ -19,7 +19,7 @@ from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.units import same_units
 from infield.posterior.samplers.accepts import FLOW, Accepts
 from infield.priors.amortised.base import AmortisedModel
-from infield.priors.base import LearnedFlow
+from infield.priors.base import FlowPrior
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Sampler(ABC):
         return BLOCK
 
     def __call__(
-        self, prior: LearnedFlow | Trained, measurement: Measurement, n: int, generator: Randomness
+        self, prior: FlowPrior | Trained, measurement: Measurement, n: int, generator: Randomness
     ) -> Posterior:
         """Draw n samples of the posterior.
 
@@ -127,5 +127,5 @@ class Sampler(ABC):
         return self.result(samples, {**cost, "seconds": time.perf_counter() - start}, diagnostics, self.caveat)
 
     @abstractmethod
-    def draw(self, prior: LearnedFlow, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         """The algorithm, in standardised units, without gradients unless it asks for them."""

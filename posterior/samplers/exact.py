@@ -18,7 +18,7 @@ from infield.physics.measurement import Measurement
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.samplers.accepts import CLOSED_FORM, Accepts
 from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import LearnedFlow
+from infield.priors.base import FlowPrior
 from infield.priors.gaussian.prior import GaussianPrior
 
 
@@ -47,7 +47,7 @@ class Exact(Sampler):
     method: ClassVar[str] = "exact"
     accepts: ClassVar[Accepts] = CLOSED_FORM
 
-    def draw(self, prior: LearnedFlow, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         components = _components(prior)
         data = LinearGaussianData(measurement, prior.source.modes)
         if len(components) == 1:
@@ -63,7 +63,7 @@ class Exact(Sampler):
         return Draws(u)
 
 
-def posterior_mean(prior: LearnedFlow, measurement: Measurement) -> Tensor:
+def posterior_mean(prior: FlowPrior, measurement: Measurement) -> Tensor:
     """The exact posterior mean in the units of the field, shape `(channel, *space)`."""
     components = _components(prior)
     units = prior.standardisation
@@ -72,13 +72,13 @@ def posterior_mean(prior: LearnedFlow, measurement: Measurement) -> Tensor:
     return units.to_units(torch.einsum("k,k...->...", _posterior_weights(prior, data), means))
 
 
-def _components(prior: LearnedFlow) -> tuple[GaussianPrior, ...]:
+def _components(prior: FlowPrior) -> tuple[GaussianPrior, ...]:
     CLOSED_FORM.check(Exact.method, prior)
     components: tuple[GaussianPrior, ...] = prior.components  # type: ignore[attr-defined]
     return components
 
 
-def _posterior_weights(prior: LearnedFlow, data: LinearGaussianData) -> Tensor:
+def _posterior_weights(prior: FlowPrior, data: LinearGaussianData) -> Tensor:
     """P(k | y) of each component, shape `(components,)`; one component needs no evidence."""
     components = _components(prior)
     if len(components) == 1:

@@ -142,7 +142,7 @@ class Parametrisation:
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedFlow:
-    """A prior on standardised fields with a learned velocity; see `priors.base.LearnedFlow`.
+    """A prior on standardised fields with a learned velocity; see `priors.base.FlowPrior`.
 
     State in double precision, network in single precision; the velocity can be differentiated by the field.
 

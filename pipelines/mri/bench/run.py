@@ -52,7 +52,7 @@ from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_measured import FAPSMeasured
 from infield.posterior.samplers.faps_published import FAPSPublished
 from infield.posterior.samplers.red_diff import REDDiff
-from infield.priors.base import LearnedFlow
+from infield.priors.base import FlowPrior
 from infield.priors.flows.flow import LearnedFlow
 from infield.priors.storage.checkpoint import load_flow_prior
 
@@ -196,7 +196,7 @@ def local_law(
 
 
 def _run_case(
-    bench: Bench, case: Case, prior: LearnedFlow, law: DenoiserErrorModel, settings: Settings, seed: int
+    bench: Bench, case: Case, prior: FlowPrior, law: DenoiserErrorModel, settings: Settings, seed: int
 ) -> None:
     for method, draw in samplers(prior, law, settings).items():
         start = time.perf_counter()
@@ -208,7 +208,7 @@ def _run_case(
 
 
 def samplers(
-    prior: LearnedFlow, law: DenoiserErrorModel, settings: Settings
+    prior: FlowPrior, law: DenoiserErrorModel, settings: Settings
 ) -> dict[str, Callable[[Measurement, int], tuple[Tensor, float]]]:
     """Samplers of one prior by name: from a measurement and a seed, draws and the evaluations of each.
 

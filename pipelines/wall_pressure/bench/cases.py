@@ -20,7 +20,7 @@ from infield.physics.wall_pressure.wall_units import wall_grid
 from infield.pipelines.wall_pressure.bench.spectra import Octaves, finer
 from infield.posterior.samplers.exact import posterior_mean
 from infield.posterior.samplers.faps import FAPS
-from infield.priors.base import LearnedFlow, heun
+from infield.priors.base import FlowPrior, heun
 from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 from infield.priors.wall_pressure.synthetic import WallPressure
@@ -98,7 +98,7 @@ class Case:
         return {name: torch.ones_like(known) for name, known in self.sensed.items()}
 
 
-def draws_of(sampler: FAPS, prior: LearnedFlow, measured: Sequence[Measurement], n: int, seed: int) -> Drawn:
+def draws_of(sampler: FAPS, prior: FlowPrior, measured: Sequence[Measurement], n: int, seed: int) -> Drawn:
     """Posterior draws of each measurement; with one seed all priors on one grid get the same random numbers."""
     planes, cost = [], []
     for i, measurement in enumerate(measured):
@@ -111,7 +111,7 @@ def draws_of(sampler: FAPS, prior: LearnedFlow, measured: Sequence[Measurement],
     return Drawn(torch.cat(planes).unflatten(0, (len(measured), n)), seconds, cost[0]["velocity_calls"])
 
 
-def draws_alone(prior: LearnedFlow, case: Case, n: int, steps: int, seed: int) -> tuple[Drawn, Tensor]:
+def draws_alone(prior: FlowPrior, case: Case, n: int, steps: int, seed: int) -> tuple[Drawn, Tensor]:
     """Draws of a prior, the same for all truths, and Gaussian planes `(n, z, x)` of the law's exact spectrum from the
     same source fields."""
     times, generator = torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist(), Generator().manual_seed(seed)

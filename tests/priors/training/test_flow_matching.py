@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from infield import InfieldError
 from infield.core._lightning import LightningDataModule, Trainer
 from infield.core.grid import Grid
-from infield.priors.base import LearnedFlow, Standardisation, sample
+from infield.priors.base import FlowPrior, Standardisation, sample
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.flows.flow import LearnedFlow, Parametrisation
@@ -127,7 +127,7 @@ def test_untrained_prior_is_the_gaussian_with_its_spectrum(law, grid, channels, 
         return float((prior.velocity(x, t) - expected).norm() / expected.norm())
 
     prior = prior_of(network, source, covariance, mean)
-    assert isinstance(prior, LearnedFlow)
+    assert isinstance(prior, FlowPrior)
     assert error(prior) < 1e-11
     assert error(prior_of(network, source, covariance, mean, skip="none")) > 0.05
     assert error(prior_of(network, source, covariance, 0 * mean)) > 0.01 or t == 0.99
