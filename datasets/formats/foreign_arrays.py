@@ -114,9 +114,8 @@ def _from_hdf5(path: Path, stack: ExitStack) -> StoredArrays:
 def _hdf5_dims(dataset: h5py.Dataset) -> tuple[str | None, ...]:
     """Names of axes from dimension labels, dimension scales, or an attribute `dims` or `axes`."""
     named: list[str | None] = []
-    for dimension in dataset.dims:
-        scales = [scale.name.rsplit("/", 1)[-1] for scale in dimension.values()]
-        named.append(dimension.label or (scales[0] if scales else None))
+    for dimension, scale in zip(dataset.dims, _scales(dataset), strict=True):
+        named.append(dimension.label or scale)
     if not any(named):
         for key in ("dims", "axes"):
             told = plain_attributes(dataset.attrs).get(key)
@@ -126,6 +125,21 @@ def _hdf5_dims(dataset: h5py.Dataset) -> tuple[str | None, ...]:
             if len(words) == len(dataset.shape):
                 return tuple(map(str, words))
     return tuple(named)
+
+
+def _scales(dataset: h5py.Dataset) -> list[str | None]:
+    """Name of the first dimension scale of each axis. Read from the attribute, as h5py's own way through libhdf5 ends
+    the process where a scale was removed."""
+    found: list[str | None] = [None] * dataset.ndim
+    lists = dataset.attrs.get("DIMENSION_LIST")
+    for axis, references in enumerate([] if lists is None else lists):
+        try:
+            scale = dataset.file[references[0]]
+        except (IndexError, ValueError, KeyError, TypeError):  # an axis without a scale, or one that is gone
+            continue
+        if axis < dataset.ndim and scale.name:
+            found[axis] = scale.name.rsplit("/", 1)[-1]
+    return found
 
 
 def plain_attributes(attributes: Any) -> dict[str, Any]:
