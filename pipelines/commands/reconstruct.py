@@ -294,7 +294,6 @@ def reconstruct(
         judged = Judged.of(fitted, fit or FitOptions())
     else:
         judged = Judged.without_validation(law).given(chi_square, opened)
-    attributes = judged.attributes
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
     result = {"result": "estimate"} if issubclass(sampler.result, Estimate) else {}

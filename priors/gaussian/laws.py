@@ -133,10 +133,12 @@ class Matern:
     domain: Domain = "plane"
 
     def __post_init__(self) -> None:
+        for name in ("nu", "length", "variance"):
+            value = getattr(self, name)
+            if isinstance(value, int) and abs(value) > 2**53:  # torch takes no larger ones
+                object.__setattr__(self, name, float(value))
         if not all(0 < value < math.inf for value in (self.nu, self.length, self.variance)):
             raise InfieldError(f"Matern law: nu, length and variance must be positive and finite, found {self}")
-        for name in ("nu", "length", "variance"):
-            object.__setattr__(self, name, float(getattr(self, name)))
         if not all(1 / MAX_SCALE < value < MAX_SCALE for value in (self.length, self.variance)):
             raise InfieldError(
                 f"Matern law: length and variance must lie between {1 / MAX_SCALE:g} and {MAX_SCALE:g}, found {self}"
