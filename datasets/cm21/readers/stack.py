@@ -54,6 +54,9 @@ def stacked_cones(path: Path, file: h5py.File, stated: UserMetadata) -> RawLight
             found=f"shape {values.shape}",
             expected=f"{(samples, len(keys))}: a cone was written without its parameters",
         )
+    seeds = np.asarray(file["seeds"]).astype(np.int64) if "seeds" in file else None
+    if seeds is not None and seeds.shape != (samples,):
+        raise InfieldError(where=f"{path}: 'seeds'", found=f"shape {seeds.shape}", expected=f"{(samples,)}")
     settings = _settings(file)
     redshift, distance = axis[:, :depth]
     cell = _cell(path, settings, stated, nx, distance)
@@ -66,7 +69,7 @@ def stacked_cones(path: Path, file: h5py.File, stated: UserMetadata) -> RawLight
         distance=distance,
         redshift=redshift,
         parameters={key: values[:, i] for i, key in enumerate(keys)},
-        seeds=np.asarray(file["seeds"]).astype(np.int64) if "seeds" in file else None,
+        seeds=seeds,
         read=_reader(path, name),
         provenance={"simulator": "21cmFAST, by way of ml21cm", "field": name, "settings": settings},
         unused=("redshifts", "hubble", "omega_m", "units"),
