@@ -24,6 +24,7 @@ ENTRIES = {
             "infield.pipelines.commands.demo", "the whole road in three minutes: measurement, posterior, report"
         ),
     },
+    "checkpoint_folders": {"infield": Entry("infield.pipelines", "checkpoints of this package")},
     "converters": {
         "table": Entry("infield.pipelines.tables.table", "a table of scattered data to a measurement"),
         "grid": Entry("infield.pipelines.tables.grid", "a gridded field with gaps to a measurement"),

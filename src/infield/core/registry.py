@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cache
 from importlib import metadata, util
 from typing import Any, NamedTuple, Protocol
@@ -63,6 +64,7 @@ GROUPS = {
     "benches": Group("pipelines", "bench", "a module with `run(quick, seed, ...)`, `METRICS` and `METHOD_NOTE`"),
     "report_sections": Group("pipelines", "section of reports", "a function, see `pipelines.report.Section`"),
     "cautions": Group("pipelines", "caution", "a function of a measurement and a prior: a line, or None"),
+    "checkpoint_folders": Group("pipelines", "folder of checkpoints", "a package with files NAME.ckpt"),
     "commands": Group("pipelines", "command", "a module with `add_arguments(parser)` and `run(arguments)`"),
 }
 
@@ -165,7 +167,13 @@ def find(group: str, name: str) -> Entry:
     ]
     one = GROUPS[group].one
     if not claims:
-        raise InfieldError(where=one, found=f"'{name}'", expected=f"one of {', '.join(names(group)) or 'none'}")
+        near = get_close_matches(name, names(group), n=1)
+        raise InfieldError(
+            where=one,
+            found=f"'{name}'",
+            expected=f"one of {', '.join(names(group)) or 'none'}",
+            remedy=f"did you mean '{near[0]}'?" if near else "",
+        )
     if len(claims) > 1:
         packages = " and in ".join(sorted({entry.origin for entry in claims}, key=lambda p: (p != HOUSE, p)))
         raise InfieldError(
