@@ -20,6 +20,7 @@ ENTRIES = {
             "infield.pipelines.commands.reconstruct", "posterior samples of the field behind a measurement file"
         ),
         "bench": Entry("infield.pipelines.commands.bench", "calibration and cost beside named peers, in one run"),
+        "list": Entry("infield.pipelines.commands.list", "names of priors, samplers, operators, configurations, ..."),
         "demo": Entry(
             "infield.pipelines.commands.demo", "the whole road in three minutes: measurement, posterior, report"
         ),

@@ -46,6 +46,23 @@ def checkpoint_path(name: str) -> Path | None:
     return None
 
 
+def checkpoint_named(name: str | Path) -> Path:
+    """A checkpoint's file: a path, or the name of one that ships, e.g. `brain_2d`.
+
+    Raises:
+        InfieldError: Neither; the line offers the nearest name.
+    """
+    path = Path(name) if Path(name).exists() else checkpoint_path(str(name))
+    if path is None:
+        raise InfieldError(
+            where=f"prior '{name}'",
+            found="no such file, and no prior of this name",
+            expected="a file, or a name that `infield list priors` shows",
+            remedy=nearest(str(name), shipped_checkpoints()),
+        )
+    return path
+
+
 def shipped_checkpoints() -> dict[str, str]:
     """Names of all checkpoints, each with the title of its card."""
     found: dict[str, str] = {}
@@ -64,12 +81,11 @@ def config_path(name: str) -> Path:
     Raises:
         InfieldError: Neither; the line offers the nearest name.
     """
-    path = Path(name)
-    if path.is_file():
-        return path
     known = shipped_configs()
-    if name in known:
+    if name in known and not Path(name).is_file():
         return known[name][0]
+    if Path(name).is_file():
+        return Path(name)
     raise InfieldError(
         where=f"configuration '{name}'",
         found="no such file, and no configuration of this name",

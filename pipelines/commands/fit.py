@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from infield.core._lightning import (
@@ -13,9 +14,11 @@ from infield.core._lightning import (
     ModelCheckpoint,
 )
 from infield.core.errors import InfieldError
+from infield.pipelines.package_data import config_path
 from infield.priors.storage.checkpoint import export_prior, read_any_entry
 from infield.priors.training.flow_matching import AveragedWeights
 
+CONFIG = ("-c", "--config")
 LAST = "last.ckpt"
 """Name of the checkpoint in a run's directory from which it goes on."""
 
@@ -87,6 +90,18 @@ def run(argv: list[str]) -> int:
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
         parser_kwargs={"prog": "infield", "allow_abbrev": False, "fit": {"allow_abbrev": False}},
-        args=["fit", *argv],
+        args=["fit", *_with_config_files(argv)],
     )
     return 0
+
+
+def _with_config_files(argv: Sequence[str]) -> list[str]:
+    """The options with the path of a configuration in place of its name, `--config unet_2d`."""
+    found = list(argv)
+    for i, word in enumerate(found):
+        option, equals, value = word.partition("=")
+        if option in CONFIG and equals:
+            found[i] = f"{option}={config_path(value)}"
+        elif option in CONFIG and i + 1 < len(found):
+            found[i + 1] = str(config_path(found[i + 1]))
+    return found

@@ -43,7 +43,7 @@ from infield.pipelines.run.fitted_field import (
 )
 from infield.pipelines.run.options import check_at_least, refuse_without
 from infield.pipelines.run.parameters import named_numbers
-from infield.pipelines.run.prior_choice import BUILT_IN, cautions, choose_prior, choose_slice_prior, fitted_prior
+from infield.pipelines.run.prior_choice import BUILT_IN, cautions, choose_prior, choose_slice_prior, fitted_prior, prior_file
 from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.reporting import report_writer
 from infield.pipelines.run.samplers import adapted, default_sampler, make_sampler, parameters_of
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="POSTERIOR.zarr", help="the posterior, a new file"
     )
-    parser.add_argument("--prior", help="checkpoint, YAML description or built-in name (default: fitted to the file)")
+    parser.add_argument("--prior", help="checkpoint, its name, YAML description or built-in name (default: fitted to the file)")
     parser.add_argument("--at", dest="fixed", action="append", default=[], metavar="NAME=VALUE",
                         help="a number that the prior is conditioned on (default: the file's)")  # fmt: skip
     parser.add_argument("--surrogate", type=Path, metavar="SURROGATE.ckpt",
@@ -155,13 +155,15 @@ def _in_tiles(arguments: argparse.Namespace, sampler: Sampler | None, common: di
     sampler = sampler or FAPS()
     if not isinstance(sampler, FAPS) or sampler != FAPS(levels=sampler.levels):
         raise InfieldError("--tiles: it is faps tile by tile, expected --sampler faps and no --with but levels")
-    if arguments.prior is None or not Path(arguments.prior).suffix == ".ckpt" or arguments.surrogate is not None:
+    of_file = arguments.prior is not None and arguments.prior not in BUILT_IN
+    path = prior_file(arguments.prior) if of_file else None
+    if path is None or path.suffix != ".ckpt" or arguments.surrogate is not None:
         raise InfieldError("--tiles: expected --prior with the checkpoint of a prior of patches, and no --surrogate")
     halo = arguments.halo or [n // 2 for n in arguments.tiles]
     tiled = TiledFAPS(tile=tuple(arguments.tiles), halo=tuple(halo), levels=sampler.levels or LEVELS)
     where = device_named(arguments.device)
     return reconstruct_in_tiles(
-        arguments.measurement, arguments.output, prior=Path(arguments.prior), sampler=tiled, device=where, **common
+        arguments.measurement, arguments.output, prior=path, sampler=tiled, device=where, **common
     )
 
 

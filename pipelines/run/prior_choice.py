@@ -19,6 +19,7 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.units import same_units
 from infield.pipelines.options import as_option
+from infield.pipelines.package_data import checkpoint_path, nearest, shipped_checkpoints
 from infield.pipelines.run.conditioning import conditioning, ignored_context
 from infield.pipelines.run.fitted_field import takes_fitted_field
 from infield.posterior.inference.empirical_bayes import fit_prior
@@ -94,8 +95,8 @@ def choose_prior(
     """
     if name is not None:
         refuse_unknown_variance(measurement.noise)
-    if name is not None and Path(name).suffix == ".ckpt" and Path(name).exists():
-        conditional = _conditional(Path(name), measurement, device, at or {})
+    if name is not None and name not in BUILT_IN and (path := prior_file(name)).suffix == ".ckpt":
+        conditional = _conditional(path, measurement, device, at or {})
         if conditional is not None:
             return conditional
     if at:
@@ -139,13 +140,24 @@ def choose_slice_prior(name: str | None, measurement: Measurement, *, device: st
     return replace(of_slice, prior=SlicePrior(slices=of_slice.prior, depth=grid.shape[0]))
 
 
-def _from_file(name: str, measurement: Field, device: str) -> ChosenPrior:
-    path = Path(name)
-    if not path.exists():
+def prior_file(name: str) -> Path:
+    """The file of a prior: a path, or that of a shipped checkpoint of this name.
+
+    Raises:
+        InfieldError: Neither; the line offers the nearest name.
+    """
+    path = Path(name) if Path(name).exists() else checkpoint_path(name)
+    if path is None:
         raise InfieldError(
-            f"--prior {name}: no such file, and no built-in name; expected a checkpoint (.ckpt), a "
-            f"description (.yaml), or one of {', '.join(BUILT_IN)}"
+            f"--prior {name}: no such file, and no prior of this name; expected a checkpoint (.ckpt), a "
+            f"description (.yaml), one of {', '.join(BUILT_IN)}, or a name that `infield list priors` shows",
+            remedy=nearest(name, (*BUILT_IN, *shipped_checkpoints())),
         )
+    return path
+
+
+def _from_file(name: str, measurement: Field, device: str) -> ChosenPrior:
+    path = prior_file(name)
     if path.suffix in (".yaml", ".yml"):
         return _described(path, measurement)
     kind, _ = read_any_entry(path)
