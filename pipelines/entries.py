@@ -26,6 +26,7 @@ ENTRIES = {
         ),
     },
     "checkpoint_folders": {"infield": Entry("infield.pipelines", "checkpoints of this package")},
+    "tables": {"priors": Entry("infield.pipelines.run.names:priors", "all priors by name")},
     "converters": {
         "table": Entry("infield.pipelines.tables.table", "a table of scattered data to a measurement"),
         "grid": Entry("infield.pipelines.tables.grid", "a gridded field with gaps to a measurement"),

@@ -46,7 +46,9 @@ ROUNDING = 1e-6
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("--prior", required=True, metavar="PRIOR", help="checkpoint of a prior of lightcones, or its name")
+    parser.add_argument(
+        "--prior", required=True, metavar="PRIOR", help="checkpoint of a prior of lightcones, or its name"
+    )
     parser.add_argument("--params", type=Path, required=True, metavar="PARAMS.yaml", help="astrophysical parameters")
     parser.add_argument("--output", type=Path, required=True, metavar="CONES.zarr", help="the lightcones, a new file")
     parser.add_argument("--depth", type=int, metavar="CELLS",

@@ -30,6 +30,9 @@ class FitCommand(LightningCLI):
     goes on; `average` keeps the exponential moving average of the weights, which is what a prior's file holds.
     """
 
+    exported: Path | None = None
+    """The slim checkpoint, once it is written."""
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(AveragedWeights, "average")
@@ -72,17 +75,27 @@ class FitCommand(LightningCLI):
         directory = Path(self.trainer.default_root_dir)
         if self.trainer.is_global_zero and (directory / LAST).exists():
             kind, _ = read_any_entry(directory / LAST)
-            print(f"{kind}: {export_prior(directory / LAST, directory / f'{kind}.ckpt', overwrite=True)}")
+            self.exported = export_prior(directory / LAST, directory / f"{kind}.ckpt", overwrite=True)
+            print(f"{kind}: {self.exported}")
 
 
 def run(argv: list[str]) -> int:
-    """Train as the options say, e.g. `["--config", "fit.yaml", "--trainer.max_steps", "1000"]`; return the exit status.
+    """Train as `train` does; return the exit status."""
+    train(argv)
+    return 0
+
+
+def train(argv: Sequence[str]) -> Path | None:
+    """Train as the options say, e.g. `["--config", "fit.yaml", "--trainer.max_steps", "1000"]`.
+
+    Returns:
+        The slim checkpoint, where this process wrote it.
 
     Raises:
         InfieldError: The data or the checkpoint to go on from are not as expected.
         SystemExit: With status 2, for options and configuration files that are not.
     """
-    FitCommand(
+    command = FitCommand(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
@@ -92,7 +105,7 @@ def run(argv: list[str]) -> int:
         parser_kwargs={"prog": "infield", "allow_abbrev": False, "fit": {"allow_abbrev": False}},
         args=["fit", *_with_config_files(argv)],
     )
-    return 0
+    return command.exported
 
 
 def _with_config_files(argv: Sequence[str]) -> list[str]:

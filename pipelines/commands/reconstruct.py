@@ -22,7 +22,7 @@ import torch
 from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.randomness import SampleStreams
-from infield.datasets.formats.measurement import open_measurement
+from infield.datasets.formats.measurement import digest_in_memory, open_measurement
 from infield.datasets.formats.posterior import PosteriorWriter, open_posterior
 from infield.datasets.formats.zarr_group import check_new
 from infield.physics.measurement import Measurement
@@ -43,7 +43,14 @@ from infield.pipelines.run.fitted_field import (
 )
 from infield.pipelines.run.options import check_at_least, refuse_without
 from infield.pipelines.run.parameters import named_numbers
-from infield.pipelines.run.prior_choice import BUILT_IN, cautions, choose_prior, choose_slice_prior, fitted_prior, prior_file
+from infield.pipelines.run.prior_choice import (
+    BUILT_IN,
+    cautions,
+    choose_prior,
+    choose_slice_prior,
+    fitted_prior,
+    prior_file,
+)
 from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.reporting import report_writer
 from infield.pipelines.run.samplers import adapted, default_sampler, make_sampler, parameters_of
@@ -75,7 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="POSTERIOR.zarr", help="the posterior, a new file"
     )
-    parser.add_argument("--prior", help="checkpoint, its name, YAML description or built-in name (default: fitted to the file)")
+    parser.add_argument(
+        "--prior", help="checkpoint, its name, YAML description or built-in name (default: fitted to the file)"
+    )
     parser.add_argument("--at", dest="fixed", action="append", default=[], metavar="NAME=VALUE",
                         help="a number that the prior is conditioned on (default: the file's)")  # fmt: skip
     parser.add_argument("--surrogate", type=Path, metavar="SURROGATE.ckpt",
@@ -180,10 +189,10 @@ def _about_surrogate(summary: dict[str, Any]) -> dict[str, str]:
 
 @one_thread()
 def reconstruct(
-    measurement_path: Path,
+    measured: Path | Measurement,
     output: Path,
     *,
-    prior: str | None = None,
+    prior: Any = None,
     at: Mapping[str, float] | None = None,
     surrogate: Path | None = None,
     sampler: Sampler | None = None,
@@ -200,6 +209,8 @@ def reconstruct(
 ) -> dict[str, Any]:
     """The command as a function; returns a summary in plain JSON types. The measurement's file is opened once.
 
+    A measurement and a prior may also be given as they are in memory.
+
     Raises:
         InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
     """
@@ -214,10 +225,12 @@ def reconstruct(
     write_report = report_writer(report, overwrite)
     where = device_named(device)
     with registry.plugins_recorded() as plugins:
-        opened = measurement = open_measurement(measurement_path)
-        with _about(measurement_path) if prior is None or prior in BUILT_IN else nullcontext():
+        opened = measurement = measured if isinstance(measured, Measurement) else open_measurement(measured)
+        about = opened.source or "the measurement"
+        of_name = prior is None or (isinstance(prior, str) and prior in BUILT_IN)
+        with _about(about) if of_name else nullcontext():
             law = None
-            built_in = slices is None and surrogate is None and (prior is None or prior in BUILT_IN)
+            built_in = slices is None and surrogate is None and of_name
             if built_in and fits_points(measurement):
                 if at:
                     raise InfieldError(
@@ -261,7 +274,7 @@ def reconstruct(
         samples=samples,
         block=sampler.block,
         overwrite=overwrite,
-        title=f"Posterior of {measurement_path.name}",
+        title=f"Posterior of {Path(about).name}",
         carried=measurement.carried,
         run={
             "sampler": sampler.method,
@@ -269,7 +282,7 @@ def reconstruct(
             "prior": f"{chosen.label}: {chosen.prior.name}",
             "prior_sha256": chosen.sha256,
             "seed": seed,
-            "measurement_sha256": opened.digest,
+            "measurement_sha256": opened.digest or digest_in_memory(opened),
             **stand_in,
             **({"plugins": plugins} if plugins else {}),
             **({} if slices is None else {"slices_a_task": slices}),
@@ -278,7 +291,7 @@ def reconstruct(
     )
 
     def write(block: int, result: Callable[[], Posterior]) -> None:
-        with _about(measurement_path):
+        with _about(about):
             posterior = result()
         own = len(writer.sample_range(block))
         writer.write_block(block, posterior.samples[:own], posterior.cost, posterior.diagnostics)
@@ -324,12 +337,12 @@ def reconstruct(
         "operator_calls": cost["operator_calls"] / max(writer.blocks, 1),
         "seconds": seconds,
     }
-    for line in _warnings(summary):
+    for line in warnings_of(summary):
         say(line, quiet=quiet)
     return summary
 
 
-def _warnings(summary: Mapping[str, Any]) -> list[str]:
+def warnings_of(summary: Mapping[str, Any]) -> list[str]:
     """What is to be said of a run that is done."""
     found = []
     if summary.get("effective_share", 1.0) < COLLAPSED:
@@ -373,7 +386,7 @@ def draw_block(sampler: Sampler, prior: Prior, measurement: Measurement, seed: i
 
 
 @contextmanager
-def _about(path: Path) -> Iterator[None]:
+def _about(path: object) -> Iterator[None]:
     """Name the file in what is said of its contents."""
     try:
         yield

@@ -89,3 +89,33 @@ def table_of(kind: str) -> Table:
         return Table(kind, {**BUILT_IN_PRIORS, **shipped_checkpoints()})
     more = COMPOSED if kind == "operators" else {}
     return Table(kind, {name: entry.help for name, entry in registry.table(GROUPS[kind]).items()} | more)
+
+
+def samplers() -> Table:
+    """All samplers by name, a line each."""
+    return table_of("samplers")
+
+
+def operators() -> Table:
+    """All forward operators that a measurement file may name."""
+    return table_of("operators")
+
+
+def priors() -> Table:
+    """All priors by name: those fitted to the measurement, and the checkpoints that are installed or have a card."""
+    return table_of("priors")
+
+
+def networks() -> Table:
+    """All networks that a configuration may name."""
+    return table_of("networks")
+
+
+def readers() -> Table:
+    """All readers of files of instruments and simulators, by domain and suffix."""
+    return table_of("readers")
+
+
+def configs() -> Table:
+    """All configurations of `infield.fit` by name."""
+    return table_of("configs")

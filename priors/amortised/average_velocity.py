@@ -36,7 +36,7 @@ NOISE_SLACK = 0.02
 """By how much of its value the noise may lie outside its range."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AverageVelocity(Supervised):
     """u on standardised fields of shape `(channel, *space)`; the network maps field, conditions and three numbers to a
     field.

@@ -29,7 +29,7 @@ ENTRY = entry_key(KIND)
 VERSION = 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RectifiedFlow(Supervised):
     """v on standardised fields. Arguments as `Supervised`, and:
 

@@ -70,7 +70,7 @@ def data_step(operator: Any, z: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
     return _DataStep.apply(z, gamma, operator, y)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Unrolled(Supervised):
     """The posterior mean, approximately, of fields of a family of measurements. Arguments as `Supervised`, and:
 

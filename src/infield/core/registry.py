@@ -65,6 +65,7 @@ GROUPS = {
     "report_sections": Group("pipelines", "section of reports", "a function, see `pipelines.report.Section`"),
     "cautions": Group("pipelines", "caution", "a function of a measurement and a prior: a line, or None"),
     "checkpoint_folders": Group("pipelines", "folder of checkpoints", "a package with files NAME.ckpt"),
+    "tables": Group("pipelines", "table", "a function without arguments"),
     "commands": Group("pipelines", "command", "a module with `add_arguments(parser)` and `run(arguments)`"),
 }
 
