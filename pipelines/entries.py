@@ -21,6 +21,7 @@ ENTRIES = {
         ),
         "bench": Entry("infield.pipelines.commands.bench", "calibration and cost beside named peers, in one run"),
         "list": Entry("infield.pipelines.commands.list", "names of priors, samplers, operators, configurations, ..."),
+        "cite": Entry("infield.pipelines.commands.cite", "BibTeX of what to cite, also of a posterior"),
         "demo": Entry(
             "infield.pipelines.commands.demo", "the whole road in three minutes: measurement, posterior, report"
         ),

@@ -232,9 +232,10 @@ def test_what_the_package_promises_at_the_top_is_there():
 def fake_torchvision(folder: Path, body: str) -> str:
     """A program's first lines, after which `import torchvision` finds a package of our making."""
     package = folder / "torchvision"
-    package.mkdir()
+    package.mkdir(parents=True)
     (package / "__init__.py").write_text(textwrap.dedent(body))
-    return f"import sys; sys.path.insert(0, {str(folder)!r})\nimport infield\n"
+    bare = "sys.meta_path[:] = [f for f in sys.meta_path if type(f).__module__ != 'infield_torchvision_hook']"
+    return f"import sys; sys.path.insert(0, {str(folder)!r})\n{bare}\nimport infield\n"
 
 
 def test_a_working_torchvision_is_left_alone(tmp_path):
@@ -274,6 +275,21 @@ except RuntimeError as error:
     mended = "infield.import_torchvision_first(); infield.import_torchvision_first(); import torchvision; "
     schemas = "from infield.core.torchvision_remedy import declared_schemas; "
     assert fresh(start + mended + schemas + "print(torchvision.works, len(declared_schemas))") == "True 1\n"
+
+
+def test_the_hook_mends_whoever_imports_torchvision_first(tmp_path):
+    start = fake_torchvision(tmp_path, BROKEN) + "from infield.core.torchvision_remedy import install_hook\n"
+    assert fresh(start + "install_hook(); install_hook(); import torchvision; print(torchvision.works)") == "True\n"
+    other = fake_torchvision(tmp_path / "other", "raise RuntimeError('another failure')")
+    code = """
+from infield.core.torchvision_remedy import install_hook
+install_hook()
+try:
+    import torchvision
+except RuntimeError as error:
+    print(error)
+"""
+    assert fresh(other + code) == "another failure\n"
 
 
 def test_another_failure_of_torchvision_is_not_hidden(tmp_path):

@@ -230,9 +230,9 @@ class Crowded(GaussianPrior):
         return super().velocity(x, t) + 0.1 * (x.mean(0, keepdim=True) - x)
 
 
-class AlwaysDouble(GaussianPrior):
+class AlwaysSingle(GaussianPrior):
     def velocity(self, x, t):
-        return super().velocity(x.double(), t)
+        return super().velocity(x, t).float()
 
 
 class WithoutDerivative(GaussianPrior):
@@ -257,11 +257,11 @@ def skewed_source():
         (lambda: as_kind(Hasty), "conditional mean"),
         (lambda: as_kind(Sideways), "conditional mean"),
         (lambda: as_kind(Crowded), "batch"),
-        (lambda: as_kind(AlwaysDouble), "precision"),
+        (lambda: as_kind(AlwaysSingle), "precision"),
         (lambda: as_kind(WithoutDerivative), "derivative"),
         (lambda: as_kind(GaussianPrior, source=skewed_source()), "modes"),
     ],
-    ids=["Hasty", "Sideways", "Crowded", "AlwaysDouble", "WithoutDerivative", "SkewedModes"],
+    ids=["Hasty", "Sideways", "Crowded", "AlwaysSingle", "WithoutDerivative", "SkewedModes"],
 )
 def test_faults_of_priors_are_rejected(prior, by):
     rejected(check_prior, prior(), by=by)

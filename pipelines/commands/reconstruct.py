@@ -52,6 +52,7 @@ from infield.pipelines.run.prior_choice import (
     prior_file,
 )
 from infield.pipelines.run.process import one_thread
+from infield.pipelines.run.references import ATTRIBUTE, citations
 from infield.pipelines.run.reporting import report_writer
 from infield.pipelines.run.samplers import adapted, default_sampler, make_sampler, parameters_of
 from infield.pipelines.run.slices import draw_volumes
@@ -254,6 +255,7 @@ def reconstruct(
             remedy="mean and standard deviation are known without samples only where a law is fitted to data at points",
             parameters=["samples"],
         )  # fmt: skip
+    cited = citations(sampler, chosen.prior, fitted=chosen.fitted)
     plugins |= registry.plugin_of("samplers", type(sampler))
     if chosen.fitted:
         say(f"no prior from elsewhere: {chosen.prior.name}", quiet=quiet)
@@ -310,7 +312,7 @@ def reconstruct(
     writer.finish(
         diagnostics={"chi_square": chi_square, **trust, **caveat, **judged.diagnostics},
         moments=None if fitted is None else moments_on_grid(fitted),
-        attributes=attributes,
+        attributes={**attributes, ATTRIBUTE: json.dumps(cited)},
     )
     with open_posterior(output) as posterior:
         cost, label = json.loads(posterior.attrs["cost"]), posterior.attrs["prior"]

@@ -56,6 +56,7 @@ class AverageVelocity(Supervised):
     power: Tensor
     widening: float = 1.0
 
+    papers: ClassVar[tuple[str, ...]] = ("geng2025meanflow",)
     what: ClassVar[str] = "a posterior in one step"
     sampler: ClassVar[str] = "snap, or null-flow for exact data"
 

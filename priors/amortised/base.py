@@ -45,6 +45,8 @@ class Supervised(Brief):
     provenance: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
+    papers: ClassVar[tuple[str, ...]] = ()
+    """What to cite, keys of `pipelines/references.bib`."""
     what: ClassVar[str] = "trained for a family of measurements"
     """Name of such a model in messages."""
     sampler: ClassVar[str] = "that it was trained for"

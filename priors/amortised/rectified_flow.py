@@ -41,6 +41,7 @@ class RectifiedFlow(Supervised):
     mean: Unrolled
     spread: float
 
+    papers: ClassVar[tuple[str, ...]] = ("ohayon2025pmrf",)
     what: ClassVar[str] = "a posterior-mean rectified flow"
     sampler: ClassVar[str] = "pmrf"
 

@@ -80,6 +80,7 @@ class Unrolled(Supervised):
 
     variances: Tensor
 
+    papers: ClassVar[tuple[str, ...]] = ("aggarwal2019modl",)
     what: ClassVar[str] = "an unrolled network"
     sampler: ClassVar[str] = "unrolled"
     evaluation: ClassVar[str] = "correction"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -174,6 +174,8 @@ class FlowPrior(Brief):
     channels: tuple[str, ...]
     provenance: dict[str, Any]
     sha256: str = ""
+    papers: ClassVar[tuple[str, ...]] = ("lipman2023flow", "kerrigan2024functional")
+    """What to cite, keys of `pipelines/references.bib`."""
 
     def about(self) -> dict[str, object]:
         """What a short description shows."""

@@ -80,6 +80,7 @@ class Entry:
         aliases: Other names, which lists leave out.
         package: Name of the package that holds it.
         version: Its version; empty for this package.
+        papers: What to cite, keys of `pipelines/references.bib`.
         facts: Further columns of the tables in the documentation, by their headings, as Markdown.
     """
 
@@ -88,6 +89,7 @@ class Entry:
     aliases: tuple[str, ...] = ()
     package: str = HOUSE
     version: str = ""
+    papers: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
