@@ -3,9 +3,9 @@
 The registry's torchvision is a CUDA build. Beside a CPU torch its compiled half cannot load, and then importing it
 dies with "operator torchvision::nms does not exist"; deepinv and lightning die with it.
 
-`python -m infield.core.torchvision_remedy` tells whether the two of an environment fit. Where they do not, it leaves a
-hook in the environment's site-packages, so that every program that is run there may import deepinv first. `make install`
-runs it. The module needs nothing but the standard library, since the hook is a copy of it.
+`python -m infield.core.torchvision_remedy` reports whether the two of an environment fit. Where they do not, it leaves
+a hook in the environment's site-packages, so that every program that is run there may import deepinv first. `make
+install` runs it. The module needs nothing but the standard library, since the hook is a copy of it.
 """
 
 from __future__ import annotations
