@@ -229,7 +229,7 @@ def _search(
     u, gradient, value = evaluate(w)
     first, enough = FIRST, ENOUGH * (1 + measurement.count)
     for _ in range(ROUNDS):
-        beta = min(1.0, EASE / float(measurement.chi_square(u)))
+        beta = min(1.0, EASE / max(float(measurement.chi_square(u)), EASE))
         data = linearise(measurement, u, gradient, whitening, rank, weight=beta, first=first)
         first = max(first, len(data.rows))
         posterior = LinearisedPosterior(replace(data, rows=beta**0.5 * data.rows), whitening)
