@@ -22,7 +22,7 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.core.transform import Transform
 from infield.physics.context import Quantity
-from infield.physics.noise.base import GaussianLaw, NoiseLaw
+from infield.physics.noise.base import GaussianNoiseModel, NoiseModel
 from infield.physics.noise.models import check_noise
 from infield.physics.operators.callables import as_operator
 from infield.physics.operators.composition import compose
@@ -61,7 +61,7 @@ class Measurement(Brief):
     y: Tensor
     _: KW_ONLY
     operator: Physics
-    noise: NoiseLaw
+    noise: NoiseModel
     grid: Grid | PointSet = None  # type: ignore[assignment]  # filled in at once
     channels: tuple[str, ...] = ("field",)
     units: str = "1"
@@ -168,7 +168,7 @@ class Measurement(Brief):
     @property
     def linear_gaussian(self) -> bool:
         """Whether the operator is linear and the noise Gaussian."""
-        return isinstance(self.operator, LinearPhysics) and isinstance(self.noise, GaussianLaw)
+        return isinstance(self.operator, LinearPhysics) and isinstance(self.noise, GaussianNoiseModel)
 
     def residual(self, x: Tensor) -> Tensor:
         """Data minus A x, zero where nothing was observed, shape `(batch, *data)`."""

@@ -68,7 +68,7 @@ ENTRIES = {
             ),
         ),
         "source-slice": Entry(
-            "infield.posterior.samplers.elliptical_slice:SourceSlice",
+            "infield.posterior.samplers.elliptical_slice:EllipticalSlice",
             "elliptical slice sampling of the source",
             papers=("murray2010elliptical",),
             facts=facts(

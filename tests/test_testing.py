@@ -17,7 +17,7 @@ from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.noise.low_rank import LowRankGaussianNoise
 from infield.physics.noise.poisson import PoissonGaussianNoise, PoissonNoise
 from infield.physics.operators.convolution import Convolution
-from infield.physics.operators.level_set import Phases
+from infield.physics.operators.level_set import TwoPhaseLevelSet
 from infield.physics.operators.sensors import Mask
 from infield.posterior.samplers.base import Draws, Posterior, Sampler
 from infield.posterior.samplers.exact import Exact
@@ -72,7 +72,7 @@ class InDoublePrecision(Convolution):
         return super().A(x).double()
 
 
-class WrongDerivative(Phases):
+class WrongDerivative(TwoPhaseLevelSet):
     def A_vjp(self, x, v):
         return 1.1 * super().A_vjp(x, v)
 

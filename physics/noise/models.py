@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.physics.noise.base import GaussianLaw, NoiseLaw, positive_tensor
+from infield.physics.noise.base import GaussianNoiseModel, NoiseModel, positive_tensor
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.noise.low_rank import LowRankGaussianNoise
 from infield.physics.noise.poisson import PoissonGaussianNoise, PoissonNoise
 
-__all__ = ["Gaussian", "GaussianLaw", "LowRankGaussian", "NoiseLaw", "Poisson", "PoissonGaussian"]
+__all__ = ["Gaussian", "GaussianNoiseModel", "LowRankGaussian", "NoiseModel", "Poisson", "PoissonGaussian"]
 
 
 def Gaussian(std: float | np.ndarray | Tensor) -> GaussianNoise:
@@ -74,7 +74,7 @@ def check_noise(noise: object) -> None:
     Raises:
         InfieldError: With the remedy.
     """
-    if not isinstance(noise, NoiseLaw):
+    if not isinstance(noise, NoiseModel):
         raise InfieldError(
             where="measurement",
             found=f"noise {noise!r}"

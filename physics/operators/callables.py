@@ -17,7 +17,7 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.physics.operators.base import ComplexBuffers, LinearOperator, plain_physics
 
-RTOL = {torch.float64: 1e-9, torch.float32: 1e-4}
+RTOL = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
 """Relative to the data: how far a linear map of a precision may be from linear, and two evaluations from each other."""
 
 SCALES = (1e-3, 1.0, 1e3)
@@ -31,14 +31,11 @@ class _Brought:
     own_dtype: torch.dtype | None
 
     def _evaluate(self, x: Tensor) -> Tensor:
-        tensors = (
-            (*self.function.parameters(), *self.function.buffers()) if isinstance(self.function, nn.Module) else ()
-        )
-        dtype = next((t.dtype for t in tensors if t.is_floating_point()), self.own_dtype)
+        dtype = _dtype_of_weights(self.function) or self.own_dtype
         call = self.function.A if isinstance(self.function, Physics) else self.function
         with torch.set_grad_enabled(x.requires_grad and torch.is_grad_enabled()):  # never for the weights alone
             found: Tensor = call(x if dtype is None else x.to(dtype))
-        return found.to(x.dtype) if isinstance(found, Tensor) else found
+        return found.to(x.dtype) if isinstance(found, Tensor) and not found.is_complex() else found
 
     def _transposed(self, x: Tensor, v: Tensor) -> Tensor:
         """The transposed Jacobian at x applied to v, by autograd."""
@@ -46,6 +43,14 @@ class _Brought:
             x = x.detach().requires_grad_()
             (found,) = torch.autograd.grad(self._evaluate(x), x, v)
         return found
+
+
+def _dtype_of_weights(function: Any) -> torch.dtype | None:
+    """Precision of the weights of a module; None where it has none, or is no module."""
+    if not isinstance(function, nn.Module):
+        return None
+    buffers = (b for name, b in function.named_buffers() if not name.endswith("_device_holder"))  # deepinv's
+    return next((t.dtype for t in (*function.parameters(), *buffers) if t.is_floating_point()), None)
 
 
 class CallableOperator(_Brought, ComplexBuffers, Physics):
@@ -134,9 +139,7 @@ def as_operator(operator: Any, grid: Grid | PointSet, channels: int) -> Physics:
     shape = (channels, *grid.shape)
     x = torch.randn((2, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     own_dtype, y = _first_data(operator, x)
-    tolerance = RTOL[own_dtype or torch.float64]
-    if isinstance(operator, nn.Module) and any(t.dtype == torch.float32 for t in operator.parameters()):
-        tolerance = RTOL[torch.float32]
+    tolerance = RTOL[_dtype_of_weights(operator) or own_dtype or torch.float64]
     settings = (operator, grid, channels, tuple(y.shape[1:]), own_dtype)
     linear = LinearCallableOperator(*settings)
     is_linear = _is_linear(linear.A, x, tolerance)

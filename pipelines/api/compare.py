@@ -48,7 +48,7 @@ def compare(
         InfieldError: The prior is not one for this measurement, or a name is unknown.
     """
     chosen = choose_prior(prior, measurement).prior
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for given in samplers:
         sampler = sampler_named(given) if isinstance(given, str) else given
         name = sampler.method if sampler.method not in rows else f"{sampler.method} ({len(rows)})"

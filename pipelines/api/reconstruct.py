@@ -19,6 +19,7 @@ from infield.physics.measurement import Measurement
 from infield.pipelines.api.loading import sampler as sampler_named
 from infield.pipelines.commands import reconstruct as command
 from infield.pipelines.run.fitted_field import FitOptions
+from infield.pipelines.run.process import process_restored
 from infield.posterior.samplers.base import Sampler
 
 
@@ -83,7 +84,7 @@ def reconstruct(
         if value not in known:
             raise InfieldError(where=name, found=repr(value), expected=f"one of {', '.join(known)}")
     measured = measurement if isinstance(measurement, Measurement) else Path(measurement)
-    with _folder_of(to) as output:
+    with process_restored(), _folder_of(to) as output:
         summary = command.reconstruct(
             measured,
             output,

@@ -27,10 +27,10 @@ from infield.posterior.models.latent_fit import fit_latent_prior
 from infield.posterior.samplers.base import Sampler, Trained
 from infield.priors.base import Prior
 from infield.priors.flows.flow import FlowPrior
-from infield.priors.flows.patch_domains import OnDomains
-from infield.priors.flows.regrid import OnPoints
+from infield.priors.flows.patch_domains import SupportsDomains
+from infield.priors.flows.regrid import SupportsPoints
 from infield.priors.flows.slices import SlicePrior
-from infield.priors.storage.checkpoint import load_checkpoint, load_flow_prior, read_any_entry, weights_sha256
+from infield.priors.storage.checkpoint import load_checkpoint, load_flow_prior, read_entry_of_any_kind, weights_sha256
 from infield.priors.storage.flow_entry import KIND
 from infield.priors.storage.from_yaml import DescribedPrior, read_description
 
@@ -167,7 +167,7 @@ def _from_file(name: str, measurement: Field, device: str) -> ChosenPrior:
     path = prior_file(name)
     if path.suffix in (".yaml", ".yml"):
         return _described(path, measurement)
-    kind, _ = read_any_entry(path)
+    kind, _ = read_entry_of_any_kind(path)
     if kind == KIND or not getattr(registry.load("checkpoints", kind), "reconstructs", False):
         flow = _on_grid_of(path, load_flow_prior(path, device=device), measurement)
     else:
@@ -179,7 +179,7 @@ def _from_file(name: str, measurement: Field, device: str) -> ChosenPrior:
 
 def _conditional(path: Path, measurement: Measurement, device: str, at: Mapping[str, float]) -> ChosenPrior | None:
     """A prior that is conditioned on parameters, on the grid of a measurement; None where the file holds no such."""
-    kind, _ = read_any_entry(path)
+    kind, _ = read_entry_of_any_kind(path)
     if not getattr(registry.load("checkpoints", kind), "conditional", False):
         return None
     return _conditioned(load_checkpoint(path, kind, device), str(path), path.name, measurement, at)
@@ -256,10 +256,10 @@ def _on_grid_of(path: Path, prior: FlowPrior, measurement: Field) -> FlowPrior:
         )
     _check_units(path, prior, measurement)
     grid = measurement.grid
-    if not isinstance(grid, Grid) and not isinstance(prior.network, OnPoints):
+    if not isinstance(grid, Grid) and not isinstance(prior.network, SupportsPoints):
         raise InfieldError(f"--prior {path}: it is for fields on a grid, the measurement's lives on scattered points")
     _check_order(path, prior, grid)
-    anew = isinstance(prior.network, OnDomains)  # even of one shape a domain may or may not close
+    anew = isinstance(prior.network, SupportsDomains)  # even of one shape a domain may or may not close
     if anew or tuple(space) != tuple(grid.shape) or not isinstance(grid, Grid) or "axes" not in prior.grid_description:
         try:
             return prior.on(grid)

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from infield.core import registry
 from infield.core.errors import InfieldError
-from infield.physics.noise.base import GaussianLaw, NoiseLaw
+from infield.physics.noise.base import GaussianNoiseModel, NoiseModel
 from infield.physics.noise.registry import noise_from_json
 from infield.testing.failure import CheckFailed, require, require_close, require_shape, require_z
 
@@ -37,7 +37,7 @@ def check_noise_model(
     Raises:
         CheckFailed: A check does not hold; the first one is named.
     """
-    require(isinstance(noise, NoiseLaw), "interface", f"found {type(noise).__name__}, expected a noise model")
+    require(isinstance(noise, NoiseModel), "interface", f"found {type(noise).__name__}, expected a noise model")
     rng = Generator().manual_seed(seed)
     many = z.expand(draws, *z.shape[1:])
     y = noise.sample(many, rng)
@@ -48,7 +48,7 @@ def check_noise_model(
     _check_gradient(noise, y[:1], few, rng, tolerance)
     _check_batch_and_observed(noise, y[:1], few)
     _check_identities(noise, y, many)
-    if isinstance(noise, GaussianLaw):
+    if isinstance(noise, GaussianNoiseModel):
         r = torch.randn(few.shape, generator=rng, dtype=torch.float64)
         require_close(noise.solve(noise.apply(r)), r, 1e-8, "covariance", "R^-1 R r and r")
         product = (noise.root(r) * noise.solve(noise.root(r))).flatten(1).sum(1)
