@@ -13,7 +13,7 @@ TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 # One thread a process: on few cores a second one costs more than it gives when several processes run.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install wheel demo test test-slow gate mutants lint types check clean
+.PHONY: install wheel demo test test-slow gate mutants lint types check docs clean
 
 install: $(VENV)/installed
 
@@ -57,5 +57,14 @@ types: install
 
 check: lint types test
 
+# The documentation, in build/docs: every warning is an error, and nothing is fetched. Figures of the gallery are those of
+# the last `make test`.
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist demo src/*.egg-info
+	rm -rf $(VENV) build dist demo docs/generated src/*.egg-info

@@ -19,7 +19,7 @@ from infield.priors.training.flow_matching import source_on
 
 
 def plane(shape=(12, 16), share=0.5, std=0.1, seed=0, operator="mask") -> xr.Dataset:
-    """A masked field as plain xarray writes it, see the README."""
+    """A masked field as plain xarray writes it, see docs/formats.md."""
     rng = np.random.default_rng(seed)
     y, x = (np.arange(n) / shape[1] for n in shape)
     truth = np.sin(6 * y + 1)[:, None] * np.cos(5 * x)
