@@ -17,7 +17,7 @@ ENTRIES = {
         ),
         "fit": Entry("infield.pipelines.commands.fit", "train a flow-matching prior from a YAML configuration"),
         "reconstruct": Entry(
-            "infield.pipelines.commands.reconstruct", "posterior samples of the field behind a measurement file"
+            "infield.pipelines.commands.reconstruct_options", "posterior samples of the field behind a measurement file"
         ),
         "bench": Entry("infield.pipelines.commands.bench", "calibration and cost beside named peers, in one run"),
         "list": Entry("infield.pipelines.commands.list", "names of priors, samplers, operators, configurations, ..."),

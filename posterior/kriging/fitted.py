@@ -136,7 +136,7 @@ class FittedField(Brief):
         return cls(data, measurement.grid, measurement.units, found, tuple(State(*one) for one in drawn), about)
 
     @property
-    def find_map(self) -> State:
+    def most_probable(self) -> State:
         """The hyperparameters of the fit."""
         return State.of(self.fit)
 
