@@ -30,9 +30,9 @@ def load_prior(name: str | Path, device: str = "cpu") -> Any:
         device: Where its network runs: "auto", "cpu", "cuda", ...
 
     Returns:
-        A `FlowPrior`, a prior of lightcones, a model trained for a family of measurements, a surrogate of a solver, or
-        a `DescribedPrior`, whose method `on(grid, channels)` gives the prior on a grid. `infield.reconstruct` takes all
-        of them but the surrogate, and puts them on the grid of the measurement.
+        A `LearnedFlow`, a prior of lightcones, a model trained for a family of measurements, a surrogate of a solver, or
+        a `DescribedPrior`, whose method `on(grid, channels)` gives the prior on a grid. `infield.reconstruct` takes
+        all of them but the surrogate, and puts them on the grid of the measurement.
 
     Raises:
         InfieldError: There is no such file and no such name (the nearest one is offered); the file is corrupt, of

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.registry import Storable
-from infield.priors.base import Prior, sample
+from infield.priors.base import FlowPrior, sample
 from infield.testing.failure import CheckFailed, require, require_close, require_shape, require_z
 
 TIMES = (0.0, 0.3, 0.7, 0.95)
@@ -45,7 +45,7 @@ def check_prior(
     Raises:
         CheckFailed: A check does not hold; the first one is named.
     """
-    require(isinstance(prior, Prior), "interface", f"{type(prior).__name__} lacks members of priors.base.Prior")
+    require(isinstance(prior, FlowPrior), "interface", f"{type(prior).__name__} lacks members of priors.base.FlowPrior")
     shape = tuple(prior.source.event_shape)
     rng = Generator().manual_seed(seed)
     require_shape(prior.mean, shape, "mean")
