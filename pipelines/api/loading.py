@@ -30,8 +30,8 @@ def load_prior(name: str | Path, device: str = "cpu") -> Any:
         device: Where its network runs: "auto", "cpu", "cuda", ...
 
     Returns:
-        A `LearnedFlow`, a prior of lightcones, a model trained for a family of measurements, a surrogate of a solver, or
-        a `DescribedPrior`, whose method `on(grid, channels)` gives the prior on a grid. `infield.reconstruct` takes
+        A `LearnedFlow`, a prior of lightcones, a model trained for a family of measurements, a surrogate of a solver,
+        or a `DescribedPrior`, whose method `on(grid, channels)` gives the prior on a grid. `infield.reconstruct` takes
         all of them but the surrogate, and puts them on the grid of the measurement.
 
     Raises:
