@@ -51,7 +51,7 @@ def stored_dtype(measurement: Measurement, prior: Any = None) -> str:
 def _felt(magnitude: float, stds: list[float]) -> bool:
     """Whether the step of float32 at a magnitude exceeds the allowed fraction of a standard deviation."""
     step = float(np.spacing(np.float32(min(magnitude, float(np.finfo(np.float32).max)))))
-    return magnitude > np.finfo(np.float32).max or any(step > LARGEST_STEP * std for std in stds if std > 0)
+    return magnitude > float(np.finfo(np.float32).max) or any(step > LARGEST_STEP * std for std in stds if std > 0)
 
 
 def _noise_std(measurement: Measurement) -> list[float]:
@@ -66,9 +66,8 @@ def _noise_std(measurement: Measurement) -> list[float]:
 
 def _typical(prior: Any) -> Tensor | None:
     """Some fields in units about the prior's mean, float64; None of priors that are not on this grid as a whole."""
-    parts = [getattr(prior, name, None) for name in ("standardisation", "source", "mean")]
-    if any(part is None for part in parts):
+    standardisation, source, mean = (getattr(prior, name, None) for name in ("standardisation", "source", "mean"))
+    if standardisation is None or source is None or mean is None:
         return None
-    standardisation, source, mean = parts
     fields: Tensor = standardisation.to_units(mean + source.sample(4, torch.Generator().manual_seed(0)))
     return fields.to("cpu", torch.float64) if bool(torch.isfinite(fields).all()) else None

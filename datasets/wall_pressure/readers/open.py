@@ -243,10 +243,10 @@ def _coordinate(
     group = array.name.rsplit("/", 1)[0] + "/" if "/" in array.name else ""
     names = [str(name) for name in array.dims if _role(name) == role]
     if own is not None and _role(own) not in (role, None):  # another code's convention: its name alone counts
-        names, others = [own], ()
+        names = [own]
     else:
-        others = ROLES[role]
-    for name in (*names, *others):
+        names += ROLES[role]
+    for name in names:
         for place in dict.fromkeys((group, "")):
             found = next((a for a in file.arrays.values() if a.name.lower() == f"{place}{name}".lower()), None)
             if found is None or len(found.shape) != 1 or (size is not None and found.shape[0] != size):
