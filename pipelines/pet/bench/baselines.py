@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
@@ -61,7 +62,9 @@ def osem(case: Case, passes: int = PASSES, subsets: int = SUBSETS) -> Tensor:
     assert case.emission.weight is not None
     for k in range(subsets):
         some = ParallelBeam(geometry.angles[k::subsets], geometry.positions)
-        parts.append(_Emission(Projection(grid, 1, some, case.emission.weight[k::subsets]), case.background[k::subsets]))
+        parts.append(
+            _Emission(Projection(grid, 1, some, case.emission.weight[k::subsets]), case.background[k::subsets])
+        )
         data.append(case.counts[:, :, k::subsets])
     model = deepinv.optim.OSEM(num_subsets=subsets, max_iter=passes, eps=1e-12)
     with torch.no_grad():
@@ -135,4 +138,4 @@ def _neighbours(x: Tensor) -> Tensor:
 
 def _geometry(case: Case) -> ParallelBeam:
     angle, radial = case.emission.data_grid.axes[-2:]
-    return ParallelBeam(torch.tensor(angle.coordinates).double().numpy(), torch.tensor(radial.coordinates).double().numpy())
+    return ParallelBeam(np.array(angle.coordinates), np.array(radial.coordinates))

@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 from infield.core.grid import Axis, Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import PoissonNoise
-from infield.physics.operators.links import Exponential
 from infield.physics.operators.composition import Affine, compose
+from infield.physics.operators.links import Exponential
 from infield.physics.pet.geometry import ParallelBeam
 from infield.physics.pet.projection import Projection
 from infield.priors.gaussian.laws import Matern

@@ -1,8 +1,9 @@
 """The reference: long Metropolis chains with a dense Gauss-Newton preconditioner, for small images.
 
-In z with u = u_map + L z, L L^T the inverse of K^-1 + J^T W J at the most probable field, the posterior is near N(0, I);
-proposals z' = rho z + (1 - rho) (z + grad log pi(z)) + sqrt(1 - rho^2) xi are Langevin steps that keep N(0, I) (Cotter
-et al. 2013) and are accepted by Metropolis' rule. Everything is a dense matrix: this shares no code with the samplers.
+In z with u = u_map + L z, L L^T the inverse of K^-1 + J^T W J at the most probable field, the posterior is near
+N(0, I); proposals z' = rho z + (1 - rho) (z + grad log pi(z)) + sqrt(1 - rho^2) xi are Langevin steps that keep N(0, I)
+(Cotter et al. 2013) and are accepted by Metropolis' rule. Everything is a dense matrix: this shares no code with the
+samplers.
 """
 
 from __future__ import annotations

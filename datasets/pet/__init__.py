@@ -1,0 +1,1 @@
+"""Images and counts of positron emission tomography."""

@@ -1,0 +1,12 @@
+"""Entries of PET in the registry; see `core.registry`."""
+
+from __future__ import annotations
+
+from infield.core.registry import Entry
+
+ENTRIES = {
+    "converters": {"pet": Entry("infield.pipelines.pet.convert", "PET images and counts of many formats")},
+    "benches": {
+        "pet": Entry("infield.pipelines.pet.bench.run", "counts of emission tomography to a rate"),
+    },
+}
