@@ -65,7 +65,7 @@ ENTRIES = {
             ),
         ),
         "source-slice": Entry(
-            "infield.posterior.samplers.elliptical_slice:SourceSlice",
+            "infield.posterior.samplers.elliptical_slice:EllipticalSlice",
             "elliptical slice sampling of the source",
             facts=facts(
                 "any operator, any noise model, no derivatives",

@@ -1,1 +1,1 @@
-"""Images and counts of positron emission tomography."""
+"""Images, counts and synthetic cohorts of positron emission tomography."""

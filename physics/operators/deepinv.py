@@ -17,7 +17,7 @@ from infield.physics.operators.description import OperatorDescription
 from infield.physics.operators.linear_product import LinearProduct
 
 
-class _Rebuilt(ComplexBuffers):
+class _PicklableDeepinv(ComplexBuffers):
     """Pickles an operator of deepinv as its class name, its arguments and its buffers: deepinv keeps lambdas inside.
 
     A noise model set on the operator is not kept; here noise belongs to the measurement.
@@ -63,7 +63,7 @@ class _FieldByField:
 def _class(name: str) -> type[Physics]:
     """deepinv's class, with complex buffers that survive `.to` and with pickling."""
     mended = (_FieldByField,) if name == "Tomography" else ()
-    return type(name, (_Rebuilt, *mended, getattr(deepinv.physics, name)), {})
+    return type(name, (_PicklableDeepinv, *mended, getattr(deepinv.physics, name)), {})
 
 
 def _build(name: str, arguments: Mapping[str, Any], grid: Grid | PointSet, channels: int) -> Physics:
@@ -90,7 +90,7 @@ def _observed(operator: Physics, y: Tensor) -> Tensor | None:
     return (mask != 0).expand(y.shape)[0].clone()
 
 
-def build_named(description: OperatorDescription) -> Physics:
+def build_deepinv(description: OperatorDescription) -> Physics:
     """The operator `deepinv:<ClassName>`; parameters and arrays are its keyword arguments.
 
     `img_size` is filled in from the field where the constructor takes it and the file does not give it. Arrays arrive

@@ -5,8 +5,9 @@ from __future__ import annotations
 from infield.core.registry import Entry
 
 ENTRIES = {
-    "converters": {"pet": Entry("infield.pipelines.pet.convert", "PET images and counts of many formats")},
     "benches": {
         "pet": Entry("infield.pipelines.pet.bench.run", "counts of emission tomography to a rate"),
+        "pet-bridge": Entry("infield.pipelines.pet.bench.bridge", "the Poisson bridge beside exact laws"),
     },
+    "converters": {"pet": Entry("infield.pipelines.pet.convert", "PET images and counts of many formats")},
 }
