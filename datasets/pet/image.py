@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from infield.core.errors import InfieldError
-from infield.datasets.formats.zarr_group import check_new, put_in_place, remove_for_good
+from infield.datasets.formats.zarr_group import check_new, explain_disk_full, publish, remove_tree
 
 FORMAT, VERSION = "pet-image", 1
 OBLIQUE = 0.05
@@ -95,13 +95,23 @@ class PETImage:
             image.header["descrip"] = f"{self.units}; not for diagnosis".encode()
             nibabel.save(image, path)
             return
-        check_new(path, overwrite)
-        draft = path.with_name(path.name + ".draft")
+        write_group(path, self.dataset(), overwrite=overwrite)
+
+
+def write_group(path: Path, dataset: xr.Dataset, *, overwrite: bool = False) -> None:
+    """Write a zarr group; it appears under its name only when it is whole.
+
+    Raises:
+        InfieldError: The path exists, or the disk is full.
+    """
+    check_new(path, overwrite)
+    draft = path.with_name(path.name + ".draft")
+    with explain_disk_full(path, "make room and start again"):
         try:
-            self.dataset().to_zarr(draft, mode="w", zarr_format=3, consolidated=False)
-            put_in_place(draft, path, overwrite)
+            dataset.to_zarr(draft, mode="w", zarr_format=3, consolidated=False)
+            publish(draft, path, overwrite)
         except BaseException:
-            remove_for_good(draft)
+            remove_tree(draft)
             raise
 
 

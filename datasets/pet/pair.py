@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 from infield.core.errors import InfieldError
-from infield.datasets.formats.zarr_group import check_new, put_in_place, remove_for_good
-from infield.datasets.pet.image import PETImage
+from infield.datasets.pet.image import PETImage, write_group
 
 FORMAT, VERSION = "pet-pair", 1
 
@@ -25,11 +24,4 @@ def write_pair(path: Path, baseline: PETImage, followup: PETImage, years: float,
     data["followup"] = (("z", "y", "x"), followup.values, {"units": followup.units})
     facts = {"baseline": dict(baseline.facts), "followup": dict(followup.facts)}
     data.attrs |= {"infield_format": FORMAT, "infield_version": VERSION, "years": years, "facts": json.dumps(facts)}
-    check_new(path, overwrite)
-    draft = path.with_name(path.name + ".draft")
-    try:
-        data.to_zarr(draft, mode="w", zarr_format=3, consolidated=False)
-        put_in_place(draft, path, overwrite)
-    except BaseException:
-        remove_for_good(draft)
-        raise
+    write_group(path, data, overwrite=overwrite)

@@ -22,20 +22,18 @@ from typing import Any
 import numpy as np
 
 from infield.core.errors import InfieldError
-from infield.datasets.formats.measurement import write_measurement
 from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.pet.centiloid import Line, centiloid_line
-from infield.datasets.pet.counts import measurement_of
 from infield.datasets.pet.image import PETImage
 from infield.datasets.pet.interval import years_between
 from infield.datasets.pet.pair import write_pair
 from infield.datasets.pet.quantities import SUVR, Dose, becquerel, to_suv, to_suvr
 from infield.datasets.pet.readers.open import open_image
-from infield.datasets.pet.readers.sinograms import AXES, open_sinograms
 from infield.pipelines.run.console import table
 from infield.pipelines.run.options import Parser, add_json, refuse_without
 
 COUNTS = (".hs", ".l.hdr", ".l.hdr.stir", ".lhdr", ".npy", ".mat")
+AXES = ("plane", "angle", "radial")
 TARGETS = ("Bq/mL", "SUV", "SUVR")
 
 
@@ -90,6 +88,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _counts(arguments: argparse.Namespace) -> dict[str, Any]:
+    from infield.datasets.formats.measurement import write_measurement
+    from infield.datasets.pet.counts import measurement_of
+    from infield.datasets.pet.readers.sinograms import open_sinograms
+
     if arguments.output.suffix != ".zarr":
         raise InfieldError(where="--output", found=f"'{arguments.output.name}'", expected="a measurement, NAME.zarr")
     sinograms = open_sinograms(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
 import pytest
+from examples.processes import HANG
 
 from infield.core.errors import InfieldError
 from infield.datasets.pet.centiloid import TABLE, centiloid_line
@@ -272,3 +275,10 @@ def test_a_dicom_series_with_a_slope_for_each_slice(tmp_path):
     np.testing.assert_allclose(image.values, expected[:, ::-1, ::-1])  # LPS: rows run to the back, columns to the left
     np.testing.assert_allclose(image.affine[:3], [[2, 0, 0, -18], [0, 3, 0, -29], [0, 0, 4, 0]])
     assert image.units == "Bq/mL"
+
+
+def test_the_help_of_convert_imports_no_torch():
+    code = "import sys\nfrom infield.pipelines.cli import main\ntry:\n    main(['convert', 'pet', '--help'])\n"
+    code += "except SystemExit:\n    pass\nassert 'torch' not in sys.modules"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=False)
+    assert run.returncode == 0 and "not for diagnosis" in run.stdout, run.stderr
