@@ -9,5 +9,8 @@ ENTRIES = {
         "pet": Entry("infield.pipelines.pet.bench.run", "counts of emission tomography to a rate"),
         "pet-bridge": Entry("infield.pipelines.pet.bench.bridge", "the Poisson bridge beside exact laws"),
     },
+    "cautions": {
+        "pet-counts": Entry("infield.pipelines.pet.caution:counts_without_link", "counts of a field without a link"),
+    },
     "converters": {"pet": Entry("infield.pipelines.pet.convert", "PET images and counts of many formats")},
 }
