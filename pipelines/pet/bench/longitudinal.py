@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -135,11 +136,22 @@ def _compare(
         _law_of(bench, case, name, x, x_f, third, judged and name == "poisson", generator)
     crps = {name: fair_crps(x, x_f) for name, x in draws.items()}
     for name, most in (("regional", 0.98), ("brownian", 1.0), ("brownian on the Poisson clock", None)):
-        value = float(crps["poisson"].mean() / crps[name].mean())
-        error = bootstrap_error(
-            lambda i, n=name: float(crps["poisson"][i].mean() / crps[n][i].mean()), subjects, generator
+        quotient = _ratio(crps["poisson"], crps[name])
+        error = bootstrap_error(quotient, subjects, generator)
+        bench.judge(
+            case,
+            "poisson",
+            f"crps_over_{name}",
+            quotient(torch.arange(subjects)),
+            None,
+            most if judged else None,
+            error=error,
         )
-        bench.judge(case, "poisson", f"crps_over_{name}", value, None, most if judged else None, error=error)
+
+
+def _ratio(a: Tensor, b: Tensor) -> Callable[[Tensor], float]:
+    """Ratio of two means over subjects, as a function of their indices."""
+    return lambda i: float(a[i].mean() / b[i].mean())
 
 
 def _law_of(
