@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -51,10 +51,17 @@ class Sinograms:
             found = f"planes {chosen.start} to {chosen.stop - 1}"
             raise InfieldError(where="{slices}", found=found, expected=f"0 to {len(self.counts) - 1}",
                                parameters=["slices"])  # fmt: skip
-        parts = {name: getattr(self, name) for name in ("counts", "randoms", "normalisation", "blank")}
-        cut = {name: None if part is None else part[chosen.start : chosen.stop] for name, part in parts.items()}
-        return Sinograms(**cut, angles=self.angles, positions=self.positions, spacing=self.spacing,
-                         history=self.history)  # fmt: skip
+
+        def cut(part: np.ndarray | None) -> np.ndarray | None:
+            return None if part is None else part[chosen.start : chosen.stop]
+
+        return replace(
+            self,
+            counts=self.counts[chosen.start : chosen.stop],
+            randoms=cut(self.randoms),
+            normalisation=cut(self.normalisation),
+            blank=cut(self.blank),
+        )
 
 
 def check_counts(counts: np.ndarray) -> None:

@@ -37,7 +37,8 @@ def read_sidecar(image: Path) -> dict[str, Any]:
         InfieldError: There is none, or one is no JSON object.
     """
     stem = image.name.removesuffix(".gz").removesuffix(".nii")
-    entities, found = set(stem.split("_")), {}
+    entities = set(stem.split("_"))
+    found: dict[str, Any] = {}
     applies = []
     for depth, folder in enumerate((image.parent, *image.parent.parents[:6])):
         for path in sorted(folder.glob("*.json")):

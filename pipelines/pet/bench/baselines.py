@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
@@ -58,7 +57,7 @@ def mlem(case: Case, iterations: int = ITERATIONS) -> Tensor:
 def osem(case: Case, passes: int = PASSES, subsets: int = SUBSETS) -> Tensor:
     """Ordered subsets (Hudson & Larkin 1994): every subset has angles far apart; shape `(y, x)`."""
     parts, data = [], []
-    geometry, grid = _geometry(case), case.emission.grid
+    geometry, grid = case.emission.geometry, case.emission.grid
     assert case.emission.weight is not None
     for k in range(subsets):
         some = ParallelBeam(geometry.angles[k::subsets], geometry.positions)
@@ -134,8 +133,3 @@ def _neighbours(x: Tensor) -> Tensor:
     total[..., 1:] += x[..., :-1]
     total[..., :-1] += x[..., 1:]
     return total
-
-
-def _geometry(case: Case) -> ParallelBeam:
-    angle, radial = case.emission.data_grid.axes[-2:]
-    return ParallelBeam(np.array(angle.coordinates), np.array(radial.coordinates))

@@ -58,9 +58,10 @@ class Case:
     def thinned(self, fraction: float, generator: Generator) -> Case:
         """The counts of a fraction of the dose: each is kept with this probability."""
         kept = torch.binomial(self.counts, torch.full_like(self.counts, fraction), generator=generator)
+        assert self.emission.weight is not None
         return replace(
             self,
-            emission=projector(self.emission.grid.shape[0], self.counts.shape[-2], fraction * self.emission.weight),
+            emission=projector(self.emission.grid.shape[0], self.counts.shape[-2], self.emission.weight * fraction),
             background=fraction * self.background,
             counts=kept,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ def run(bench: Bench, *, side: int, angles: int) -> None:
     for method, description in ((OURS, ours), (PEER, theirs)):
         A = build_operator(description, {}, grid, 1)
         y = torch.rand((1, *A.data_shape), generator=generator, dtype=torch.float64)
-        seconds[method] = _least(lambda A=A: A.A(x)) + _least(lambda A=A, y=y: A.A_adjoint(y))
+        seconds[method] = _least(partial(A.A, x)) + _least(partial(A.A_adjoint, y))
         bench.add("projector", method, "cpu_seconds", seconds[method], "s")
         error = abs(float((A.A(x) * y).sum() / (x * A.A_adjoint(y)).sum()) - 1)
         _judge(bench, "error of the adjoint", error, 1e-12, method)
