@@ -37,6 +37,7 @@ from infield.pipelines.run.fitted_field import (
     fit_to_points,
     fits_points,
     moments_on_grid,
+    refuse_fit_of_others,
     refuse_unused_fit,
     takes_fitted_field,
     with_fitted_noise,
@@ -221,6 +222,7 @@ def reconstruct(
                     raise InfieldError(
                         where=f"--at {next(iter(at))}", found="a law fitted to the data", expected="a conditional prior"
                     )
+                refuse_fit_of_others(fit, sampler)
                 law = fit_to_points(measurement, BUILT_IN[prior or "fitted"], fit or FitOptions(), seed, sampler)
                 measurement = with_fitted_noise(measurement, law)
                 chosen = fitted_prior(prior, law, sampler)
@@ -247,7 +249,9 @@ def reconstruct(
         say(note, quiet=quiet)
     stand_in: dict[str, str] = {}
     if surrogate is not None:
-        learned = load_surrogate(surrogate, where)
+        with registry.plugins_recorded() as of_surrogate:
+            learned = load_surrogate(surrogate, where)
+        plugins |= of_surrogate
         replaced = _replaced(measurement, surrogate, learned)
         measurement = replaced.measurement
         stand_in = {"surrogate": surrogate.name, "surrogate_sha256": learned.stored.sha256}
