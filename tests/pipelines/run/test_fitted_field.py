@@ -9,15 +9,14 @@ from examples.kriging_example import GRID, data_on
 from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
-from infield.pipelines.run.fitted_field import (
+from infield.pipelines.run.fit_options import (
     FitOptions,
-    Judged,
     add_fit_arguments,
     fit_options,
-    fit_to_points,
     refuse_fit_of_others,
     refuse_unused_fit,
 )
+from infield.pipelines.run.fitted_field import Judged, fit_to_points
 from infield.pipelines.run.prior_choice import fitted_prior
 from infield.posterior.kriging.fitted import FittedField
 from infield.posterior.samplers.exact import Exact
