@@ -16,7 +16,7 @@ SECTION = re.compile(r"^(Arguments|Returns|Raises|Yields|References|Note|Example
 TABLE = re.compile(r"^\s*\|.*\|\s*$")
 RULE = re.compile(r"^\s*\|[\s:|-]+\|\s*$")
 DIRECTIVE = re.compile(r"^\s*\.\. ")
-LITERAL = re.compile(r"(:\w+:`[^`]*`|``.*?``|`[^`]+`_?_?)")
+LITERAL = re.compile(r"(:\w+:`[^`]*`|``.*?``|`[^`]+`_?_?|\*\*\w[^*]*\*\*)")
 
 
 def to_restructuredtext(lines: list[str]) -> list[str]:
