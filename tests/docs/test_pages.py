@@ -132,7 +132,7 @@ def test_records_of_a_bench_become_a_table(tmp_path):
     path = tmp_path / "b.json"
     path.write_text(json.dumps({**document, "records": [one, met]}), encoding="utf-8")
     assert "| case | method | crps (K) | calls |" in generated.bench_table(path)
-    assert "| c | `m` | 0.25 | 3 |" in generated.bench_table(path)
+    assert "| c | `m` | 0.250 | 3 |" in generated.bench_table(path)
     assert "2026-11-30, seed 1; torch 2.6" in generated.bench_table(path)
     assert "| at most 2 | 3 | **missed** |" in generated.target_table([path])
 
