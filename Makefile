@@ -22,7 +22,7 @@ demo: install
 	$(BIN)/infield demo --output demo
 
 test: install
-	$(PYTEST) -m "not slow" -n logical --maxprocesses 8 --dist loadfile
+	$(PYTEST) -m "not slow" -n logical --maxprocesses 8 --dist worksteal
 
 test-slow: install
 	$(PYTEST) -m slow

@@ -198,6 +198,7 @@ def test_training_learns_what_a_gaussian_does_not_know():
     assert held_out_loss(fit(backward, bumps(2000, 0), 200), fresh) > 1.5
 
 
+@pytest.mark.slow
 def test_training_in_field_space_learns_what_a_gaussian_does_not_know():
     settings = {"source": {"law": "matern", "nu": 0.5, "length": 0.2}, "skip": "scalar", "learning_rate": 4e-3}
     module = fit(tiny(**settings), bumps(2000, 0), 200, callbacks=[AveragedWeights(0.98)])
