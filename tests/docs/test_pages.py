@@ -184,6 +184,10 @@ def test_tables_and_formulas_of_docstrings():
     assert lines.index("::") < lines.index("    a = b")
 
 
+def test_the_readme_is_short():
+    assert (ROOT / "README.md").stat().st_size <= 6_000
+
+
 def test_contributing_is_short():
     assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 80
 
