@@ -13,7 +13,7 @@ from examples.wall_files import NT, NU, NX, NZ, RE_TAU, RHO, U_TAU, H, coordinat
 from infield import InfieldError
 from infield.datasets.wall_pressure.readers.common import UserMetadata
 from infield.datasets.wall_pressure.readers.open import open_planes
-from infield.pipelines.wall_pressure.simulate import half_heights
+from infield.pipelines.wall_pressure.half_heights import half_heights
 
 pytestmark = pytest.mark.field
 
