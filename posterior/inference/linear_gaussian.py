@@ -18,7 +18,7 @@ solved by conjugate gradients in the coordinates of S.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, cast
@@ -34,6 +34,7 @@ from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.noise.registry import GaussianLaw
 from infield.posterior.inference.conjugate_gradients import conjugate_gradients
 from infield.posterior.inference.point_sensor_solver import StationarySensors
+from infield.posterior.inference.unseen_regions import UnseenRegions, serves
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley, Modes
 
@@ -247,6 +248,8 @@ class LinearGaussianData:
         signs = 2 * signs - 1
         through = self.adjoint(self.noise.solve(self._data(self.modes.synthesise(signs))))
         estimate = (signs * self.modes.analyse(through)).mean(0).flatten()
+        if self.unseen is not None:  # of what is seen
+            estimate = estimate / self.unseen.seen
         return estimate.clamp_min(0.1 * float(estimate.mean()))
 
     def _data(self, x: Tensor) -> Tensor:
@@ -268,8 +271,26 @@ class LinearGaussianData:
 
         diagonal = 1 + torch.cat([root**2 * self.information, F**2 @ self.information])
         right = S_T(self.adjoint(self.noise.solve(r)))
-        solution = conjugate_gradients(normal_operator, right, self.tolerance, self.max_iterations, diagonal=diagonal)
+        correction = self._outside(covariance)
+        solution = conjugate_gradients(
+            normal_operator, right, self.tolerance, self.max_iterations, diagonal=diagonal, correction=correction
+        )
         return S(solution)
+
+    def _outside(self, covariance: Covariance) -> Callable[[Tensor], Tensor] | None:
+        """What the preconditioner gains from knowing which regions the data do not see, on modes and factors."""
+        if self.unseen is None or not serves(covariance):
+            return None
+        of_modes = self.unseen.correction(covariance, self.information.reshape(covariance.event_shape))
+        modes = covariance.diagonal.numel()
+        return lambda w: torch.cat([of_modes(w[:, :modes]), torch.zeros_like(w[:, modes:])], dim=1)
+
+    @cached_property
+    def unseen(self) -> UnseenRegions | None:
+        """Windows on the regions of which the data say nothing: where the adjoint of random data is 0."""
+        y = torch.randn(self.measurement.y[:1].shape, generator=Generator().manual_seed(0), dtype=torch.float64)
+        back = self.adjoint(torch.where(self.observed, y.to(self.measurement.y), 0.0))
+        return UnseenRegions.of((back[0] != 0).any(0))
 
     def log_evidence(self, mean: Tensor, covariance: Covariance) -> Tensor:
         """log N(y; A m, A K A^T + R), a scalar.

@@ -1,0 +1,120 @@
+r"""A preconditioner for data that do not see all of the domain: coil maps that end at a head, gaps in an image.
+
+With the prior's precision Q = K^{-1} and information c where the data see the field (the indicator D), the posterior's
+precision is about Q + c D. What is smooth and outside D is as improbable for Q + c as anything seen, though the prior
+alone rules there; conjugate gradients preconditioned by Q + c take as many iterations as the signal-to-noise ratio is
+large. An overlapping additive Schwarz method (Dryja & Widlund 1987; Toselli & Widlund 2005, chapter 2) has no such
+factor:
+
+    P^{-1} = (Q + c)^{-1} + sum_j phi_j (Q + c_j)^{-1} phi_j,    c_j = Q(k_j),    k_j = 0.3 / rho_j.
+
+The windows phi_j vanish on D and pass over one another where the distance to D is about rho_j, which grows by a
+constant factor. A field that is seen up to a border is known beyond it on the scales that are longer than the distance
+from the border; so c_j, what is known at rho_j, is the prior's precision of waves of that length. Each term costs a
+pair of the basis's transforms of one field, and none of the operator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
+from torch import Tensor
+
+from infield.core.spectra import wavenumbers
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley
+
+NEAREST, GROWTH = 0.7, 2**1.5
+"""The first distance, in grid points, at which a window begins, and the factor between neighbours."""
+
+WAVES = 0.3
+"""Wavenumber in cycles per point, times the distance to the seen region, of the longest waves unknown there."""
+
+WHOLE = 0.8
+"""A region counts as one, and not as scattered sensors, where so much of it survives an opening by 3 points."""
+
+
+@dataclass(frozen=True)
+class UnseenRegions:
+    """Windows on what the data do not see.
+
+    Arguments:
+        windows: phi_1, phi_2, ... of shape `(windows, *space)`.
+        wavenumbers: k_1, k_2, ..., cycles per point.
+        seen: Share of the domain that the data see.
+    """
+
+    windows: Tensor
+    wavenumbers: tuple[float, ...]
+    seen: float
+
+    @classmethod
+    def of(cls, seen: Tensor) -> UnseenRegions | None:
+        """The windows of a field on a torus; None where all is seen, or what is seen is scattered points.
+
+        Arguments:
+            seen: Which values the data depend on, bool, shape `(*space)`.
+        """
+        inside = seen.numpy(force=True)
+        if inside.all() or not inside.any():
+            return None
+        wide = np.pad(inside, [(n // 2, n - n // 2) for n in inside.shape], mode="wrap")
+        middle = tuple(slice(n // 2, n // 2 + n) for n in inside.shape)
+        cube = np.ones([3 if n > 1 else 1 for n in inside.shape], dtype=bool)
+        opened = binary_dilation(binary_erosion(wide, cube), cube)[middle]
+        if (opened & inside).sum() < WHOLE * inside.sum():
+            return None
+        distance = torch.from_numpy(distance_transform_edt(~wide)[middle]).to(seen.device)
+        level = (distance / NEAREST).clamp_min(1.0).log() / math.log(GROWTH)
+        numbers = range(1, math.ceil(float(level.max())) + 1)
+        bumps = [_smooth_step(1 - (level - j).abs()).sqrt() for j in numbers]
+        k = tuple(min(WAVES / (NEAREST * GROWTH**j), 0.5) for j in numbers)
+        return cls(torch.stack(bumps) * ~seen, k, float(inside.mean()))
+
+    def correction(self, covariance: Covariance, information: Tensor) -> Callable[[Tensor], Tensor]:
+        r"""The sum over the windows, on coordinates w that the prior makes white, x = S w.
+
+        There it is S^{-1} phi_j S (1 + c_j S^2)^{-1} S phi_j S^{-1}. Modes of which the data say nothing are damped by
+        c S^2 / (1 + c S^2) before S^{-1}: the unit matrix serves them already.
+
+        Arguments:
+            covariance: K, whose diagonal part is taken.
+            information: c of each mode, shape of the diagonal.
+
+        Returns:
+            A map of `(batch, modes)`.
+        """
+        S2, modes = covariance.diagonal, covariance.modes
+        damped = information * S2.sqrt() / (1 + information * S2)
+        k = wavenumbers(S2.shape[1:])
+        terms = []
+        for window, k_j in zip(self.windows, self.wavenumbers, strict=True):
+            shell = (k - max(k_j, float(k[k > 0].min()))).abs()
+            near = (shell <= max(float(shell.min()), 0.15 * k_j)).expand_as(S2)
+            power = torch.stack([S2[i][near[i]].mean() for i in range(len(S2))]).reshape(-1, *[1] * k.ndim)
+            terms.append((window, S2 / (1 + S2 * torch.minimum(1 / power, information))))
+
+        def apply(w: Tensor) -> Tensor:
+            x = modes.synthesise(damped * w.reshape(-1, *S2.shape))
+            found = torch.zeros_like(x)
+            for window, kernel in terms:
+                found += window * modes.synthesise(kernel * modes.analyse(window * x))
+            return (damped * modes.analyse(found)).flatten(1)
+
+        return apply
+
+
+def serves(covariance: Covariance) -> bool:
+    """Whether the basis has wavenumbers of all axes of space."""
+    return isinstance(covariance.modes, Hartley) and covariance.diagonal.ndim == covariance.modes.ndim + 1
+
+
+def _smooth_step(t: Tensor) -> Tensor:
+    """From 0 to 1 for t from 0 to 1, with two continuous derivatives."""
+    t = t.clamp(0, 1)
+    return t**3 * (t * (6 * t - 15) + 10)
