@@ -21,7 +21,7 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.core.transform import Transform
 from infield.physics.context import Quantity
-from infield.physics.noise.base import GaussianLaw, NoiseLaw
+from infield.physics.noise.base import GaussianNoiseModel, NoiseModel
 from infield.physics.operators.composition import compose
 from infield.physics.operators.pullback import Inner, inner_operator, scaling
 
@@ -56,7 +56,7 @@ class Measurement:
 
     y: Tensor
     operator: Physics
-    noise: NoiseLaw
+    noise: NoiseModel
     grid: Grid | PointSet
     channels: tuple[str, ...] = ("field",)
     units: str = "1"
@@ -124,7 +124,7 @@ class Measurement:
     @property
     def linear_gaussian(self) -> bool:
         """Whether the operator is linear and the noise Gaussian."""
-        return isinstance(self.operator, LinearPhysics) and isinstance(self.noise, GaussianLaw)
+        return isinstance(self.operator, LinearPhysics) and isinstance(self.noise, GaussianNoiseModel)
 
     def residual(self, x: Tensor) -> Tensor:
         """Data minus A x, zero where nothing was observed, shape `(batch, *data)`."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from infield.core._deepinv import ZeroNoise
 from infield.core.grid import Axis, Grid, PointSet
-from infield.physics.operators.least_squares import LeastSquares
+from infield.physics.operators.least_squares import LeastSquaresMixin
 
 
 class ComplexBuffers(torch.nn.Module):
@@ -38,7 +38,7 @@ def index_grid(shape: tuple[int, ...]) -> Grid:
     return Grid(tuple(Axis(f"index_{i}", tuple(float(j) for j in range(n))) for i, n in enumerate(shape)))
 
 
-class LinearOperator(ComplexBuffers, LeastSquares):
+class LinearOperator(ComplexBuffers, LeastSquaresMixin):
     """A linear map from fields `(batch, channel, *space)` to data `(batch, *data)`.
 
     Arguments:

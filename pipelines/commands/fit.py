@@ -13,7 +13,7 @@ from infield.core._lightning import (
     ModelCheckpoint,
 )
 from infield.core.errors import InfieldError
-from infield.priors.storage.checkpoint import export_prior, read_any_entry
+from infield.priors.storage.checkpoint import export_prior, read_entry_of_any_kind
 from infield.priors.training.flow_matching import AveragedWeights
 
 LAST = "last.ckpt"
@@ -50,9 +50,9 @@ class FitCommand(LightningCLI):
         asked = str(options.ckpt_path or "")
         last = Path(options.trainer.default_root_dir) / LAST
         if asked == "last" and last.exists():
-            read_any_entry(last)
+            read_entry_of_any_kind(last)
         elif asked.endswith(".ckpt"):
-            read_any_entry(asked)
+            read_entry_of_any_kind(asked)
 
     def instantiate_classes(self) -> None:
         """Build model, data and trainer; an error of ours comes out as it is, not wrapped in the parser's."""
@@ -68,7 +68,7 @@ class FitCommand(LightningCLI):
         """Leave the prior or the surrogate alone in a file of its own, `prior.ckpt` or `surrogate.ckpt`."""
         directory = Path(self.trainer.default_root_dir)
         if self.trainer.is_global_zero and (directory / LAST).exists():
-            kind, _ = read_any_entry(directory / LAST)
+            kind, _ = read_entry_of_any_kind(directory / LAST)
             print(f"{kind}: {export_prior(directory / LAST, directory / f'{kind}.ckpt', overwrite=True)}")
 
 

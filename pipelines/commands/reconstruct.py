@@ -26,7 +26,7 @@ from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.formats.posterior import PosteriorWriter, open_posterior
 from infield.datasets.formats.zarr_group import check_new
 from infield.physics.measurement import Measurement
-from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
+from infield.pipelines.run.blocks import add_run_arguments, check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import say, table
 from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.fitted_field import (
@@ -48,7 +48,7 @@ from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.reporting import report_writer
 from infield.pipelines.run.samplers import adapted, default_sampler, make_sampler, parameters_of
 from infield.pipelines.run.slices import draw_volumes
-from infield.posterior.models.surrogate import Replaced, Surrogate, load_surrogate, replace_solver
+from infield.posterior.models.surrogate import Surrogate, SurrogateMeasurement, load_surrogate, replace_solver
 from infield.posterior.samplers.base import Posterior, Sampler
 from infield.posterior.samplers.faps import FAPS, LEVELS
 from infield.posterior.samplers.faps_tiled import TiledFAPS
@@ -286,7 +286,7 @@ def reconstruct(
         draw_volumes(writer, draw_block, of_slices, write, slices, scheduler=scheduler, workers=workers, quiet=quiet)
     else:
         shared = (adapted(sampler, chosen.prior), chosen.prior, measurement, seed)
-        draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
+        run_missing_blocks(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
     judged = Judged.of(fitted, fit or FitOptions()) if fitted is not None else Judged.without_validation(law)
     attributes = judged.attributes
     chi_square = _chi_square(writer, measurement) if fitted is None else fitted.chi_square()
@@ -340,14 +340,14 @@ def _warnings(summary: Mapping[str, Any]) -> list[str]:
     return found + ([f"warning: {summary['caveat']}"] if summary.get("caveat") else [])
 
 
-def _replaced(measurement: Measurement, path: Path, surrogate: Surrogate) -> Replaced:
+def _replaced(measurement: Measurement, path: Path, surrogate: Surrogate) -> SurrogateMeasurement:
     try:
         return replace_solver(measurement, surrogate)
     except InfieldError as error:
         raise error.within(f"--surrogate {path}") from error
 
 
-def _trust(surrogate: Surrogate, replaced: Replaced, samples: torch.Tensor) -> dict[str, float]:
+def _trust(surrogate: Surrogate, replaced: SurrogateMeasurement, samples: torch.Tensor) -> dict[str, float]:
     """What is known of the error of a surrogate: for held-out fields, and for samples of the posterior."""
     return {
         "surrogate_relative_error": surrogate.relative_error,

@@ -17,7 +17,7 @@ from infield.core.grid import Grid
 from infield.datasets.formats.field import read_field
 from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.formats.posterior import open_posterior
-from infield.datasets.formats.zarr_group import disk_full_in_words, json_attribute, refusal
+from infield.datasets.formats.zarr_group import explain_disk_full, json_attribute, refusal
 from infield.physics.measurement import Measurement
 from infield.pipelines.report.canvas import STYLE
 from infield.pipelines.report.charts import as_picture, calibration_figure, spectrum_figure
@@ -238,7 +238,7 @@ def write_page(path: Path, text: str) -> None:
     """
     draft = path.with_name(path.name + ".draft")
     try:
-        with disk_full_in_words(path, "make room and start again"):
+        with explain_disk_full(path, "make room and start again"):
             path.parent.mkdir(parents=True, exist_ok=True)
             draft.write_text(text, encoding="utf-8")
             draft.replace(path)

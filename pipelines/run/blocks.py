@@ -12,7 +12,7 @@ from distributed import as_completed
 
 from infield.core.errors import InfieldError
 from infield.datasets.formats.block_writer import BlockWriter
-from infield.datasets.formats.zarr_group import remove_for_good
+from infield.datasets.formats.zarr_group import remove_tree
 from infield.pipelines.run.cluster import client
 from infield.pipelines.run.console import progress
 from infield.pipelines.run.options import add_json, check_at_least
@@ -55,7 +55,7 @@ def check_run(
         )
 
 
-def draw_missing(
+def run_missing_blocks(
     writer: BlockWriter,
     draw: Callable[..., Any],
     shared: Sequence[Any],
@@ -76,7 +76,7 @@ def draw_missing(
         workers: Number of these threads; None for as many as cores.
         quiet: Without progress.
     """
-    with nothing_left_of_nothing(writer), progress(quiet=quiet) as bar:
+    with discard_if_empty(writer), progress(quiet=quiet) as bar:
         with client(scheduler, workers or os.cpu_count() or 1) as cluster:
             missing = writer.missing_blocks()
             task = bar.add_task("samples", total=writer.samples, completed=writer.samples - samples_in(writer, missing))
@@ -94,11 +94,11 @@ def samples_in(writer: BlockWriter, blocks: Iterable[int]) -> int:
 
 
 @contextmanager
-def nothing_left_of_nothing(writer: BlockWriter) -> Iterator[None]:
+def discard_if_empty(writer: BlockWriter) -> Iterator[None]:
     """Remove a file without any block when the work on it is interrupted."""
     try:
         yield
     except BaseException:
         if writer.partial.exists() and len(writer.missing_blocks()) == writer.blocks:  # nothing worth going on from
-            remove_for_good(writer.partial)
+            remove_tree(writer.partial)
         raise

@@ -27,10 +27,10 @@ from infield.posterior.models.latent_fit import fit_latent_prior
 from infield.posterior.samplers.base import Sampler, Trained
 from infield.priors.base import Prior
 from infield.priors.flows.flow import FlowPrior
-from infield.priors.flows.patch_domains import OnDomains
-from infield.priors.flows.regrid import OnPoints
+from infield.priors.flows.patch_domains import SupportsDomains
+from infield.priors.flows.regrid import SupportsPoints
 from infield.priors.flows.slices import SlicePrior
-from infield.priors.storage.checkpoint import load_checkpoint, load_flow_prior, read_any_entry
+from infield.priors.storage.checkpoint import load_checkpoint, load_flow_prior, read_entry_of_any_kind
 from infield.priors.storage.flow_entry import KIND
 from infield.priors.storage.from_yaml import prior_from_description
 
@@ -148,7 +148,7 @@ def _from_file(name: str, measurement: Field, device: str) -> ChosenPrior:
         )
     if path.suffix in (".yaml", ".yml"):
         return _described(path, measurement)
-    kind, _ = read_any_entry(path)
+    kind, _ = read_entry_of_any_kind(path)
     if kind == KIND or not getattr(registry.load("checkpoints", kind), "reconstructs", False):
         flow = _on_grid_of(path, load_flow_prior(path, device=device), measurement)
     else:
@@ -160,7 +160,7 @@ def _from_file(name: str, measurement: Field, device: str) -> ChosenPrior:
 
 def _conditional(path: Path, measurement: Measurement, device: str, at: Mapping[str, float]) -> ChosenPrior | None:
     """A prior that is conditioned on parameters, on the grid of a measurement; None where the file holds no such."""
-    kind, _ = read_any_entry(path)
+    kind, _ = read_entry_of_any_kind(path)
     if not getattr(registry.load("checkpoints", kind), "conditional", False):
         return None
     prior = load_checkpoint(path, kind, device)
@@ -217,10 +217,10 @@ def _on_grid_of(path: Path, prior: FlowPrior, measurement: Field) -> FlowPrior:
         )
     _check_units(path, prior, measurement)
     grid = measurement.grid
-    if not isinstance(grid, Grid) and not isinstance(prior.network, OnPoints):
+    if not isinstance(grid, Grid) and not isinstance(prior.network, SupportsPoints):
         raise InfieldError(f"--prior {path}: it is for fields on a grid, the measurement's lives on scattered points")
     _check_order(path, prior, grid)
-    anew = isinstance(prior.network, OnDomains)  # even of one shape a domain may or may not close
+    anew = isinstance(prior.network, SupportsDomains)  # even of one shape a domain may or may not close
     if anew or tuple(space) != tuple(grid.shape) or not isinstance(grid, Grid) or "axes" not in prior.grid_description:
         try:
             return prior.on(grid)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from infield.datasets.formats.block_writer import BlockWriter
 from infield.physics.measurement import Measurement
-from infield.pipelines.run.blocks import nothing_left_of_nothing, samples_in
+from infield.pipelines.run.blocks import discard_if_empty, samples_in
 from infield.pipelines.run.cluster import client
 from infield.pipelines.run.console import progress
 from infield.posterior.samplers.base import Posterior, Sampler
@@ -78,7 +78,7 @@ def draw_volumes(
         quiet: Without progress.
     """
     sampler, prior, *others = shared
-    with nothing_left_of_nothing(writer), progress(quiet=quiet) as bar:
+    with discard_if_empty(writer), progress(quiet=quiet) as bar:
         with client(scheduler, workers or os.cpu_count() or 1) as cluster:
             missing = writer.missing_blocks()
             task = bar.add_task("volumes", total=writer.samples, completed=writer.samples - samples_in(writer, missing))

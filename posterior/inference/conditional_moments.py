@@ -18,7 +18,7 @@ from infield.priors.base import Prior, denoise
 
 
 @dataclass
-class LocalLaw:
+class ConditionalMoments:
     """m(x) and V(x) b_j for some fields b_j.
 
     Arguments:

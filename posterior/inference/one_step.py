@@ -11,8 +11,8 @@ from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.physics.operators.composition import strip_scaling
-from infield.posterior.inference.amortised import noise_served, scale_of
-from infield.priors.amortised.adapted_source import adapted_source, confined
+from infield.posterior.inference.amortised import check_noise, scale_of
+from infield.priors.amortised.adapted_source import adapted_source, soft_null_projection
 from infield.priors.amortised.average_velocity import AverageVelocity, conditions
 from infield.priors.base import Prior
 
@@ -21,7 +21,7 @@ THIRD = 0.4307273
 
 
 @dataclass(frozen=True)
-class Asked:
+class OneStepProblem:
     """A model and a measurement that it serves, in standardised units.
 
     Arguments:
@@ -60,10 +60,10 @@ class Asked:
         n = normal(generator, len(x_0), (x_0.ndim - 2,))
         moved = (n > THIRD).long() - (n < -THIRD).long()
         u = self.model.step(x_0.to(weight), seen.to(weight), told, moved)
-        return confined(outer, u.to(x_0), noise=noise / self.scale)  # type: ignore[arg-type]
+        return soft_null_projection(outer, u.to(x_0), noise=noise / self.scale)  # type: ignore[arg-type]
 
 
-def ask(method: str, prior: Prior | AverageVelocity, measurement: Measurement, *, exact: bool) -> Asked:
+def ask(method: str, prior: Prior | AverageVelocity, measurement: Measurement, *, exact: bool) -> OneStepProblem:
     """The model and the measurement, checked.
 
     Arguments:
@@ -83,4 +83,4 @@ def ask(method: str, prior: Prior | AverageVelocity, measurement: Measurement, *
             remedy="priors go with {sampler}",
             parameters={"sampler": "faps"},
         )
-    return Asked(prior, measurement, noise_served(method, prior, measurement, exact=exact), scale_of(prior))
+    return OneStepProblem(prior, measurement, check_noise(method, prior, measurement, exact=exact), scale_of(prior))

@@ -17,7 +17,7 @@ from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.units import same_units
-from infield.priors.amortised.base import Supervised
+from infield.priors.amortised.base import AmortisedModel
 from infield.priors.base import Prior
 
 
@@ -51,7 +51,7 @@ class Draws:
     diagnostics: dict[str, float] = field(default_factory=dict)
 
 
-Trained = Supervised
+Trained = AmortisedModel
 """What samplers take in place of a prior: trained for a family of measurements."""
 
 BLOCK = 8

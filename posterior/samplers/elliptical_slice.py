@@ -67,7 +67,7 @@ class _Chains:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceSlice(Sampler):
+class EllipticalSlice(Sampler):
     """Elliptical slice sampling in source space, many chains at a time, with R-hat and effective sample sizes.
 
     Exact once its chains have converged, of which they must be asked: on the bench mixture (7 data on 128 points) R-hat
@@ -125,7 +125,7 @@ class SourceSlice(Sampler):
         chains = n if self.chains is None or isinstance(generator, SampleStreams) else min(self.chains, n)
         kept = -(-n // chains)
         records = max(self.draws, kept)
-        walk = _Walk(self, prior, measurement, chains, generator)
+        walk = _ChainRun(self, prior, measurement, chains, generator)
         fields: list[Tensor] = []
         values: list[Tensor] = []
         log_l: list[Tensor] = []
@@ -144,11 +144,11 @@ class SourceSlice(Sampler):
         return Draws(torch.stack(fields, dim=1).flatten(0, 1)[:n], diagnostics)
 
 
-class _Walk:
+class _ChainRun:
     """Chains under way, and what they count."""
 
     def __init__(
-        self, sampler: SourceSlice, prior: Prior, measurement: Measurement, chains: int, generator: Randomness
+        self, sampler: EllipticalSlice, prior: Prior, measurement: Measurement, chains: int, generator: Randomness
     ) -> None:
         self.sampler, self.prior, self.measurement = sampler, prior, measurement
         self.chains, self.generator = chains, generator

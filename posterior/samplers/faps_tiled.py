@@ -30,7 +30,7 @@ from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.inference.tiling import Tiling, normal_at, normal_of
 from infield.priors.base import denoise
 from infield.priors.flows.flow import FlowPrior, on_domain
-from infield.priors.flows.patch_domains import Domain, OnDomains
+from infield.priors.flows.patch_domains import Domain, SupportsDomains
 from infield.priors.gaussian.bridge import Bridge
 
 SOURCE, DRAW, DATA = 0, 1, 2
@@ -91,7 +91,7 @@ class TiledPosterior:
 
     def __post_init__(self) -> None:
         operator, noise, grid = self.measurement.operator, self.measurement.noise, self.measurement.grid
-        if not isinstance(self.prior.network, OnDomains):
+        if not isinstance(self.prior.network, SupportsDomains):
             raise InfieldError(
                 f"tiles need a prior of patches, whose network serves domains of any size: prior '{self.prior.name}' "
                 "is none"

@@ -38,7 +38,7 @@ from infield.posterior.inference.likelihood import value_and_gradient
 from infield.posterior.samplers.base import Draws, Sampler
 from infield.priors.base import Prior
 
-STEPS, HALVINGS, GAIN = 20, 20, 1e-2
+MAX_STEPS, MAX_HALVINGS, GAIN_TOL = 20, 20, 1e-2
 """Newton steps for one set of r_i, halvings of one, and the gain of the divergence to come below which they end."""
 
 
@@ -113,13 +113,13 @@ def _least_divergence(measurement: Measurement, m: Tensor, product: Product, a: 
 
     Ka = product(a)
     least = divergence(a, Ka)
-    for _ in range(STEPS):
+    for _ in range(MAX_STEPS):
         _, gradients = value_and_gradient(measurement, m + Ka + r)
         b = gradients.mean(0, keepdim=True) - a
         local = LocalData.at(measurement, m + Ka, product)
         step = b - local.pull(local.solve(local.push(product(b))))  # K^{-1} Xi b
         K_step = product(step)
-        for halving in range(HALVINGS):
+        for halving in range(MAX_HALVINGS):
             eta = 0.5**halving
             reached = divergence(a + eta * step, Ka + eta * K_step)
             if reached < least:
@@ -128,6 +128,6 @@ def _least_divergence(measurement: Measurement, m: Tensor, product: Product, a: 
             return a
         gain, least = least - reached, reached
         a, Ka = a + eta * step, Ka + eta * K_step
-        if gain < GAIN:
+        if gain < GAIN_TOL:
             return a
     return a

@@ -19,7 +19,7 @@ from infield.physics.operators.least_squares import null_projection
 from infield.posterior.inference.one_step import ask
 from infield.posterior.samplers.base import Draws, Sampler
 
-EXACT = 1e-3
+NOISELESS_THRESHOLD = 1e-3
 """Noise below this share of a field's standard deviation counts as none."""
 
 
@@ -37,11 +37,11 @@ class NullFlow(Sampler):
 
     def draw(self, prior: Any, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         asked = ask(self.method, prior, measurement, exact=True)
-        if asked.noise > EXACT * asked.scale and not self.trust_data:
+        if asked.noise > NOISELESS_THRESHOLD * asked.scale and not self.trust_data:
             raise InfieldError(
                 where=f"sampler {self.method}",
                 found=f"noise of standard deviation {asked.noise:.3g}",
-                expected=f"at most {EXACT * asked.scale:.3g}: draws would keep it",
+                expected=f"at most {NOISELESS_THRESHOLD * asked.scale:.3g}: draws would keep it",
                 remedy="use {sampler}",
                 parameters={"sampler": "snap"},
             )

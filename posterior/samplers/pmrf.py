@@ -13,7 +13,7 @@ together, not for any one of them.
 
 | paper | here |
 | --- | --- |
-| X* = f(y), Z_0 = X* + sigma_s eps | `Served.estimate`, x_0 |
+| X* = f(y), Z_0 = X* + sigma_s eps | `AmortisedProblem.estimate`, x_0 |
 | Euler steps, K = 25 | `levels` |
 """
 

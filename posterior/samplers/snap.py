@@ -7,8 +7,8 @@ trains it.
 
 | paper | here |
 | --- | --- |
-| q_tau(x given y) = N(m_y, tau^2 W) | `Asked.source` |
-| u(x, 0, 1 given y) | `Asked.average_velocity` |
+| q_tau(x given y) = N(m_y, tau^2 W) | `OneStepProblem.source` |
+| u(x, 0, 1 given y) | `OneStepProblem.average_velocity` |
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from infield.priors.storage.network import build_network, network_description, w
 
 
 @dataclass(frozen=True, kw_only=True)
-class Supervised:
+class AmortisedModel:
     """A model trained for a family of measurements: not a prior, and valid only for the operators and the noise of its
-    training (see `average_velocity.not_served`). Fields are standardised, with one scale for all channels.
+    training (see `average_velocity.outside_training_range`). Fields are standardised, with one scale for all channels.
 
     Arguments:
         name: Name in reports.
@@ -56,7 +56,7 @@ class Supervised:
         return replace(self, network=self.network.to(device))
 
 
-def entry_of(model: Supervised, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+def entry_of(model: AmortisedModel, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
     """Return the checkpoint entry: nested dictionaries of tensors, numbers and text.
 
     Arguments:
@@ -87,8 +87,8 @@ def network_of(entry: Mapping[str, Any]) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def fields_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `entry_of`, without the network: arguments of a `Supervised`."""
+def arguments_from_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `entry_of`, without the network: arguments of an `AmortisedModel`."""
     units, noise = entry["standardisation"], entry["noise"]
     return {
         "name": entry["name"],

@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.priors.cm21.linear_correction import LinearPart, of_field
-from infield.priors.cm21.whitening import BLOCK, Innovations, InnovationStandardisation
+from infield.priors.cm21.linear_correction import LinearCorrection, of_field
+from infield.priors.cm21.whitening import BLOCK, VecchiaWhitening, WhiteningTransform
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import HartleyAcross
 from infield.priors.networks.local_unet import LocalUNet
@@ -94,11 +94,11 @@ class LightconeFlow:
 
     name: str
     network: LocalUNet
-    linear_part: LinearPart
+    linear_part: LinearCorrection
     theta: Tensor
     profiles: Profiles
-    innovations: Innovations
-    standardisation: InnovationStandardisation
+    innovations: VecchiaWhitening
+    standardisation: WhiteningTransform
     units: str = "mK"
     half: bool = True
     sha256: str = ""

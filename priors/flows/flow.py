@@ -14,14 +14,14 @@ from infield.core.grid import GridLike, grid_from_json
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.flows.field_space import FieldParametrisation, Network, in_precision
-from infield.priors.flows.patch_domains import Domain, OnDomains
+from infield.priors.flows.patch_domains import Domain, SupportsDomains
 from infield.priors.flows.regrid import Regrid
 from infield.priors.gaussian.laws import law_from_spec
 from infield.priors.torus_window import WindowedStandardisation
 
 Skip = Literal["gaussian", "none", "scalar"]
 
-BLOCK_VALUES = 16384
+MAX_VALUES_PER_CALL = 16384
 """Maximum number of values per network call on a CPU: larger batches exceed the caches (at 512
 fields of 1024 points, five times slower)."""
 
@@ -193,7 +193,7 @@ class FlowPrior:
         device = next(self.network.parameters()).device
         if x.requires_grad or x.device.type != "cpu" or device.type != "cpu":
             return self.network(x.to(device), t.to(device)).to(x.device)
-        few = max(BLOCK_VALUES // x[0].numel(), 1)
+        few = max(MAX_VALUES_PER_CALL // x[0].numel(), 1)
         return torch.cat([self.network(*part) for part in zip(x.split(few), t.split(few), strict=True)])
 
     def to(self, device: torch.device | str) -> FlowPrior:
@@ -214,7 +214,7 @@ class FlowPrior:
             InfieldError: The prior is tied to its grid (its skip, its network or its source is), or the site is not of
             its domain.
         """
-        if isinstance(self.network, OnDomains):
+        if isinstance(self.network, SupportsDomains):
             return on_domain(self, site)
         description = site.to_json()
         if description == self.grid_description:
@@ -255,7 +255,7 @@ def on_domain(prior: FlowPrior, site: GridLike, *, whole: bool = True) -> FlowPr
     Raises:
         InfieldError: As `Domain`; or the source is not on record.
     """
-    if not isinstance(prior.network, OnDomains):
+    if not isinstance(prior.network, SupportsDomains):
         raise InfieldError(f"its network, {type(prior.network).__name__}, does not see patches")
     domain = Domain(grid_from_json(prior.grid_description), site)
     if whole and domain.closed and domain.window.shape == prior.covariance.event_shape[1:] and not any(domain.origin):

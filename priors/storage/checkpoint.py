@@ -33,7 +33,7 @@ def read_entry(path: str | Path, kind: str = "prior") -> dict[str, Any]:
     Raises:
         InfieldError: The file is missing or corrupt, holds nothing of that kind, or is of a newer version.
     """
-    found, entry = read_any_entry(path, kind)
+    found, entry = read_entry_of_any_kind(path, kind)
     if found != kind:
         raise InfieldError(
             where=f"{path}: '{entry_key(kind)}'",
@@ -44,7 +44,7 @@ def read_entry(path: str | Path, kind: str = "prior") -> dict[str, Any]:
     return entry
 
 
-def read_any_entry(path: str | Path, expected: str = "prior") -> tuple[str, dict[str, Any]]:
+def read_entry_of_any_kind(path: str | Path, expected: str = "prior") -> tuple[str, dict[str, Any]]:
     """The kind of what `infield fit` trained, and what the checkpoint stores of it; nothing in the file is executed.
 
     Arguments:
@@ -138,9 +138,9 @@ def load_checkpoint(path: str | Path, kind: str | None = None, device: torch.dev
         with averaged weights, its network in evaluation mode.
 
     Raises:
-        InfieldError: As `read_any_entry`, or it is of another kind, or a part is missing or of another shape.
+        InfieldError: As `read_entry_of_any_kind`, or it is of another kind, or a part is missing or of another shape.
     """
-    found, entry = read_any_entry(path) if kind is None else (kind, read_entry(path, kind))
+    found, entry = read_entry_of_any_kind(path) if kind is None else (kind, read_entry(path, kind))
     stored: Storable = registry.load("checkpoints", found)
     with parts_of(path, found):
         return stored.from_entry(entry, sha256=file_sha256(path)).to(device)
@@ -169,14 +169,14 @@ def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = 
             single precision again.
 
     Raises:
-        InfieldError: As `read_any_entry`, or the output exists, or a weight is too large for half precision.
+        InfieldError: As `read_entry_of_any_kind`, or the output exists, or a weight is too large for half precision.
     """
     path = Path(path)
     if path.exists() and not overwrite:
         raise InfieldError(
             where=path, found="an existing file", expected="a new path", remedy="choose another or ask to overwrite it"
         )
-    kind, entry = read_any_entry(checkpoint)
+    kind, entry = read_entry_of_any_kind(checkpoint)
     if half:
         with parts_of(checkpoint, kind):
             entry = _with_half_weights(entry)

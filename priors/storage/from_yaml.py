@@ -32,7 +32,7 @@ from infield.core import registry
 from infield.core.checks import is_number
 from infield.core.errors import InfieldError
 from infield.core.grid import GridLike
-from infield.priors.gaussian.laws import Law, law_from_spec
+from infield.priors.gaussian.laws import Kernel, law_from_spec
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior, shared_torus
 
@@ -82,7 +82,7 @@ def mixture(description: dict[str, Any], grid: GridLike, channels: int) -> Mixtu
     return MixturePrior(tuple(components), weights)
 
 
-def _source(description: dict[str, Any]) -> Law | None:
+def _source(description: dict[str, Any]) -> Kernel | None:
     """The law of the source; the numbers of the units are checked on the way."""
     _units(description)
     return law_from_spec(description["source"]) if "source" in description else None
@@ -98,7 +98,7 @@ def _units(description: dict[str, Any]) -> tuple[float, float]:
 def _component(
     description: dict[str, Any],
     part: dict[str, Any],
-    start: Law | None,
+    start: Kernel | None,
     grid: GridLike,
     channels: int,
     torus: tuple[int, ...] | None = None,

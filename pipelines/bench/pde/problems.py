@@ -19,7 +19,7 @@ from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.composition import Affine, Scale, compose
-from infield.physics.operators.level_set import Phases
+from infield.physics.operators.level_set import TwoPhaseLevelSet
 from infield.physics.operators.registry import build_operator
 from infield.physics.operators.sensors import PointSensors
 from infield.physics.pde.dirichlet import interior, pad_boundary
@@ -143,11 +143,11 @@ class Problem:
         return self.pilots["coefficient" if self.step is None else "level_set"][:, None]
 
     @cached_property
-    def step(self) -> Phases | None:
+    def step(self) -> TwoPhaseLevelSet | None:
         """From the level set to the field, where it has two phases."""
         if not isinstance(self.law, TwoPhaseField):
             return None
-        return Phases(self.grid, *self.law.values, width=STEP * min(self.grid.spacing))
+        return TwoPhaseLevelSet(self.grid, *self.law.values, width=STEP * min(self.grid.spacing))
 
     def field(self, sampled: Tensor) -> Tensor:
         """The field of what was sampled, shape of it."""

@@ -265,7 +265,7 @@ def _ours(sampler: Sampler, prior: Prior, case: Case, n: int, seed: int) -> Draw
 
 def _peer(prior: Prior, peer: peers.Peer, steps: int, case: Case, n: int, seed: int) -> Draws:
     white = GaussianNoise(case.sampled.noise.variance.mean())  # type: ignore[attr-defined]
-    problem = peers.Whitened(prior, replace(case.sampled, noise=white))
+    problem = peers.WhitenedProblem(prior, replace(case.sampled, noise=white))
     with torch.no_grad(), open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
         fields = problem.fields(peer(problem, n, seed, steps))
     return Draws(fields, **problem.calls(n))

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata, util
 from typing import Any, NamedTuple, Protocol
@@ -77,6 +77,7 @@ class Entry:
         aliases: Other names, which lists leave out.
         package: Name of the package that holds it.
         version: Its version; empty for this package.
+        facts: Further columns of the tables in the documentation, by their headings, as Markdown.
     """
 
     target: str
@@ -84,6 +85,7 @@ class Entry:
     aliases: tuple[str, ...] = ()
     package: str = HOUSE
     version: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def origin(self) -> str:

@@ -21,12 +21,12 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.composition import compose
 from infield.physics.operators.registry import build_operator
-from infield.posterior.cm21.sampler import OfLightcones
-from infield.posterior.inference.denoiser_errors import measure_law
+from infield.posterior.cm21.sampler import LightconeSampler
+from infield.posterior.inference.denoiser_errors import fit_denoiser_errors
 from infield.posterior.models.surrogate import Surrogate
 from infield.posterior.samplers.dds import DDS
 from infield.posterior.samplers.diffusion_mbir import DiffusionMBIR
-from infield.posterior.samplers.elliptical_slice import SourceSlice
+from infield.posterior.samplers.elliptical_slice import EllipticalSlice
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_measured import FAPSMeasured
@@ -52,7 +52,7 @@ from infield.priors.networks.fno import FNO
 from infield.priors.networks.patched import Patched
 from infield.priors.networks.unet import UNet
 from infield.priors.storage.from_yaml import prior_from_description
-from infield.priors.surrogates.learned_map import LearnedMap, Stored
+from infield.priors.surrogates.learned_map import LearnedMap, StoredSurrogate
 
 PLANE = Grid.regular((6, 6), 1.0, periodic=True)
 OPEN = Grid.regular((5, 6), (1.0, 1.2))
@@ -154,7 +154,9 @@ def behind_a_surrogate():
     units = Standardisation(0 * one, one)
     residuals = 0.01 * torch.randn((3, 1, 6, 6), generator=rng(2), dtype=torch.float64)
     learned = LearnedMap(network.eval().requires_grad_(False), units, units)
-    stored = Stored(learned, PLANE.to_json(), ("1", "1"), None, residuals, torch.zeros(2, 1, 6, 6).double(), {})
+    stored = StoredSurrogate(
+        learned, PLANE.to_json(), ("1", "1"), None, residuals, torch.zeros(2, 1, 6, 6).double(), {}
+    )
     sensors = measured(PLANE)
     operator = compose(sensors.operator, Surrogate(stored))
     return gaussian_prior(MATERN, PLANE), Measurement(y=sensors.y, operator=operator, noise=sensors.noise, grid=PLANE)
@@ -184,7 +186,7 @@ SAMPLERS = {
     "faps": FAPS(levels=2, steps=4),
     "faps-published": FAPSPublished(levels=2, flow_steps=1, langevin_steps=2, rank=2, rank_draws=8, rank_steps=1),
     "smc": TwistedSMC(steps=3, particles=2, island=4),
-    "source-slice": SourceSlice(chains=2, burn_in=2, draws=4, thin=1, flow_steps=2),
+    "source-slice": EllipticalSlice(chains=2, burn_in=2, draws=4, thin=1, flow_steps=2),
     "mgvi": MGVI(iterations=1, pairs=2),
     "snap": SNaP(),
     "null-flow": NullFlow(trust_data=True),
@@ -244,11 +246,11 @@ def drawn(name, kind):
     prior, measurement = made(kind)
     if name == "faps-measured":
         of = made("gaussian")[0] if kind in TRAINED else prior
-        sampler = FAPSMeasured(law=measure_law(of, sample(of, 6, rng(3), steps=2), [0.0, 0.5], rng(4)))
+        sampler = FAPSMeasured(law=fit_denoiser_errors(of, sample(of, 6, rng(3), steps=2), [0.0, 0.5], rng(4)))
     else:
         sampler = SAMPLERS[name]
     if kind == "lightcones":
-        sampler = OfLightcones(sampler=sampler)
+        sampler = LightconeSampler(sampler=sampler)
     return sampler(prior, measurement, 2, SampleStreams(3, range(2)))
 
 

@@ -16,7 +16,7 @@ from infield.core.randomness import SampleStreams
 from infield.datasets.wall_pressure.sensors import WallSensors
 from infield.physics.noise.registry import PoissonNoise
 from infield.physics.wall_pressure.wall_units import wall_grid
-from infield.posterior.inference.tiling import CELL, Tiling, normal_at, normal_of
+from infield.posterior.inference.tiling import RNG_BLOCK, Tiling, normal_at, normal_of
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_tiled import DATA, DRAW, SOURCE, TiledFAPS, TiledPosterior
 from infield.priors.base import Standardisation
@@ -159,7 +159,7 @@ def test_random_numbers_belong_to_places():
     assert torch.equal(part, everywhere[rows][:, columns])
     assert not torch.equal(normal_at([1, 3], [range(100), range(150)], shape), everywhere)
     assert abs(float(everywhere.mean())) < 0.05 and abs(float(everywhere.std()) - 1) < 0.03
-    assert everywhere[:CELL, :CELL].ne(everywhere[:CELL, CELL : 2 * CELL]).all()
+    assert everywhere[:RNG_BLOCK, :RNG_BLOCK].ne(everywhere[:RNG_BLOCK, RNG_BLOCK : 2 * RNG_BLOCK]).all()
     index = torch.tensor([5, 1500, 3000])
     assert torch.equal(normal_of([7], index), normal_of([7], torch.arange(4000))[index])
 

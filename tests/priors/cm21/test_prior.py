@@ -10,8 +10,8 @@ import torch
 import infield.priors.cm21.flow as lightcone_flow
 from infield import InfieldError
 from infield.priors.base import Prior, heun
-from infield.priors.cm21.box_repeats import SliceRepeats
-from infield.priors.cm21.linear_correction import LinearPart
+from infield.priors.cm21.box_repeats import BoxRepeatNetwork
+from infield.priors.cm21.linear_correction import LinearCorrection
 from infield.priors.cm21.prior import LightconePrior
 from infield.priors.cm21.prior_entry import load_lightcone_prior, to_entry
 from infield.priors.cm21.slice_spectra import KNOTS, SliceSpectra
@@ -40,8 +40,8 @@ def prior(trained=True, **changes) -> LightconePrior:
         "network": network.eval().requires_grad_(False),
         "statistics": statistics.eval().requires_grad_(False),
         "spectra": spectra.eval().requires_grad_(False),
-        "repeats": SliceRepeats(2, 2, 8, 16).eval().requires_grad_(False),
-        "linear_part": LinearPart(2, 2, 16).eval().requires_grad_(False),
+        "repeats": BoxRepeatNetwork(2, 2, 8, 16).eval().requires_grad_(False),
+        "linear_part": LinearCorrection(2, 2, 16).eval().requires_grad_(False),
         "drawn": white(1),
         "transform": VoxelTransform("linear", mean=5.0, scale=20.0, fill=False),
         "ranges": {"ION_Tvir_MIN": (4.0, 6.0), "HII_EFF_FACTOR": (10.0, 250.0)},

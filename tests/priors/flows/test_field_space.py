@@ -18,7 +18,7 @@ from infield.priors.flows.field_space import FieldParametrisation
 from infield.priors.flows.flow import FlowPrior
 from infield.priors.flows.regrid import source_on
 from infield.priors.gaussian.gibbs import gibbs_matrix
-from infield.priors.gaussian.laws import Law, Matern, White, law_to_spec
+from infield.priors.gaussian.laws import Kernel, Matern, White, law_to_spec
 from infield.priors.gaussian.matern import matern_matrix
 from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.networks.fno import FNO
@@ -48,7 +48,7 @@ def smooth_covariance(source: Covariance, grid: Grid, rank: int = 12) -> Covaria
     return from_matrix(source.modes, law._matrix(grid), grid.shape).truncated(rank)
 
 
-def prior_on(grid: Grid, network: nn.Module | None = None, law: Law = SOURCE, skip="scalar") -> FlowPrior:
+def prior_on(grid: Grid, network: nn.Module | None = None, law: Kernel = SOURCE, skip="scalar") -> FlowPrior:
     """Stands for a trained prior: a network whose head is not zero."""
     torch.manual_seed(0)
     network = network or FNO(1, grid.ndim, 6, 12, 2, padding=0.25, gates=True)

@@ -13,7 +13,7 @@ from infield.core.grid import Grid
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.flows.flow import FlowPrior
-from infield.priors.gaussian.laws import Law, Matern, White
+from infield.priors.gaussian.laws import Kernel, Matern, White
 from infield.priors.networks.fno import FNO
 from infield.priors.networks.unet import UNet
 from infield.priors.storage.checkpoint import export_prior, load_flow_prior
@@ -21,7 +21,7 @@ from infield.priors.storage.flow_entry import ENTRY, VERSION, to_entry
 from infield.priors.training.flow_matching import source_on
 
 
-def a_prior(network: nn.Module, law: Law, grid: Grid) -> FlowPrior:
+def a_prior(network: nn.Module, law: Kernel, grid: Grid) -> FlowPrior:
     """Stands for a trained prior: every number is random."""
     g = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
