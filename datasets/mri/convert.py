@@ -208,10 +208,11 @@ def measurement_of(
             "noise as given" if given is not None else "noise as the file tells it",
         )
     share = unexplained(calibration, maps, calibrated, psi)
+    doubt = None
     if unchecked:
         steps.append("taken as it is: neither checked to be k-space nor the maps to fit it")
     else:
-        check_maps(share, words)
+        doubt = check_maps(share, words)
     zero_filled = (maps.conj() * inverse_fourier(kspace.samples * mask)).sum(0)
     scale = float(np.quantile(np.abs(zero_filled), 0.99))
     psi = psi / scale**2
@@ -258,7 +259,7 @@ def measurement_of(
         targets=targets,
         unexplained=share,
         outside=outside,
-        warnings=() if warning is None else (warning,),
+        warnings=tuple(one for one in (warning, doubt) if one is not None),
     )
 
 

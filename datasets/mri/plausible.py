@@ -20,13 +20,15 @@ images, spokes and half-transformed data 1.1 to 3.
 SHIFT = 2
 """Lines by which the peak of k-space may lie off the middle: the phase of an image moves it so far."""
 
-WIDEST_SHIFT = 12
+WIDEST_SHIFT = 0.25
+"""Share of an axis up to which k-space is moved back; what lies further off was never centred."""
 
 LEAST_WIDTH = 6
 
-UNEXPLAINED = 0.15
-"""Share of the calibration block's energy, its noise taken off, that coil maps may leave: 0.003 where they are right,
-0.23 to 0.99 where they are conjugated, flipped, shifted or in another order."""
+DOUBTFUL, UNEXPLAINED = 0.05, 0.15
+"""Shares of the calibration block's energy, its noise taken off, above which coil maps are doubted and refused: 0.003
+where they are right, 0.23 to 0.99 where they are conjugated, flipped, shifted or in another order; less of coils that
+are nearly alike."""
 
 DEPENDENT = 1e-10
 """Smallest over largest eigenvalue of the coils' Gram matrix of coils that are not copies of one another."""
@@ -106,7 +108,8 @@ def recentred(kspace: KSpace) -> tuple[KSpace, str | None]:
     Samples that fall outside are dropped, and those of the other side count as not measured.
     """
     shift = off_centre(kspace)
-    if max(map(abs, shift)) <= SHIFT or max(map(abs, shift)) > WIDEST_SHIFT:
+    far = any(abs(s) > WIDEST_SHIFT * n for s, n in zip(shift, kspace.mask.shape, strict=True))
+    if max(map(abs, shift)) <= SHIFT or far:
         return kspace, None
     words = f"k-space lay off its centre by {shift[0]} lines along ky and {shift[1]} along kx: moved back"
     calibration = None if kspace.calibration is None else _moved(kspace.calibration, shift)
@@ -177,8 +180,8 @@ def _calibration_images(calibration: np.ndarray, width: int, psi: np.ndarray) ->
     return inverse_fourier(block), float(np.trace(psi).real * (window**2).sum()) / calibration[0].size
 
 
-def check_maps(share: float | None, words: str) -> None:
-    """Refuse maps that do not fit the data.
+def check_maps(share: float | None, words: str) -> str | None:
+    """Refuse maps that do not fit the data; a warning where it is doubtful that they do.
 
     Raises:
         InfieldError: They leave too much of the calibration block unexplained.
@@ -191,3 +194,6 @@ def check_maps(share: float | None, words: str) -> None:
             "maps ({coils_from}), or take it as it is ({unchecked})",
             parameters={"coils_from": "espirit", "unchecked": True},
         )
+    if share is not None and share > DOUBTFUL:
+        return f"{words} leave {share:.0%} of the calibration block's energy unexplained: are they those of this scan?"
+    return None

@@ -217,12 +217,14 @@ class _Scan:
         """
         length = samples.shape[1]
         if (length, centre) not in self.reversed_centres:
-            mine = [n for n in np.flatnonzero(self.imaging & self.reverse) if self._has(n, length, centre)]
+            mine = [n for n in np.flatnonzero(self.imaging & self.reverse).tolist() if self._has(n, length, centre)]
             if not mine:
                 return centre
             peak = _peak(self._lines(np.array(mine[:MOST_LINES])))
             onward = [
-                n for n in np.flatnonzero(self.imaging & ~self.reverse)[:MOST_LINES] if self._has(n, length, centre)
+                n
+                for n in np.flatnonzero(self.imaging & ~self.reverse)[:MOST_LINES].tolist()
+                if self._has(n, length, centre)
             ]
             offset = _peak(self._lines(np.array(onward))) - centre if onward else 0
             ways = (centre, length - centre, length - 1 - centre)

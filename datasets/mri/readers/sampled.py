@@ -11,7 +11,7 @@ from infield.core.errors import InfieldError
 FEW = 0.01
 """Share of zeros up to which whole numbers (counts of a converter) may be 0 by chance, and others are no pattern."""
 
-ROUNDING = 4.0
+ROUNDING = 12.0
 """Values below so many rounding errors of the root mean square are what a transform left of zeros."""
 
 
