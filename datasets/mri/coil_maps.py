@@ -45,6 +45,11 @@ def coil_maps(kspace: np.ndarray, width: int, crop: float = CROP) -> np.ndarray:
     """
     from sigpy.mri.app import EspiritCalib  # numba comes with it and takes seconds
 
-    maps = EspiritCalib(kspace, calib_width=width, kernel_width=KERNEL_WIDTH, crop=crop, show_pbar=False).run()
+    single = kspace.astype(np.complex64)  # as files store it; its matrices take 2 GB at 15 coils of 640 x 372
+    maps = (
+        EspiritCalib(single, calib_width=width, kernel_width=KERNEL_WIDTH, crop=crop, show_pbar=False)
+        .run()
+        .astype(np.complex128)
+    )
     norm = np.sqrt(np.sum(np.abs(maps) ** 2, axis=0))
     return np.where(norm > 0, maps / np.where(norm > 0, norm, 1), 0)

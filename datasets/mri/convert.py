@@ -30,9 +30,8 @@ from infield.datasets.mri.masks import Seed, sampling_mask
 from infield.datasets.mri.plausible import (
     check_lines,
     check_maps,
+    fit_of_maps,
     recentred,
-    unexplained,
-    visible_outside,
     without_dead_coils,
 )
 from infield.datasets.mri.readers.common import ArrayLayout
@@ -207,12 +206,12 @@ def measurement_of(
             kspace.noise_covariance,
             "noise as given" if given is not None else "noise as the file tells it",
         )
-    share = unexplained(calibration, maps, calibrated, psi)
-    doubt = None
+    fit = fit_of_maps(calibration, maps, calibrated, psi)
+    doubts: tuple[str, ...] = ()
     if unchecked:
         steps.append("taken as it is: neither checked to be k-space nor the maps to fit it")
     else:
-        doubt = check_maps(share, words)
+        doubts = check_maps(fit, words)
     zero_filled = (maps.conj() * inverse_fourier(kspace.samples * mask)).sum(0)
     scale = float(np.quantile(np.abs(zero_filled), 0.99))
     psi = psi / scale**2
@@ -227,11 +226,8 @@ def measurement_of(
     if kspace.target is not None:
         targets["target_file"] = kspace.target / scale
     steps.append(f"{words}, {noise_words}")
-    outside = visible_outside(calibration, maps, calibrated, psi * scale**2)
-    if share is not None:
-        steps.append(f"the maps leave {share:.2%} of the calibration block's energy unexplained")
-    if outside is not None:
-        steps.append(f"{outside:.1%} of the points above the noise lie outside the maps' support")
+    if fit is not None:
+        steps += fit.words
     steps.append(f"{DIVIDED} {scale:.6g}")
     arrays = {"mask": mask, "coil_maps": maps}
     grid = _grid(kspace)
@@ -257,9 +253,9 @@ def measurement_of(
         source=name,
         steps=tuple(steps),
         targets=targets,
-        unexplained=share,
-        outside=outside,
-        warnings=tuple(one for one in (warning, doubt) if one is not None),
+        unexplained=None if fit is None else fit.unexplained,
+        outside=None if fit is None else fit.outside,
+        warnings=(*(() if warning is None else (warning,)), *doubts),
     )
 
 

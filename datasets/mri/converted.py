@@ -33,8 +33,8 @@ class ConvertedMRI:
         steps: What was done, one line a step.
         targets: Magnitude images to compare with, in stored units: `target_rss` (y, x), the root of the sum of squares
             of complete data, and `target_file`, of any size, what the source itself gives as its target.
-        unexplained: Share of the calibration block's energy that the coil maps leave, see `plausible.unexplained`.
-        outside: Share of the points that stand above the noise and lie outside the maps' support.
+        unexplained: Share of the calibration block's energy that the coil maps leave, see `plausible.Fit`.
+        outside: Share of that energy that lies outside the maps' support.
         warnings: What a person should look at.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,7 +24,8 @@ SHIFT = 2
 WIDEST_SHIFT = 0.25
 """Share of an axis up to which k-space is moved back; what lies further off was never centred."""
 
-LEAST_WIDTH = 6
+LEAST_WIDTH, VISIBLE = 6, 0.2
+"""Of a calibration block; and the share of visible points outside the maps above which a person is warned."""
 
 DOUBTFUL, UNEXPLAINED = 0.05, 0.15
 """Shares of the calibration block's energy, its noise taken off, above which coil maps are doubted and refused: 0.003
@@ -134,10 +136,36 @@ def _overlap(n: int, shift: int) -> tuple[slice, slice]:
     return slice(max(-shift, 0), n - max(shift, 0)), slice(max(shift, 0), n - max(-shift, 0))
 
 
-def unexplained(calibration: np.ndarray, maps: np.ndarray, width: int, psi: np.ndarray) -> float | None:
-    """Share of the calibration block's energy that no image times the maps gives; None of one coil or a tiny block.
+@dataclass(frozen=True)
+class Fit:
+    """How coil maps fit the calibration block; shares are of its energy, from which the noise's part is taken off.
 
-    Of images X_c of the tapered block what is left is X - s (s^H X). The noise's share of both is taken off.
+    Arguments:
+        unexplained: Share that no image times the maps gives, of what lies where the maps are not 0.
+        outside: Share of the energy where the maps are 0.
+        visible_outside: Share of the points that stand three times above the noise, and where the maps are 0.
+    """
+
+    unexplained: float
+    outside: float
+    visible_outside: float
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What the file's history says of it."""
+        found = (f"the maps leave {self.unexplained:.2%} of the calibration block's energy unexplained",)
+        if self.outside or self.visible_outside:
+            found += (
+                f"{self.outside:.2%} of that energy, and {self.visible_outside:.1%} of the points above the noise, lie "
+                "outside the maps' support",
+            )
+        return found
+
+
+def fit_of_maps(calibration: np.ndarray, maps: np.ndarray, width: int, psi: np.ndarray) -> Fit | None:
+    """How maps fit; None of one coil, of a tiny block, or of one that holds mostly noise.
+
+    Of images X_c of the tapered block, maps of unit power leave X - s (s^H X).
 
     Arguments:
         calibration: Samples `(coil, ky, kx)`.
@@ -149,25 +177,19 @@ def unexplained(calibration: np.ndarray, maps: np.ndarray, width: int, psi: np.n
     if coils < 2 or width < LEAST_WIDTH:
         return None
     images, noise = _calibration_images(calibration, width, psi)
-    left = images - maps * (maps.conj() * images).sum(0)
-    energy, noise = float((np.abs(images) ** 2).sum()), noise * images[0].size
-    if energy <= 2 * noise:
-        return None
-    return max((float((np.abs(left) ** 2).sum()) - noise * (1 - 1 / coils)) / (energy - noise), 0.0)
-
-
-def visible_outside(calibration: np.ndarray, maps: np.ndarray, width: int, psi: np.ndarray) -> float | None:
-    """Share of the points that stand three times above the noise of the calibration images and where the maps are 0.
-
-    Arguments as of `unexplained`; None where maps are 0 nowhere, or the block is tiny.
-    """
-    outside = ~maps.any(0)
-    if width < LEAST_WIDTH or not outside.any():
-        return None
-    images, noise = _calibration_images(calibration, width, psi)
+    inside = maps.any(0)
     power = (np.abs(images) ** 2).sum(0)
+    left = (np.abs(images - maps * (maps.conj() * images).sum(0)) ** 2).sum(0)
+    signal = float((power - noise).sum())
+    covered = float((power - noise)[inside].sum())
+    if signal <= float(noise * power.size) or covered <= 0:
+        return None
     visible = power > max(9 * noise, 1e-4 * float(power.max()))  # the taper's own side lobes are below
-    return float((visible & outside).sum() / max(visible.sum(), 1))
+    return Fit(
+        unexplained=max(float((left - noise * (1 - 1 / coils))[inside].sum()) / covered, 0.0),
+        outside=max(1 - covered / signal, 0.0),
+        visible_outside=float((visible & ~inside).sum() / max(visible.sum(), 1)),
+    )
 
 
 def _calibration_images(calibration: np.ndarray, width: int, psi: np.ndarray) -> tuple[np.ndarray, float]:
@@ -180,20 +202,28 @@ def _calibration_images(calibration: np.ndarray, width: int, psi: np.ndarray) ->
     return inverse_fourier(block), float(np.trace(psi).real * (window**2).sum()) / calibration[0].size
 
 
-def check_maps(share: float | None, words: str) -> str | None:
-    """Refuse maps that do not fit the data; a warning where it is doubtful that they do.
+def check_maps(fit: Fit | None, words: str) -> tuple[str, ...]:
+    """Refuse maps that do not fit the data; warnings where it is doubtful that they do.
 
     Raises:
         InfieldError: They leave too much of the calibration block unexplained.
     """
-    if share is not None and share > UNEXPLAINED:
+    if fit is None:
+        return ()
+    if fit.unexplained > UNEXPLAINED:
         raise InfieldError(
-            found=f"{words} that leave {share:.0%} of the calibration block's energy unexplained",
+            found=f"{words} that leave {fit.unexplained:.0%} of the calibration block's energy unexplained",
             expected=f"at most {UNEXPLAINED:.0%}",
             remedy="conjugated, flipped, shifted or reordered maps do that, and slices taken for coils: estimate the "
             "maps ({coils_from}), or take it as it is ({unchecked})",
             parameters={"coils_from": "espirit", "unchecked": True},
         )
-    if share is not None and share > DOUBTFUL:
-        return f"{words} leave {share:.0%} of the calibration block's energy unexplained: are they those of this scan?"
-    return None
+    found = ()
+    if fit.unexplained > DOUBTFUL:
+        found += (f"{words} leave {fit.unexplained:.0%} of the calibration block's energy unexplained",)
+    if fit.outside > DOUBTFUL or fit.visible_outside > VISIBLE:
+        found += (
+            f"{fit.outside:.0%} of the calibration block's energy, and {fit.visible_outside:.0%} of the points above "
+            "its noise, lie outside the support of the coil maps: a lower crop keeps more",
+        )
+    return found

@@ -51,6 +51,9 @@ field; from so many entries of a data-by-modes matrix on that is the faster way.
 BATCH_ENTRIES = 1_500_000
 """Entries of the data of so many fields that conjugate gradients treat together (12 MiB an array)."""
 
+UNIT_ENTRIES = 16_000_000
+"""Entries of unit data that are taken through the adjoint together (128 MiB an array)."""
+
 PROBES = 8
 """Random sign fields from which the preconditioner of conjugate gradients is estimated."""
 
@@ -154,7 +157,7 @@ class LinearGaussianData:
 
     def _units(self, index: Tensor) -> Iterator[Tensor]:
         """Data that are 1 at one place each, in batches of shape `(at most 32, *data)`."""
-        for block in index.split(32):
+        for block in index.split(min(max(UNIT_ENTRIES // self.observed.numel(), 1), 32)):
             unit = self.measurement.y.new_zeros((len(block), self.observed.numel()))
             unit[torch.arange(len(block)), block] = 1.0
             yield unit.reshape(-1, *self.observed.shape)
@@ -246,8 +249,9 @@ class LinearGaussianData:
             self.measurement.y
         )
         signs = 2 * signs - 1
-        through = self.adjoint(self.noise.solve(self._data(self.modes.synthesise(signs))))
-        estimate = (signs * self.modes.analyse(through)).mean(0).flatten()
+        few = max(BATCH_ENTRIES // self.observed.numel(), 1)
+        through = [self.adjoint(self.noise.solve(self._data(self.modes.synthesise(part)))) for part in signs.split(few)]
+        estimate = (signs * self.modes.analyse(torch.cat(through))).mean(0).flatten()
         if self.unseen is not None:  # of what is seen
             estimate = estimate / self.unseen.seen
         return estimate.clamp_min(0.1 * float(estimate.mean()))

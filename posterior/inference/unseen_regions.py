@@ -6,7 +6,7 @@ alone rules there; conjugate gradients preconditioned by Q + c take as many iter
 large. An overlapping additive Schwarz method (Dryja & Widlund 1987; Toselli & Widlund 2005, chapter 2) has no such
 factor:
 
-    P^{-1} = (Q + c)^{-1} + sum_j phi_j (Q + c_j)^{-1} phi_j,    c_j = Q(k_j),    k_j = 0.3 / rho_j.
+    P^{-1} = (Q + c)^{-1} + sum_j phi_j (Q + c_j)^{-1} phi_j,    c_j = Q(k_j),    k_j = 0.2 / rho_j.
 
 The windows phi_j vanish on D and pass over one another where the distance to D is about rho_j, which grows by a
 constant factor. A field that is seen up to a border is known beyond it on the scales that are longer than the distance
@@ -32,7 +32,7 @@ from infield.priors.covariance.modes import Hartley
 NEAREST, GROWTH = 0.7, 2**1.5
 """The first distance, in grid points, at which a window begins, and the factor between neighbours."""
 
-WAVES = 0.3
+WAVES = 0.2
 """Wavenumber in cycles per point, times the distance to the seen region, of the longest waves unknown there."""
 
 WHOLE = 0.8

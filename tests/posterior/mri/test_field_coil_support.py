@@ -29,13 +29,20 @@ class Counted(LinearGaussianData):
         return super()._data(x)
 
 
-@pytest.mark.parametrize("snr", [10, 100, 3000])
-def test_own_maps_cost_little_more_than_the_true_ones(snr):
-    """Maps of ESPIRiT, 0 outside the head, against those of the simulation: products with the operator for a mean."""
+@pytest.mark.parametrize(("snr", "most"), [(33, 44), (333, 68), (3333, 88)])
+@pytest.mark.parametrize("half", [False, True])
+def test_own_maps_cost_little_more_than_the_true_ones(snr, most, half):
+    """Maps of ESPIRiT, 0 outside the head, against those of the simulation: calls of the operator for a mean.
+
+    Of all samples the true maps, of unit power, need a single product; so there the bound is a number.
+    """
     image, maps = head(SHAPE)
     sd, rng = float(np.abs(image).max()) / snr, np.random.default_rng(0)
-    k = fourier(maps * image) + sd * white(rng, COILS, *SHAPE)
     mask = np.ones(SHAPE, bool)
+    if half:
+        mask[:, ::2] = False
+        mask[:, 15:39] = True
+    k = (fourier(maps * image) + sd * white(rng, COILS, *SHAPE)) * mask
     calls, prior = {}, prior_of_heads()
     for kind, given in (("true", maps), ("own", None)):
         slice_ = KSpace(samples=k, mask=mask, noise_covariance=sd**2 * np.eye(COILS), coil_maps=given)
@@ -47,7 +54,7 @@ def test_own_maps_cost_little_more_than_the_true_ones(snr):
         Counted.calls = 0
         data.mean(prior.mean[None], prior.covariance)
         calls[kind] = 2 * Counted.calls  # A and its adjoint
-    assert calls["own"] <= 2 * calls["true"] + 20, calls
+    assert calls["own"] <= max(2 * calls["true"] + 20, most), calls
 
 
 def test_a_converted_scan_runs_in_deepinv_with_white_noise():
