@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 # One thread a process: on few cores a second one costs more than it gives when several processes run.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test test-slow gate mutants lint types check clean
+.PHONY: install demo test test-slow gate mutants lint types check docs clean
 
 install: $(VENV)/installed
 
@@ -22,7 +22,7 @@ demo: install
 	$(BIN)/infield demo --output demo
 
 test: install
-	$(PYTEST) -m "not slow" -n logical --maxprocesses 8 --dist loadfile
+	$(PYTEST) -m "not slow" -n logical --maxprocesses 8 --dist worksteal
 
 test-slow: install
 	$(PYTEST) -m slow
@@ -47,5 +47,14 @@ types: install
 
 check: lint types test
 
+# The documentation, in build/docs: every warning is an error, and nothing is fetched. Figures of the gallery are those of
+# the last `make test`.
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build demo src/*.egg-info
+	rm -rf $(VENV) build demo docs/generated src/*.egg-info

@@ -1,7 +1,7 @@
 """The measurement format: data of an instrument, its operator and noise law, and the field they are to reveal.
 
-The format is specified in the README; a file that follows it can be written with xarray alone. The observed data are
-the variable `data` (not `y`: that is the usual name of a space axis, and xarray keeps it for its coordinates).
+The format is specified in docs/formats.md; a file that follows it can be written with xarray alone. The observed data
+are the variable `data` (not `y`: that is the usual name of a space axis, and xarray keeps it for its coordinates).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The posterior format: samples with coordinates, mean and standard deviation, and what they cost.
 
-The format is specified in the README; how a run is written and goes on after a kill, in `block_writer`.
+The format is specified in docs/formats.md; how a run is written and goes on after a kill, in `block_writer`.
 """
 
 from __future__ import annotations

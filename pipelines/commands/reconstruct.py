@@ -49,10 +49,10 @@ from infield.pipelines.run.reporting import report_writer
 from infield.pipelines.run.samplers import adapted, default_sampler, make_sampler, parameters_of
 from infield.pipelines.run.slices import draw_volumes
 from infield.posterior.models.surrogate import Surrogate, SurrogateMeasurement, load_surrogate, replace_solver
-from infield.posterior.samplers.base import Posterior, Sampler
+from infield.posterior.samplers.base import Estimate, Posterior, Sampler
 from infield.posterior.samplers.faps import FAPS, LEVELS
 from infield.posterior.samplers.faps_tiled import TiledFAPS
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 from infield.priors.flows.slices import SlicePrior
 
 CHECKED = 8
@@ -288,14 +288,14 @@ def reconstruct(
         shared = (adapted(sampler, chosen.prior), chosen.prior, measurement, seed)
         run_missing_blocks(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
     judged = Judged.of(fitted, fit or FitOptions()) if fitted is not None else Judged.without_validation(law)
-    attributes = judged.attributes
     chi_square = _chi_square(writer, measurement) if fitted is None else fitted.chi_square()
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
+    result = {"result": "estimate"} if issubclass(sampler.result, Estimate) else {}
     writer.finish(
         diagnostics={"chi_square": chi_square, **trust, **caveat, **judged.diagnostics},
         moments=None if fitted is None else moments_on_grid(fitted),
-        attributes=attributes,
+        attributes={**judged.attributes, **result},
     )
     with open_posterior(output) as posterior:
         cost, label = json.loads(posterior.attrs["cost"]), posterior.attrs["prior"]
@@ -310,6 +310,7 @@ def reconstruct(
         **stand_in,
         **trust,
         **caveat,
+        **result,
         **reported,
         "sampler": sampler.method,
         "samples": samples,
@@ -363,7 +364,7 @@ def _chi_square(writer: PosteriorWriter, measurement: Measurement) -> float:
     return total / writer.samples
 
 
-def draw_block(sampler: Sampler, prior: Prior, measurement: Measurement, seed: int, block: int) -> Posterior:
+def draw_block(sampler: Sampler, prior: FlowPrior, measurement: Measurement, seed: int, block: int) -> Posterior:
     """All samples of one block, wanted or not: so that no sample depends on how many there are."""
     streams = SampleStreams(seed, range(block * sampler.block, (block + 1) * sampler.block))
     torch.set_num_threads(1)

@@ -25,8 +25,8 @@ from infield.posterior.inference.empirical_bayes import fit_prior
 from infield.posterior.kriging.fitted import FittedField
 from infield.posterior.models.latent_fit import fit_latent_prior
 from infield.posterior.samplers.base import Sampler, Trained
-from infield.priors.base import Prior
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.base import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.flows.patch_domains import SupportsDomains
 from infield.priors.flows.regrid import SupportsPoints
 from infield.priors.flows.slices import SlicePrior
@@ -71,7 +71,7 @@ class ChosenPrior:
         conditioned_on: Names of the side information that it is conditioned on.
     """
 
-    prior: Prior | Trained
+    prior: FlowPrior | Trained
     label: str
     sha256: str
     fitted: bool
@@ -115,7 +115,7 @@ def fitted_prior(name: str | None, fitted: FittedField, sampler: Sampler | None)
     Raises:
         InfieldError: If the law cannot be written as such a prior.
     """
-    prior = cast(Prior, fitted) if takes_fitted_field(sampler) else fitted.as_prior()
+    prior = cast(FlowPrior, fitted) if takes_fitted_field(sampler) else fitted.as_prior()
     return ChosenPrior(prior, name or "fitted", fitted.sha256, True)
 
 
@@ -175,7 +175,7 @@ def _conditional(path: Path, measurement: Measurement, device: str, at: Mapping[
 
 
 def cautions(
-    measurement: Measurement, prior: Prior | Trained, conditioned_on: Collection[str] = frozenset()
+    measurement: Measurement, prior: FlowPrior | Trained, conditioned_on: Collection[str] = frozenset()
 ) -> str | None:
     """What there is to say of a measurement and a prior for it, in one line; None where nothing.
 
@@ -200,7 +200,7 @@ def _described(path: Path, measurement: Field) -> ChosenPrior:
     return ChosenPrior(prior, path.name, _digest(prior), False)
 
 
-def _on_grid_of(path: Path, prior: FlowPrior, measurement: Field) -> FlowPrior:
+def _on_grid_of(path: Path, prior: LearnedFlow, measurement: Field) -> LearnedFlow:
     """A learned prior on the grid of a measurement; refused, naming what differs, where it is of another field."""
     channels, *space = prior.covariance.event_shape
     if channels == 1 and measurement.channels == COMPLEX_CHANNELS:
@@ -256,7 +256,7 @@ def _check_channels(path: Path, channels: int, measurement: Field) -> None:
         )
 
 
-def _check_order(path: Path, prior: FlowPrior | Trained, grid: Grid | PointSet) -> None:
+def _check_order(path: Path, prior: LearnedFlow | Trained, grid: Grid | PointSet) -> None:
     """Refuse a prior of fields on the same axes in another order."""
     found = [axis["name"] for axis in prior.grid_description.get("axes", ())]
     if sorted(found) == sorted(grid.names) and found != list(grid.names):
@@ -268,7 +268,7 @@ def _check_order(path: Path, prior: FlowPrior | Trained, grid: Grid | PointSet) 
         )
 
 
-def _check_extent(path: Path, prior: FlowPrior | Trained, grid: Grid) -> None:
+def _check_extent(path: Path, prior: LearnedFlow | Trained, grid: Grid) -> None:
     for axis, other in zip(prior.grid_description["axes"], grid.axes, strict=True):
         found = axis["coordinates"][-1] - axis["coordinates"][0]
         expected = other.coordinates[-1] - other.coordinates[0]
@@ -279,7 +279,7 @@ def _check_extent(path: Path, prior: FlowPrior | Trained, grid: Grid) -> None:
             )
 
 
-def _check_units(path: Path, prior: Prior | Trained, measurement: Field) -> None:
+def _check_units(path: Path, prior: FlowPrior | Trained, measurement: Field) -> None:
     if prior.units is not None and not same_units(prior.units, measurement.units):
         raise InfieldError(
             f"--prior {path}: it is in units '{prior.units}', the measurement's field in "
@@ -287,7 +287,7 @@ def _check_units(path: Path, prior: Prior | Trained, measurement: Field) -> None
         )
 
 
-def _digest(prior: Prior) -> str:
+def _digest(prior: FlowPrior) -> str:
     digest = hashlib.sha256(repr(getattr(prior, "provenance", prior.name)).encode())
     parts = [(c.covariance.diagonal, c.covariance.factors, c.mean) for c in prior.components]  # type: ignore[attr-defined]
     for tensor in (t for part in parts for t in part):

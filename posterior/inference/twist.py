@@ -19,7 +19,7 @@ from torch import Tensor
 from infield.core.errors import InfieldError
 from infield.posterior.inference.conditional_moments import ConditionalMoments
 from infield.posterior.inference.linear_gaussian import DENSE_DATA, LinearGaussianData
-from infield.priors.base import Prior, denoise
+from infield.priors.base import FlowPrior, denoise
 from infield.priors.gaussian.bridge import Bridge
 
 
@@ -62,7 +62,7 @@ class Twist(Protocol):
 class _Whitened:
     """The prior and R^{-1/2} A, R^{-1/2} y."""
 
-    def __init__(self, prior: Prior, data: LinearGaussianData) -> None:
+    def __init__(self, prior: FlowPrior, data: LinearGaussianData) -> None:
         self.prior, self.data = prior, data
         L = torch.linalg.cholesky(data.noise_matrix)
         self.rows = torch.linalg.solve_triangular(L, data.operator_matrix, upper=False)  # in the modes' coordinates
@@ -93,7 +93,7 @@ class LocalTwist(_Whitened):
     The V of a guess from before is scaled as that of the Gaussian surrogate has changed since.
     """
 
-    def __init__(self, prior: Prior, data: LinearGaussianData) -> None:
+    def __init__(self, prior: FlowPrior, data: LinearGaussianData) -> None:
         super().__init__(prior, data)
         self.law = ConditionalMoments(prior, self.fields)
 
@@ -121,7 +121,7 @@ class LocalTwist(_Whitened):
 class SurrogateTwist(_Whitened):
     """V of the Gaussian with the prior's covariance, the same for all particles: one product a particle."""
 
-    def __init__(self, prior: Prior, data: LinearGaussianData) -> None:
+    def __init__(self, prior: FlowPrior, data: LinearGaussianData) -> None:
         super().__init__(prior, data)
         self.jacobian_products = 0
 
@@ -142,7 +142,7 @@ class SurrogateTwist(_Whitened):
         return TwistValue(m.detach(), c.sqrt() * modes.analyse(gradient), log_psi)
 
 
-def twist_of(prior: Prior, data: LinearGaussianData, local_data: int) -> LocalTwist | SurrogateTwist:
+def twist_of(prior: FlowPrior, data: LinearGaussianData, local_data: int) -> LocalTwist | SurrogateTwist:
     """The twist for these data: local for at most `local_data` of them, else with the Gaussian surrogate.
 
     Raises:

@@ -37,7 +37,7 @@ from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.inference.particles import ParticleWeights
 from infield.posterior.inference.twist import twist_of
 from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class TwistedSMC(Sampler):
     def block(self) -> int:
         return self.island
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         K, C, C_0 = self.steps, prior.covariance, prior.source
         times = [1 - (1 - k / (K + 1)) ** self.exponent for k in range(1, K + 1)]
         twist = twist_of(prior, LinearGaussianData(measurement, C.modes), self.local_data)

@@ -141,8 +141,8 @@ class Parametrisation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowPrior:
-    """A prior on standardised fields with a learned velocity; see `priors.base.Prior`.
+class LearnedFlow:
+    """A prior on standardised fields with a learned velocity; see `priors.base.FlowPrior`.
 
     State in double precision, network in single precision; the velocity can be differentiated by the field.
 
@@ -196,11 +196,11 @@ class FlowPrior:
         few = max(MAX_VALUES_PER_CALL // x[0].numel(), 1)
         return torch.cat([self.network(*part) for part in zip(x.split(few), t.split(few), strict=True)])
 
-    def to(self, device: torch.device | str) -> FlowPrior:
+    def to(self, device: torch.device | str) -> LearnedFlow:
         """The same prior with its network on another device; fields, and all other algebra, stay where they are."""
         return replace(self, network=self.network.to(device))
 
-    def on(self, site: GridLike) -> FlowPrior:
+    def on(self, site: GridLike) -> LearnedFlow:
         """The same prior on another grid, or other points, of its domain: the same weights are the same velocity there.
 
         The source is its law evaluated there. Mean and covariance, a surrogate, are interpolated
@@ -241,8 +241,8 @@ class FlowPrior:
         )
 
 
-def on_domain(prior: FlowPrior, site: GridLike, *, whole: bool = True) -> FlowPrior:
-    """A prior of patches on another domain, as returned by `FlowPrior.on`.
+def on_domain(prior: LearnedFlow, site: GridLike, *, whole: bool = True) -> LearnedFlow:
+    """A prior of patches on another domain, as returned by `LearnedFlow.on`.
 
     Source and covariance are evaluated anew (`priors.gaussian.spectral_density`), the mean is one number a
     channel, and the network is the same at every place.

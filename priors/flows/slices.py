@@ -14,7 +14,7 @@ from torch import Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.transform import Window
-from infield.priors.base import Prior, Standardisation
+from infield.priors.base import FlowPrior, Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Modes
 from infield.priors.gaussian.prior import GaussianPrior
@@ -57,14 +57,14 @@ class SliceModes:
 
 @dataclass(frozen=True, kw_only=True)
 class SlicePrior:
-    """Volumes of `depth` independent slices; see `priors.base.Prior`. Fields are `(batch, channel, z, *space)`.
+    """Volumes of `depth` independent slices; see `priors.base.FlowPrior`. Fields are `(batch, channel, z, *space)`.
 
     Arguments:
         slices: The prior of one slice.
         depth: Number of slices.
     """
 
-    slices: Prior
+    slices: FlowPrior
     depth: int
 
     @property

@@ -113,6 +113,13 @@ class Matern:
         rank: Number of leading directions, whatever they leave; None leaves the choice between dense and low-rank
             algebra to the number of points.
         domain: `plane`; or `sphere`, for points and grids of longitude and latitude in degrees.
+
+    Examples:
+        >>> import torch
+        >>> from infield.core.grid import Grid
+        >>> law = Matern(nu=1.5, length=10.0, variance=4.0)
+        >>> law.on(Grid.regular((64,), 100.0, units="km")).sample(3, torch.Generator().manual_seed(0)).shape
+        torch.Size([3, 1, 64])
     """
 
     nu: float = 1.5

@@ -30,7 +30,7 @@ from infield.posterior.models.model_error import with_model_error
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import FixedBasis
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.random_fields.spectral import TwoPhaseField
@@ -211,7 +211,7 @@ class Problem:
         return Case(of_field, sampled)
 
 
-def learned_prior(problem: Problem) -> FlowPrior:
+def learned_prior(problem: Problem) -> LearnedFlow:
     """The trained prior of a problem's field, from `CHECKPOINTS`; its card stands beside it.
 
     Raises:
@@ -226,14 +226,14 @@ def learned_prior(problem: Problem) -> FlowPrior:
     return prior
 
 
-def untrained_prior(problem: Problem, rank: int = 32) -> FlowPrior:
+def untrained_prior(problem: Problem, rank: int = 32) -> LearnedFlow:
     """The closed-form flow of a Gaussian with the spectrum of the pilots, under a network that has learned nothing."""
     grid = problem.grid
     fields = problem.sampled
     standardisation = Standardisation(fields.mean().reshape(1, 1, 1), fields.std().reshape(1, 1, 1))
     x = standardisation.from_units(fields)
     source = Matern(nu=0.5, length=0.1, wrap=True).on(grid)
-    return FlowPrior(
+    return LearnedFlow(
         name="untrained",
         network=_Nothing(),
         source=source,

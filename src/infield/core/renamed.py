@@ -519,6 +519,7 @@ posterior.ensembles:by_chance -> posterior.diagnostics.ensembles:floor_scaling
 posterior.parameter_inference:learn -> posterior.models.parameter_inference:fit_posterior
 posterior.for_deepinv:decomposed -> posterior.interop.deepinv:to_decomposable_physics
 datasets.kspace:without_oversampling -> datasets.mri.kspace:remove_oversampling
+priors.flow:FlowPrior -> priors.flows.flow:LearnedFlow
 """
 
 NAMES = {
