@@ -6,7 +6,7 @@ alone rules there; conjugate gradients preconditioned by Q + c take as many iter
 large. An overlapping additive Schwarz method (Dryja & Widlund 1987; Toselli & Widlund 2005, chapter 2) has no such
 factor:
 
-    P^{-1} = (Q + c)^{-1} + sum_j phi_j (Q + c_j)^{-1} phi_j,    c_j = Q(k_j),    k_j = 0.2 / rho_j.
+    P^{-1} = (Q + c)^{-1} + b sum_j phi_j (Q + c_j)^{-1} phi_j,    c_j = Q(k_j),    k_j = 0.3 / rho_j,    b = 3.
 
 The windows phi_j vanish on D and pass over one another where the distance to D is about rho_j, which grows by a
 constant factor. A field that is seen up to a border is known beyond it on the scales that are longer than the distance
@@ -32,8 +32,11 @@ from infield.priors.covariance.modes import Hartley
 NEAREST, GROWTH = 0.7, 2**1.5
 """The first distance, in grid points, at which a window begins, and the factor between neighbours."""
 
-WAVES = 0.2
+WAVES = 0.3
 """Wavenumber in cycles per point, times the distance to the seen region, of the longest waves unknown there."""
+
+WEIGHT = 3.0
+"""b: with it products are fewest, of weights from 0.3 to 30; any is right."""
 
 WHOLE = 0.8
 """A region counts as one, and not as scattered sensors, where so much of it survives an opening by 3 points."""
@@ -104,7 +107,7 @@ class UnseenRegions:
             found = torch.zeros_like(x)
             for window, kernel in terms:
                 found += window * modes.synthesise(kernel * modes.analyse(window * x))
-            return (damped * modes.analyse(found)).flatten(1)
+            return WEIGHT * (damped * modes.analyse(found)).flatten(1)
 
         return apply
 
