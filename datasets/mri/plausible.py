@@ -153,7 +153,9 @@ class Fit:
     @property
     def words(self) -> tuple[str, ...]:
         """What the file's history says of it."""
-        found = (f"the maps leave {self.unexplained:.2%} of the calibration block's energy unexplained",)
+        found: tuple[str, ...] = (
+            f"the maps leave {self.unexplained:.2%} of the calibration block's energy unexplained",
+        )
         if self.outside or self.visible_outside:
             found += (
                 f"{self.outside:.2%} of that energy, and {self.visible_outside:.1%} of the points above the noise, lie "
@@ -218,7 +220,7 @@ def check_maps(fit: Fit | None, words: str) -> tuple[str, ...]:
             "maps ({coils_from}), or take it as it is ({unchecked})",
             parameters={"coils_from": "espirit", "unchecked": True},
         )
-    found = ()
+    found: tuple[str, ...] = ()
     if fit.unexplained > DOUBTFUL:
         found += (f"{words} leave {fit.unexplained:.0%} of the calibration block's energy unexplained",)
     if fit.outside > DOUBTFUL or fit.visible_outside > VISIBLE:

@@ -20,7 +20,7 @@ def conjugate_gradients(
     max_iterations: int,
     *,
     diagonal: Tensor,
-    correction: Callable[[Tensor], Tensor] | None = None,
+    preconditioner: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Solve M w = b for a symmetric positive definite M (Hestenes & Stiefel 1952; Saad 2003, algorithm 9.1).
 
@@ -35,7 +35,7 @@ def conjugate_gradients(
         max_iterations: Give up after so many products with M.
         diagonal: Preconditioner, an approximation of the diagonal of M, positive, shape `(unknowns,)` or `(batch,
             unknowns)`.
-        correction: A symmetric positive semidefinite map that is added to the inverse of the diagonal.
+        preconditioner: A symmetric positive definite map that approximates M^{-1}, in place of the diagonal's inverse.
 
     Raises:
         InfieldError: If a system has not converged by then.
@@ -46,7 +46,7 @@ def conjugate_gradients(
         )
 
     def preconditioned(r: Tensor) -> Tensor:
-        return r / diagonal if correction is None else r / diagonal + correction(r)
+        return r / diagonal if preconditioner is None else preconditioner(r)
 
     w, r = torch.zeros_like(right), right.clone()
     z = preconditioned(r)

@@ -275,19 +275,23 @@ class LinearGaussianData:
 
         diagonal = 1 + torch.cat([root**2 * self.information, F**2 @ self.information])
         right = S_T(self.adjoint(self.noise.solve(r)))
-        correction = self._outside(covariance)
         solution = conjugate_gradients(
-            normal_operator, right, self.tolerance, self.max_iterations, diagonal=diagonal, correction=correction
+            normal_operator,
+            right,
+            self.tolerance,
+            self.max_iterations,
+            diagonal=diagonal,
+            preconditioner=self._of_regions(covariance, diagonal),
         )
         return S(solution)
 
-    def _outside(self, covariance: Covariance) -> Callable[[Tensor], Tensor] | None:
-        """What the preconditioner gains from knowing which regions the data do not see, on modes and factors."""
+    def _of_regions(self, covariance: Covariance, diagonal: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """The preconditioner of data that do not see whole regions, on modes; factors keep their diagonal."""
         if self.unseen is None or not serves(covariance):
             return None
-        of_modes = self.unseen.correction(covariance, self.information.reshape(covariance.event_shape))
+        of_modes = self.unseen.preconditioner(covariance, self.information.reshape(covariance.event_shape))
         modes = covariance.diagonal.numel()
-        return lambda w: torch.cat([of_modes(w[:, :modes]), torch.zeros_like(w[:, modes:])], dim=1)
+        return lambda w: torch.cat([of_modes(w[:, :modes]), w[:, modes:] / diagonal[modes:]], dim=1)
 
     @cached_property
     def unseen(self) -> UnseenRegions | None:

@@ -180,7 +180,7 @@ def open_arrays(path: Path, file: h5py.File, layout: ArrayLayout) -> KSpaceFile:
     return _file(path, "HDF5", arrays, layout, _HDF5, _KSPACE)
 
 
-def _hdf5(item: h5py.Dataset | h5py.Group, *, reverse: bool) -> _Array | None:
+def _hdf5(item: object, *, reverse: bool) -> _Array | None:
     """An array of HDF5; MATLAB's have their axes in reverse. Complex numbers may be pairs, or a group, of two parts."""
     step = -1 if reverse else 1
     if isinstance(item, h5py.Group):
@@ -194,7 +194,7 @@ def _hdf5(item: h5py.Dataset | h5py.Group, *, reverse: bool) -> _Array | None:
             return values.T if reverse else values
 
         return _Array(real.shape[::step], lambda: True, f"{real.dtype} in two parts", joined)
-    if not item.ndim:
+    if not isinstance(item, h5py.Dataset) or not item.ndim:  # h5py gives None for a damaged link
         return None
     pair = next((parts for parts in _PARTS if item.dtype.names == parts), None)
 

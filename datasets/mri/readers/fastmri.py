@@ -62,7 +62,7 @@ def open_fastmri(path: Path, file: h5py.File) -> KSpaceFile:
         if not samples.any():
             raise InfieldError(found=f"0 everywhere in slice {number}", expected="measured samples")
         found = measured(samples)
-        columns: np.ndarray = found.mask.any(axis=0)
+        columns = np.asarray(found.mask.any(axis=0))
         if "mask" in file:
             mask = np.asarray(file["mask"]).astype(bool).ravel()
             if mask.shape != columns.shape:

@@ -165,7 +165,7 @@ class _Scan:
             history.append(f"readout of {self.nx} samples cropped to {self.recon_x} in image space")
         elif self.recon_x < self.nx:
             history.append(
-                "partial echo, or zeros within lines: the oversampled readout is kept, the image is wider than its subject"
+                "partial echo, or zeros within lines: the readout keeps its oversampling, the image is wider"
             )
         samples = np.where(sampled, samples, 0)
         if psi is not None:

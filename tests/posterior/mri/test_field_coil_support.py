@@ -29,7 +29,7 @@ class Counted(LinearGaussianData):
         return super()._data(x)
 
 
-@pytest.mark.parametrize(("snr", "most"), [(33, 44), (333, 68), (3333, 88)])
+@pytest.mark.parametrize(("snr", "most"), [(33, 30), (333, 40), (3333, 50)])
 @pytest.mark.parametrize("half", [False, True])
 def test_own_maps_cost_little_more_than_the_true_ones(snr, most, half):
     """Maps of ESPIRiT, 0 outside the head, against those of the simulation: calls of the operator for a mean.
@@ -54,7 +54,7 @@ def test_own_maps_cost_little_more_than_the_true_ones(snr, most, half):
         Counted.calls = 0
         data.mean(prior.mean[None], prior.covariance)
         calls[kind] = 2 * Counted.calls  # A and its adjoint
-    assert calls["own"] <= max(2 * calls["true"] + 20, most), calls
+    assert calls["own"] <= (2 * calls["true"] + 20 if half else most), calls
 
 
 def test_a_converted_scan_runs_in_deepinv_with_white_noise():
