@@ -95,11 +95,12 @@ class UnseenRegions:
 
         Arguments:
             covariance: K, whose diagonal part is taken.
-            information: c of each mode, shape of the diagonal.
+            information: c of each mode, shape of the diagonal; an estimate, averaged over neighbours against its noise.
 
         Returns:
             A map of `(batch, modes)`.
         """
+        information = _smooth(information)
         B, shape = self.schwarz(covariance, information), covariance.diagonal.shape
         S, modes, inside = covariance.diagonal.sqrt(), covariance.modes, self.inside
 
@@ -158,6 +159,14 @@ class UnseenRegions:
 def serves(covariance: Covariance) -> bool:
     """Whether the basis has wavenumbers of all axes of space."""
     return isinstance(covariance.modes, Hartley) and covariance.diagonal.ndim == covariance.modes.ndim + 1
+
+
+def _smooth(of_modes: Tensor, reach: int = 2) -> Tensor:
+    """The mean over the neighbours up to `reach` modes away along each axis of space."""
+    for axis in range(1, of_modes.ndim):
+        shifts = range(-reach, reach + 1)
+        of_modes = torch.stack([of_modes.roll(shift, axis) for shift in shifts]).mean(0)
+    return of_modes
 
 
 def _smooth_step(t: Tensor) -> Tensor:
