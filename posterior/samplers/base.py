@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from infield.core._deepinv import LinearPhysics
+from infield.core.brief import Brief
 from infield.core.calls import Calls
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness
@@ -22,8 +23,8 @@ from infield.priors.amortised.base import AmortisedModel
 from infield.priors.base import FlowPrior
 
 
-@dataclass(frozen=True)
-class Posterior:
+@dataclass(frozen=True, repr=False)
+class Posterior(Brief):
     """Samples of the field in its units, with what they cost and how far they can be trusted.
 
     Arguments:
@@ -38,8 +39,20 @@ class Posterior:
     diagnostics: dict[str, Any] = field(default_factory=dict)
     caveat: str | None = None
 
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        cost = {name: f"{value:.3g}" for name, value in self.cost.items()}
+        chi_square = self.diagnostics.get("chi_square")
+        shown = {} if chi_square is None else {"chi_square": f"{chi_square:.3g}"}
+        return {
+            "samples": tuple(self.samples.shape),
+            **shown,
+            **cost,
+            **({"caveat": self.caveat} if self.caveat else {}),
+        }
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Estimate(Posterior):
     """An optimum, or a point estimate, given as often as samples were requested: `samples` are no sample of a
     posterior, and their spread is no uncertainty; `caveat` says what they are."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from infield.core.brief import Brief
 from infield.core.errors import InfieldError
 from infield.core.grid import GridLike, grid_from_json
 from infield.priors.base import Standardisation
@@ -140,8 +141,8 @@ class Parametrisation:
         return Parametrisation(source, variance, mean, self.skip)
 
 
-@dataclass(frozen=True, kw_only=True)
-class LearnedFlow:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class LearnedFlow(Brief):
     """A prior on standardised fields with a learned velocity; see `priors.base.FlowPrior`.
 
     State in double precision, network in single precision; the velocity can be differentiated by the field.
@@ -173,6 +174,17 @@ class LearnedFlow:
     channels: tuple[str, ...]
     provenance: dict[str, Any]
     sha256: str = ""
+    papers: ClassVar[tuple[str, ...]] = ("lipman2023flow", "kerrigan2024functional")
+    """What to cite, keys of `pipelines/references.bib`."""
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        weights = sum(weight.numel() for weight in self.network.parameters())
+        return {
+            "name": repr(self.name),
+            "network": f"{type(self.network).__name__} of {weights:,} weights",
+            "fields": f"{', '.join(self.channels)} {tuple(self.covariance.event_shape[1:])} in {self.units}",
+        }
 
     @property
     def gaussian(self) -> Literal[False]:

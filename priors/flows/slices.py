@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from infield.core.brief import Brief
 from infield.core.errors import InfieldError
 from infield.core.transform import Window
 from infield.priors.base import FlowPrior, Standardisation
@@ -55,8 +56,8 @@ class SliceModes:
         return x.transpose(-self.ndim - 1, -self.ndim - 2)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SlicePrior:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SlicePrior(Brief):
     """Volumes of `depth` independent slices; see `priors.base.FlowPrior`. Fields are `(batch, channel, z, *space)`.
 
     Arguments:
@@ -66,6 +67,10 @@ class SlicePrior:
 
     slices: FlowPrior
     depth: int
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        return {"name": repr(self.name), "slices": repr(self.slices)}
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from infield.core import registry
 from infield.core.errors import InfieldError
@@ -208,6 +208,15 @@ def _with_half_weights(entry: Mapping[str, Any]) -> dict[str, Any]:
         else:
             kept[name] = _with_half_weights(part) if isinstance(part, Mapping) else part
     return kept
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """Digest of the weights of a network that no file holds, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, weight in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def file_sha256(path: str | Path) -> str:

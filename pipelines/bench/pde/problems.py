@@ -24,7 +24,7 @@ from infield.physics.operators.registry import build_operator
 from infield.physics.operators.sensors import PointSensors
 from infield.physics.pde.dirichlet import interior, pad_boundary
 from infield.physics.pde.sine_transform import sine_transform
-from infield.pipelines.package_data import CHECKPOINTS
+from infield.pipelines.package_data import checkpoint_named
 from infield.pipelines.run.simulations import KINDS, FieldLaw, Simulation, make_simulation
 from infield.posterior.models.model_error import with_model_error
 from infield.priors.base import Standardisation
@@ -50,10 +50,10 @@ STEP = 0.35
 """Width of the smooth step between two phases, in spacings of the grid."""
 
 PRIORS = {
-    "poisson": "pde_dirichlet.ckpt",
-    "helmholtz": "pde_dirichlet.ckpt",
-    "darcy": "pde_darcy.ckpt",
-    "navier-stokes": "pde_vorticity.ckpt",
+    "poisson": "pde_dirichlet",
+    "helmholtz": "pde_dirichlet",
+    "darcy": "pde_darcy",
+    "navier-stokes": "pde_vorticity",
 }
 """Poisson and Helmholtz have one law of fields, and so one prior."""
 
@@ -212,12 +212,12 @@ class Problem:
 
 
 def learned_prior(problem: Problem) -> LearnedFlow:
-    """The trained prior of a problem's field, from `CHECKPOINTS`; its card stands beside it.
+    """The trained prior of a problem's field, by its name.
 
     Raises:
         InfieldError: It is not there, or of another grid.
     """
-    path = CHECKPOINTS / PRIORS[problem.name]
+    path = checkpoint_named(PRIORS[problem.name])
     prior = load_flow_prior(path)
     if prior.grid_description != problem.grid.to_json():
         raise InfieldError(

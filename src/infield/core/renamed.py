@@ -25,7 +25,7 @@ __all__ = ["MODULES", "NAMES", "install", "old_names", "resolve"]
 
 _TABLE = """
 datasets.block_writer -> datasets.formats.block_writer
-datasets.brain_template -> datasets.mri.brain_template
+datasets.brain_template -> datasets.anatomy.brain_template
 datasets.brains -> datasets.mri.brains
 datasets.channel_file -> datasets.wall_pressure.channel_file
 datasets.coil_maps -> datasets.mri.coil_maps
@@ -52,6 +52,7 @@ datasets.lightcones -> datasets.cm21.lightcone_file
 datasets.measurement_file -> datasets.formats.measurement
 datasets.measurement_layout -> datasets.formats.measurement_layout
 datasets.mri -> datasets.mri.convert
+datasets.mri.brain_template -> datasets.anatomy.brain_template
 datasets.mri_volume -> datasets.mri.volume
 datasets.operator_families -> datasets.training.operator_families
 datasets.parameter_file -> datasets.cm21.parameter_file
