@@ -192,7 +192,6 @@ def _convert(
         "calibration_width": converted.calibration_width,
         "truth": measurement.truth is not None,
         "scale": converted.scale,
-        "noise_sd": float(measurement.noise.variance.mean()) ** 0.5 * converted.scale,  # type: ignore[attr-defined]
         "maps_unexplained": converted.unexplained,
         "maps_outside": converted.outside,
         "warnings": list(converted.warnings),
