@@ -24,8 +24,9 @@ SHIFT = 2
 WIDEST_SHIFT = 0.25
 """Share of an axis up to which k-space is moved back; what lies further off was never centred."""
 
-LEAST_WIDTH, VISIBLE = 6, 0.2
-"""Of a calibration block; and the share of visible points outside the maps above which a person is warned."""
+LEAST_WIDTH, VISIBLE, FAINTEST = 6, 0.25, 1e-3
+"""Of a calibration block; the share of visible points outside the maps above which a person is warned; and the power,
+of the largest, below which the side lobes of the taper hide anatomy: 3 % of the brightness."""
 
 DOUBTFUL, UNEXPLAINED = 0.05, 0.15
 """Shares of the calibration block's energy, its noise taken off, above which coil maps are doubted and refused: 0.003
@@ -186,7 +187,7 @@ def fit_of_maps(calibration: np.ndarray, maps: np.ndarray, width: int, psi: np.n
     covered = float((power - noise)[inside].sum())
     if signal <= float(noise * power.size) or covered <= 0:
         return None
-    visible = power > max(9 * noise, 1e-4 * float(power.max()))  # the taper's own side lobes are below
+    visible = power > max(9 * noise, FAINTEST * float(power.max()))  # the taper's own side lobes are below
     return Fit(
         unexplained=max(float((left - noise * (1 - 1 / coils))[inside].sum()) / covered, 0.0),
         outside=max(1 - covered / signal, 0.0),
