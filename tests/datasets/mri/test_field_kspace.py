@@ -237,7 +237,8 @@ def test_the_crop_is_told_and_can_be_lowered():
     k = fourier(MAPS * faint) + 2e-3 * white(np.random.default_rng(0), COILS, *SHAPE)
     cut = measurement_of(array(k), name="x")
     whole = measurement_of(array(k), name="x", crop=0.0)
-    assert any("a lower crop keeps more" in words for words in cut.warnings)
+    lost = ~cut.measurement.arrays["coil_maps"].any(0) & (np.abs(faint) > 0.01)
+    assert lost.sum() > 100 and cut.outside > 0
     assert any("outside the maps' support" in step for step in cut.steps)
     assert not whole.outside and not whole.warnings and whole.measurement.arrays["coil_maps"].any(0).all()
 
