@@ -18,6 +18,7 @@ from infield.core.randomness import Randomness, SampleStreams, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.kriging.fit import Fit, Settings, fit
 from infield.posterior.kriging.hyperparameters import sample
+from infield.posterior.kriging.laplace import about_the_mode, unsettled
 from infield.posterior.kriging.law import EARTH_RADIUS, StationaryLaw
 from infield.posterior.kriging.local import Moments, moments
 from infield.posterior.kriging.measured import PointData, TrendKind, point_data
@@ -28,6 +29,12 @@ from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 SAMPLED = 500
 """Up to so many data hyperparameters are drawn from their posterior where nothing else is asked for."""
+
+UNSETTLED = 0.05
+"""Of more data they are drawn where they move the log of the field's standard deviation by more than this."""
+
+CHAINED = 4000
+"""Of still more data they are then drawn by Laplace's approximation, which costs no evaluation of the evidence."""
 
 FEWEST_STATES, MOST_STATES, STATE_TARGETS = 8, 32, 1_000_000
 """Numbers of draws of the hyperparameters, and of targets times draws beyond which there are fewer."""
@@ -109,7 +116,8 @@ class FittedField:
             trend: Functions of position around which the field varies.
             settings: What is fixed of the fit.
             hyper: Whether hyperparameters are drawn from their posterior ("sample"), plugged in at their most probable
-                values ("plug-in"), or drawn where there are at most `SAMPLED` data ("auto").
+                values ("plug-in"), or drawn where there are at most `SAMPLED` data and where the field's standard
+                deviation depends on them by more than `UNSETTLED` ("auto").
             seed: Of the draws of the hyperparameters.
 
         Raises:
@@ -117,16 +125,24 @@ class FittedField:
         """
         data = point_data(measurement, trend)
         found = fit(data.channels, data.geometry, noise_known=data.noise_known, settings=settings)
-        if hyper == "plug-in" or (hyper == "auto" and data.count > SAMPLED):
-            return cls(data, measurement.grid, measurement.units, found, (State.of(found),))
+        plain = cls(data, measurement.grid, measurement.units, found, (State.of(found),))
+        if hyper == "plug-in":
+            return plain
         number = min(max(STATE_TARGETS // measurement.grid.size, FEWEST_STATES), MOST_STATES)
-        chain = sample(found, data.channels, data.geometry, noise_known=data.noise_known, states=number, seed=seed)
+        about: dict[str, Any] = {}
+        if hyper == "auto" and data.count > SAMPLED:
+            moved = about["log_sd_moved_by_hyperparameters"] = plain.unsettled()
+            if moved <= UNSETTLED:
+                return replace(plain, about_states=about)
+        about["hyperparameter_draws"] = number
+        if hyper == "auto" and data.count > CHAINED:
+            chain = about_the_mode(found, data.channels, noise_known=data.noise_known, states=number, seed=seed)
+            about["hyperparameters_by"] = "Laplace's approximation"
+        else:
+            chain = sample(found, data.channels, data.geometry, noise_known=data.noise_known, states=number, seed=seed)
+            about["hyperparameter_effective_draws"] = chain.effective
+            about["orders"] = {f"{nu:g}": share for nu, share in chain.orders.items()}
         drawn = zip(chain.laws, chain.noise_factors.tolist(), chain.coefficients, strict=True)
-        about = {
-            "hyperparameter_draws": number,
-            "hyperparameter_effective_draws": chain.effective,
-            "orders": {f"{nu:g}": share for nu, share in chain.orders.items()},
-        }
         found = replace(found, warnings=(*found.warnings, *chain.warnings))
         return cls(data, measurement.grid, measurement.units, found, tuple(State(*one) for one in drawn), about)
 
@@ -247,9 +263,21 @@ class FittedField:
         own = Neighbourhood.of(state.law)
         if len(self.data.channels[c]) <= own.most:
             return own
-        some = self.grid.points()[:: max(self.grid.size // PILOT, 1)]
-        found, _ = self.moments_at(some, c)
+        found, _ = self.moments_at(self._some_targets(), c)
         return Neighbourhood.of(state.law, most=max(own.most, min(found.neighbours, MOST_NEIGHBOURS)))
+
+    def _some_targets(self) -> Tensor:
+        """At random: a fixed step might meet the same column of a grid again and again."""
+        order = torch.randperm(self.grid.size, generator=torch.Generator().manual_seed(0))
+        return self.grid.points()[order[:PILOT].sort().values]
+
+    def unsettled(self) -> float:
+        """How much the field's standard deviation depends on hyperparameters; see `laplace.unsettled`."""
+        some, around = self._some_targets(), []
+        for data in self.data.channels:
+            around.append(Observations(data.x, data.y - self.fit.centre, data.noise, data.design, data.prior_sd))
+        designs = [self.data.design_at(some, c) for c in range(len(self.data.channels))]
+        return unsettled(self.fit, around, some, designs)
 
     def chi_square(self, most: int = 4000) -> float:
         """Expected reduced chi-square of the data at their own positions under the posterior."""

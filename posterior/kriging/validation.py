@@ -21,6 +21,7 @@ import torch
 from scipy import stats
 from torch import Generator, Tensor
 
+from infield.posterior.kriging.adequacy import WHITE
 from infield.posterior.kriging.family import TREND_SD
 from infield.posterior.kriging.fitted import FittedField
 from infield.posterior.kriging.law import JITTER
@@ -198,10 +199,10 @@ def verdict(field: FittedField, validation: Validation | None) -> Verdict:
     tails = _heavy_tails(validation)
     if failed:
         return Verdict(0, "; ".join([*failed, *tails]))
-    held = validation.coverage[0.9]
-    return Verdict(
-        1, "; ".join([f"90 % intervals hold {100 * held:.0f} % of {validation.count} held-out data", *tails])
-    )
+    held = [f"90 % intervals hold {100 * validation.coverage[0.9]:.0f} % of {validation.count} held-out data"]
+    if field.fit.log_bayes_factor < WHITE:
+        held.append("the data hardly tell a field from white noise")
+    return Verdict(1, "; ".join([*held, *tails]))
 
 
 def _heavy_tails(validation: Validation) -> list[str]:
