@@ -63,12 +63,13 @@ ENTRIES = {
         ),
         "exp": Entry(
             "infield.physics.operators.links:build_exponential",
-            "exponential of every value, a link of counts",
+            "exponential of every value times a scale, a link of counts",
+            ("exponential",),
             facts=operator(
+                "`scale`: a factor above zero (1)",
                 "",
-                "",
-                f"{EVERY_VALUE}: exp(x) of every value: the link from a field of any sign to a positive quantity, such "
-                "as the rate of counts",
+                f"{EVERY_VALUE}: scale · exp(x) of every value: the link from a field of any sign to a positive "
+                "quantity, such as the rate of counts",
             ),
         ),
         "fourier": Entry(

@@ -38,6 +38,10 @@ def same_units(one: str, other: str) -> bool:
     """Whether two spellings mean one unit: 'K' and 'kelvin', 'm s-1' and 'm/s'.
 
     What no parser knows is the same only where it is spelled the same.
+
+    Examples:
+        >>> same_units("m s-1", "m/s"), same_units("degC", "K")
+        (True, False)
     """
     if one.split() == other.split():
         return True
@@ -46,7 +50,7 @@ def same_units(one: str, other: str) -> bool:
     known = _parsed(one), _parsed(other)
     if None in known or known[0].units.dimensionality != known[1].units.dimensionality:
         return False
-    return conversion(one, other).identity
+    return bool(conversion(one, other).identity)
 
 
 def conversion(one: str, other: str) -> Conversion:

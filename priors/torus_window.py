@@ -27,6 +27,6 @@ class WindowedStandardisation(ChainedStandardisation):
         return Chain((Affine(self.shift, self.scale), self.window))
 
 
-def seen_shape(event_shape: tuple[int, ...], standardisation: Standardisation) -> tuple[int, ...]:
+def visible_shape(event_shape: tuple[int, ...], standardisation: Standardisation) -> tuple[int, ...]:
     """Old name of `standardisation.output_shape(event_shape)`."""
     return standardisation.output_shape(event_shape)

@@ -9,6 +9,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+EXECUTED = Path(__file__).parent.parent / "build" / "notebooks"
+"""Executed copies, the gallery of the documentation; git ignores them."""
 
 
 def execute(notebook, folder):
@@ -28,6 +30,8 @@ def test_runs_and_its_conclusions_hold(path, tmp_path, monkeypatch):
     assert len(pictures) == len(drawn) > 0
     assert any("assert " in cell.source for cell in notebook.cells)
     assert not [output for output in outputs if output.get("name") == "stderr"]
+    EXECUTED.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, EXECUTED / path.name)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

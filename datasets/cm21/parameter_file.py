@@ -19,7 +19,7 @@ from typing import Any
 import xarray as xr
 
 from infield.datasets.formats.block_writer import makers
-from infield.datasets.formats.zarr_group import CONVENTIONS, disk_full_in_words, open_group, put_in_place
+from infield.datasets.formats.zarr_group import CONVENTIONS, explain_disk_full, open_group, publish
 
 KIND, VERSION = "parameters", 1
 
@@ -46,9 +46,9 @@ def write_parameters(path: Path, dataset: xr.Dataset, told: Mapping[str, Any], *
     }
     draft = path.with_name(path.name + ".partial")
     try:
-        with disk_full_in_words(path, "make room and start again"):
+        with explain_disk_full(path, "make room and start again"):
             dataset.assign_attrs(attributes).to_zarr(draft, mode="w", zarr_format=3, consolidated=False)
-            put_in_place(draft, path, overwrite)
+            publish(draft, path, overwrite)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

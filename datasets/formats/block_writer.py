@@ -24,14 +24,14 @@ from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.version import __version__
 from infield.datasets.formats.zarr_group import (
+    check_chunks,
     check_new,
-    disk_full_in_words,
+    explain_disk_full,
     json_attribute,
     open_group,
-    put_in_place,
+    publish,
     refusal,
-    refuse_missing_chunks,
-    remove_for_good,
+    remove_tree,
 )
 
 _LIBRARIES = ("torch", "deepinv", "numpy", "xarray", "zarr")
@@ -111,13 +111,13 @@ class BlockWriter:
                 self._array(name)[b : b + 1] = float(number)
             self._array("done")[own.start : own.stop] = 1
 
-    def _tell_of_block(self, b: int, name: str, report: Mapping[str, float]) -> None:
+    def _record_report(self, b: int, name: str, report: Mapping[str, float]) -> None:
         """Keep what is said of one block in an attribute of the group: JSON, by number of the block."""
         with self._disk_full():
-            told = {**self._told_of_blocks(name), str(b): dict(report)}
+            told = {**self._reports(name), str(b): dict(report)}
             self._group.attrs[name] = json.dumps(dict(sorted(told.items(), key=lambda block: int(block[0]))))
 
-    def _told_of_blocks(self, name: str) -> dict[str, dict[str, float]]:
+    def _reports(self, name: str) -> dict[str, dict[str, float]]:
         told = self._group.attrs.get(name, "{}")
         assert isinstance(told, str)
         return dict(json.loads(told))
@@ -128,7 +128,7 @@ class BlockWriter:
             for name, values in arrays.items():
                 self._array(name)[...] = values
             self._group.attrs.update({**attributes, "infield_complete": 1})
-            put_in_place(self.partial, self.path, self.overwrite)
+            publish(self.partial, self.path, self.overwrite)
 
     def _array(self, name: str) -> zarr.Array:
         array = self._group[name]
@@ -140,7 +140,7 @@ class BlockWriter:
 
     def _disk_full(self) -> Any:
         remedy = f"make room and start the same command again, it goes on from {self.partial.name}"
-        return disk_full_in_words(self.path, remedy)
+        return explain_disk_full(self.path, remedy)
 
     def _check_same_run(self, kind: str, version: int, run: Mapping[str, Any]) -> None:
         remedy = f"finish that run with its own settings, or remove {self.partial} to start afresh"
@@ -161,7 +161,7 @@ class BlockWriter:
             lay_out(draft)
             draft.rename(self.partial)
         except BaseException:
-            remove_for_good(draft)
+            remove_tree(draft)
             raise
 
 
@@ -180,7 +180,7 @@ def open_finished(path: str | Path, kind: str, version: int) -> xr.Dataset:
     return group
 
 
-def refuse_lost_samples(path: str | Path, group: xr.Dataset, names: tuple[str, ...]) -> None:
+def check_samples(path: str | Path, group: xr.Dataset, names: tuple[str, ...]) -> None:
     """Check that variables of a finished group are there, whole, and every sample written.
 
     Raises:
@@ -190,13 +190,13 @@ def refuse_lost_samples(path: str | Path, group: xr.Dataset, names: tuple[str, .
     for name in (*names, "done"):
         if name not in group.variables:
             raise refusal(path, name, "no such variable", f"one of {sorted(map(str, group.variables))}")
-        refuse_missing_chunks(path, name, zeros_may_be_absent=False)
+        check_chunks(path, name, zeros_may_be_absent=False)
     undone = int((group["done"] != 1).sum())
     if undone:
         raise refusal(path, "done", f"{undone} samples that are not written", "every sample written")
 
 
-def lay_out_done(group: zarr.Group, samples: int, block: int) -> None:
+def create_done_flags(group: zarr.Group, samples: int, block: int) -> None:
     """Create the flags of a group's samples."""
     flag = {"flag_values": [0, 1], "flag_meanings": "missing written"}
     settings: dict[str, Any] = {"dtype": "int8", "fill_value": 0, "attributes": flag}

@@ -1,7 +1,7 @@
 """The measurement format: data of an instrument, its operator and noise law, and the field they are to reveal.
 
-The format is specified in the README; a file that follows it can be written with xarray alone. The observed data are
-the variable `data` (not `y`: that is the usual name of a space axis, and xarray keeps it for its coordinates).
+The format is specified in docs/formats.md; a file that follows it can be written with xarray alone. The observed data
+are the variable `data` (not `y`: that is the usual name of a space axis, and xarray keeps it for its coordinates).
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from infield.datasets.formats.measurement_layout import (
     version_of,
 )
 from infield.datasets.formats.zarr_group import (
+    check_chunks,
     check_new,
-    disk_full_in_words,
+    explain_disk_full,
     flags,
     json_attribute,
     loaded_variable,
     open_group,
-    put_in_place,
+    publish,
     refusal,
-    refuse_missing_chunks,
-    remove_for_good,
+    remove_tree,
     variable,
 )
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import DATA
-from infield.physics.noise.registry import NoiseLaw, noise_from_json
+from infield.physics.noise.registry import NoiseModel, noise_from_json
 from infield.physics.operators.registry import build_operator
 
 
@@ -142,6 +142,35 @@ def measurement_digest(path: str | Path) -> str:
     return _digest(path, open_group(path, "measurement", VERSION))
 
 
+def digest_in_memory(measurement: Measurement) -> str:
+    """SHA-256 of a measurement that no file holds.
+
+    It is of the data, the noise model, the grid, and what the operator makes of fixed random fields, to six digits.
+    """
+    digest = hashlib.sha256()
+    shape = (2, *measurement.event_shape)
+    fields = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).abs()
+    try:
+        z = measurement.operator.A(fields.to(measurement.y))
+        z = torch.round(z.double() / z.double().abs().max().clamp_min(1e-300) * 1e6)
+    except InfieldError:  # it refuses such fields
+        z = torch.zeros(0)
+    observed = torch.zeros(0) if measurement.observed is None else measurement.observed
+    noise = measurement.noise
+    about = (
+        measurement.grid.to_json(),
+        measurement.channels,
+        measurement.units,
+        noise.to_json(),
+        measurement.description,
+    )
+    digest.update(json.dumps(about, sort_keys=True, default=_plain).encode())
+    arrays = [noise.arrays()[name] for name in sorted(noise.arrays())]
+    for values in (measurement.y.numpy(force=True), observed.numpy(force=True), z.numpy(force=True), *arrays):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
 def _digest(path: Path, group: xr.Dataset) -> str:
     digest = hashlib.sha256()
 
@@ -170,7 +199,7 @@ def _read_data(path: Path, group: xr.Dataset) -> xr.DataArray:
     if not isinstance(data.attrs.get("units"), str):
         raise refusal(path, "data.units", repr(data.attrs.get("units")), "the units of the data as text, '1' for none")
     if data.dtype.kind in "fc" and not data.values.any():  # zeros, or not one chunk on disk?
-        refuse_missing_chunks(path, "data", zeros_may_be_absent=False)
+        check_chunks(path, "data", zeros_may_be_absent=False)
     return data
 
 
@@ -188,7 +217,7 @@ def _read_noise(
     data: xr.DataArray,
     shape: tuple[int, ...],
     observed: np.ndarray,
-) -> NoiseLaw:
+) -> NoiseModel:
     found, needed = group.attrs["infield_version"], version_of(noise_json)
     if found < needed:
         remedy = "write this version, which has variances to be estimated"
@@ -263,13 +292,13 @@ def write_measurement(
     dataset.attrs |= {"title": title or UNTITLED, "history": history}
     dataset.attrs |= {"plugins": json.dumps(plugins)} if plugins else {}
     draft = path.with_name(path.name + ".draft")
-    with disk_full_in_words(path, "make room and start again"):
+    with explain_disk_full(path, "make room and start again"):
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(draft, ignore_errors=True)
         try:
             encoding = {str(name): encoding_of(v) for name, v in dataset.variables.items()}
             dataset.to_zarr(draft, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
-            put_in_place(draft, path, overwrite)
+            publish(draft, path, overwrite)
         except BaseException:
-            remove_for_good(draft)
+            remove_tree(draft)
             raise

@@ -1,6 +1,6 @@
 """The posterior format: samples with coordinates, mean and standard deviation, and what they cost.
 
-The format is specified in the README; how a run is written and goes on after a kill, in `block_writer`.
+The format is specified in docs/formats.md; how a run is written and goes on after a kill, in `block_writer`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
-from infield.datasets.formats.block_writer import BlockWriter, open_finished, refuse_lost_samples
+from infield.datasets.formats.block_writer import BlockWriter, check_samples, open_finished
 from infield.datasets.formats.carried import Carried
 from infield.datasets.formats.field import Field, read_field
 from infield.datasets.formats.posterior_layout import COSTS, VERSION, event_shape, lay_out_posterior
@@ -111,7 +111,7 @@ class PosteriorWriter(BlockWriter):
                 expected="finite values",
                 remedy="the sampler diverged, take smaller steps",
             )
-        self._tell_of_block(b, BLOCK_DIAGNOSTICS, diagnostics or {})
+        self._record_report(b, BLOCK_DIAGNOSTICS, diagnostics or {})
         self._write_block(b, {"samples": values}, {name: cost[name] for name in COSTS})
 
     def read_block(self, b: int) -> Tensor:
@@ -166,7 +166,7 @@ class PosteriorWriter(BlockWriter):
         }
 
     def _block_means(self) -> dict[str, float]:
-        reports = list(self._told_of_blocks(BLOCK_DIAGNOSTICS).values())
+        reports = list(self._reports(BLOCK_DIAGNOSTICS).values())
         names = dict.fromkeys(name for report in reports for name in report)
         return {name: fmean(report[name] for report in reports if name in report) for name in names}
 
@@ -197,5 +197,5 @@ def open_posterior(path: str | Path) -> xr.Dataset:
     """
     group = open_finished(path, "posterior", VERSION)
     read_field(Path(path), group)
-    refuse_lost_samples(path, group, ("samples", "mean", "std"))
+    check_samples(path, group, ("samples", "mean", "std"))
     return group

@@ -12,7 +12,7 @@ import xarray as xr
 import zarr
 
 from infield.core.grid import PointSet
-from infield.datasets.formats.block_writer import installed_versions, lay_out_done
+from infield.datasets.formats.block_writer import create_done_flags, installed_versions
 from infield.datasets.formats.carried import Carried
 from infield.datasets.formats.field import CHANNEL, Field
 from infield.datasets.formats.zarr_group import CONVENTIONS
@@ -73,7 +73,7 @@ def lay_out_posterior(
     blocks = -(-samples // block)
     for name, unit in zip(COSTS, ("1", "1", "s"), strict=True):
         lay_out(name, ("block",), (blocks,), (1,), dtype="float64", attributes={"units": unit})
-    lay_out_done(group, samples, block)
+    create_done_flags(group, samples, block)
 
 
 def _of_field(field: Field, carried: Carried) -> dict[str, Any]:

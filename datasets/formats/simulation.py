@@ -22,10 +22,10 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.formats.block_writer import (
     BlockWriter,
-    lay_out_done,
+    check_samples,
+    create_done_flags,
     makers,
     open_finished,
-    refuse_lost_samples,
 )
 from infield.datasets.formats.field import Field
 from infield.datasets.formats.zarr_group import CONVENTIONS
@@ -184,7 +184,7 @@ class SimulationWriter(BlockWriter):
                 fill_value=np.nan,
                 attributes={"units": variable.units, "long_name": variable.long_name},
             )
-        lay_out_done(group, self.samples, block)
+        create_done_flags(group, self.samples, block)
 
 
 def open_simulation(path: str | Path) -> xr.Dataset:
@@ -194,5 +194,5 @@ def open_simulation(path: str | Path) -> xr.Dataset:
         InfieldError: The path is missing or no zarr group; the data set is foreign, newer, not complete or truncated.
     """
     group = open_finished(path, "simulation", VERSION)
-    refuse_lost_samples(path, group, tuple(str(name) for name in group.data_vars if name != "done"))
+    check_samples(path, group, tuple(str(name) for name in group.data_vars if name != "done"))
     return group

@@ -127,7 +127,7 @@ def variable(path: Path, group: xr.Dataset, name: str) -> xr.DataArray:
 
 def loaded_variable(path: Path, group: xr.Dataset, name: str) -> xr.DataArray:
     """Load a variable of any type, whole."""
-    refuse_missing_chunks(path, name, zeros_may_be_absent=True)
+    check_chunks(path, name, zeros_may_be_absent=True)
     try:
         return group[name].load()
     except Exception as error:  # zarr passes on whatever its codecs raise
@@ -142,7 +142,7 @@ def flags(path: Path, group: xr.Dataset, name: str) -> xr.DataArray:
     return loaded.astype(bool)
 
 
-def refuse_missing_chunks(path: Path, name: str, *, zeros_may_be_absent: bool) -> None:
+def check_chunks(path: Path, name: str, *, zeros_may_be_absent: bool) -> None:
     """Refuse a variable of which a part is not on disk; zarr itself reads the fill value there and says nothing.
 
     Arguments:
@@ -188,7 +188,7 @@ def check_new(path: Path, overwrite: bool) -> None:
         )
 
 
-def put_in_place(finished: Path, path: Path, overwrite: bool) -> None:
+def publish(finished: Path, path: Path, overwrite: bool) -> None:
     """Rename a finished group to its final path, where it appears whole or not at all."""
     check_new(path, overwrite)
     replaced = path.with_name(path.name + ".replaced")
@@ -200,7 +200,7 @@ def put_in_place(finished: Path, path: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def disk_full_in_words(path: Path, remedy: str) -> Iterator[None]:
+def explain_disk_full(path: Path, remedy: str) -> Iterator[None]:
     """Turn "no space left on device", however deep zarr has wrapped it, into one line."""
     try:
         yield
@@ -210,7 +210,7 @@ def disk_full_in_words(path: Path, remedy: str) -> Iterator[None]:
         raise InfieldError(f"{path}: the disk that holds {path.parent.resolve()} is full; {remedy}") from error
 
 
-def remove_for_good(folder: Path) -> None:
+def remove_tree(folder: Path) -> None:
     """Remove a folder that zarr failed to write: its other writers run on for a moment, and may put files back."""
     gone = 0
     for _ in range(100):

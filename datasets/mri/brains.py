@@ -59,7 +59,7 @@ _SPREAD = 0.1
 
 
 @dataclass(frozen=True)
-class Brains:
+class BrainPhantom:
     """The law of such images on a square field of view, about 1 where they are bright.
 
     Arguments:

@@ -154,7 +154,7 @@ def inverse_fourier(kspace: np.ndarray) -> np.ndarray:
     return np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kspace, _AXES), axes=_AXES, norm="ortho"), _AXES)
 
 
-def without_oversampling(kspace: np.ndarray, axis: int, size: int) -> np.ndarray:
+def remove_oversampling(kspace: np.ndarray, axis: int, size: int) -> np.ndarray:
     """Crop the image along a fully sampled axis: the middle `size` points, their centre kept at index n // 2.
 
     In k-space that is a Dirichlet interpolation to a wider spacing; white noise stays white, with the same variance.

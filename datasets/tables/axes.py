@@ -23,7 +23,7 @@ ORDER = ("time", "vertical", "other", "latitude", "longitude")
 """Of axes, slowest first, as CF recommends it."""
 
 CIRCLE = 360.0
-ROUNDING = 1e-9
+SPACING_RTOL = 1e-9
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def cut_open(column: Column, step: float, wrap: float | None = None, closed: boo
         return replace(column, values=_from(values, first), periodic=True), f"'{column.name}' goes around the circle"
     if wrap is not None:
         return replace(column, values=_from(values, wrap)), f"'{column.name}' begins at {wrap:g}"
-    if extent <= CIRCLE - gap + ROUNDING:
+    if extent <= CIRCLE - gap + SPACING_RTOL:
         return column, ""
     if gap <= CIRCLE / 2:
         raise InfieldError(
@@ -148,10 +148,10 @@ def grid_line(column: Column, step: float) -> tuple[float, ...]:
     """
     finite = column.values[np.isfinite(column.values)]
     if column.periodic:
-        first = math.floor(float(finite.min()) / step + ROUNDING)
+        first = math.floor(float(finite.min()) / step + SPACING_RTOL)
         return tuple(_rounded((first + i) * step) for i in range(round(CIRCLE / step)))
-    low = math.floor(float(finite.min()) / step + ROUNDING)
-    high = math.ceil(float(finite.max()) / step - ROUNDING)
+    low = math.floor(float(finite.min()) / step + SPACING_RTOL)
+    high = math.ceil(float(finite.max()) / step - SPACING_RTOL)
     if high <= low:
         raise InfieldError(
             where=f"axis '{column.name}'",

@@ -14,7 +14,7 @@ from infield.core.errors import InfieldError
 from infield.datasets.formats.carried import LAND
 from infield.datasets.formats.field import CHANNEL
 from infield.datasets.formats.posterior import open_posterior
-from infield.datasets.formats.zarr_group import CONVENTIONS, disk_full_in_words
+from infield.datasets.formats.zarr_group import CONVENTIONS, explain_disk_full
 
 VALUES_PER_READ = 2**25
 """Of all samples of a part of the field, whose quantiles are computed together."""
@@ -123,7 +123,7 @@ def write_netcdf(dataset: xr.Dataset, path: Path) -> None:
     """Write a map as netCDF 4; it appears under its name only when it is whole."""
     draft = path.with_name(path.name + ".draft")
     encoding = {n: {"zlib": True, "complevel": 4} for n, v in dataset.data_vars.items() if v.ndim > 1}
-    with disk_full_in_words(path, "make room and start again"):
+    with explain_disk_full(path, "make room and start again"):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             dataset.to_netcdf(draft, engine="netcdf4", encoding=encoding)

@@ -28,11 +28,11 @@ import zarr
 from infield.core.errors import InfieldError
 from infield.datasets.formats.block_writer import (
     BlockWriter,
+    check_samples,
     makers,
     open_finished,
-    refuse_lost_samples,
 )
-from infield.datasets.formats.zarr_group import CONVENTIONS, remove_for_good
+from infield.datasets.formats.zarr_group import CONVENTIONS, remove_tree
 
 KIND = "channel"
 VERSION = 1
@@ -203,7 +203,7 @@ class ChannelWriter(BlockWriter):
 
     def remove(self) -> None:
         """Remove all of a run that is not finished."""
-        remove_for_good(self.partial)
+        remove_tree(self.partial)
         self.restart.unlink(missing_ok=True)
 
     def finish(self) -> None:
@@ -256,5 +256,5 @@ def open_channel(path: str | Path) -> xr.Dataset:
         InfieldError: The path is missing or no zarr group; the file is foreign, newer, not complete or truncated.
     """
     group = open_finished(path, KIND, VERSION)
-    refuse_lost_samples(path, group, (PRESSURE, *PROFILES, SHEAR))
+    check_samples(path, group, (PRESSURE, *PROFILES, SHEAR))
     return group

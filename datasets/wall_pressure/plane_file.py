@@ -24,14 +24,14 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.formats.block_writer import (
     BlockWriter,
-    lay_out_done,
+    check_samples,
+    create_done_flags,
     makers,
     open_finished,
-    refuse_lost_samples,
 )
 from infield.datasets.formats.field import Field, read_field
 from infield.datasets.formats.zarr_group import CONVENTIONS, json_attribute, refusal
-from infield.physics.wall_pressure.wall_units import OUTER_TIME, SAME, SPANWISE, STREAMWISE
+from infield.physics.wall_pressure.wall_units import OUTER_TIME, RE_TAU_RTOL, SPANWISE, STREAMWISE
 
 KIND = "wall-pressure"
 VERSION = 1
@@ -213,7 +213,7 @@ class WallPlaneWriter(BlockWriter):
             fill_value=np.nan,
             attributes={"units": "1", "long_name": "wall pressure fluctuation p / (rho u_tau^2)"},
         )
-        lay_out_done(group, planes.samples, block)
+        create_done_flags(group, planes.samples, block)
 
 
 def open_wall_planes(path: str | Path) -> tuple[xr.Dataset, WallPlanes]:
@@ -224,7 +224,7 @@ def open_wall_planes(path: str | Path) -> tuple[xr.Dataset, WallPlanes]:
     """
     path = Path(path)
     group = open_finished(path, KIND, VERSION)
-    refuse_lost_samples(path, group, (PRESSURE,))
+    check_samples(path, group, (PRESSURE,))
     grid = read_field(path, group).grid
     if not isinstance(grid, Grid) or grid.names != (SPANWISE, STREAMWISE):
         raise refusal(path, "field", f"axes {grid.names}", f"a grid of ({SPANWISE}, {STREAMWISE})")
@@ -253,7 +253,7 @@ def check_re_tau(path: str | Path, found: float, expected: float) -> None:
     Raises:
         InfieldError: The Reynolds numbers differ by more than 1 %.
     """
-    if abs(found / expected - 1) > SAME:
+    if abs(found / expected - 1) > RE_TAU_RTOL:
         raise refusal(Path(path), "Re_tau", f"{found:g}", f"{expected:g}", "take planes of that flow")
 
 

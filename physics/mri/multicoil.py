@@ -12,7 +12,7 @@ from infield.core._deepinv import MultiCoilMRI as DeepinvMultiCoilMRI
 from infield.core.grid import Grid
 from infield.physics.operators.base import ComplexBuffers, LinearOperator, index_grid, plain_physics
 from infield.physics.operators.description import OperatorDescription
-from infield.physics.operators.least_squares import LeastSquares
+from infield.physics.operators.least_squares import LeastSquaresMixin
 
 
 class _CoilsThroughFFT(ComplexBuffers):
@@ -52,7 +52,7 @@ class _CoilsThroughFFT(ComplexBuffers):
         return torch.view_as_real((images * self.image_side.conj()).sum(1)).movedim(-1, 1)
 
 
-class MultiCoilMRI(_CoilsThroughFFT, LeastSquares, DeepinvMultiCoilMRI):
+class MultiCoilMRI(_CoilsThroughFFT, LeastSquaresMixin, DeepinvMultiCoilMRI):
     r"""deepinv's operator, y_n = P F (s_n x) for each coil n, with centred orthonormal F.
 
     The field is a complex image, `(batch, 2, H, W)`; data are `(batch, 2, N, H, W)`, zero where not sampled.

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.physics.noise.base import NoiseDescription, NoiseLaw, standard_normal_like, sum_observed
+from infield.physics.noise.base import NoiseDescription, NoiseModel, standard_normal_like, sum_observed
 
 
 @dataclass(frozen=True, eq=False)
-class CoilGaussianNoise(NoiseLaw):
+class CoilGaussianNoise(NoiseModel):
     r"""Circular complex Gaussian noise, correlated between coils and independent between k-space samples.
 
     A sample of all coils is :math:`n \sim CN(0, \Psi)`: :math:`E[n n^H] = \Psi`, :math:`E[n n^T] = 0`, so that the real

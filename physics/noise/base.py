@@ -16,7 +16,7 @@ from infield.core.errors import InfieldError
 
 
 @runtime_checkable
-class NoiseLaw(Protocol):
+class NoiseModel(Protocol):
     """The distribution of the data given the noiseless data.
 
     `y` is `(1, *data)` or `(batch, *data)`, `z` is `(batch, *data)`. `observed` is a bool tensor of shape `data`: which
@@ -78,7 +78,7 @@ class NoiseLaw(Protocol):
 
 
 @runtime_checkable
-class GaussianLaw(NoiseLaw, Protocol):
+class GaussianNoiseModel(NoiseModel, Protocol):
     """A Gaussian model whose covariance R does not depend on the field; its maps act on `(batch, *data)`."""
 
     @property

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.renamed import old_names
-from infield.physics.noise.base import NoiseDescription, NoiseLaw, positive_tensor, standard_normal_like, sum_observed
+from infield.physics.noise.base import NoiseDescription, NoiseModel, positive_tensor, standard_normal_like, sum_observed
 
 if not TYPE_CHECKING:
     __getattr__ = old_names(__name__)
@@ -26,7 +26,7 @@ ESTIMATE: Mapping[str, bool] = {"estimate": True}
 
 
 @dataclass(frozen=True, eq=False)
-class GaussianNoise(NoiseLaw):
+class GaussianNoise(NoiseModel):
     """Independent Gaussian noise, y = z + n with n ~ N(0, variance).
 
     Arguments:

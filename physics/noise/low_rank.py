@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.physics.noise.base import NoiseDescription, NoiseLaw, positive_tensor, standard_normal_like, sum_observed
+from infield.physics.noise.base import NoiseDescription, NoiseModel, positive_tensor, standard_normal_like, sum_observed
 
 
 @dataclass(frozen=True, eq=False)
-class LowRankGaussianNoise(NoiseLaw):
+class LowRankGaussianNoise(NoiseModel):
     r"""Gaussian noise of covariance :math:`R = D + F^T F`, D diagonal, with few rows in F.
 
     With G = F D^{-1/2} = W S V (singular values S) every function of R is diagonal in V up to D:

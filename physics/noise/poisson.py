@@ -13,7 +13,7 @@ from torch import Tensor
 from infield.core.errors import InfieldError
 from infield.physics.noise.base import (
     NoiseDescription,
-    NoiseLaw,
+    NoiseModel,
     positive_number,
     positive_tensor,
     standard_normal_like,
@@ -22,7 +22,7 @@ from infield.physics.noise.base import (
 
 
 @dataclass(frozen=True)
-class PoissonNoise(NoiseLaw):
+class PoissonNoise(NoiseModel):
     r"""Counts, y = gain N with N ~ Poisson(z / gain); mean z, variance gain z.
 
     The density is the probability mass of the count :math:`N = y / gain`, with Gamma(N + 1) for N! if y is not an
@@ -82,7 +82,7 @@ class PoissonNoise(NoiseLaw):
 
 
 @dataclass(frozen=True, eq=False)
-class PoissonGaussianNoise(NoiseLaw):
+class PoissonGaussianNoise(NoiseModel):
     r"""Counts read out with Gaussian noise, y = gain N + e with N ~ Poisson(z / gain) and e ~ N(0, variance).
 
     The density is exact, :math:`p(y | z) = \sum_n Poisson(n; z / gain) N(y; gain\, n, variance)`, summed over a window

@@ -10,7 +10,7 @@ import numpy as np
 from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.renamed import old_names
-from infield.physics.noise.base import GaussianLaw, NoiseDescription, NoiseLaw
+from infield.physics.noise.base import GaussianNoiseModel, NoiseDescription, NoiseModel
 from infield.physics.noise.gaussian import GaussianNoise, UnknownGaussianNoise
 from infield.physics.noise.low_rank import LowRankGaussianNoise
 from infield.physics.noise.poisson import PoissonGaussianNoise, PoissonNoise
@@ -19,10 +19,10 @@ if not TYPE_CHECKING:
     __getattr__ = old_names(__name__)
 
 __all__ = [
-    "GaussianLaw",
     "GaussianNoise",
+    "GaussianNoiseModel",
     "LowRankGaussianNoise",
-    "NoiseLaw",
+    "NoiseModel",
     "PoissonGaussianNoise",
     "PoissonNoise",
     "UnknownGaussianNoise",
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-def noise_from_json(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> NoiseLaw:
+def noise_from_json(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> NoiseModel:
     """Build the noise model that a file describes.
 
     Arguments:
@@ -50,5 +50,5 @@ def noise_from_json(description: Mapping[str, Any], arrays: Mapping[str, np.ndar
         expected = ", ".join(registry.names("noise_models"))
         raise InfieldError(where="noise", found=f"law {law!r}", expected=f"one of {expected}")
     entries = {entry: content for entry, content in description.items() if entry != "law"}
-    model: NoiseLaw = registry.load("noise_models", law).from_description(NoiseDescription(law, entries, arrays))
+    model: NoiseModel = registry.load("noise_models", law).from_description(NoiseDescription(law, entries, arrays))
     return model

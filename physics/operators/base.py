@@ -11,11 +11,18 @@ from torch import Tensor
 
 from infield.core._deepinv import ZeroNoise
 from infield.core.grid import Axis, Grid, PointSet
-from infield.physics.operators.least_squares import LeastSquares
+from infield.physics.operators.least_squares import LeastSquaresMixin
 
 
 class ComplexBuffers(torch.nn.Module):
     """Keeps complex buffers complex: torch's own `.to(torch.float32)` drops their imaginary part."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+    def extra_repr(self) -> str:
+        shape, data = (getattr(self, "channels", "?"), *getattr(getattr(self, "grid", None), "shape", ())), "?"
+        return f"{shape} -> {getattr(self, 'data_shape', data)}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         def complex_safe(tensor: Tensor) -> Tensor:
@@ -38,7 +45,7 @@ def index_grid(shape: tuple[int, ...]) -> Grid:
     return Grid(tuple(Axis(f"index_{i}", tuple(float(j) for j in range(n))) for i, n in enumerate(shape)))
 
 
-class LinearOperator(ComplexBuffers, LeastSquares):
+class LinearOperator(ComplexBuffers, LeastSquaresMixin):
     """A linear map from fields `(batch, channel, *space)` to data `(batch, *data)`.
 
     Arguments:

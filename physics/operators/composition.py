@@ -15,7 +15,7 @@ from infield.core.grid import Grid, PointSet
 from infield.physics.operators.base import ComplexBuffers, LinearOperator, plain_physics
 from infield.physics.operators.description import OperatorDescription
 from infield.physics.operators.jacobian import jacobian_product
-from infield.physics.operators.least_squares import LeastSquares
+from infield.physics.operators.least_squares import LeastSquaresMixin
 
 
 class Composition(ComplexBuffers, Physics):
@@ -40,6 +40,9 @@ class Composition(ComplexBuffers, Physics):
             setattr(self, attribute, getattr(operator, attribute, None))
         self.register_buffer("observed", getattr(outer, "observed", None))
 
+    def extra_repr(self) -> str:
+        return ", ".join(map(repr, self.operators))
+
     def A(self, x: Tensor) -> Tensor:
         for operator in reversed(self.operators):
             x = operator.A(x)
@@ -61,7 +64,7 @@ class Composition(ComplexBuffers, Physics):
         return v
 
 
-class LinearComposition(Composition, LeastSquares):
+class LinearComposition(Composition, LeastSquaresMixin):
     """A composition of linear operators."""
 
     def __init__(self, operators: Sequence[LinearPhysics]) -> None:
@@ -87,14 +90,14 @@ class LinearComposition(Composition, LeastSquares):
         return self.operators[0].A_dagger(y, **settings) / self.factor
 
     def prox_l2(self, z: Tensor, y: Tensor, gamma: float, **settings: Any) -> Tensor:
-        """As `LeastSquares.prox_l2`; after one change of scale alone by that of the outer operator."""
+        """As `LeastSquaresMixin.prox_l2`; after one change of scale alone by that of the outer operator."""
         if self.factor is None or self.row_power is not None:
             return super().prox_l2(z, y, gamma, **settings)
         return self.operators[0].prox_l2(self.factor * z, y, gamma * self.factor**2, **settings) / self.factor
 
     def prox_stationary(self, z: Tensor, y: Tensor, power: Tensor, noise: float, **settings: Any) -> Tensor:
-        """As `LeastSquares.prox_stationary`, likewise."""
-        if self.factor is None or not isinstance(self.operators[0], LeastSquares):
+        """As `LeastSquaresMixin.prox_stationary`, likewise."""
+        if self.factor is None or not isinstance(self.operators[0], LeastSquaresMixin):
             return super().prox_stationary(z, y, power, noise, **settings)
         return self.operators[0].prox_stationary(z, y / self.factor, power, noise / self.factor, **settings)
 
@@ -176,7 +179,7 @@ class Scale(LinearOperator):
         return self.scale * y
 
 
-class Channel(LinearOperator):
+class SelectChannel(LinearOperator):
     """One channel of a field.
 
     Arguments:

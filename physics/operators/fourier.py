@@ -46,7 +46,7 @@ class FourierSampling(LinearOperator):
         return torch.stack([field.real, field.imag][: self.channels], dim=1)
 
     def prox_stationary(self, z: Tensor, y: Tensor, power: Tensor, noise: float, **settings: Any) -> Tensor:
-        """As `LeastSquares.prox_stationary`, in closed form for a complex field."""
+        """As `LeastSquaresMixin.prox_stationary`, in closed form for a complex field."""
         if self.channels == 1:
             return super().prox_stationary(z, y, power, noise, **settings)
         c = torch.fft.fftshift(power.to(z), self.axes)

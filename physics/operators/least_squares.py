@@ -14,7 +14,7 @@ TOLERANCE, ITERATIONS = 1e-10, 500
 """Of conjugate gradients: relative residual in double precision, and when to stop."""
 
 
-class LeastSquares(LinearPhysics):
+class LeastSquaresMixin(LinearPhysics):
     """Base of all linear operators.
 
     `row_power` is c where A A^T = c I on the data that are observed (sampling by a mask, at grid points, of Fourier

@@ -24,7 +24,7 @@ from infield.physics.operators.base import plain_physics
 from infield.physics.operators.description import OperatorDescription
 
 
-class Phases(Physics):
+class TwoPhaseLevelSet(Physics):
     r"""The two-phase field of a level-set function phi: :math:`low + (high - low) / (1 + e^{-\phi / width})`.
 
     The step is smooth and therefore differentiable; `sharp` gives the field with a sharp interface.
@@ -93,7 +93,7 @@ def signed_distance(high: Tensor, grid: Grid) -> Tensor:
     return torch.from_numpy(np.stack(fields)).to(high.device)
 
 
-def build_phases(description: OperatorDescription) -> Phases:
+def build_phases(description: OperatorDescription) -> TwoPhaseLevelSet:
     description.expect(parameters=("low", "high", "width"))
     if description.channels != 1:
         raise description.error(f"found {description.channels} channels, expected 1")
@@ -105,4 +105,4 @@ def build_phases(description: OperatorDescription) -> Phases:
         levels.append(float(value))
     low, high = levels
     width = description.positive("width", description.parameters.get("width"))
-    return Phases(description.regular_grid(), low, high, width)
+    return TwoPhaseLevelSet(description.regular_grid(), low, high, width)

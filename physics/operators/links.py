@@ -6,20 +6,23 @@ softplus of it, may be one: the field that is sought is the latent one, and the 
 
     {"name": "compose", "operators": [{"name": "mask", ...}, {"name": "affine", ...}, {"name": "exp"}]},
 
-the `affine` between holding the exposure of counts. `exp` makes effects products (log-normal fields); `softplus` is
-nearly linear where the quantity is large and, unlike exp, has a bounded slope; `bounded` is for what has two ends.
+the `affine` between holding the exposure of counts; where that is one number, it may be the parameter `scale` of `exp`.
+`exp` makes effects products (log-normal fields); `softplus` is nearly linear where the quantity is large and, unlike
+exp, has a bounded slope; `bounded` is for what has two ends.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from infield.core import transform
 from infield.core._deepinv import Physics
 from infield.core.grid import Grid, PointSet
 from infield.physics.operators.base import plain_physics
+from infield.physics.operators.composition import Scale, compose
 from infield.physics.operators.description import OperatorDescription
 
 
@@ -91,9 +94,15 @@ class Bounded(Link):
         super().__init__(grid, channels, transform.Bounded(low, high))
 
 
-def build_exponential(description: OperatorDescription) -> Exponential:
-    description.expect()
-    return Exponential(description.grid, description.channels)
+def build_exponential(description: OperatorDescription) -> Physics:
+    """The operator `exp`: parameter `scale`, a factor above zero, 1 where not given."""
+    description.expect(parameters=("scale",))
+    grid, channels = description.grid, description.channels
+    link = Exponential(grid, channels)
+    if "scale" not in description.parameters:
+        return link
+    scale = description.positive("scale", description.parameters["scale"])
+    return compose(Scale(grid, channels, torch.full((channels, *(1,) * len(grid.shape)), scale).double()), link)
 
 
 def build_softplus(description: OperatorDescription) -> Softplus:

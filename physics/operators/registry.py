@@ -50,7 +50,7 @@ def build_operator(
     if name in ("compose", "sum"):
         return _build_composite(name, description, arrays, grid, channels)
     if name.startswith(NAMED):
-        from infield.physics.operators.deepinv import build_named as build
+        from infield.physics.operators.deepinv import build_deepinv as build
     elif registry.known("operators", name):
         build = registry.load("operators", name)
     else:

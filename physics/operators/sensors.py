@@ -43,7 +43,7 @@ class Mask(LinearOperator):
         return self.A(y)
 
     def prox_stationary(self, z: Tensor, y: Tensor, power: Tensor, noise: float, **settings: Any) -> Tensor:
-        """As `LeastSquares`; by Cholesky factorisation if few points are observed, the same in every channel."""
+        """As `LeastSquaresMixin`; by Cholesky factorisation if few points are observed, the same in every channel."""
         seen = self.observed[0]
         count = int(seen.sum())
         if seen.shape != power.shape or not 0 < count <= DENSE or not bool((self.observed == seen).all()):

@@ -23,7 +23,7 @@ DX_PLUS, DZ_PLUS = 4 * math.pi * 180 / 128, 4 / 3 * math.pi * 180 / 64
 """Spacings 17.67 and 11.78 that fit on a CPU: a channel of 4 pi x 4/3 pi half heights at Re_tau 180 on 128 x 64 points,
 as Kim, Moin & Moser (1987) have it."""
 
-SAME = 0.01
+RE_TAU_RTOL = 0.01
 """Reynolds numbers and lengths that differ by less than this share are taken to be the same."""
 
 _WALL = ("nu/u_tau", "wall units", "viscous units", "+")
@@ -78,7 +78,7 @@ class WallUnits:
             if half_height is None:
                 half_height = 1.0 if re_tau is None else re_tau * nu / u_tau
             found = u_tau * half_height / nu
-            if re_tau is not None and abs(found / re_tau - 1) > SAME:
+            if re_tau is not None and abs(found / re_tau - 1) > RE_TAU_RTOL:
                 raise InfieldError(
                     where=where,
                     found=f"u_tau {u_tau:g}, h {half_height:g} and nu {nu:g}, which make Re_tau {found:.6g}",

@@ -12,7 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infield.posterior.interop.deepinv import DeepinvDenoiser, UnitRange, Whitened, decomposed, physics_of
+from infield.posterior.interop.deepinv import (
+    DeepinvDenoiser,
+    UnitRange,
+    WhitenedProblem,
+    to_decomposable_physics,
+    to_physics,
+)
 
 
 def posterior_diffusion(fidelity: Any, network: Any, steps: int) -> Any:
@@ -44,7 +50,7 @@ def dps(problem: UnitRange, n: int, seed: int, steps: int = 1000, *, weight: flo
 
     rng = torch.Generator()
     model = DPS(DeepinvDenoiser(problem.denoise), num_steps=steps, weight=weight, dtype=torch.float32, rng=rng)
-    return model(_data(problem, n), physics_of(problem), x_init=(n, *problem.shape), seed=seed).detach().double()
+    return model(_data(problem, n), to_physics(problem), x_init=(n, *problem.shape), seed=seed).detach().double()
 
 
 def diffpir(problem: UnitRange, n: int, seed: int, steps: int = 100, *, solver_steps: int = 50) -> Tensor:
@@ -67,7 +73,7 @@ def diffpir(problem: UnitRange, n: int, seed: int, steps: int = 100, *, solver_s
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # it has no generator argument, and takes seed 0 for none
         start = torch.full((n, *problem.shape), 0.5)
-        physics = physics_of(problem)
+        physics = to_physics(problem)
         physics.max_iter = solver_steps
         return model(_data(problem, n), physics, x_init=start).detach().double()
 
@@ -77,20 +83,20 @@ def ddrm(problem: UnitRange, n: int, seed: int, steps: int = 100) -> Tensor:
     from deepinv.sampling import DDRM
 
     model = DDRM(DeepinvDenoiser(problem.denoise), sigmas=np.linspace(1, 0, steps))
-    physics = decomposed(problem)
+    physics = to_decomposable_physics(problem)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return model(_data(problem, n), physics).detach().double()
 
 
-def moment_matching(problem: Whitened, n: int, seed: int, steps: int = 100) -> Tensor:
+def moment_matching(problem: WhitenedProblem, n: int, seed: int, steps: int = 100) -> Tensor:
     """PosteriorDiffusion with moment matching (Rozet et al. 2024), three steps of conjugate gradients."""
     from deepinv.sampling import MomentMatchingDataFidelity
 
     network = DeepinvDenoiser(problem.denoise)
     model = posterior_diffusion(MomentMatchingDataFidelity(network, cg_max_iter=3), network, steps)
-    return model(_data(problem, n), physics_of(problem), x_init=(n, *problem.shape), seed=seed).detach().double()
+    return model(_data(problem, n), to_physics(problem), x_init=(n, *problem.shape), seed=seed).detach().double()
 
 
-def _data(problem: Whitened | UnitRange, n: int) -> Tensor:
+def _data(problem: WhitenedProblem | UnitRange, n: int) -> Tensor:
     return problem.y.to(torch.float32).repeat(n, *[1] * (problem.y.ndim - 1))

@@ -24,11 +24,11 @@ from infield.pipelines.bench.learned_regression import (
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.run.console import progress
 from infield.posterior.samplers.base import Sampler
-from infield.posterior.samplers.elliptical_slice import SourceSlice
+from infield.posterior.samplers.elliptical_slice import EllipticalSlice
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.twisted_smc import TwistedSMC
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.storage.checkpoint import load_flow_prior
 from infield.priors.storage.from_yaml import prior_from_description
@@ -36,7 +36,7 @@ from infield.priors.storage.from_yaml import prior_from_description
 LENGTHS = (0.03, 0.1, 0.3, 0.8)
 SOURCE = {"law": "matern", "nu": 0.5, "length": 0.01}
 
-SLOW = SourceSlice(chains=16, burn_in=100, draws=32, thin=3, flow_steps=10)
+SLOW = EllipticalSlice(chains=16, burn_in=100, draws=32, thin=3, flow_steps=10)
 """16 chains of 200 sweeps: half a minute, and far from converged on this prior, as its R-hat says."""
 
 LEARNED = TwistedSMC(steps=48, particles=3, exponent=2.0, refresh=3)
@@ -57,7 +57,7 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
     cases, slow, n = (2, 0, 128) if quick else (20, 2, 512)
     prior = mixture_prior()
     learned = load_flow_prior(CHECKPOINTS / "gp_mixture.ckpt")
-    methods: dict[str, tuple[Sampler, Prior]] = {
+    methods: dict[str, tuple[Sampler, FlowPrior]] = {
         "exact": (Exact(), prior),
         "faps-flow": (FAPS(levels=40), prior),
         "smc": (TwistedSMC(), prior),

@@ -6,6 +6,7 @@ import json
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,12 @@ class Bench:
         return summary(values) if values else float("nan")
 
     def write(self, path: Path) -> None:
-        """Write the records, and beside them seed, versions and threads, as JSON."""
-        path.write_text(json.dumps(self.document, indent=1) + "\n", encoding="utf-8")
+        """Write the records, and beside them command, date, seed, versions and threads, as JSON.
+
+        A page of the documentation shows such a file from `docs/benchmarks/`.
+        """
+        run = {"title": self.name, "command": f"infield bench {self.name}", "date": date.today().isoformat()}
+        path.write_text(json.dumps(run | self.document, indent=1) + "\n", encoding="utf-8")
 
     @property
     def document(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import torch
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
-from infield.pipelines.cm21.members import Members, members_of, refuse_another_grid
+from infield.pipelines.cm21.members import Members, check_same_grid, members_of
 from infield.pipelines.cm21.report import Ensemble, lightcone_pictures
 from infield.pipelines.report import check_new_report, write_page
 from infield.pipelines.report.canvas import STYLE
@@ -86,7 +86,7 @@ def compare_cones(
     Raises:
         InfieldError: The ensembles are of different grids or too small, or the disk is full.
     """
-    refuse_another_grid(first, second)
+    check_same_grid(first, second)
     nx, _, depth = first.cones.grid.shape
     cells = min(nx, depth) if chunk is None else chunk
     if not 4 <= cells <= depth:

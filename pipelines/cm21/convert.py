@@ -10,10 +10,10 @@ from typing import Any
 
 from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightcone_writer
-from infield.datasets.cm21.readers.common import Stated
+from infield.datasets.cm21.readers.common import UserMetadata
 from infield.datasets.cm21.readers.open import open_lightcone_files
-from infield.datasets.formats.zarr_group import check_new, remove_for_good
-from infield.pipelines.run.blocks import nothing_left_of_nothing
+from infield.datasets.formats.zarr_group import check_new, remove_tree
+from infield.pipelines.run.blocks import discard_if_empty
 from infield.pipelines.run.console import progress, say, table
 from infield.pipelines.run.options import Parser, add_json, check_positive
 from infield.pipelines.run.subcommand import Subcommand
@@ -53,7 +53,7 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     check_positive(**{name: getattr(arguments, name) for name in ("box_size", "hubble", "omega_m")})
     names = ("variable", "depth", "parameters", "redshifts", "hubble", "omega_m")
-    stated = Stated(box=arguments.box_size, **{name: getattr(arguments, name) for name in names})
+    stated = UserMetadata(box=arguments.box_size, **{name: getattr(arguments, name) for name in names})
     facts = convert_lightcones(
         arguments.sources, arguments.output, stated, overwrite=arguments.overwrite, quiet=arguments.json
     )
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def convert_lightcones(
-    sources: Sequence[Path], output: Path, stated: Stated, *, overwrite: bool = False, quiet: bool = False
+    sources: Sequence[Path], output: Path, stated: UserMetadata, *, overwrite: bool = False, quiet: bool = False
 ) -> dict[str, Any]:
     """The command as a function; returns facts in plain JSON types.
 
@@ -79,12 +79,12 @@ def convert_lightcones(
     files = [{"bytes": path.stat().st_size, "modified": path.stat().st_mtime_ns} for path in sources]
     title = f"21 cm lightcones, {source.files[0].format}"
     writer = lightcone_writer(output, source.cones, run={"sources": files}, title=title, overwrite=overwrite)
-    with nothing_left_of_nothing(writer), progress(quiet=quiet) as bar:
+    with discard_if_empty(writer), progress(quiet=quiet) as bar:
         for i in bar.track(writer.missing_blocks(), description="cones"):
             try:
                 cone = source.read(i)
             except InfieldError:  # a file that is mended is another one: there is nothing to go on from
-                remove_for_good(writer.partial)
+                remove_tree(writer.partial)
                 raise
             writer.write_block(i, {TEMPERATURE: cone[None]})
     writer.finish()

@@ -32,20 +32,23 @@ from infield.datasets.formats.zarr_group import check_new
 from infield.pipelines.cm21.convert import about, rows_of
 from infield.pipelines.cm21.emulation_points import EmulationPoints, read_points
 from infield.pipelines.cm21.parameter_design import cone_seeds
-from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
+from infield.pipelines.package_data import checkpoint_named
+from infield.pipelines.run.blocks import add_run_arguments, check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.options import Parser, check_at_least
 from infield.pipelines.run.process import one_thread
-from infield.priors.cm21.prior import STEPS, LightconePrior
+from infield.priors.cm21.prior import HEUN_STEPS, LightconePrior
 from infield.priors.cm21.prior_entry import load_lightcone_prior
 
-ROUNDING = 1e-6
+REDSHIFT_RTOL = 1e-6
 """Of redshifts that a person types."""
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("--prior", type=Path, required=True, metavar="PRIOR.ckpt", help="a prior of lightcones")
+    parser.add_argument(
+        "--prior", required=True, metavar="PRIOR", help="checkpoint of a prior of lightcones, or its name"
+    )
     parser.add_argument("--params", type=Path, required=True, metavar="PARAMS.yaml", help="astrophysical parameters")
     parser.add_argument("--output", type=Path, required=True, metavar="CONES.zarr", help="the lightcones, a new file")
     parser.add_argument("--depth", type=int, metavar="CELLS",
@@ -55,7 +58,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--points", type=int, metavar="N", help="cells across (default: as in training)")
     parser.add_argument("--steps", type=int, metavar="N",
                         help="steps of the flow's integration, 2 N - 1 network calls a cone (default: one call of the "
-                             f"emulator where the prior has one, else {STEPS} steps)")  # fmt: skip
+                             f"emulator where the prior has one, else {HEUN_STEPS} steps)")  # fmt: skip
     parser.add_argument("--extrapolate", action="store_true", help="take parameters outside the range of training")
     parser.add_argument(
         "--device", default="auto", help="where networks run: auto, cpu, cuda, cuda:1 ... (default auto)"
@@ -65,7 +68,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    prior = load_lightcone_prior(arguments.prior, device=device_named(arguments.device))
+    prior = load_lightcone_prior(checkpoint_named(arguments.prior), device=device_named(arguments.device))
     facts = emulate(
         prior,
         read_points(arguments.params),
@@ -122,7 +125,7 @@ def emulate(
     parameters, seeds = where.parameters(samples, seed), cone_seeds(samples, seed)
     cones = [{name: float(values[i]) for name, values in parameters.items()} for i in range(samples)]
     calls = prior.calls(steps)
-    by = "the emulator of the prior" if prior.by_emulator(steps) else "the prior"
+    by = "the emulator of the prior" if prior.uses_emulator(steps) else "the prior"
     lightcones = Lightcones(
         grid=lightcone_grid(across, prior.cell, prior.distance[cells]),
         redshift=prior.redshift[cells],
@@ -133,7 +136,7 @@ def emulate(
             "prior": {"name": prior.name, "sha256": prior.sha256, "provenance": dict(prior.provenance)},
             "parameters": where.described,
             "velocity_calls": calls,
-            **({"emulator": dict(prior.emulator.provenance)} if prior.emulator and prior.by_emulator(steps) else {}),
+            **({"emulator": dict(prior.emulator.provenance)} if prior.emulator and prior.uses_emulator(steps) else {}),
             "extrapolated": beyond,
         },
         history=(
@@ -141,14 +144,14 @@ def emulate(
             *[f"extrapolated: {words}" for words in beyond],
         ),
     )
-    run_of = {"seed": seed, "steps": None if prior.by_emulator(steps) else steps or STEPS}
+    run_of = {"seed": seed, "steps": None if prior.uses_emulator(steps) else steps or HEUN_STEPS}
     writer = lightcone_writer(output, lightcones, run=run_of, title="21 cm lightcones, emulated", overwrite=overwrite)
 
     def write(i: int, result: Callable[[], np.ndarray]) -> None:
         writer.write_block(i, {TEMPERATURE: result()[None]})
 
     shared = (prior, cones, seeds, across, cells, steps, extrapolate)
-    draw_missing(writer, draw_cone, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
+    run_missing_blocks(writer, draw_cone, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
     writer.finish()
     return {
         "output": str(output),
@@ -156,7 +159,7 @@ def emulate(
         "sha256": prior.sha256,
         **about(lightcones),
         "velocity_calls": calls,
-        "emulator": prior.by_emulator(steps),
+        "emulator": prior.uses_emulator(steps),
         "extrapolated": beyond,
         "seed": seed,
         "seconds": time.perf_counter() - start,
@@ -201,7 +204,7 @@ def part_of_line(known: np.ndarray, depth: int | None, redshift: tuple[float, fl
                 found=f"{low:g} to {high:g}",
                 expected=f"a lower and a higher one in {ends[0]:.6g} to {ends[1]:.6g}, what the prior knows",
             )
-        inside = np.flatnonzero((known >= low - ROUNDING) & (known <= high + ROUNDING))
+        inside = np.flatnonzero((known >= low - REDSHIFT_RTOL) & (known <= high + REDSHIFT_RTOL))
         first, stop = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
     found = stop - first
     if found < 2:

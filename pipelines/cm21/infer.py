@@ -35,7 +35,7 @@ from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import PARAMETERS
 from infield.datasets.cm21.parameter_file import write_parameters
 from infield.datasets.formats.zarr_group import check_new
-from infield.pipelines.cm21.members import Members, members_of, refuse_another_grid
+from infield.pipelines.cm21.members import Members, check_same_grid, members_of
 from infield.pipelines.cm21.report_parameters import parameter_pictures
 from infield.pipelines.report import check_new_report, write_page
 from infield.pipelines.report.canvas import STYLE
@@ -43,9 +43,14 @@ from infield.pipelines.report.page import page
 from infield.pipelines.run.console import progress, say, table
 from infield.pipelines.run.options import Parser, add_json, check_at_least
 from infield.posterior.cm21.features import Compression, lightcone_features
-from infield.posterior.models.parameter_inference import Box, ParameterCalibration, check_installed, learn
+from infield.posterior.models.parameter_inference import (
+    ParameterBox,
+    ParameterCalibration,
+    check_installed,
+    fit_posterior,
+)
 
-LEAST = 40
+MIN_SIMULATIONS = 40
 """Simulations with which anything can be learned."""
 
 COMPONENTS, HELD_OUT, RANKED = 8, 0.2, 500
@@ -117,7 +122,7 @@ class Simulated:
         fixed: Parameters that are the same in all cones.
     """
 
-    box: Box
+    box: ParameterBox
     parameters: Tensor
     train: Tensor
     held_out: Tensor
@@ -144,7 +149,7 @@ def infer_parameters(
         InfieldError: Whatever of the input the user can mend.
     """
     start = time.perf_counter()
-    refuse_another_grid(simulations, wanted)
+    check_same_grid(simulations, wanted)
     nx, _, depth = simulations.cones.grid.shape
     cells = min(nx, depth) if chunk is None else chunk
     if not 4 <= cells <= depth:
@@ -155,7 +160,9 @@ def infer_parameters(
         kinds = [_kinds(members, cells, bar) for members in (simulations, wanted)]
         task = bar.add_task("posterior", total=1)
         compression = Compression.of(_rows(kinds[0], split.train), components)
-        posterior = learn(split.parameters[split.train], compression(_rows(kinds[0], split.train)), split.box, seed)
+        posterior = fit_posterior(
+            split.parameters[split.train], compression(_rows(kinds[0], split.train)), split.box, seed
+        )
         judged = posterior.draw(compression(_rows(kinds[0], split.held_out)), RANKED, seed + 1)
         draws = posterior.draw(compression(kinds[1]), samples, seed + 2)
         bar.advance(task)
@@ -209,9 +216,11 @@ def _split(simulations: Members, without: set[int], share: float, seed: int) -> 
         if not np.isfinite(column).all():
             raise InfieldError(where=path, found=f"NaN or infinity in {name}", expected="the parameter of every cone")
     numbers = [i for i in simulations.numbers if i not in without]
-    if len(numbers) < LEAST:
+    if len(numbers) < MIN_SIMULATIONS:
         raise InfieldError(
-            where=path, found=f"{len(numbers)} cones to learn from", expected=f"at least {LEAST}, better some hundred"
+            where=path,
+            found=f"{len(numbers)} cones to learn from",
+            expected=f"at least {MIN_SIMULATIONS}, better some hundred",
         )
     values = {name: np.asarray(v, float)[numbers] for name, v in cones.parameters.items()}
     varying = [name for name, v in values.items() if v.max() > v.min()]
@@ -220,7 +229,7 @@ def _split(simulations: Members, without: set[int], share: float, seed: int) -> 
             where=path, found=f"{', '.join(values)} the same in all cones", expected="parameters that vary"
         )
     edges = [_range(cones.provenance.get("ranges", {}).get(name), values[name]) for name in varying]
-    box = Box(tuple(varying), *torch.tensor(edges, dtype=torch.float64).T)
+    box = ParameterBox(tuple(varying), *torch.tensor(edges, dtype=torch.float64).T)
     order = torch.tensor(numbers)[torch.randperm(len(numbers), generator=Generator().manual_seed(seed))]
     count = max(1, round(share * len(numbers)))
     parameters = torch.tensor(np.stack([cones.parameters[name] for name in varying], 1), dtype=torch.float64)
@@ -248,18 +257,18 @@ def _rows(kinds: tuple[Tensor, ...], rows: Tensor) -> tuple[Tensor, ...]:
     return tuple(kind[rows] for kind in kinds)
 
 
-def _truth(wanted: Members, box: Box) -> Tensor:
+def _truth(wanted: Members, box: ParameterBox) -> Tensor:
     """Stored parameters of the cones, `(cones, parameters)`, NaN where they are not stored."""
     nowhere = np.full(wanted.cones.samples, np.nan)
     columns = [np.asarray(wanted.cones.parameters.get(name, nowhere), float) for name in box.names]
     return torch.tensor(np.stack(columns, 1)[wanted.numbers], dtype=torch.float64)
 
 
-def _edges(box: Box) -> Sequence[tuple[str, float, float]]:
+def _edges(box: ParameterBox) -> Sequence[tuple[str, float, float]]:
     return list(zip(box.names, box.low.tolist(), box.high.tolist(), strict=True))
 
 
-def _calibration(calibration: ParameterCalibration, box: Box) -> dict[str, Any]:
+def _calibration(calibration: ParameterCalibration, box: ParameterBox) -> dict[str, Any]:
     columns = {
         "p_value": calibration.p_values,
         "coverage_90": calibration.coverage_90,
@@ -279,7 +288,9 @@ def _calibration(calibration: ParameterCalibration, box: Box) -> dict[str, Any]:
     }
 
 
-def _cone(number: int, draws: Tensor, truth: Tensor, box: Box, distance: float, usual: Tensor) -> dict[str, Any]:
+def _cone(
+    number: int, draws: Tensor, truth: Tensor, box: ParameterBox, distance: float, usual: Tensor
+) -> dict[str, Any]:
     """What is found of one cone."""
     low, median, high = torch.quantile(draws, torch.tensor([0.05, 0.5, 0.95], dtype=draws.dtype), dim=0)
     found = {}
@@ -310,7 +321,7 @@ def _warnings(facts: dict[str, Any], calibration: ParameterCalibration, wanted: 
             f"{', ...' if len(outside) > 8 else ''}) are farther from those simulated than any held-out simulation's: "
             "the simulator with parameters in the box hardly makes such cones, and their posteriors mean little."
         )
-    if calibration.refuted:
+    if calibration.is_miscalibrated:
         found.append("The ranks of the held-out simulations are not uniform: the posterior is not calibrated.")
     if len(split.held_out) < 50:
         found.append(f"{len(split.held_out)} simulations are held out: so few see gross errors of calibration only.")

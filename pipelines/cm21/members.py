@@ -17,10 +17,10 @@ from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, open_l
 from infield.datasets.formats.foreign_arrays import readable
 from infield.posterior.cm21.summary import LightconeSummary
 
-TOGETHER = 2**22
+MAX_VOXELS_PER_READ = 2**22
 """Voxels that are read together."""
 
-SAME = 1e-3
+GRID_RTOL = 1e-3
 """Relative differences up to which two grids are one."""
 
 
@@ -66,7 +66,7 @@ class Members:
         """
         grid = self.cones.grid
         dx, dy, dz = grid.spacing
-        step = max(1, TOGETHER // math.prod(grid.shape))
+        step = max(1, MAX_VOXELS_PER_READ // math.prod(grid.shape))
         parts = []
         for start in range(0, len(self.numbers), step):
             cones = self.block(start, start + step)
@@ -98,11 +98,11 @@ def members_of(path: Path, text: str | None, option: str) -> Members:
     return Members(path, group, cones, numbers)
 
 
-def refuse_another_grid(first: Members, second: Members) -> None:
+def check_same_grid(first: Members, second: Members) -> None:
     """InfieldError where two files are of different grids or redshifts."""
     one, two = first.cones, second.cones
-    same = one.grid.shape == two.grid.shape and np.allclose(one.grid.spacing, two.grid.spacing, rtol=SAME)
-    if not same or not np.allclose(one.redshift, two.redshift, rtol=SAME):
+    same = one.grid.shape == two.grid.shape and np.allclose(one.grid.spacing, two.grid.spacing, rtol=GRID_RTOL)
+    if not same or not np.allclose(one.redshift, two.redshift, rtol=GRID_RTOL):
         told = [
             f"{' x '.join(map(str, c.grid.shape))} cells of {c.grid.spacing[0]:g} Mpc, z {c.redshift[0]:.4g} to "
             f"{c.redshift[-1]:.4g}"

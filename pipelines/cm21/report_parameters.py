@@ -17,14 +17,14 @@ from infield.pipelines.report.charts import as_picture
 from infield.pipelines.report.figures import CURVE
 from infield.pipelines.report.page import Picture
 from infield.posterior.diagnostics.calibration import coverage
-from infield.posterior.models.parameter_inference import Box, ParameterCalibration
+from infield.posterior.models.parameter_inference import ParameterBox, ParameterCalibration
 
 SHOWN, DOTS = 5, 300
 """Cones that are pictured, evenly spread; draws of each in the plane of two parameters."""
 
 
 def parameter_pictures(
-    box: Box,
+    box: ParameterBox,
     numbers: Sequence[int],
     draws: Tensor,
     truth: Tensor,
@@ -70,7 +70,7 @@ def _axis(name: str) -> tuple[str, str]:
     return name, PARAMETERS.get(name, ("1", ""))[0]
 
 
-def _cones(box: Box, numbers: Sequence[int], draws: Tensor, truth: Tensor) -> Figure:
+def _cones(box: ParameterBox, numbers: Sequence[int], draws: Tensor, truth: Tensor) -> Figure:
     count = len(box.names)
     rows, columns = len(numbers), count + (count > 1)
     figure = Figure((WIDTH, 0.9 + 1.75 * rows), layout="constrained")
@@ -93,7 +93,7 @@ def _cones(box: Box, numbers: Sequence[int], draws: Tensor, truth: Tensor) -> Fi
     return figure
 
 
-def _plane(ax: Axes, box: Box, draws: Tensor, truth: Tensor, last: bool) -> None:
+def _plane(ax: Axes, box: ParameterBox, draws: Tensor, truth: Tensor, last: bool) -> None:
     x, y = draws[:DOTS, :2].numpy().T
     ax.plot(x, y, ".", color=MEAN, markersize=2.5, alpha=0.5)
     ax.plot(*truth[:2].numpy(), "x", color=TRUTH, markersize=8, markeredgewidth=1.8)
@@ -103,7 +103,7 @@ def _plane(ax: Axes, box: Box, draws: Tensor, truth: Tensor, last: bool) -> None
     label_axes(ax, across if last else "", up, across_units if last else "1", up_units)
 
 
-def _recovered(box: Box, judged: Tensor, truth: Tensor) -> Figure:
+def _recovered(box: ParameterBox, judged: Tensor, truth: Tensor) -> Figure:
     count = len(box.names)
     figure = Figure((WIDTH * min(1.0, 0.45 * count), 4.3), layout="constrained")
     panels = figure.subplots(1, count, squeeze=False)[0]
@@ -119,7 +119,7 @@ def _recovered(box: Box, judged: Tensor, truth: Tensor) -> Figure:
     return figure
 
 
-def _calibrated(box: Box, calibration: ParameterCalibration) -> Figure:
+def _calibrated(box: ParameterBox, calibration: ParameterCalibration) -> Figure:
     count, (cases, n) = len(box.names), (len(calibration.ranks), calibration.n)
     figure = Figure((WIDTH, 3.6), layout="constrained")
     panels = figure.subplots(1, count + 1, squeeze=False)[0]

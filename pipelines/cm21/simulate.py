@@ -29,7 +29,7 @@ from infield.datasets.formats.zarr_group import check_new
 from infield.physics.cm21.simulator import Simulator21cmFAST
 from infield.pipelines.cm21.convert import about, rows_of
 from infield.pipelines.cm21.parameter_design import Design, cone_seeds
-from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
+from infield.pipelines.run.blocks import add_run_arguments, check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.options import Parser, check_at_least, check_positive
 from infield.pipelines.run.simulations import settings_of
@@ -137,7 +137,7 @@ def simulate_lightcones(
         writer.write_block(i, {TEMPERATURE: temperature[None], DENSITY: density[None]})
 
     shared = (simulator, cones, seeds)
-    draw_missing(writer, draw_cone, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
+    run_missing_blocks(writer, draw_cone, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
     writer.finish()
     return {"output": str(output), **about(lightcones), "seed": seed, "seconds": time.perf_counter() - start}
 

@@ -32,7 +32,7 @@ from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.datasets.formats.simulation import SimulationWriter
 from infield.datasets.formats.zarr_group import check_new
-from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
+from infield.pipelines.run.blocks import add_run_arguments, check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.options import Parser
 from infield.pipelines.run.process import one_thread
@@ -42,7 +42,7 @@ from infield.priors.random_fields.processes import PROCESSES
 
 GROUP = "simulators"
 
-BLOCK_VALUES = 2**16
+MAX_VALUES_PER_BLOCK = 2**16
 """Values of a variable that are drawn and stored together, in blocks of at least 16 and at most 1024 samples."""
 
 
@@ -145,7 +145,7 @@ def simulate(
         writer.write_block(b, {name: values[: len(rows)] for name, values in fields.items()})
 
     shared = (simulation, seed, block)
-    draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
+    run_missing_blocks(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
     writer.finish()
     return {
         "output": str(output),
@@ -161,7 +161,7 @@ def simulate(
 
 def block_size(simulation: Simulation) -> int:
     """Samples that are drawn together; it depends on the grid alone, so that a sample is the same bits in every run."""
-    return min(1024, max(16, BLOCK_VALUES // math.prod(simulation.grid.shape)))
+    return min(1024, max(16, MAX_VALUES_PER_BLOCK // math.prod(simulation.grid.shape)))
 
 
 def draw_block(simulation: Simulation, seed: int, size: int, block: int) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.formats.simulation import Variable
 from infield.datasets.mri.brain_template import template_folder
-from infield.datasets.mri.brains import Brains
+from infield.datasets.mri.brains import BrainPhantom
 from infield.pipelines.commands import simulate
 from infield.pipelines.run.simulations import Simulation, checked_shape, parameters_of_law, settings_of
 from infield.pipelines.run.subcommand import Subcommand
@@ -31,16 +31,18 @@ def make_brains(shape: Sequence[int] = (), settings: Sequence[str] = ()) -> Simu
 
     Arguments:
         shape: Points along y and x.
-        settings: `NAME=VALUE` for the parameters of `Brains`.
+        settings: `NAME=VALUE` for the parameters of `BrainPhantom`.
 
     Raises:
         InfieldError: Something of it is not known or does not fit, or the template is not installed.
     """
     given = settings_of(settings)
-    unknown = sorted(set(given) - set(parameters_of_law(Brains)))
+    unknown = sorted(set(given) - set(parameters_of_law(BrainPhantom)))
     if unknown:
         raise InfieldError(
-            f"--with: a brain has no parameter {', '.join(unknown)}; it takes {', '.join(parameters_of_law(Brains))}"
+            where="--with",
+            found=f"no parameter {', '.join(unknown)} of a brain",
+            expected=", ".join(parameters_of_law(BrainPhantom)),
         )
     shape = checked_shape(shape or (128, 128))
     if len(shape) != 2 or min(shape) < 32:
@@ -48,7 +50,7 @@ def make_brains(shape: Sequence[int] = (), settings: Sequence[str] = ()) -> Simu
             where="--shape", found=" ".join(map(str, shape)), expected="two numbers of at least 32 points"
         )
     try:
-        law = Brains(**given)
+        law = BrainPhantom(**given)
     except TypeError as error:
         raise InfieldError(where="--with", found=f"a value of another kind ({error})", expected="numbers") from None
     template_folder(law.template)

@@ -17,7 +17,7 @@ from infield.core.grid import Grid
 from infield.datasets.formats.field import read_field
 from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.formats.posterior import open_posterior
-from infield.datasets.formats.zarr_group import disk_full_in_words, json_attribute, refusal
+from infield.datasets.formats.zarr_group import explain_disk_full, json_attribute, refusal
 from infield.physics.measurement import Measurement
 from infield.pipelines.report.canvas import STYLE
 from infield.pipelines.report.charts import as_picture, calibration_figure, spectrum_figure
@@ -170,7 +170,7 @@ def _facts(path: Path, draws: Draws) -> dict[str, Any]:
     }
     diagnostics = json_attribute(path, dataset, "diagnostics")
     facts |= {name: diagnostics[name] for name in ("caveat", "fit", "validation") if name in diagnostics}
-    facts |= {name: attributes[name] for name in ("trusted", "trusted_because") if name in attributes}
+    facts |= {name: attributes[name] for name in ("trusted", "trusted_because", "result") if name in attributes}
     chi_square = diagnostics.get("chi_square")
     return facts if chi_square is None else {**facts, "chi_square": float(chi_square)}
 
@@ -238,7 +238,7 @@ def write_page(path: Path, text: str) -> None:
     """
     draft = path.with_name(path.name + ".draft")
     try:
-        with disk_full_in_words(path, "make room and start again"):
+        with explain_disk_full(path, "make room and start again"):
             path.parent.mkdir(parents=True, exist_ok=True)
             draft.write_text(text, encoding="utf-8")
             draft.replace(path)

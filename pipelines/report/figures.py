@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from infield.datasets.formats.field import Field
 from infield.physics.measurement import Measurement
-from infield.physics.noise.registry import GaussianLaw
+from infield.physics.noise.registry import GaussianNoiseModel
 from infield.pipelines.report.data import View
 from infield.posterior.diagnostics.calibration import coverage, crps, radial_spectrum, ranks, relative_l2
 
@@ -196,9 +196,9 @@ class Misfit:
         law = measurement.noise
         for block in draws.blocks():
             total += float(measurement.chi_square(block).sum())
-            if isinstance(law, GaussianLaw):
+            if isinstance(law, GaussianNoiseModel):
                 standardised = measurement.residual(block) / law.variance.sqrt()
                 values = standardised if measurement.observed is None else standardised[:, measurement.observed]
                 inside = values.flatten().clamp(float(RESIDUAL_EDGES[0]), float(RESIDUAL_EDGES[-1]))
                 counts += torch.histogram(inside, RESIDUAL_EDGES).hist
-        return cls(total / draws.number, measurement.count, counts if isinstance(law, GaussianLaw) else None)
+        return cls(total / draws.number, measurement.count, counts if isinstance(law, GaussianNoiseModel) else None)

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from infield.datasets.formats.block_writer import BlockWriter
 from infield.physics.measurement import Measurement
-from infield.pipelines.run.blocks import nothing_left_of_nothing, samples_in
+from infield.pipelines.run.blocks import discard_if_empty, samples_in
 from infield.pipelines.run.cluster import client
 from infield.pipelines.run.console import progress
 from infield.posterior.samplers.base import Posterior, Sampler
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 from infield.priors.flows.slices import SlicePrior
 
 
@@ -47,7 +47,7 @@ class SlicesOnWorkers(SlicePrior):
         return torch.cat(self.cluster.gather(tasks))
 
 
-def velocity(prior: Prior, x: Tensor, t: float) -> Tensor:
+def velocity(prior: FlowPrior, x: Tensor, t: float) -> Tensor:
     """v(x, t) on a worker."""
     torch.set_num_threads(1)
     with torch.no_grad():
@@ -78,7 +78,7 @@ def draw_volumes(
         quiet: Without progress.
     """
     sampler, prior, *others = shared
-    with nothing_left_of_nothing(writer), progress(quiet=quiet) as bar:
+    with discard_if_empty(writer), progress(quiet=quiet) as bar:
         with client(scheduler, workers or os.cpu_count() or 1) as cluster:
             missing = writer.missing_blocks()
             task = bar.add_task("volumes", total=writer.samples, completed=writer.samples - samples_in(writer, missing))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from infield.physics.measurement import Measurement
-from infield.physics.wall_pressure.wall_units import SAME
+from infield.physics.wall_pressure.wall_units import RE_TAU_RTOL
 
 
 def another_flow(measurement: Measurement, prior: Any) -> str | None:
@@ -17,7 +17,7 @@ def another_flow(measurement: Measurement, prior: Any) -> str | None:
     """
     known = getattr(prior, "provenance", {}).get("data", {}).get("Re_tau")
     found = measurement.context["Re_tau"].number if "Re_tau" in measurement.context else None
-    if known is None or found is None or abs(found / known - 1) <= SAME:
+    if known is None or found is None or abs(found / known - 1) <= RE_TAU_RTOL:
         return None
     longer = "weak" if found > known else "strong"
     return (

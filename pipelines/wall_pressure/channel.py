@@ -25,7 +25,7 @@ from infield.core.errors import InfieldError
 from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.wall_pressure.channel_file import PRESSURE, ChannelLayout, ChannelWriter, open_channel
 from infield.physics.wall_pressure.channel.boxes import BOXES
-from infield.physics.wall_pressure.channel.solver import LARGEST_CFL, Channel
+from infield.physics.wall_pressure.channel.solver import LARGEST_CFL, ChannelFlowSolver
 from infield.pipelines.run.console import say, table
 from infield.pipelines.run.options import add_json, check_at_least, check_positive
 from infield.pipelines.wall_pressure.channel_run import BLOCK, ChannelRun, Course, threads
@@ -134,7 +134,7 @@ def simulate_channel(
     start = time.perf_counter()
     check_new(output, overwrite)
     lengths = BOXES[settings.box].lengths_at(settings.re_tau)
-    flow = Channel(1 / settings.re_tau, lengths, settings.points, device=settings.device)
+    flow = ChannelFlowSolver(1 / settings.re_tau, lengths, settings.points, device=settings.device)
     layout = ChannelLayout(
         re_tau=settings.re_tau,
         lengths=lengths,

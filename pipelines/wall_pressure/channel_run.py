@@ -17,7 +17,7 @@ from infield.core.errors import InfieldError
 from infield.datasets.wall_pressure.channel_file import PRESSURE, SHEAR, ChannelWriter
 from infield.physics.wall_pressure.channel.channel_statistics import plane_means
 from infield.physics.wall_pressure.channel.initial_condition import turbulent_start
-from infield.physics.wall_pressure.channel.solver import Channel, ChannelState
+from infield.physics.wall_pressure.channel.solver import ChannelFlowSolver, ChannelState
 from infield.pipelines.run.options import is_silent
 
 BLOCK = 20
@@ -75,7 +75,7 @@ class Course:
         writer: Its file.
     """
 
-    def __init__(self, settings: ChannelRun, flow: Channel, writer: ChannelWriter) -> None:
+    def __init__(self, settings: ChannelRun, flow: ChannelFlowSolver, writer: ChannelWriter) -> None:
         self.settings, self.flow, self.writer = settings, flow, writer
         self.records: list[dict[str, np.ndarray]] = []
         self.stored = 0

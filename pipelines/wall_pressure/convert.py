@@ -13,9 +13,9 @@ import torch
 
 from infield.core.errors import InfieldError
 from infield.datasets.formats.foreign_arrays import readable
-from infield.datasets.formats.zarr_group import check_new, remove_for_good
+from infield.datasets.formats.zarr_group import check_new, remove_tree
 from infield.datasets.wall_pressure.plane_file import PRESSURE, WALLS, WallPlaneWriter, open_wall_planes
-from infield.datasets.wall_pressure.readers.common import Stated
+from infield.datasets.wall_pressure.readers.common import UserMetadata
 from infield.datasets.wall_pressure.readers.jhtdb import FLOWS
 from infield.datasets.wall_pressure.readers.open import open_planes
 from infield.datasets.wall_pressure.sensors import WallSensors, write_wall_measurement
@@ -65,7 +65,7 @@ def add_plane_arguments(parser: Parser) -> None:
 def run_planes(arguments: argparse.Namespace) -> int:
     names = ("re_tau", "u_tau", "nu", "half_height", "rho", "variable", "order", "wall", "flow")
     lengths = None if arguments.lengths is None else tuple(arguments.lengths)
-    stated = Stated(**{name: getattr(arguments, name) for name in names}, lengths=lengths)
+    stated = UserMetadata(**{name: getattr(arguments, name) for name in names}, lengths=lengths)
     facts = convert_planes(
         arguments.source, arguments.output, stated, overwrite=arguments.overwrite, quiet=arguments.json
     )
@@ -87,7 +87,7 @@ def run_planes(arguments: argparse.Namespace) -> int:
 
 
 def convert_planes(
-    source: Path, output: Path, stated: Stated, *, overwrite: bool = False, quiet: bool = False
+    source: Path, output: Path, stated: UserMetadata, *, overwrite: bool = False, quiet: bool = False
 ) -> dict[str, Any]:
     """The command as a function; returns facts in plain JSON types.
 
@@ -115,7 +115,7 @@ def convert_planes(
                     writer.write_block(b, pressure)
         except BaseException:
             if len(writer.missing_blocks()) == writer.blocks:  # nothing worth going on from
-                remove_for_good(writer.partial)
+                remove_tree(writer.partial)
             raise
         writer.finish()
     dz_plus, dx_plus = planes.grid.spacing

@@ -28,13 +28,13 @@ from infield.core.randomness import SampleStreams
 from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.wall_pressure.plane_file import WallPlanes, WallPlaneWriter
 from infield.physics.wall_pressure.wall_units import DX_PLUS, DZ_PLUS, wall_grid
-from infield.pipelines.run.blocks import add_run_arguments, check_run, draw_missing, run_settings
+from infield.pipelines.run.blocks import add_run_arguments, check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.options import check_at_least
 from infield.pipelines.run.process import one_thread
 from infield.priors.wall_pressure.synthetic import WallPressure
 
-BLOCK_VALUES = 2**21
+MAX_VALUES_PER_BLOCK = 2**21
 """Values that are drawn and stored together, in blocks of at least 1 and at most 256 planes."""
 
 _LENGTH = re.compile(r"([0-9.]+(?:e[+-]?\d+)?)(?:/([0-9.]+))?\s*(?:\*?\s*(pi))?", re.IGNORECASE)
@@ -141,7 +141,7 @@ def simulate_wall_pressure(
         writer.write_block(b, result()[: len(writer.sample_range(b))])
 
     shared = (law, grid, seed, block)
-    draw_missing(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
+    run_missing_blocks(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
     writer.finish()
     width, length = (extent / law.re_tau for extent in grid.lengths)
     return {
@@ -160,7 +160,7 @@ def simulate_wall_pressure(
 
 def block_size(grid: Grid) -> int:
     """Planes that are drawn together; it depends on the grid alone, so that a plane is the same bits in every run."""
-    return min(256, max(1, BLOCK_VALUES // grid.size))
+    return min(256, max(1, MAX_VALUES_PER_BLOCK // grid.size))
 
 
 def draw_block(law: WallPressure, grid: Grid, seed: int, size: int, block: int) -> np.ndarray:

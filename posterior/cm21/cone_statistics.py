@@ -26,7 +26,7 @@ def global_signal(cones: Tensor) -> Tensor:
     return cones.mean((1, 2))
 
 
-def zero_fraction(cones: Tensor) -> Tensor:
+def fully_ionised_fraction(cones: Tensor) -> Tensor:
     """Share of the voxels of each slice that are exactly 0: fully ionised. Shape `(batch, los)`."""
     return (cones == 0).to(cones.dtype).mean((1, 2))
 
@@ -51,7 +51,7 @@ def chunks(depth: int, cells: int) -> list[slice]:
 
 
 @dataclass(frozen=True)
-class Shells:
+class SpectrumBins:
     """Modes of a chunk sorted into bins, for spectra of many cones.
 
     Arguments:

@@ -6,11 +6,13 @@ from infield.core.registry import Entry
 
 ENTRIES = {
     "sampler_adapters": {
-        "lightcones": Entry("infield.posterior.cm21.sampler:OfLightcones", "temperatures of lightcones, zeros kept"),
+        "lightcones": Entry(
+            "infield.posterior.cm21.sampler:LightconeSampler", "temperatures of lightcones, zeros kept"
+        ),
     },
     "solvers": {
         "modes across the sky": Entry(
-            "infield.posterior.cm21.mode_solver:ModesAcross", "one small matrix for each mode across the sky"
+            "infield.posterior.cm21.mode_solver:TransverseModeSolver", "one small matrix for each mode across the sky"
         ),
     },
 }

@@ -33,18 +33,18 @@ from infield.priors.covariance.modes import Hartley, HartleyAcross, Modes
 ENTRIES = 40_000_000
 """Of all A_k together, at most: 640 MiB."""
 
-ROUNDING = 1e-6
+FLOAT32_RTOL = 1e-6
 """Largest difference, relative, that is taken for one of rounding: a part of a lightcone is in single precision."""
 
-EVEN = 1e-9
+SYMMETRY_RTOL = 1e-9
 """The same for the variances of k and -k."""
 
-TOGETHER = 4_000_000
+MAX_VALUES_PER_BATCH = 4_000_000
 """Values of fields that the operator is shown together."""
 
 
 @dataclass(frozen=True)
-class ModesAcross:
+class TransverseModeSolver:
     """The parts A_k F^H and V_k of linear data.
 
     Arguments:
@@ -60,7 +60,7 @@ class ModesAcross:
     modes: Modes
 
     @classmethod
-    def of(cls, measurement: Measurement, modes: Modes) -> ModesAcross | None:
+    def of(cls, measurement: Measurement, modes: Modes) -> TransverseModeSolver | None:
         """The parts of a measurement by an interferometer, perhaps of innovations; None where modes are not apart.
 
         Arguments:
@@ -99,7 +99,7 @@ class ModesAcross:
             return False
         axes = (1, 2, 3) if isinstance(self.modes, Hartley) else (1, 2)
         opposite = d.flip(axes).roll([1] * len(axes), axes)
-        return bool(((d - opposite).abs() <= EVEN * (d + d.mean())).all())
+        return bool(((d - opposite).abs() <= SYMMETRY_RTOL * (d + d.mean())).all())
 
     def solve(self, r: Tensor, covariance: Covariance) -> Tensor:
         """(A K A^T + R)^{-1} r for r of shape `(batch, 2, kx, ky, channels)`, 0 where nothing was measured; same shape.
@@ -128,7 +128,7 @@ def _apart(measurement: Measurement) -> bool:
     nx, ny = x.shape[2:4]
     turns = steps[0] * torch.fft.fftfreq(nx).to(x)[:, None] + steps[1] * torch.fft.rfftfreq(ny).to(x)
     expected = here * torch.polar(torch.ones_like(turns), -2 * math.pi * turns)[..., None]
-    return bool((moved - expected).abs().max() <= ROUNDING * here.abs().max())
+    return bool((moved - expected).abs().max() <= FLOAT32_RTOL * here.abs().max())
 
 
 def _responses(measurement: Measurement, places: tuple[Tensor, Tensor]) -> Tensor:
@@ -136,7 +136,7 @@ def _responses(measurement: Measurement, places: tuple[Tensor, Tensor]) -> Tenso
     channels, nx, ny, depth = measurement.event_shape
     columns = torch.arange(channels * depth)
     found = []
-    for some in columns.split(max(TOGETHER // math.prod(measurement.event_shape), 1)):
+    for some in columns.split(max(MAX_VALUES_PER_BATCH // math.prod(measurement.event_shape), 1)):
         x = measurement.y.new_zeros((len(some), channels, nx, ny, depth))
         x[torch.arange(len(some)), some // depth, 0, 0, some % depth] = math.sqrt(nx * ny)
         found.append(_complex(measurement.operator.A(x))[:, places[0], places[1]])

@@ -14,17 +14,17 @@ from typing import ClassVar
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
-from infield.physics.operators.composition import Channel, compose
+from infield.physics.operators.composition import SelectChannel, compose
 from infield.posterior.samplers.base import Draws, Posterior, Sampler
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 from infield.priors.cm21.flow import LightconeFlow
-from infield.priors.cm21.ionised_zeros import with_zeros
+from infield.priors.cm21.ionised_zeros import zero_ionised
 
-PLACE = "ionised"
+IONISED = "ionised"
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfLightcones(Sampler):
+class LightconeSampler(Sampler):
     """A sampler, for a measurement of brightness temperatures and a prior of lightcones.
 
     Arguments:
@@ -39,7 +39,7 @@ class OfLightcones(Sampler):
     def block(self) -> int:
         return self.sampler.block
 
-    def __call__(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Posterior:  # type: ignore[override]
+    def __call__(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Posterior:  # type: ignore[override]
         """Temperatures in mK, shape `(n, 1, x, y, los)`; see `Sampler.__call__`.
 
         Raises:
@@ -55,26 +55,26 @@ class OfLightcones(Sampler):
                 ),
             )
         told_apart = prior.event_shape[0] > 1
-        of_both = with_place(measurement) if told_apart else measurement
+        of_both = add_ionisation_channel(measurement) if told_apart else measurement
         posterior = self.sampler(prior, of_both, n, generator)
         temperature = posterior.samples[:, :1]
         if told_apart:
-            temperature = with_zeros(temperature, posterior.samples[:, 1:])
+            temperature = zero_ionised(temperature, posterior.samples[:, 1:])
         chi_square = {"chi_square": float(measurement.chi_square(temperature).mean())}
         diagnostics = {**posterior.diagnostics, **chi_square}
-        return Posterior(temperature, posterior.cost, diagnostics, posterior.caveat)
+        return dataclasses.replace(posterior, samples=temperature, diagnostics=diagnostics)
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         return self.sampler.draw(prior, measurement, n, generator)
 
 
-def with_place(measurement: Measurement) -> Measurement:
+def add_ionisation_channel(measurement: Measurement) -> Measurement:
     """The same measurement of a field with a second channel, of which it says nothing."""
-    select = Channel(measurement.grid, channels=2, index=0)
+    select = SelectChannel(measurement.grid, channels=2, index=0)
     return dataclasses.replace(
         measurement,
         operator=compose(measurement.operator, select),
-        channels=(*measurement.channels, PLACE),
+        channels=(*measurement.channels, IONISED),
         truth=None,
         description={},
         arrays={},

@@ -9,7 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
-from infield.posterior.cm21.cone_statistics import Shells, chunks, global_signal, voxel_density, zero_fraction
+from infield.posterior.cm21.cone_statistics import (
+    SpectrumBins,
+    chunks,
+    fully_ionised_fraction,
+    global_signal,
+    voxel_density,
+)
 from infield.posterior.cm21.scattering import Scattering
 from infield.posterior.diagnostics.ensembles import EnsembleError, Floor, bootstrap_band, ensemble_error, floor
 
@@ -62,7 +68,7 @@ class LightconeSummary:
         """
         _, nx, ny, depth = cones.shape
         scales = max(1, int(math.log2(min(nx, cells))) - 1) if scales is None else scales
-        shells = Shells((nx, ny, cells), spacing)
+        shells = SpectrumBins((nx, ny, cells), spacing)
         transform = Scattering((nx, cells), scales)
         spectra, cylinders, coefficients = [], [], []
         k = k_perp = k_par = torch.empty(0)
@@ -79,7 +85,7 @@ class LightconeSummary:
             coefficients.append(both)
         return cls(
             global_signal(cones),
-            zero_fraction(cones),
+            fully_ionised_fraction(cones),
             voxel_density(cones, edges),
             torch.stack(spectra, 1),
             torch.stack(cylinders, 1),

@@ -156,7 +156,18 @@ def uniformity(rank: Tensor, n: int, generator: Generator) -> float:
 
 
 def crps(samples: Tensor, truth: Tensor) -> float:
-    """Continuous ranked probability score, mean over values, in the units of the field (fair estimator; Ferro 2014)."""
+    """Continuous ranked probability score, mean over values, in the units of the field (fair estimator; Ferro 2014).
+
+    Arguments:
+        samples: Shape `(n, *event)`, n >= 2.
+        truth: Shape `event`.
+
+    Examples:
+        >>> crps(torch.tensor([[0.0], [2.0]]), torch.tensor([1.0]))
+        0.0
+        >>> crps(torch.tensor([[0.0], [2.0]]), torch.tensor([3.0]))
+        1.0
+    """
     n = len(samples)
     ordered = samples.sort(dim=0).values
     weights = (2 * torch.arange(1, n + 1, dtype=samples.dtype) - n - 1).reshape(-1, *[1] * (samples.ndim - 1))

@@ -103,7 +103,7 @@ def floor(
         ensemble_error(reference[one], reference[two], threshold).scores for one, two in halvings(n, generator, splits)
     ]
     halves = {name: sum(scores[name] for scores in found) / splits for name in found[0]}
-    factor = by_chance(sizes, n // 2)
+    factor = floor_scaling(sizes, n // 2)
     return Floor(halves, {name: factor * score for name, score in halves.items()})
 
 
@@ -115,12 +115,12 @@ def halvings(members: int, generator: Generator, splits: int) -> Iterator[tuple[
         yield order[:half], order[half : 2 * half]
 
 
-def by_chance(sizes: tuple[int, int], half: int) -> float:
+def floor_scaling(sizes: tuple[int, int], half: int) -> float:
     """How much two ensembles of these sizes and of one law differ, over what two of `half` members each do."""
     return math.sqrt((1 / sizes[0] + 1 / sizes[1]) / (2 / half))
 
 
-def within_scatter(reference: Tensor, other: Tensor, least: float) -> Tensor:
+def medians_agree(reference: Tensor, other: Tensor, least: float) -> Tensor:
     """Whether the medians of two ensembles differ by no more than the reference scatters, shape of the bins.
 
     Arguments:

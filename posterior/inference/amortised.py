@@ -1,9 +1,8 @@
-"""What samplers of models that were trained on measurements share: the model, asked whether it serves a measurement."""
+"""Shared by samplers of amortised models: check that a measurement is in the training range."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,13 +12,13 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.operators.composition import strip_scaling
 from infield.physics.operators.fingerprint import operator_fingerprint
-from infield.priors.amortised.average_velocity import AverageVelocity, not_served
-from infield.priors.amortised.base import Supervised
+from infield.priors.amortised.average_velocity import AverageVelocity, outside_training_range
+from infield.priors.amortised.base import AmortisedModel
 from infield.priors.amortised.unrolled import Unrolled
 
 
 @dataclass(frozen=True)
-class Served:
+class AmortisedProblem:
     """A measurement of standardised fields that a model serves.
 
     Arguments:
@@ -40,26 +39,22 @@ class Served:
         return f.estimate(A, y, self.noise, bare=strip_scaling(A), unit=self.scale)
 
 
-def served(method: str, kind: type[Supervised], words: str, model: Any, measurement: Measurement) -> Served:
+def check_amortised(method: str, model: AmortisedModel, measurement: Measurement) -> AmortisedProblem:
     """The measurement, checked.
 
     Arguments:
         method: Name of the sampler, for messages.
-        kind: What it takes.
-        words: The same in words, and how it is trained.
-        model: What it was given.
+        model: What the sampler was given.
         measurement: In the model's standardised units.
 
     Raises:
-        InfieldError: The model is of another kind, or was trained for other measurements.
+        InfieldError: The model was trained for other measurements.
     """
-    if not isinstance(model, kind):
-        raise InfieldError(where=f"sampler {method}", found=f"the prior '{model.name}'", expected=words)
-    return Served(measurement, noise_served(method, model, measurement), scale_of(model))
+    return AmortisedProblem(measurement, check_noise(method, model, measurement), scale_of(model))
 
 
-def noise_served(
-    method: str, model: AverageVelocity | Supervised, measurement: Measurement, *, exact: bool = False
+def check_noise(
+    method: str, model: AverageVelocity | AmortisedModel, measurement: Measurement, *, exact: bool = False
 ) -> float:
     """Standard deviation of the noise of a measurement that a model serves.
 
@@ -82,7 +77,7 @@ def noise_served(
             parameters={"sampler": "faps"},
         )
     noise, (operator, numbers) = float(variance.sqrt()), operator_fingerprint(measurement.operator)  # type: ignore[arg-type]
-    reason = not_served(model, operator, numbers, 0.0 if exact else noise)  # type: ignore[arg-type]
+    reason = outside_training_range(model, operator, numbers, 0.0 if exact else noise)  # type: ignore[arg-type]
     if reason:
         raise InfieldError(
             f"'{model.name}' was not trained for this measurement: {reason}",
@@ -93,6 +88,6 @@ def noise_served(
     return noise
 
 
-def scale_of(model: AverageVelocity | Supervised) -> float:
+def scale_of(model: AverageVelocity | AmortisedModel) -> float:
     """Its fields in units over standardised ones."""
     return float(model.standardisation.scale.flatten()[0])

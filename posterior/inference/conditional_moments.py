@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from infield.priors.base import Prior, denoise
+from infield.priors.base import FlowPrior, denoise
 
 
 @dataclass
-class LocalLaw:
+class ConditionalMoments:
     """m(x) and V(x) b_j for some fields b_j.
 
     Arguments:
@@ -26,7 +26,7 @@ class LocalLaw:
         fields: b_j, shape `(fields, channel, *space)`.
     """
 
-    prior: Prior
+    prior: FlowPrior
     fields: Tensor
     jacobian_products: int = field(default=0, init=False)
     """Vector-Jacobian products so far, one a field x and b_j."""

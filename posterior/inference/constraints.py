@@ -9,9 +9,9 @@ Hansen, Maddix, Alizadeh, Gupta & Mahoney 2023, "Learning Physical Models that C
 The same map moves draws: u~ = u - Sigma G^T (sigma_G^2 + G Sigma G^T)^{-1} (G u + eps - b), eps ~ N(0, sigma_G^2 1),
 has the law N(mu~, Sigma~) (Matheron's rule), and for sigma_G = 0 keeps the integral to rounding. Sigma must be the
 covariance of u given everything else that is known, data included: conditioning on data with K and then on the
-constraint with Sigma = K - K A^T (A K A^T + R)^{-1} A K (`GivenData`) is conditioning on both at once. With K in place
-of Sigma the data are damaged; with 1 (the nearest field that keeps the integral) the law is wrong wherever the field is
-not equally uncertain everywhere.
+constraint with Sigma = K - K A^T (A K A^T + R)^{-1} A K (`PosteriorCovariance`) is conditioning on both at once. With K
+in place of Sigma the data are damaged; with 1 (the nearest field that keeps the integral) the law is wrong wherever the
+field is not equally uncertain everywhere.
 
 | paper | here |
 | --- | --- |
@@ -35,8 +35,9 @@ from infield.core.grid import Axis, Grid, PointSet
 from infield.core.randomness import Randomness, SampleStreams, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
-from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import Prior, Standardisation
+from infield.posterior.samplers.accepts import FLOW, Accepts
+from infield.posterior.samplers.base import Draws, Posterior, Sampler
+from infield.priors.base import FlowPrior, Standardisation
 from infield.priors.covariance.base import Covariance
 
 DRAWS_A_CONSTRAINT = 20
@@ -52,7 +53,7 @@ class Product(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Conservation:
+class LinearConstraints:
     """Linear constraints G u = b on a field.
 
     Arguments:
@@ -92,7 +93,7 @@ class Conservation:
         channels: int = 1,
         channel: int = 0,
         variance: float = 0.0,
-    ) -> Conservation:
+    ) -> LinearConstraints:
         """The integral of a channel over some axes, one constraint for each point of the others.
 
         Arguments:
@@ -111,7 +112,7 @@ class Conservation:
             raise InfieldError(where="conservation", found=f"{b.numel()} integrals", expected=f"1 or {len(G)}")
         return cls(G, b.expand(len(G)).clone(), variance)
 
-    def standardised(self, units: Standardisation, event_shape: tuple[int, ...]) -> Conservation:
+    def standardised(self, units: Standardisation, event_shape: tuple[int, ...]) -> LinearConstraints:
         """The same constraints on standardised fields of a shape, of which fields in units are an affine function."""
         origin, transpose = torch.func.vjp(units.to_units, self.weights.new_zeros((1, *event_shape)))[:2]
         if origin.shape[1:] != self.weights.shape[1:]:
@@ -158,7 +159,7 @@ class Conservation:
 
 
 @dataclass(frozen=True)
-class GivenData:
+class PosteriorCovariance:
     """Sigma = K - K A^T (A K A^T + R)^{-1} A K: what linear-Gaussian data leave of a covariance K.
 
     Arguments:
@@ -172,11 +173,13 @@ class GivenData:
     def apply(self, x: Tensor) -> Tensor:
         """Sigma x, shape `(batch, channel, *space)`."""
         Kx = self.covariance.apply(x)
-        return Kx - self.data.correction(self.data.only_data(self.data.measurement.operator.A(Kx)), self.covariance)
+        return Kx - self.data.correction(
+            self.data.mask_unobserved(self.data.measurement.operator.A(Kx)), self.covariance
+        )
 
 
 @dataclass(frozen=True)
-class OfDraws:
+class SampleCovariance:
     """The covariance of draws, applied without being formed.
 
     Arguments:
@@ -191,7 +194,7 @@ class OfDraws:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conserving(Sampler):
+class ConstrainedSampler(Sampler):
     """Any sampler, and its draws conditioned on constraints afterwards.
 
     With linear data and Gaussian noise, Sigma is what the data leave of the prior's covariance: the law is the
@@ -207,11 +210,24 @@ class Conserving(Sampler):
     """
 
     sampler: Sampler
-    conservation: Conservation
+    conservation: LinearConstraints
 
     method: ClassVar[str] = "conserving"
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    @property
+    def accepts(self) -> Accepts:  # type: ignore[override]
+        """What the sampler inside requires, of a flow prior."""
+        return replace(self.sampler.accepts, after=FLOW)
+
+    @property
+    def result(self) -> type[Posterior]:  # type: ignore[override]
+        return self.sampler.result
+
+    @property
+    def caveat(self) -> str | None:  # type: ignore[override]
+        return self.sampler.caveat
+
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         constraints = self.conservation.standardised(prior.standardisation, prior.source.event_shape)
         draws = self.sampler.draw(prior, measurement, n, generator)
         u, covariance = draws.fields, self._covariance(prior, measurement, draws.fields, generator)
@@ -220,9 +236,9 @@ class Conserving(Sampler):
         errors = {name: float(error.square().mean().sqrt()) for name, error in moved.items()}
         return replace(draws, fields=fields, diagnostics={**draws.diagnostics, **errors})
 
-    def _covariance(self, prior: Prior, measurement: Measurement, u: Tensor, generator: Randomness) -> Product:
+    def _covariance(self, prior: FlowPrior, measurement: Measurement, u: Tensor, generator: Randomness) -> Product:
         if measurement.linear_gaussian:
-            return GivenData(LinearGaussianData(measurement, prior.covariance.modes), prior.covariance)
+            return PosteriorCovariance(LinearGaussianData(measurement, prior.covariance.modes), prior.covariance)
         least = DRAWS_A_CONSTRAINT * len(self.conservation.value)
         if isinstance(generator, SampleStreams) or len(u) < least:
             raise InfieldError(
@@ -230,7 +246,7 @@ class Conserving(Sampler):
                 found=f"{len(u)} draws",
                 expected=f"at least {least}, from one generator",
             )
-        return OfDraws(u)
+        return SampleCovariance(u)
 
 
 def integral_weights(grid: Grid | PointSet, over: Sequence[str] | None = None) -> Tensor:
@@ -247,7 +263,9 @@ def integral_weights(grid: Grid | PointSet, over: Sequence[str] | None = None) -
         InfieldError: If the field lives on scattered points, or the grid has no axis of a name.
     """
     if not isinstance(grid, Grid):
-        raise InfieldError("conservation: scattered points have no quadrature weights; give `Conservation` its weights")
+        raise InfieldError(
+            "conservation: scattered points have no quadrature weights; give `LinearConstraints` its weights"
+        )
     names = grid.names if over is None else tuple(over)
     if not names or not set(names) <= set(grid.names):
         raise InfieldError(where="conservation", found=f"the axes {names}", expected=f"some of {grid.names}")

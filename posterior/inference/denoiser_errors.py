@@ -25,7 +25,7 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.spectra import Bins, wavenumbers
-from infield.priors.base import Prior, denoise
+from infield.priors.base import FlowPrior, denoise
 from infield.priors.covariance.modes import Hartley, Modes
 
 SMOOTHED = 2.0
@@ -34,15 +34,15 @@ SMOOTHED = 2.0
 FLOOR = 1e-4
 """Added to |m|^2 and |grad m|^2 of standardised fields."""
 
-LEAST = 1e-4
+MIN_ERROR_FRACTION = 1e-4
 """Squared errors count as this share of their mean at least: where there are none at all, D would be 0."""
 
-ITERATIONS, BATCH = 30, 4
+ITERATIONS, BATCH_SIZE = 30, 4
 """Steps of the regression, and fields that are denoised together."""
 
 
 @dataclass(frozen=True)
-class Modulated:
+class ModulatedCovariance:
     """The covariance D^{1/2} T^T diag(s) T D^{1/2}, another one for each field of a batch.
 
     Arguments:
@@ -65,7 +65,7 @@ class Modulated:
 
 
 @dataclass(frozen=True)
-class MeasuredLaw:
+class DenoiserErrorModel:
     """The covariance of x_1 | x_t at the times at which it was measured.
 
     Arguments:
@@ -80,7 +80,7 @@ class MeasuredLaw:
     bounds: Tensor
     spectra: Tensor
 
-    def at(self, k: int, mean: Tensor, modes: Modes) -> Modulated:
+    def at(self, k: int, mean: Tensor, modes: Modes) -> ModulatedCovariance:
         """The covariance around fields m at time number k; on any grid of the spacing at which it was measured.
 
         Arguments:
@@ -93,10 +93,12 @@ class MeasuredLaw:
         low = place.floor().long().clamp_max(self.spectra.shape[1] - 2)
         log_s = self.spectra[k].log()
         s = torch.lerp(log_s[low], log_s[low + 1], place - low).exp()
-        return Modulated(modes, s / s.mean(), variance.sqrt()[:, None])  # D^{-1/2} e has variance 1
+        return ModulatedCovariance(modes, s / s.mean(), variance.sqrt()[:, None])  # D^{-1/2} e has variance 1
 
 
-def measure_law(prior: Prior, fields: Tensor, times: Sequence[float], generator: Generator) -> MeasuredLaw:
+def fit_denoiser_errors(
+    prior: FlowPrior, fields: Tensor, times: Sequence[float], generator: Generator
+) -> DenoiserErrorModel:
     """Measure the law on fields that the prior was trained for, but best not on.
 
     Arguments:
@@ -121,7 +123,7 @@ def measure_law(prior: Prior, fields: Tensor, times: Sequence[float], generator:
     shells = Bins.nearest(_fraction_of_highest(space), 1 / (count - 1), count)
     for t in times:
         means = []
-        for part in x_1.split(BATCH):
+        for part in x_1.split(BATCH_SIZE):
             white = torch.randn(part.shape, generator=generator, dtype=torch.float64)
             x_t = t * part + (1 - t) * C_0.colour(white)
             means.append(denoise(prior, x_t, t))
@@ -133,7 +135,7 @@ def measure_law(prior: Prior, fields: Tensor, times: Sequence[float], generator:
         weights.append(w)
         bounds.append(torch.stack([log_variance.min(), log_variance.max()]))
         spectra.append(_mean_over_shells(power, shells))
-    return MeasuredLaw(tuple(times), torch.stack(weights), torch.stack(bounds), torch.stack(spectra))
+    return DenoiserErrorModel(tuple(times), torch.stack(weights), torch.stack(bounds), torch.stack(spectra))
 
 
 def _features(m: Tensor) -> Tensor:
@@ -170,7 +172,7 @@ def _mean_over_shells(power: Tensor, shells: Bins) -> Tensor:
 def _gamma_regression(f: Tensor, e_squared: Tensor) -> Tensor:
     """w that maximises -e^2 / D - log D, D = exp(f w), by Fisher's scoring (McCullagh & Nelder 1989); shape `(3,)`."""
     w = torch.zeros(f.shape[1], dtype=f.dtype)
-    e_squared = e_squared.clamp_min(LEAST * float(e_squared.mean()))
+    e_squared = e_squared.clamp_min(MIN_ERROR_FRACTION * float(e_squared.mean()))
     w[0] = e_squared.mean().log()
     information = f.mT @ f / len(f) + 1e-6 * torch.eye(f.shape[1], dtype=f.dtype)
     for _ in range(ITERATIONS):

@@ -35,7 +35,7 @@ from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, SampleStreams, normal
 from infield.physics.measurement import Measurement
 from infield.physics.operators.refusal import ForwardModelError
-from infield.posterior.inference.laplace import LinearisedPosterior
+from infield.posterior.inference.laplace import LaplaceApproximation
 from infield.posterior.inference.likelihood import value_and_gradient
 
 TARGET = 0.574
@@ -47,12 +47,12 @@ GAIN = 0.5
 LARGEST, SMALLEST = 2.0, 1e-6
 """Range of h."""
 
-HALVINGS = 40
+MAX_HALVINGS = 40
 """How often a start that the data exclude is moved half the way to the field of the linearisation."""
 
 
 @dataclass(frozen=True)
-class Chains:
+class ChainState:
     """One chain a sample, and what it has been through.
 
     Arguments:
@@ -72,8 +72,8 @@ class Chains:
     impossible: list[float] = field(default_factory=list)
 
 
-def start(measurement: Measurement, u: Tensor, safe: Tensor, generator: Randomness, *, step: float = 1.0) -> Chains:
-    """Chains at given fields, or, where the data exclude one, on the way from it to a safe field.
+def start(measurement: Measurement, u: Tensor, safe: Tensor, generator: Randomness, *, step: float = 1.0) -> ChainState:
+    """Start chains at given fields, or, if the data exclude one, on the way from it to a safe field.
 
     Arguments:
         measurement: Any operator, any noise law.
@@ -87,10 +87,10 @@ def start(measurement: Measurement, u: Tensor, safe: Tensor, generator: Randomne
     """
     check_finite(u, generator, "where its chain starts")
     value, gradient = value_and_gradient(measurement, u)
-    for _ in range(HALVINGS):
+    for _ in range(MAX_HALVINGS):
         bad = ~torch.isfinite(value)
         if not bad.any():
-            return Chains(u, value, gradient, torch.full_like(value, step))
+            return ChainState(u, value, gradient, torch.full_like(value, step))
         u = u.clone()
         u[bad] = (u[bad] + safe) / 2
         value[bad], gradient[bad] = value_and_gradient(measurement, u[bad])
@@ -107,13 +107,13 @@ def start(measurement: Measurement, u: Tensor, safe: Tensor, generator: Randomne
 
 
 def langevin(
-    chains: Chains,
+    chains: ChainState,
     measurement: Measurement,
     mean: Tensor,
-    posterior: LinearisedPosterior,
+    posterior: LaplaceApproximation,
     steps: int,
     generator: Randomness,
-) -> Chains:
+) -> ChainState:
     """Take `steps` steps in every chain; h adapts over the first half of them and is held over the second.
 
     Arguments:
@@ -167,7 +167,7 @@ class _Drift:
     gamma_g: Tensor
 
     @classmethod
-    def at(cls, w: Tensor, value: Tensor, gradient: Tensor, posterior: LinearisedPosterior) -> _Drift:
+    def at(cls, w: Tensor, value: Tensor, gradient: Tensor, posterior: LaplaceApproximation) -> _Drift:
         """From the log-likelihood and its gradient with respect to w.
 
         With w_V the part of w in the directions of H, the slope of log pi there, and of the likelihood elsewhere, is

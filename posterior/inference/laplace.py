@@ -23,24 +23,24 @@ from torch import Generator, Tensor
 from infield.core.eigenvectors import orthonormal
 from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
-from infield.physics.noise.registry import GaussianLaw
+from infield.physics.noise.registry import GaussianNoiseModel
 from infield.posterior.inference.likelihood import information, only_observed, rows_of_jacobian, value_and_gradient
 from infield.posterior.inference.whitening import Whitening
 
 DIFFERENCE = 1e-3
 """Length of the difference by which J is applied, in prior standard deviations along a direction."""
 
-ROUNDS, TRIES, HALVINGS, ENOUGH = 12, 8, 12, 0.05
+MAX_LINEARISATIONS, MAX_STEPS, MAX_BACKTRACKS, GAIN_TOL = 12, 8, 12, 0.05
 """Of the search: linearisations, steps with each, halvings of a step, and the gain a datum below which it ends."""
 
-EASE = 10.0
+TEMPERING = 10.0
 """The search weighs the likelihood by this over the reduced chi-square, at most by 1: with the noise of data that a
 linearisation so far away can be trusted to fit (iteratively regularised Gauss-Newton; Bakushinskii 1992)."""
 
-REACH = 5.0
+MAX_SLOPE = 5.0
 """A slope is too long where it is this many times its usual length under the linearised posterior."""
 
-FIRST = 64
+INITIAL_RANK = 64
 """Directions that a linearisation tries first."""
 
 RADIUS = 3.0
@@ -66,7 +66,7 @@ class Linearisation:
 
 
 @dataclass(frozen=True)
-class LinearisedPosterior:
+class LaplaceApproximation:
     """The posterior of the linearised data under N(m, K), in the coordinates that whiten K.
 
     Arguments:
@@ -97,7 +97,7 @@ class LinearisedPosterior:
     def longest(self) -> float:
         """The longest slope of log pi that the linearisation accounts for, in the metric of Gamma."""
         e, _ = self._spectrum
-        return REACH * (1 + len(e) ** 0.5)
+        return MAX_SLOPE * (1 + len(e) ** 0.5)
 
     def within(self, w: Tensor) -> Tensor:
         """The part of w in the directions of H."""
@@ -133,7 +133,7 @@ def linearise(
     rank: int,
     *,
     weight: float = 1.0,
-    first: int = FIRST,
+    first: int = INITIAL_RANK,
 ) -> Linearisation:
     """The quadratic model at a field.
 
@@ -180,10 +180,10 @@ def _probes(measurement: Measurement, rank: int) -> Tensor:
         return probes.reshape(-1, *y.shape)
     signs = torch.randn((rank, *y.shape), generator=Generator().manual_seed(0), dtype=torch.float64).to(y)
     noise = measurement.noise
-    return noise.solve(noise.root(signs)) if isinstance(noise, GaussianLaw) else signs
+    return noise.solve(noise.root(signs)) if isinstance(noise, GaussianNoiseModel) else signs
 
 
-def most_probable(measurement: Measurement, mean: Tensor, whitening: Whitening, rank: int) -> Linearisation:
+def find_map(measurement: Measurement, mean: Tensor, whitening: Whitening, rank: int) -> Linearisation:
     """The linearisation near the most probable field under N(mean, S S^T), by Gauss-Newton steps with a line search.
 
     The search starts at the mean. If it ends where the data inform nothing, as u^2 does at zero, it starts once more,
@@ -207,7 +207,7 @@ def most_probable(measurement: Measurement, mean: Tensor, whitening: Whitening, 
             "give the prior a mean that the data allow (positive for counts)"
         )
     found, best = _search(measurement, mean, whitening, rank, white)
-    if LinearisedPosterior(found, whitening).informed < INFORMED:
+    if LaplaceApproximation(found, whitening).informed < INFORMED:
         draw = torch.randn(white.shape, generator=Generator().manual_seed(0), dtype=torch.float64).to(white)
         draw = whitening.white(draw)
         other, value_there = _search(measurement, mean, whitening, rank, draw)
@@ -227,25 +227,25 @@ def _search(
         return u, gradient, float(value)
 
     u, gradient, value = evaluate(w)
-    first, enough = FIRST, ENOUGH * (1 + measurement.count)
-    for _ in range(ROUNDS):
-        beta = min(1.0, EASE / float(measurement.chi_square(u)))
+    first, enough = INITIAL_RANK, GAIN_TOL * (1 + measurement.count)
+    for _ in range(MAX_LINEARISATIONS):
+        beta = min(1.0, TEMPERING / max(float(measurement.chi_square(u)), TEMPERING))
         data = linearise(measurement, u, gradient, whitening, rank, weight=beta, first=first)
         first = max(first, len(data.rows))
-        posterior = LinearisedPosterior(replace(data, rows=beta**0.5 * data.rows), whitening)
+        posterior = LaplaceApproximation(replace(data, rows=beta**0.5 * data.rows), whitening)
         start = best = beta * value - 0.5 * float(w.square().sum())
-        for _ in range(TRIES):
+        for _ in range(MAX_STEPS):
             before = best
             direction = posterior.covariance(beta * whitening.transpose(gradient) - w)
             direction = direction * (RADIUS * (1 + posterior.informed) / direction.norm()).clamp_max(1.0)
-            for halving in range(HALVINGS):
+            for halving in range(MAX_BACKTRACKS):
                 trial = w + 0.5**halving * direction
                 evaluated = evaluate(trial)
                 reached = beta * evaluated[2] - 0.5 * float(trial.square().sum())
                 if reached > best:
                     w, best, (u, gradient, value) = trial, reached, evaluated
                     break
-            if not best > before + enough / TRIES:
+            if not best > before + enough / MAX_STEPS:
                 break
         if beta == 1 and not best > start + enough:
             return data, start

@@ -30,13 +30,13 @@ from infield.physics.operators.jacobian import jacobian_product
 from infield.posterior.inference.conjugate_gradients import conjugate_gradients
 from infield.posterior.inference.likelihood import fisher_information, slope
 
-EXACT, EXACT_ENTRIES = 1500, 8_000_000
+MAX_DATA_EXACT, MAX_ENTRIES_EXACT = 1500, 8_000_000
 """Data up to which the log-determinant is computed, and their number times that of the field's values."""
 
 PROBES, LANCZOS = 8, 25
 """Random signs from which the log-determinant of more data is estimated, and Lanczos steps from each."""
 
-NEWTON, HALVINGS, DECREMENT = 60, 30, 1e-3
+MAX_NEWTON_STEPS, MAX_HALVINGS, DECREMENT = 60, 30, 1e-3
 """Newton steps, halvings of one, and the gain of log p(u | y) to come below which the search ends."""
 
 SOLVED, ITERATIONS = 1e-3, 3000
@@ -71,7 +71,7 @@ class LaplaceEvidence:
         """log det(1 + B)."""
         local = LocalData.at(self.measurement, self.at, self.product)
         index = local.index
-        if len(index) <= EXACT and len(index) * self.at.numel() <= EXACT_ENTRIES:
+        if len(index) <= MAX_DATA_EXACT and len(index) * self.at.numel() <= MAX_ENTRIES_EXACT:
             unit = torch.eye(len(index), dtype=torch.float64, device=index.device)
             B = torch.cat([local.B(part) for part in unit.split(64)])
             return float(torch.linalg.slogdet(unit + (B + B.mT) / 2).logabsdet)
@@ -168,13 +168,13 @@ def laplace_evidence(
             a, Ka, value = start, there, reached
     if not torch.isfinite(torch.tensor(value)):
         raise InfieldError(where="Laplace's method", found="data that are impossible under the mean field")
-    for _ in range(NEWTON):
+    for _ in range(MAX_NEWTON_STEPS):
         u = mean + Ka
         local = LocalData.at(measurement, u, product)
         step = local.newton(Ka, slope(measurement, local.z)) - a
         K_step = product(step)
         eta = 1.0
-        for _ in range(HALVINGS):
+        for _ in range(MAX_HALVINGS):
             trial, K_trial = a + eta * step, Ka + eta * K_step
             reached = evaluate(trial, K_trial)
             if reached > value:
@@ -185,7 +185,7 @@ def laplace_evidence(
         gain, (a, Ka, value) = reached - value, (trial, K_trial, reached)
         if gain < DECREMENT:
             return LaplaceEvidence(measurement, mean, product, a, mean + Ka, value)
-    raise InfieldError(where="Laplace's method", found=f"no most probable field after {NEWTON} Newton steps")
+    raise InfieldError(where="Laplace's method", found=f"no most probable field after {MAX_NEWTON_STEPS} Newton steps")
 
 
 def lanczos_log_det(B: Callable[[Tensor], Tensor], probes: Tensor, steps: int = LANCZOS) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from infield.core._deepinv import LinearPhysics, Physics
 from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
-from infield.physics.noise.registry import GaussianLaw
+from infield.physics.noise.registry import GaussianNoiseModel
 from infield.physics.operators.composition import is_affine
 from infield.physics.operators.refusal import ForwardModelError
 
@@ -67,7 +67,7 @@ def information(measurement: Measurement, z: Tensor, v: Tensor) -> Tensor:
         z: Noiseless data, shape `(1, *data)`.
         v: Shape `(batch, *data)`.
     """
-    if isinstance(measurement.noise, GaussianLaw):
+    if isinstance(measurement.noise, GaussianNoiseModel):
         return only_observed(measurement, measurement.noise.solve(only_observed(measurement, v)))
     if hasattr(measurement.noise, "fisher") and not is_affine(measurement.operator):
         return fisher_information(measurement, z) * v

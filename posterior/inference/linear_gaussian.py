@@ -31,9 +31,9 @@ from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import refuse_unknown_variance
-from infield.physics.noise.registry import GaussianLaw
+from infield.physics.noise.registry import GaussianNoiseModel
 from infield.posterior.inference.conjugate_gradients import conjugate_gradients
-from infield.posterior.inference.point_sensor_solver import StationarySensors
+from infield.posterior.inference.point_sensor_solver import PointSensorSolver
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley, Modes
 
@@ -110,13 +110,13 @@ class LinearGaussianData:
         return self.measurement.count <= DENSE_DATA and entries <= DENSE_ENTRIES
 
     @cached_property
-    def sensors(self) -> StationarySensors | None:
+    def sensors(self) -> PointSensorSolver | None:
         """The data as point sensors on a torus, where that is the best way to see them."""
         entries = self.measurement.count * math.prod(self.measurement.event_shape)
         few = self.dense and entries <= SENSOR_ENTRIES
         if few or self.measurement.count > SENSORS or not isinstance(self.modes, Hartley):
             return None
-        return StationarySensors.of(self.measurement.operator, tuple(self.measurement.event_shape[1:]))
+        return PointSensorSolver.of(self.measurement.operator, tuple(self.measurement.event_shape[1:]))
 
     def by_sensors(self, covariance: Covariance) -> bool:
         """Whether a covariance between the data is read off its covariance function."""
@@ -159,9 +159,9 @@ class LinearGaussianData:
             yield unit.reshape(-1, *self.observed.shape)
 
     @property
-    def noise(self) -> GaussianLaw:
+    def noise(self) -> GaussianNoiseModel:
         """The noise law; that it is Gaussian was checked when this object was made."""
-        return cast(GaussianLaw, self.measurement.noise)
+        return cast(GaussianNoiseModel, self.measurement.noise)
 
     @cached_property
     def masked_by_operator(self) -> bool:
@@ -169,12 +169,12 @@ class LinearGaussianData:
         own = getattr(self.measurement.operator, "observed", None)
         return self.measurement.observed is None or (own is not None and bool((own <= self.observed).all()))
 
-    def only_data(self, y: Tensor) -> Tensor:
+    def mask_unobserved(self, y: Tensor) -> Tensor:
         """y where there are data, 0 elsewhere."""
         return y if self.masked_by_operator else torch.where(self.observed, y, 0.0)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return self.measurement.operator.A_adjoint(self.only_data(y))
+        return self.measurement.operator.A_adjoint(self.mask_unobserved(y))
 
     def misfit(self, u: Tensor) -> Tensor:
         """y - A u where there are data, 0 elsewhere; shape `(batch, *data)`."""
@@ -250,7 +250,7 @@ class LinearGaussianData:
         return estimate.clamp_min(0.1 * float(estimate.mean()))
 
     def _data(self, x: Tensor) -> Tensor:
-        return self.only_data(self.measurement.operator.A(x))
+        return self.mask_unobserved(self.measurement.operator.A(x))
 
     def _iterative_correction(self, r: Tensor, covariance: Covariance) -> Tensor:
         root, F = covariance.diagonal.sqrt().flatten(), covariance.factors.flatten(1)

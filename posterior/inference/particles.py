@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-class Weighted:
+class ParticleWeights:
     """Log weights of particles that interact through resampling.
 
     Arguments:
@@ -19,7 +19,7 @@ class Weighted:
         self.log_weights = log_weights
         self.log_normaliser = 0.0
         self.resampled = 0
-        self.least_share = self.effective_share
+        self.least_share = self.ess_fraction
 
     @property
     def weights(self) -> Tensor:
@@ -27,7 +27,7 @@ class Weighted:
         return torch.softmax(self.log_weights, 0)
 
     @property
-    def effective_share(self) -> float:
+    def ess_fraction(self) -> float:
         """1 / sum w^2 over the number of particles (Kong 1992), in (0, 1]."""
         return float(1 / self.weights.square().sum()) / len(self.log_weights)
 
@@ -38,7 +38,7 @@ class Weighted:
 
     def reweigh(self, log_factors: Tensor) -> None:
         self.log_weights = self.log_weights + log_factors
-        self.least_share = min(self.least_share, self.effective_share)
+        self.least_share = min(self.least_share, self.ess_fraction)
 
     def choose(self, n: int, uniform: Tensor) -> Tensor:
         """Indices of n particles by systematic resampling (Carpenter, Clifford & Fearnhead 1999), in increasing order.

@@ -25,12 +25,12 @@ from infield.priors.covariance.modes import Hartley
 ROWS = 256
 """Sensors whose look-ups are held at a time."""
 
-EVEN = 1e-9
+SYMMETRY_RTOL = 1e-9
 """Largest difference of the variances of k and -k that is rounding, relative to these and to the mean of all."""
 
 
 @dataclass(frozen=True)
-class StationarySensors:
+class PointSensorSolver:
     """Data that weigh a few points each of a field of one channel on a torus.
 
     Arguments:
@@ -44,7 +44,7 @@ class StationarySensors:
     torus: tuple[int, ...]
 
     @classmethod
-    def of(cls, operator: object, torus: tuple[int, ...]) -> StationarySensors | None:
+    def of(cls, operator: object, torus: tuple[int, ...]) -> PointSensorSolver | None:
         """An operator as such data, one a flat entry of its data; None where it is none.
 
         Arguments:
@@ -75,7 +75,7 @@ class StationarySensors:
             return False
         space = tuple(range(1, d.ndim))
         opposite = d.flip(space).roll([1] * len(space), space)
-        return bool(((d - opposite).abs() <= EVEN * (d + d.mean())).all())
+        return bool(((d - opposite).abs() <= SYMMETRY_RTOL * (d + d.mean())).all())
 
     def gram(self, covariance: Covariance, index: Tensor) -> Tensor:
         """A K A^T between some data, shape `(len(index), len(index))`.

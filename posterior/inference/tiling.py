@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 
-CELL = 64
+RNG_BLOCK = 64
 """Points along each axis of a cell whose random numbers are drawn together."""
 
 SENSOR_CELL = 1024
@@ -109,12 +109,12 @@ def normal_at(key: Sequence[int], region: Sequence[range], shape: Sequence[int])
         Float64, shape of the region.
     """
     places = [torch.tensor([i % n for i in seen]) for seen, n in zip(region, shape, strict=True)]
-    cells = [place // CELL for place in places]
+    cells = [place // RNG_BLOCK for place in places]
     numbers = torch.empty([len(place) for place in places], dtype=torch.float64)
     for cell in itertools.product(*(c.unique().tolist() for c in cells)):
-        block = torch.randn([CELL] * len(shape), generator=_generator(key, cell), dtype=torch.float64)
+        block = torch.randn([RNG_BLOCK] * len(shape), generator=_generator(key, cell), dtype=torch.float64)
         here = [(c == i).nonzero()[:, 0] for c, i in zip(cells, cell, strict=True)]
-        inside = [place[at] % CELL for place, at in zip(places, here, strict=True)]
+        inside = [place[at] % RNG_BLOCK for place, at in zip(places, here, strict=True)]
         numbers[torch.meshgrid(*here, indexing="ij")] = block[torch.meshgrid(*inside, indexing="ij")]
     return numbers
 

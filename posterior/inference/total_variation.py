@@ -33,7 +33,7 @@ from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.conjugate_gradients import conjugate_gradient_steps
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 
 CAVEAT = (
     "slices are tied by a penalty, not by a law that was learned: a good estimate of the volume, but the spread of its "
@@ -59,7 +59,7 @@ def shrink(x: Tensor, threshold: float) -> Tensor:
 
 
 @dataclass
-class AcrossSlices:
+class SliceTotalVariation:
     """The data and the total variation of a batch of volumes, and what ADMM keeps.
 
     Arguments:
@@ -89,7 +89,7 @@ class AcrossSlices:
     def precision(self, x: Tensor) -> Tensor:
         """A^T R^{-1} A x, shape of x."""
         A = self.data.measurement.operator.A
-        return self.data.adjoint(self.data.noise.solve(self.data.only_data(A(x))))
+        return self.data.adjoint(self.data.noise.solve(self.data.mask_unobserved(A(x))))
 
     def sweep(self, x: Tensor, steps: int, *, anchor: Tensor | None = None, variance: float = 1.0) -> Tensor:
         """One sweep from x.
@@ -120,7 +120,9 @@ class AcrossSlices:
         return x
 
 
-def across_slices(method: str, prior: Prior, measurement: Measurement, tv: float, penalty: float) -> AcrossSlices:
+def across_slices(
+    method: str, prior: FlowPrior, measurement: Measurement, tv: float, penalty: float
+) -> SliceTotalVariation:
     """The data of a measurement of a volume; refused where it is of something else, or not linear and Gaussian."""
     if len(measurement.event_shape) != 4:
         raise InfieldError(
@@ -135,4 +137,4 @@ def across_slices(method: str, prior: Prior, measurement: Measurement, tv: float
             remedy="use {sampler}",
             parameters={"sampler": "faps"},
         )
-    return AcrossSlices(LinearGaussianData(measurement, prior.source.modes), tv, penalty)
+    return SliceTotalVariation(LinearGaussianData(measurement, prior.source.modes), tv, penalty)

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.posterior.inference.conditional_moments import LocalLaw
+from infield.posterior.inference.conditional_moments import ConditionalMoments
 from infield.posterior.inference.linear_gaussian import DENSE_DATA, LinearGaussianData
-from infield.priors.base import Prior, denoise
+from infield.priors.base import FlowPrior, denoise
 from infield.priors.gaussian.bridge import Bridge
 
 
 @dataclass(frozen=True)
-class Guess:
+class TwistValue:
     """What a twist says of particles x.
 
     Arguments:
@@ -41,16 +41,16 @@ class Guess:
     VA: Tensor | None = None
     size: float = 1.0
 
-    def __getitem__(self, index: Tensor) -> Guess:
+    def __getitem__(self, index: Tensor) -> TwistValue:
         VA = None if self.VA is None else self.VA[index]
-        return Guess(self.mean[index], self.guide[index], self.log_psi[index], VA, self.size)
+        return TwistValue(self.mean[index], self.guide[index], self.log_psi[index], VA, self.size)
 
 
 class Twist(Protocol):
     jacobian_products: int
     """Vector-Jacobian products of the flow so far, one a particle and cotangent."""
 
-    def at(self, x: Tensor, t: float, before: Guess | None = None) -> Guess:
+    def at(self, x: Tensor, t: float, before: TwistValue | None = None) -> TwistValue:
         """The twist of particles x; where they have a guess from before, its V may stand for that of now."""
         ...
 
@@ -62,7 +62,7 @@ class Twist(Protocol):
 class _Whitened:
     """The prior and R^{-1/2} A, R^{-1/2} y."""
 
-    def __init__(self, prior: Prior, data: LinearGaussianData) -> None:
+    def __init__(self, prior: FlowPrior, data: LinearGaussianData) -> None:
         self.prior, self.data = prior, data
         L = torch.linalg.cholesky(data.noise_matrix)
         self.rows = torch.linalg.solve_triangular(L, data.operator_matrix, upper=False)  # in the modes' coordinates
@@ -93,15 +93,15 @@ class LocalTwist(_Whitened):
     The V of a guess from before is scaled as that of the Gaussian surrogate has changed since.
     """
 
-    def __init__(self, prior: Prior, data: LinearGaussianData) -> None:
+    def __init__(self, prior: FlowPrior, data: LinearGaussianData) -> None:
         super().__init__(prior, data)
-        self.law = LocalLaw(prior, self.fields)
+        self.law = ConditionalMoments(prior, self.fields)
 
     @property
     def jacobian_products(self) -> int:
         return self.law.jacobian_products
 
-    def at(self, x: Tensor, t: float, before: Guess | None = None) -> Guess:
+    def at(self, x: Tensor, t: float, before: TwistValue | None = None) -> TwistValue:
         K = Bridge(self.prior.covariance, self.prior.source, t).conditional()
         size = float((self.rows * K.apply_to_modes(self.rows.reshape(-1, *K.event_shape)).flatten(1)).sum())
         if before is None or before.VA is None:
@@ -115,17 +115,17 @@ class LocalTwist(_Whitened):
         log_psi = self.constant - 0.5 * (r.square() / spread + spread.log()).sum(1)
         z = torch.einsum("nij,nj->ni", Q, r / spread)  # (A V A^T + 1)^-1 (y - A m)
         guide = torch.einsum("nj,nj...->n...", z, VA) * t / (1 - t) ** 2  # C_0 (dm/dx)^T A^T z
-        return Guess(m, self.whitened(guide), log_psi, VA, size)
+        return TwistValue(m, self.whitened(guide), log_psi, VA, size)
 
 
 class SurrogateTwist(_Whitened):
     """V of the Gaussian with the prior's covariance, the same for all particles: one product a particle."""
 
-    def __init__(self, prior: Prior, data: LinearGaussianData) -> None:
+    def __init__(self, prior: FlowPrior, data: LinearGaussianData) -> None:
         super().__init__(prior, data)
         self.jacobian_products = 0
 
-    def at(self, x: Tensor, t: float, before: Guess | None = None) -> Guess:
+    def at(self, x: Tensor, t: float, before: TwistValue | None = None) -> TwistValue:
         K = Bridge(self.prior.covariance, self.prior.source, t).conditional()
         AF = self.rows @ K.factors.flatten(1).mT
         S = (self.rows * K.diagonal.flatten()) @ self.rows.mT + AF @ AF.mT + torch.eye(len(self.y), dtype=x.dtype)
@@ -139,10 +139,10 @@ class SurrogateTwist(_Whitened):
         self.jacobian_products += len(x)
         log_psi = self.constant - 0.5 * (r.detach() * z).sum(1) - L.diagonal().log().sum()
         modes, c = self.prior.source.modes, self.prior.source.diagonal
-        return Guess(m.detach(), c.sqrt() * modes.analyse(gradient), log_psi)
+        return TwistValue(m.detach(), c.sqrt() * modes.analyse(gradient), log_psi)
 
 
-def twist_of(prior: Prior, data: LinearGaussianData, local_data: int) -> LocalTwist | SurrogateTwist:
+def twist_of(prior: FlowPrior, data: LinearGaussianData, local_data: int) -> LocalTwist | SurrogateTwist:
     """The twist for these data: local for at most `local_data` of them, else with the Gaussian surrogate.
 
     Raises:

@@ -8,9 +8,9 @@ source is white, and
 so that D(z, sigma) = E[u_1 | u_1 + sigma eps = z] is the prior's own denoiser at t = 1 / (1 + sigma), and A C_0^{1/2}
 the operator. Some of their samplers clip images to [0, 1]: `UnitRange` puts nearly all of the prior there.
 
-    problem = UnitRange(Whitened(prior, measurement))
+    problem = UnitRange(WhitenedProblem(prior, measurement))
     model = deepinv.sampling.DPS(DeepinvDenoiser(problem.denoise))
-    draws = problem.fields(model(problem.y, physics_of(problem)))
+    draws = problem.fields(model(problem.y, to_physics(problem)))
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from infield.core.eigenvectors import canonical_basis
 from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
-from infield.priors.base import Prior, denoise
+from infield.priors.base import FlowPrior, denoise
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
@@ -59,7 +59,7 @@ class DeepinvDenoiser(BaseDenoiser):
         return self.denoise(x, s.reshape(-1, *one).expand(len(x), *one))
 
 
-class Problem(Protocol):
+class SamplingProblem(Protocol):
     """What is sampled, in the coordinates of the library."""
 
     linear: bool
@@ -75,7 +75,7 @@ class Problem(Protocol):
     def calls(self, n: int) -> dict[str, float]: ...
 
 
-class Whitened:
+class WhitenedProblem:
     """A prior and a measurement in the coordinates that whiten the prior's source, shape `(batch, channel, *space)`.
 
     Calls of operator and velocity are counted as `posterior.samplers.base` counts ours.
@@ -88,7 +88,7 @@ class Whitened:
         InfieldError: If the noise is another.
     """
 
-    def __init__(self, prior: Prior, measurement: Measurement) -> None:
+    def __init__(self, prior: FlowPrior, measurement: Measurement) -> None:
         data = measurement.pullback(prior.standardisation)
         self.linear = isinstance(data.operator, LinearPhysics)
         self._operator = Calls(data.operator, "A", "A_adjoint" if self.linear else "A_vjp", derivatives=True)
@@ -164,7 +164,7 @@ class UnitRange:
         reach: a, in root mean square standard deviations of u: what lies beyond may be clipped.
     """
 
-    def __init__(self, problem: Whitened, reach: float = 4.0) -> None:
+    def __init__(self, problem: WhitenedProblem, reach: float = 4.0) -> None:
         self.problem, self.linear, self.shape = problem, problem.linear, problem.shape
         self.modes = problem.prior.source.modes
         variance = problem.prior.covariance.truncated(0).diagonal / problem.prior.source.diagonal
@@ -219,7 +219,7 @@ class UnitRange:
 class ProblemPhysics(Physics):
     """The operator of a problem, as deepinv has them."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: SamplingProblem) -> None:
         super().__init__(noise_model=DeepinvNoise(problem.noise_std))
         self.problem = problem
 
@@ -233,7 +233,7 @@ class ProblemPhysics(Physics):
 class LinearProblemPhysics(LinearPhysics):
     """The same of a linear operator."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: SamplingProblem) -> None:
         super().__init__(img_size=problem.shape, noise_model=DeepinvNoise(problem.noise_std))
         self.problem = problem
 
@@ -244,7 +244,7 @@ class LinearProblemPhysics(LinearPhysics):
         return self.problem.A_adjoint(y)
 
 
-def physics_of(problem: Problem) -> Physics:
+def to_physics(problem: SamplingProblem) -> Physics:
     """The operator of a problem, with its noise."""
     return (LinearProblemPhysics if problem.linear else ProblemPhysics)(problem)
 
@@ -266,7 +266,7 @@ def fixed_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return U, scale, V
 
 
-def decomposed(problem: Problem) -> DecomposablePhysics:
+def to_decomposable_physics(problem: SamplingProblem) -> DecomposablePhysics:
     """A linear operator by the singular values of its matrix: for samplers that need them, on small fields.
 
     Singular vectors are images, and singular values an image of the field's shape, float32 as deepinv's are.

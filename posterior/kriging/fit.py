@@ -34,7 +34,7 @@ FIRST_TERMS = 600
 CURVATURE_TERMS = 1200
 """Terms from which the errors of the hyperparameters are estimated."""
 
-EXACT = 500
+MAX_DATA_EXACT = 500
 """Up to so many data a channel the evidence is exact; of more it is Vecchia's approximation."""
 
 SHARES = (0.02, 0.05, 0.1, 0.25, 0.6)
@@ -52,7 +52,7 @@ SHIFTS = (-0.4, 0.0, 0.7, 1.4)
 CONTEST = 12.0
 """Families whose evidence on some terms differs by less are looked at on all; of more data in proportion."""
 
-CLOSE = 3.0
+CLOSE_LOG_EVIDENCE = 3.0
 """Families whose evidence on all terms differs by less are both brought to their optimum there."""
 
 MOVED = 0.2
@@ -197,7 +197,7 @@ class Fitting:
         """The evidence near theta: neighbours by its law; of at most so many terms a channel."""
         parts: list[Dense | Vecchia] = []
         for data in self.channels:
-            if len(data) <= EXACT:
+            if len(data) <= MAX_DATA_EXACT:
                 parts.append(Dense(data, self.prior_variance(data), family.nu))
                 continue
             z, _, _ = family.kernel(theta, data.x)
@@ -324,7 +324,7 @@ class Fitting:
                 own = other.value
             else:
                 own = candidates[_name(other.family)] = at.penalised(start, self.count)
-            if own < value - CLOSE:
+            if own < value - CLOSE_LOG_EVIDENCE:
                 continue
             theta_own, evidence_own = self.climb(other.family, start, ALL_TERMS, other.H)
             own = candidates[_name(other.family)] = evidence_own.penalised(theta_own, self.count)

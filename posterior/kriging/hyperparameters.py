@@ -37,7 +37,7 @@ from infield.posterior.kriging.vecchia import Whitened
 WITHIN = 6.0
 """Orders whose penalised log evidence lies within this of the best share the posterior."""
 
-ENOUGH = 100.0
+TARGET_ESS = 100.0
 """Effective number of draws that is aimed at."""
 
 DEGREES_OF_FREEDOM = 5.0
@@ -46,13 +46,13 @@ DEGREES_OF_FREEDOM = 5.0
 PRIOR_SHARE = 0.2
 """Of the first draws that come from the hyperprior, where the evidence is exact."""
 
-BATCH = 180
+DRAWS_PER_PROPOSAL = 180
 """Draws from a proposal."""
 
-LEAST = 0.25
+MIN_ORDER_FRACTION = 0.25
 """Share of draws for an order of little evidence."""
 
-ROUNDS = 12
+MAX_PROPOSALS = 12
 """At most so many proposals."""
 
 QUARTER = math.pi / 4
@@ -131,9 +131,9 @@ def sample(
         families.append(runs[j].family)
         coefficients.append(tuple(c.scaled(fit.scale) for c in runs[j].coefficients(row)))
     warnings: tuple[str, ...] = ()
-    if effective < ENOUGH:
+    if effective < TARGET_ESS:
         warnings = (f"the uncertainty of the hyperparameters rests on {effective:.0f} effective draws, "
-                    f"fewer than {ENOUGH:.0f}",)  # fmt: skip
+                    f"fewer than {TARGET_ESS:.0f}",)  # fmt: skip
     return Chain(
         torch.stack(theta),
         tuple(families),
@@ -236,14 +236,14 @@ class _Posterior:
 
     def run(self, generator: Generator, relative: float) -> _Posterior:
         """Draw and adapt until the weights are worth enough draws, fewer for an order of less evidence."""
-        part = max(relative, LEAST)
-        batch, target = round(part * BATCH), part * 1.2 * ENOUGH
+        part = max(relative, MIN_ORDER_FRACTION)
+        batch, target = round(part * DRAWS_PER_PROPOSAL), part * 1.2 * TARGET_ESS
         mean, sd = self.family.prior
         around = torch.where(sd.isinf(), self.mode, mean)
         share = PRIOR_SHARE if self.exact else 0.0
         root = torch.linalg.cholesky(1.2 * self.spread)
         proposal = _Kernels(self.mode[None], torch.ones(1, dtype=torch.float64), root, share, (around, sd))
-        for _ in range(ROUNDS):
+        for _ in range(MAX_PROPOSALS):
             self._extend(proposal, batch, generator)
             if float(1 / self.weights.square().sum()) >= target:
                 break

@@ -25,10 +25,10 @@ from infield.posterior.kriging.law import JITTER, StationaryLaw
 from infield.posterior.kriging.neighbours import Places, settled
 from infield.posterior.kriging.observations import Coefficients, Observations
 
-FEWEST, MOST = 64, 800
+MIN_NEIGHBOURS, MAX_NEIGHBOURS = 64, 800
 """Data a block from which the search starts, and at which it ends."""
 
-EXACT = 1000
+MAX_DATA_EXACT = 1000
 """Number of data up to which every target is given all of them."""
 
 TARGETS = 256
@@ -138,7 +138,7 @@ def moments(
     order = torch.from_numpy(where.order)
     trend = Coefficients(coefficients.mean.double().cpu(), coefficients.covariance.double().cpu())
     problem = _Problem(law, data, at.embedded, where.embedded, design.double().cpu()[order], trend)
-    if (neighbours or len(data)) >= len(data) and (neighbours or len(data) <= EXACT):
+    if (neighbours or len(data)) >= len(data) and (neighbours or len(data) <= MAX_DATA_EXACT):
         found = _exact(problem)
         number, change, change_std = len(data), 0.0, 0.0
     else:
@@ -173,12 +173,12 @@ def _local(problem: _Problem, search: np.ndarray, tree: cKDTree, number: int) ->
 def _choose(problem: _Problem, search: np.ndarray, tree: cKDTree, tolerance: float) -> tuple[int, float, float]:
     """Smallest number of neighbours within tolerance, and the changes of both moments on doubling it."""
     N = len(problem.data)
-    number = min(FEWEST, MOST)
+    number = min(MIN_NEIGHBOURS, MAX_NEIGHBOURS)
     while True:
         change, change_std = _change(problem, search, tree, number)
-        if number == MOST or number >= N or (change <= tolerance and change_std <= tolerance / 2):
+        if number == MAX_NEIGHBOURS or number >= N or (change <= tolerance and change_std <= tolerance / 2):
             return number, change, change_std
-        number = min(2 * number, MOST, N)
+        number = min(2 * number, MAX_NEIGHBOURS, N)
 
 
 def _change(problem: _Problem, search: np.ndarray, tree: cKDTree, number: int) -> tuple[float, float]:

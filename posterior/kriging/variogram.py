@@ -19,7 +19,7 @@ from infield.posterior.kriging.observations import Observations
 DATA, BINS = 1500, 16
 """Data whose pairs are taken, and bins of distance."""
 
-REACH = 4.0
+MAX_LAG_LENGTHS = 4.0
 """Largest distance, in correlation lengths; less where the data do not reach so far."""
 
 
@@ -50,7 +50,7 @@ def variogram(law: StationaryLaw, data: Observations, seed: int = 0) -> Variogra
     z = law.embed(data.x)
     i, j = torch.triu_indices(len(data), len(data), 1)
     distance = (z[i] - z[j]).square().sum(1).sqrt()
-    reach = min(REACH, float(distance.max()) * 0.7)
+    reach = min(MAX_LAG_LENGTHS, float(distance.max()) * 0.7)
     near = distance <= reach
     distance, half = distance[near], (rest[i] - rest[j])[near].square() / 2
     bins = (distance / reach * BINS).long().clamp_max(BINS - 1)

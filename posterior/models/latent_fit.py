@@ -37,7 +37,7 @@ from infield.priors.torus_window import Window, WindowedStandardisation
 ORDERS = (1.5, 0.5, 2.5)
 """Orders that are tried where none is asked for, the usual one first."""
 
-WIDE = 10.0
+MEAN_STD = 10.0
 """Standard deviation of the law of the mean, in those of the field where the fit starts."""
 
 STARTS = (0.05, 0.15, 0.4)
@@ -104,7 +104,7 @@ def fit_latent_prior(measurement: Measurement, *, nu: float | None = None) -> Ga
             more than a constant field and their noise, or the axes have different units.
     """
     mean, sd = _start(measurement)
-    domain = _Domain.of(measurement, WIDE * sd)
+    domain = _Domain.of(measurement, MEAN_STD * sd)
     fits: list[Fit] = []
     for order in ORDERS if nu is None else (nu,):
         fits.append(_most_probable(measurement, mean, sd, domain, order, fits[0] if fits else None))

@@ -37,10 +37,10 @@ NETWORKS = 5
 EDGE = 1e-5
 """Of the unit box, which parameters keep from its faces: the logit is infinite there."""
 
-TOGETHER = 64
+DATA_PER_BATCH = 64
 """Data whose posteriors are drawn together."""
 
-STEPS = 12
+STEPS_PER_EPOCH = 12
 """Of an epoch, about: batches of 16 to 200 simulations."""
 
 TRAINING = {"learning_rate": 3e-3, "validation_fraction": 0.15, "stop_after_epochs": 30}
@@ -48,7 +48,7 @@ INSTALL = "found no package sbi, which infers parameters; install it: pip instal
 
 
 @dataclass(frozen=True)
-class Box:
+class ParameterBox:
     """A uniform prior.
 
     Arguments:
@@ -71,7 +71,7 @@ class Box:
 
 @dataclass(frozen=True)
 class ParameterPosterior:
-    """A posterior for any data; `learn` makes it.
+    """A posterior for any data; `fit_posterior` makes it.
 
     Arguments:
         box: The prior.
@@ -79,7 +79,7 @@ class ParameterPosterior:
         epochs: For which each was trained.
     """
 
-    box: Box
+    box: ParameterBox
     densities: Sequence[Any]
     epochs: Sequence[int]
 
@@ -99,7 +99,7 @@ class ParameterPosterior:
         """
         found = []
         with _sbi(seed, 1), torch.no_grad():
-            for part in summaries.float().split(TOGETHER):
+            for part in summaries.float().split(DATA_PER_BATCH):
                 drawn = [
                     density.sample_batched(
                         (len(range(i, n, len(self.densities))),), part, 1000, show_progress_bars=False,
@@ -119,8 +119,8 @@ class ParameterPosterior:
         return self.box.of_unit(unit.clamp(0, 1))
 
 
-def learn(
-    parameters: Tensor, summaries: Tensor, box: Box, seed: int, *, networks: int = NETWORKS
+def fit_posterior(
+    parameters: Tensor, summaries: Tensor, box: ParameterBox, seed: int, *, networks: int = NETWORKS
 ) -> ParameterPosterior:
     """Fit the densities.
 
@@ -135,7 +135,7 @@ def learn(
         InfieldError: The extra is not installed.
     """
     unit = box.unit(parameters).clamp(EDGE, 1 - EDGE).float()
-    batch = min(max(len(unit) // STEPS, 16), 200)
+    batch = min(max(len(unit) // STEPS_PER_EPOCH, 16), 200)
     densities, epochs = [], []
     for i in range(networks):
         with _sbi(seed, 0, i) as sbi:
@@ -174,7 +174,7 @@ class ParameterCalibration:
     rms_z: Tensor
 
     @classmethod
-    def of(cls, draws: Tensor, truth: Tensor, box: Box, generator: Generator) -> ParameterCalibration:
+    def of(cls, draws: Tensor, truth: Tensor, box: ParameterBox, generator: Generator) -> ParameterCalibration:
         """From draws `(cases, n, parameters)` and truths `(cases, parameters)`.
 
         Arguments:
@@ -198,7 +198,7 @@ class ParameterCalibration:
         )
 
     @property
-    def refuted(self) -> bool:
+    def is_miscalibrated(self) -> bool:
         """Whether ranks are uniform with less than 1 % probability, all tests together (Bonferroni)."""
         least = min(self.joint_p_value, float(self.p_values.min()))
         return least < 0.01 / (len(self.p_values) + 1)

@@ -28,12 +28,12 @@ from infield.physics.operators.composition import compose
 from infield.physics.units import same_units
 from infield.posterior.models.model_error import ModelError, with_model_error
 from infield.priors.base import Standardisation
-from infield.priors.surrogates.learned_map import LearnedMap, Stored, load_learned_map
+from infield.priors.surrogates.learned_map import LearnedMap, StoredSurrogate, load_learned_map
 
 SAME_SOLVER = 0.2
 """A solver is the one that was learned if it is off the held-out solution by at most this share of the map's error."""
 
-ROUNDING = 2e-5
+FLOAT32_RTOL = 2e-5
 """And by at most this in any case, relative: files hold single precision."""
 
 
@@ -52,7 +52,7 @@ class Surrogate(Physics):
     target_scale: Tensor
     mean_error: Tensor
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: StoredSurrogate) -> None:
         super().__init__(**plain_physics())
         self.grid = self.data_grid = Grid.from_json(stored.grid)
         self.data_shape = tuple(stored.residuals.shape[1:])
@@ -107,7 +107,7 @@ def load_surrogate(path: str | Path, device: torch.device | str = "cpu") -> Surr
 
 
 @dataclasses.dataclass(frozen=True)
-class Replaced:
+class SurrogateMeasurement:
     """A measurement whose solver was replaced.
 
     Arguments:
@@ -149,7 +149,7 @@ def with_surrogate(measurement: Measurement, surrogate: Surrogate) -> Measuremen
     return replace_solver(measurement, surrogate).measurement
 
 
-def replace_solver(measurement: Measurement, surrogate: Surrogate) -> Replaced:
+def replace_solver(measurement: Measurement, surrogate: Surrogate) -> SurrogateMeasurement:
     """As `with_surrogate`, with what was added to the noise."""
     operators = _flat(measurement.operator)
     place = max((i for i, operator in enumerate(operators) if _name(operator) != "affine"), default=0)
@@ -170,7 +170,7 @@ def replace_solver(measurement: Measurement, surrogate: Surrogate) -> Replaced:
         noise=error.noise,
         description=_described(measurement.description, surrogate),
     )
-    return Replaced(replaced, error, measurement)
+    return SurrogateMeasurement(replaced, error, measurement)
 
 
 def _check(measurement: Measurement, surrogate: Surrogate, solver: Physics, *, units: bool) -> None:
@@ -187,7 +187,7 @@ def _check(measurement: Measurement, surrogate: Surrogate, solver: Physics, *, u
     x, u = (field[None].to(measurement.y) for field in stored.witness)
     with torch.no_grad():
         off = float((solver.A(x) - u).norm() / u.norm())
-    if not off <= max(SAME_SOLVER * surrogate.relative_error, ROUNDING):
+    if not off <= max(SAME_SOLVER * surrogate.relative_error, FLOAT32_RTOL):
         raise _refusal(
             f"the measurement's '{name}' gives a held-out solution {off:.1%} off that of the training, where the "
             f"surrogate's own error is {surrogate.relative_error:.1%}; it was trained on {stored.operator}: train "

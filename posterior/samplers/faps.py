@@ -40,13 +40,13 @@ from torch import Tensor
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
-from infield.posterior.inference.constraints import Conservation, GivenData
-from infield.posterior.inference.langevin import Chains, check_finite, langevin, start
-from infield.posterior.inference.laplace import Linearisation, LinearisedPosterior, most_probable
+from infield.posterior.inference.constraints import LinearConstraints, PosteriorCovariance
+from infield.posterior.inference.langevin import ChainState, check_finite, langevin, start
+from infield.posterior.inference.laplace import LaplaceApproximation, Linearisation, find_map
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.inference.whitening import Whitening
 from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import Prior, denoise
+from infield.priors.base import FlowPrior, denoise
 from infield.priors.covariance.base import Covariance
 from infield.priors.gaussian.bridge import Bridge
 
@@ -71,7 +71,7 @@ class FAPS(Sampler):
             posterior standard deviations, root mean square over the field. Errors of levels add up, and where few modes
             of the field are measured they are all in these: 0.01 serves there.
         conservation: Constraints on the field in its units, which the closed form keeps at every level; where there is
-            a chain, `posterior.inference.constraints.Conserving` keeps them at the end.
+            a chain, `posterior.inference.constraints.ConstrainedSampler` keeps them at the end.
     """
 
     levels: int | None = None
@@ -80,7 +80,7 @@ class FAPS(Sampler):
     rank: int = 256
     closed_form: bool = True
     tolerance: float = 0.1
-    conservation: Conservation | None = None
+    conservation: LinearConstraints | None = None
 
     method: ClassVar[str] = "faps-flow"
 
@@ -94,7 +94,7 @@ class FAPS(Sampler):
                 expected="steps and rank of at least 1, a positive ramp and tolerance",
             )
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         K = self.levels or (1 if prior.gaussian else LEVELS)
         C, C_0 = prior.covariance, prior.source
         local = self.local_law(prior, measurement)
@@ -115,21 +115,21 @@ class FAPS(Sampler):
                 u_t = t_next * u_1 + (1 - t_next) * source()  # bridge to the next level
         return Draws(u_1, local.diagnostics)
 
-    def local_law(self, prior: Prior, measurement: Measurement) -> LocalLaw:
+    def local_law(self, prior: FlowPrior, measurement: Measurement) -> ConditionalSampler:
         """How u_1 given u_t and the data is drawn."""
         if measurement.linear_gaussian and self.closed_form:
             constraints = self.conservation
             if constraints is not None:
                 constraints = constraints.standardised(prior.standardisation, prior.source.event_shape)
             data = LinearGaussianData(measurement, prior.covariance.modes, tolerance=self.tolerance)
-            return ClosedForm(data, constraints)
+            return GaussianConditional(data, constraints)
         if self.conservation is not None:
             raise InfieldError(
                 "sampler faps: conservation inside the sampler needs a linear operator and Gaussian noise; wrap the "
-                "sampler: Conserving(sampler=FAPS(), conservation=...)"
+                "sampler: ConstrainedSampler(sampler=FAPS(), conservation=...)"
             )
         whitening = Whitening(prior.covariance)
-        return ByChains(measurement, most_probable(measurement, prior.mean[None], whitening, self.rank))
+        return LangevinConditional(measurement, find_map(measurement, prior.mean[None], whitening, self.rank))
 
 
 @contextmanager
@@ -141,7 +141,7 @@ def level(k: int, K: int) -> Iterator[None]:
         raise error.within(f"sampler faps, level {k} of {K}") from error
 
 
-class LocalLaw(Protocol):
+class ConditionalSampler(Protocol):
     """Draws of N(u; m, K) p(y | u)."""
 
     def draw(self, mean: Tensor, covariance: Covariance, steps: int, generator: Randomness) -> Tensor:
@@ -155,17 +155,17 @@ class LocalLaw(Protocol):
 
 
 @dataclass(frozen=True)
-class ClosedForm:
+class GaussianConditional:
     """The local law of linear data with Gaussian noise, and of constraints on standardised fields."""
 
     data: LinearGaussianData
-    constraints: Conservation | None = None
+    constraints: LinearConstraints | None = None
 
     def draw(self, mean: Tensor, covariance: Covariance, steps: int, generator: Randomness) -> Tensor:
         u = self.data.draw(mean, covariance, generator)
         if self.constraints is None:
             return u
-        return self.constraints.condition(u, GivenData(self.data, covariance), generator)
+        return self.constraints.condition(u, PosteriorCovariance(self.data, covariance), generator)
 
     @property
     def diagnostics(self) -> dict[str, float]:
@@ -173,7 +173,7 @@ class ClosedForm:
 
 
 @dataclass
-class ByChains:
+class LangevinConditional:
     """The local law of any data: chains that go on from level to level.
 
     Arguments:
@@ -184,11 +184,11 @@ class ByChains:
 
     measurement: Measurement
     linearisation: Linearisation
-    chains: Chains | None = field(default=None, init=False)
+    chains: ChainState | None = field(default=None, init=False)
     last: int = field(default=0, init=False)
 
     def draw(self, mean: Tensor, covariance: Covariance, steps: int, generator: Randomness) -> Tensor:
-        posterior = LinearisedPosterior(self.linearisation, Whitening(covariance))
+        posterior = LaplaceApproximation(self.linearisation, Whitening(covariance))
         if self.chains is None:
             white = posterior.whitening.white(normal(generator, len(mean), (mean[0].numel(),), mean.device))
             u = mean + posterior.whitening.colour(posterior.mean(mean) + posterior.root(white))

@@ -23,11 +23,11 @@ from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.conjugate_gradients import conjugate_gradients
-from infield.posterior.inference.denoiser_errors import MeasuredLaw, Modulated
+from infield.posterior.inference.denoiser_errors import DenoiserErrorModel, ModulatedCovariance
 from infield.posterior.inference.langevin import check_finite
 from infield.posterior.inference.linear_gaussian import BATCH_ENTRIES, LinearGaussianData
 from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import Prior, denoise
+from infield.priors.base import FlowPrior, denoise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class FAPSMeasured(Sampler):
         tolerance: Of conjugate gradients, in standard deviations of the local posterior, root mean square.
     """
 
-    law: MeasuredLaw
+    law: DenoiserErrorModel
     widening: float = 1.0
     tolerance: float = 0.1
 
@@ -59,7 +59,7 @@ class FAPSMeasured(Sampler):
                 where=f"sampler {self.method}", found=f"times {self.law.times}", expected="a law from t = 0 on"
             )
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         C_0, times = prior.source, (*self.law.times, 1.0)
         data = LinearGaussianData(measurement, prior.covariance.modes)
 
@@ -84,19 +84,19 @@ class FAPSMeasured(Sampler):
         return Draws(u_1)
 
 
-def correction(data: LinearGaussianData, K: Modulated, r: Tensor, tolerance: float) -> Tensor:
+def correction(data: LinearGaussianData, K: ModulatedCovariance, r: Tensor, tolerance: float) -> Tensor:
     """K A^T (A K A^T + R)^{-1} r for r of shape `(batch, *data)`, by conjugate gradients, few fields at a time."""
     few = max(BATCH_ENTRIES // math.prod(r.shape[1:]), 1)
     parts = zip(r.split(few), K.deviation.split(few), strict=True)
     return torch.cat([_solve(data, replace(K, deviation=deviation), part, tolerance) for part, deviation in parts])
 
 
-def _solve(data: LinearGaussianData, K: Modulated, r: Tensor, tolerance: float) -> Tensor:
+def _solve(data: LinearGaussianData, K: ModulatedCovariance, r: Tensor, tolerance: float) -> Tensor:
     shape = (len(r), *data.measurement.event_shape)
 
     def normal_operator(w: Tensor) -> Tensor:
         field = K.root(w.reshape(shape))
-        seen = data.only_data(data.measurement.operator.A(field))
+        seen = data.mask_unobserved(data.measurement.operator.A(field))
         return w + K.root_transposed(data.adjoint(data.noise.solve(seen))).flatten(1)
 
     variance = K.deviation.square().flatten(1).mean(1)

@@ -34,10 +34,10 @@ from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
-from infield.posterior.inference.particles import Weighted
+from infield.posterior.inference.particles import ParticleWeights
 from infield.posterior.inference.twist import twist_of
 from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class TwistedSMC(Sampler):
     def block(self) -> int:
         return self.island
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         K, C, C_0 = self.steps, prior.covariance, prior.source
         times = [1 - (1 - k / (K + 1)) ** self.exponent for k in range(1, K + 1)]
         twist = twist_of(prior, LinearGaussianData(measurement, C.modes), self.local_data)
@@ -107,7 +107,7 @@ class TwistedSMC(Sampler):
         x_1 = prior.mean + C.colour(noise(*C.event_shape), noise(*C.event_shape) if C.rank else None)
         x = t * x_1 + (1 - t) * coloured(white_noise())
         now = twist.at(x, t)
-        particles = Weighted(now.log_psi)
+        particles = ParticleWeights(now.log_psi)
         m_before, t_before = now.mean, 0.0
         for k, (t, t_next) in enumerate(pairwise(times), 1):
             s, s_next = 1 - t, 1 - t_next
@@ -123,7 +123,7 @@ class TwistedSMC(Sampler):
             m_before, t_before, before = now.mean, t, now.log_psi
             now = twist.at(x, t_next, now if k % self.refresh else None)
             particles.reweigh(log_ratio + now.log_psi - before)  # eq. 10
-            if particles.effective_share < self.resample_below:
+            if particles.ess_fraction < self.resample_below:
                 chosen = particles.resample(uniform())
                 x, now, m_before = x[chosen], now[chosen], m_before[chosen]
         particles.reweigh(twist.log_likelihood(now.mean) - now.log_psi)  # x_1 = m(x_tK): the last twist is exact

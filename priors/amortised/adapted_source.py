@@ -18,13 +18,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-EXACT = 3e-2
+NOISELESS_STD = 3e-2
 """Noise that exact data are first taken to have under a stationary C, in standard deviations of the field; then the
 field is moved to the nearest one that agrees with them."""
 
 SETTINGS: dict[str, Any] = {"max_iter": 60, "tol": 1e-4}
-"""Of conjugate gradients, where the operator has no closed form. With `EXACT` they leave the mean of inpainted fields
-at its error; a residual of 1e-3 left it 7 dB worse where data are exact."""
+"""Of conjugate gradients, where the operator has no closed form. With `NOISELESS_STD` they leave the mean of inpainted
+fields at its error; a residual of 1e-3 left it 7 dB worse where data are exact."""
 
 
 class Solvable(Protocol):
@@ -65,11 +65,11 @@ def adapted_source(
     e = torch.fft.ifftn(power.sqrt() * torch.fft.fftn(e, dim=axes), dim=axes).real
     if noise:
         return operator.prox_stationary(e, y, power, noise, **SETTINGS)
-    x = operator.prox_stationary(e, y, power, unit * EXACT * float(power.mean().sqrt()), **SETTINGS)
+    x = operator.prox_stationary(e, y, power, unit * NOISELESS_STD * float(power.mean().sqrt()), **SETTINGS)
     return x + operator.A_dagger(y - operator.A(x))
 
 
-def confined(operator: Solvable, u: Tensor, *, noise: float) -> Tensor:
+def soft_null_projection(operator: Solvable, u: Tensor, *, noise: float) -> Tensor:
     """A velocity without what the data leave no room for: (I - A^T (A A^T + s I)^-1 A) u, and P u where they are exact.
 
     s, not s^2: it is then of the size of what is left open, as the network's own output should be. One to one for

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from infield.core.registry import StoredKind, entry_key
-from infield.priors.amortised.base import Supervised, entry_of, fields_of, network_of
+from infield.priors.amortised.base import AmortisedModel, arguments_from_entry, entry_of, network_of
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley, Pixels
 from infield.priors.storage.checkpoint import load_checkpoint
@@ -36,8 +36,8 @@ NOISE_SLACK = 0.02
 """By how much of its value the noise may lie outside its range."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AverageVelocity(Supervised):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class AverageVelocity(AmortisedModel):
     """u on standardised fields of shape `(channel, *space)`; the network maps field, conditions and three numbers to a
     field.
 
@@ -56,6 +56,7 @@ class AverageVelocity(Supervised):
     power: Tensor
     widening: float = 1.0
 
+    papers: ClassVar[tuple[str, ...]] = ("geng2025meanflow",)
     what: ClassVar[str] = "a posterior in one step"
     sampler: ClassVar[str] = "snap, or null-flow for exact data"
 
@@ -119,7 +120,9 @@ def conditions(operator: Any, mean: Tensor) -> Tensor:
     return torch.cat([mean, operator.A_adjoint(operator.A(ones)).expand_as(mean)], dim=1)
 
 
-def not_served(model: AverageVelocity, operator: str, numbers: Mapping[str, float], noise: float) -> str | None:
+def outside_training_range(
+    model: AverageVelocity, operator: str, numbers: Mapping[str, float], noise: float
+) -> str | None:
     """Return why a measurement lies outside the training range ("found ..., expected ..."), or None if it lies inside.
 
     Arguments:
@@ -156,7 +159,7 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
         sha256: Digest of the file.
     """
     return AverageVelocity(
-        **fields_of(entry),
+        **arguments_from_entry(entry),
         network=network_of(entry) if network is None else network,
         power=entry["power"],
         widening=float(entry["widening"]),

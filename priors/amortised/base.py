@@ -9,14 +9,15 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from infield.core.brief import Brief
 from infield.priors.base import Standardisation
 from infield.priors.storage.network import build_network, network_description, with_plugins
 
 
-@dataclass(frozen=True, kw_only=True)
-class Supervised:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class AmortisedModel(Brief):
     """A model trained for a family of measurements: not a prior, and valid only for the operators and the noise of its
-    training (see `average_velocity.not_served`). Fields are standardised, with one scale for all channels.
+    training (see `average_velocity.outside_training_range`). Fields are standardised, with one scale for all channels.
 
     Arguments:
         name: Name in reports.
@@ -44,6 +45,8 @@ class Supervised:
     provenance: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
+    papers: ClassVar[tuple[str, ...]] = ()
+    """What to cite, keys of `pipelines/references.bib`."""
     what: ClassVar[str] = "trained for a family of measurements"
     """Name of such a model in messages."""
     sampler: ClassVar[str] = "that it was trained for"
@@ -51,12 +54,22 @@ class Supervised:
     evaluation: ClassVar[str] = "velocity"
     """Name of the method that evaluates the network."""
 
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        return {
+            "name": repr(self.name),
+            "valid for": f"{self.serves.get('name', 'its family of measurements')}",
+            "noise": f"{self.noise[0]:g} to {self.noise[1]:g} (standardised)",
+            "fields": f"{self.event_shape} in {self.units}",
+            "sampler": self.sampler,
+        }
+
     def to(self, device: torch.device | str) -> Self:
         """A copy with the network on another device."""
         return replace(self, network=self.network.to(device))
 
 
-def entry_of(model: Supervised, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+def entry_of(model: AmortisedModel, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
     """Return the checkpoint entry: nested dictionaries of tensors, numbers and text.
 
     Arguments:
@@ -87,8 +100,8 @@ def network_of(entry: Mapping[str, Any]) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def fields_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `entry_of`, without the network: arguments of a `Supervised`."""
+def arguments_from_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `entry_of`, without the network: arguments of an `AmortisedModel`."""
     units, noise = entry["standardisation"], entry["noise"]
     return {
         "name": entry["name"],

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from infield.core.registry import StoredKind, entry_key
 from infield.priors.amortised import unrolled
-from infield.priors.amortised.base import Supervised, entry_of, fields_of, network_of
+from infield.priors.amortised.base import AmortisedModel, arguments_from_entry, entry_of, network_of
 from infield.priors.amortised.unrolled import Unrolled
 from infield.priors.storage.checkpoint import load_checkpoint
 
@@ -29,9 +29,9 @@ ENTRY = entry_key(KIND)
 VERSION = 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class RectifiedFlow(Supervised):
-    """v on standardised fields. Arguments as `Supervised`, and:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class RectifiedFlow(AmortisedModel):
+    """v on standardised fields. Arguments as `AmortisedModel`, and:
 
     Arguments:
         mean: f, in the same standardised units.
@@ -41,6 +41,7 @@ class RectifiedFlow(Supervised):
     mean: Unrolled
     spread: float
 
+    papers: ClassVar[tuple[str, ...]] = ("ohayon2025pmrf",)
     what: ClassVar[str] = "a posterior-mean rectified flow"
     sampler: ClassVar[str] = "pmrf"
 
@@ -70,7 +71,7 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
     """
     network = network_of(entry) if network is None else network
     mean, spread = unrolled.from_entry(entry["mean"]), float(entry["spread"])
-    return RectifiedFlow(**fields_of(entry), network=network, mean=mean, spread=spread, sha256=sha256)
+    return RectifiedFlow(**arguments_from_entry(entry), network=network, mean=mean, spread=spread, sha256=sha256)
 
 
 def load_rectified_flow(path: str | Path, device: torch.device | str = "cpu") -> RectifiedFlow:

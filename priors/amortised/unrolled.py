@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from infield.core.registry import StoredKind, entry_key
 from infield.priors.amortised.average_velocity import HALF_NOISE, conditions
-from infield.priors.amortised.base import Supervised, entry_of, fields_of, network_of
+from infield.priors.amortised.base import AmortisedModel, arguments_from_entry, entry_of, network_of
 from infield.priors.storage.checkpoint import load_checkpoint
 
 KIND = "unrolled"
@@ -70,9 +70,9 @@ def data_step(operator: Any, z: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
     return _DataStep.apply(z, gamma, operator, y)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Unrolled(Supervised):
-    """The posterior mean, approximately, of fields of a family of measurements. Arguments as `Supervised`, and:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Unrolled(AmortisedModel):
+    """The posterior mean, approximately, of fields of a family of measurements. Arguments as `AmortisedModel`, and:
 
     Arguments:
         variances: v_0 ... v_K, in standardised units; as many steps as there are numbers but one.
@@ -80,6 +80,7 @@ class Unrolled(Supervised):
 
     variances: Tensor
 
+    papers: ClassVar[tuple[str, ...]] = ("aggarwal2019modl",)
     what: ClassVar[str] = "an unrolled network"
     sampler: ClassVar[str] = "unrolled"
     evaluation: ClassVar[str] = "correction"
@@ -142,7 +143,7 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
         sha256: Digest of the file.
     """
     network = network_of(entry) if network is None else network
-    return Unrolled(**fields_of(entry), network=network, variances=entry["variances"], sha256=sha256)
+    return Unrolled(**arguments_from_entry(entry), network=network, variances=entry["variances"], sha256=sha256)
 
 
 def load_unrolled(path: str | Path, device: torch.device | str = "cpu") -> Unrolled:

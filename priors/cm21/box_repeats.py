@@ -26,18 +26,18 @@ from torch import Tensor
 from infield.priors.cm21.slice_network import SliceNetwork, fit_to_slices
 from infield.priors.cm21.slice_spectra import half_spectrum, hats_of
 
-BANDS, LEAST, GREATEST = 6, 0.2, 3.0
+BANDS, MIN_WAVENUMBER, MAX_WAVENUMBER = 6, 0.2, 3.0
 """Hats, and wavenumbers of the first and the last one in radians a cell."""
 
 POWER = 1.5
 """p of exp(-x^p): between 1, which gives rough fields, and 2, which decorrelates more slowly than lightcones."""
 
-FAINT = 1e-4
+MIN_FILTERED_POWER = 1e-4
 """Power of a filtered slice, of unit variance, below which its correlations are ignored."""
 
 
 @dataclass(frozen=True)
-class Repeats:
+class BoxRepeats:
     """Repetition of a box along the line of sight.
 
     Arguments:
@@ -48,11 +48,11 @@ class Repeats:
     rates: Tensor
     period: int
 
-    def to(self, device: torch.device | str) -> Repeats:
-        return Repeats(self.rates.to(device), self.period)
+    def to(self, device: torch.device | str) -> BoxRepeats:
+        return BoxRepeats(self.rates.to(device), self.period)
 
 
-class SliceRepeats(SliceNetwork):
+class BoxRepeatNetwork(SliceNetwork):
     """Rates c_b for parameters and places in [0, 1]; 1 a box before the fit.
 
     Arguments:
@@ -72,15 +72,15 @@ class SliceRepeats(SliceNetwork):
         c = self.numbers(theta, s).clamp(-6, 1.5).exp() / self.period
         return c.unflatten(-1, (self.arguments["channels"], BANDS)).movedim(1, -1)
 
-    def of(self, theta: Tensor, s: Tensor) -> Repeats:
+    def of(self, theta: Tensor, s: Tensor) -> BoxRepeats:
         """Return the repeats of one lightcone, or of several, for `priors.cm21.whitening`."""
         rates = self(theta, s)
-        return Repeats(rates if len(rates) > 1 else rates[0], self.period)
+        return BoxRepeats(rates if len(rates) > 1 else rates[0], self.period)
 
 
 def bands(k: Tensor) -> Tensor:
     """h_b at wavenumbers in radians a cell, shape `(bands, *k)`."""
-    return hats_of(k, BANDS, LEAST, GREATEST)
+    return hats_of(k, BANDS, MIN_WAVENUMBER, MAX_WAVENUMBER)
 
 
 def correlations(x: Tensor, period: int) -> tuple[Tensor, Tensor]:
@@ -97,12 +97,12 @@ def correlations(x: Tensor, period: int) -> tuple[Tensor, Tensor]:
         part = torch.fft.irfftn(modes * h, s=x.shape[1:], dim=(1, 2, 3))
         power = part.square().mean((1, 2))
         both = (power[:, period:] * power[:, :-period]).sqrt()
-        found.append((part[..., period:] * part[..., :-period]).mean((1, 2)) / both.clamp_min(FAINT**2))
-        tells.append(torch.minimum(power[:, period:], power[:, :-period]) > FAINT)
+        found.append((part[..., period:] * part[..., :-period]).mean((1, 2)) / both.clamp_min(MIN_FILTERED_POWER**2))
+        tells.append(torch.minimum(power[:, period:], power[:, :-period]) > MIN_FILTERED_POWER)
     return torch.stack(found, dim=1), torch.stack(tells, dim=1)
 
 
-def fit_slice_repeats(
+def fit_box_repeats(
     cones: Iterable[Tensor],
     theta: Tensor,
     s: Tensor,
@@ -112,7 +112,7 @@ def fit_slice_repeats(
     steps: int = 3000,
     batch: int = 1024,
     device: torch.device | str = "cpu",
-) -> SliceRepeats:
+) -> BoxRepeatNetwork:
     """The network with the greatest likelihood.
 
     Arguments:
@@ -127,7 +127,7 @@ def fit_slice_repeats(
     each = [correlations(x.to(device), period) for x in cones]
     found, tells = (torch.stack(parts).to(device) for parts in zip(*each, strict=True))
     theta, s = theta.float().to(device), s.float().to(device)
-    model = SliceRepeats(theta.shape[1], found.shape[1], period).to(device)
+    model = BoxRepeatNetwork(theta.shape[1], found.shape[1], period).to(device)
 
     def loss(cones: Tensor, slices: Tensor) -> Tensor:
         between = torch.stack([s[slices], s[slices + period // 2], s[slices + period]], dim=1)

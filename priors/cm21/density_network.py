@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from infield.core.errors import InfieldError
 
-CELL = 2
+UNSHUFFLE = 2
 """Points of the finest cell along each axis: the network works on cells, whose points are channels."""
 
 OUTPUTS = 2
@@ -66,7 +66,7 @@ class DensityNetwork(nn.Module):
             "encoder": encoder,
             "widths": list(widths),
         }
-        self.multiple = CELL * 2 ** (len(widths) - 1)
+        self.multiple = UNSHUFFLE * 2 ** (len(widths) - 1)
         steps = list(itertools.pairwise(widths))
         self.encoder = nn.ModuleList(
             nn.Conv3d(before, after, kernel_size=3)
@@ -77,7 +77,7 @@ class DensityNetwork(nn.Module):
         self.coarser = nn.ModuleList(nn.Conv3d(a, b, kernel_size=2, stride=2) for a, b in steps)
         self.finer = nn.ModuleList(nn.Conv3d(b, a * 2**3, kernel_size=1) for a, b in steps)
         self.said = nn.ModuleList(_modulation(told, width) for width in widths)
-        self.head = nn.Conv3d(widths[0], OUTPUTS * CELL**3, kernel_size=3, padding=(1, 0, 0))
+        self.head = nn.Conv3d(widths[0], OUTPUTS * UNSHUFFLE**3, kernel_size=3, padding=(1, 0, 0))
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -86,10 +86,10 @@ class DensityNetwork(nn.Module):
     def reach(self) -> int:
         """Receptive radius of the U-Net in points of the line of sight, a multiple of its coarsest cell."""
         levels = len(self.arguments["widths"])
-        felt = CELL + self.multiple  # head; a coarse cell counts as a whole
+        felt = UNSHUFFLE + self.multiple  # head; a coarse cell counts as a whole
         for level in range(levels):
             passes = 2 if 0 < level < levels - 1 else 1  # down and up again, but at the top and at the bottom
-            felt += 2 * passes * CELL * 2**level
+            felt += 2 * passes * UNSHUFFLE * 2**level
         return -(-felt // self.multiple) * self.multiple
 
     def say(self, told: Tensor) -> list[Tensor]:
@@ -116,8 +116,8 @@ class DensityNetwork(nn.Module):
             InfieldError: A side of the field is no multiple of the coarsest cell.
         """
         shape = features.shape[1:4]
-        if any(CELL * size % self.multiple for size in shape):
-            found = " x ".join(str(CELL * size) for size in shape)
+        if any(UNSHUFFLE * size % self.multiple for size in shape):
+            found = " x ".join(str(UNSHUFFLE * size) for size in shape)
             raise InfieldError(
                 where="network of the density", found=f"{found} points", expected=f"multiples of {self.multiple}"
             )
@@ -209,4 +209,6 @@ def _finer(h: Tensor) -> Tensor:
 
 def _unfold(h: Tensor) -> Tensor:
     """Channels of a cell as the points in it."""
-    return rearrange(h, "b (c i j k) los x y -> b c (los i) (x j) (y k)", c=OUTPUTS, i=CELL, j=CELL, k=CELL)
+    return rearrange(
+        h, "b (c i j k) los x y -> b c (los i) (x j) (y k)", c=OUTPUTS, i=UNSHUFFLE, j=UNSHUFFLE, k=UNSHUFFLE
+    )

@@ -29,7 +29,7 @@ import torch
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
-from infield.priors.cm21.density_network import CELL, DensityNetwork
+from infield.priors.cm21.density_network import UNSHUFFLE, DensityNetwork
 from infield.priors.cm21.initial_density import InitialDensity
 from infield.priors.cm21.slice_statistics import SliceStatistics
 from infield.priors.cm21.voxel_transform import FAINTEST, VoxelTransform
@@ -45,7 +45,7 @@ WAVES = 7
 """Octaves of the position among the conditioning numbers, down to 1/64 of the line of sight: simulators advance in
 steps of redshift, at which the ionised regions jump."""
 
-MOST = 5.0
+MAX_MU_OVER_SIGMA = 5.0
 """Bound of mu / sigma among the conditioning numbers: the distance of a slice's mean from the threshold."""
 
 
@@ -89,8 +89,8 @@ class Conditions:
         mu, sigma = statistics(theta, s)
         phase = 2 * math.pi * s[:, None] * 2 ** torch.arange(WAVES, device=s.device)[:, None]
         place = [2 * s[:, None] - 1, phase.sin(), phase.cos()]
-        slices = torch.cat([*place, mu, sigma.log(), (mu / sigma).clamp(-MOST, MOST)], dim=1)
-        cells = slices.unflatten(-1, (-1, CELL)).mean(-1)
+        slices = torch.cat([*place, mu, sigma.log(), (mu / sigma).clamp(-MAX_MU_OVER_SIGMA, MAX_MU_OVER_SIGMA)], dim=1)
+        cells = slices.unflatten(-1, (-1, UNSHUFFLE)).mean(-1)
         told = torch.cat([2 * theta[..., None].expand(-1, -1, cells.shape[-1]) - 1, cells], dim=1)
         unit = transform.scale / transform.amplitude
         return cls(told, transform.mean + unit * mu[:, 0], unit * sigma[:, 0])
@@ -101,7 +101,7 @@ class Conditions:
         return parameters + 1 + 2 * WAVES + 3 * channels
 
 
-class OneCall:
+class ConditionedEmulator:
     """An emulator at one point of parameters, on one part of the line of sight.
 
     Arguments:
@@ -156,7 +156,7 @@ class OneCall:
     def of(self, box: Tensor) -> Tensor:
         """The lightcone `(x, y, los)` of initial conditions in standard deviations, `(los, x, y)`."""
         x, logit = self.values(box)
-        temperature = with_most_likely_zeros(x.mul_(self.sigma).add_(self.mu), logit)
+        temperature = zero_likely_ionised(x.mul_(self.sigma).add_(self.mu), logit)
         return temperature.flatten(1).T.contiguous().unflatten(0, self.points)  # faster than moving an axis
 
     def values(self, box: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,7 +169,7 @@ class OneCall:
         for start in range(self.cells.start, self.cells.stop, STRETCH):
             stop = min(start + STRETCH, self.cells.stop)
             low, high = self._shown(range(start, stop), self.depth)
-            where = torch.arange(low // CELL, high // CELL) % len(seen)
+            where = torch.arange(low // UNSHUFFLE, high // UNSHUFFLE) % len(seen)
             low_here, high_here = low - self.first, high - self.first
             said = [part[..., low_here // m : high_here // m] for part, m in zip(self.said, of_slices, strict=True)]
             found = self.half(seen[where][None], said)[0]
@@ -178,7 +178,7 @@ class OneCall:
         return x, logit
 
 
-def with_most_likely_zeros(temperature: Tensor, logit: Tensor) -> Tensor:
+def zero_likely_ionised(temperature: Tensor, logit: Tensor) -> Tensor:
     """Temperatures, exactly 0 in as many points of each slice as are expected to be ionised, the most likely ones, and
     `FAINTEST` in the place of other zeros.
 

@@ -29,15 +29,15 @@ from torch.nn import functional
 from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.core.errors import InfieldError
 from infield.core.spectra import Bins, mode_counts, wavenumbers
-from infield.priors.cm21.density_network import CELL, DensityNetwork
+from infield.priors.cm21.density_network import UNSHUFFLE, DensityNetwork
 from infield.priors.cm21.emulator import HALO, Conditions, Emulator
 from infield.priors.cm21.initial_density import InitialDensity
 from infield.priors.cm21.prior import LightconePrior, in_range
 from infield.priors.cm21.prior_entry import ENTRY, load_lightcone_prior, to_entry
-from infield.priors.training.common import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
+from infield.priors.training.common import adamw_with_cosine, network_weights, resumable_entry, training_record
 
 BANDS = 8
-FAINT = 0.05, 1.0
+POWER_FLOORS = 0.05, 1.0
 """f: a fraction of the target power, and Delta^2 in mK^2."""
 
 
@@ -132,7 +132,7 @@ class EmulatorTraining(LightningModule):
         Arguments:
             temperature: Windows in mK, shape `(batch, 1, x, y, window)`.
             theta: Parameters by their values, shape `(batch, parameters)`.
-            start: First cells of the windows, multiples of `CELL`, shape `(batch,)`.
+            start: First cells of the windows, multiples of `UNSHUFFLE`, shape `(batch,)`.
             boxes: Initial conditions, shape `(batch, 1, x, y, los)`.
         """
         T = temperature[:, 0].float().movedim(-1, 1)
@@ -143,7 +143,7 @@ class EmulatorTraining(LightningModule):
             given = Conditions.of(at, s.float(), self.base.statistics, self.base.transform)
             seen = self.density.view(self.density.standardised(boxes[:, 0].float().movedim(-1, 1)))
         features = self.network.encode(seen)
-        where = cells[:, ::CELL] // CELL % features.shape[1]
+        where = cells[:, ::UNSHUFFLE] // UNSHUFFLE % features.shape[1]
         along = torch.stack([box[at] for box, at in zip(features, where, strict=True)])
         made = self.network(along, self.network.say(given.told)).float()[:, :, HALO:-HALO]
         with torch.autocast(T.device.type, enabled=False):
@@ -152,7 +152,7 @@ class EmulatorTraining(LightningModule):
             ionised = (T == 0).float()
             wrong = functional.smooth_l1_loss(x, (T - mu) / sigma, reduction="none")
             expected = _in_bands(T)
-            faint = FAINT[0] * expected + _faint(T.shape[1:]).to(expected)
+            faint = POWER_FLOORS[0] * expected + _faint(T.shape[1:]).to(expected)
             found = _in_bands(torch.where(logit > 0, 0.0, mu + sigma * x))
             return {
                 "temperature": 2 * (wrong * (1 - ionised)).mean(),
@@ -178,10 +178,10 @@ class EmulatorTraining(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to go on with a network or a prior that is another."""
-        entry = entry_to_go_on_from(checkpoint, ENTRY, {}, "one of this training").get("emulator", {})
+        entry = resumable_entry(checkpoint, ENTRY, {}, "one of this training").get("emulator", {})
         told = {"network": entry.get("network"), "prior": entry.get("provenance", {}).get("prior")}
         now = {"network": self.network.arguments, "prior": self.base.sha256}
-        entry_to_go_on_from({"emulator": told}, "emulator", now, "one of this training")
+        resumable_entry({"emulator": told}, "emulator", now, "one of this training")
 
 
 def _refuse_another_kind(data: TrainingBoxes, prior: LightconePrior) -> None:
@@ -208,7 +208,7 @@ def _in_bands(T: Tensor) -> Tensor:
 def _faint(shape: torch.Size) -> Tensor:
     """Power in mK^2 of modes in bands, where k^3 P / (2 pi^2) is as much as that: k in radians per cell."""
     _, _, k = _bands(shape)
-    return 2 * math.pi**2 * FAINT[1] / k**3
+    return 2 * math.pi**2 * POWER_FLOORS[1] / k**3
 
 
 @lru_cache(maxsize=4)

@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.priors.cm21.linear_correction import LinearPart, of_field
-from infield.priors.cm21.whitening import BLOCK, Innovations, InnovationStandardisation
+from infield.priors.cm21.linear_correction import LinearCorrection, of_field
+from infield.priors.cm21.whitening import BLOCK, VecchiaWhitening, WhiteningTransform
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import HartleyAcross
 from infield.priors.networks.local_unet import LocalUNet
@@ -77,7 +77,7 @@ def network_output(network: LocalUNet, z: Tensor, t: Tensor, theta: Tensor, prof
 
 @dataclass(frozen=True, kw_only=True)
 class LightconeFlow:
-    """Lightcones of one set of parameters on one grid; see `priors.base.Prior`. Or of several, one field of each.
+    """Lightcones of one set of parameters on one grid; see `priors.base.FlowPrior`. Or of several, one field of each.
 
     Arguments:
         name: Name in reports.
@@ -94,11 +94,11 @@ class LightconeFlow:
 
     name: str
     network: LocalUNet
-    linear_part: LinearPart
+    linear_part: LinearCorrection
     theta: Tensor
     profiles: Profiles
-    innovations: Innovations
-    standardisation: InnovationStandardisation
+    innovations: VecchiaWhitening
+    standardisation: WhiteningTransform
     units: str = "mK"
     half: bool = True
     sha256: str = ""

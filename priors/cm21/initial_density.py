@@ -29,7 +29,7 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.spectra import Bins, mode_counts, wave_axes, wavenumbers
-from infield.priors.cm21.density_network import CELL
+from infield.priors.cm21.density_network import UNSHUFFLE
 
 RADII = (2.5, 4.0, 6.5, 10.0)
 """Radii of the balls, in points of a lightcone."""
@@ -87,7 +87,7 @@ class InitialDensity:
     @property
     def seen(self) -> int:
         """Features per cell."""
-        return (CELL * self.finer) ** 3 + 3 * CELL**3 + len(RADII)
+        return (UNSHUFFLE * self.finer) ** 3 + 3 * UNSHUFFLE**3 + len(RADII)
 
     def draw(self, points: tuple[int, int], generator: Generator) -> Tensor:
         """A box for lightcones of given points across, shape `(los, x, y)`, in standard deviations; along the line
@@ -110,7 +110,7 @@ class InitialDensity:
         filtered = filtered / self._deviations.to(filtered)[:, None, None, None]
         moved, balls = filtered[:, :3], filtered[:, 3:]
         return torch.cat([
-            _fold(boxes[:, None], CELL * self.finer), _fold(moved, CELL), _fold(balls, CELL, mean=True)
+            _fold(boxes[:, None], UNSHUFFLE * self.finer), _fold(moved, UNSHUFFLE), _fold(balls, UNSHUFFLE, mean=True)
         ], dim=-1)  # fmt: skip
 
     @cached_property

@@ -16,7 +16,7 @@ from torch import Tensor
 from infield.priors.cm21.voxel_transform import FAINTEST
 
 
-def with_zeros(temperature: Tensor, place: Tensor) -> Tensor:
+def zero_ionised(temperature: Tensor, place: Tensor) -> Tensor:
     """Temperatures with zeros, in as many voxels of each slice as the place of the ionised region is positive in, and
     `FAINTEST` in the place of other zeros.
 

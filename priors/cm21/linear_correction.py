@@ -23,14 +23,14 @@ from torch import Tensor
 from infield.priors.cm21.slice_network import SliceNetwork, fit_to_slices
 from infield.priors.cm21.slice_spectra import half_spectrum, hats_of
 
-BANDS, LEAST, GREATEST = 5, 0.3, 3.0
+BANDS, MIN_WAVENUMBER, MAX_WAVENUMBER = 5, 0.3, 3.0
 """Hats, and wavenumbers of the first and the last one in radians a cell."""
 
 RIDGE = 1e-3
 """Keeps g near 0 in bands with a fraction of the power below this, which windows hardly constrain."""
 
 
-class LinearPart(SliceNetwork):
+class LinearCorrection(SliceNetwork):
     """g_j for parameters, times and places in [0, 1]; 0 before the fit.
 
     Arguments:
@@ -75,9 +75,9 @@ def products(z: Tensor, missed: Tensor) -> tuple[Tensor, Tensor]:
     return among, torch.einsum("ncixyl,ncxyl->ncil", parts, missed) / cells
 
 
-def fit_linear_part(
+def fit_linear_correction(
     among: Tensor, of_missed: Tensor, theta: Tensor, t: Tensor, s: Tensor, *, seed: int, steps: int = 3000
-) -> LinearPart:
+) -> LinearCorrection:
     """The network of least square error.
 
     Arguments:
@@ -88,7 +88,7 @@ def fit_linear_part(
         seed: Random seed of initial weights and batches.
         steps: Steps of the fit.
     """
-    model = LinearPart(theta.shape[1], of_missed.shape[1])
+    model = LinearCorrection(theta.shape[1], of_missed.shape[1])
 
     def loss(windows: Tensor, slices: Tensor) -> Tensor:
         g = model(theta[windows], t[windows], s[windows, slices, None])[..., 0]
@@ -103,4 +103,4 @@ def fit_linear_part(
 
 def _filters(z: Tensor) -> list[Tensor]:
     """h_j on the half-spectrum of fields, each of shape `(x, y, los // 2 + 1)`."""
-    return list(hats_of(half_spectrum(z.shape[2:], z.device), BANDS, LEAST, GREATEST))
+    return list(hats_of(half_spectrum(z.shape[2:], z.device), BANDS, MIN_WAVENUMBER, MAX_WAVENUMBER))

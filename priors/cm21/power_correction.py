@@ -20,11 +20,11 @@ import torch
 from torch import Generator, Tensor
 
 from infield.priors.cm21.flow import LightconeFlow
-from infield.priors.cm21.prior import STEPS, LightconePrior
+from infield.priors.cm21.prior import HEUN_STEPS, LightconePrior
 from infield.priors.cm21.slice_network import fit_to_slices
 from infield.priors.cm21.slice_spectra import ENDS, Filters, SliceSpectra
 
-SMALL = 1e-6
+POWER_OFFSET = 1e-6
 """Added to powers of fields of unit variance."""
 
 WIDTH = 96
@@ -45,7 +45,7 @@ def of_flow(
     for at in theta.split(together):
         flow = _flow(prior, at)
         xi = torch.randn((len(at), *flow.event_shape), generator=generator).to(theta.device)
-        fields = (flow.innovations.colour(x) for x in (prior.evolved(flow, xi, STEPS), xi))
+        fields = (flow.innovations.colour(x) for x in (prior.evolved(flow, xi, HEUN_STEPS), xi))
         yield from zip(*fields, strict=True)
 
 
@@ -63,11 +63,11 @@ def log_amplitudes(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     filters, found = None, []
     for drawn, gaussian in pairs:
         filters = filters or Filters((drawn.shape[1], drawn.shape[2], drawn.shape[3]))
-        found.append(((filters.powers(drawn) + SMALL) / (filters.powers(gaussian) + SMALL)).log() / 2)
+        found.append(((filters.powers(drawn) + POWER_OFFSET) / (filters.powers(gaussian) + POWER_OFFSET)).log() / 2)
     return torch.stack(found)
 
 
-def fit_drawn_power(found: Tensor, theta: Tensor, s: Tensor, *, seed: int, steps: int) -> SliceSpectra:
+def fit_power_correction(found: Tensor, theta: Tensor, s: Tensor, *, seed: int, steps: int) -> SliceSpectra:
     """r.
 
     Arguments:

@@ -12,30 +12,31 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from infield.core.brief import Brief
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.core.renamed import old_names
 from infield.priors.base import heun
-from infield.priors.cm21.box_repeats import SliceRepeats
-from infield.priors.cm21.emulator import Emulator, OneCall
+from infield.priors.cm21.box_repeats import BoxRepeatNetwork
+from infield.priors.cm21.emulator import ConditionedEmulator, Emulator
 from infield.priors.cm21.flow import LightconeFlow, Profiles
-from infield.priors.cm21.ionised_zeros import with_zeros
-from infield.priors.cm21.linear_correction import LinearPart
+from infield.priors.cm21.ionised_zeros import zero_ionised
+from infield.priors.cm21.linear_correction import LinearCorrection
 from infield.priors.cm21.slice_spectra import SliceSpectra
 from infield.priors.cm21.slice_statistics import SliceStatistics
 from infield.priors.cm21.voxel_transform import VoxelTransform
-from infield.priors.cm21.whitening import InnovationStandardisation, innovations_of
+from infield.priors.cm21.whitening import WhiteningTransform, vecchia_whitening
 from infield.priors.networks.local_unet import LocalUNet
 
 if not TYPE_CHECKING:
     __getattr__ = old_names(__name__)
 
-STEPS = 8
+HEUN_STEPS = 8
 """Default number of steps of Heun's method: 15 network calls per lightcone."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LightconePrior:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class LightconePrior(Brief):
     """Lightcones given astrophysical parameters.
 
     Arguments:
@@ -62,8 +63,8 @@ class LightconePrior:
     network: LocalUNet
     statistics: SliceStatistics
     spectra: SliceSpectra
-    repeats: SliceRepeats | None
-    linear_part: LinearPart
+    repeats: BoxRepeatNetwork | None
+    linear_part: LinearCorrection
     drawn: SliceSpectra
     transform: VoxelTransform
     ranges: Mapping[str, tuple[float, float]]
@@ -74,6 +75,17 @@ class LightconePrior:
     provenance: Mapping[str, Any]
     emulator: Emulator | None = None
     sha256: str = ""
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        ranges = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in self.ranges.items())
+        return {
+            "name": repr(self.name),
+            "conditioned on": ranges or "nothing",
+            "fields": f"{(*self.points, len(self.distance))} of {self.cell:g} Mpc in mK",
+            "redshift": f"{self.redshift.min():.2f} to {self.redshift.max():.2f}",
+            "emulator": "yes" if self.emulator is not None else "no",
+        }
 
     @property
     def conditioned_on(self) -> dict[str, str]:
@@ -215,7 +227,7 @@ class LightconePrior:
         shift, scale = (part[:, :, None, None] for part in (mu, sigma))
         if theta.ndim == 1:
             shift, scale, amplitudes, of_units = shift[0], scale[0], amplitudes[0], of_units[0]
-        innovations = innovations_of(amplitudes.to(device), points, repeats)
+        innovations = vecchia_whitening(amplitudes.to(device), points, repeats)
         before = innovations.before[None]
         return LightconeFlow(
             name=self.name,
@@ -224,7 +236,7 @@ class LightconePrior:
             theta=theta,
             profiles=Profiles(s.to(device).expand(len(mu), -1), mu, sigma, before.to(device).expand(len(mu), -1)),
             innovations=innovations,
-            standardisation=InnovationStandardisation(
+            standardisation=WhiteningTransform(
                 offset + gain * shift, gain * scale, of_units.to(device), points, repeats
             ),
             units="mK" if to_units.affine else "1",
@@ -250,24 +262,24 @@ class LightconePrior:
             generator: Generator of the source, or of initial conditions.
             n: Number of lightcones.
             points, cells, extrapolate: As in `at`.
-            steps: Steps of Heun's method; None for the emulator if there is one, else for `STEPS`.
+            steps: Steps of Heun's method; None for the emulator if there is one, else for `HEUN_STEPS`.
 
         Raises:
             InfieldError: As `at`.
         """
-        if self.by_emulator(steps):
+        if self.uses_emulator(steps):
             theta = self.theta(parameters, extrapolate=extrapolate)
-            return self.one_call(theta, points, cells).draw(generator, n)
+            return self.conditioned_emulator(theta, points, cells).draw(generator, n)
         flow = self.at(parameters, points=points, cells=cells, extrapolate=extrapolate)
-        return self.integrate(flow, generator, n, steps or STEPS)
+        return self.integrate(flow, generator, n, steps or HEUN_STEPS)
 
-    def one_call(
+    def conditioned_emulator(
         self,
         theta: Tensor,
         points: tuple[int, int] | None = None,
         cells: slice | None = None,
         depth: int | None = None,
-    ) -> OneCall:
+    ) -> ConditionedEmulator:
         """The emulator at parameters in [0, 1], shape `(parameters,)`; the last one is kept, for ensembles.
 
         Arguments:
@@ -287,21 +299,23 @@ class LightconePrior:
         key = (*theta.tolist(), points or self.points, asked, depth)
         made = self._prepared.get(key)
         if made is None:
-            made = OneCall(self.emulator, theta, self.statistics, self.transform, asked, depth, points or self.points)
+            made = ConditionedEmulator(
+                self.emulator, theta, self.statistics, self.transform, asked, depth, points or self.points
+            )
             self._prepared.clear()  # the last one alone: memory
             self._prepared[key] = made
         return made
 
     @cached_property
-    def _prepared(self) -> dict[tuple[Any, ...], OneCall]:
+    def _prepared(self) -> dict[tuple[Any, ...], ConditionedEmulator]:
         """The emulator at the last requested point."""
         return {}
 
     def calls(self, steps: int | None = None) -> int:
         """Network calls per lightcone of `draw`."""
-        return 1 if self.by_emulator(steps) else 2 * (steps or STEPS) - 1
+        return 1 if self.uses_emulator(steps) else 2 * (steps or HEUN_STEPS) - 1
 
-    def by_emulator(self, steps: int | None = None) -> bool:
+    def uses_emulator(self, steps: int | None = None) -> bool:
         """Whether `draw` uses the emulator."""
         return steps is None and self.emulator is not None
 
@@ -325,7 +339,7 @@ class LightconePrior:
         values = flow.standardisation.innovations.colour(xi).mul_(sigma).add_(mu)  # in place: memory
         if not self.transform.atom or self.transform.fill:
             return self.transform.inverse(values)
-        return with_zeros(self.transform.pointwise_inverse(values[:, :1]), values[:, 1:])
+        return zero_ionised(self.transform.pointwise_inverse(values[:, :1]), values[:, 1:])
 
     def to(self, device: torch.device | str) -> LightconePrior:
         """The same prior with its networks on another device."""

@@ -13,8 +13,8 @@ from torch import Tensor
 from infield.core.registry import StoredKind, entry_key
 from infield.priors.cm21 import emulator as lightcone_emulator
 from infield.priors.cm21 import voxel_transform
-from infield.priors.cm21.box_repeats import SliceRepeats
-from infield.priors.cm21.linear_correction import LinearPart
+from infield.priors.cm21.box_repeats import BoxRepeatNetwork
+from infield.priors.cm21.linear_correction import LinearCorrection
 from infield.priors.cm21.prior import LightconePrior
 from infield.priors.cm21.slice_network import from_parts, to_parts
 from infield.priors.cm21.slice_spectra import SliceSpectra
@@ -76,8 +76,8 @@ def from_entry(entry: Mapping[str, Any], network: LocalUNet | None = None, *, sh
         network=network,
         statistics=from_parts(SliceStatistics, entry["statistics"]),
         spectra=from_parts(SliceSpectra, entry["spectra"]),
-        repeats=None if entry["repeats"] is None else from_parts(SliceRepeats, entry["repeats"]),
-        linear_part=from_parts(LinearPart, entry["linear_part"]),
+        repeats=None if entry["repeats"] is None else from_parts(BoxRepeatNetwork, entry["repeats"]),
+        linear_part=from_parts(LinearCorrection, entry["linear_part"]),
         drawn=from_parts(SliceSpectra, entry["drawn"]),
         transform=voxel_transform.from_entry(entry["transform"]),
         ranges={name: (float(low), float(high)) for name, (low, high) in entry["ranges"].items()},

@@ -34,13 +34,13 @@ from infield.priors.cm21.slice_statistics import SliceStatistics
 KNOTS = 10
 """Hat functions of log |k|."""
 
-LEAST, GREATEST = 0.2, 5.0
+MIN_WAVENUMBER, MAX_WAVENUMBER = 0.2, 5.0
 """Wavenumbers of the first and the last one in radians a cell; below and above, P depends on mu alone."""
 
 ENDS = 12
 """Slices at both ends of a cone that are left out of the fit, where filters feel the other end."""
 
-SMALL = 1e-8
+POWER_OFFSET = 1e-8
 """Added to powers, so that a slice where nothing varies has a likelihood."""
 
 
@@ -93,7 +93,7 @@ def hats(k_across: Tensor, k_los: Tensor) -> Tensor:
         k_across, k_los: Parts of k, of one shape.
     """
     k = torch.hypot(k_across, k_los)
-    hat = hats_of(k, KNOTS, LEAST, GREATEST)
+    hat = hats_of(k, KNOTS, MIN_WAVENUMBER, MAX_WAVENUMBER)
     mu_2 = torch.where(k > 0, k_los.square() / k.square().clamp_min(1e-12), 0.0)
     return torch.cat([(1 - mu_2) * hat, mu_2 * hat])
 
@@ -191,8 +191,8 @@ def fit_slice_spectra(
     def loss(model: SliceSpectra, cones: Tensor, slices: Tensor) -> Tensor:
         known = (one[cones, slices][:, None] for one in course)
         a = model.amplitudes(theta[cones], s[slices, None], *known)[..., 0]
-        expected = expected_powers(a, M) + SMALL
-        return (expected.log() + (powers[cones, slices] + SMALL) / expected).mean()
+        expected = expected_powers(a, M) + POWER_OFFSET
+        return (expected.log() + (powers[cones, slices] + POWER_OFFSET) / expected).mean()
 
     ends = min(ENDS, (len(s) - 1) // 4)
     places = range(ends, len(s) - ends)

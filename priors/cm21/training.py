@@ -23,24 +23,24 @@ from torch import Generator, Tensor
 
 from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.core.errors import InfieldError
-from infield.priors.cm21.box_repeats import SliceRepeats, fit_slice_repeats
+from infield.priors.cm21.box_repeats import BoxRepeatNetwork, fit_box_repeats
 from infield.priors.cm21.flow import Profiles, network_output
-from infield.priors.cm21.linear_correction import LinearPart, fit_linear_part, products
-from infield.priors.cm21.power_correction import fit_drawn_power, log_amplitudes, of_flow
+from infield.priors.cm21.linear_correction import LinearCorrection, fit_linear_correction, products
+from infield.priors.cm21.power_correction import fit_power_correction, log_amplitudes, of_flow
 from infield.priors.cm21.prior import LightconePrior, in_range
 from infield.priors.cm21.prior_entry import ENTRY, from_entry, load_lightcone_prior, to_entry
 from infield.priors.cm21.slice_spectra import SliceSpectra, fit_slice_spectra
 from infield.priors.cm21.slice_statistics import SliceStatistics, fit_slice_statistics
 from infield.priors.cm21.voxel_transform import fit_voxel_transform
-from infield.priors.cm21.whitening import Innovations, innovations_of
+from infield.priors.cm21.whitening import VecchiaWhitening, vecchia_whitening
 from infield.priors.covariance.modes import Hartley
 from infield.priors.networks.local_unet import LocalUNet
 from infield.priors.training.common import (
     VALIDATION,
     adamw_with_cosine,
     batch_generator,
-    entry_to_go_on_from,
     network_weights,
+    resumable_entry,
     standard_normal,
     training_record,
 )
@@ -49,7 +49,7 @@ SMALL_SCALES = 1.0
 """Wavenumber in radians a cell beyond which errors count less, as its square: else four fifths of the loss were about
 waves of two cells. A weight changes no minimiser."""
 
-WINDOWS, ROUNDS = 8, 2
+BATCH_SIZE, EPOCHS_PER_BATCH = 8, 2
 """Windows together, and times that each is seen at, for the fit of the linear part."""
 
 MEMBERS = 2
@@ -130,7 +130,7 @@ class LightconeMatching(LightningModule):
     ) -> None:
         super().__init__()
         self.network, self.seed, self.kept = network, seed, kept
-        self._maps: dict[tuple[float, ...], Innovations] = {}
+        self._maps: dict[tuple[float, ...], VecchiaWhitening] = {}
         self.statistics_steps, self.spectra_steps = statistics_steps, spectra_steps
         self.draws, self.draws_together = draws, draws_together
         self.initial = None if initial is None else load_lightcone_prior(initial)
@@ -171,7 +171,7 @@ class LightconeMatching(LightningModule):
             statistics=statistics,
             spectra=start.spectra if start else SliceSpectra(len(data.ranges), len(transform.channels)),
             repeats=start.repeats if start else None,
-            linear_part=LinearPart(len(data.ranges), len(transform.channels)),
+            linear_part=LinearCorrection(len(data.ranges), len(transform.channels)),
             drawn=SliceSpectra(len(data.ranges), len(transform.channels)),
             transform=transform,
             ranges=ranges,
@@ -214,12 +214,12 @@ class LightconeMatching(LightningModule):
             device=self.trainer.strategy.root_device,
         )
 
-    def _repeats(self, data: TrainingCones) -> SliceRepeats | None:
+    def _repeats(self, data: TrainingCones) -> BoxRepeatNetwork | None:
         """Fit the repeats of boxes, cubes of the cells across, if lightcones are deeper than one box."""
         period = data.points[0]
         if len(data.distance) <= period:
             return None
-        return fit_slice_repeats(
+        return fit_box_repeats(
             self._standardised_cones(data, "repeats of boxes"),
             in_range(data.theta[list(data.training)], self.prior.ranges),
             torch.linspace(0, 1, len(data.distance)),
@@ -284,26 +284,26 @@ class LightconeMatching(LightningModule):
             target = (xi_1 - xi_0 - (2 * tau - 1) / p * xi_t) * p.sqrt()
             return target, (torch.cat([xi_t, x_t], dim=1) / p.sqrt(), t, theta, profiles)
 
-    def _innovations(self, theta: Tensor, s: Tensor, start: Tensor, points: tuple[int, int]) -> Innovations:
+    def _innovations(self, theta: Tensor, s: Tensor, start: Tensor, points: tuple[int, int]) -> VecchiaWhitening:
         """S of each window; of parameters and places that were there before, as it was kept."""
         keys = [(*at, first) for at, first in zip(theta.tolist(), start.tolist(), strict=True)]
         new = [i for i, key in enumerate(keys) if key not in self._maps]
-        made: dict[tuple[float, ...], Innovations] = {}
+        made: dict[tuple[float, ...], VecchiaWhitening] = {}
         if new:
             repeats = None if self.prior.repeats is None else self.prior.repeats.to(s.device).of(theta[new], s[new])
-            found = innovations_of(self.prior.spectra.to(s.device)(theta[new], s[new]), points, repeats)
+            found = vecchia_whitening(self.prior.spectra.to(s.device)(theta[new], s[new]), points, repeats)
             if len(new) == len(keys) and not self.kept:
                 return found
             made = dict(zip((keys[i] for i in new), found.each(), strict=True))
             self._maps |= dict(list(made.items())[: max(self.kept - len(self._maps), 0)])
-        return Innovations.joined([made.get(key) or self._maps[key] for key in keys])
+        return VecchiaWhitening.joined([made.get(key) or self._maps[key] for key in keys])
 
     @torch.no_grad()
-    def _linear_part(self, network: LocalUNet) -> LinearPart:
+    def _linear_part(self, network: LocalUNet) -> LinearCorrection:
         """Fit the linear correction of a network on windows of training lightcones."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         found: list[tuple[Tensor, ...]] = []
-        batches = list(zip(*(part.split(WINDOWS) for part in data.examples()), strict=True)) * ROUNDS
+        batches = list(zip(*(part.split(BATCH_SIZE) for part in data.examples()), strict=True)) * EPOCHS_PER_BATCH
         for number, batch in enumerate(track(batches, "linear part", disable=not self.trainer.is_global_zero)):
             generator = batch_generator(self.seed, VALIDATION + 1, number, self.global_rank)
             values, at, start = (part.to(self.device) for part in batch)
@@ -314,7 +314,7 @@ class LightconeMatching(LightningModule):
             found.append((*products(z, missed), theta, t, profiles.s))
         with torch.enable_grad():
             parts = (torch.cat(part).cpu() for part in zip(*found, strict=True))
-            return fit_linear_part(*parts, seed=self.seed, steps=self.spectra_steps // 3)
+            return fit_linear_correction(*parts, seed=self.seed, steps=self.spectra_steps // 3)
 
     def _drawn(self, prior: LightconePrior) -> SliceSpectra:
         """Power of what a prior draws, at the parameters of some training cones."""
@@ -325,7 +325,7 @@ class LightconeMatching(LightningModule):
         pairs = of_flow(copy.deepcopy(prior).to(self.device), theta, self.draws_together, generator)
         found = log_amplitudes(track(pairs, "power of draws", len(theta), disable=not self.trainer.is_global_zero))
         s = torch.linspace(0, 1, len(data.distance))
-        return fit_drawn_power(found, theta, s, seed=self.seed, steps=self.spectra_steps // 3)
+        return fit_power_correction(found, theta, s, seed=self.seed, steps=self.spectra_steps // 3)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)
@@ -348,7 +348,7 @@ class LightconeMatching(LightningModule):
         """Go on with transform and statistics of the first run."""
         every = to_entry(self.prior, {})
         now = {key: every[key] for key in ("network", "ranges", "cell", "points")}
-        entry = entry_to_go_on_from(checkpoint, ENTRY, now, "one of this training")
+        entry = resumable_entry(checkpoint, ENTRY, now, "one of this training")
         self.prior = from_entry(entry, self.network)
 
 

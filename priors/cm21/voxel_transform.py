@@ -51,11 +51,11 @@ LAMBDAS = (0.0, 2.0)
 FITTED = 500_000
 """Maximum number of voxels, evenly spaced, from which lambda is estimated."""
 
-REACH = 4
+HALO_WIDTHS = 4
 """How far the ionised region's boundary is felt, in widths: a stretch of a cone with a halo of so many widths has the
 same values as the whole cone."""
 
-FEW = 0.01
+IONISED_WEIGHT = 0.01
 """Weight of the value 0 beside that of the neutral voxels about an ionised one, see `_filled`."""
 
 FAINTEST = 1e-6
@@ -122,7 +122,7 @@ class VoxelTransform:
     @property
     def reach(self) -> int:
         """In cells, how far the boundary of the ionised region is felt."""
-        return math.ceil(REACH * self.width)
+        return math.ceil(HALO_WIDTHS * self.width)
 
     def forward(self, temperature: Tensor) -> Tensor:
         """Values of lightcones, shape `(batch, channels, x, y, los)`, float64.
@@ -202,8 +202,8 @@ class VoxelTransform:
         """Values of a cone with those of ionised voxels replaced by what leaves no jump at the boundary.
 
         An ionised voxel gets the mean of the neutral ones about it, weighted by a Gaussian of half `width` that is cut
-        off at half `reach`, and of the value 0 (the middle of the standardised values) with the weight `FEW`: neutral
-        voxels' values go on into the region and fade to 0 in its depth.
+        off at half `reach`, and of the value 0 (the middle of the standardised values) with the weight
+        `IONISED_WEIGHT`: neutral voxels' values go on into the region and fade to 0 in its depth.
         """
         neutral = (~ionised).astype(np.float64)
 
@@ -211,7 +211,7 @@ class VoxelTransform:
             modes = ["grid-wrap" if p else "constant" for p in self.periodic]
             return ndimage.gaussian_filter(field, self.width / 2, mode=modes, radius=math.ceil(self.reach / 2))
 
-        return np.where(ionised, blurred(neutral * value) / (blurred(neutral) + FEW), value)
+        return np.where(ionised, blurred(neutral * value) / (blurred(neutral) + IONISED_WEIGHT), value)
 
 
 def fit_voxel_transform(

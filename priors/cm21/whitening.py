@@ -41,7 +41,7 @@ from torch import Tensor
 from infield.core.spectra import Bins, mode_counts, nearest_multiple, wavenumbers
 from infield.core.transform import Affine, Chain, Whitening
 from infield.priors.base import ChainedStandardisation
-from infield.priors.cm21.box_repeats import POWER, Repeats, bands
+from infield.priors.cm21.box_repeats import POWER, BoxRepeats, bands
 from infield.priors.cm21.slice_spectra import hats
 
 BLOCK = 64
@@ -55,7 +55,7 @@ WHITE = 1e-5
 
 
 @dataclass(frozen=True)
-class Innovations:
+class VecchiaWhitening:
     """The map of one lightcone, or of several at once.
 
     Arguments:
@@ -72,13 +72,13 @@ class Innovations:
         """Number of preceding slices on which the innovations of each slice are conditioned, shape `(los,)`."""
         return torch.cat([K.shape[-1] + torch.arange(K.shape[-2]) for K, _ in self.blocks])
 
-    def each(self) -> list[Innovations]:
+    def each(self) -> list[VecchiaWhitening]:
         """The maps of its lightcones one by one."""
         parts = zip(*(zip(K.split(1), L.split(1), strict=True) for K, L in self.blocks), strict=True)
-        return [Innovations(blocks, self.points) for blocks in parts]
+        return [VecchiaWhitening(blocks, self.points) for blocks in parts]
 
     @classmethod
-    def joined(cls, maps: Sequence[Innovations]) -> Innovations:
+    def joined(cls, maps: Sequence[VecchiaWhitening]) -> VecchiaWhitening:
         """The inverse of `each`."""
         blocks = zip(*(one.blocks for one in maps), strict=True)
         return cls(
@@ -173,7 +173,7 @@ class _Colour(torch.autograd.Function):
     """Linear: its derivative is its transpose, in few and large steps."""
 
     @staticmethod
-    def forward(ctx: Any, xi: Tensor, innovations: Innovations) -> Tensor:
+    def forward(ctx: Any, xi: Tensor, innovations: VecchiaWhitening) -> Tensor:
         ctx.innovations = innovations
         return innovations._colour(xi)
 
@@ -183,36 +183,38 @@ class _Colour(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class InnovationStandardisation(ChainedStandardisation):
+class WhiteningTransform(ChainedStandardisation):
     """Field in units = shift + scale * colour(standardised field).
 
     Arguments:
-        amplitudes: Amplitudes of the spectra, see `innovations_of`.
+        amplitudes: Amplitudes of the spectra, see `vecchia_whitening`.
         points: Cells across.
         repeats: Likewise.
     """
 
     amplitudes: Tensor
     points: tuple[int, int]
-    repeats: Repeats | None = None
+    repeats: BoxRepeats | None = None
 
     @cached_property
-    def innovations(self) -> Innovations:
+    def innovations(self) -> VecchiaWhitening:
         """Computed on first use."""
-        return innovations_of(self.amplitudes, self.points, self.repeats)
+        return vecchia_whitening(self.amplitudes, self.points, self.repeats)
 
     @property
     def chain(self) -> Chain:
         return Chain((Affine(self.shift, self.scale), Whitening(self.innovations)))
 
 
-def innovations_of(amplitudes: Tensor, points: tuple[int, int], repeats: Repeats | None = None) -> Innovations:
+def vecchia_whitening(
+    amplitudes: Tensor, points: tuple[int, int], repeats: BoxRepeats | None = None
+) -> VecchiaWhitening:
     """The map of one or more lightcones with such spectra.
 
     Arguments:
         amplitudes: a of `priors.cm21.slice_spectra`, shape `(channel, functions, los)`, or `(cones, ...)`.
         points: Cells across.
-        repeats: Repeats of the same lightcones; None if a box is as long as they.
+        repeats: BoxRepeats of the same lightcones; None if a box is as long as they.
     """
     a = amplitudes if amplitudes.ndim == 4 else amplitudes[None]
     tau = None
@@ -238,7 +240,7 @@ def innovations_of(amplitudes: Tensor, points: tuple[int, int], repeats: Repeats
             )
             L[:, channel] = joint[..., m:, m:]
         blocks.append((K, L))
-    return Innovations(tuple(blocks), points)
+    return VecchiaWhitening(tuple(blocks), points)
 
 
 def _covariance(a: Tensor, points: tuple[int, int], tau: Tensor | None, period: int) -> Tensor:

@@ -15,7 +15,7 @@ from infield.core.grid import Axis, Grid, GridLike
 from infield.core.transform import Window
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
-from infield.priors.gaussian.laws import Law, Matern
+from infield.priors.gaussian.laws import Kernel, Matern
 from infield.priors.gaussian.spectral_density import SpectralDensity
 
 SAME_SPACING = 0.01
@@ -23,7 +23,7 @@ SAME_SPACING = 0.01
 
 
 @runtime_checkable
-class OnDomains(Protocol):
+class SupportsDomains(Protocol):
     """A network for domains of any size, at one spacing."""
 
     def covering(self, periodic: Sequence[bool], origin: Sequence[int]) -> nn.Module:
@@ -103,7 +103,7 @@ class Domain:
         """Offset of the domain from the grid of training, in points."""
         return tuple(round((axis.coordinates[0] - ours.coordinates[0]) / ours.spacing) for ours, axis in self._axes)
 
-    def network(self, network: OnDomains) -> nn.Module:
+    def network(self, network: SupportsDomains) -> nn.Module:
         """The same weights on the torus."""
         return network.covering([True] * self.site.ndim, self.origin)
 
@@ -111,7 +111,7 @@ class Domain:
         """Variances of the modes of the torus from those of the grid of training, shape `(channel, *torus)`."""
         return SpectralDensity(variance).on(self.window.torus, whole=whole and self.closed)
 
-    def source(self, law: Law, channels: int) -> Covariance:
+    def source(self, law: Kernel, channels: int) -> Covariance:
         """The law of the source on the torus."""
         law = replace(law, wrap=False) if isinstance(law, Matern) else law  # the torus is periodic already
         spectrum = law.embedded(self.site, self.window.torus).spectrum

@@ -19,14 +19,14 @@ from infield.core.renamed import old_names
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.covariance.repeated import level_where_repeated
-from infield.priors.gaussian.laws import Law, White
+from infield.priors.gaussian.laws import Kernel, White
 
 if not TYPE_CHECKING:
     __getattr__ = old_names(__name__)
 
 
 @runtime_checkable
-class OnPoints(Protocol):
+class SupportsPoints(Protocol):
     """A network that is bound to points."""
 
     def on(self, points: Tensor) -> nn.Module:
@@ -35,7 +35,7 @@ class OnPoints(Protocol):
 
 
 @runtime_checkable
-class OnGrids(Protocol):
+class SupportsGrids(Protocol):
     """A network for uniform grids of one domain."""
 
     def placed(self, places: tuple[tuple[float, float], ...]) -> nn.Module:
@@ -43,7 +43,7 @@ class OnGrids(Protocol):
         ...
 
 
-def source_on(law: Law, grid: GridLike, channels: int) -> Covariance:
+def source_on(law: Kernel, grid: GridLike, channels: int) -> Covariance:
     """A source on a grid, in modes in which data are nearly independent: white noise takes Fourier's where it can."""
     if isinstance(law, White) and isinstance(grid, Grid) and grid.uniform:
         return law.within(Hartley(grid.ndim), grid, channels)
@@ -60,7 +60,7 @@ class Regrid:
     Arguments:
         start: Grid or points on which values are known.
         site: Grid or points on which values are wanted.
-        law: Law of the source.
+        law: Kernel of the source.
         channels: Number of channels.
 
     Raises:
@@ -69,7 +69,7 @@ class Regrid:
 
     start: GridLike
     site: GridLike
-    law: Law
+    law: Kernel
     channels: int
 
     def __post_init__(self) -> None:
@@ -121,9 +121,9 @@ class Regrid:
         Raises:
             InfieldError: The network is bound to one grid.
         """
-        if isinstance(network, OnPoints):
+        if isinstance(network, SupportsPoints):
             return network.on(self.site.points())
-        if not isinstance(network, OnGrids):
+        if not isinstance(network, SupportsGrids):
             raise InfieldError(
                 f"its network, {type(network).__name__}, is tied to the grid of its training; use a prior trained on "
                 "this grid, or one with an FNO or a point network"

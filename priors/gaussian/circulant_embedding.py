@@ -28,7 +28,7 @@ from infield.core.transform import Window
 LARGEST_TORUS = 2**24
 """Points of the largest torus that is tried (128 MiB a field)."""
 
-ROUNDING = 1e-12
+NEGATIVE_RTOL = 1e-12
 """A share of the variance in negative modes that counts as none."""
 
 TOLERANCE = 1e-6
@@ -105,7 +105,7 @@ def embed(
             clipped = float(-spectrum.clamp_max(0).sum() / spectrum.sum())
             if best is None or clipped < best.clipped:
                 best = Embedding(Window(shape, candidate), spectrum.clamp_min(0), clipped)
-        if best is not None and best.clipped <= ROUNDING:
+        if best is not None and best.clipped <= NEGATIVE_RTOL:
             return best
     if best is None or best.clipped > TOLERANCE:
         found = f"{best.clipped:.1e} of its variance in negative modes" if best else f"a torus of {tori[0]} points"

@@ -36,7 +36,7 @@ EMBED_ABOVE = 1024
 AUTOMATIC_RANK = 512
 """Number of leading directions of a law on more than `DENSE_LIMIT` points (80 MiB for 20,000 points)."""
 
-LARGEST_SHARE_LEFT = 0.05
+MAX_RESIDUAL_FRACTION = 0.05
 """Largest fraction of the variance that these directions may leave to a constant remainder."""
 
 LARGEST_ORDER = 100
@@ -44,7 +44,7 @@ LARGEST_ORDER = 100
 
 
 @runtime_checkable
-class Law(Protocol):
+class Kernel(Protocol):
     """A centred Gaussian law of fields on any grid, each channel an independent copy."""
 
     def on(self, grid: GridLike, channels: int = 1) -> Covariance:
@@ -55,7 +55,7 @@ class Law(Protocol):
         """Its covariance on a grid, in given modes."""
         ...
 
-    def wants_torus(self, grid: GridLike) -> bool:
+    def prefers_embedding(self, grid: GridLike) -> bool:
         """Whether on this grid it is best seen as the restriction of a law on a torus: diagonal by FFT there."""
         ...
 
@@ -83,7 +83,7 @@ class White:
     def within(self, modes: Modes, grid: GridLike, channels: int = 1) -> Covariance:
         return Covariance.diagonal_in(modes, torch.full((channels, *grid.shape), self.variance, dtype=torch.float64))
 
-    def wants_torus(self, grid: GridLike) -> bool:
+    def prefers_embedding(self, grid: GridLike) -> bool:
         return False
 
     def embedded(self, grid: GridLike, torus: tuple[int, ...] | None = None) -> Embedding:
@@ -113,6 +113,13 @@ class Matern:
         rank: Number of leading directions, whatever they leave; None leaves the choice between dense and low-rank
             algebra to the number of points.
         domain: `plane`; or `sphere`, for points and grids of longitude and latitude in degrees.
+
+    Examples:
+        >>> import torch
+        >>> from infield.core.grid import Grid
+        >>> law = Matern(nu=1.5, length=10.0, variance=4.0)
+        >>> law.on(Grid.regular((64,), 100.0, units="km")).sample(3, torch.Generator().manual_seed(0)).shape
+        torch.Size([3, 1, 64])
     """
 
     nu: float = 1.5
@@ -152,7 +159,7 @@ class Matern:
         if self._by_fft(grid):
             return self.within(Hartley(grid.ndim), grid, channels)
         if self._low_rank(grid):
-            return self._partial(grid).in_own_modes(grid.shape, channels)
+            return self._partial(grid).to_eigenmodes(grid.shape, channels)
         eigenvalues, vectors = torch.linalg.eigh(self._matrix(grid))
         spectrum = eigenvalues.clamp_min(1e-12 * eigenvalues[-1])
         diagonal = spectrum.reshape(grid.shape).expand(channels, *grid.shape).clone()
@@ -169,7 +176,7 @@ class Matern:
             return self._partial(grid).within(modes, grid.shape)
         return from_matrix(modes, self._matrix(grid), grid.shape)
 
-    def wants_torus(self, grid: GridLike) -> bool:
+    def prefers_embedding(self, grid: GridLike) -> bool:
         plain = self.domain == "plane" and self.rank is None and not self._by_fft(grid)
         return plain and isinstance(grid, Grid) and grid.uniform and grid.ndim <= 3 and grid.size > EMBED_ABOVE
 
@@ -194,7 +201,7 @@ class Matern:
 
     def _low_rank(self, grid: GridLike) -> bool:
         """Whether the leading directions stand for the law; a large uniform grid has better ways."""
-        return self.rank is not None or (grid.size > DENSE_LIMIT and not self.wants_torus(grid))
+        return self.rank is not None or (grid.size > DENSE_LIMIT and not self.prefers_embedding(grid))
 
     def _partial(self, grid: GridLike) -> PartialCholesky:
         points, periods = self._points(grid), self._periods(grid)
@@ -207,11 +214,12 @@ class Matern:
             return matern_between(points[i : i + 1], points, **self._function, periods=periods)[0]
 
         partial = pivoted_cholesky(column, diagonal, rank)
-        if self.rank is None and partial.share_left > LARGEST_SHARE_LEFT:
+        if self.rank is None and partial.residual_fraction > MAX_RESIDUAL_FRACTION:
             raise InfieldError(
-                f"{self} on {grid.size} points that are scattered or not periodic: {rank} directions leave "
-                f"{partial.share_left:.0%} of its variance, expected at most {LARGEST_SHARE_LEFT:.0%}; take a longer "
-                f"length, at most {DENSE_LIMIT} points, or set `rank` to accept what that many directions leave"
+                where=f"{self} on {grid.size} points that are scattered or not periodic",
+                found=f"{partial.residual_fraction:.0%} of its variance outside {rank} directions",
+                expected=f"at most {MAX_RESIDUAL_FRACTION:.0%}",
+                remedy=f"take a longer length, at most {DENSE_LIMIT} points, or set `rank` to accept the rest",
             )
         return partial
 
@@ -251,7 +259,7 @@ def regular(grid: GridLike) -> Grid:
     return grid
 
 
-def law_from_spec(spec: dict[str, Any]) -> Law:
+def law_from_spec(spec: dict[str, Any]) -> Kernel:
     """Build a law from plain JSON or YAML types, e.g. `{"law": "matern", "nu": 0.5, "length": 0.05}`.
 
     Raises:
@@ -263,7 +271,7 @@ def law_from_spec(spec: dict[str, Any]) -> Law:
         raise InfieldError(where="law", found=f"{name!r}", expected=f"an entry 'law', one of {expected}")
     kernel = registry.load("kernels", name)
     try:
-        law: Law = kernel(**{k: v for k, v in spec.items() if k != "law"})
+        law: Kernel = kernel(**{k: v for k, v in spec.items() if k != "law"})
     except TypeError as error:
         raise InfieldError(f"law '{name}': {error}") from error
     return law

@@ -32,12 +32,12 @@ class PartialCholesky:
     left: Tensor
 
     @property
-    def share_left(self) -> float:
+    def residual_fraction(self) -> float:
         """trace(E) / trace(C)."""
         left = float(self.left.sum())
         return left / (left + float(self.factor.square().sum()))
 
-    def in_own_modes(self, shape: tuple[int, ...], channels: int = 1) -> Covariance:
+    def to_eigenmodes(self, shape: tuple[int, ...], channels: int = 1) -> Covariance:
         """V diag(e) V^T + rho (1 - V V^T), diagonal in its modes, where V diag(e) V^T = L L^T and rho keeps the trace.
 
         Its distance from C, in spectral norm, is at most trace(E).

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from infield.core.brief import Brief
 from infield.core.errors import InfieldError
 from infield.core.grid import GridLike
 from infield.priors.base import Standardisation
@@ -18,15 +19,15 @@ from infield.priors.covariance.modes import Hartley
 from infield.priors.covariance.repeated import level_where_repeated
 from infield.priors.gaussian.bridge import Bridge
 from infield.priors.gaussian.circulant_embedding import Embedding
-from infield.priors.gaussian.laws import Law, White
+from infield.priors.gaussian.laws import Kernel, White
 from infield.priors.torus_window import WindowedStandardisation
 
-KEPT_BRIDGES = 128
+BRIDGE_CACHE_SIZE = 128
 """Times whose factorisations a prior keeps."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class GaussianPrior:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class GaussianPrior(Brief):
     """N(mean, C) on standardised fields, with the independent bridge to the source N(0, C_0).
 
     Arguments:
@@ -46,6 +47,11 @@ class GaussianPrior:
     standardisation: Standardisation
     provenance: dict[str, Any]
     units: str | None = None
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        shape = self.standardisation.output_shape(self.covariance.event_shape)
+        return {"name": repr(self.name), "fields": f"{shape} in {self.units or 'any units'}"}
 
     @property
     def gaussian(self) -> Literal[True]:
@@ -67,7 +73,7 @@ class GaussianPrior:
     def bridge(self, t: float) -> Bridge:
         """The joint law of x_0, x_1 and x_t; those of the last times are kept, since they hold a factorisation."""
         if t not in self._bridges:
-            if len(self._bridges) == KEPT_BRIDGES:
+            if len(self._bridges) == BRIDGE_CACHE_SIZE:
                 self._bridges.clear()
             self._bridges[t] = Bridge(self.covariance, self.source, t)
         return self._bridges[t]
@@ -83,11 +89,11 @@ class GaussianPrior:
 
 
 def gaussian_prior(
-    law: Law,
+    law: Kernel,
     grid: GridLike,
     *,
     channels: int = 1,
-    source: Law | None = None,
+    source: Kernel | None = None,
     name: str | None = None,
     torus: tuple[int, ...] | None = None,
 ) -> GaussianPrior:
@@ -100,7 +106,7 @@ def gaussian_prior(
         law: The law of the standardised field.
         grid: Grid of the field.
         channels: Number of independent channels.
-        source: Law of the source; the default is white on scattered points' and grids' own modes.
+        source: Kernel of the source; the default is white on scattered points' and grids' own modes.
         name: Name in reports.
         torus: Points of the torus along each axis, where other priors are to share it; see `shared_torus`.
     """
@@ -129,10 +135,10 @@ def gaussian_prior(
     )
 
 
-def shared_torus(laws: Iterable[Law], grid: GridLike) -> tuple[int, ...] | None:
+def shared_torus(laws: Iterable[Kernel], grid: GridLike) -> tuple[int, ...] | None:
     """Return the points of a torus shared by several laws on a grid; None if none of them prefers a torus."""
     laws = tuple(laws)
-    if not any(law.wants_torus(grid) for law in laws):
+    if not any(law.prefers_embedding(grid) for law in laws):
         return None
     return tuple(max(sizes) for sizes in zip(*(law.embedded(grid).window.torus for law in laws), strict=True))
 
@@ -166,7 +172,7 @@ def spectrum_prior(spectrum: Tensor, *, name: str = "given power spectrum") -> G
     )
 
 
-def empirical_prior(fields: Tensor, grid: GridLike, *, rank: int = 64, source: Law | None = None) -> GaussianPrior:
+def empirical_prior(fields: Tensor, grid: GridLike, *, rank: int = 64, source: Kernel | None = None) -> GaussianPrior:
     """Mean and low-rank-plus-diagonal covariance of example fields, standardised channel by channel.
 
     Arguments:
@@ -174,7 +180,7 @@ def empirical_prior(fields: Tensor, grid: GridLike, *, rank: int = 64, source: L
         grid: Grid of the fields.
         rank: Principal directions that are kept; what they leave stays on the diagonal of the source's modes, the same
             for all modes of a repeated variance (`priors.covariance.repeated`).
-        source: Law of the source; the default is white.
+        source: Kernel of the source; the default is white.
 
     Raises:
         InfieldError: If there are fewer than three fields, or a channel has no variance.

@@ -55,7 +55,7 @@ class LocalUNet(nn.Module):
                 remedy="expected positive numbers",
             )
         self.channels, self.checkpointing = channels, checkpointing
-        self.multiple = CELL * 2 ** (len(widths) - 1)
+        self.multiple = UNSHUFFLE * 2 ** (len(widths) - 1)
         self.arguments: dict[str, Any] = {
             "channels": channels,
             "inputs": inputs,
@@ -71,14 +71,14 @@ class LocalUNet(nn.Module):
 
         self.time = TimeEmbedding(embedding)
         self.numbers = Numbers(embedding, numbers) if numbers else None
-        self.stem = _Convolution(inputs * CELL**3, widths[0])
+        self.stem = _Convolution(inputs * UNSHUFFLE**3, widths[0])
         self.down = nn.ModuleList(chain(width, width) for width in widths)
         steps = list(itertools.pairwise(widths))
         self.coarser = nn.ModuleList(nn.Conv3d(a, b, kernel_size=2, stride=2) for a, b in steps)
         self.finer = nn.ModuleList(nn.ConvTranspose3d(b, a, kernel_size=2, stride=2) for a, b in steps)
         self.up = nn.ModuleList(chain(2 * a, a) for a, _ in steps)
         self.norm = _ChannelNorm(widths[0])
-        self.head = _Convolution(widths[0], channels * CELL**3)
+        self.head = _Convolution(widths[0], channels * UNSHUFFLE**3)
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
         # Space last in memory: convolutions in bf16 are ten times faster so on a processor, twice on a GPU.
@@ -88,9 +88,9 @@ class LocalUNet(nn.Module):
     def reach(self) -> int:
         """Cells of the line of sight beyond which nothing is felt, rounded up to a multiple of the coarsest cell."""
         blocks, levels = self.arguments["blocks"], len(self.arguments["widths"])
-        cells = [CELL * 2**level for level in range(levels)]
+        cells = [UNSHUFFLE * 2**level for level in range(levels)]
         passes = [2 if level < levels - 1 else 1 for level in range(levels)]  # down and up again, but at the bottom
-        felt = 2 * CELL + sum(2 * blocks * n * cell for n, cell in zip(passes, cells, strict=True))
+        felt = 2 * UNSHUFFLE + sum(2 * blocks * n * cell for n, cell in zip(passes, cells, strict=True))
         felt += self.multiple  # a coarse cell is felt as a whole
         return -(-felt // self.multiple) * self.multiple
 
@@ -125,7 +125,7 @@ class LocalUNet(nn.Module):
         return h
 
 
-CELL = 2
+UNSHUFFLE = 2
 """Points of the finest cell along each axis: the network works on cells, whose points are channels."""
 
 
@@ -188,9 +188,9 @@ class _ChannelNorm(nn.LayerNorm):
 
 def _fold(x: Tensor) -> Tensor:
     """The points of each cell as channels."""
-    return rearrange(x, "b c (x i) (y j) (z k) -> b (c i j k) x y z", i=CELL, j=CELL, k=CELL)
+    return rearrange(x, "b c (x i) (y j) (z k) -> b (c i j k) x y z", i=UNSHUFFLE, j=UNSHUFFLE, k=UNSHUFFLE)
 
 
 def _unfold(x: Tensor) -> Tensor:
     """The inverse of `_fold`."""
-    return rearrange(x, "b (c i j k) x y z -> b c (x i) (y j) (z k)", i=CELL, j=CELL, k=CELL)
+    return rearrange(x, "b (c i j k) x y z -> b c (x i) (y j) (z k)", i=UNSHUFFLE, j=UNSHUFFLE, k=UNSHUFFLE)

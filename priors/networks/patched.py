@@ -37,7 +37,7 @@ from infield.core.errors import InfieldError
 
 Mode = Literal["overlap", "shift"]
 
-CHUNK_VALUES, CHUNK_VALUES_ELSEWHERE = 2**16, 2**22
+MAX_VALUES_PER_CALL_CPU, MAX_VALUES_PER_CALL_GPU = 2**16, 2**22
 """Maximum number of values of patches per network call, on a CPU, where more is not faster, and elsewhere."""
 
 _TICKS = 2**32
@@ -143,7 +143,13 @@ class Patched(nn.Module):
 
         Outside of training their number is bounded, and they are generated on demand.
         """
-        limit = math.inf if self.training else CHUNK_VALUES if x.device.type == "cpu" else CHUNK_VALUES_ELSEWHERE
+        limit = (
+            math.inf
+            if self.training
+            else MAX_VALUES_PER_CALL_CPU
+            if x.device.type == "cpu"
+            else MAX_VALUES_PER_CALL_GPU
+        )
         waiting: list[_Pack] = []
         for g, (fields, lattice) in enumerate(groups):
             flat, times = x[fields].flatten(2), t[fields]

@@ -23,21 +23,61 @@ A mixture of Gaussian fields::
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from infield.core import registry
 from infield.core.checks import is_number
 from infield.core.errors import InfieldError
 from infield.core.grid import GridLike
-from infield.priors.gaussian.laws import Law, law_from_spec
+from infield.priors.gaussian.laws import Kernel, law_from_spec
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior, shared_torus
 
 UNITS = {"prior", "source", "mean", "scale", "units"}
 """Keys of every description of Gaussian fields."""
+
+
+@dataclass(frozen=True)
+class DescribedPrior:
+    """A description that becomes a prior on a grid.
+
+    Arguments:
+        description: Content of the YAML file.
+        name: Of the file, for messages.
+    """
+
+    description: dict[str, Any]
+    name: str
+
+    def on(self, grid: GridLike, channels: int = 1) -> Any:
+        """The prior on a grid.
+
+        Raises:
+            InfieldError: As `prior_from_description`.
+        """
+        try:
+            return prior_from_description(self.description, grid, channels)
+        except InfieldError as error:
+            raise error.within(self.name) from error
+
+
+def read_description(path: str | Path) -> DescribedPrior:
+    """Read a YAML description of a prior.
+
+    Raises:
+        InfieldError: It is no YAML, or describes no prior.
+    """
+    path = Path(path)
+    try:
+        description = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise InfieldError(where=path, found=" ".join(str(error).split()), expected="YAML") from error
+    return DescribedPrior(description, str(path))
 
 
 def prior_from_description(description: Any, grid: GridLike, channels: int) -> Any:
@@ -82,7 +122,7 @@ def mixture(description: dict[str, Any], grid: GridLike, channels: int) -> Mixtu
     return MixturePrior(tuple(components), weights)
 
 
-def _source(description: dict[str, Any]) -> Law | None:
+def _source(description: dict[str, Any]) -> Kernel | None:
     """The law of the source; the numbers of the units are checked on the way."""
     _units(description)
     return law_from_spec(description["source"]) if "source" in description else None
@@ -98,7 +138,7 @@ def _units(description: dict[str, Any]) -> tuple[float, float]:
 def _component(
     description: dict[str, Any],
     part: dict[str, Any],
-    start: Law | None,
+    start: Kernel | None,
     grid: GridLike,
     channels: int,
     torus: tuple[int, ...] | None = None,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from infield.core.brief import Brief
 from infield.core.registry import StoredKind, entry_key
 from infield.priors.base import Standardisation
 from infield.priors.storage.checkpoint import load_checkpoint
@@ -19,7 +20,7 @@ KIND = "surrogate"
 ENTRY = entry_key(KIND)
 VERSION = 1
 
-TOGETHER = 16384
+MAX_VALUES_PER_CALL = 16384
 """Maximum number of values per network call on a CPU; larger batches exceed the caches."""
 
 
@@ -43,13 +44,13 @@ class LearnedMap:
         """Fields `(batch, channel, *space)`, of the shape, the precision and the device of `x`."""
         weight = next(self.network.parameters())
         z = self.source.from_units(x).to(weight)
-        few = max(1, TOGETHER // z[0].numel()) if z.device.type == "cpu" else len(z)
+        few = max(1, MAX_VALUES_PER_CALL // z[0].numel()) if z.device.type == "cpu" else len(z)
         learned = torch.cat([self.network(part, part.new_zeros(len(part))) for part in z.split(few)])
         return self.target.to_units(learned.to(x))
 
 
-@dataclass(frozen=True)
-class Stored:
+@dataclass(frozen=True, repr=False)
+class StoredSurrogate(Brief):
     """A learned map as a file holds it.
 
     Arguments:
@@ -72,13 +73,21 @@ class Stored:
     provenance: dict[str, Any]
     sha256: str = ""
 
-    def to(self, device: torch.device | str) -> Stored:
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        return {
+            "network": type(self.map.network).__name__,
+            "solver": "unknown" if self.operator is None else self.operator.get("name", "?"),
+            "fields": f"{tuple(self.witness.shape[1:])} in {self.units[0]} -> {self.units[1]}",
+        }
+
+    def to(self, device: torch.device | str) -> StoredSurrogate:
         """The same, its network run elsewhere."""
         self.map.network.to(device)
         return self
 
 
-def to_entry(stored: Stored) -> dict[str, Any]:
+def to_entry(stored: StoredSurrogate) -> dict[str, Any]:
     """Return the checkpoint entry: nested dictionaries of tensors, numbers and text."""
     units = {name: {"shift": u.shift.cpu(), "scale": u.scale.cpu()} for name, u in _units(stored.map).items()}
     network = network_description(stored.map.network)
@@ -96,7 +105,7 @@ def to_entry(stored: Stored) -> dict[str, Any]:
     }
 
 
-def from_entry(entry: Mapping[str, Any], sha256: str = "") -> Stored:
+def from_entry(entry: Mapping[str, Any], sha256: str = "") -> StoredSurrogate:
     """The inverse of `to_entry`.
 
     Raises:
@@ -110,10 +119,12 @@ def from_entry(entry: Mapping[str, Any], sha256: str = "") -> Stored:
     units, residuals, witness = tuple(entry["units"]), entry["residuals"], entry["witness"]
     if len(units) != 2 or residuals.ndim < 3 or len(residuals) < 2 or witness.shape != (2, *residuals.shape[1:]):
         raise ValueError(f"units {units}, residuals {tuple(residuals.shape)}, witness {tuple(witness.shape)}")
-    return Stored(map_, entry["grid"], units, entry["operator"], residuals, witness, entry["provenance"], sha256)
+    return StoredSurrogate(
+        map_, entry["grid"], units, entry["operator"], residuals, witness, entry["provenance"], sha256
+    )
 
 
-def load_learned_map(path: str | Path, device: torch.device | str = "cpu") -> Stored:
+def load_learned_map(path: str | Path, device: torch.device | str = "cpu") -> StoredSurrogate:
     """Load a learned map from its checkpoint; no other file is needed, and nothing in it is executed.
 
     Arguments:
@@ -123,7 +134,7 @@ def load_learned_map(path: str | Path, device: torch.device | str = "cpu") -> St
     Raises:
         InfieldError: As `read_entry`; or a part is missing or of another shape.
     """
-    stored: Stored = load_checkpoint(path, KIND, device)
+    stored: StoredSurrogate = load_checkpoint(path, KIND, device)
     return stored
 
 

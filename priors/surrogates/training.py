@@ -17,10 +17,10 @@ from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.core.errors import InfieldError
 from infield.priors.base import Standardisation
 from infield.priors.storage.network import network_description
-from infield.priors.surrogates.learned_map import ENTRY, LearnedMap, Stored, from_entry, to_entry
-from infield.priors.training.common import adamw_with_cosine, entry_to_go_on_from, network_weights, training_record
+from infield.priors.surrogates.learned_map import ENTRY, LearnedMap, StoredSurrogate, from_entry, to_entry
+from infield.priors.training.common import adamw_with_cosine, network_weights, resumable_entry, training_record
 
-LEAST = 16
+MIN_HELD_OUT_PAIRS = 16
 """Minimum number of held-out pairs to estimate the distribution of the error."""
 
 
@@ -68,8 +68,10 @@ class OperatorLearning(LightningModule):
             raise InfieldError(
                 where="network of a surrogate", found="one for scattered points", expected="a fno or unet"
             )
-        if residuals < LEAST:
-            raise InfieldError(where="surrogate", found=f"residuals {residuals}", expected=f"at least {LEAST}")
+        if residuals < MIN_HELD_OUT_PAIRS:
+            raise InfieldError(
+                where="surrogate", found=f"residuals {residuals}", expected=f"at least {MIN_HELD_OUT_PAIRS}"
+            )
         self.network, self.residuals = network, residuals
         self.learning_rate, self.warmup, self.weight_decay = learning_rate, warmup, weight_decay
 
@@ -100,11 +102,11 @@ class OperatorLearning(LightningModule):
         self.scale = target.scale.square().mean(tuple(range(1, u.ndim - 1)), keepdim=True).sqrt()
         self.seen = len(x)
         self.judged = data.held_out(self.residuals)
-        if len(self.judged[0]) < LEAST:
+        if len(self.judged[0]) < MIN_HELD_OUT_PAIRS:
             raise InfieldError(
                 where="training pairs",
                 found=f"{len(self.judged[0])} that are held out",
-                expected=f"at least {LEAST} to measure the error of a surrogate",
+                expected=f"at least {MIN_HELD_OUT_PAIRS} to measure the error of a surrogate",
                 remedy="raise `validation` or give more samples",
             )
         self.data: dict[str, Any] = {"grid": data.grid_description, "units": data.units, "operator": data.operator}
@@ -134,7 +136,7 @@ class OperatorLearning(LightningModule):
         with torch.no_grad():
             residuals = torch.cat([(u_i.to(x_i) - learned(x_i)).cpu() for x_i, u_i in self._judged_in_parts()])
         checkpoint[ENTRY] = to_entry(
-            Stored(
+            StoredSurrogate(
                 map=learned,
                 residuals=residuals.float(),
                 witness=torch.stack([x[0], u[0]]).float(),
@@ -156,7 +158,7 @@ class OperatorLearning(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the standardisation of the first run."""
         now = {"network": self.description, **self.data, "units": list(self.data["units"])}
-        entry = entry_to_go_on_from(checkpoint, ENTRY, now, "that of a surrogate")
+        entry = resumable_entry(checkpoint, ENTRY, now, "that of a surrogate")
         first = from_entry(entry).map
         self.learned = LearnedMap(self.network, first.source, first.target)
 

@@ -74,7 +74,7 @@ def adamw_with_cosine(
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def entry_to_go_on_from(
+def resumable_entry(
     checkpoint: Mapping[str, Any], name: str, now: Mapping[str, Any], expected: str
 ) -> Mapping[str, Any]:
     """Return the entry of a checkpoint from which a run is resumed.

@@ -16,12 +16,12 @@ those of "NullFlow" (Shi et al. 2026, arXiv:2606.22696) and, with noise, of "SNa
 
 The identity learns from short steps first, and what it has not learned yet is spread: a step that is too sure contracts
 to the mean. So a score of mean and variance of two draws in one step may be added, whose least value the exact average
-velocity has too: `spread_score`. Both are then taken in units of the variance of each measurement's source: one that
+velocity has too: `dawid_sebastiani_score`. Both are then taken in units of the variance of each measurement's source: one that
 leaves little open counts as much as one that leaves much. What is left is measured on held-out fields when a checkpoint
 is written, and the source widened by it: a factor near 1, stored in the file.
 
 With exact data the velocity is confined to the null space of A: P u in place of u, P = I - A^+ A; with noise, to what it
-leaves open (`priors.amortised.adapted_source.confined`).
+leaves open (`priors.amortised.adapted_source.soft_null_projection`).
 """  # noqa: E501 - a table
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from infield.core.errors import InfieldError
-from infield.priors.amortised.adapted_source import adapted_source, confined
+from infield.priors.amortised.adapted_source import adapted_source, soft_null_projection
 from infield.priors.amortised.average_velocity import (
     ENTRY,
     AverageVelocity,
@@ -49,7 +49,7 @@ from infield.priors.networks.unet import UNet
 from infield.priors.storage.network import network_description
 from infield.priors.training.common import VALIDATION, batch_generator, network_weights, standard_normal
 from infield.priors.training.measurement_family import FamilyTraining, measured, standardisation_of
-from infield.priors.training.spread_score import error_over_spread, spread_score
+from infield.priors.training.spread_score import dawid_sebastiani_score, error_over_spread
 
 NUMBERS = 3
 """r, t and the noise."""
@@ -75,7 +75,7 @@ class MeanFlow(FamilyTraining):
         operators: Operators per batch.
         equal: Fraction of the pairs of times with r = t.
         corner: Fraction of the others that are drawn near r = 0, t = 1, the pair used in sampling.
-        score: Weight of `spread_score` of draws in one step; for fields of many values.
+        score: Weight of `dawid_sebastiani_score` of draws in one step; for fields of many values.
         identity: Fraction of a batch for which the identity is evaluated.
         scored: Fraction of a batch for which the score is evaluated.
         middle: Initial steps that train only the map of the source's mean to the mean of the fields.
@@ -198,7 +198,7 @@ class MeanFlow(FamilyTraining):
         loss = torch.zeros_like(r).index_add(0, of_identity.to(r.device), identity / asked[of_identity])
         zero, one = torch.zeros_like(r[of_score]), torch.ones_like(r[of_score])
         first, second = (x[of_score] + m.u(x[of_score], zero, one, of_score) for x in (x_0, m.x_0_again))
-        score = spread_score(first, second, x_1[of_score], floor=FLOOR * m.spread[of_score])
+        score = dawid_sebastiani_score(first, second, x_1[of_score], floor=FLOOR * m.spread[of_score])
         return loss.index_add(0, of_score.to(r.device), self.score * n / len(of_score) * score)
 
     def _loss_of_middle(self, x_1: Tensor, generator: Generator) -> Tensor:
@@ -238,7 +238,7 @@ class MeanFlow(FamilyTraining):
             x_0_again=second[0] if second else x_0,
             seen=conditions(operator, mean),
             noise=x_1.new_full((len(x_1),), s),
-            confined=partial(confined, operator, noise=s),
+            confined=partial(soft_null_projection, operator, noise=s),
         )
 
     def _times(self, n: int, generator: Generator) -> tuple[Tensor, Tensor]:

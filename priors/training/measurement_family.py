@@ -16,19 +16,19 @@ from torch import Generator, Tensor, nn
 
 from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.core.errors import InfieldError
-from infield.priors.amortised.base import Supervised
+from infield.priors.amortised.base import AmortisedModel
 from infield.priors.base import Standardisation
 from infield.priors.storage.network import network_description
 from infield.priors.training.common import (
     VALIDATION,
     adamw_with_cosine,
     batch_generator,
-    entry_to_go_on_from,
+    resumable_entry,
     standard_normal,
     training_record,
 )
 
-SURVEYED = 2048
+N_FINGERPRINT_DRAWS = 2048
 """Number of operators drawn before training to find the range of their fingerprints."""
 
 
@@ -51,7 +51,7 @@ def survey(family: Family, grid: Any, channels: int, generator: Generator) -> di
     Raises:
         InfieldError: They are of several kinds.
     """
-    seen = [family.numbers(family.draw(grid, channels, generator)) for _ in range(SURVEYED)]
+    seen = [family.numbers(family.draw(grid, channels, generator)) for _ in range(N_FINGERPRINT_DRAWS)]
     names = {name for name, _ in seen}
     if len(names) != 1:
         raise InfieldError(where="family of operators", found=sorted(names), expected="operators of one kind")
@@ -60,7 +60,7 @@ def survey(family: Family, grid: Any, channels: int, generator: Generator) -> di
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredBatch:
     """Some fields that one operator measured.
 
     Arguments:
@@ -78,7 +78,7 @@ class Measured:
 
 def measured(
     family: Family, grid: Any, x_1: Tensor, noise: tuple[float, float], noiseless: float, generator: Generator
-) -> Measured:
+) -> MeasuredBatch:
     """Measure fields by one operator of a family, with noise from a range.
 
     Arguments:
@@ -96,7 +96,7 @@ def measured(
     n = standard_normal(clean.shape, clean, generator)
     if operator.observed is not None:
         n = n * operator.observed.to(clean)
-    return Measured(x_1, operator, clean + s * n, s)
+    return MeasuredBatch(x_1, operator, clean + s * n, s)
 
 
 def standardisation_of(fields: Tensor) -> Standardisation:
@@ -113,7 +113,8 @@ def standardisation_of(fields: Tensor) -> Standardisation:
 
 
 class FamilyTraining(LightningModule):
-    """Base of the trainings of a `Supervised` model on the fields of a data module; subclasses define model and loss.
+    """Base of the trainings of an `AmortisedModel` on the fields of a data module; subclasses define model and
+    loss.
 
     Arguments:
         network: Network to train.
@@ -210,19 +211,19 @@ class FamilyTraining(LightningModule):
         loss = self.loss(batch, batch_generator(self.seed, VALIDATION, batch_idx, self.global_rank))
         self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
 
-    def measured_parts(self, fields: Tensor, generator: Generator) -> Iterator[Measured]:
+    def measured_parts(self, fields: Tensor, generator: Generator) -> Iterator[MeasuredBatch]:
         """The fields of a batch, each part of them measured by an operator of its own."""
         x_1 = self.model.standardisation.from_units(fields).float()
         for part in x_1.split(-(-len(x_1) // self.operators)):
             yield measured(self.family, self.grid, part, self.noise, self.noiseless, generator)
 
     @abstractmethod
-    def make(self, fields: Tensor, facts: dict[str, Any]) -> Supervised:
+    def make(self, fields: Tensor, facts: dict[str, Any]) -> AmortisedModel:
         """Return the model to train.
 
         Arguments:
             fields: Training fields in units, shape `(examples, channel, *space)`, float64.
-            facts: Arguments of a `Supervised`, all but its standardisation.
+            facts: Arguments of an `AmortisedModel`, all but its standardisation.
         """
 
     @abstractmethod
@@ -234,7 +235,7 @@ class FamilyTraining(LightningModule):
         """Return the entry of the model in a checkpoint of Lightning, with the weights of that checkpoint."""
 
     @abstractmethod
-    def from_entry(self, entry: Mapping[str, Any]) -> Supervised:
+    def from_entry(self, entry: Mapping[str, Any]) -> AmortisedModel:
         """The model that a checkpoint stores, with the network of this run."""
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -250,5 +251,5 @@ class FamilyTraining(LightningModule):
         """Go on with the standardisation of the first run."""
         every = self.to_entry(self.model, {"state_dict": self.state_dict()})
         now = {key: every[key] for key in self.fixed}
-        entry = entry_to_go_on_from(checkpoint, self.entry, now, f"that of a {self.what}")
+        entry = resumable_entry(checkpoint, self.entry, now, f"that of a {self.what}")
         self.model = self.from_entry(entry)

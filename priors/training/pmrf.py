@@ -23,11 +23,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from infield.core.errors import InfieldError
-from infield.priors.amortised.average_velocity import not_served
+from infield.priors.amortised.average_velocity import outside_training_range
 from infield.priors.amortised.rectified_flow import ENTRY, RectifiedFlow, from_entry, to_entry
 from infield.priors.amortised.unrolled import load_unrolled
 from infield.priors.training.common import network_weights, standard_normal
-from infield.priors.training.measurement_family import FamilyTraining, Measured
+from infield.priors.training.measurement_family import FamilyTraining, MeasuredBatch
 
 
 class PMRF(FamilyTraining):
@@ -86,7 +86,7 @@ class PMRF(FamilyTraining):
         scale, served = float(f.standardisation.scale.flatten()[0]), facts["serves"]
         for end, noise in enumerate(facts["noise"]):
             numbers = {name: ends[end] for name, ends in served["numbers"].items()}
-            reason = not_served(f, served["operator"], numbers, scale * noise)  # type: ignore[arg-type]
+            reason = outside_training_range(f, served["operator"], numbers, scale * noise)  # type: ignore[arg-type]
             if reason:
                 raise InfieldError(f"{self.mean}: it was not trained for this family: {reason}")
         facts["provenance"] = {**facts["provenance"], "mean": f.sha256}
@@ -107,7 +107,7 @@ class PMRF(FamilyTraining):
         error = self.model.velocity(t_ * x_1 + (1 - t_) * x_0, t) - (x_1 - x_0)
         return error.square().mean()
 
-    def source_of(self, part: Measured, generator: Generator) -> Tensor:
+    def source_of(self, part: MeasuredBatch, generator: Generator) -> Tensor:
         """x_0 = f(y) + sigma_s e, shape of x_1."""
         e = standard_normal(part.x_1.shape, part.x_1, generator)
         return self.model.mean.estimate(part.operator, part.y, part.noise) + self.spread * e

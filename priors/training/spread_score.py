@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def spread_score(first: Tensor, second: Tensor, truth: Tensor, floor: Tensor | float = 0.0) -> Tensor:
+def dawid_sebastiani_score(first: Tensor, second: Tensor, truth: Tensor, floor: Tensor | float = 0.0) -> Tensor:
     """(log V + B / V) / 2 of two draws and the truth of each example, shape `(batch,)`.
 
     V is the variance of the draws and B the squared error of their mean, both means over values, and the floor added to

@@ -203,13 +203,13 @@ class WallPressure:
         return self.within(Hartley(2), grid, channels)
 
     def within(self, modes: Modes, grid: GridLike, channels: int = 1) -> Covariance:
-        if not isinstance(modes, Hartley) or self.wants_torus(grid):
+        if not isinstance(modes, Hartley) or self.prefers_embedding(grid):
             raise InfieldError(f"{self}: it is diagonal on a torus only; leave out the source, which is white then")
         spectrum = self.spectrum(grid)
         floor = 1e-12 * float(spectrum.max())
         return Covariance.diagonal_in(modes, spectrum.clamp_min(floor).expand(channels, *grid.shape).clone())
 
-    def wants_torus(self, grid: GridLike) -> bool:
+    def prefers_embedding(self, grid: GridLike) -> bool:
         return not all(axis.periodic for axis in _axes(grid))
 
     def embedded(self, grid: GridLike, torus: tuple[int, ...] | None = None) -> Embedding:

@@ -8,5 +8,6 @@ from __future__ import annotations
 DOMAINS = {
     "cm21": "lightcones of the 21 cm line of hydrogen",
     "mri": "magnetic resonance imaging",
+    "pet": "positron emission tomography",
     "wall_pressure": "pressure below turbulent flows",
 }

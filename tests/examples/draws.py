@@ -19,12 +19,12 @@ from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise, LowRankGaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
-from infield.posterior.inference.denoiser_errors import measure_law
+from infield.posterior.inference.denoiser_errors import fit_denoiser_errors
 from infield.posterior.inference.empirical_bayes import fit_prior
-from infield.posterior.interop.deepinv import UnitRange, Whitened, decomposed
+from infield.posterior.interop.deepinv import UnitRange, WhitenedProblem, to_decomposable_physics
 from infield.posterior.samplers.dds import DDS
 from infield.posterior.samplers.diffusion_mbir import DiffusionMBIR
-from infield.posterior.samplers.elliptical_slice import SourceSlice
+from infield.posterior.samplers.elliptical_slice import EllipticalSlice
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_measured import FAPSMeasured
@@ -107,7 +107,7 @@ def sources() -> dict[str, Callable[[], Tensor]]:
         K = matern_matrix(RING.points(), nu=1.5, length=0.4, variance=1.0)
         found = pivoted_cholesky(lambda i: K[i], K.diagonal().clone(), 5)
         inside = found.within(Pixels(), RING.shape).sample(2, rng(3))
-        return torch.cat([found.in_own_modes(RING.shape).sample(2, rng(3)), inside])
+        return torch.cat([found.to_eigenmodes(RING.shape).sample(2, rng(3)), inside])
 
     def cones() -> Tensor:
         turns = torch.randn(3, 6, 6, generator=rng(2), dtype=torch.float64)
@@ -159,7 +159,7 @@ def samplers() -> dict[str, Callable[[], Tensor]]:
 
     def measured() -> Tensor:
         flat = gaussian_prior(MATERN, PLANE)
-        law = measure_law(flat, flat.covariance.sample(50, rng(1)), [0.0, 0.25, 0.5, 0.75], rng(2))
+        law = fit_denoiser_errors(flat, flat.covariance.sample(50, rng(1)), [0.0, 0.25, 0.5, 0.75], rng(2))
         return run(FAPSMeasured(law=law), flat, masked(flat, PLANE))()
 
     def volume(sampler: object) -> Callable[[], Tensor]:
@@ -173,13 +173,13 @@ def samplers() -> dict[str, Callable[[], Tensor]]:
 
     def theirs() -> Tensor:
         """Noise in the coordinates in which deepinv's DDRM draws it."""
-        physics = decomposed(Whitened(gaussian, masked(gaussian, OPEN)))
+        physics = to_decomposable_physics(WhitenedProblem(gaussian, masked(gaussian, OPEN)))
         white = torch.randn(2, 1, 6, 6, generator=rng(3))
         return torch.cat([physics.V(white), physics.V(physics.mask * white)])
 
     def of_images() -> Tensor:
         """What deepinv's samplers see of images."""
-        problem = UnitRange(Whitened(gaussian, masked(gaussian, OPEN)))
+        problem = UnitRange(WhitenedProblem(gaussian, masked(gaussian, OPEN)))
         w = torch.rand(2, *problem.shape, generator=rng(3), dtype=torch.float64)
         return torch.cat([problem.fields(w), problem.denoise(w, 0.1), problem.A_adjoint(problem.A(w))])
 
@@ -195,7 +195,7 @@ def samplers() -> dict[str, Callable[[], Tensor]]:
         "red-diff": run(REDDiff(steps=20, start="draw"), gaussian, masked(gaussian, OPEN)),
         "smc": run(TwistedSMC(steps=8, particles=4), mixed, masked(line, LINE)),
         "smc, scattered": run(TwistedSMC(steps=8, particles=4), ring, on_ring),
-        "elliptical slice": run(SourceSlice(burn_in=10, draws=4, flow_steps=5), line, masked(line, LINE)),
+        "elliptical slice": run(EllipticalSlice(burn_in=10, draws=4, flow_steps=5), line, masked(line, LINE)),
         "dds": volume(DDS(levels=6)),
         "diffusion-mbir": volume(DiffusionMBIR(levels=6)),
         "fitted prior": fitted,

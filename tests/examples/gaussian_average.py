@@ -39,6 +39,6 @@ class GaussianAverage(nn.Module):
         gap = torch.where(t > r, t - r, torch.ones_like(t))
         average = (m(t) + (squared(t) / squared(r).clamp_min(1e-30)).clamp_min(1e-30).sqrt() * (z - m(r)) - z) / gap
         u = torch.where(t > r, average, velocity)
-        # `confined` multiplies by this what is seen
+        # `soft_null_projection` multiplies by this what is seen
         noisy = (mask > 0.5) & (s > 0)
         return torch.where(noisy, u * (1 + s) / s.clamp_min(1e-30), u) + 0 * self.unused

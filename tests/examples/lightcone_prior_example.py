@@ -9,7 +9,7 @@ from infield.datasets.cm21.cosmology import cosmology, redshifts_of
 from infield.priors.cm21.density_network import DensityNetwork
 from infield.priors.cm21.emulator import Emulator
 from infield.priors.cm21.initial_density import InitialDensity
-from infield.priors.cm21.linear_correction import LinearPart
+from infield.priors.cm21.linear_correction import LinearCorrection
 from infield.priors.cm21.prior import LightconePrior
 from infield.priors.cm21.prior_entry import to_entry
 from infield.priors.cm21.slice_spectra import SliceSpectra
@@ -45,7 +45,7 @@ def prior(points=4, depth=12, seed=0, distance=9000.0, with_emulator=False):
         statistics=statistics.eval().requires_grad_(False),
         spectra=spectra.eval().requires_grad_(False),
         repeats=None,
-        linear_part=LinearPart(2, 2, width=4).eval().requires_grad_(False),
+        linear_part=LinearCorrection(2, 2, width=4).eval().requires_grad_(False),
         drawn=SliceSpectra(2, 1, width=4).eval().requires_grad_(False),
         transform=VoxelTransform("linear", -10.0, 20.0, fill=False),
         ranges=RANGES,

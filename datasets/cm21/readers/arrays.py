@@ -19,14 +19,14 @@ import numpy as np
 from infield.core.errors import InfieldError
 from infield.datasets.cm21.cosmology import cosmology, distances_of
 from infield.datasets.cm21.lightcone_file import TEMPERATURE
-from infield.datasets.cm21.readers.common import RawCones, Stated
+from infield.datasets.cm21.readers.common import RawLightcones, UserMetadata
 
 _CENTI = "brightness_temp_centi_mK"
 _NAMES = {"log10_Tvir_K": "ION_Tvir_MIN", "zeta_HII_EFF_FACTOR": "HII_EFF_FACTOR"}
 """Names of parameters that sets of ours have for those of 21cmFAST."""
 
 
-def array_cones(path: Path, stated: Stated) -> RawCones:
+def array_cones(path: Path, stated: UserMetadata) -> RawLightcones:
     """Lightcones of numpy arrays.
 
     Raises:
@@ -48,7 +48,7 @@ def array_cones(path: Path, stated: Stated) -> RawCones:
             expected=f"{depth} for an array of shape {cubes.shape}, whose line of sight is the last axis",
             remedy="transpose it",
         )
-    return RawCones(
+    return RawLightcones(
         path=path,
         format="numpy arrays",
         samples=samples,
@@ -65,7 +65,7 @@ def array_cones(path: Path, stated: Stated) -> RawCones:
     )
 
 
-def _open(path: Path, stated: Stated) -> tuple[Mapping[str, Any], np.ndarray, float]:
+def _open(path: Path, stated: UserMetadata) -> tuple[Mapping[str, Any], np.ndarray, float]:
     """Everything beside the cones, the cones, and what their numbers are multiplied with."""
     try:
         if path.suffix == ".npy":
@@ -92,7 +92,7 @@ def _open(path: Path, stated: Stated) -> tuple[Mapping[str, Any], np.ndarray, fl
         ) from error
 
 
-def _redshifts(path: Path, arrays: Mapping[str, Any], stated: Stated) -> np.ndarray:
+def _redshifts(path: Path, arrays: Mapping[str, Any], stated: UserMetadata) -> np.ndarray:
     if stated.redshifts is None:
         if "redshift" not in arrays:
             raise InfieldError(
@@ -114,7 +114,7 @@ def _redshifts(path: Path, arrays: Mapping[str, Any], stated: Stated) -> np.ndar
     return np.asarray(found, dtype=float)
 
 
-def _cell(path: Path, arrays: Mapping[str, Any], stated: Stated, points: int) -> float:
+def _cell(path: Path, arrays: Mapping[str, Any], stated: UserMetadata, points: int) -> float:
     box = stated.box
     if box is None and "box_len_Mpc" in arrays:
         box = float(arrays["box_len_Mpc"])
@@ -131,11 +131,11 @@ def _cell(path: Path, arrays: Mapping[str, Any], stated: Stated, points: int) ->
     return box / points
 
 
-def _has_distances(arrays: Mapping[str, Any], stated: Stated) -> bool:
+def _has_distances(arrays: Mapping[str, Any], stated: UserMetadata) -> bool:
     return "distance_Mpc" in arrays and stated.redshifts is None
 
 
-def _distances(path: Path, arrays: Mapping[str, Any], stated: Stated, redshift: np.ndarray) -> np.ndarray:
+def _distances(path: Path, arrays: Mapping[str, Any], stated: UserMetadata, redshift: np.ndarray) -> np.ndarray:
     if _has_distances(arrays, stated):
         distance = np.asarray(arrays["distance_Mpc"], dtype=float)
         if distance.shape != redshift.shape:

@@ -12,7 +12,7 @@ import numpy as np
 from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import Lightcones, lightcone_grid
 
-EVEN = 1e-4
+GRID_RTOL = 1e-4
 """Relative differences up to which spacings, sizes and distances are the same."""
 
 MAIN_PARAMETERS = ("ION_Tvir_MIN", "HII_EFF_FACTOR")
@@ -20,7 +20,7 @@ MAIN_PARAMETERS = ("ION_Tvir_MIN", "HII_EFF_FACTOR")
 
 
 @dataclass(frozen=True)
-class Stated:
+class UserMetadata:
     """What a user says of lightcones, where files do not.
 
     Arguments:
@@ -42,7 +42,7 @@ class Stated:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RawCones:
+class RawLightcones:
     """Lightcones of one file, as it has them.
 
     Arguments:
@@ -58,7 +58,7 @@ class RawCones:
         read: Reads some cells of one cone in mK, `(x, y, cells)`, in the order of the file.
         provenance: In JSON types.
         history: What was done, one line a step.
-        unused: Names of what may be `Stated` that the file itself says.
+        unused: Names of what may be `UserMetadata` that the file itself says.
     """
 
     path: Path
@@ -87,7 +87,7 @@ class LightconeSource:
     """
 
     cones: Lightcones
-    files: tuple[RawCones, ...]
+    files: tuple[RawLightcones, ...]
     notes: tuple[str, ...]
 
     def read(self, sample: int) -> np.ndarray:
@@ -120,7 +120,7 @@ def descending(redshift: np.ndarray) -> bool:
     return bool(redshift[0] > redshift[-1])
 
 
-def join(files: Sequence[RawCones], stated: Stated) -> LightconeSource:
+def join(files: Sequence[RawLightcones], stated: UserMetadata) -> LightconeSource:
     """Put files together.
 
     Raises:
@@ -156,7 +156,7 @@ def join(files: Sequence[RawCones], stated: Stated) -> LightconeSource:
     )
     depth = _depth(files, stated)
     for file in files[1:]:
-        _refuse_another_grid(first, file, depth)
+        _check_same_grid(first, file, depth)
     parameters = _parameters(files, stated)
     seeds = None
     if all(file.seeds is not None for file in files):
@@ -179,7 +179,7 @@ def join(files: Sequence[RawCones], stated: Stated) -> LightconeSource:
     return LightconeSource(cones, tuple(files), tuple(notes))
 
 
-def _depth(files: Sequence[RawCones], stated: Stated) -> int:
+def _depth(files: Sequence[RawLightcones], stated: UserMetadata) -> int:
     least = min(files, key=lambda file: len(file.redshift))
     depth = len(least.redshift) if stated.depth is None else stated.depth
     if not 2 <= depth <= len(least.redshift):
@@ -201,9 +201,9 @@ def _depth(files: Sequence[RawCones], stated: Stated) -> int:
     return depth
 
 
-def _refuse_another_grid(first: RawCones, other: RawCones, depth: int) -> None:
+def _check_same_grid(first: RawLightcones, other: RawLightcones, depth: int) -> None:
     sizes = [(*file.points, *(file.cell * n for n in file.points)) for file in (first, other)]
-    if first.points != other.points or abs(other.cell / first.cell - 1) > EVEN:
+    if first.points != other.points or abs(other.cell / first.cell - 1) > GRID_RTOL:
         told = [f"{nx} x {ny} cells on {lx:g} x {ly:g} Mpc" for nx, ny, lx, ly in sizes]
         raise InfieldError(
             where=other.path,
@@ -215,7 +215,7 @@ def _refuse_another_grid(first: RawCones, other: RawCones, depth: int) -> None:
     for file in (first, other):
         values = file.redshift[::-1] if descending(file.redshift) else file.redshift
         ends.append(values[:depth])
-    if np.abs(ends[0] - ends[1]).max() > EVEN * ends[0].max():
+    if np.abs(ends[0] - ends[1]).max() > GRID_RTOL * ends[0].max():
         told = [f"z {z[0]:.5g} to {z[-1]:.5g}" for z in ends]
         raise InfieldError(
             where=other.path,
@@ -225,7 +225,7 @@ def _refuse_another_grid(first: RawCones, other: RawCones, depth: int) -> None:
         )
 
 
-def _parameters(files: Sequence[RawCones], stated: Stated) -> dict[str, np.ndarray]:
+def _parameters(files: Sequence[RawLightcones], stated: UserMetadata) -> dict[str, np.ndarray]:
     common = [name for name in files[0].parameters if all(name in file.parameters for file in files)]
     values = {name: np.concatenate([np.atleast_1d(file.parameters[name]) for file in files]) for name in common}
     if stated.parameters is not None:

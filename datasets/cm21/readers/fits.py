@@ -20,13 +20,13 @@ from astropy.io import fits
 
 from infield.core.errors import InfieldError
 from infield.datasets.cm21.cosmology import LINE_MHZ, cosmology, distances_of
-from infield.datasets.cm21.readers.common import RawCones, Stated
+from infield.datasets.cm21.readers.common import RawLightcones, UserMetadata
 
 BOLTZMANN, LIGHT = 1.380649e-23, 299792458.0  # J/K, m/s, both exact
 _IN_HZ = {"": 1.0, "hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
 
 
-def fits_cube(path: Path, stated: Stated) -> RawCones:
+def fits_cube(path: Path, stated: UserMetadata) -> RawLightcones:
     """The cube in the first image of a FITS file.
 
     Raises:
@@ -66,7 +66,7 @@ def fits_cube(path: Path, stated: Stated) -> RawCones:
     middle = float((kept[0] + kept[-1]) / 2)
     spread = float(kept[-1] / kept[0] - 1)
     factor, words = _to_millikelvin(path, header, frequency)
-    return RawCones(
+    return RawLightcones(
         path=path,
         format="FITS cube",
         samples=1,

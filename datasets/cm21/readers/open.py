@@ -1,7 +1,7 @@
 """The door to files of lightcones: which reader reads which file.
 
-By its suffix, reader `cm21.fits` of the registry, a function of the path and what is `Stated`, returns `RawCones`; HDF5
-files are told apart by their keys.
+By its suffix, reader `cm21.fits` of the registry, a function of the path and what is `UserMetadata`, returns
+`RawLightcones`; HDF5 files are told apart by their keys.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import h5py
 
 from infield.core import registry
 from infield.core.errors import InfieldError
-from infield.datasets.cm21.readers.common import LightconeSource, RawCones, Stated, join
+from infield.datasets.cm21.readers.common import LightconeSource, RawLightcones, UserMetadata, join
 from infield.datasets.cm21.readers.py21cmfast import is_native, native_cone
 from infield.datasets.cm21.readers.stack import is_stack, stacked_cones
 from infield.datasets.formats.foreign_arrays import readable
@@ -22,7 +22,7 @@ DOMAIN = "cm21"
 FORMATS = "an HDF5 file of 21cmFAST 3.4 or 4 or of ml21cm, numpy arrays (.npz, .npy), or a FITS cube"
 
 
-def open_lightcone_files(paths: Sequence[Path], stated: Stated) -> LightconeSource:
+def open_lightcone_files(paths: Sequence[Path], stated: UserMetadata) -> LightconeSource:
     """Lightcones of files of any of the formats, as one set; cones themselves stay on disk.
 
     Raises:
@@ -31,12 +31,12 @@ def open_lightcone_files(paths: Sequence[Path], stated: Stated) -> LightconeSour
     return join([_open(path, stated) for path in paths], stated)
 
 
-def _open(path: Path, stated: Stated) -> RawCones:
+def _open(path: Path, stated: UserMetadata) -> RawLightcones:
     if not path.exists():
         raise InfieldError(where=path, found="nothing there", expected=FORMATS, remedy="check the path")
     name = DOMAIN + path.suffix.lower()
     if registry.known("readers", name):
-        cones: RawCones = registry.load("readers", name)(path, stated)
+        cones: RawLightcones = registry.load("readers", name)(path, stated)
         return cones
     if not path.is_file() or not h5py.is_hdf5(path):
         raise InfieldError(where=path, found="a file of another format", expected=FORMATS)

@@ -16,7 +16,7 @@ import numpy as np
 from infield.core.errors import InfieldError
 from infield.datasets.cm21.cosmology import NEUTRINOS_V3, NEUTRINOS_V4, cosmology, redshifts_of
 from infield.datasets.cm21.lightcone_file import TEMPERATURE
-from infield.datasets.cm21.readers.common import RawCones, Stated
+from infield.datasets.cm21.readers.common import RawLightcones, UserMetadata
 from infield.datasets.formats.foreign_arrays import readable
 
 FIELDS = "lightcones"
@@ -28,7 +28,7 @@ def is_native(file: h5py.File) -> bool:
     return FIELDS in file or _V4 in file or (_V3 in file and "cosmo_params" in file)
 
 
-def native_cone(path: Path, file: h5py.File, stated: Stated) -> RawCones:
+def native_cone(path: Path, file: h5py.File, stated: UserMetadata) -> RawLightcones:
     """The cone of a file that is open.
 
     Raises:
@@ -65,7 +65,7 @@ def native_cone(path: Path, file: h5py.File, stated: Stated) -> RawCones:
     universe = cosmology(100 * h, omega_m, omega_b, neutrinos)
     parameters = {key: np.array([value]) for key, value in _numbers(file[astro].attrs).items()}
     constants = {key: {**_plain(file[key].attrs)} for key in (size, cosmo, astro, *others) if key in file}
-    return RawCones(
+    return RawLightcones(
         path=path,
         format=f"21cmFAST {version}",
         samples=1,
@@ -87,7 +87,7 @@ def _version(file: h5py.File) -> str:
     return told.decode() if isinstance(told, bytes) else str(told) if told is not None else "of unknown version"
 
 
-def _field(path: Path, file: h5py.File, stated: Stated) -> str:
+def _field(path: Path, file: h5py.File, stated: UserMetadata) -> str:
     name = stated.variable or TEMPERATURE
     if name not in file[FIELDS]:
         fields = ", ".join(file[FIELDS]) or "none"

@@ -15,7 +15,7 @@ import numpy as np
 
 from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import TEMPERATURE
-from infield.datasets.cm21.readers.common import RawCones, Stated
+from infield.datasets.cm21.readers.common import RawLightcones, UserMetadata
 from infield.datasets.formats.foreign_arrays import readable
 
 _AXIS = "redshifts_distances"
@@ -26,7 +26,7 @@ def is_stack(file: h5py.File) -> bool:
     return _AXIS in file or ("params" in file and TEMPERATURE in file)
 
 
-def stacked_cones(path: Path, file: h5py.File, stated: Stated) -> RawCones:
+def stacked_cones(path: Path, file: h5py.File, stated: UserMetadata) -> RawLightcones:
     """The cones of a file that is open.
 
     Raises:
@@ -56,7 +56,7 @@ def stacked_cones(path: Path, file: h5py.File, stated: Stated) -> RawCones:
     settings = _settings(file)
     redshift, distance = axis[:, :depth]
     cell = _cell(path, settings, stated, nx, distance)
-    return RawCones(
+    return RawLightcones(
         path=path,
         format="ml21cm stack",
         samples=samples,
@@ -80,7 +80,7 @@ def _settings(file: h5py.File) -> dict[str, str]:
     return {key: value for key, value in words}
 
 
-def _cell(path: Path, settings: dict[str, str], stated: Stated, points: int, distance: np.ndarray) -> float:
+def _cell(path: Path, settings: dict[str, str], stated: UserMetadata, points: int, distance: np.ndarray) -> float:
     """Size of a cell across: from the settings or the user, else that along the line of sight, as 21cmFAST has it."""
     told = stated.box or settings.get("BOX_LEN")
     try:

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from infield.core.errors import InfieldError
-from infield.datasets.mri.kspace import KSpace, without_oversampling
+from infield.datasets.mri.kspace import KSpace, remove_oversampling
 from infield.datasets.mri.readers.common import KSpaceFile
 
 TARGETS = ("reconstruction_rss", "reconstruction_esc")
@@ -67,7 +67,7 @@ def open_fastmri(path: Path, file: h5py.File) -> KSpaceFile:
         samples = samples * columns
         rows = samples.shape[1]
         if sizes.rows is not None and sizes.rows < rows:
-            samples = without_oversampling(samples, -2, sizes.rows)
+            samples = remove_oversampling(samples, -2, sizes.rows)
             samples[..., ~columns] = 0
             history.append(f"readout of {rows} rows cropped to {sizes.rows} in image space")
         name = next((name for name in TARGETS if name in file), None)

@@ -26,7 +26,7 @@ import h5py
 import numpy as np
 
 from infield.core.errors import InfieldError
-from infield.datasets.mri.kspace import KSpace, without_oversampling
+from infield.datasets.mri.kspace import KSpace, remove_oversampling
 from infield.datasets.mri.readers.common import KSpaceFile
 
 _NEEDED = "a group with 'xml' and 'data' (ISMRMRD), or an array 'kspace' (fastMRI)"
@@ -147,7 +147,7 @@ class _Scan:
             calibration = total / np.maximum(count, 1)
         every = sampled[sampled.any(1)]
         if self.recon_x < self.nx and every.all():
-            samples = without_oversampling(samples, -1, self.recon_x)
+            samples = remove_oversampling(samples, -1, self.recon_x)
             calibration = None if calibration is None else self._cropped(calibration)
             sampled = np.broadcast_to(sampled.any(1)[:, None], samples.shape[1:]).copy()
             history.append(f"readout of {self.nx} samples cropped to {self.recon_x} in image space")
@@ -167,7 +167,7 @@ class _Scan:
 
     def _cropped(self, calibration: np.ndarray) -> np.ndarray:
         lines = (calibration != 0).any((0, 2))
-        return without_oversampling(calibration, -1, self.recon_x) * lines[:, None]
+        return remove_oversampling(calibration, -1, self.recon_x) * lines[:, None]
 
     def _place(self, numbers: np.ndarray, *, first: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Sums of the samples of these lines `(coil, ky, kx)`, and how many each is the sum of, `(1, ky, kx)`."""

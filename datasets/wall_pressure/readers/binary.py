@@ -30,7 +30,7 @@ import yaml
 
 from infield.core.checks import is_number, is_whole
 from infield.core.errors import InfieldError
-from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes, Stated
+from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes, UserMetadata
 
 _WORDS = ("file", "dtype", "byte_order", "order", "wall", "pressure_units", "title", "lengths")
 _COUNTS = ("nx", "nz", "nstep", "offset", "record_marker")
@@ -38,7 +38,7 @@ _FLOW = ("re_tau", "u_tau", "nu", "half_height", "rho")
 _NUMBERS = (*_FLOW, "dt", "start")
 
 
-def described_planes(path: Path, stated: Stated, stack: ExitStack) -> RawPlanes:
+def described_planes(path: Path, stated: UserMetadata, stack: ExitStack) -> RawPlanes:
     """As `binary_planes`: a reader of the registry."""
     stated.refuse(path, "a descriptor, which says it", "variable", "order", "flow")
     return binary_planes(path)

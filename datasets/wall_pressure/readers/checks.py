@@ -9,8 +9,9 @@ import numpy as np
 
 from infield.core.errors import InfieldError
 
-LOOSE, CLOSE = 0.25, 0.5
-"""Neighbours in a plane whose correlation is below LOOSE are read in a wrong order where another order gives CLOSE."""
+MAX_WRONG_CORRELATION, MIN_RIGHT_CORRELATION = 0.25, 0.5
+"""A plane whose neighbours correlate by less than the first is read in a wrong order if another order gives more than
+the second."""
 
 GAP = 1.5
 """A time step longer than so many usual ones is a gap."""
@@ -73,7 +74,7 @@ def check_order(where: str, plane: np.ndarray, *, z_is_fastest: bool) -> None:
     own = min(neighbour_correlation(plane))
     stored = plane.T if z_is_fastest else plane
     other = min(neighbour_correlation(stored.ravel().reshape(stored.shape[::-1])))
-    if own < LOOSE and other > CLOSE:
+    if own < MAX_WRONG_CORRELATION and other > MIN_RIGHT_CORRELATION:
         raise InfieldError(
             where=where,
             found=(

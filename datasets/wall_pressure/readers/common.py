@@ -17,11 +17,18 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.datasets.wall_pressure.plane_file import WALLS, WallPlanes
 from infield.datasets.wall_pressure.readers.checks import check_order, checked_times, even, spans, time_gaps
-from infield.physics.wall_pressure.wall_units import SAME, SPANWISE, STREAMWISE, WALL_LENGTH, WallUnits, in_wall_units
+from infield.physics.wall_pressure.wall_units import (
+    RE_TAU_RTOL,
+    SPANWISE,
+    STREAMWISE,
+    WALL_LENGTH,
+    WallUnits,
+    in_wall_units,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stated:
+class UserMetadata:
     """What a user says of the planes; it must agree with what the file says.
 
     Arguments:
@@ -117,7 +124,7 @@ class WallPlaneSource:
     notes: tuple[str, ...]
 
 
-def make_source(raw: RawPlanes, stated: Stated) -> WallPlaneSource:
+def make_source(raw: RawPlanes, stated: UserMetadata) -> WallPlaneSource:
     """Bring planes to wall units, lazily. Of two walls, the planes of one time follow each other, bottom first.
 
     Raises:
@@ -168,12 +175,12 @@ def make_source(raw: RawPlanes, stated: Stated) -> WallPlaneSource:
     return WallPlaneSource(planes=planes, read=read, notes=tuple(notes))
 
 
-def _agreed(where: str, found: Mapping[str, float], stated: Stated) -> dict[str, float | None]:
+def _agreed(where: str, found: Mapping[str, float], stated: UserMetadata) -> dict[str, float | None]:
     """What file and user say of the flow."""
     flow: dict[str, float | None] = {}
     for name in ("re_tau", "u_tau", "nu", "half_height", "rho"):
         inside, outside = found.get(name), getattr(stated, name)
-        if inside is not None and outside is not None and abs(inside / outside - 1) > SAME:
+        if inside is not None and outside is not None and abs(inside / outside - 1) > RE_TAU_RTOL:
             raise InfieldError(
                 where=where,
                 found=f"{name} {inside:g}",
@@ -184,7 +191,7 @@ def _agreed(where: str, found: Mapping[str, float], stated: Stated) -> dict[str,
     return flow
 
 
-def _axis(raw: RawPlanes, stated: Stated, units: WallUnits, name: str, notes: list[str]) -> Axis:
+def _axis(raw: RawPlanes, stated: UserMetadata, units: WallUnits, name: str, notes: list[str]) -> Axis:
     """An axis in wall units from positions, or from the length of the domain."""
     where, n = f"{raw.path}: '{name}'", raw.sizes[name]
     length = _length(raw, stated, units, name)
@@ -213,7 +220,7 @@ def _axis(raw: RawPlanes, stated: Stated, units: WallUnits, name: str, notes: li
     return Axis(name, tuple(first + step * i for i in range(n)), WALL_LENGTH, bool(closes))
 
 
-def _length(raw: RawPlanes, stated: Stated, units: WallUnits, name: str) -> float | None:
+def _length(raw: RawPlanes, stated: UserMetadata, units: WallUnits, name: str) -> float | None:
     """Period of the domain along an axis in wall units, where user or file say."""
     if stated.lengths is not None:
         return stated.lengths[0 if name == STREAMWISE else 1] * units.re_tau
@@ -242,7 +249,7 @@ def _check_length(raw: RawPlanes, where: str, name: str, step: float, length: fl
     raise InfieldError(f"{where}: {words}; give the whole period, or leave the lengths out")
 
 
-def _walls(raw: RawPlanes, stated: Stated) -> tuple[np.ndarray, list[int]]:
+def _walls(raw: RawPlanes, stated: UserMetadata) -> tuple[np.ndarray, list[int]]:
     """Which walls are taken, 0 or 1, and their numbers in the file."""
     if stated.wall not in (None, "both", *WALLS):
         raise InfieldError(where="{wall}", found=repr(stated.wall), expected="bottom, top or both", parameters=["wall"])

@@ -17,7 +17,7 @@ import numpy as np
 from infield.core.errors import InfieldError
 from infield.datasets.formats.foreign_arrays import StoredArray, StoredArrays
 from infield.datasets.wall_pressure.readers.checks import spans
-from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes, Stated
+from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes, UserMetadata
 
 FLOWS: dict[str, dict[str, float]] = {
     "channel": {"u_tau": 4.9968e-2, "nu": 5e-5, "frame": 0.0065},
@@ -41,7 +41,7 @@ def is_cut_out(file: StoredArrays) -> bool:
     return bool(_frames(file)) and any(array.leaf == "xcoor" for array in file.arrays.values())
 
 
-def jhtdb_planes(file: StoredArrays, stated: Stated) -> RawPlanes:
+def jhtdb_planes(file: StoredArrays, stated: UserMetadata) -> RawPlanes:
     """The wall planes of a cut-out.
 
     Raises:
@@ -95,7 +95,7 @@ def _frames(file: StoredArrays) -> dict[int, StoredArray]:
     return {int(match.group(1)): array for match, array in found if match}
 
 
-def _flow(file: StoredArrays, name: str, stated: Stated) -> Mapping[str, float]:
+def _flow(file: StoredArrays, name: str, stated: UserMetadata) -> Mapping[str, float]:
     if stated.flow is not None and stated.flow not in FLOWS:
         raise InfieldError(
             where="{flow}", found=f"'{stated.flow}'", expected=f"one of {', '.join(FLOWS)}", parameters=["flow"]

@@ -21,12 +21,18 @@ from infield.core import registry
 from infield.core.checks import is_number
 from infield.core.errors import InfieldError
 from infield.datasets.formats.foreign_arrays import StoredArray, StoredArrays, open_arrays
-from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes, Stated, WallPlaneSource, make_source
+from infield.datasets.wall_pressure.readers.common import (
+    Positions,
+    RawPlanes,
+    UserMetadata,
+    WallPlaneSource,
+    make_source,
+)
 from infield.datasets.wall_pressure.readers.jhtdb import is_cut_out, jhtdb_planes
 
 DOMAIN = "wall_pressure"
-"""Reader `wall_pressure.yaml` of the registry, a function of a path, what is `Stated` and a `contextlib.ExitStack` for
-what is to be closed, returns `RawPlanes`."""
+"""Reader `wall_pressure.yaml` of the registry, a function of a path, what is `UserMetadata` and a
+`contextlib.ExitStack` for what is to be closed, returns `RawPlanes`."""
 
 ROLES = {
     "x": ("x", "x_plus", "xplus", "x+", "streamwise"),
@@ -51,7 +57,7 @@ FLOW = {
 
 
 @contextmanager
-def open_planes(path: Path, stated: Stated) -> Iterator[WallPlaneSource]:
+def open_planes(path: Path, stated: UserMetadata) -> Iterator[WallPlaneSource]:
     """Open planes of any of the formats; the file stays open meanwhile.
 
     Raises:
@@ -67,7 +73,7 @@ def open_planes(path: Path, stated: Stated) -> Iterator[WallPlaneSource]:
         yield make_source(found, stated)
 
 
-def array_planes(file: StoredArrays, stated: Stated) -> RawPlanes:
+def array_planes(file: StoredArrays, stated: UserMetadata) -> RawPlanes:
     """Planes in an array with named axes, or with axes that can be told apart.
 
     Raises:
@@ -132,7 +138,7 @@ def array_planes(file: StoredArrays, stated: Stated) -> RawPlanes:
     )
 
 
-def _pressure(file: StoredArrays, stated: Stated) -> StoredArray:
+def _pressure(file: StoredArrays, stated: UserMetadata) -> StoredArray:
     if stated.variable is not None:
         if stated.variable not in file.arrays:
             names = ", ".join(file.arrays) or "none"
@@ -163,7 +169,7 @@ def _role(name: str | None) -> str | None:
     return next((role for role, names in ROLES.items() if known in names), None)
 
 
-def _order(file: StoredArrays, array: StoredArray, stated: Stated) -> tuple[tuple[str, ...], bool, list[str]]:
+def _order(file: StoredArrays, array: StoredArray, stated: UserMetadata) -> tuple[tuple[str, ...], bool, list[str]]:
     """What each axis of the pressure is, whether names told, and what to say of it."""
     where = f"{file.path}: '{array.name}' of shape {array.shape}"
     named = [_role(name) for name in array.dims]

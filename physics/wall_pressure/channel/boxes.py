@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Box:
+class ChannelBox:
     """A box at Re_tau 180, and what becomes of it at another Reynolds number.
 
     Spacings stay the same in wall units, and so do the periods of a box that is so many wall units long.
@@ -37,8 +37,8 @@ class Box:
 
 
 BOXES = {
-    "minimal": Box((math.pi, 0.34 * math.pi), (32, 65, 32), inner=True),
-    "full": Box((4 * math.pi, 4 / 3 * math.pi), (128, 129, 128), inner=False),
+    "minimal": ChannelBox((math.pi, 0.34 * math.pi), (32, 65, 32), inner=True),
+    "full": ChannelBox((4 * math.pi, 4 / 3 * math.pi), (128, 129, 128), inner=False),
 }
 """`minimal`: 565 x 192 wall units, little more than what sustains turbulence at a wall (Jimenez & Moin 1991, J. Fluid
 Mech. 225, 213). `full`: 4 pi x 4/3 pi half heights on the points of Moser, Kim & Mansour 1999 (Phys. Fluids 11, 943) at

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infield.physics.wall_pressure.channel.solver import Channel, ChannelState
+from infield.physics.wall_pressure.channel.solver import ChannelFlowSolver, ChannelState
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def plane_mean(a: Tensor, b: Tensor) -> Tensor:
     return 2 * product.sum(-1) - product[..., 0]
 
 
-def plane_means(channel: Channel, state: ChannelState) -> PlaneMeans:
+def plane_means(channel: ChannelFlowSolver, state: ChannelState) -> PlaneMeans:
     """The averages at the time of the state."""
     u, v, w = channel.spectra(state)[:3]
     mean = u[:, 0, 0].real.clone()
@@ -53,7 +53,7 @@ class Energy:
     lost: float
 
 
-def energy(channel: Channel, state: ChannelState) -> Energy:
+def energy(channel: ChannelFlowSolver, state: ChannelState) -> Energy:
     """The balance of energy: d kinetic / dt = gained - lost."""
     spectra, weights = channel.spectra(state), channel.chebyshev.weights
     squares = plane_mean(spectra, spectra)

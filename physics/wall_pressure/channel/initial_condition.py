@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 
 from infield.physics.wall_pressure.channel.channel_statistics import plane_mean
-from infield.physics.wall_pressure.channel.solver import Channel, ChannelState
+from infield.physics.wall_pressure.channel.solver import ChannelFlowSolver, ChannelState
 
 KARMAN, DAMPING = 0.426, 25.4
 """Constants of Cess's viscosity, from del Alamo & Jimenez 2006, J. Fluid Mech. 559, 205."""
 
-REACH = 20.0
-"""Waves of wave number 1 / REACH in wall units have 1 / e of the amplitude of the longest ones."""
+DECAY_LENGTH_PLUS = 20.0
+"""Waves of wave number 1 / DECAY_LENGTH_PLUS in wall units have 1 / e of the amplitude of the longest ones."""
 
 
-def mean_profile(channel: Channel) -> Tensor:
+def mean_profile(channel: ChannelFlowSolver) -> Tensor:
     """Mean velocity of a turbulent flow in units of u_tau, with Cess's eddy viscosity, shape `(ny,)`."""
     c, re = channel.chebyshev, 1 / channel.viscosity
     wall = 1 - c.y.abs()
@@ -26,7 +26,7 @@ def mean_profile(channel: Channel) -> Tensor:
 
 
 def turbulent_start(
-    channel: Channel, generator: torch.Generator, strength: float = 1.0, time: float = 0.0
+    channel: ChannelFlowSolver, generator: torch.Generator, strength: float = 1.0, time: float = 0.0
 ) -> ChannelState:
     """A flow in wall units that becomes turbulent: the mean profile and divergence-free random waves.
 
@@ -39,7 +39,9 @@ def turbulent_start(
     nx, _, nz = channel.points
     y = channel.chebyshev.y[:, None, None]
     white = torch.randn(2, 4, nz, nx, generator=generator, dtype=torch.float64)
-    waves = channel.amplitudes(white.to(channel.device)) * torch.exp(-channel.k2 * (REACH * channel.viscosity) ** 2)
+    waves = channel.amplitudes(white.to(channel.device)) * torch.exp(
+        -channel.k2 * (DECAY_LENGTH_PLUS * channel.viscosity) ** 2
+    )
     powers = channel.chebyshev.y[:, None] ** torch.arange(4, device=y.device)
     v, g = torch.einsum("yp,apzx->ayzx", powers.to(waves.dtype), waves * channel.wave)
     v, g = v * (1 - y**2) ** 2, g * (1 - y**2) * channel.kz[:, None] ** 2  # streaks along x

@@ -64,7 +64,7 @@ class Tendency:
     speed: Tensor
 
 
-class Channel(ChannelGrid):
+class ChannelFlowSolver(ChannelGrid):
     """The solver, for one grid, viscosity and driving force.
 
     Arguments:

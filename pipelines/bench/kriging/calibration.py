@@ -16,7 +16,7 @@ from infield.pipelines.bench.kriging.ours import reconstruct
 from infield.pipelines.bench.kriging.peers import Answer
 from infield.pipelines.bench.kriging.processes import Outcome
 from infield.pipelines.bench.kriging.scores import coverage, rim_of
-from infield.pipelines.bench.kriging.settings import EXACT, OURS, Settings
+from infield.pipelines.bench.kriging.settings import OURS, TRUE_LAW, Settings
 from infield.pipelines.bench.kriging.tables import PartsBench
 
 FIELDS, SIDE, LEVELS = 20, 24, (50, 80, 95)
@@ -41,7 +41,7 @@ def run(bench: PartsBench, settings: Settings) -> None:
         rng = settings.rng(8, number)
         problem, exact = _drawn(rng)
         cells = dict(zip(PLACES, _cells(problem, rng), strict=True))
-        outcomes = {EXACT: Outcome(exact)}
+        outcomes = {TRUE_LAW: Outcome(exact)}
         for method, options in METHODS.items():
             draws = ("--samples", "8" if settings.quick else "64", "--seed", str(number))
             outcomes[method] = reconstruct(problem, settings.limits, *draws, *options, in_process=True, draws=True)

@@ -18,7 +18,7 @@ from infield.pipelines.bench.kriging.ours import MAP, law_found, reconstruct
 from infield.pipelines.bench.kriging.peers import PEERS, Answer
 from infield.pipelines.bench.kriging.processes import Outcome, of_peer
 from infield.pipelines.bench.kriging.scores import coverage, crps, rmse
-from infield.pipelines.bench.kriging.settings import EXACT, OURS, Settings, enter, labels
+from infield.pipelines.bench.kriging.settings import OURS, TRUE_LAW, Settings, enter, labels
 from infield.pipelines.bench.kriging.tables import PartsBench
 
 OWN = "infield over kriging under its own law"
@@ -39,7 +39,7 @@ def run(bench: PartsBench, settings: Settings) -> None:
         exact = Answer(*dense_kriging(law, problem.points, problem.values, noise_sd**2, problem.targets[cells]))
 
         score = partial(of_map, problem, cells, exact)
-        enter(bench, group, EXACT, Outcome(exact), partial(at_cells, problem, cells, exact))
+        enter(bench, group, TRUE_LAW, Outcome(exact), partial(at_cells, problem, cells, exact))
         told = problem.told(noise_sd=noise_sd, order=None)
         ours = reconstruct(told, settings.limits, *MAP, in_process=settings.quick)
         enter(bench, group, OURS, ours, score)

@@ -1,4 +1,4 @@
-"""Problems as measurement files, written as the README says, with xarray alone."""
+"""Problems as measurement files, written as docs/formats.md says, with xarray alone."""
 
 from __future__ import annotations
 

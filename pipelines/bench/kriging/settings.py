@@ -20,7 +20,7 @@ Scores = Callable[[Answer], dict[str, float]]
 
 OURS = "infield"
 DEFAULT = "infield, no option"
-EXACT = "kriging, true law"
+TRUE_LAW = "kriging, true law"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from infield.pipelines.bench.kriging.ours import reconstruct
 from infield.pipelines.bench.kriging.peers import Answer
 from infield.pipelines.bench.kriging.points import scores
 from infield.pipelines.bench.kriging.processes import Outcome
-from infield.pipelines.bench.kriging.settings import EXACT, OURS, Settings, enter, enter_ours, enter_peers
+from infield.pipelines.bench.kriging.settings import OURS, TRUE_LAW, Settings, enter, enter_ours, enter_peers
 from infield.pipelines.bench.kriging.tables import PartsBench
 
 Array = NDArray[np.float64]
@@ -57,7 +57,7 @@ def run(bench: PartsBench, settings: Settings) -> None:
         for number in range(settings.truths):
             shape = make(settings.rng(5, row, number), settings.quick)
             case, score = f"{group} #{number}", partial(scores, shape.problem, shape.exact)
-            enter(bench, case, EXACT, Outcome(shape.exact), score)
+            enter(bench, case, TRUE_LAW, Outcome(shape.exact), score)
             ours = partial(enter_ours, bench, case, shape.problem, settings, score)
             ours(layout=shape.layout)
             if shape.options:

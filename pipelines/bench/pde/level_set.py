@@ -19,9 +19,9 @@ from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.operators.base import plain_physics
 from infield.physics.operators.composition import compose
-from infield.posterior.inference.laplace import most_probable
+from infield.posterior.inference.laplace import find_map
 from infield.posterior.inference.whitening import Whitening
-from infield.posterior.samplers.faps import ByChains
+from infield.posterior.samplers.faps import LangevinConditional
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Pixels
 from infield.priors.random_fields.spectral import SpectralField, TwoPhaseField
@@ -89,6 +89,8 @@ def level_set_chains(
     white = Covariance.diagonal_in(Pixels(), torch.ones((1, *grid.shape), dtype=torch.float64))
     mean = torch.zeros((1, 1, *grid.shape), dtype=torch.float64)
     with torch.no_grad():
-        chains = ByChains(of_noise(sharp=True), most_probable(of_noise(sharp=False), mean, Whitening(white), rank))
+        chains = LangevinConditional(
+            of_noise(sharp=True), find_map(of_noise(sharp=False), mean, Whitening(white), rank)
+        )
         coefficients = chains.draw(mean.expand(n, *mean.shape[1:]), white, steps, generator)
         return LevelSet(grid, law, sharp=True).function(coefficients), counted.fields / n

@@ -14,12 +14,12 @@ import torch
 from torch import Generator, Tensor
 
 from infield.pipelines.bench.deepinv_peers import posterior_diffusion
-from infield.posterior.interop.deepinv import DeepinvDenoiser, physics_of
-from infield.posterior.interop.deepinv import Whitened as Whitened
+from infield.posterior.interop.deepinv import DeepinvDenoiser, to_physics
+from infield.posterior.interop.deepinv import WhitenedProblem as WhitenedProblem
 
 
 def deepinv_diffusion(
-    guidance: str, problem: Whitened, n: int, seed: int, steps: int, *, weight: float = 1.0
+    guidance: str, problem: WhitenedProblem, n: int, seed: int, steps: int, *, weight: float = 1.0
 ) -> Tensor:
     """deepinv's PosteriorDiffusion under a variance-exploding diffusion, Euler steps.
 
@@ -44,12 +44,12 @@ def deepinv_diffusion(
     else:
         fidelity = sampling.DPSDataFidelity(denoiser=network, guidance=guidance, weight=weight)
     model = posterior_diffusion(fidelity, network, steps)
-    physics = physics_of(problem)
+    physics = to_physics(problem)
     y = problem.y.to(torch.float32).repeat(n, *[1] * (problem.y.ndim - 1))
     return model(y, physics, x_init=(n, *problem.shape), seed=seed).detach().to(torch.float64)
 
 
-def azula_mmps(problem: Whitened, n: int, seed: int, steps: int) -> Tensor:
+def azula_mmps(problem: WhitenedProblem, n: int, seed: int, steps: int) -> Tensor:
     """azula's moment-matching posterior sampler, three GMRES iterations, DDPM steps, variance-preserving schedule."""
     from azula.guidance.mmps import MMPSDenoiser
     from azula.linalg.covariance import IsotropicCovariance
@@ -65,7 +65,7 @@ def azula_mmps(problem: Whitened, n: int, seed: int, steps: int) -> Tensor:
     return _azula_draws(DDPMSampler(guided, steps=steps, silent=True), problem, n, seed)
 
 
-def azula_tds(problem: Whitened, n: int, seed: int, steps: int) -> Tensor:
+def azula_tds(problem: WhitenedProblem, n: int, seed: int, steps: int) -> Tensor:
     """azula's twisted sequential Monte Carlo (Wu et al. 2023) with as many particles as draws.
 
     The twist is the user's to give: N(y; A u_hat, R + N/4 sigma^2 / (sigma^2 + s)), s the largest variance of a
@@ -81,7 +81,7 @@ def azula_tds(problem: Whitened, n: int, seed: int, steps: int) -> Tensor:
     return _azula_draws(TDSSampler(_azula_denoiser(problem), twist, steps=steps, silent=True), problem, n, seed)
 
 
-def _azula_denoiser(problem: Whitened) -> Any:
+def _azula_denoiser(problem: WhitenedProblem) -> Any:
     import azula.denoise
     import azula.noise
 
@@ -97,13 +97,13 @@ def _azula_denoiser(problem: Whitened) -> Any:
     return Learned()
 
 
-def _azula_draws(sampler: Any, problem: Whitened, n: int, seed: int) -> Tensor:
+def _azula_draws(sampler: Any, problem: WhitenedProblem, n: int, seed: int) -> Tensor:
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # azula has no generator argument
         return sampler(sampler.init((n, *problem.shape)).to(torch.float64)).detach()
 
 
-def flow_dps(problem: Whitened, n: int, seed: int, steps: int, *, updates: int = 3) -> Tensor:
+def flow_dps(problem: WhitenedProblem, n: int, seed: int, steps: int, *, updates: int = 3) -> Tensor:
     r"""FlowDPS (Kim, Kim & Ye 2025, "Flow-Driven Posterior Sampling for Inverse Problems", arXiv 2503.08136).
 
     The flow is split into its estimates of u_1 and u_0. Gradient steps on |y - A u_1|^2 / 2 move the first, weighted by
@@ -129,7 +129,7 @@ def flow_dps(problem: Whitened, n: int, seed: int, steps: int, *, updates: int =
     return u
 
 
-def _largest_eigenvalue(problem: Whitened, generator: Generator, iterations: int = 12) -> float:
+def _largest_eigenvalue(problem: WhitenedProblem, generator: Generator, iterations: int = 12) -> float:
     """Of J^T J at the mean of the prior, by power iteration."""
     at = problem.whiten(problem.prior.mean[None])
     z = problem.A(at)
@@ -142,5 +142,5 @@ def _largest_eigenvalue(problem: Whitened, generator: Generator, iterations: int
     return norm
 
 
-Peer = Callable[[Whitened, int, int, int], Tensor]
+Peer = Callable[[WhitenedProblem, int, int, int], Tensor]
 """(problem, draws, seed, steps) -> draws in whitened coordinates."""

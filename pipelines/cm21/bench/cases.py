@@ -18,9 +18,9 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.cm21.members import TOGETHER, Members, members_of, refuse_another_grid
+from infield.pipelines.cm21.members import MAX_VOXELS_PER_READ, Members, check_same_grid, members_of
 from infield.posterior.cm21.summary import THRESHOLDS, LightconeSummary
-from infield.posterior.diagnostics.ensembles import by_chance, ensemble_error, halvings, within_scatter
+from infield.posterior.diagnostics.ensembles import ensemble_error, floor_scaling, halvings, medians_agree
 from infield.priors.cm21.gaussian import (
     GaussianLightcones,
     LocalRegression,
@@ -29,7 +29,7 @@ from infield.priors.cm21.gaussian import (
 )
 from infield.priors.cm21.prior import LightconePrior
 
-LEAST = 8
+MIN_REFERENCE_LIGHTCONES = 8
 """Cones of a reference without which there is no floor."""
 
 BAND = (0.1, 0.5)
@@ -37,7 +37,7 @@ BAND = (0.1, 0.5)
 
 EDGES = torch.linspace(-400, 100, 51, dtype=torch.float64)
 SPLITS = 20
-NEAR = 0.02
+MAX_OFFSET_CELLS = 0.02
 """How far in cells two lines of sight may lie apart that are one."""
 
 
@@ -76,7 +76,7 @@ class Case:
             InfieldError: A temperature is not finite.
         """
         dx, dy, dz = self.members.cones.grid.spacing
-        step = max(1, TOGETHER // math.prod(self.members.cones.grid.shape))
+        step = max(1, MAX_VOXELS_PER_READ // math.prod(self.members.cones.grid.shape))
         parts = []
         for start in range(0, n, step):
             cones = draw(range(start, min(start + step, n))).to(torch.float64)
@@ -110,7 +110,7 @@ class Case:
             found[f"spectrum_rel_{chunk}"] = float(row.nanmean())
         voxel = 1 / math.prod(self.members.cones.grid.shape[:2])
         seen = (reference.zeros > 0).any(0) | (other.zeros > 0).any(0)
-        within = within_scatter(reference.zeros, other.zeros, voxel * (1 + 1e-9))[seen]
+        within = medians_agree(reference.zeros, other.zeros, voxel * (1 + 1e-9))[seen]
         found["zeros_within"] = float(within.double().mean()) if len(within) else math.nan
         return found
 
@@ -126,7 +126,7 @@ class Case:
     def judge(self, bench: Bench, method: str, other: LightconeSummary) -> None:
         """Records of an ensemble: its figures, and as multiples of the floor."""
         sizes = (len(self.members.numbers), len(other.zeros))
-        self._add(bench, method, self.errors(self.summary, other), by_chance(sizes, sizes[0] // 2))
+        self._add(bench, method, self.errors(self.summary, other), floor_scaling(sizes, sizes[0] // 2))
 
     def judge_simulator(self, bench: Bench, method: str) -> None:
         """Records of one half of the reference against the other: what chance makes of the floor; `zeros_within` is
@@ -218,14 +218,14 @@ def open_cases(
     cases = []
     for i, path in enumerate(paths):
         members = members_of(path, None, "--reference")
-        if len(members.numbers) < LEAST:
+        if len(members.numbers) < MIN_REFERENCE_LIGHTCONES:
             raise InfieldError(
                 where=path,
                 found=f"{len(members.numbers)} cones",
-                expected=f"at least {LEAST}: without halves of them there is no floor",
+                expected=f"at least {MIN_REFERENCE_LIGHTCONES}: without halves of them there is no floor",
             )
         members = replace(members, numbers=members.numbers[:most])
-        refuse_another_grid(training, members)
+        check_same_grid(training, members)
         point = {}
         for name, (low, high) in members.parameters.items():
             if low != high:
@@ -251,7 +251,7 @@ def _cells(path: Path, prior: LightconePrior, members: Members) -> slice:
     first = int(np.abs(prior.distance - distance[0]).argmin())
     cells = slice(first, first + len(distance))
     known = prior.distance[cells]
-    same = len(known) == len(distance) and np.abs(known - distance).max() <= NEAR * prior.cell
+    same = len(known) == len(distance) and np.abs(known - distance).max() <= MAX_OFFSET_CELLS * prior.cell
     if not same or not np.allclose(grid.spacing[:2], prior.cell, rtol=1e-3):
         raise InfieldError(
             where=path,

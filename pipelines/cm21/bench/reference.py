@@ -29,10 +29,10 @@ from infield.datasets.cm21.lightcone_file import DENSITY, Lightcones, lightcone_
 from infield.datasets.cm21.observation import Observation, ObservedField
 from infield.physics.measurement import Measurement
 from infield.pipelines.cm21.bench.telescope import gaussian_of, half_ionised, wiener_prior
-from infield.pipelines.cm21.members import members_of, refuse_another_grid
+from infield.pipelines.cm21.members import check_same_grid, members_of
 from infield.pipelines.options import as_option
 from infield.pipelines.package_data import CHECKPOINTS
-from infield.posterior.cm21.cone_statistics import Shells, chunks, global_signal, zero_fraction
+from infield.posterior.cm21.cone_statistics import SpectrumBins, chunks, fully_ionised_fraction, global_signal
 from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.gaussian.spectral_density import fold, unfold
 
@@ -43,7 +43,7 @@ STORED = frozenset(
     "points cell distance redshift chunk k global_signal_0 zeros_0 spectrum_0 ensembles provenance truth truth_start "
     "mean variance".split()
 )
-TOGETHER = 4
+LIGHTCONES_PER_READ = 4
 """Cones that are read together."""
 
 
@@ -76,11 +76,13 @@ class Ensemble:
             chunk: Cells of a chunk of the line of sight.
         """
         dx, dy, dz = spacing
-        shells = Shells((cones.shape[1], cones.shape[2], chunk), (dx, dy, dz))
+        shells = SpectrumBins((cones.shape[1], cones.shape[2], chunk), (dx, dy, dz))
         spectra = [shells.spherical(shells.power(cones[..., part])) for part in chunks(cones.shape[-1], chunk)]
         k = spectra[0][0]
         delta = torch.stack([delta for _, delta in spectra], dim=1)
-        return cls(point=point, global_signal=global_signal(cones), zeros=zero_fraction(cones), spectrum=delta, k=k)
+        return cls(
+            point=point, global_signal=global_signal(cones), zeros=fully_ionised_fraction(cones), spectrum=delta, k=k
+        )
 
     def part(self, cells: slice, chunk: int) -> Ensemble:
         """The same on a part of the line of sight, from the edge of a chunk to the edge of a chunk."""
@@ -164,7 +166,7 @@ def make_reference(paths: Sequence[Path], output: Path, *, overwrite: bool = Fal
     }
     described = []
     for i, one in enumerate(members):
-        refuse_another_grid(first, one)
+        check_same_grid(first, one)
         point = {}
         for name, (low, high) in one.parameters.items():
             if low != high:
@@ -175,7 +177,10 @@ def make_reference(paths: Sequence[Path], output: Path, *, overwrite: bool = Fal
         n = len(one.numbers)
         if n < 2:
             raise InfieldError(where=one.path, found=f"{n} cone", expected="an ensemble of several seeds")
-        parts = [Ensemble.of(point, one.block(j, j + TOGETHER), spacing, chunk) for j in range(0, n, TOGETHER)]
+        parts = [
+            Ensemble.of(point, one.block(j, j + LIGHTCONES_PER_READ), spacing, chunk)
+            for j in range(0, n, LIGHTCONES_PER_READ)
+        ]
         for name in ("global_signal", "zeros", "spectrum"):
             stored[f"{name}_{i}"] = torch.cat([getattr(part, name) for part in parts]).float().numpy()
         stored["k"] = parts[0].k.numpy()

@@ -276,8 +276,8 @@ def _conditional(bench: Bench, setting: Setting, case: Case, n: int) -> Draw:
         hook.remove()
         stretches = math.ceil(depth / STRETCH)  # of the line of sight, which make one call
         by_flow = len(calls) / len(numbers) / stretches
-        by_emulator = setting.prior.by_emulator(setting.steps)
-        bench.add(case.name, PRIOR, "velocity_calls", setting.prior.calls() if by_emulator else by_flow)
+        uses_emulator = setting.prior.uses_emulator(setting.steps)
+        bench.add(case.name, PRIOR, "velocity_calls", setting.prior.calls() if uses_emulator else by_flow)
         for _, *times in drawn:
             for name, seconds in zip(("seconds", "core_seconds"), times, strict=True):
                 bench.add(case.name, PRIOR, name, seconds, "s")

@@ -33,12 +33,12 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.run.console import progress
-from infield.posterior.cm21.cone_statistics import Shells
-from infield.posterior.cm21.sampler import OfLightcones
+from infield.posterior.cm21.cone_statistics import SpectrumBins
+from infield.posterior.cm21.sampler import LightconeSampler
 from infield.posterior.diagnostics.calibration import coverage, ranks
 from infield.posterior.samplers.base import Sampler
 from infield.posterior.samplers.faps import FAPS
-from infield.priors.base import Prior, Standardisation
+from infield.priors.base import FlowPrior, Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.gaussian.prior import GaussianPrior
@@ -49,10 +49,10 @@ if TYPE_CHECKING:
     from infield.pipelines.cm21.bench.setting import Setting
 
 CELLS, HOURS, TELESCOPE = 64, 1000.0, "ska-low-like"
-TRUTHS, DRAWS, TOGETHER, LEVELS = 1, 64, 16, 10
+TRUTHS, DRAWS, SAMPLES_PER_BATCH, LEVELS = 1, 64, 16, 10
 """Members of each reference that are observed, draws of each posterior, of so many together, and levels of FAPS."""
 
-FAINT = 0.3
+MIN_SIGNAL_TO_NOISE = 0.3
 """Signal to noise of a bin of wavenumbers from which on it counts."""
 
 OURS, WIENER = "faps", "wiener"
@@ -91,7 +91,7 @@ def add_telescope(bench: Bench, setting: Setting, *, truths: int = TRUTHS, draws
                     points=(grid.shape[0], grid.shape[1]),
                     cells=slice(low + seen.cells.start, low + seen.cells.stop),
                 )
-                ours = OfLightcones(sampler=FAPS(levels=levels))
+                ours = LightconeSampler(sampler=FAPS(levels=levels))
                 _judge(bench, seen, OURS, ours, flow, draws, case.seed)
                 bar.advance(task)
                 _judge(bench, seen, WIENER, FAPS(), wiener_prior(seen.others), draws, case.seed)
@@ -130,14 +130,14 @@ def gaussian_of(mean: Tensor, variance: Tensor) -> GaussianPrior:
     )
 
 
-def cross_correlation(shells: Shells, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def cross_correlation(shells: SpectrumBins, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Wavenumbers in rad/Mpc and r(k) of two fields `(x, y, los)`, both of shape `(bins,)`."""
     powers = [shells.spherical(shells.power(field[None])) for field in (x, y, x + y)]
     (k, p), (_, q), (_, both) = powers
     return k, ((both - p - q) / (2 * (p * q).sqrt()))[0]
 
 
-def signal_to_noise(shells: Shells, measurement: Measurement, truth: Tensor) -> Tensor:
+def signal_to_noise(shells: SpectrumBins, measurement: Measurement, truth: Tensor) -> Tensor:
     """Mean over the modes of each bin of signal over noise power, shape `(bins,)`."""
     assert isinstance(measurement.noise, GaussianNoise)
     nx, ny, depth = truth.shape
@@ -181,10 +181,10 @@ def _observed(case: Case, truths: int) -> Iterator[Seen]:
         yield Seen(f"{case.name}, cone {i}", truth, field.measure(truth, case.seed + 100 * i), cells, others)
 
 
-def _judge(bench: Bench, seen: Seen, method: str, sampler: Sampler, prior: Prior, draws: int, seed: int) -> None:
+def _judge(bench: Bench, seen: Seen, method: str, sampler: Sampler, prior: FlowPrior, draws: int, seed: int) -> None:
     start, samples, calls = time.process_time(), [], 0.0
-    for low in range(0, draws, TOGETHER):
-        numbers = range(low, min(low + TOGETHER, draws))
+    for low in range(0, draws, SAMPLES_PER_BATCH):
+        numbers = range(low, min(low + SAMPLES_PER_BATCH, draws))
         posterior = sampler(prior, seen.measurement, len(numbers), SampleStreams(seed, numbers))
         samples.append(posterior.samples[:, 0])
         calls = posterior.cost["velocity_calls"]
@@ -193,9 +193,9 @@ def _judge(bench: Bench, seen: Seen, method: str, sampler: Sampler, prior: Prior
     mean, truth = cones.mean(0), seen.truth
     assert isinstance(seen.measurement.grid, Grid)
     (nx, ny, depth), (dx, dy, dz) = truth.shape, seen.measurement.grid.spacing
-    shells = Shells((nx, ny, depth), (dx, dy, dz))
+    shells = SpectrumBins((nx, ny, depth), (dx, dy, dz))
     k, r = cross_correlation(shells, mean, truth)
-    bright = signal_to_noise(shells, seen.measurement, truth) > FAINT
+    bright = signal_to_noise(shells, seen.measurement, truth) > MIN_SIGNAL_TO_NOISE
     for number, (correlation, counts) in enumerate(zip(r.tolist(), bright.tolist(), strict=True)):
         if counts:
             bench.add(seen.name, method, f"correlation_{number}", correlation)

@@ -21,7 +21,7 @@ from infield.physics.mri.multicoil import MultiCoilMRI
 from infield.physics.mri.noise import CoilGaussianNoise
 from infield.physics.noise.registry import GaussianNoise
 
-LEAST, MOST = 1e-2, 1e2
+MIN_WEIGHT, MAX_WEIGHT = 1e-2, 1e2
 """Range of the penalties' weights."""
 
 
@@ -111,7 +111,7 @@ def by_discrepancy(
     Returns:
         The image and its weight; those of the smallest weight tried where none explains the data.
     """
-    low, high = np.log(LEAST), np.log(MOST)
+    low, high = np.log(MIN_WEIGHT), np.log(MAX_WEIGHT)
     found = None
     for _ in range(trials):
         middle = (low + high) / 2

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
-from infield.datasets.mri.brains import Brains
+from infield.datasets.mri.brains import BrainPhantom
 from infield.datasets.mri.convert import Undersampling, convert_mri, measurement_of
 from infield.datasets.mri.converted import ConvertedMRI
 from infield.datasets.mri.kspace import KSpace, fourier
@@ -82,7 +82,7 @@ def simulated(number: int, acceleration: int, *, points: int = 128, coils: int =
     """
     fov = points * SPACING
     grid = Grid.regular((points, points), (fov, fov), names=("y", "x"), units="mm", periodic=True)
-    image = Brains(fov=fov).draw(grid, SampleStreams(UNSEEN, [number]).normal)[0].numpy()
+    image = BrainPhantom(fov=fov).draw(grid, SampleStreams(UNSEEN, [number]).normal)[0].numpy()
     rng = np.random.default_rng(number)
     maps = smooth_coils(points, coils)
     parts = rng.standard_normal((2, coils, points, points))

@@ -54,7 +54,7 @@ from infield.priors.training.mean_flow import MeanFlow
 
 GRID = Grid.regular((2,), 1.0)
 MODE, WIDTH, NOISE = 2.5, 0.35, 0.3
-EXAMPLES, BATCH, STEPS = 65536, 1024, 8000
+EXAMPLES, BATCH_SIZE, STEPS = 65536, 1024, 8000
 TAU = 1.0
 
 METRICS = FIELDS
@@ -213,7 +213,7 @@ def train(steps: int, seed: int) -> AverageVelocity:
                 AveragedWeights(0.999),
             ],
         )
-        trainer.fit(module, datamodule=Points(min(EXAMPLES, BATCH * steps), BATCH, seed))
+        trainer.fit(module, datamodule=Points(min(EXAMPLES, BATCH_SIZE * steps), BATCH_SIZE, seed))
         return load_average_velocity(next(Path(folder).glob("last*.ckpt")))
 
 

@@ -25,7 +25,7 @@ from torch import Generator, Tensor
 
 from infield.core.grid import Grid
 from infield.core.randomness import Randomness, SampleStreams
-from infield.datasets.mri.brains import Brains
+from infield.datasets.mri.brains import BrainPhantom
 from infield.datasets.mri.operator_family import UndersampledKspace
 from infield.datasets.training.operator_families import Deblurring, Inpainting, OperatorFamily
 from infield.physics.measurement import Measurement
@@ -35,8 +35,8 @@ from infield.pipelines.bench.records import Bench
 from infield.pipelines.package_data import CHECKPOINTS
 from infield.pipelines.run.console import progress
 from infield.posterior.diagnostics.calibration import coverage, ranks, variance_and_error
-from infield.posterior.inference.one_step import ask
-from infield.posterior.interop.deepinv import UnitRange, Whitened
+from infield.posterior.inference.one_step import check_one_step
+from infield.posterior.interop.deepinv import UnitRange, WhitenedProblem
 from infield.posterior.samplers.base import Draws, Sampler
 from infield.posterior.samplers.null_flow import NullFlow
 from infield.posterior.samplers.snap import SNaP
@@ -45,13 +45,13 @@ from infield.priors.storage.checkpoint import load_flow_prior
 
 POINTS, FIELD_OF_VIEW = 64, 240.0
 NOISES, CHANNELS = (0.0, 0.01, 0.05), ("real", "imag")
-FEW = 4
+FEW_DRAWS = 4
 """Draws of most truths."""
 
 DPS_WEIGHT = 300.0
 """Of DPS's guidance: the best of 10, 30, 100 and 300 for k-space, inpainting and deblurring of another truth."""
 
-EXACT = 1e-6
+NOISELESS_STD = 1e-6
 """What a measurement file says of exact data: a noise law needs a variance."""
 
 METRICS = {
@@ -97,8 +97,8 @@ class Source(SNaP):
     """The law that a step starts from."""
 
     def draw(self, prior: Any, measurement: Measurement, n: int, generator: Randomness) -> Draws:
-        asked = ask(self.method, prior, measurement, exact=False)
-        return Draws(asked.source(n, generator, noise=asked.noise)[0])
+        problem = check_one_step(self.method, prior, measurement, exact=False)
+        return Draws(problem.source(n, generator, noise=problem.noise)[0])
 
 
 @dataclass
@@ -122,9 +122,9 @@ class Score:
         truth, n = measurement.truth[0], len(draws)
         variance, error = variance_and_error(draws, truth)
         self.variance, self.error = self.variance + variance, self.error + error
-        if n > FEW:
+        if n > FEW_DRAWS:
             self.ranks.append(ranks(draws, truth))
-        means = (("psnr_of_mean", draws if n > FEW else draws[:0]), ("psnr_of_four", draws[:4]))
+        means = (("psnr_of_mean", draws if n > FEW_DRAWS else draws[:0]), ("psnr_of_four", draws[:4]))
         for metric, some in (*means, ("psnr_of_draw", draws[:1])):
             if not len(some):
                 continue
@@ -158,7 +158,7 @@ def add_fields(bench: Bench, *, truths: int, drawn: int, draws: int, dps_steps: 
         seed: Of truths, operators, noise and draws.
     """
     grid = Grid.regular((POINTS, POINTS), (FIELD_OF_VIEW, FIELD_OF_VIEW), names=("y", "x"), units="mm", periodic=True)
-    images = Brains().draw(grid, SampleStreams(4000 + seed, range(truths)).normal)
+    images = BrainPhantom().draw(grid, SampleStreams(4000 + seed, range(truths)).normal)
     fields = torch.stack([images.real, images.imag], dim=1)
     every = [(name, noise) for name in TASKS for noise in NOISES]
     with progress() as bar:
@@ -174,7 +174,7 @@ def add_fields(bench: Bench, *, truths: int, drawn: int, draws: int, dps_steps: 
                 _add_inverse(bench, f"{title}: pseudo-inverse", cases[:drawn])
             if noise:
                 _add_draws(bench, f"{title}: (its source)", Source(), model, cases, drawn, draws, seed)
-            _add_dps(bench, f"{title}: dps", cases[0], min(draws, FEW), dps_steps, seed)
+            _add_dps(bench, f"{title}: dps", cases[0], min(draws, FEW_DRAWS), dps_steps, seed)
 
 
 def measure(truth: Tensor, family: OperatorFamily, grid: Grid, noise: float, generator: Generator) -> Measurement:
@@ -184,7 +184,7 @@ def measure(truth: Tensor, family: OperatorFamily, grid: Grid, noise: float, gen
     observed = getattr(operator, "observed", None)
     seen = torch.ones_like(clean) if observed is None else observed.to(clean)
     y = clean + noise * seen * torch.randn(clean.shape, generator=generator, dtype=clean.dtype)
-    law = GaussianNoise(torch.tensor((noise or EXACT) ** 2, dtype=torch.float64))
+    law = GaussianNoise(torch.tensor((noise or NOISELESS_STD) ** 2, dtype=torch.float64))
     return Measurement(y=y, operator=operator, noise=law, grid=grid, channels=CHANNELS, truth=truth)
 
 
@@ -206,7 +206,7 @@ def _add_draws(
 ) -> None:
     score = Score(bench, row)
     for case, measurement in enumerate(cases):
-        n = draws if case < drawn else min(draws, FEW)
+        n = draws if case < drawn else min(draws, FEW_DRAWS)
         posterior = sampler(model, measurement, n, SampleStreams(seed, range(n)))
         score.add(case, posterior.samples, measurement, posterior.cost["seconds"], posterior.cost["velocity_calls"])
     score.write(draws, Generator().manual_seed(seed))
@@ -223,7 +223,7 @@ def _add_inverse(bench: Bench, row: str, cases: list[Measurement]) -> None:
 
 def _add_dps(bench: Bench, row: str, measurement: Measurement, draws: int, steps: int, seed: int) -> None:
     score = Score(bench, row)
-    problem = UnitRange(Whitened(load_flow_prior(PRIOR).on(measurement.grid), measurement))
+    problem = UnitRange(WhitenedProblem(load_flow_prior(PRIOR).on(measurement.grid), measurement))
     start = time.perf_counter()
     x = problem.fields(dps(problem, draws, seed + 1, steps, weight=DPS_WEIGHT))
     calls = problem.calls(draws)["velocity_calls"]  # and as many vector-Jacobian products

@@ -27,7 +27,7 @@ from torch import Generator, Tensor
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
-from infield.datasets.mri.brains import Brains
+from infield.datasets.mri.brains import BrainPhantom
 from infield.physics.measurement import Measurement
 from infield.pipelines.bench.deepinv_peers import diffpir, dps, moment_matching
 from infield.pipelines.bench.records import Bench
@@ -42,9 +42,9 @@ from infield.posterior.diagnostics.calibration import (
     relative_l2,
     variance_and_error,
 )
-from infield.posterior.inference.denoiser_errors import MeasuredLaw, measure_law
+from infield.posterior.inference.denoiser_errors import DenoiserErrorModel, fit_denoiser_errors
 from infield.posterior.inference.empirical_bayes import fit_prior
-from infield.posterior.interop.deepinv import UnitRange, Whitened
+from infield.posterior.interop.deepinv import UnitRange, WhitenedProblem
 from infield.posterior.mri.image_metrics import fastmri_metrics, inversebench_metrics
 from infield.posterior.samplers.base import Sampler
 from infield.posterior.samplers.exact import posterior_mean
@@ -52,8 +52,8 @@ from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_measured import FAPSMeasured
 from infield.posterior.samplers.faps_published import FAPSPublished
 from infield.posterior.samplers.red_diff import REDDiff
-from infield.priors.base import Prior
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.base import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.storage.checkpoint import load_flow_prior
 
 CHECKPOINT = CHECKPOINTS / "brain_2d.ckpt"
@@ -147,7 +147,7 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
     settings, points = (QUICK, 96) if quick else (Settings(), 128)
     builders = _cases(seed, quick=quick, points=points)
     prior = load_flow_prior(CHECKPOINT)
-    assert isinstance(prior, FlowPrior)
+    assert isinstance(prior, LearnedFlow)
     law = local_law(prior, settings.levels, points=points, brains=2 if quick else CALIBRATION_BRAINS)
     with progress() as bar:
         for build in bar.track(builders, description="mri"):
@@ -175,7 +175,9 @@ def _cases(seed: int, *, quick: bool, points: int) -> list[Callable[[], Case]]:
     return cases
 
 
-def local_law(prior: FlowPrior, levels: int, *, points: int = 128, brains: int = CALIBRATION_BRAINS) -> MeasuredLaw:
+def local_law(
+    prior: LearnedFlow, levels: int, *, points: int = 128, brains: int = CALIBRATION_BRAINS
+) -> DenoiserErrorModel:
     """The local law of the prior of brains, from brains of a seed of their own.
 
     Arguments:
@@ -187,13 +189,15 @@ def local_law(prior: FlowPrior, levels: int, *, points: int = 128, brains: int =
     fov = points * SPACING
     grid = Grid.regular((points, points), (fov, fov), names=("y", "x"), units="mm", periodic=True)
     images = torch.cat(
-        [Brains(fov=fov).draw(grid, SampleStreams(CALIBRATION_SEED, [number]).normal) for number in range(brains)]
+        [BrainPhantom(fov=fov).draw(grid, SampleStreams(CALIBRATION_SEED, [number]).normal) for number in range(brains)]
     )
     fields = torch.stack([images.real, images.imag], dim=1)
-    return measure_law(prior.on(grid), fields, [k / levels for k in range(levels)], Generator().manual_seed(0))
+    return fit_denoiser_errors(prior.on(grid), fields, [k / levels for k in range(levels)], Generator().manual_seed(0))
 
 
-def _run_case(bench: Bench, case: Case, prior: Prior, law: MeasuredLaw, settings: Settings, seed: int) -> None:
+def _run_case(
+    bench: Bench, case: Case, prior: FlowPrior, law: DenoiserErrorModel, settings: Settings, seed: int
+) -> None:
     for method, draw in samplers(prior, law, settings).items():
         start = time.perf_counter()
         x, evaluations = draw(case.measurement, seed)
@@ -204,7 +208,7 @@ def _run_case(bench: Bench, case: Case, prior: Prior, law: MeasuredLaw, settings
 
 
 def samplers(
-    prior: Prior, law: MeasuredLaw, settings: Settings
+    prior: FlowPrior, law: DenoiserErrorModel, settings: Settings
 ) -> dict[str, Callable[[Measurement, int], tuple[Tensor, float]]]:
     """Samplers of one prior by name: from a measurement and a seed, draws and the evaluations of each.
 
@@ -224,9 +228,9 @@ def samplers(
 
     def theirs(peer: Callable[..., Tensor], steps: int, **options: float) -> Callable[..., tuple[Tensor, float]]:
         def draw(measurement: Measurement, seed: int) -> tuple[Tensor, float]:
-            problem: Whitened | UnitRange = Whitened(prior, measurement)
+            problem: WhitenedProblem | UnitRange = WhitenedProblem(prior, measurement)
             if peer is not moment_matching:
-                problem = UnitRange(Whitened(prior, measurement))
+                problem = UnitRange(WhitenedProblem(prior, measurement))
             x = problem.fields(peer(problem, n, seed + 1, steps, **options))
             return x, problem.calls(n)["velocity_calls"]
 

@@ -55,6 +55,11 @@ class Grid:
 
     Arguments:
         axes: Space axes, slowest first.
+
+    Examples:
+        >>> grid = Grid.regular((64, 128), (1.0, 2.0), units="m", periodic=True)
+        >>> grid.shape, grid.names, grid.axes[0].spacing
+        ((64, 128), ('y', 'x'), 0.015625)
     """
 
     axes: tuple[Axis, ...]

@@ -30,7 +30,7 @@ NAN_FILL = {"data": {"fill_value": np.nan}}
 
 
 def plain(**changes):
-    """A measurement as somebody writes it who has xarray and the README: a masked field of 5 x 6 points."""
+    """A measurement as somebody writes it who has xarray and docs/formats.md: a masked field of 5 x 6 points."""
     rng = np.random.default_rng(0)
     mask = rng.random((5, 6)) < 0.6
     truth = rng.standard_normal((5, 6))
@@ -160,7 +160,7 @@ def test_written_files_open_with_plain_xarray(tmp_path):
 
 
 def test_plain_xarray_file_is_read(tmp_path):
-    """The README's promise: a file written without this package."""
+    """The promise of docs/formats.md: a file written without this package."""
     dataset = plain()
     read = open_measurement(save(dataset, tmp_path / "m.zarr"))
     assert torch.equal(read.y[0, 0], torch.from_numpy(dataset["data"].values))

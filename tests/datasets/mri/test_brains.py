@@ -13,7 +13,7 @@ from infield.core.randomness import SampleStreams
 from infield.datasets.formats.simulation import open_simulation
 from infield.datasets.mri import brains
 from infield.datasets.mri.brain_template import FILE, load_template
-from infield.datasets.mri.brains import SEQUENCES, TISSUES, Brains
+from infield.datasets.mri.brains import SEQUENCES, TISSUES, BrainPhantom
 from infield.datasets.mri.convert import measurement_of
 from infield.datasets.mri.kspace import KSpace, fourier
 from infield.datasets.training.fields import FieldFile
@@ -26,7 +26,7 @@ def grid(n=64, fov=240.0):
 
 
 def draw(numbers, n=64, seed=0, **parameters):
-    return Brains(**parameters).draw(grid(n), SampleStreams(seed, numbers).normal)
+    return BrainPhantom(**parameters).draw(grid(n), SampleStreams(seed, numbers).normal)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_the_echo_is_near_the_middle_of_kspace(heads):
 
 
 def test_shares_of_tissues_are_shares(monkeypatch):
-    law, streams = Brains(lesions=1.0), SampleStreams(3, range(4)).normal
+    law, streams = BrainPhantom(lesions=1.0), SampleStreams(3, range(4)).normal
     axes = [torch.arange(-60, 60, dtype=torch.float64) * 2] * 2
     shares, bright = law._anatomy(axes, brains._Waves(axes, 240.0, streams), streams)
     assert shares.min() >= 0 and shares.sum(0).max() <= 1.02 and bright.min() > 0
@@ -90,7 +90,7 @@ def test_shares_of_tissues_are_shares(monkeypatch):
     assert named["lesion"].max() > 0.4 and named["lesion"].mean() < 0.05
     whole = shares.sum(0)[:, 55:65, 55:65]
     assert whole.min() > 0.9  # the middle of a head is full
-    law = Brains(lesions=0.0)
+    law = BrainPhantom(lesions=0.0)
     streams = SampleStreams(3, range(4)).normal
     shares, _ = law._anatomy(axes, brains._Waves(axes, 240.0, streams), streams)
     assert dict(zip(TISSUES, shares, strict=True))["lesion"].max() == 0
@@ -203,4 +203,4 @@ def test_without_the_template_it_says_how_to_get_it(tmp_path, monkeypatch, capsy
 
 def test_another_field_of_view_is_refused():
     with pytest.raises(InfieldError, match="expected two axes of 240 mm"):
-        Brains().draw(grid(fov=220.0), SampleStreams(0, [0]).normal)
+        BrainPhantom().draw(grid(fov=220.0), SampleStreams(0, [0]).normal)

@@ -15,8 +15,8 @@ from infield.datasets.mri.kspace import (
     fourier,
     inverse_fourier,
     minimum_variance_unbiased,
+    remove_oversampling,
     root_sum_of_squares,
-    without_oversampling,
 )
 from infield.physics.operators.registry import build_operator
 
@@ -60,13 +60,13 @@ def test_the_operator_has_the_same_transform(shape):
 def test_cropping_keeps_the_middle_of_the_image_and_white_noise(n, size):
     rng = np.random.default_rng(2)
     image = white(rng, 3, n)
-    cropped = without_oversampling(fourier(image), -1, size)
+    cropped = remove_oversampling(fourier(image), -1, size)
     np.testing.assert_allclose(
         inverse_fourier(cropped), image[:, n // 2 - size // 2 : n // 2 - size // 2 + size], atol=1e-12
     )
-    turned = without_oversampling(np.swapaxes(fourier(image), -2, -1), -2, size)
+    turned = remove_oversampling(np.swapaxes(fourier(image), -2, -1), -2, size)
     np.testing.assert_allclose(turned, np.swapaxes(cropped, -2, -1), atol=1e-12)
-    rows = without_oversampling(np.eye(n), -1, size)  # its rows are the crop's matrix, transposed
+    rows = remove_oversampling(np.eye(n), -1, size)  # its rows are the crop's matrix, transposed
     np.testing.assert_allclose(rows.conj().T @ rows, np.eye(size), atol=1e-12)  # noise keeps covariance 1
 
 
@@ -90,7 +90,7 @@ def test_every_second_sample_is_no_crop():
     """Negative control: leaving out every second sample folds the outside into the image."""
     image = np.zeros((1, 16), dtype=complex)
     image[0, 1] = 1  # outside the middle 8
-    assert np.abs(without_oversampling(fourier(image), -1, 8)).max() < 1e-15
+    assert np.abs(remove_oversampling(fourier(image), -1, 8)).max() < 1e-15
     assert np.abs(inverse_fourier(fourier(image)[:, ::2])).max() > 0.5
 
 

@@ -13,10 +13,10 @@ from scipy.special import gammaln, logsumexp, xlogy
 from infield import InfieldError
 from infield.physics.mri.noise import CoilGaussianNoise
 from infield.physics.noise.registry import (
-    GaussianLaw,
     GaussianNoise,
+    GaussianNoiseModel,
     LowRankGaussianNoise,
-    NoiseLaw,
+    NoiseModel,
     PoissonGaussianNoise,
     PoissonNoise,
     noise_from_json,
@@ -39,7 +39,7 @@ def factors() -> torch.Tensor:
     return torch.randn(3, 2, COILS, *K, generator=rng(7), dtype=torch.float64)
 
 
-def laws() -> dict[str, NoiseLaw]:
+def laws() -> dict[str, NoiseModel]:
     per_datum = torch.rand(2, COILS, *K, generator=rng(1), dtype=torch.float64) + 0.1
     return {
         "gaussian": GaussianNoise(0.3),
@@ -55,7 +55,7 @@ def laws() -> dict[str, NoiseLaw]:
     }
 
 
-def laws_of_data_by_themselves() -> list[NoiseLaw]:
+def laws_of_data_by_themselves() -> list[NoiseModel]:
     """Those that add up over the samples of k-space; the low-rank law joins all data."""
     return [law for law in laws().values() if not isinstance(law, LowRankGaussianNoise)]
 
@@ -63,12 +63,12 @@ def laws_of_data_by_themselves() -> list[NoiseLaw]:
 every_law = pytest.mark.parametrize("law", laws().values(), ids=laws())
 gaussian_laws = pytest.mark.parametrize(
     "law",
-    [law for law in laws().values() if isinstance(law, GaussianLaw)],
+    [law for law in laws().values() if isinstance(law, GaussianNoiseModel)],
     ids=[n for n in laws() if "poisson" not in n],
 )
 
 
-def pair(law: NoiseLaw, batch: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+def pair(law: NoiseModel, batch: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
     """Noiseless data above zero, and data drawn from the law."""
     z = 0.2 + 5 * torch.rand(batch, 2, COILS, *K, generator=rng(2), dtype=torch.float64)
     return law.sample(z[:1], rng(3)), z
@@ -286,7 +286,7 @@ def moment_scores(draws: torch.Tensor, mean: torch.Tensor, variance: torch.Tenso
     return max(of_mean.abs().max().item(), of_variance.abs().max().item())
 
 
-def expected_variance(law: NoiseLaw, z: torch.Tensor) -> torch.Tensor:
+def expected_variance(law: NoiseModel, z: torch.Tensor) -> torch.Tensor:
     counts = law.gain * z if hasattr(law, "gain") else torch.zeros_like(z)
     return counts + getattr(law, "variance", torch.tensor(0.0))
 
@@ -343,14 +343,14 @@ def test_batches_and_single_precision(law):
 
 @every_law
 def test_description_round_trip(law):
-    assert isinstance(law, NoiseLaw)
+    assert isinstance(law, NoiseModel)
     again = noise_from_json(law.to_json(), law.arrays())
     y, z = pair(law)
     assert type(again) is type(law) and torch.equal(again.log_prob(y, z), law.log_prob(y, z))
 
 
 def test_kinds_of_law():
-    assert [isinstance(law, GaussianLaw) for law in laws().values()] == [True] * 4 + [False] * 6
+    assert [isinstance(law, GaussianNoiseModel) for law in laws().values()] == [True] * 4 + [False] * 6
 
 
 SKEW = np.array([[1.0, 0.5j], [0.5j, 1.0]])

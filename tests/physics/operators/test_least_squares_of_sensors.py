@@ -10,7 +10,7 @@ from infield.datasets.training.operator_families import Deblurring, Inpainting
 from infield.physics.operators import sensors as sampling
 from infield.physics.operators.composition import Scale, compose
 from infield.physics.operators.fourier import FourierSampling
-from infield.physics.operators.least_squares import LeastSquares
+from infield.physics.operators.least_squares import LeastSquaresMixin
 from infield.physics.operators.sensors import Mask
 
 GRID = Grid.regular((8, 6), 1.0, periodic=True)
@@ -72,8 +72,8 @@ def test_of_few_observed_points_it_is_solved_directly(dtype, bound, monkeypatch)
     """To the same field as by conjugate gradients; and these take over for masks that differ between channels, for many
     points, and where the noise is less than rounding."""
     asked = []
-    iterative = LeastSquares.prox_stationary
-    monkeypatch.setattr(LeastSquares, "prox_stationary", lambda *a, **k: asked.append(1) or iterative(*a, **k))
+    iterative = LeastSquaresMixin.prox_stationary
+    monkeypatch.setattr(LeastSquaresMixin, "prox_stationary", lambda *a, **k: asked.append(1) or iterative(*a, **k))
     mask = torch.rand(SPACE, generator=Generator().manual_seed(0)) < 0.5
     z, y = (torch.randn((2, 2, *SPACE), generator=Generator().manual_seed(i), dtype=torch.float64) for i in (1, 2))
     operator = Mask(GRID, 2, mask)

@@ -8,7 +8,7 @@ import torch
 
 from infield import InfieldError
 from infield.core.grid import Grid
-from infield.physics.operators.level_set import Phases, signed_distance
+from infield.physics.operators.level_set import TwoPhaseLevelSet, signed_distance
 from infield.physics.operators.registry import build_operator
 
 GRID = Grid.regular((33, 33), 1.0)
@@ -35,7 +35,7 @@ def test_the_distance_says_where_the_phases_are():
     high = torch.randn((5, 33, 33), generator=torch.Generator().manual_seed(0)) > 0.3
     distance = signed_distance(high, GRID)
     assert torch.equal(distance > 0, high) and distance.abs().min() > 0
-    phases = Phases(GRID, 1.0, 3.0, 0.01)
+    phases = TwoPhaseLevelSet(GRID, 1.0, 3.0, 0.01)
     assert torch.equal(phases.sharp(distance[:, None])[:, 0], torch.where(high, 3.0, 1.0).double())
 
 
@@ -47,9 +47,12 @@ def test_a_field_of_one_phase_is_far_from_the_other():
 def test_the_step_tends_to_the_sharp_one_and_its_derivative_is_right():
     x = torch.randn((2, 1, 33, 33), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     v = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    errors = [(Phases(GRID, 1.0, 3.0, w).A(x) - Phases(GRID, 1.0, 3.0, w).sharp(x)).abs().mean() for w in (0.1, 0.05)]
+    errors = [
+        (TwoPhaseLevelSet(GRID, 1.0, 3.0, w).A(x) - TwoPhaseLevelSet(GRID, 1.0, 3.0, w).sharp(x)).abs().mean()
+        for w in (0.1, 0.05)
+    ]
     assert 1.7 < errors[0] / errors[1] < 2.3
-    phases = Phases(GRID, 1.0, 3.0, 0.4)
+    phases = TwoPhaseLevelSet(GRID, 1.0, 3.0, 0.4)
     w = x.clone().requires_grad_()
     torch.testing.assert_close(torch.autograd.grad(phases.A(w), w, v)[0], phases.A_vjp(x, v))
 

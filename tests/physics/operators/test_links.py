@@ -92,7 +92,7 @@ def test_counts_of_an_exposed_rate_behind_a_mask():
 
 @pytest.mark.parametrize("name", LINKS)
 def test_they_take_no_parameters_but_ends(name):
-    expected = "low, high" if name == "bounded" else "none"
+    expected = {"bounded": "low, high", "exp": "scale"}.get(name, "none")
     with pytest.raises(InfieldError, match=f"operator '{name}': found parameter base, expected {expected}"):
         build_operator({"name": name, "parameters": {"base": 10}}, {}, GRID, 1)
 
@@ -103,3 +103,14 @@ def test_they_take_no_parameters_but_ends(name):
 def test_ends_are_numbers_in_order(ends, message):
     with pytest.raises(InfieldError, match=message):
         build_operator({"name": "bounded", "parameters": dict(zip(("low", "high"), ends, strict=True))}, {}, GRID, 1)
+
+
+def test_an_exponential_may_have_a_scale_and_its_full_name():
+    x = values(-1.0, 0.0, 2.0)[None, None]
+    grid = Grid.regular((3,))
+    for name in ("exp", "exponential"):
+        link = build_operator({"name": name, "parameters": {"scale": 40.0}}, {}, grid, 1)
+        torch.testing.assert_close(link.A(x), 40 * torch.exp(x))
+        torch.testing.assert_close(link.A_vjp(x, x), 40 * torch.exp(x) * x)
+    with pytest.raises(InfieldError, match="found scale 0, expected a finite number above zero"):
+        build_operator({"name": "exp", "parameters": {"scale": 0}}, {}, grid, 1)

@@ -45,7 +45,7 @@ MASK = named("mask", mask="mask")
 
 def test_names():
     assert operator_names() == (
-        *("affine", "bounded", "compose", "convolution", "darcy", "exp", "fourier"),
+        *("affine", "beer-lambert", "bounded", "compose", "convolution", "darcy", "exp", "fourier"),
         *(
             "helmholtz",
             "interferometer",
@@ -56,6 +56,7 @@ def test_names():
             "phases",
             "points",
             "poisson",
+            "projection",
             "softplus",
             "sum",
             "window",
@@ -67,7 +68,7 @@ def test_names():
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ({"name": "masc"}, "found name 'masc', expected one of affine, bounded, compose"),
+        ({"name": "masc"}, "found name 'masc', expected one of affine, beer-lambert, bounded, compose"),
         ({}, "expected an entry 'name'"),
         ({"name": 3}, "expected an entry 'name'"),
         ("mask", "expected an entry 'name'"),

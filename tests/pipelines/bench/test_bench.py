@@ -28,7 +28,7 @@ METRICS = {
 def document(path) -> dict:
     """The file of a bench, its shape checked."""
     found = json.loads(path.read_text())
-    assert set(found) == {"bench", "seed", "threads", "versions", "records"}
+    assert set(found) == {"title", "command", "date", "bench", "seed", "threads", "versions", "records"}
     assert {"infield", "torch", "deepinv"} <= set(found["versions"]) and found["threads"] == 1
     for record in found["records"]:
         assert list(record) == ["bench", "case", "method", "metric", "value", "unit"]

@@ -172,6 +172,7 @@ def test_a_peer_answers_in_a_process_that_counts_its_cost(tmp_path, rng):
     assert "not installed" in processes.of_peer(peer(exact, "no_such_peer"), problem, limits).refused
 
 
+@pytest.mark.slow
 def test_quick_runs_every_part_and_writes_records(tmp_path, infield, monkeypatch):
     few = ("data beyond cell centres", "3 data")
     monkeypatch.setattr(shapes, "SHAPES", {name: shapes.SHAPES[name] for name in few})

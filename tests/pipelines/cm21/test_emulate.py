@@ -193,9 +193,9 @@ def test_priors_that_are_none(infield, tmp_path):
 def test_a_killed_process_goes_on_to_the_same_bytes(start, infield, tmp_path):
     """kill -9 amid the cones."""
     (tmp_path / "params.yaml").write_text(POINT)
-    example.save(tmp_path / "p.ckpt", points=16, depth=64)
-    common = ("emulate", "--prior", tmp_path / "p.ckpt", "--params", tmp_path / "params.yaml", "--samples", 24)
-    common += ("--steps", 4, "--workers", 1, "--json", "-o")
+    example.save(tmp_path / "p.ckpt")
+    common = ("emulate", "--prior", tmp_path / "p.ckpt", "--params", tmp_path / "params.yaml", "--samples", 4)
+    common += ("--steps", 2, "--workers", 1, "--json", "-o")
     killed = start("infield", *common, tmp_path / "killed.zarr", held_after=2)
     killed.kill()
     killed.wait()

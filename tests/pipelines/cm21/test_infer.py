@@ -12,7 +12,7 @@ from infield.datasets.cm21.cosmology import cosmology, redshifts_of
 from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
 from infield.datasets.cm21.parameter_file import open_parameters
 from infield.pipelines.cm21 import infer as infer_parameters
-from infield.posterior.models.parameter_inference import learn
+from infield.posterior.models.parameter_inference import fit_posterior
 
 N, DEPTH, CELL = 8, 16, 4.0
 RANGES = {"ION_Tvir_MIN": [4.0, 6.0], "HII_EFF_FACTOR": [10.0, 250.0]}
@@ -65,7 +65,7 @@ def files(tmp_path_factory):
 
 @needs_sbi
 def test_parameters_are_found_and_a_cone_of_another_law_is_noticed(infield, files, tmp_path, monkeypatch):
-    monkeypatch.setattr(infer_parameters, "learn", partial(learn, networks=2))  # in half the time
+    monkeypatch.setattr(infer_parameters, "fit_posterior", partial(fit_posterior, networks=2))  # in half the time
     simulations, observed = files
     out, report = tmp_path / "p.zarr", tmp_path / "p.html"
     said = infield("infer-parameters", observed, "--simulations", simulations, "-o", out, "--report", report,

@@ -11,7 +11,7 @@ from infield import InfieldError
 from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
 from infield.datasets.formats.measurement import open_measurement
-from infield.datasets.mri.brains import Brains
+from infield.datasets.mri.brains import BrainPhantom
 from infield.datasets.mri.kspace import fourier
 from infield.pipelines.commands.fit import run
 from infield.pipelines.package_data import CONFIGS
@@ -107,7 +107,7 @@ def test_the_shipped_prior_knows_more_than_a_spectrum():
     prior = load_flow_prior(path)
     grid = Grid.from_json(prior.grid_description)
     assert prior.channels == ("real", "imag") and [round(axis.spacing, 4) for axis in grid.axes] == [1.875, 1.875]
-    image = Brains().draw(grid, SampleStreams(2000, [0, 1]).normal)
+    image = BrainPhantom().draw(grid, SampleStreams(2000, [0, 1]).normal)
     x = prior.standardisation.from_units(torch.stack([image.real, image.imag], dim=1))
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for t in (0.5, 0.8):

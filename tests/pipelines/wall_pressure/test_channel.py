@@ -13,7 +13,7 @@ from infield.datasets.wall_pressure.channel_file import ChannelWriter, open_chan
 from infield.physics.wall_pressure.channel.boxes import BOXES
 from infield.physics.wall_pressure.channel.channel_statistics import plane_means
 from infield.physics.wall_pressure.channel.initial_condition import turbulent_start
-from infield.physics.wall_pressure.channel.solver import Channel
+from infield.physics.wall_pressure.channel.solver import ChannelFlowSolver
 from infield.pipelines.wall_pressure import channel, channel_run
 
 SMALL = ("--re-tau", 100, "--points", 8, 17, 8, "--spin-up", 0.05, "--turnovers", 0.12, "--interval", 0.02, "--json")
@@ -44,7 +44,7 @@ def test_it_stores_the_flow_at_its_times(simulate, tmp_path):
     assert group["wall_pressure"].shape == (6, 2, 8, 8)
     np.testing.assert_allclose(group["time"], 0.02 * np.arange(1, 7))
     assert np.abs(group["wall_pressure"].values.mean((2, 3))).max() < 1e-13
-    flow = Channel(0.01, BOXES["minimal"].lengths_at(100), (8, 17, 8))
+    flow = ChannelFlowSolver(0.01, BOXES["minimal"].lengths_at(100), (8, 17, 8))
     state = turbulent_start(flow, torch.Generator().manual_seed(3), time=-0.05)
     for _ in range(200):
         state = flow.advance(state, (0.05 + 0.04) / 200)
@@ -63,7 +63,7 @@ def test_interruptions_do_not_matter(simulate, tmp_path, small_blocks, monkeypat
     """After any number of steps: in the spin-up, in a block, in the last one."""
     whole, path = tmp_path / "whole.zarr", tmp_path / "c.zarr"
     steps = simulate(*SMALL, "-o", whole).summary["steps"]
-    advance = Channel.advance
+    advance = ChannelFlowSolver.advance
     for stop in (2, steps // 2, steps - 3):
         left = [stop]
 
@@ -74,7 +74,7 @@ def test_interruptions_do_not_matter(simulate, tmp_path, small_blocks, monkeypat
             return advance(self, *arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Channel, "advance", killed)
+            patch.setattr(ChannelFlowSolver, "advance", killed)
             assert simulate(*SMALL, "-o", path).status == 130
         assert not path.exists() and (tmp_path / "c.zarr.restart.npz").exists()
         if stop == 2:
@@ -149,7 +149,7 @@ def test_threads_belong_to_the_run_and_are_given_back(simulate, tmp_path, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Channel, "advance", seen)
+        patch.setattr(ChannelFlowSolver, "advance", seen)
         assert simulate(*SMALL, "-o", path, "--threads", 2).status == 130
     assert torch.get_num_threads() == before
     simulate(*SMALL, "-o", path).refused("'threads': found 2, expected 1")

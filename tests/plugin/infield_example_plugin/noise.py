@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
-from infield.physics.noise.base import NoiseLaw, positive_number, sum_observed
+from infield.physics.noise.base import NoiseModel, positive_number, sum_observed
 
 
 @dataclass(frozen=True)
-class LaplaceNoise(NoiseLaw):
+class LaplaceNoise(NoiseModel):
     scale: float
 
     def __post_init__(self):

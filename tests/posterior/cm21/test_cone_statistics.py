@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from infield.core.spectra import wavenumbers
-from infield.posterior.cm21.cone_statistics import Shells, chunks, global_signal, voxel_density, zero_fraction
+from infield.posterior.cm21.cone_statistics import (
+    SpectrumBins,
+    chunks,
+    fully_ionised_fraction,
+    global_signal,
+    voxel_density,
+)
 from infield.posterior.cm21.scattering import Scattering
 from infield.posterior.diagnostics.ensembles import bootstrap_band, ensemble_error, floor, median_and_spread
 
@@ -92,9 +98,9 @@ def test_global_signal_and_zeros():
     cones[:, :6, :, 2] = 0
     cones[1, :, :, 5] = 0
     torch.testing.assert_close(global_signal(cones), torch.from_numpy(cones.numpy().mean((1, 2))))
-    zeros = zero_fraction(cones)
+    zeros = fully_ionised_fraction(cones)
     assert zeros.shape == (3, 16) and (zeros[:, 2] == 0.5).all() and zeros[1, 5] == 1 and zeros.sum() == 2.5
-    assert zero_fraction(cones + 1e-9).sum() == 0  # nearly zero is not zero
+    assert fully_ionised_fraction(cones + 1e-9).sum() == 0  # nearly zero is not zero
 
 
 def test_voxel_density_is_the_share_of_all_voxels():
@@ -117,7 +123,7 @@ def test_chunks():
 
 def test_the_spectrum_of_gaussian_fields_in_z_scores():
     """Delta^2 and P over 200 fields against what they were drawn from; with another spectrum they are far off."""
-    shells = Shells(SHAPE, SPACING, taper=False)
+    shells = SpectrumBins(SHAPE, SPACING, taper=False)
     for factor, right in ((1.0, True), (1.1, False)):
         power = shells.power(factor**0.5 * gaussian_cones(200))
         k, delta = shells.spherical(power)
@@ -139,7 +145,7 @@ def _expected(shells):
 
 def test_one_wave_has_its_power_at_its_place():
     """A cos(k x): the variance A^2 / 2 is the sum of P / V over all modes."""
-    shells = Shells(SHAPE, SPACING, taper=False)
+    shells = SpectrumBins(SHAPE, SPACING, taper=False)
     x, s = 4.0 * torch.arange(12), 3.0 * torch.arange(16, dtype=torch.float64)
     kx, kz = 2 * math.pi / 48 * 3, 2 * math.pi / 48 * 5
     wave = 7 * torch.cos(kx * x[:, None, None] + kz * s).expand(12, 12, 16)[None].double()
@@ -154,7 +160,7 @@ def test_one_wave_has_its_power_at_its_place():
 def test_a_taper_keeps_the_spectrum_and_stops_leaks():
     """A slope along the line of sight, which does not close: its jump is all over the spectrum, with a taper it is
     not."""
-    shells, plain = Shells(SHAPE, SPACING), Shells(SHAPE, SPACING, taper=False)
+    shells, plain = SpectrumBins(SHAPE, SPACING), SpectrumBins(SHAPE, SPACING, taper=False)
     cones = gaussian_cones(200)
     smooth, sharp = shells.spherical(shells.power(cones))[1], plain.spherical(plain.power(cones))[1]
     assert (smooth.mean(0) / sharp.mean(0) - 1).abs()[2:].max() < 0.15

@@ -14,11 +14,11 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.composition import Scale, compose
 from infield.posterior.cm21 import mode_solver as modes_across
-from infield.posterior.cm21.mode_solver import ModesAcross
-from infield.posterior.cm21.sampler import with_place
+from infield.posterior.cm21.mode_solver import TransverseModeSolver
+from infield.posterior.cm21.sampler import add_ionisation_channel
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.priors.cm21.slice_spectra import KNOTS
-from infield.priors.cm21.whitening import innovations_of
+from infield.priors.cm21.whitening import vecchia_whitening
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley, HartleyAcross, Pixels
 
@@ -46,8 +46,8 @@ def innovations(measurement: Measurement) -> Measurement:
     """The same data of the innovations of temperature and place."""
     a = torch.ones(2, 2 * KNOTS, SHAPE[2]).double() * torch.linspace(1, -2, 2 * KNOTS).exp()[:, None]
     scale = torch.linspace(0.5, 2, SHAPE[2]).double().expand(2, 1, 1, -1)
-    both = with_place(measurement).pullback(Affine(torch.zeros_like(scale), scale))
-    return both.pullback(Whitening(innovations_of(a, SHAPE[:2])))
+    both = add_ionisation_channel(measurement).pullback(Affine(torch.zeros_like(scale), scale))
+    return both.pullback(Whitening(vecchia_whitening(a, SHAPE[:2])))
 
 
 def even(modes, channels: int) -> Covariance:
@@ -96,16 +96,18 @@ def test_data_that_are_missing_tell_nothing():
 
 
 def test_what_mixes_modes_is_left_to_others():
-    assert ModesAcross.of(seen_by(), HartleyAcross()) is not None
-    assert ModesAcross.of(seen_by(beam=True), HartleyAcross()) is None
-    assert ModesAcross.of(seen_by(), Pixels()) is None and ModesAcross.of(seen_by(), Hartley(2)) is None
+    assert TransverseModeSolver.of(seen_by(), HartleyAcross()) is not None
+    assert TransverseModeSolver.of(seen_by(beam=True), HartleyAcross()) is None
+    assert (
+        TransverseModeSolver.of(seen_by(), Pixels()) is None and TransverseModeSolver.of(seen_by(), Hartley(2)) is None
+    )
     measurement = seen_by()
     uneven = compose(measurement.operator, Scale(GRID, 1, 1 + torch.rand(1, *SHAPE, generator=rng(5)).double()))
-    assert ModesAcross.of(replace(measurement, operator=uneven), HartleyAcross()) is None
+    assert TransverseModeSolver.of(replace(measurement, operator=uneven), HartleyAcross()) is None
     one_part = measurement.operator.observed.clone()
     one_part[0, 1] = False
-    assert ModesAcross.of(replace(measurement, observed=one_part), HartleyAcross()) is None
-    apart = ModesAcross.of(measurement, HartleyAcross())
+    assert TransverseModeSolver.of(replace(measurement, observed=one_part), HartleyAcross()) is None
+    apart = TransverseModeSolver.of(measurement, HartleyAcross())
     d = even(HartleyAcross(), 1).diagonal
     assert apart.serves(Covariance.diagonal_in(HartleyAcross(), d))
     d = d.clone()
@@ -117,6 +119,6 @@ def test_what_mixes_modes_is_left_to_others():
 
 def test_responses_are_the_same_however_few_are_formed_together(monkeypatch):
     measurement = seen_by(delays=2)
-    together = ModesAcross.of(measurement, HartleyAcross())
-    monkeypatch.setattr(modes_across, "TOGETHER", 1)
-    torch.testing.assert_close(ModesAcross.of(measurement, HartleyAcross()).matrices, together.matrices)
+    together = TransverseModeSolver.of(measurement, HartleyAcross())
+    monkeypatch.setattr(modes_across, "MAX_VALUES_PER_BATCH", 1)
+    torch.testing.assert_close(TransverseModeSolver.of(measurement, HartleyAcross()).matrices, together.matrices)

@@ -10,14 +10,14 @@ from infield.core.grid import Axis, Grid
 from infield.physics.cm21.interferometer import Interferometer, independent_modes
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
-from infield.physics.operators.composition import Channel
-from infield.posterior.cm21.sampler import OfLightcones, with_place
+from infield.physics.operators.composition import SelectChannel
+from infield.posterior.cm21.sampler import LightconeSampler, add_ionisation_channel
 from infield.posterior.samplers.faps import FAPS
 from infield.priors.base import Standardisation
 from infield.priors.cm21.flow import LightconeFlow, Profiles
-from infield.priors.cm21.linear_correction import LinearPart
+from infield.priors.cm21.linear_correction import LinearCorrection
 from infield.priors.cm21.slice_spectra import KNOTS
-from infield.priors.cm21.whitening import InnovationStandardisation, innovations_of
+from infield.priors.cm21.whitening import WhiteningTransform, vecchia_whitening
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.gaussian.prior import GaussianPrior
@@ -47,11 +47,11 @@ def gaussian_flow(amplitudes=WHITE, units="mK") -> LightconeFlow:
     return LightconeFlow(
         name="Gaussian",
         network=LocalUNet(2, 10, 1, (8, 8)).eval().requires_grad_(False),
-        linear_part=LinearPart(1, 2, 8).eval().requires_grad_(False),
+        linear_part=LinearCorrection(1, 2, 8).eval().requires_grad_(False),
         theta=torch.tensor([0.5], dtype=torch.float64),
         profiles=Profiles(s, shift[None, :, 0, 0], scale[None, :, 0, 0], torch.arange(DEPTH)[None]),
-        innovations=innovations_of(WHITE, (SIDE, SIDE)),  # what the network sees; it is untrained
-        standardisation=InnovationStandardisation(shift, scale, amplitudes, (SIDE, SIDE)),
+        innovations=vecchia_whitening(WHITE, (SIDE, SIDE)),  # what the network sees; it is untrained
+        standardisation=WhiteningTransform(shift, scale, amplitudes, (SIDE, SIDE)),
         units=units,
     )
 
@@ -86,7 +86,7 @@ def test_temperatures_have_the_exact_posterior_before_zeros_are_set(levels, ampl
     measurement, _ = observed()
     n = 500
     flow = gaussian_flow(amplitudes)
-    posterior = FAPS(levels=levels)(flow, with_place(measurement), n, torch.Generator().manual_seed(1))
+    posterior = FAPS(levels=levels)(flow, add_ionisation_channel(measurement), n, torch.Generator().manual_seed(1))
     cones = posterior.samples[:, 0].flatten(1)
     mean, deviation = exact_moments(measurement, flow)
     z = (cones.mean(0) - mean) / (deviation / math.sqrt(n))
@@ -103,8 +103,8 @@ def test_temperatures_have_the_exact_posterior_before_zeros_are_set(levels, ampl
 def test_zeros_are_as_many_as_the_place_says_and_cost_little_of_the_fit():
     measurement, _ = observed()
     flow, n = gaussian_flow(), 100
-    of_both = FAPS(levels=1)(flow, with_place(measurement), n, torch.Generator().manual_seed(1)).samples
-    found = OfLightcones(sampler=FAPS(levels=1))(flow, measurement, n, torch.Generator().manual_seed(1)).samples
+    of_both = FAPS(levels=1)(flow, add_ionisation_channel(measurement), n, torch.Generator().manual_seed(1)).samples
+    found = LightconeSampler(sampler=FAPS(levels=1))(flow, measurement, n, torch.Generator().manual_seed(1)).samples
     assert found.shape == (n, 1, SIDE, SIDE, DEPTH)
     assert torch.equal((found[:, 0] == 0).sum((1, 2)), (of_both[:, 1] > 0).sum((1, 2)))
     share = float(torch.special.ndtr(torch.tensor(PLACE)))
@@ -119,21 +119,25 @@ def test_conjugate_gradients_come_as_near_to_matrices_as_they_are_told(monkeypat
     measurement, _ = observed()
 
     def draws(**settings):
-        sampler = OfLightcones(sampler=FAPS(levels=4, **settings))
+        sampler = LightconeSampler(sampler=FAPS(levels=4, **settings))
         return sampler(gaussian_flow(RED), measurement, 8, torch.Generator().manual_seed(1)).samples
 
     exact = draws()
     monkeypatch.setattr("infield.posterior.inference.linear_gaussian.DENSE_DATA", 0)
     by_modes = draws()
     assert (by_modes - exact).abs().max() < 1e-5
-    monkeypatch.setattr("infield.posterior.cm21.mode_solver.ModesAcross.of", lambda *_: None)  # as behind a beam
+    monkeypatch.setattr(
+        "infield.posterior.cm21.mode_solver.TransverseModeSolver.of", lambda *_: None
+    )  # as behind a beam
     near, far = ((draws(tolerance=tolerance) - exact).square().mean().sqrt() for tolerance in (1e-4, 1.0))
     assert near < 1e-2 < far and near < far / 20  # mK, of fields that scatter by 2 to 4
 
 
 def test_what_is_said_of_the_fit_is_of_temperatures_with_zeros():
     measurement, _ = observed()
-    posterior = OfLightcones(sampler=FAPS(levels=1))(gaussian_flow(), measurement, 8, torch.Generator().manual_seed(1))
+    posterior = LightconeSampler(sampler=FAPS(levels=1))(
+        gaussian_flow(), measurement, 8, torch.Generator().manual_seed(1)
+    )
     expected = float(measurement.chi_square(posterior.samples).mean())
     assert posterior.diagnostics["chi_square"] == pytest.approx(expected)
     assert expected > 1.2  # zeros of a law that has none do not fit
@@ -141,7 +145,7 @@ def test_what_is_said_of_the_fit_is_of_temperatures_with_zeros():
 
 def test_the_second_channel_is_not_seen():
     measurement, truth = observed()
-    both = with_place(measurement)
+    both = add_ionisation_channel(measurement)
     field = torch.cat([truth, torch.randn(truth.shape, generator=torch.Generator().manual_seed(2))], dim=1)
     assert torch.equal(both.operator.A(field), measurement.operator.A(truth))
     assert both.linear_gaussian and both.event_shape == (2, SIDE, SIDE, DEPTH)
@@ -152,7 +156,7 @@ def test_the_second_channel_is_not_seen():
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_a_channel_has_its_adjoint(index):
     generator = torch.Generator().manual_seed(0)
-    one = Channel(GRID, channels=3, index=index)
+    one = SelectChannel(GRID, channels=3, index=index)
     x, y = (torch.randn(2, c, SIDE, SIDE, DEPTH, generator=generator, dtype=torch.float64) for c in (3, 1))
     assert torch.allclose((one.A(x) * y).sum(), (x * one.A_adjoint(y)).sum(), rtol=1e-12)
     assert torch.equal(one.A(x)[:, 0], x[:, index])
@@ -161,7 +165,7 @@ def test_a_channel_has_its_adjoint(index):
 def test_other_priors_and_units_are_refused():
     measurement, _ = observed()
     with pytest.raises(InfieldError, match="found a prior in units '1', expected lightcones in 'mK'"):
-        OfLightcones(sampler=FAPS())(gaussian_flow(units="1"), measurement, 1, torch.Generator())
+        LightconeSampler(sampler=FAPS())(gaussian_flow(units="1"), measurement, 1, torch.Generator())
     ones = torch.ones(1, SIDE, SIDE, DEPTH, dtype=torch.float64)
     white = Covariance.diagonal_in(Hartley(3), ones)
     other = GaussianPrior(
@@ -174,4 +178,4 @@ def test_other_priors_and_units_are_refused():
         units="mK",
     )
     with pytest.raises(InfieldError, match="prior 'white'"):
-        OfLightcones(sampler=FAPS())(other, measurement, 1, torch.Generator())
+        LightconeSampler(sampler=FAPS())(other, measurement, 1, torch.Generator())

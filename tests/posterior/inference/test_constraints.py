@@ -17,7 +17,13 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.diagnostics.calibration import crps, gaussian_z_scores
-from infield.posterior.inference.constraints import Conservation, Conserving, GivenData, OfDraws, integral_weights
+from infield.posterior.inference.constraints import (
+    ConstrainedSampler,
+    LinearConstraints,
+    PosteriorCovariance,
+    SampleCovariance,
+    integral_weights,
+)
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
@@ -74,7 +80,9 @@ def ring_problem() -> tuple[GaussianPrior, Measurement]:
     return prior, at_points(RING, np.array([1, 2, 4]), torch.tensor([4.0, 1.0, 3.0], dtype=torch.float64), 0.2)
 
 
-def law_given_all(prior: GaussianPrior, measurement: Measurement, conservation: Conservation) -> tuple[Tensor, Tensor]:
+def law_given_all(
+    prior: GaussianPrior, measurement: Measurement, conservation: LinearConstraints
+) -> tuple[Tensor, Tensor]:
     """The exact posterior in units with the constraint as one more datum."""
     unit = torch.eye(12, dtype=torch.float64)[:, None]
     m, C = torch.full((12,), 2.0, dtype=torch.float64), 9 * prior.covariance.apply(unit).flatten(1)
@@ -98,9 +106,9 @@ def z_of(x: Tensor, law: tuple[Tensor, Tensor]) -> float:
 @pytest.mark.parametrize("variance", [0.0, 0.5])
 def test_gaussian_draws_get_the_exact_conditional_law(sampler, variance):
     prior, measurement = ring_problem()
-    conservation = Conservation.integral(RING, 20.0, variance=variance)
+    conservation = LinearConstraints.integral(RING, 20.0, variance=variance)
     law = law_given_all(prior, measurement, conservation)
-    posterior = Conserving(sampler=sampler, conservation=conservation)(prior, measurement, DRAWS, rng(0))
+    posterior = ConstrainedSampler(sampler=sampler, conservation=conservation)(prior, measurement, DRAWS, rng(0))
     assert z_of(posterior.samples, law) < THRESHOLD
     if variance == 0:
         assert float(conservation.error(posterior.samples).abs().max()) < 1e-10
@@ -111,7 +119,7 @@ def test_gaussian_draws_get_the_exact_conditional_law(sampler, variance):
 @pytest.mark.parametrize("variance", [0.0, 0.5])
 def test_faps_keeps_constraints_at_every_level(variance):
     prior, measurement = ring_problem()
-    conservation = Conservation.integral(RING, 12.0, variance=variance)
+    conservation = LinearConstraints.integral(RING, 12.0, variance=variance)
     law = law_given_all(prior, measurement, conservation)
     x = FAPS(levels=3, conservation=conservation)(prior, measurement, DRAWS, rng(1)).samples
     assert z_of(x.flatten(1), law) < THRESHOLD
@@ -123,7 +131,7 @@ def test_faps_keeps_constraints_at_every_level(variance):
 
 def test_the_nearest_field_that_conserves_and_the_covariance_without_the_data_are_rejected():
     prior, measurement = ring_problem()
-    conservation = Conservation.integral(RING, LIKELY)
+    conservation = LinearConstraints.integral(RING, LIKELY)
     law = law_given_all(prior, measurement, conservation)
     x = Exact()(prior, measurement, DRAWS, rng(0)).samples
     orthogonal = Covariance.diagonal_in(Pixels(), torch.ones((1, 12), dtype=torch.float64))
@@ -131,29 +139,29 @@ def test_the_nearest_field_that_conserves_and_the_covariance_without_the_data_ar
         moved = conservation.project(x, wrong)
         assert float(conservation.error(moved).abs().max()) < 1e-10
         assert z_of(moved, law) > 2 * THRESHOLD  # both are the same shift of all values: the prior is stationary
-    assert z_of(conservation.project(x, OfDraws(x)), law) < THRESHOLD  # what serves where nothing is closed
+    assert z_of(conservation.project(x, SampleCovariance(x)), law) < THRESHOLD  # what serves where nothing is closed
 
 
 def test_a_soft_constraint_needs_its_noise():
     """Negative control: moving draws by the update of the mean gives too narrow a law."""
     prior, measurement = ring_problem()
-    conservation = Conservation.integral(RING, LIKELY, variance=3.0)
+    conservation = LinearConstraints.integral(RING, LIKELY, variance=3.0)
     law = law_given_all(prior, measurement, conservation)
     x = Exact()(prior, measurement, DRAWS, rng(0)).samples
-    assert z_of(conservation.condition(x, OfDraws(x), rng(1)), law) < THRESHOLD
-    assert z_of(conservation.project(x, OfDraws(x)), law) > 2 * THRESHOLD
+    assert z_of(conservation.condition(x, SampleCovariance(x), rng(1)), law) < THRESHOLD
+    assert z_of(conservation.project(x, SampleCovariance(x)), law) > 2 * THRESHOLD
 
 
 def test_inside_a_sampler_the_local_law_is_conditioned_on_data_and_constraint():
     """The hook for samplers: after a draw of the local law given the data, its covariance given the data."""
     prior, measurement = ring_problem()
     units = prior.standardisation
-    conservation = Conservation.integral(RING, LIKELY)
+    conservation = LinearConstraints.integral(RING, LIKELY)
     data = LinearGaussianData(measurement.pullback(Affine(units.shift, units.scale)), prior.source.modes)
     inner = conservation.standardised(units, prior.source.event_shape)
     K = prior.covariance
     u = data.draw(prior.mean.expand(DRAWS, 1, 12), K, rng(0))
-    u = inner.condition(u, GivenData(data, K), rng(1))
+    u = inner.condition(u, PosteriorCovariance(data, K), rng(1))
     assert z_of(units.to_units(u), law_given_all(prior, measurement, conservation)) < THRESHOLD
 
 
@@ -171,16 +179,16 @@ def test_counts_take_the_covariance_of_the_draws():
         def draw(self, prior, ignored, n, generator):
             return Exact().draw(prior, measurement.pullback(Affine(torch.tensor(2.0), torch.tensor(3.0))), n, generator)
 
-    conservation = Conservation.integral(RING, LIKELY)
-    sampler = Conserving(sampler=Anything(), conservation=conservation)
+    conservation = LinearConstraints.integral(RING, LIKELY)
+    sampler = ConstrainedSampler(sampler=Anything(), conservation=conservation)
     x = sampler(prior, counts, DRAWS, rng(0)).samples
     assert z_of(x, law_given_all(prior, measurement, conservation)) < THRESHOLD
     for n, generator in ((10, rng(0)), (30, SampleStreams(0, range(30)))):
         with pytest.raises(InfieldError, match="at least 20"):
             sampler(prior, counts, n, generator)
-    two = Conservation(torch.cat([conservation.weights, torch.eye(12).double()[:1, None]]), torch.ones(2).double())
+    two = LinearConstraints(torch.cat([conservation.weights, torch.eye(12).double()[:1, None]]), torch.ones(2).double())
     with pytest.raises(InfieldError, match="found 30 draws, expected at least 40"):  # as many for each constraint
-        Conserving(sampler=Anything(), conservation=two)(prior, counts, 30, rng(0))
+        ConstrainedSampler(sampler=Anything(), conservation=two)(prior, counts, 30, rng(0))
 
 
 # heat
@@ -206,9 +214,9 @@ def test_heat_is_kept_and_the_field_is_nearer_to_the_truth():
     for case, (truth, total) in enumerate(zip(truths, heats, strict=True)):
         index = torch.randperm(grid.size, generator=rng(case))[:8].numpy()
         measurement = at_points(grid, index, truth.flatten()[index], 1e-3)
-        conservation = Conservation.integral(grid, float(total), over=["x"])
+        conservation = LinearConstraints.integral(grid, float(total), over=["x"])
         before = Exact()(prior, measurement, 200, rng(case))
-        after = Conserving(sampler=Exact(), conservation=conservation)(prior, measurement, 200, rng(case))
+        after = ConstrainedSampler(sampler=Exact(), conservation=conservation)(prior, measurement, 200, rng(case))
         scores["before"].append(crps(before.samples, truth))
         scores["after"].append(crps(after.samples, truth))
         scores["nearest"].append(crps(conservation.project(before.samples, nearest), truth))
@@ -225,17 +233,17 @@ def test_heat_is_kept_and_the_field_is_nearer_to_the_truth():
 def test_wrong_constraints_are_refused():
     G = torch.ones((2, 1, 12), dtype=torch.float64)
     with pytest.raises(InfieldError, match="expected \\(constraints"):
-        Conservation(G, torch.zeros(3))
+        LinearConstraints(G, torch.zeros(3))
     with pytest.raises(InfieldError, match="negative variance"):
-        Conservation(G, torch.zeros(2), variance=-1.0)
+        LinearConstraints(G, torch.zeros(2), variance=-1.0)
     with pytest.raises(InfieldError, match="all zero"):
-        Conservation(0 * G, torch.zeros(2))
+        LinearConstraints(0 * G, torch.zeros(2))
     with pytest.raises(InfieldError, match="found 3 integrals, expected 1 or 1"):
-        Conservation.integral(RING, torch.zeros(3))
+        LinearConstraints.integral(RING, torch.zeros(3))
     prior, measurement = ring_problem()
-    twice = Conservation(G, torch.zeros(2, dtype=torch.float64))
+    twice = LinearConstraints(G, torch.zeros(2, dtype=torch.float64))
     with pytest.raises(InfieldError, match="depend on one another"):
-        Conserving(sampler=Exact(), conservation=twice)(prior, measurement, 4, rng(0))
-    other = Conservation(torch.ones((1, 1, 5), dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
+        ConstrainedSampler(sampler=Exact(), conservation=twice)(prior, measurement, 4, rng(0))
+    other = LinearConstraints(torch.ones((1, 1, 5), dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
     with pytest.raises(InfieldError, match="weights for fields of shape"):
-        Conserving(sampler=Exact(), conservation=other)(prior, measurement, 4, rng(0))
+        ConstrainedSampler(sampler=Exact(), conservation=other)(prior, measurement, 4, rng(0))

@@ -17,7 +17,7 @@ from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
 from infield.physics.mri.noise import CoilGaussianNoise
-from infield.physics.noise.registry import GaussianNoise, NoiseLaw, PoissonNoise
+from infield.physics.noise.registry import GaussianNoise, NoiseModel, PoissonNoise
 from infield.physics.operators.base import plain_physics
 from infield.physics.operators.composition import compose, is_affine
 from infield.physics.operators.refusal import ForwardModelError
@@ -25,7 +25,7 @@ from infield.physics.operators.registry import build_operator
 from infield.posterior.diagnostics.calibration import gaussian_z_scores
 from infield.posterior.inference import langevin as module
 from infield.posterior.inference.langevin import langevin, start
-from infield.posterior.inference.laplace import Linearisation, LinearisedPosterior, linearise, most_probable
+from infield.posterior.inference.laplace import LaplaceApproximation, Linearisation, find_map, linearise
 from infield.posterior.inference.likelihood import value_and_gradient
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.inference.whitening import FLOOR, Whitening
@@ -70,7 +70,7 @@ def line(points: int = POINTS) -> GaussianPrior:
     return gaussian_prior(Matern(1.5, 0.4), Grid.regular((points,), 1.0), source=Matern(0.5, 0.05, wrap=True))
 
 
-def observe(function, noise: NoiseLaw, where: tuple[int, ...] = (1, 5), seed: int = 0, y=None) -> Measurement:
+def observe(function, noise: NoiseModel, where: tuple[int, ...] = (1, 5), seed: int = 0, y=None) -> Measurement:
     """A function of the field at some of 8 points."""
     prior, grid = line(), Grid.regular((POINTS,), 1.0)
     description = {"name": "points", "arrays": {"indices": "indices"}}
@@ -214,7 +214,7 @@ def test_the_search_turns_back_where_the_solver_fails():
         return u.exp()
 
     prior, measurement = line(), observe(fragile, GaussianNoise(1e-4), y=[9.0, 0.5])
-    found = most_probable(measurement, prior.mean[None], Whitening(prior.covariance), rank=8)
+    found = find_map(measurement, prior.mean[None], Whitening(prior.covariance), rank=8)
     torch.testing.assert_close(found.at[0, 0, [1, 5]].exp(), measurement.y[0, 0], rtol=0.02, atol=0.02)
     with pytest.raises(InfieldError, match="did not converge"):  # a whole first step would have left
         fragile(measurement.y - 1)
@@ -243,7 +243,7 @@ def test_linearised_posterior_is_that_of_linear_data():
     K = prior.covariance
     S, m = Whitening(K), normal(3, *K.event_shape, seed=14)
     at = normal(1, *K.event_shape, seed=15)
-    posterior = LinearisedPosterior(linearise(measurement, at, measurement.gradient(at), S, 8), S)
+    posterior = LaplaceApproximation(linearise(measurement, at, measurement.gradient(at), S, 8), S)
     expected = LinearGaussianData(measurement, K.modes).mean(m, K)
     torch.testing.assert_close(m + S.colour(posterior.mean(m)), expected, rtol=1e-6, atol=1e-6)
     w = normal(4, POINTS, seed=16)
@@ -255,7 +255,7 @@ def test_linearised_posterior_is_that_of_linear_data():
 def test_most_probable_field_has_no_slope(function):
     prior, measurement = line(), observe(FUNCTIONS[function], GaussianNoise(0.01), seed=3)
     S = Whitening(prior.covariance)
-    found = most_probable(measurement, prior.mean[None] + 0.1, S, rank=8)
+    found = find_map(measurement, prior.mean[None] + 0.1, S, rank=8)
     w = S.whiten(found.at - prior.mean[None] - 0.1)
     value = measurement.log_likelihood(found.at) - 0.5 * w.square().sum()
     for direction in normal(20, 1, POINTS, seed=17):
@@ -278,8 +278,8 @@ class Setting:
     def chains(self, steps: int, *, information: float = 1.0, from_prior: bool = False, seed: int = 0, n: int = CHAINS):
         """Chains from draws of the linearised posterior, which also preconditions them, its information scaled."""
         S, mean, g = Whitening(self.prior.covariance), self.prior.mean[None], rng(seed)
-        data = most_probable(self.measurement, mean, S, rank=8)
-        posterior = LinearisedPosterior(Linearisation(data.at, data.gradient, information**0.5 * data.rows), S)
+        data = find_map(self.measurement, mean, S, rank=8)
+        posterior = LaplaceApproximation(Linearisation(data.at, data.gradient, information**0.5 * data.rows), S)
         white = torch.randn((n, POINTS), generator=g, dtype=torch.float64)
         u = mean + S.colour(white if from_prior else posterior.mean(mean) + posterior.root(white))
         chains = start(self.measurement, u, data.at, g)
@@ -321,7 +321,7 @@ class Setting:
         return min(stats.kstest(u[:, 0, place].numpy(), cdf).pvalue for place, cdf in self.laws)
 
 
-def setting(function: str, noise: NoiseLaw, **more) -> Setting:
+def setting(function: str, noise: NoiseModel, **more) -> Setting:
     return Setting(line(), observe(FUNCTIONS[function], noise, **more))
 
 
@@ -415,7 +415,7 @@ def test_a_proposal_without_a_likelihood_is_refused_and_counted():
     )
     limited = replace(limited, measurement=replace(limited.measurement, operator=operator))
     S, mean = Whitening(limited.prior.covariance), limited.prior.mean[None]
-    posterior = LinearisedPosterior(most_probable(limited.measurement, mean, S, 8), S)
+    posterior = LaplaceApproximation(find_map(limited.measurement, mean, S, 8), S)
     g = rng(3)
     chains = start(limited.measurement, limited.prior.covariance.sample(CHAINS, g), mean, g)
     chains = langevin(chains, limited.measurement, mean.expand(CHAINS, 1, POINTS), posterior, 150, g)
@@ -452,7 +452,7 @@ def test_a_solver_that_refuses_every_field_says_why():
     measurement = replace(problem.measurement, operator=operator)
     u = torch.zeros((2, 1, POINTS), dtype=torch.float64)
     with pytest.raises(ForwardModelError, match="sample 0 of the batch is too large"):
-        most_probable(measurement, u[:1], Whitening(line().covariance), 4)
+        find_map(measurement, u[:1], Whitening(line().covariance), 4)
     with pytest.raises(InfieldError, match=r"sample 0: the log-likelihood stays -inf.*\(operator 'toy'.*too large\)"):
         start(measurement, u, u[:1], rng(0))
 
@@ -467,7 +467,7 @@ def test_fields_that_no_chain_can_start_from_are_named():
     with pytest.raises(InfieldError, match="sample 0: the log-likelihood stays nan"):
         start(nowhere, torch.zeros((2, 1, POINTS), dtype=torch.float64), u[:1], rng(0))
     with pytest.raises(InfieldError, match="log-likelihood of the prior's mean is nan"):
-        most_probable(nowhere, u[:1], Whitening(line().covariance), 4)
+        find_map(nowhere, u[:1], Whitening(line().covariance), 4)
 
 
 # all levels: FAPS

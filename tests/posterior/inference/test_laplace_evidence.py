@@ -112,7 +112,7 @@ def test_many_data_are_estimated_from_the_same_probes_every_time(monkeypatch):
     mean = torch.ones((1, 1, 200), dtype=torch.float64)
     found = [laplace_evidence(measurement, mean, product(scale * K)) for scale in (1.0, 1.1)]
     exact = [f.log_evidence for f in found]
-    monkeypatch.setattr(module, "EXACT", 10)
+    monkeypatch.setattr(module, "MAX_DATA_EXACT", 10)
     estimated = [replace(f).log_evidence for f in found]
     assert estimated == [replace(f).log_evidence for f in found] and estimated[0] != exact[0]
     assert abs(estimated[0] - exact[0]) < 8

@@ -17,7 +17,7 @@ from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.registry import build_operator
 from infield.physics.wall_pressure.wall_units import wall_grid
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
-from infield.posterior.inference.point_sensor_solver import StationarySensors
+from infield.posterior.inference.point_sensor_solver import PointSensorSolver
 from infield.posterior.samplers.faps import FAPS
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
@@ -74,7 +74,7 @@ def test_it_is_the_dense_answer_to_rounding(make, grid):
 
 def test_what_is_not_stationary_or_no_sensor_is_left_to_others():
     data = on_points(CLOSED).pullback(gaussian_prior(LAW, CLOSED).standardisation)
-    sensors = StationarySensors.of(data.operator, CLOSED.shape)
+    sensors = PointSensorSolver.of(data.operator, CLOSED.shape)
     covariance = LAW.on(CLOSED)
     assert sensors.serves(covariance)
     uneven = covariance.diagonal.clone()
@@ -82,11 +82,11 @@ def test_what_is_not_stationary_or_no_sensor_is_left_to_others():
     assert not sensors.serves(Covariance.diagonal_in(Hartley(2), uneven))
     assert not sensors.serves(replace(covariance, factors=torch.ones(1, *covariance.event_shape).double()))
     rough = data.pullback(Affine(torch.zeros(1, 1, 1), 1 + torch.rand((1, *CLOSED.shape)).double()))
-    assert StationarySensors.of(rough.operator, CLOSED.shape) is None
+    assert PointSensorSolver.of(rough.operator, CLOSED.shape) is None
     kernel = torch.ones(3, 3).double().numpy()
     blur = build_operator({"name": "convolution", "arrays": {"kernel": "k"}}, {"k": kernel}, CLOSED, 1)
-    assert StationarySensors.of(blur, CLOSED.shape) is None
-    assert StationarySensors.of(data.operator, (3, 4)) is None
+    assert PointSensorSolver.of(blur, CLOSED.shape) is None
+    assert PointSensorSolver.of(data.operator, (3, 4)) is None
 
 
 @pytest.fixture

@@ -15,7 +15,13 @@ from infield.physics.noise.registry import GaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
 from infield.pipelines.bench import deepinv_peers
 from infield.posterior.diagnostics.calibration import mean_error
-from infield.posterior.interop.deepinv import DeepinvDenoiser, UnitRange, Whitened, decomposed, physics_of
+from infield.posterior.interop.deepinv import (
+    DeepinvDenoiser,
+    UnitRange,
+    WhitenedProblem,
+    to_decomposable_physics,
+    to_physics,
+)
 from infield.posterior.samplers.exact import Exact, posterior_mean
 from infield.priors.base import denoise
 from infield.priors.covariance.modes import Eigenbasis
@@ -60,7 +66,7 @@ def phases(prior):
 def test_it_is_the_same_problem(source, unit):
     prior = prior_of(SOURCES[source])
     measurement = masked(prior)
-    white = Whitened(prior, measurement)
+    white = WhitenedProblem(prior, measurement)
     problem = UnitRange(white) if unit else white
     u = 0.5 + 0.1 * randn(3, *problem.shape)
     x = problem.fields(u)
@@ -81,7 +87,7 @@ def test_it_is_the_same_problem(source, unit):
 def test_where_the_source_is_white_an_image_is_the_field():
     for source in ("white", "white, in pixels"):
         prior = prior_of(SOURCES[source])
-        problem = UnitRange(Whitened(prior, masked(prior)), reach=4.0)
+        problem = UnitRange(WhitenedProblem(prior, masked(prior)), reach=4.0)
         w = torch.rand((2, *problem.shape), generator=rng(), dtype=torch.float64)
         torch.testing.assert_close(problem.fields(w), 5 + 2 * problem.a * (2 * w - 1))
         assert problem.a == pytest.approx(4.0, rel=0.1)
@@ -99,7 +105,7 @@ def test_an_image_is_the_field_in_eigenvectors_too():
         operator = build_operator({"name": "mask", "arrays": {"mask": "m"}}, {"m": np.eye(5) > 0}, grid, 1)
         y = operator.A(torch.ones(1, 1, 5, 5, dtype=torch.float64))
         measurement = Measurement(y=y, operator=operator, noise=GaussianNoise(0.04), grid=grid)
-        problem = UnitRange(Whitened(prior, measurement))
+        problem = UnitRange(WhitenedProblem(prior, measurement))
         unit = torch.eye(25, dtype=torch.float64).reshape(25, 1, 5, 5)
         values, V = torch.linalg.eigh(prior.source.apply(unit).flatten(1))
         root = (V * values.clamp_min(0).sqrt()) @ V.mT
@@ -113,33 +119,33 @@ def test_an_image_is_the_field_in_eigenvectors_too():
 def test_nonlinear_operators_are_differentiated():
     prior = prior_of(SOURCES["matern"])
     measurement = phases(prior)
-    problem = UnitRange(Whitened(prior, measurement))
+    problem = UnitRange(WhitenedProblem(prior, measurement))
     w, v, step = 0.5 + 0.05 * randn(2, *problem.shape), randn(2, *problem.y.shape[1:], seed=1), 1e-6
     torch.testing.assert_close(problem.y - problem.A(w), measurement.residual(problem.fields(w)))
     slope = (problem.A(w + step * w.cos()) - problem.A(w - step * w.cos())) / (2 * step)
     torch.testing.assert_close((slope * v).sum(), (w.cos() * problem.A_vjp(w, v)).sum(), rtol=1e-5, atol=1e-8)
     with pytest.raises(InfieldError, match="nonlinear"):
-        decomposed(problem)
+        to_decomposable_physics(problem)
 
 
 def test_data_of_different_noise_are_weighted():
     prior = prior_of(None)
     variance = 0.01 + torch.rand(GRID.shape, generator=rng(7), dtype=torch.float64)
     measurement = masked(prior, noise=GaussianNoise(variance[None]))
-    problem = Whitened(prior, measurement)
+    problem = WhitenedProblem(prior, measurement)
     u = randn(2, *problem.shape)
     residual = (problem.y - problem.A(u)) / problem.noise_std
     torch.testing.assert_close(residual, measurement.residual(problem.fields(u)) / variance.sqrt())
     v = randn(2, *problem.y.shape[1:], seed=1)
     torch.testing.assert_close((problem.A(u) * v).sum(), (u * problem.A_adjoint(v)).sum())
     with pytest.raises(InfieldError, match="independent Gaussian noise"):
-        Whitened(prior, masked(prior, noise=PoissonNoise(1.0)))
+        WhitenedProblem(prior, masked(prior, noise=PoissonNoise(1.0)))
 
 
 def test_singular_values():
     prior = prior_of(SOURCES["matern"])
-    problem = UnitRange(Whitened(prior, masked(prior)))
-    physics = decomposed(problem)
+    problem = UnitRange(WhitenedProblem(prior, masked(prior)))
+    physics = to_decomposable_physics(problem)
     x, y = randn(2, *problem.shape), randn(2, *problem.y.shape[1:], seed=1)
     torch.testing.assert_close(physics.A(x), problem.A(x), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(physics.A_adjoint(y), problem.A_adjoint(y), rtol=1e-5, atol=1e-5)
@@ -153,8 +159,8 @@ def test_singular_values():
 
 def test_deepinv_accepts_them():
     prior = prior_of(None)
-    problem = UnitRange(Whitened(prior, masked(prior)))
-    physics, network = physics_of(problem), DeepinvDenoiser(problem.denoise)
+    problem = UnitRange(WhitenedProblem(prior, masked(prior)))
+    physics, network = to_physics(problem), DeepinvDenoiser(problem.denoise)
     x = torch.rand((2, *problem.shape), generator=rng(), dtype=torch.float64)
     assert physics.adjointness_test(x).abs() < 1e-8
     torch.testing.assert_close(network(x, 0.1), network(x, torch.tensor([0.1, 0.1])))
@@ -175,7 +181,7 @@ def test_its_samplers_find_the_posterior_mean(name):
     prior = prior_of(SOURCES["matern"])
     measurement = masked(prior)
     mean, std = posterior_mean(prior, measurement), Exact()(prior, measurement, 200, rng(4)).samples.std(0)
-    problem = Whitened(prior, measurement)
+    problem = WhitenedProblem(prior, measurement)
     problem = problem if name == "moment_matching" else UnitRange(problem)
     draws = problem.fields(peer(problem, 6, 1, steps))
     without = mean_error(torch.full_like(draws, 5.0), mean, std)

@@ -176,8 +176,8 @@ def test_turned_axes_have_one_angle_a_law(scales):
 
 
 def test_few_effective_draws_are_said(monkeypatch):
-    monkeypatch.setattr(hyperparameters, "BATCH", 20)
-    monkeypatch.setattr(hyperparameters, "ROUNDS", 1)
+    monkeypatch.setattr(hyperparameters, "DRAWS_PER_PROPOSAL", 20)
+    monkeypatch.setattr(hyperparameters, "MAX_PROPOSALS", 1)
     x, _, y = drawn(PLANE, 30)
     data = observations(PLANE, x, y, 0.3)
     found = fit([data], PLANE, noise_known=True)

@@ -127,8 +127,8 @@ def test_blocks_reach_dense_kriging(domain, noise):
     b, V = coefficients(1)
     found = moments(law, data, targets, design, Coefficients(tensor(b), tensor(V)))
     mean, variance = dense(data, targets, design, k, b, V)
-    assert 64 <= found.neighbours <= local.MOST
-    assert found.neighbours == local.MOST or found.change <= 0.01
+    assert 64 <= found.neighbours <= local.MAX_NEIGHBOURS
+    assert found.neighbours == local.MAX_NEIGHBOURS or found.change <= 0.01
     std = np.sqrt(variance)
     assert np.sqrt(np.mean(((found.mean.numpy() - mean) / std) ** 2)) < max(0.02, 3 * found.change)
     assert np.abs(found.variance.sqrt().numpy() / std - 1).max() < 0.02
@@ -143,7 +143,7 @@ def test_few_neighbours_are_seen():
     assert np.sqrt(np.mean((found.mean.numpy() - mean) ** 2 / variance)) > 0.2
     assert np.isnan(found.change)
     loose = moments(law, data, targets, design, Coefficients(tensor(b), tensor(V)), tolerance=1.0)
-    assert loose.neighbours == local.FEWEST and loose.change > 0.01
+    assert loose.neighbours == local.MIN_NEIGHBOURS and loose.change > 0.01
 
 
 @pytest.mark.parametrize("N", [100, 1001])

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from infield import InfieldError
-from infield.posterior.models.parameter_inference import Box, ParameterCalibration, learn
+from infield.posterior.models.parameter_inference import ParameterBox, ParameterCalibration, fit_posterior
 
 N, TRAIN = 40, 700
-BOX = Box(("mu", "sigma"), torch.tensor([-1.0, 0.5]).double(), torch.tensor([1.0, 2.0]).double())
+BOX = ParameterBox(("mu", "sigma"), torch.tensor([-1.0, 0.5]).double(), torch.tensor([1.0, 2.0]).double())
 
 
 def simulate(parameters, generator):
@@ -60,15 +60,17 @@ def judged(draws, truth):
 def test_the_calibration_lets_the_exact_posterior_pass_and_no_wrong_one(cases, exact):
     truth, (draws, _, deviations) = cases[0][TRAIN:], exact
     right = judged(draws, truth)
-    assert not right.refuted and (right.coverage_90 - 0.9).abs().max() < 3.5 * (0.09 / 200) ** 0.5
+    assert not right.is_miscalibrated and (right.coverage_90 - 0.9).abs().max() < 3.5 * (0.09 / 200) ** 0.5
     assert (right.rms_z - 1).abs().max() < 0.2 and (right.contraction > 0.8).all()
     middle = draws.mean(1, keepdim=True)
     sure = judged(middle + 0.6 * (draws - middle), truth)
-    assert sure.refuted and sure.coverage_90.max() < 0.8 and sure.rms_z.min() > 1.4
+    assert sure.is_miscalibrated and sure.coverage_90.max() < 0.8 and sure.rms_z.min() > 1.4
     shifted = judged(draws + 0.5 * deviations[:, None] * torch.tensor([1.0, 0.0]), truth)
-    assert shifted.refuted and shifted.p_values[0] < 1e-4 < shifted.p_values[1]
+    assert shifted.is_miscalibrated and shifted.p_values[0] < 1e-4 < shifted.p_values[1]
     nothing = judged(BOX.of_unit(torch.rand(draws.shape, generator=torch.Generator().manual_seed(1))), truth)
-    assert not nothing.refuted and nothing.contraction.abs().max() < 0.05  # the prior is calibrated, and knows nothing
+    assert (
+        not nothing.is_miscalibrated and nothing.contraction.abs().max() < 0.05
+    )  # the prior is calibrated, and knows nothing
 
 
 def test_what_is_learned_is_near_the_exact_posterior(cases, exact):
@@ -76,12 +78,12 @@ def test_what_is_learned_is_near_the_exact_posterior(cases, exact):
     (parameters, summaries), (_, means, deviations) = cases, exact
     torch.manual_seed(11)
     state = torch.random.get_rng_state()
-    posterior = learn(parameters[:TRAIN], summaries[:TRAIN], BOX, 0, networks=2)
+    posterior = fit_posterior(parameters[:TRAIN], summaries[:TRAIN], BOX, 0, networks=2)
     draws = posterior.draw(summaries[TRAIN:], 300, 1)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert draws.shape == (200, 300, 2) and (BOX.unit(draws) >= 0).all() and (BOX.unit(draws) <= 1).all()
     found = judged(draws, parameters[TRAIN:])
-    assert not found.refuted and (found.contraction > 0.8).all()
+    assert not found.is_miscalibrated and (found.contraction > 0.8).all()
     shift = ((draws.mean(1) - means) / deviations).square().mean(0).sqrt()
     ratio = (draws.std(1) / deviations).mean(0)
     assert shift.max() < 0.45, shift
@@ -97,7 +99,7 @@ def test_the_same_seed_learns_the_same(cases, monkeypatch):
     monkeypatch.setattr("infield.posterior.models.parameter_inference.TRAINING", {"max_num_epochs": 1})
     parameters, summaries = cases[0][:60], cases[1][:60]
     one, two, other = (
-        learn(parameters, summaries, BOX, seed, networks=2).draw(summaries[:3], 9, 0) for seed in (5, 5, 6)
+        fit_posterior(parameters, summaries, BOX, seed, networks=2).draw(summaries[:3], 9, 0) for seed in (5, 5, 6)
     )
     assert torch.equal(one, two) and not torch.equal(one, other)
 
@@ -105,4 +107,4 @@ def test_the_same_seed_learns_the_same(cases, monkeypatch):
 def test_a_missing_extra_is_said(monkeypatch, cases):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InfieldError, match=r"pip install 'infield\[sbi\]'"):
-        learn(*cases, BOX, 0)
+        fit_posterior(*cases, BOX, 0)

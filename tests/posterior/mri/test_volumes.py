@@ -16,7 +16,7 @@ from infield.physics.noise.registry import GaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.inference.conjugate_gradients import conjugate_gradient_steps
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
-from infield.posterior.inference.total_variation import AcrossSlices, difference, difference_adjoint, shrink
+from infield.posterior.inference.total_variation import SliceTotalVariation, difference, difference_adjoint, shrink
 from infield.posterior.samplers.base import Posterior
 from infield.posterior.samplers.dds import DDS
 from infield.posterior.samplers.diffusion_mbir import DiffusionMBIR
@@ -128,7 +128,7 @@ def test_the_fixed_point_of_admm_is_the_minimum(anchored):
     """Against a general minimiser of the smooth form with |D x| = min over p, m >= 0 of p + m, D x = p - m."""
     prior, measurement = phantom(depth=4, side=3, share=0.6, std=0.5)
     tv, anchor, variance = 1.5, randn(1, 1, 4, 3, 3, seed=9), 0.8
-    volume = AcrossSlices(LinearGaussianData(measurement, prior.source.modes), tv, 2.0)
+    volume = SliceTotalVariation(LinearGaussianData(measurement, prior.source.modes), tv, 2.0)
     settings = {"anchor": anchor, "variance": variance} if anchored else {}
     x = torch.zeros(1, 1, 4, 3, 3, dtype=torch.float64)
     for _ in range(2000):
@@ -166,7 +166,7 @@ def test_the_fixed_point_of_admm_is_the_minimum(anchored):
 
 def test_the_variables_of_admm_outlive_a_sweep():
     prior, measurement = phantom(depth=4, side=3, share=0.6)
-    volume = AcrossSlices(LinearGaussianData(measurement, prior.source.modes), 1.0, 2.0)
+    volume = SliceTotalVariation(LinearGaussianData(measurement, prior.source.modes), 1.0, 2.0)
     x = randn(1, 1, 4, 3, 3)
     first = volume.sweep(x, 5)
     assert volume.w.abs().max() > 0

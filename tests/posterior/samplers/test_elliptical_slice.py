@@ -19,9 +19,9 @@ from infield.physics.noise.registry import GaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.diagnostics.calibration import gaussian_z_scores, sliced_wasserstein
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
-from infield.posterior.samplers.elliptical_slice import SourceSlice, flow
+from infield.posterior.samplers.elliptical_slice import EllipticalSlice, flow
 from infield.posterior.samplers.exact import Exact
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 from infield.priors.gaussian.laws import Matern, White
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
@@ -73,7 +73,7 @@ def z_of(x: Tensor, law: tuple[Tensor, Tensor]) -> float:
 @pytest.mark.parametrize(("steps", "rungs"), [(2, 1), (2, 4), (12, 1)])
 def test_draws_have_the_posterior_of_the_discretised_flow_exactly(steps, rungs):
     prior, measurement = smooth_prior(), at_points([2.5, -1.0], 0.3)
-    sampler = SourceSlice(burn_in=30, draws=4, thin=1, rungs=rungs, flow_steps=steps)
+    sampler = EllipticalSlice(burn_in=30, draws=4, thin=1, rungs=rungs, flow_steps=steps)
     x = sampler(prior, measurement, DRAWS, rng(0)).samples
     assert z_of(x, posterior_law(*law_of_flow(prior, steps), measurement)) < THRESHOLD
     unit = torch.eye(5, dtype=torch.float64)[:, None]
@@ -88,7 +88,7 @@ def test_chains_that_stop_too_early_are_rejected():
     prior, measurement = smooth_prior(), at_points([2.5, -1.0], 0.05)
     unit = torch.eye(5, dtype=torch.float64)[:, None]
     law = posterior_law(prior.mean.flatten(), prior.covariance.apply(unit).flatten(1), measurement)
-    posterior = SourceSlice(burn_in=0, draws=4, thin=1)(prior, measurement, DRAWS, rng(0))
+    posterior = EllipticalSlice(burn_in=0, draws=4, thin=1)(prior, measurement, DRAWS, rng(0))
     assert z_of(posterior.samples, law) > 2 * THRESHOLD
     assert posterior.diagnostics["r_hat_max"] > 1.2
 
@@ -107,7 +107,7 @@ class Still(GaussianPrior):
         return torch.zeros_like(x)
 
 
-def signs() -> tuple[Prior, Measurement]:
+def signs() -> tuple[FlowPrior, Measurement]:
     """Four independent u ~ N(0.2, 1), of each of which u^2 = 2.5 +- 0.3 is known: 16 modes of unequal weight."""
     grid = Grid.regular((4,), 1.0)
     y = torch.full((1, 1, 4), 2.5, dtype=torch.float64)
@@ -126,7 +126,7 @@ def distance_to_quadrature(x: Tensor) -> float:
 def test_modes_get_their_weights_from_replicas_and_not_from_single_chains():
     """A single chain keeps the signs with which it began, and R-hat says so."""
     prior, measurement = signs()
-    single = SourceSlice(chains=40, burn_in=20, draws=50, thin=1, flow_steps=1)
+    single = EllipticalSlice(chains=40, burn_in=20, draws=50, thin=1, flow_steps=1)
     alone = single(prior, measurement, 2000, rng(2)).diagnostics
     assert alone["r_hat_max"] > 1.3 and alone["ess_min"] < 200
     posterior = replace(single, rungs=10, thin=10)(prior, measurement, 2000, rng(2))
@@ -147,7 +147,7 @@ def test_a_mixture_of_fields_gets_its_exact_posterior():
     prior = MixturePrior(tuple(parts), torch.tensor([0.5, 0.5], dtype=torch.float64))
     measurement = at_points([0.0, -0.1], 0.25)
     exact = Exact()(prior, measurement, 2000, rng(3)).samples
-    sampler = SourceSlice(chains=40, burn_in=20, draws=50, thin=2, rungs=6, flow_steps=20)
+    sampler = EllipticalSlice(chains=40, burn_in=20, draws=50, thin=2, rungs=6, flow_steps=20)
     found = sampler(prior, measurement, 2000, rng(2))
     assert found.diagnostics["r_hat_max"] < 1.05 and found.diagnostics["ess_min"] > 1000
     share, expected = (float((x.mean((1, 2)) > 0).double().mean()) for x in (found.samples, exact))
@@ -164,7 +164,7 @@ def test_evidence_of_the_ladder_is_the_closed_form():
     place = measurement.operator.A(torch.eye(5, dtype=torch.float64)[:, None]).flatten(1).mT
     spread = 4 * place @ C @ place.mT + 0.05 * torch.eye(2, dtype=torch.float64)
     expected = stats.multivariate_normal(place @ (1 + 2 * m), spread).logpdf(measurement.y.flatten())
-    sampler = SourceSlice(chains=200, burn_in=20, draws=40, thin=1, rungs=8, flow_steps=2)
+    sampler = EllipticalSlice(chains=200, burn_in=20, draws=40, thin=1, rungs=8, flow_steps=2)
     found = sampler(prior, measurement, 200, rng(0)).diagnostics["log_evidence"]
     assert found == pytest.approx(expected, abs=0.1)
 
@@ -178,7 +178,7 @@ def test_counts_have_the_posterior_of_quadrature():
         y=torch.full((1, 1, 1), 7.0, dtype=torch.float64), operator=build_operator(description, arrays, grid, 1),
         noise=PoissonNoise(1.0), grid=grid, description=description, arrays=arrays,
     )  # fmt: skip
-    x = SourceSlice(burn_in=20, draws=4, thin=1, flow_steps=12)(prior, measurement, DRAWS, rng(0)).samples.flatten()
+    x = EllipticalSlice(burn_in=20, draws=4, thin=1, flow_steps=12)(prior, measurement, DRAWS, rng(0)).samples.flatten()
     rate = np.linspace(1e-6, 20, 20_001)
     density = stats.norm.pdf(rate, 4, 2) * stats.poisson.pmf(7, rate)
     cdf = np.cumsum(density) / density.sum()
@@ -189,7 +189,7 @@ def test_counts_have_the_posterior_of_quadrature():
 @pytest.mark.parametrize("rungs", [1, 3])
 def test_sample_i_does_not_depend_on_its_company(rungs):
     prior, measurement = smooth_prior(), at_points([2.5, -1.0], 0.3)
-    sampler = SourceSlice(chains=2, burn_in=5, draws=4, thin=1, rungs=rungs, flow_steps=4)
+    sampler = EllipticalSlice(chains=2, burn_in=5, draws=4, thin=1, rungs=rungs, flow_steps=4)
 
     def samples(indices: list[int]) -> Tensor:
         return sampler(prior, measurement, len(indices), SampleStreams(3, indices)).samples
@@ -201,7 +201,7 @@ def test_sample_i_does_not_depend_on_its_company(rungs):
 
 def test_chains_share_the_samples_among_them_and_the_cost_is_counted():
     prior, measurement = smooth_prior(), at_points([2.5, -1.0], 0.3)
-    sampler = SourceSlice(chains=4, burn_in=3, draws=4, thin=2, flow_steps=3)
+    sampler = EllipticalSlice(chains=4, burn_in=3, draws=4, thin=2, flow_steps=3)
     posterior = sampler(prior, measurement, 22, rng(0))
     assert posterior.samples.shape == (22, 1, 5)
     sweeps = 3 + 6 * 2  # 22 samples of 4 chains are 6 records each
@@ -221,12 +221,12 @@ def test_a_field_that_diverges_is_an_error_that_names_its_sample():
             return torch.where(torch.arange(len(x))[:, None, None] == 2, torch.nan, x)
 
     with pytest.raises(InfieldError, match="chain of sample 2"):
-        SourceSlice(flow_steps=2).draw(Diverging(), measurement, 4, rng(0))
+        EllipticalSlice(flow_steps=2).draw(Diverging(), measurement, 4, rng(0))
     with pytest.raises(InfieldError, match="chain of sample 9"):
-        SourceSlice(flow_steps=2).draw(Diverging(), measurement, 3, SampleStreams(0, [7, 8, 9]))
+        EllipticalSlice(flow_steps=2).draw(Diverging(), measurement, 3, SampleStreams(0, [7, 8, 9]))
 
 
 @pytest.mark.parametrize("wrong", [{"chains": 0}, {"draws": 3}, {"rungs": 0}, {"power": 0.0}, {"flow_steps": 0}])
 def test_wrong_parameters_are_refused(wrong):
     with pytest.raises(InfieldError, match=f"found {next(iter(wrong))}"):
-        SourceSlice(**wrong)
+        EllipticalSlice(**wrong)

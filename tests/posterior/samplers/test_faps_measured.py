@@ -14,7 +14,7 @@ from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.registry import build_operator
-from infield.posterior.inference.denoiser_errors import measure_law
+from infield.posterior.inference.denoiser_errors import fit_denoiser_errors
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_measured import FAPSMeasured
@@ -42,7 +42,7 @@ def fourier_data(truth, std=0.1, share=0.3, seed=3):
 def law():
     prior = gaussian()
     fields = prior.standardisation.to_units(prior.covariance.sample(400, torch.Generator().manual_seed(1)))
-    return measure_law(prior, fields, [k / 4 for k in range(4)], torch.Generator().manual_seed(2))
+    return fit_denoiser_errors(prior, fields, [k / 4 for k in range(4)], torch.Generator().manual_seed(2))
 
 
 def test_of_a_gaussian_prior_it_is_the_bridges_law(law):
@@ -95,7 +95,7 @@ def test_it_knows_where_an_image_ends():
     fields = inside * gaussian_prior(Matern(0.5, 0.05), GRID, channels=2).covariance.sample(
         33, torch.Generator().manual_seed(1)
     )
-    law = measure_law(prior, fields[1:], [k / 8 for k in range(8)], torch.Generator().manual_seed(2))
+    law = fit_denoiser_errors(prior, fields[1:], [k / 8 for k in range(8)], torch.Generator().manual_seed(2))
     measurement = fourier_data(fields[:1])
     of_surrogate = FAPS(levels=8)(prior, measurement, 16, torch.Generator().manual_seed(0)).samples
     ours = FAPSMeasured(law=law)(prior, measurement, 16, torch.Generator().manual_seed(0)).samples
@@ -126,7 +126,7 @@ def test_what_is_refused(law):
         FAPSMeasured(law=replace(law, times=(0.5, 0.75)))
     open_grid = gaussian_prior(Matern(1.5, 0.2), Grid.regular((12, 12), 1.0), channels=1)
     with pytest.raises(InfieldError, match="closes on itself"):
-        measure_law(open_grid, torch.zeros(2, 1, 12, 12), [0.0], torch.Generator())
+        fit_denoiser_errors(open_grid, torch.zeros(2, 1, 12, 12), [0.0], torch.Generator())
 
 
 @pytest.mark.parametrize("widening", [1.0, 2.5])
@@ -135,7 +135,7 @@ def test_its_steps_are_those_of_dense_matrices(widening):
     grid = Grid.regular((8, 6), (4 / 3, 1.0), periodic=True)
     prior = gaussian_prior(Matern(1.5, 0.3), grid, channels=2)
     fields = prior.covariance.sample(8, torch.Generator().manual_seed(1))
-    law = measure_law(prior, fields, [0.0, 0.6], torch.Generator().manual_seed(2))
+    law = fit_denoiser_errors(prior, fields, [0.0, 0.6], torch.Generator().manual_seed(2))
     mask = torch.rand(grid.shape, generator=torch.Generator().manual_seed(3)) < 0.4
     operator = build_operator({"name": "fourier", "arrays": {"mask": "mask"}}, {"mask": mask.numpy()}, grid, 2)
     y = torch.where(operator.observed, 3 * operator.A(fields[:1]), 0.0)

@@ -16,13 +16,13 @@ from infield.core.randomness import SampleStreams
 from infield.datasets.wall_pressure.sensors import WallSensors
 from infield.physics.noise.registry import PoissonNoise
 from infield.physics.wall_pressure.wall_units import wall_grid
-from infield.posterior.inference.tiling import CELL, Tiling, normal_at, normal_of
+from infield.posterior.inference.tiling import RNG_BLOCK, Tiling, normal_at, normal_of
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_tiled import DATA, DRAW, SOURCE, TiledFAPS, TiledPosterior
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.laws import White
 from infield.priors.networks.fno import FNO
 from infield.priors.networks.patched import Patched
@@ -34,13 +34,13 @@ GRID = wall_grid(180, 8 * math.pi, 2 * math.pi, multiple=16)
 SEED = 5
 
 
-def prior(strength: float = 0.05, scale: float = 1.5) -> FlowPrior:
+def prior(strength: float = 0.05, scale: float = 1.5) -> LearnedFlow:
     torch.manual_seed(0)
     unet = UNet(1, 2, (4, 8), 1, True, False)
     nn.init.normal_(unet.head.weight, std=strength)
     spectrum = WallPressure(180).spectrum(SHORT)[None] / scale**2
     spectrum[0, 0, 0] = spectrum[0, 0, 1]  # fields with a mean
-    return FlowPrior(
+    return LearnedFlow(
         name="test",
         network=Patched(unet, (16, 16), (8, 8)).eval().requires_grad_(False),
         source=White().within(Hartley(2), SHORT),
@@ -159,7 +159,7 @@ def test_random_numbers_belong_to_places():
     assert torch.equal(part, everywhere[rows][:, columns])
     assert not torch.equal(normal_at([1, 3], [range(100), range(150)], shape), everywhere)
     assert abs(float(everywhere.mean())) < 0.05 and abs(float(everywhere.std()) - 1) < 0.03
-    assert everywhere[:CELL, :CELL].ne(everywhere[:CELL, CELL : 2 * CELL]).all()
+    assert everywhere[:RNG_BLOCK, :RNG_BLOCK].ne(everywhere[:RNG_BLOCK, RNG_BLOCK : 2 * RNG_BLOCK]).all()
     index = torch.tensor([5, 1500, 3000])
     assert torch.equal(normal_of([7], index), normal_of([7], torch.arange(4000))[index])
 

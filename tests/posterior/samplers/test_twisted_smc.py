@@ -15,9 +15,9 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.diagnostics.calibration import mean_error, std_ratio
-from infield.posterior.inference.conditional_moments import LocalLaw
+from infield.posterior.inference.conditional_moments import ConditionalMoments
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
-from infield.posterior.inference.particles import Weighted
+from infield.posterior.inference.particles import ParticleWeights
 from infield.posterior.inference.twist import LocalTwist, SurrogateTwist, twist_of
 from infield.posterior.samplers.exact import Exact, posterior_mean
 from infield.posterior.samplers.faps import FAPS
@@ -89,8 +89,8 @@ def measurement(prior):
 def test_the_local_law_by_the_jacobian_is_the_closed_one(prior, t):
     x = t * prior.components[0].covariance.sample(3, rng(1)) + (1 - t) * prior.source.sample(3, rng(2))
     fields = torch.randn(4, 1, 24, generator=rng(3), dtype=torch.float64)
-    m, V = LocalLaw(prior, fields).at(x, t)
-    by_jacobian = LocalLaw(Hidden(prior), fields)
+    m, V = ConditionalMoments(prior, fields).at(x, t)
+    by_jacobian = ConditionalMoments(Hidden(prior), fields)
     m_j, V_j = by_jacobian.at(x, t)
     assert by_jacobian.jacobian_products == 12
     torch.testing.assert_close(m_j, m)
@@ -103,7 +103,7 @@ def test_the_local_law_of_a_gaussian_is_its_bridge():
     gaussian = gaussian_prior(Matern(nu=1.5, length=0.3), POINTS, source=SOURCE)
     x, fields = gaussian.source.sample(2, rng(1)), torch.eye(24, dtype=torch.float64)[:5, None]
     expected = Bridge(gaussian.covariance, gaussian.source, 0.4).conditional().apply(fields)
-    for law in (LocalLaw(gaussian, fields), LocalLaw(Hidden(gaussian), fields)):
+    for law in (ConditionalMoments(gaussian, fields), ConditionalMoments(Hidden(gaussian), fields)):
         torch.testing.assert_close(law.at(x, 0.4)[1], expected.expand(2, *expected.shape), rtol=1e-6, atol=1e-9)
 
 
@@ -133,7 +133,7 @@ def test_the_last_twist_is_the_likelihood(prior, measurement):
 
 def test_systematic_resampling_is_unbiased_and_steady():
     weights = torch.tensor([0.05, 0.4, 0.25, 0.3], dtype=torch.float64)
-    particles = Weighted(weights.log())
+    particles = ParticleWeights(weights.log())
     counts = []
     for u in torch.linspace(0, 0.999, 1000, dtype=torch.float64):
         count = torch.bincount(particles.choose(10, u), minlength=4)
@@ -144,11 +144,11 @@ def test_systematic_resampling_is_unbiased_and_steady():
 
 def test_resampling_keeps_the_evidence():
     factors = torch.randn(3, 50, generator=rng(0), dtype=torch.float64)
-    particles = Weighted(factors[0])
+    particles = ParticleWeights(factors[0])
     first = float(factors[0].exp().mean().log())
     assert particles.log_evidence == pytest.approx(first)
     chosen = particles.resample(torch.tensor(0.3, dtype=torch.float64))
-    assert particles.log_evidence == pytest.approx(first) and particles.effective_share == pytest.approx(1)
+    assert particles.log_evidence == pytest.approx(first) and particles.ess_fraction == pytest.approx(1)
     particles.reweigh(factors[1][chosen])
     assert particles.log_evidence == pytest.approx(first + float(factors[1][chosen].exp().mean().log()))
     assert particles.resampled == 1 and 0 < particles.least_share < 1

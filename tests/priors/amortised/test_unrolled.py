@@ -244,7 +244,7 @@ def test_file_round_trip(tmp_path):
     assert torch.equal(again.estimate(operator, y, 0.1), model.estimate(operator, y, 0.1))
     assert again.serves == model.serves and again.noise == model.noise and len(again.sha256) == 64
     assert from_entry(to_entry(again)).event_shape == (2, 8, 8)
-    assert supervised.fields_of(to_entry(again))["name"] == "test"
+    assert supervised.arguments_from_entry(to_entry(again))["name"] == "test"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def numbered(*shape):
 
 
 def test_cells_of_the_local_network():
-    side = local_unet.CELL
+    side = local_unet.UNSHUFFLE
     x = numbered(2, CHANNELS, *(side * n for n in CELLS))
     folded = local_unet._fold(x)
     assert folded.shape == (2, CHANNELS * side**3, *CELLS)
@@ -38,7 +38,7 @@ def test_cells_of_the_local_network():
 
 
 def test_cells_of_the_density_network():
-    side = density_network.CELL
+    side = density_network.UNSHUFFLE
     h = numbered(2, density_network.OUTPUTS * side**3, *CELLS)
     points = density_network._unfold(h)
     assert points.shape == (2, density_network.OUTPUTS, *(side * n for n in CELLS))

@@ -11,7 +11,7 @@ from torch import nn
 import infield.priors.cm21.emulator as lightcone_emulator
 from infield import InfieldError
 from infield.priors.cm21.density_network import DensityNetwork
-from infield.priors.cm21.emulator import Emulator, with_most_likely_zeros
+from infield.priors.cm21.emulator import Emulator, zero_likely_ionised
 from infield.priors.cm21.initial_density import InitialDensity
 from infield.priors.cm21.prior import LightconePrior
 from infield.priors.cm21.prior_entry import load_lightcone_prior, to_entry
@@ -44,7 +44,7 @@ def test_one_box_is_one_universe_at_all_parameters():
     there = {**HERE, "ION_Tvir_MIN": 5.9}
     box = LAW.draw((16, 16), torch.Generator().manual_seed(1))
     for point, expected in ((HERE, cones[0]), (there, one.draw(there, torch.Generator().manual_seed(1))[0])):
-        assert torch.equal(one.one_call(one.theta(point)).of(box), expected)
+        assert torch.equal(one.conditioned_emulator(one.theta(point)).of(box), expected)
     assert not torch.allclose(one.draw(there, torch.Generator().manual_seed(1)), cones[:1], atol=0.5)
     assert one.calls() == 1 and one.calls(steps=2) == 3
 
@@ -66,7 +66,7 @@ def test_as_many_zeros_as_are_expected_where_they_are_most_likely():
     temperature = torch.randn(40, 16, 16, generator=generator)
     temperature[:, 0, 0] = 0.0
     logit[:, 0, 0] = -20
-    found = with_most_likely_zeros(temperature, logit)
+    found = zero_likely_ionised(temperature, logit)
     zeros = found == 0
     assert (zeros.sum((1, 2)) - torch.sigmoid(logit).sum((1, 2))).abs().max() <= 2
     for here, at in zip(zeros, logit, strict=True):
@@ -84,7 +84,7 @@ def test_a_part_of_the_line_of_sight_is_that_of_the_whole():
     theta = one.theta(HERE)
 
     def values(cells: slice | None) -> torch.Tensor:
-        call = one.one_call(theta, cells=cells)
+        call = one.conditioned_emulator(theta, cells=cells)
         call.half.float()  # in single precision: bf16 would hide what is missing
         return torch.stack(call.values(box))
 
@@ -100,7 +100,7 @@ def test_stretches_with_their_halos_are_the_whole_cone(monkeypatch):
 
     def values() -> torch.Tensor:
         one._prepared.clear()
-        call = one.one_call(one.theta(HERE))
+        call = one.conditioned_emulator(one.theta(HERE))
         call.half.float()
         return torch.stack(call.values(box))
 
@@ -113,7 +113,7 @@ def test_stretches_with_their_halos_are_the_whole_cone(monkeypatch):
 
 def test_structures_come_again_with_the_box_and_change():
     one = prior(depth=60)
-    x, _ = one.one_call(one.theta(HERE)).values(LAW.draw((16, 16), torch.Generator().manual_seed(3)))
+    x, _ = one.conditioned_emulator(one.theta(HERE)).values(LAW.draw((16, 16), torch.Generator().manual_seed(3)))
     cells = x.reshape(60, 4, 4, 4, 4)
     field = cells - cells.mean((1, 3), keepdim=True)  # what is the same in all coarse cells, a random network repeats
 

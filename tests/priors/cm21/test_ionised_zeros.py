@@ -2,7 +2,7 @@
 
 import torch
 
-from infield.priors.cm21.ionised_zeros import with_zeros
+from infield.priors.cm21.ionised_zeros import zero_ionised
 from infield.priors.cm21.voxel_transform import FAINTEST
 
 
@@ -18,7 +18,7 @@ def fields():
 
 def test_slices_have_the_zeros_that_the_place_tells():
     temperature, place = fields()
-    found = with_zeros(temperature, place)
+    found = zero_ionised(temperature, place)
     assert found.shape == temperature.shape and found.dtype == temperature.dtype
     assert torch.equal((found == 0).sum((2, 3)), (place > 0).sum((2, 3)))
     assert found[0, 0, 0, 0, 9] == FAINTEST  # no zero of its own
@@ -26,7 +26,7 @@ def test_slices_have_the_zeros_that_the_place_tells():
 
 def test_zeros_are_where_temperatures_are_nearest_to_them_and_the_rest_stays():
     temperature, place = fields()
-    found = with_zeros(temperature, place)
+    found = zero_ionised(temperature, place)
     zero = found == 0
     assert torch.equal(found[~zero], torch.where(temperature == 0, FAINTEST, temperature)[~zero])
     for z, sign in ((0, 1.0), (3, -1.0)):  # warmer and colder than the background

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from infield.priors.cm21.linear_correction import BANDS, LinearPart, fit_linear_part, of_field, products
+from infield.priors.cm21.linear_correction import BANDS, LinearCorrection, fit_linear_correction, of_field, products
 
 SHAPE = (8, 8, 24)
 
@@ -27,7 +27,7 @@ def missing(theta, t, s):
 def test_it_is_found_between_the_parameters_of_training_and_nothing_is_left():
     theta, t, s, z, noise = windows(300, 0)
     missed = of_field(missing(theta, t, s), z) + noise
-    model = fit_linear_part(*products(z, missed), theta, t, s, seed=0, steps=400)
+    model = fit_linear_correction(*products(z, missed), theta, t, s, seed=0, steps=400)
     theta, t, s, z, noise = windows(200, 1)
     g, found = missing(theta, t, s), model(theta, t, s)
     wrong, whole = (float(of_field(part, z).square().mean().sqrt()) for part in (found - g, g))
@@ -39,8 +39,8 @@ def test_it_is_found_between_the_parameters_of_training_and_nothing_is_left():
 
 def test_where_nothing_is_missed_nothing_is_found():
     theta, t, s, z, noise = windows(300, 0)
-    assert torch.equal(LinearPart(1, 2)(theta, t, s), torch.zeros(300, 2, BANDS, SHAPE[-1]))
-    model = fit_linear_part(*products(z, noise), theta, t, s, seed=0, steps=400)
+    assert torch.equal(LinearCorrection(1, 2)(theta, t, s), torch.zeros(300, 2, BANDS, SHAPE[-1]))
+    model = fit_linear_correction(*products(z, noise), theta, t, s, seed=0, steps=400)
     assert float(of_field(model(theta, t, s), z).square().mean().sqrt()) < 0.03
 
 

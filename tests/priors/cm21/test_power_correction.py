@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from infield.priors.cm21.linear_correction import LinearPart
-from infield.priors.cm21.power_correction import fit_drawn_power, log_amplitudes, of_flow
+from infield.priors.cm21.linear_correction import LinearCorrection
+from infield.priors.cm21.power_correction import fit_power_correction, log_amplitudes, of_flow
 from infield.priors.cm21.prior import LightconePrior
 from infield.priors.cm21.slice_spectra import KNOTS, SliceSpectra
 from infield.priors.cm21.slice_statistics import SliceStatistics
@@ -22,7 +22,7 @@ def frozen(model):
 
 
 def prior(missed):
-    spectra, linear_part = SliceSpectra(1, 2, 16), LinearPart(1, 2, 8)
+    spectra, linear_part = SliceSpectra(1, 2, 16), LinearCorrection(1, 2, 8)
     with torch.no_grad():
         spectra.layers[-1].bias.copy_(torch.linspace(0.7, -1.5, KNOTS).repeat(4))  # red
         linear_part.layers[-1].bias[: len(linear_part.layers[-1].bias) // 2] = missed
@@ -51,7 +51,7 @@ def test_what_draws_are_short_of_is_found_channel_by_channel(missed):
     with torch.no_grad():
         found = log_amplitudes(of_flow(one, theta, 8, torch.Generator().manual_seed(0)))
     assert found.shape == (24, 2, 2 * KNOTS, DEPTH)
-    r = fit_drawn_power(found, theta, s, seed=0, steps=200)
+    r = fit_power_correction(found, theta, s, seed=0, steps=200)
     told = r(torch.tensor([[0.3], [0.7]]), s.expand(2, -1))
     some = told[:, :, [*range(3, 8), *range(KNOTS + 3, KNOTS + 8)], 12:-12].mean((0, 2, 3))  # functions of many modes
     expected = torch.tensor([np.exp(np.pi * missed / 2), 1.0], dtype=torch.float32)

@@ -9,9 +9,9 @@ import torch
 
 import infield.priors.cm21.flow as lightcone_flow
 from infield import InfieldError
-from infield.priors.base import Prior, heun
-from infield.priors.cm21.box_repeats import SliceRepeats
-from infield.priors.cm21.linear_correction import LinearPart
+from infield.priors.base import FlowPrior, heun
+from infield.priors.cm21.box_repeats import BoxRepeatNetwork
+from infield.priors.cm21.linear_correction import LinearCorrection
 from infield.priors.cm21.prior import LightconePrior
 from infield.priors.cm21.prior_entry import load_lightcone_prior, to_entry
 from infield.priors.cm21.slice_spectra import KNOTS, SliceSpectra
@@ -40,8 +40,8 @@ def prior(trained=True, **changes) -> LightconePrior:
         "network": network.eval().requires_grad_(False),
         "statistics": statistics.eval().requires_grad_(False),
         "spectra": spectra.eval().requires_grad_(False),
-        "repeats": SliceRepeats(2, 2, 8, 16).eval().requires_grad_(False),
-        "linear_part": LinearPart(2, 2, 16).eval().requires_grad_(False),
+        "repeats": BoxRepeatNetwork(2, 2, 8, 16).eval().requires_grad_(False),
+        "linear_part": LinearCorrection(2, 2, 16).eval().requires_grad_(False),
         "drawn": white(1),
         "transform": VoxelTransform("linear", mean=5.0, scale=20.0, fill=False),
         "ranges": {"ION_Tvir_MIN": (4.0, 6.0), "HII_EFF_FACTOR": (10.0, 250.0)},
@@ -122,7 +122,7 @@ def test_a_part_of_the_line_of_sight_knows_where_it_is():
     x = torch.randn(1, 2, 8, 8, 32, generator=torch.Generator().manual_seed(2))
     assert torch.equal(part.velocity(x, 0.5), same.velocity(x, 0.5))
     assert not torch.allclose(part.velocity(x, 0.5), other.velocity(x, 0.5), atol=1e-3)
-    assert isinstance(part, Prior) and part.covariance.event_shape == part.source.event_shape == (2, 8, 8, 32)
+    assert isinstance(part, FlowPrior) and part.covariance.event_shape == part.source.event_shape == (2, 8, 8, 32)
 
 
 def test_other_boxes_and_counts():

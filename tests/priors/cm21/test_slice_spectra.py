@@ -4,7 +4,7 @@ import torch
 
 from infield.priors.cm21.slice_spectra import KNOTS, Filters, SliceSpectra, fit_slice_spectra, hats
 from infield.priors.cm21.slice_statistics import fit_slice_statistics
-from infield.priors.cm21.whitening import innovations_of
+from infield.priors.cm21.whitening import vecchia_whitening
 
 SIDE, DEPTH = 12, 96
 
@@ -21,7 +21,7 @@ def cones(n, seed):
     generator = torch.Generator().manual_seed(seed)
     theta, s = torch.rand(n, 1, generator=generator), torch.linspace(0, 1, DEPTH)
     white = torch.randn(n, 1, 1, SIDE, SIDE, DEPTH, generator=generator)
-    fields = [innovations_of(a, (SIDE, SIDE)).colour(xi)[0] for a, xi in zip(known(theta, s), white, strict=True)]
+    fields = [vecchia_whitening(a, (SIDE, SIDE)).colour(xi)[0] for a, xi in zip(known(theta, s), white, strict=True)]
     return fields, theta, s
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from infield.priors.cm21.slice_spectra import KNOTS, Filters, hats
-from infield.priors.cm21.whitening import BLOCK, InnovationStandardisation, innovations_of
+from infield.priors.cm21.whitening import BLOCK, WhiteningTransform, vecchia_whitening
 
 SIDE, DEPTH = 8, 150  # two whole blocks and a part of one
 
@@ -24,7 +24,7 @@ def normal(*shape, seed=0):
 
 
 def test_whitening_is_the_inverse_and_the_transpose_is_exact():
-    S = innovations_of(amplitudes(), (SIDE, SIDE))
+    S = vecchia_whitening(amplitudes(), (SIDE, SIDE))
     xi, y = normal(3, 2, SIDE, SIDE, DEPTH), normal(3, 2, SIDE, SIDE, DEPTH, seed=1)
     x = S.colour(xi)
     assert torch.allclose(S.whiten(x), xi, atol=1e-9)
@@ -38,7 +38,7 @@ def test_whitening_is_the_inverse_and_the_transpose_is_exact():
 
 
 def test_it_is_causal_and_each_field_is_its_own():
-    S = innovations_of(amplitudes(), (SIDE, SIDE))
+    S = vecchia_whitening(amplitudes(), (SIDE, SIDE))
     xi = normal(2, 2, SIDE, SIDE, DEPTH)
     x = S.colour(xi)
     assert torch.allclose(S.colour(xi[:1]), x[:1], atol=1e-12)
@@ -52,7 +52,7 @@ def test_the_covariance_along_the_line_of_sight_is_that_of_the_spectrum():
     """All of it in one block or in two, against a sum over wavenumbers written down directly."""
     depth = 2 * BLOCK
     a = amplitudes(depth, evolving=False)
-    S = innovations_of(a, (SIDE, SIDE))
+    S = vecchia_whitening(a, (SIDE, SIDE))
     unit = torch.eye(depth, dtype=torch.float64)[:, None, None, None].expand(-1, 2, SIDE, SIDE, -1)
     # of the mode k = (1, 0) of the first channel, through cos(k x): one wavenumber, a real factor
     wave = torch.cos(2 * math.pi * torch.arange(SIDE, dtype=torch.float64) / SIDE)[:, None, None]
@@ -69,7 +69,7 @@ def test_the_covariance_along_the_line_of_sight_is_that_of_the_spectrum():
 
 def test_draws_have_the_power_that_filters_are_told_to_expect():
     a = amplitudes(evolving=True)
-    S = innovations_of(a, (SIDE, SIDE))
+    S = vecchia_whitening(a, (SIDE, SIDE))
     filters = Filters((SIDE, SIDE, DEPTH))
     draws = S.colour(normal(200, 2, SIDE, SIDE, DEPTH))
     found = torch.stack([filters.powers(x) for x in draws]).double().mean(0)[..., 15:-15]
@@ -86,10 +86,10 @@ def test_draws_have_the_power_that_filters_are_told_to_expect():
 @pytest.mark.parametrize("points", [(8, 8), (8, 6), (5, 7)])
 def test_white_spectra_leave_white_noise_as_it_is(points):
     ones = torch.ones(1, 2 * KNOTS, 20, dtype=torch.float64)
-    S = innovations_of(ones, points)
+    S = vecchia_whitening(ones, points)
     xi = normal(1, 1, *points, 20)
     assert torch.allclose(S.colour(xi), xi, atol=1e-3)  # up to what is added for the sake of stability
-    units = InnovationStandardisation(torch.tensor(3.0), torch.tensor(2.0), ones, points)
+    units = WhiteningTransform(torch.tensor(3.0), torch.tensor(2.0), ones, points)
     assert torch.allclose(units.from_units(units.to_units(xi)), xi, atol=1e-9)
     assert torch.allclose(units.to_units(xi), 3 + 2 * S.colour(xi))
 
@@ -98,13 +98,13 @@ def test_white_spectra_leave_white_noise_as_it_is(points):
 def test_the_determinant_is_that_of_the_dense_map(points):
     """Of two lightcones at once, with two fields of the first and of the second."""
     a = torch.stack([amplitudes(5), 1.3 * amplitudes(5)])
-    S, shape = innovations_of(a, points), (2, *points, 5)
+    S, shape = vecchia_whitening(a, points), (2, *points, 5)
     size = math.prod(shape)
     unit = torch.eye(size, dtype=torch.float64).reshape(size, *shape)
     for one, found in zip(S.each(), S.log_abs_det(torch.Size((4, *shape)))[::2], strict=True):
         dense = one.colour(unit).reshape(size, size)
         torch.testing.assert_close(found, torch.linalg.slogdet(dense).logabsdet, rtol=1e-9, atol=1e-9)
-    units = InnovationStandardisation(torch.zeros(1, 1, 1, 5), torch.full((1, 1, 1, 5), 2.0), amplitudes(5), points)
+    units = WhiteningTransform(torch.zeros(1, 1, 1, 5), torch.full((1, 1, 1, 5), 2.0), amplitudes(5), points)
     z = normal(2, *shape)
     torch.testing.assert_close(
         units.log_abs_det(z), (S.log_abs_det(torch.Size((2, *shape)))[0] + size * math.log(2)).expand(2)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from infield import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
-from infield.priors.base import Prior, sample
+from infield.priors.base import FlowPrior, sample
 from infield.priors.covariance.modes import Hartley
 from infield.priors.gaussian import circulant_embedding as circulant
 from infield.priors.gaussian import laws as source
@@ -72,7 +72,7 @@ def test_the_law_on_the_domain_is_the_law(grid, nu, length):
     law = Matern(nu, length, 2.0)
     K = dense(law, grid)
     assert float((on_domain(law, grid) - K).abs().max()) < 1e-10 * float(K.max())  # images add to the variance
-    assert law.embedded(grid).clipped <= circulant.ROUNDING
+    assert law.embedded(grid).clipped <= circulant.NEGATIVE_RTOL
     if length > 0.1 and not all(axis.periodic for axis in grid.axes):
         wrapped = on_domain(law, Grid(tuple(Axis(a.name, a.coordinates, periodic=True) for a in grid.axes)))
         assert float((wrapped - K).abs().max()) > 0.1
@@ -106,7 +106,7 @@ def test_cutting_at_half_the_period_has_negative_modes_where_the_smooth_cut_has_
     mixture = matern_mixture(nu=1.5, length=0.5, variance=1.0, finest=min(grid.spacing))
     plain = torus_spectrum(mixture, embedding.window.torus, grid.spacing, grid.shape, (False, False), half_step)
     assert float(plain.clamp_max(0).sum().abs() / plain.sum()) > 1e-6
-    assert embedding.clipped <= circulant.ROUNDING
+    assert embedding.clipped <= circulant.NEGATIVE_RTOL
     twice = torus_spectrum(mixture, (46, 46), grid.spacing, grid.shape, (False, False), half_step)
     share = float(twice.clamp_max(0).sum().abs() / twice.sum())
     modes, window = Hartley(2), Window(grid.shape, (46, 46))
@@ -149,7 +149,7 @@ def embed_all(monkeypatch):
 def test_a_prior_on_a_large_grid_that_does_not_close_lives_on_a_torus(embed_all):
     grid = grid_of((9, 8))
     prior = gaussian_prior(Matern(1.5, 0.3, 2.0), grid, channels=2).in_units(5.0, 3.0)
-    assert isinstance(prior, Prior) and prior.provenance["clipped"] <= circulant.ROUNDING
+    assert isinstance(prior, FlowPrior) and prior.provenance["clipped"] <= circulant.NEGATIVE_RTOL
     torus = tuple(prior.provenance["torus"])
     assert prior.covariance.event_shape == (2, *torus) and all(m > n for m, n in zip(torus, grid.shape, strict=True))
     assert torch.equal(prior.source.diagonal, torch.ones_like(prior.source.diagonal))
@@ -200,9 +200,11 @@ def test_small_grids_points_and_uneven_axes_stay_as_they_are():
     uneven = Grid((Axis("x", tuple(float(i * i) for i in range(2000))),))
     points = PointSet(tuple((0.1 * i,) for i in range(2000)))
     for grid in (grid_of((8, 8)), uneven, points):
-        assert not Matern().wants_torus(grid)
-    assert Matern().wants_torus(grid_of((64, 64)))
-    assert not Matern(wrap=True).wants_torus(grid_of((64, 64))) and not Matern(rank=3).wants_torus(grid_of((64, 64)))
+        assert not Matern().prefers_embedding(grid)
+    assert Matern().prefers_embedding(grid_of((64, 64)))
+    assert not Matern(wrap=True).prefers_embedding(grid_of((64, 64))) and not Matern(rank=3).prefers_embedding(
+        grid_of((64, 64))
+    )
 
 
 def test_a_prior_of_many_points_is_made_of_arrays_as_large_as_its_torus():

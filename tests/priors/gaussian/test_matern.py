@@ -15,7 +15,7 @@ from infield.core.grid import Axis, Grid, PointSet
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Eigenbasis, Hartley, Pixels
 from infield.priors.gaussian import laws as source
-from infield.priors.gaussian.laws import Law, Matern, White, law_from_spec, law_to_spec, spacing_of
+from infield.priors.gaussian.laws import Kernel, Matern, White, law_from_spec, law_to_spec, spacing_of
 from infield.priors.gaussian.matern import matern, matern_matrix, matern_mixture, matern_spectrum
 
 R = torch.cat([torch.zeros(1, dtype=torch.float64), torch.logspace(-13, 1.5, 300, dtype=torch.float64)])
@@ -276,7 +276,7 @@ def test_draws_of_a_law_have_its_variance_and_correlation():
 
 @pytest.mark.parametrize("law", [White(2.0), Matern(0.7, 0.2, 3.0, wrap=True), Matern(rank=7), Matern(domain="sphere")])
 def test_laws_survive_being_written_down(law):
-    assert isinstance(law, Law)
+    assert isinstance(law, Kernel)
     assert law_from_spec(law_to_spec(law)) == law
 
 

@@ -46,8 +46,8 @@ def test_the_distance_from_the_law_is_at_most_the_trace_that_is_left(rank):
     E = K - found.factor @ found.factor.mT
     torch.testing.assert_close(E.diagonal(), found.left, rtol=0, atol=1e-12)
     assert torch.linalg.eigvalsh(E).min() > -1e-12
-    assert found.share_left == pytest.approx(left / float(K.trace()))
-    for C in (found.in_own_modes(POINTS.shape), found.within(Pixels(), POINTS.shape)):
+    assert found.residual_fraction == pytest.approx(left / float(K.trace()))
+    for C in (found.to_eigenmodes(POINTS.shape), found.within(Pixels(), POINTS.shape)):
         assert C.trace == pytest.approx(float(K.trace()))
         assert float(torch.linalg.matrix_norm(matrix(C) - K, 2)) <= left
     best = float(torch.linalg.eigvalsh(K)[: len(K) - rank].sum())  # no approximation of this rank leaves less
@@ -55,13 +55,13 @@ def test_the_distance_from_the_law_is_at_most_the_trace_that_is_left(rank):
 
 
 def test_more_directions_leave_less_and_all_of_them_nothing():
-    shares = [partial(K, rank).share_left for rank in (1, 10, 40, 120)]
+    shares = [partial(K, rank).residual_fraction for rank in (1, 10, 40, 120)]
     assert shares == sorted(shares, reverse=True) and shares[0] > 0.3 > 1e-3 > shares[-1]
     everything = partial(K, 150)
-    torch.testing.assert_close(matrix(everything.in_own_modes((150,))), K, rtol=0, atol=1e-9)
+    torch.testing.assert_close(matrix(everything.to_eigenmodes((150,))), K, rtol=0, atol=1e-9)
     smooth = matern_matrix(POINTS.points(), nu=20.0, length=3.0, variance=2.0)
     stopped = partial(smooth, 150)
-    assert stopped.factor.shape[1] < 60 and stopped.share_left <= low_rank.NEGLIGIBLE
+    assert stopped.factor.shape[1] < 60 and stopped.residual_fraction <= low_rank.NEGLIGIBLE
 
 
 def test_a_law_of_given_rank_is_diagonal_in_its_own_modes_and_low_rank_in_others():

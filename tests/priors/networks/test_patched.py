@@ -87,7 +87,7 @@ def test_the_network_sees_a_bounded_number_of_patches(mode, monkeypatch):
     x, t = torch.randn(2, 1, 64, 96).double(), torch.tensor([0.4, 0.4]).double()
     whole = network(x, t)
     at_once = max(seen)
-    monkeypatch.setattr(patched, "CHUNK_VALUES", 4 * 256)
+    monkeypatch.setattr(patched, "MAX_VALUES_PER_CALL_CPU", 4 * 256)
     seen.clear()
     torch.testing.assert_close(network(x, t), whole)
     assert max(seen) <= 4 * 256 < at_once  # negative control: without the limit it saw more

@@ -16,13 +16,13 @@ from infield.datasets.training.operator_families import Deblurring, Inpainting
 from infield.physics.operators.fingerprint import operator_fingerprint
 from infield.physics.operators.sensors import Mask
 from infield.priors.amortised import adapted_source as adapted_source_module
-from infield.priors.amortised.adapted_source import adapted_source, confined
+from infield.priors.amortised.adapted_source import adapted_source, soft_null_projection
 from infield.priors.amortised.average_velocity import (
     AverageVelocity,
     conditions,
     from_entry,
     load_average_velocity,
-    not_served,
+    outside_training_range,
     to_entry,
 )
 from infield.priors.base import Standardisation
@@ -31,7 +31,7 @@ from infield.priors.networks.unet import UNet
 from infield.priors.training import mean_flow
 from infield.priors.training import measurement_family as family_training
 from infield.priors.training.mean_flow import MeanFlow
-from infield.priors.training.spread_score import spread_score
+from infield.priors.training.spread_score import dawid_sebastiani_score
 
 GRID = Grid.regular((6,), 1.0, periodic=True)
 POWER = torch.tensor(TAU**2, dtype=torch.float64)
@@ -200,13 +200,13 @@ def test_velocities_are_confined_as_the_noise_allows():
     """By s / (1 + s) where a point is seen, one to one; not at all where that would cost a solver."""
     seen, u = torch.tensor([True, False] * 3), torch.randn((2, 1, 6), generator=Generator().manual_seed(0)).double()
     factor = torch.where(seen, 0.2 / 1.2, 1.0)
-    assert torch.allclose(confined(Mask(GRID, 1, seen), u, noise=0.2), factor * u, atol=1e-12)
-    assert torch.equal(confined(Mask(GRID, 1, seen), u, noise=0.0), torch.where(seen, 0.0, u))
+    assert torch.allclose(soft_null_projection(Mask(GRID, 1, seen), u, noise=0.2), factor * u, atol=1e-12)
+    assert torch.equal(soft_null_projection(Mask(GRID, 1, seen), u, noise=0.0), torch.where(seen, 0.0, u))
     blur = [Deblurring((1.0, 1.0), edge).draw(GRID, 1, Generator().manual_seed(0)) for edge in ("periodic", "zero")]
     power = torch.fft.fft(blur[0].A(torch.eye(6, dtype=torch.float64)[:1, None]))[0, 0].abs().square()
     expected = torch.fft.ifft(torch.fft.fft(u) * 0.2 / (power + 0.2)).real
-    assert torch.allclose(confined(blur[0], u, noise=0.2), expected, atol=1e-12)
-    assert confined(blur[1], u, noise=0.2) is u and not blur[1].direct
+    assert torch.allclose(soft_null_projection(blur[0], u, noise=0.2), expected, atol=1e-12)
+    assert soft_null_projection(blur[1], u, noise=0.2) is u and not blur[1].direct
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.3])
@@ -218,7 +218,7 @@ def test_the_score_is_least_for_the_right_mean_and_spread(floor):
     truth, right = size * truth, float((size**2).double().mean()) ** 0.5
 
     def score(spread: float, shift: float) -> torch.Tensor:
-        return spread_score(*(shift + spread * w for w in white), truth, floor=floor)
+        return dawid_sebastiani_score(*(shift + spread * w for w in white), truth, floor=floor)
 
     exact = score(right, 0.0)
     for spread, shift in ((0.9 * right, 0.0), (1.1 * right, 0.0), (right, 0.3)):
@@ -340,10 +340,12 @@ def test_file_round_trip(tmp_path):
 
 def test_it_knows_what_it_serves():
     model = model_of(GaussianAverage(), noise=(0.0, 0.1))
-    assert not_served(model, "mask", {"observed": 0.5}, 0.05) is None
-    assert "found the operator 'fourier', expected 'mask'" in not_served(model, "fourier", {"observed": 0.5}, 0.05)
-    assert "observed 0.9, expected 0.2 to 0.8" in not_served(model, "mask", {"observed": 0.9}, 0.05)
-    assert "0.2, expected 0 to 0.1" in not_served(model, "mask", {"observed": 0.5}, 0.2)
+    assert outside_training_range(model, "mask", {"observed": 0.5}, 0.05) is None
+    assert "found the operator 'fourier', expected 'mask'" in outside_training_range(
+        model, "fourier", {"observed": 0.5}, 0.05
+    )
+    assert "observed 0.9, expected 0.2 to 0.8" in outside_training_range(model, "mask", {"observed": 0.9}, 0.05)
+    assert "0.2, expected 0 to 0.1" in outside_training_range(model, "mask", {"observed": 0.5}, 0.2)
 
 
 @pytest.mark.parametrize(

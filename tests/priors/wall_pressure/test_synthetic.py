@@ -15,7 +15,7 @@ from infield.core.grid import Axis, Grid, PointSet
 from infield.datasets.wall_pressure.reference_tables import read_wall_tables
 from infield.physics.wall_pressure.wall_units import WALL_LENGTH, wall_grid
 from infield.posterior.wall_pressure.wall_statistics import WallSpectrum, negative_lobe, wall_correlation, wall_spectrum
-from infield.priors.gaussian.laws import Law
+from infield.priors.gaussian.laws import Kernel
 from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.wall_pressure import synthetic as wall_pressure
 from infield.priors.wall_pressure.synthetic import WallPressure
@@ -191,7 +191,7 @@ def test_spectra_of_draws_meet_the_law():
 
 def test_the_gaussian_law_serves_priors():
     law = WallPressure(180)
-    assert isinstance(law, Law)
+    assert isinstance(law, Kernel)
     closed = gaussian_prior(law, small())
     exact = matrix_of(function_of(law.spectrum(small())), (6, 8))
     unit = torch.eye(48, dtype=torch.float64).reshape(48, 1, 6, 8)

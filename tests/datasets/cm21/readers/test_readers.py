@@ -35,14 +35,14 @@ from infield.datasets.cm21.lightcone_file import (
     lightcone_writer,
     open_lightcones,
 )
-from infield.datasets.cm21.readers.common import Stated
+from infield.datasets.cm21.readers.common import UserMetadata
 from infield.datasets.cm21.readers.open import open_lightcone_files
 from infield.datasets.formats.simulation import SimulationWriter, Variable
 from infield.datasets.training.fields import FieldFile
 
 
 def read(*paths, **stated):
-    source = open_lightcone_files(paths, Stated(**stated))
+    source = open_lightcone_files(paths, UserMetadata(**stated))
     return np.stack([source.read(i) for i in range(source.cones.samples)]), source
 
 
@@ -319,7 +319,7 @@ def test_the_set_of_64_of_the_real_simulator():
     if "INFIELD_DATA" not in os.environ:
         pytest.skip("INFIELD_DATA does not name the folder of the real data")
     path = Path(os.environ["INFIELD_DATA"]) / "cm21" / "set64_v4.1.1_32x32x256.npz"
-    source = open_lightcone_files([path], Stated(depth=8))
+    source = open_lightcone_files([path], UserMetadata(depth=8))
     cones = source.cones
     assert cones.samples == 64 and cones.grid.shape == (32, 32, 8)
     assert set(cones.parameters) == {"ION_Tvir_MIN", "HII_EFF_FACTOR"}

@@ -30,13 +30,13 @@ from examples.wall_files import (
 
 from infield import InfieldError
 from infield.datasets.wall_pressure.readers.checks import neighbour_correlation
-from infield.datasets.wall_pressure.readers.common import Stated
+from infield.datasets.wall_pressure.readers.common import UserMetadata
 from infield.datasets.wall_pressure.readers.open import open_planes
 
 
 def read(path, **stated):
     """All planes of a file, what it says of them, and the notes."""
-    with open_planes(path, Stated(**stated)) as source:
+    with open_planes(path, UserMetadata(**stated)) as source:
         return source.read(range(source.planes.samples)), source.planes, source.notes
 
 
@@ -125,7 +125,7 @@ def test_netcdf_with_both_walls(tmp_path, kind):
 def test_blocks_are_parts_of_the_whole(tmp_path):
     """Of both walls, blocks may begin with either."""
     p = netcdf(tmp_path / "p.nc").reshape(-1, NZ, NX)
-    with open_planes(tmp_path / "p.nc", Stated()) as source:
+    with open_planes(tmp_path / "p.nc", UserMetadata()) as source:
         for start in range(10):
             for stop in range(start + 1, 11):
                 np.testing.assert_allclose(source.read(range(start, stop)), p[start:stop])
@@ -395,7 +395,7 @@ def test_nothing_is_read_before_it_is_asked_for(tmp_path, monkeypatch):
         return found
 
     monkeypatch.setattr(h5py.Dataset, "__getitem__", counting)
-    with open_planes(tmp_path / "p.h5", Stated()) as source:
+    with open_planes(tmp_path / "p.h5", UserMetadata()) as source:
         assert values["p"] == 0 < values["z"]
         last = source.read(range(99_999, 100_000))
     assert (last == 2).all() and source.planes.samples == 100_000 and values["p"] == 512 * 1024
@@ -414,6 +414,6 @@ def test_a_damaged_chunk_is_one_line(tmp_path):
 
 def test_every_statement_is_a_field():
     """What the command passes on and what the adapters read are the same."""
-    names = {field.name for field in dataclasses.fields(Stated)}
+    names = {field.name for field in dataclasses.fields(UserMetadata)}
     assert {"re_tau", "u_tau", "nu", "half_height", "rho", "order", "lengths", "wall", "flow", "variable"} == names
     assert DESCRIPTOR["nx"] == NX

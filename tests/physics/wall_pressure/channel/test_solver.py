@@ -1,4 +1,5 @@
-"""Channel flow: exact laminar and Stokes solutions, the Orr-Sommerfeld mode, balances, pressure, order in time."""
+"""Channel flow: exact laminar and Stokes solutions, the Orr-Sommerfeld mode, balances, pressure, order in
+time."""
 
 from __future__ import annotations
 
@@ -14,13 +15,13 @@ from infield import InfieldError
 from infield.physics.wall_pressure.channel.channel_statistics import energy, plane_mean, plane_means
 from infield.physics.wall_pressure.channel.chebyshev import product
 from infield.physics.wall_pressure.channel.initial_condition import mean_profile, turbulent_start
-from infield.physics.wall_pressure.channel.solver import ALPHA, BETA, LARGEST_CFL, Channel, ChannelState
+from infield.physics.wall_pressure.channel.solver import ALPHA, BETA, LARGEST_CFL, ChannelFlowSolver, ChannelState
 
 LENGTHS = (math.pi, 0.4 * math.pi)
 
 
 def channel(points=(16, 33, 16), viscosity=0.02, lengths=LENGTHS, **settings):
-    return Channel(viscosity, lengths, points, **settings)
+    return ChannelFlowSolver(viscosity, lengths, points, **settings)
 
 
 def smooth(flow, seed=0, size=0.3, profile=None):

@@ -16,7 +16,7 @@ from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.sensors import PointSensors
 from infield.pipelines.bench.pde import run as pde
 from infield.pipelines.bench.pde.level_set import LevelSet, level_set_chains
-from infield.pipelines.bench.pde.peers import Whitened
+from infield.pipelines.bench.pde.peers import WhitenedProblem
 from infield.pipelines.bench.pde.problems import (
     PROBLEMS,
     SETTINGS,
@@ -64,7 +64,7 @@ def test_peers_see_the_same_problem_in_white_coordinates(name):
     prior = untrained_prior(problem, 8)
     case = problem.measure(problem.truth(0, 0), FEW, Generator().manual_seed(0))
     measurement = replace(case.sampled, noise=GaussianNoise(0.01))
-    white = Whitened(prior, measurement)
+    white = WhitenedProblem(prior, measurement)
     u = torch.randn((3, 1, 16, 16), generator=Generator().manual_seed(1), dtype=torch.float64)
     x = prior.standardisation.to_units(white.colour(u))
     torch.testing.assert_close(white.whiten(white.colour(u)), u)

@@ -7,10 +7,10 @@ from infield.physics.cm21.interferometer import Interferometer, independent_mode
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.pipelines.cm21.bench.telescope import cross_correlation, signal_to_noise
-from infield.posterior.cm21.cone_statistics import Shells
+from infield.posterior.cm21.cone_statistics import SpectrumBins
 
 N = 16
-SHELLS = Shells((N, N, N), (4.0, 4.0, 4.0))
+SHELLS = SpectrumBins((N, N, N), (4.0, 4.0, 4.0))
 
 
 def white(seed, deviation=1.0):

@@ -8,7 +8,7 @@ from infield.core.grid import Grid
 from infield.datasets.mri.operator_family import UndersampledKspace
 from infield.datasets.training.operator_families import Deblurring, Inpainting
 from infield.pipelines.bench.records import Bench
-from infield.pipelines.mri.bench.one_step_fields import EXACT, Score, measure, psnr
+from infield.pipelines.mri.bench.one_step_fields import NOISELESS_STD, Score, measure, psnr
 
 GRID = Grid.regular((16, 16), 1.0, periodic=True)
 
@@ -49,7 +49,7 @@ def test_measurements_have_the_noise_they_say(family):
     told = torch.cat([measure(truth, family, GRID, 0.1, generator).chi_square(truth) for _ in range(60)])
     assert float(told.mean()) == pytest.approx(1, abs=0.05)
     exact = measure(truth, family, GRID, 0.0, generator)
-    assert exact.noise.variance == EXACT**2 and exact.residual(truth).abs().max() == 0
+    assert exact.noise.variance == NOISELESS_STD**2 and exact.residual(truth).abs().max() == 0
 
 
 def test_psnr_is_the_peak_over_the_error():

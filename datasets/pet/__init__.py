@@ -1,0 +1,1 @@
+"""Data of positron emission tomography."""

@@ -1,0 +1,1 @@
+"""Commands of positron emission tomography."""

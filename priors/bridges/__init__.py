@@ -1,0 +1,1 @@
+"""Bridges: the target is revealed little by little by counts, or by Gaussian increments, given a baseline."""
