@@ -23,6 +23,7 @@ from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_sett
 from infield.pipelines.run.console import say, table
 from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.fitted_field import (
+    UNCHECKED,
     FitOptions,
     Judged,
     fit_options,
@@ -218,6 +219,8 @@ def reconstruct(
     note = cautions(measurement, chosen.prior, chosen.conditioned_on)
     if note:
         say(note, quiet=quiet)
+    if chosen.doubt:
+        say(f"{chosen.doubt}; name a prior of an open domain with --prior", quiet=quiet)
     stand_in: dict[str, str] = {}
     if surrogate is not None:
         learned = load_surrogate(surrogate, where)
@@ -260,7 +263,10 @@ def reconstruct(
     else:
         shared = (adapted(sampler, chosen.prior), chosen.prior, measurement, seed)
         run_missing_blocks(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
-    judged = Judged.of(fitted, fit or FitOptions()) if fitted is not None else Judged.without_validation(law)
+    if fitted is not None:
+        judged = Judged.of(fitted, fit or FitOptions())
+    else:
+        judged = Judged.without_validation(law, chosen.doubt or (UNCHECKED if chosen.fitted else None))
     chi_square = _chi_square(writer, measurement) if fitted is None else fitted.chi_square()
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}

@@ -24,7 +24,7 @@ from infield.posterior.kriging.law import EARTH_RADIUS, StationaryLaw
 from infield.posterior.kriging.local import Moments, moments
 from infield.posterior.kriging.measured import PointData, TrendKind, point_data
 from infield.posterior.kriging.observations import Coefficients, Observations, evenly
-from infield.posterior.kriging.simulation import Neighbourhood, Simulator
+from infield.posterior.kriging.simulation import Neighbourhood, Plan, Simulator
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
@@ -42,6 +42,9 @@ FEWEST_STATES, MOST_STATES, STATE_TARGETS = 8, 32, 1_000_000
 
 FEW_NEIGHBOURS, MOST_NEIGHBOURS = 100, 800
 """Data that a target on a coarse level of joint draws is given at most: for many laws, and for one."""
+
+PLANNED = 100_000
+"""Targets up to which order and neighbours of joint draws are chosen once for all states (about 500 bytes each)."""
 
 KEPT = 1_000_000
 """States times targets up to which weights of joint draws are kept (about 600 bytes each)."""
@@ -92,6 +95,7 @@ class FittedField(Brief):
     states: tuple[State, ...]
     about_states: dict[str, Any] = field(default_factory=dict)
     _simulators: dict[int, list[Simulator]] = field(default_factory=dict, repr=False)
+    _plans: dict[tuple[int, float], Plan] = field(default_factory=dict, repr=False)
     _lock: Any = field(default_factory=threading.Lock, repr=False)
 
     def about(self) -> dict[str, object]:
@@ -99,7 +103,7 @@ class FittedField(Brief):
         return {"law": self.name, "grid": self.grid.shape, "units": self.units, "states": len(self.states)}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_simulators": {}, "_lock": None}
+        return {**self.__dict__, "_simulators": {}, "_plans": {}, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
@@ -252,14 +256,21 @@ class FittedField(Brief):
         with self._lock:
             if s not in self._simulators:
                 state, targets = self.states[s], self.grid.points()
-                found = [
-                    Simulator(state.law, self.measured(c, state), targets, self._neighbourhood(c, state))
-                    for c in range(len(self.data.channels))
-                ]
+                found = [self._simulator(c, state, targets) for c in range(len(self.data.channels))]
                 if len(self.states) > 1 and len(self.states) * targets.shape[0] > KEPT:
                     return found
                 self._simulators[s] = found
             return self._simulators[s]
+
+    def _simulator(self, c: int, state: State, targets: Tensor) -> Simulator:
+        data, own = self.measured(c, state), self._neighbourhood(c, state)
+        if len(self.states) == 1 or targets.shape[0] > PLANNED:
+            return Simulator(state.law, data, targets, own)
+        key = c, state.law.nu
+        if key not in self._plans:
+            law, most_probable = replace(self.fit.law, nu=state.law.nu), self.measured(c, self.most_probable)
+            self._plans[key] = Simulator.planned(law, most_probable, targets, own)
+        return Simulator(state.law, data, targets, own, plan=self._plans[key])
 
     def _neighbourhood(self, c: int, state: State) -> Neighbourhood:
         """As many data as moments need; fewer where each draw has a law of its own, which moves more than they do."""
