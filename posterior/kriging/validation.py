@@ -223,7 +223,7 @@ def _checks(field: FittedField, validation: Validation | None) -> Iterator[tuple
     dof = max(len(u) - free, 1)
     total = float(u.square().sum())
     two_sided = 2 * min(stats.chi2.sf(total, dof), stats.chi2.cdf(total, dof))
-    yield two_sided, f"the data scatter {total / dof:.2f} times as much as law and noise say (chi-square per datum)"
+    yield two_sided, f"the data scatter {total / dof:.2g} times as much as law and noise say (chi-square per datum)"
     if validation is None:
         return
     n, held = validation.count, validation.coverage[0.9]
