@@ -22,6 +22,7 @@ from infield.physics.measurement import Measurement
 from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import say, table
 from infield.pipelines.run.devices import device_named
+from infield.pipelines.run.fit_options import refuse_fit_of_others
 from infield.pipelines.run.fitted_field import (
     UNCHECKED,
     FitOptions,
@@ -194,6 +195,7 @@ def reconstruct(
                     raise InfieldError(
                         where=f"--at {next(iter(at))}", found="a law fitted to the data", expected="a conditional prior"
                     )
+                refuse_fit_of_others(fit, sampler)
                 law = fit_to_points(measurement, BUILT_IN[prior or "fitted"], fit or FitOptions(), seed, sampler)
                 measurement = with_fitted_noise(measurement, law)
                 chosen = fitted_prior(prior, law, sampler)
@@ -223,7 +225,9 @@ def reconstruct(
         say(f"{chosen.doubt}; name a prior of an open domain with --prior", quiet=quiet)
     stand_in: dict[str, str] = {}
     if surrogate is not None:
-        learned = load_surrogate(surrogate, where)
+        with registry.plugins_recorded() as of_surrogate:
+            learned = load_surrogate(surrogate, where)
+        plugins |= of_surrogate
         replaced = _replaced(measurement, surrogate, learned)
         measurement = replaced.measurement
         stand_in = {"surrogate": surrogate.name, "surrogate_sha256": learned.stored.sha256}

@@ -24,6 +24,7 @@ from infield.physics.operators.fourier import FourierSampling
 from infield.physics.operators.least_squares import LeastSquaresMixin, null_projection
 from infield.physics.operators.registry import build_operator
 from infield.physics.operators.sensors import Mask
+from infield.testing import check_operator
 
 TOLERANCE = 1e-10
 
@@ -308,18 +309,9 @@ def dense_error(A, matrix: np.ndarray) -> float:
 
 
 @every_operator
-def test_adjoint(case):
-    assert adjoint_error(case.build()) < TOLERANCE
-
-
-@every_operator
-def test_linearity(case):
-    assert linearity_error(case.build()) < TOLERANCE
-
-
-@every_operator
-def test_batch_independence(case):
-    assert batch_error(case.build()) < TOLERANCE
+def test_battery(case):
+    """Adjoint, linearity, derivatives, batches, precisions and description: the checks that others have for theirs."""
+    check_operator(case.build(), description=case.description, arrays=case.arrays, pickled=False)
 
 
 @every_operator
@@ -339,15 +331,6 @@ def test_pickling(case):
     assert (A.observed is None and B.observed is None) or torch.equal(A.observed, B.observed)
     half = pickle.loads(pickle.dumps(A.to(torch.float32)))
     assert half.A(x.float()).dtype == torch.float32
-
-
-@every_operator
-def test_single_precision(case):
-    A, x, y = case.build(), fields(case, 2), data(case.build(), 2)
-    forward, backward = A.A(x), A.A_adjoint(y)
-    A.to(torch.float32)
-    assert A.A(x.float()).dtype == A.A_adjoint(y.float()).dtype == torch.float32
-    assert relative(A.A(x.float()), forward) < 1e-5 and relative(A.A_adjoint(y.float()), backward) < 1e-5
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.id.startswith(SAMPLING)], ids=lambda case: case.id)
