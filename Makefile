@@ -1,22 +1,32 @@
 # The two commands of a newcomer are `make demo` and `make test`; each installs what it needs into .venv first.
+# `make wheel` builds the wheels into dist/ from a copy without symbolic links, and tries them in an empty environment.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 PYTEST := $(BIN)/python -m pytest
+
+# torch without gigabytes of CUDA, where this index of the torch project is reached; else the wheels at hand.
+TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
 # One thread a process: on few cores a second one costs more than it gives when several processes run.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test test-slow gate mutants lint types check docs clean
+.PHONY: install wheel demo test test-slow gate mutants lint types check docs clean
 
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'infield needs Python 3.11 or newer, found ' + sys.version.split()[0] + '; say make PYTHON=python3.11')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,compare]"
+	$(PIP) --retries 0 --timeout 10 --index-url $(TORCH_CPU) torch torchvision 2>$(VENV)/torch.log || $(PIP) torch torchvision
+	$(PIP) -e ".[test,compare]"
+	$(BIN)/python -m infield.core.torchvision_remedy
 	touch $@
+
+wheel:
+	$(PYTHON) tests/wheel.py dist $(WHEEL)
 
 demo: install
 	$(BIN)/infield demo --output demo
@@ -57,4 +67,4 @@ $(VENV)/installed-docs: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build demo docs/generated src/*.egg-info
+	rm -rf $(VENV) build dist demo docs/generated src/*.egg-info

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,24 +17,27 @@ from torch import Tensor
 
 from infield.core import transform as transforms
 from infield.core._deepinv import LinearPhysics, Physics
+from infield.core.brief import Brief
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.core.transform import Transform
 from infield.physics.context import Quantity
 from infield.physics.noise.base import GaussianNoiseModel, NoiseModel
+from infield.physics.noise.models import check_noise
+from infield.physics.operators.callables import as_operator
 from infield.physics.operators.composition import compose
 from infield.physics.operators.pullback import Inner, inner_operator, scaling
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Measurement:
+@dataclass(frozen=True, eq=False, repr=False)
+class Measurement(Brief):
     """Data `y` of one field `x`, with the law y ~ noise(A x).
 
     Arguments:
-        y: Data, shape `(1, *data)`; entries that are not observed may hold anything.
-        operator: The forward operator A, linear or not.
+        y: Data, shape `(1, *data)` or `data`, a tensor or array; entries that are not observed may hold anything.
+        operator: The forward operator A, linear or not; also a function of fields, see `operators.callables`.
         noise: Law of the data given A x.
-        grid: Where the field lives.
+        grid: Where the field lives; by default where the operator says.
         channels: Names of the field's channels.
         units: Units of the field.
         observed: Bool, shape `data`: which entries of `y` are data. None: those that the operator observes if it says
@@ -51,13 +54,15 @@ class Measurement:
         carried: What its file says of the field beside numbers, for the files that are made of it.
 
     Raises:
-        InfieldError: If shapes do not match, an observed datum is not finite, or nothing is observed.
+        InfieldError: If shapes do not match, an observed datum is not finite, or nothing is observed; if the noise is
+            no noise model, or the operator none that can work (see `as_operator`).
     """
 
     y: Tensor
+    _: KW_ONLY
     operator: Physics
     noise: NoiseModel
-    grid: Grid | PointSet
+    grid: Grid | PointSet = None  # type: ignore[assignment]  # filled in at once
     channels: tuple[str, ...] = ("field",)
     units: str = "1"
     observed: Tensor | None = None
@@ -72,7 +77,8 @@ class Measurement:
     carried: Any = None
 
     def __post_init__(self) -> None:
-        if self.y.shape[0] != 1:
+        self._take_what_callers_bring()
+        if self.y.ndim == 0 or self.y.shape[0] != 1:
             raise InfieldError(where="measurement", found=f"y of shape {tuple(self.y.shape)}", expected="(1, *data)")
         if self.observed is None:
             object.__setattr__(self, "observed", getattr(self.operator, "observed", None))
@@ -110,6 +116,44 @@ class Measurement:
                 remedy="mark them as not observed",
             )
         self.noise.check(self.y[0], self.observed)
+
+    def _take_what_callers_bring(self) -> None:
+        """Arrays of data, a grid that the operator has, a function as the operator."""
+        if not isinstance(self.y, Tensor) or not self.y.is_floating_point():
+            y = torch.as_tensor(self.y)
+            if y.is_complex():
+                raise InfieldError(
+                    where="measurement", found=f"y of type {y.dtype}", expected="real data, two for a complex datum"
+                )
+            object.__setattr__(self, "y", y.to(torch.float64))
+        check_noise(self.noise)
+        if self.grid is None:
+            object.__setattr__(self, "grid", getattr(self.operator, "grid", None))
+        if not isinstance(self.grid, Grid | PointSet):
+            raise InfieldError(
+                where="measurement", found="no grid", expected="one", remedy="give {grid}, e.g. Grid.regular((64, 64))",
+                parameters=["grid"],
+            )  # fmt: skip
+        if not self.description and hasattr(self.operator, "described"):
+            for name, part in zip(("description", "arrays"), self.operator.described, strict=True):
+                object.__setattr__(self, name, part)
+        object.__setattr__(self, "operator", as_operator(self.operator, self.grid, len(self.channels)))
+        if tuple(self.y.shape) == getattr(self.operator, "data_shape", None):
+            object.__setattr__(self, "y", self.y[None])
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        linear = "linear" if isinstance(self.operator, LinearPhysics) else "nonlinear"
+        name = getattr(self.operator, "name", type(self.operator).__name__)
+        field = f"{', '.join(self.channels)} {tuple(self.grid.shape)}"
+        return {
+            **({} if self.source is None else {"file": self.source.name}),
+            "data": f"{self.count} in {self.data_units}",
+            "operator": f"{name} ({linear})",
+            "noise": type(self.noise).__name__,
+            "field": f"{field} in {self.units} over ({', '.join(self.grid.names)})",
+            **({"context": ", ".join(self.context)} if self.context else {}),
+        }
 
     @property
     def event_shape(self) -> tuple[int, ...]:

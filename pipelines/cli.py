@@ -76,6 +76,9 @@ def _run(verb: str, arguments: list[str]) -> int:
         if isinstance(leave.code, str):
             print(f"infield {verb}: {' '.join(leave.code.split())}", file=sys.stderr)
         return leave.code if isinstance(leave.code, int) else 2 * (leave.code is not None)
+    except BrokenPipeError:  # whoever reads the output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
     except Exception as error:
         if debug:
             traceback.print_exc()

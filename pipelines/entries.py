@@ -17,13 +17,17 @@ ENTRIES = {
         ),
         "fit": Entry("infield.pipelines.commands.fit", "train a flow-matching prior from a YAML configuration"),
         "reconstruct": Entry(
-            "infield.pipelines.commands.reconstruct", "posterior samples of the field behind a measurement file"
+            "infield.pipelines.commands.reconstruct_options", "posterior samples of the field behind a measurement file"
         ),
         "bench": Entry("infield.pipelines.commands.bench", "calibration and cost beside named peers, in one run"),
+        "list": Entry("infield.pipelines.commands.list", "names of priors, samplers, operators, configurations, ..."),
+        "cite": Entry("infield.pipelines.commands.cite", "BibTeX of what to cite, also of a posterior"),
         "demo": Entry(
             "infield.pipelines.commands.demo", "the whole road in three minutes: measurement, posterior, report"
         ),
     },
+    "checkpoint_folders": {"infield": Entry("infield.pipelines", "checkpoints of this package")},
+    "tables": {"priors": Entry("infield.pipelines.run.names:priors", "all priors by name")},
     "converters": {
         "table": Entry("infield.pipelines.tables.table", "a table of scattered data to a measurement"),
         "grid": Entry("infield.pipelines.tables.grid", "a gridded field with gaps to a measurement"),

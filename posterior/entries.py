@@ -35,6 +35,7 @@ ENTRIES = {
             "infield.posterior.samplers.faps:FAPS",
             "flow with an annealed posterior, exact for Gaussian data",
             ("faps-flow",),
+            papers=("shi2026faps",),
             facts=facts(
                 f"{GAUSSIAN_DATA} in closed form; {DIFFERENTIABLE}, by Metropolis-corrected chains",
                 f"Gaussian priors with {GAUSSIAN_DATA}; otherwise the mean of its conditional law is exact and the "
@@ -47,6 +48,7 @@ ENTRIES = {
         "faps-published": Entry(
             "infield.posterior.samplers.faps_published:FAPSPublished",
             "the same, step by step as published",
+            papers=("shi2026faps",),
             facts=facts(
                 DIFFERENTIABLE,
                 "nothing: it is biased even under a perfect prior, and serves comparisons",
@@ -57,6 +59,7 @@ ENTRIES = {
         "smc": Entry(
             "infield.posterior.samplers.twisted_smc:TwistedSMC",
             "twisted sequential Monte Carlo",
+            papers=("wu2023tds",),
             facts=facts(
                 f"{GAUSSIAN_DATA}; priors with modes; estimates the evidence (up to 1500 data)",
                 "Gaussian priors, at any number of steps; any prior, as steps and particles grow",
@@ -67,6 +70,7 @@ ENTRIES = {
         "source-slice": Entry(
             "infield.posterior.samplers.elliptical_slice:EllipticalSlice",
             "elliptical slice sampling of the source",
+            papers=("murray2010elliptical",),
             facts=facts(
                 "any operator, any noise model, no derivatives",
                 "any prior, once its chains have converged (`r_hat_max`)",
@@ -77,6 +81,7 @@ ENTRIES = {
         "mgvi": Entry(
             "infield.posterior.samplers.mgvi:MGVI",
             "Gaussian approximation for counts and links, in seconds",
+            papers=("knollmueller2019mgvi",),
             facts=facts(
                 "Gaussian priors, any differentiable operator, noise of independent data; the default if a prior is "
                 "fitted to counts or links",
@@ -88,6 +93,7 @@ ENTRIES = {
         "snap": Entry(
             "infield.posterior.samplers.snap:SNaP",
             "a posterior in one step",
+            papers=("shoushtari2026snap", "shi2026nullflow", "geng2025meanflow"),
             facts=facts(
                 f"{AMORTISED}; takes an amortised posterior (`one-step`) in place of a prior",
                 "nothing: as good as its training",
@@ -98,6 +104,7 @@ ENTRIES = {
         "null-flow": Entry(
             "infield.posterior.samplers.null_flow:NullFlow",
             "a posterior in one step, for exact data",
+            papers=("shi2026nullflow", "geng2025meanflow"),
             facts=facts(
                 "the operators of its training, data without noise; takes an amortised posterior (`one-step`)",
                 "the data: every sample agrees with them to rounding",
@@ -108,6 +115,7 @@ ENTRIES = {
         "unrolled": Entry(
             "infield.posterior.samplers.unrolled:UnrolledEstimate",
             "estimate of the posterior mean by an unrolled network",
+            papers=("aggarwal2019modl",),
             facts=facts(
                 f"{AMORTISED}; takes an unrolled network in place of a prior",
                 NOTHING,
@@ -118,6 +126,7 @@ ENTRIES = {
         "pmrf": Entry(
             "infield.posterior.samplers.pmrf:PMRF",
             "posterior-mean rectified flow",
+            papers=("ohayon2025pmrf",),
             facts=facts(
                 f"{AMORTISED}; takes a posterior-mean rectified flow in place of a prior",
                 NOTHING,
@@ -128,6 +137,7 @@ ENTRIES = {
         "red-diff": Entry(
             "infield.posterior.samplers.red_diff:REDDiff",
             "an optimum under a prior as regulariser",
+            papers=("mardani2023reddiff",),
             facts=facts(
                 DIFFERENTIABLE,
                 NOTHING,
@@ -138,6 +148,7 @@ ENTRIES = {
         "dds": Entry(
             "infield.posterior.samplers.dds:DDS",
             "decomposed diffusion sampling",
+            papers=("chung2024dds",),
             facts=facts(
                 f"volumes (z, y, x) under a prior of slices; {GAUSSIAN_DATA}",
                 NOTHING,
@@ -148,6 +159,7 @@ ENTRIES = {
         "diffusion-mbir": Entry(
             "infield.posterior.samplers.diffusion_mbir:DiffusionMBIR",
             "slices by a diffusion, joined by total variation",
+            papers=("chung2023mbir",),
             facts=facts(
                 f"volumes (z, y, x) under a prior of slices; {GAUSSIAN_DATA}",
                 NOTHING,
@@ -158,6 +170,7 @@ ENTRIES = {
         "kriging": Entry(
             "infield.posterior.samplers.kriging:Kriging",
             "closed form, for point data without a prior",
+            papers=("rasmussen2006gpml", "vecchia1988"),
             facts=facts(
                 "operators `points` and `mask`, Gaussian noise, no prior; the default there",
                 "the Gaussian process fitted to the data; up to 500 data its hyperparameters are drawn as well",
@@ -168,6 +181,7 @@ ENTRIES = {
         "exact": Entry(
             "infield.posterior.samplers.exact:Exact",
             "closed form, for Gaussian priors and linear data",
+            papers=("rasmussen2006gpml",),
             facts=facts(
                 f"Gaussian and Gaussian-mixture priors, {GAUSSIAN_DATA}",
                 "all of these",

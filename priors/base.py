@@ -1,4 +1,5 @@
-"""The prior protocol: a source measure and a velocity; everything else follows from these two.
+"""Priors: a small base, and the capabilities that samplers require. A flow prior is a source measure and a velocity;
+everything else about it follows from these two.
 
 Time convention, fixed here once for the whole suite: t = 0 is the source, t = 1 is data,
 
@@ -10,10 +11,10 @@ A prior speaks of standardised fields x; a user's field in its own units is `shi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -68,12 +69,31 @@ class ChainedStandardisation(Standardisation, ABC):
 
 @runtime_checkable
 class Prior(Protocol):
-    """A prior on standardised fields of shape `(channel, *space)`."""
+    """What a posterior can be drawn from, as far as every sampler needs it; fields are `(channel, *space)`.
+
+    Capabilities lie beside this base, and a sampler declares which of them it accepts (`posterior.samplers.accepts`):
+    `FlowPrior` and, of these, `Mixture`; `BridgePrior`; `AmortisedPosterior`.
+    """
 
     @property
     def name(self) -> str:
         """Name in reports."""
         ...
+
+    @property
+    def standardisation(self) -> Standardisation:
+        """Map from standardised fields to fields in units."""
+        ...
+
+    @property
+    def units(self) -> str | None:
+        """Units of the field; None where the prior was given none."""
+        ...
+
+
+@runtime_checkable
+class FlowPrior(Prior, Protocol):
+    """A prior with a Gaussian source and a velocity, on standardised fields of shape `(channel, *space)`."""
 
     @property
     def source(self) -> Covariance:
@@ -92,16 +112,6 @@ class Prior(Protocol):
         ...
 
     @property
-    def standardisation(self) -> Standardisation:
-        """Map from standardised fields to fields in units."""
-        ...
-
-    @property
-    def units(self) -> str | None:
-        """Units of the field; None where the prior was given none."""
-        ...
-
-    @property
     def gaussian(self) -> bool:
         """Whether the prior is exactly N(mean, covariance)."""
         ...
@@ -111,18 +121,71 @@ class Prior(Protocol):
         ...
 
 
-def denoise(prior: Prior, x: Tensor, t: float) -> Tensor:
+@runtime_checkable
+class Mixture(FlowPrior, Protocol):
+    """A flow prior that is a mixture of Gaussian fields: its posterior given linear Gaussian data is closed."""
+
+    @property
+    def components(self) -> Sequence[FlowPrior] | None:
+        """Gaussian priors that share source, modes and standardisation; None if the closed form is unknown."""
+        ...
+
+    @property
+    def weights(self) -> Tensor:
+        """Weight of each component, shape `(components,)`, summing to one."""
+        ...
+
+
+@runtime_checkable
+class BridgePrior(Prior, Protocol):
+    """A prior with a corruption and its denoiser: it has no Gaussian source and no velocity."""
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of a standardised field, `(channel, *space)`."""
+        ...
+
+    def corrupt(self, x_1: Tensor, t: float, generator: Generator) -> Tensor:
+        """Draw x_t given fields x_1 `(batch, channel, *space)`, 0 <= t < 1; shape of x_1."""
+        ...
+
+    def denoise(self, x: Tensor, t: float) -> Tensor:
+        """E[x_1 | x_t = x], shape of x."""
+        ...
+
+
+@runtime_checkable
+class AmortisedPosterior(Prior, Protocol):
+    """A model trained for a family of measurements, in place of a prior; valid for that family alone."""
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of a standardised field, `(channel, *space)`."""
+        ...
+
+    @property
+    def serves(self) -> Mapping[str, Any]:
+        """Training range: name of the operator, and range of each number of its fingerprint."""
+        ...
+
+    @property
+    def noise(self) -> tuple[float, float]:
+        """Least and greatest standard deviation of the noise in training, in standardised units."""
+        ...
+
+
+def denoise(prior: FlowPrior, x: Tensor, t: float) -> Tensor:
     """E[x_1 | x_t = x] = x + (1 - t) v(x, t), shape of x."""
     return x + (1 - t) * prior.velocity(x, t)
 
 
-def score(prior: Prior, x: Tensor, t: float) -> Tensor:
+def score(prior: FlowPrior, x: Tensor, t: float) -> Tensor:
     """grad log p_t(x) = -C_0^-1 (x - t E[x_1 | x]) / (1 - t)^2 for t < 1, shape of x (Tweedie's formula)."""
     modes, c = prior.source.modes, prior.source.diagonal
     return -modes.synthesise(modes.analyse(x - t * denoise(prior, x, t)) / c) / (1 - t) ** 2
 
 
-def sample(prior: Prior, n: int, generator: Generator, *, steps: int = 50) -> Tensor:
+def sample(prior: FlowPrior, n: int, generator: Generator, *, steps: int = 50) -> Tensor:
     """Draw n fields in their units by integrating dx/dt = v(x, t) from the source with Heun's method.
 
     The last step, to t = 1, is an Euler step (there the velocity of a closed-form prior may not be defined): it lands
@@ -135,7 +198,7 @@ def sample(prior: Prior, n: int, generator: Generator, *, steps: int = 50) -> Te
     return prior.standardisation.to_units(heun(prior, prior.source.sample(n, generator), times))
 
 
-def heun(prior: Prior, x: Tensor, times: Sequence[float]) -> Tensor:
+def heun(prior: FlowPrior, x: Tensor, times: Sequence[float]) -> Tensor:
     """Integrate dx/dt = v(x, t) over increasing times by Heun's method, a step to t = 1 by Euler's; shape of x."""
     for t, t_next in pairwise(times):
         v = prior.velocity(x, t)

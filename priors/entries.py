@@ -26,6 +26,7 @@ ENTRIES = {
         "surrogate": Entry("infield.priors.surrogates.learned_map:STORED", "stand-in for a solver"),
         "one-step": Entry("infield.priors.amortised.average_velocity:STORED", "posterior in one step"),
         "unrolled": Entry("infield.priors.amortised.unrolled:STORED", "unrolled network"),
+        "bridge": Entry("infield.priors.bridges.region_bridge:STORED", "bridge from a baseline to follow-ups"),
         "pmrf": Entry("infield.priors.amortised.rectified_flow:STORED", "posterior-mean rectified flow"),
     },
 }

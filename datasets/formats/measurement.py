@@ -142,6 +142,35 @@ def measurement_digest(path: str | Path) -> str:
     return _digest(path, open_group(path, "measurement", VERSION))
 
 
+def digest_in_memory(measurement: Measurement) -> str:
+    """SHA-256 of a measurement that no file holds.
+
+    It is of the data, the noise model, the grid, and what the operator makes of fixed random fields, to six digits.
+    """
+    digest = hashlib.sha256()
+    shape = (2, *measurement.event_shape)
+    fields = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).abs()
+    try:
+        z = measurement.operator.A(fields.to(measurement.y))
+        z = torch.round(z.double() / z.double().abs().max().clamp_min(1e-300) * 1e6)
+    except InfieldError:  # it refuses such fields
+        z = torch.zeros(0)
+    observed = torch.zeros(0) if measurement.observed is None else measurement.observed
+    noise = measurement.noise
+    about = (
+        measurement.grid.to_json(),
+        measurement.channels,
+        measurement.units,
+        noise.to_json(),
+        measurement.description,
+    )
+    digest.update(json.dumps(about, sort_keys=True, default=_plain).encode())
+    arrays = [noise.arrays()[name] for name in sorted(noise.arrays())]
+    for values in (measurement.y.numpy(force=True), observed.numpy(force=True), z.numpy(force=True), *arrays):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
 def _digest(path: Path, group: xr.Dataset) -> str:
     digest = hashlib.sha256()
 

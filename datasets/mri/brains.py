@@ -1,6 +1,6 @@
 r"""Synthetic brains: complex axial MR images of heads, for priors that no patient's data went into.
 
-The anatomy is that of one template (`datasets.mri.brain_template`); all else is drawn for each sample: where
+The anatomy is that of one template (`datasets.anatomy.brain_template`); all else is drawn for each sample: where
 the slice lies, the head's size, turn and smooth deformation, how sharp and how individual its tissues are, a skull and
 a scalp around the brain, lesions, the sequence of the scan with the tissues' relaxation, the coils' brightness, and a
 smooth phase. The signal of each tissue is that of a spin echo, or of one after an inversion,
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
-from infield.datasets.mri.brain_template import load_template
+from infield.datasets.anatomy.brain_template import load_template
 
 White = Callable[[tuple[int, ...]], Tensor]
 """Standard normal numbers, new ones each time: from a shape, a tensor `(batch, *shape)`, float64."""

@@ -17,6 +17,13 @@ from infield.physics.operators.least_squares import LeastSquaresMixin
 class ComplexBuffers(torch.nn.Module):
     """Keeps complex buffers complex: torch's own `.to(torch.float32)` drops their imaginary part."""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+    def extra_repr(self) -> str:
+        shape, data = (getattr(self, "channels", "?"), *getattr(getattr(self, "grid", None), "shape", ())), "?"
+        return f"{shape} -> {getattr(self, 'data_shape', data)}"
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         def complex_safe(tensor: Tensor) -> Tensor:
             if tensor.is_complex():

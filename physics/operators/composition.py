@@ -40,6 +40,9 @@ class Composition(ComplexBuffers, Physics):
             setattr(self, attribute, getattr(operator, attribute, None))
         self.register_buffer("observed", getattr(outer, "observed", None))
 
+    def extra_repr(self) -> str:
+        return ", ".join(map(repr, self.operators))
+
     def A(self, x: Tensor) -> Tensor:
         for operator in reversed(self.operators):
             x = operator.A(x)

@@ -13,7 +13,7 @@ from infield.posterior.diagnostics.two_sample import classifier_accuracy
 from infield.posterior.samplers.base import Sampler
 from infield.posterior.samplers.exact import Exact, posterior_mean
 from infield.priors.amortised.average_velocity import AverageVelocity
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 
 METRICS = {
     "sw2_ratio_to_exact": ".2f",
@@ -28,10 +28,10 @@ METRICS = {
 def add_beside_exact(
     bench: Bench,
     case: str,
-    exact_prior: Prior,
+    exact_prior: FlowPrior,
     measurement: Measurement,
     truth: Tensor,
-    methods: Mapping[str, tuple[Sampler, Prior | AverageVelocity]],
+    methods: Mapping[str, tuple[Sampler, FlowPrior | AverageVelocity]],
     draws: int,
     generator: Generator,
     *,

@@ -32,8 +32,8 @@ from infield.pipelines.run.console import progress
 from infield.posterior.samplers.base import Sampler
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
-from infield.priors.base import Prior
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.base import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.storage.checkpoint import load_flow_prior
@@ -64,7 +64,7 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
     with progress() as bar:
         for case in bar.track(range(2 if quick else 10), description="learned-prior"):
             truth = closed_form.covariance.sample(1, generator)
-            methods: dict[str, tuple[Sampler, Prior]] = {
+            methods: dict[str, tuple[Sampler, FlowPrior]] = {
                 "exact": (Exact(), closed_form),
                 "faps-flow-closed-form": (FAPS(levels=20), closed_form),
                 "faps-flow": (FAPS(levels=20), learned),
@@ -75,7 +75,7 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
     return bench
 
 
-def _train(folder: Path, fields: torch.Tensor, steps: int, seed: int) -> FlowPrior:
+def _train(folder: Path, fields: torch.Tensor, steps: int, seed: int) -> LearnedFlow:
     """What a user does: write example fields, `infield fit`, `load_flow_prior`."""
     xr.Dataset(
         {"field": (("sample", "x"), fields.numpy().astype("f4"), {"units": "K"})},

@@ -39,9 +39,9 @@ from infield.posterior.samplers.base import Sampler
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_published import FAPSPublished, euler
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 from infield.priors.covariance.base import from_matrix
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.gibbs import gibbs_matrix
 from infield.priors.gaussian.matern import matern_matrix
 from infield.priors.gaussian.prior import GaussianPrior
@@ -132,7 +132,7 @@ def kernel_matrix(kernel: str, points: Tensor) -> Tensor:
     return matern_matrix(points, nu=1.5, length=0.3, variance=1.0)
 
 
-def closed_form(kernel: str, like: FlowPrior, n: int) -> GaussianPrior:
+def closed_form(kernel: str, like: LearnedFlow, n: int) -> GaussianPrior:
     """The law itself, from the same source and in the same units as a learned prior."""
     shift, scale = (float(part.flatten()) for part in (like.standardisation.shift, like.standardisation.scale))
     matrix = kernel_matrix(kernel, line(n).points()) / scale**2
@@ -172,10 +172,10 @@ def _case(kernel: str, seed: int) -> Case:
 
 
 def _compare_posteriors(
-    bench: Bench, kernel: str, prior: FlowPrior, cases: list[Case], n: int, draws: int, seed: int
+    bench: Bench, kernel: str, prior: LearnedFlow, cases: list[Case], n: int, draws: int, seed: int
 ) -> None:
     exact = closed_form(kernel, prior, n)
-    methods: dict[str, tuple[Sampler, Prior]] = {
+    methods: dict[str, tuple[Sampler, FlowPrior]] = {
         "exact": (Exact(), exact),
         "faps-flow": (FAPS(levels=LEVELS), prior),
         "faps-flow-closed-form": (FAPS(levels=LEVELS), exact),
@@ -227,13 +227,13 @@ def point_measurement(y: Tensor, index: Tensor, n: int, units: str) -> Measureme
     )
 
 
-def _compare_laws(bench: Bench, kernel: str, priors: dict[int, FlowPrior], draws: int, seed: int) -> None:
+def _compare_laws(bench: Bench, kernel: str, priors: dict[int, LearnedFlow], draws: int, seed: int) -> None:
     """Prior draws on the shared points, each finer grid beside the first.
 
     Paths from one source part a little also under the exact velocity, which knows more where there are more points.
     """
     exact = {n: closed_form(kernel, prior, n) for n, prior in priors.items()}
-    every: dict[str, Mapping[int, Prior]] = {"faps-flow": priors, "faps-flow-closed-form": exact}
+    every: dict[str, Mapping[int, FlowPrior]] = {"faps-flow": priors, "faps-flow-closed-form": exact}
     for name, on in every.items():
         generator = Generator().manual_seed(seed)
         reference = _flow(on[POINTS], on[POINTS].source.sample(draws, generator))
@@ -247,7 +247,7 @@ def _compare_laws(bench: Bench, kernel: str, priors: dict[int, FlowPrior], draws
             bench.add("0", method, "two_sample_p_value", two_sample_p_value(x_1, reference, generator))
 
 
-def _flow(prior: Prior, x: Tensor) -> Tensor:
+def _flow(prior: FlowPrior, x: Tensor) -> Tensor:
     with torch.no_grad():
         return euler(prior, x, 0.0, LEVELS)
 
@@ -276,7 +276,7 @@ def two_sample_p_value(
     return (1 + sum(other >= found for other in others)) / (permutations + 1)
 
 
-def _stored(kernel: str, checkpoint: Path | None) -> FlowPrior:
+def _stored(kernel: str, checkpoint: Path | None) -> LearnedFlow:
     path = checkpoint or CHECKPOINTS / f"gp_{kernel}.ckpt"
     prior = load_flow_prior(path)
     if prior.covariance.event_shape != (1, POINTS):
@@ -288,7 +288,7 @@ def _stored(kernel: str, checkpoint: Path | None) -> FlowPrior:
     return prior
 
 
-def _trained(kernel: str, seed: int, steps: int, keep: Path | None) -> FlowPrior:
+def _trained(kernel: str, seed: int, steps: int, keep: Path | None) -> LearnedFlow:
     with tempfile.TemporaryDirectory() as folder:
         path = train(kernel, Path(folder), seed=seed, steps=steps)
         return load_flow_prior(path if keep is None else export_prior(path, keep))

@@ -28,7 +28,7 @@ from infield.posterior.samplers.elliptical_slice import EllipticalSlice
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.twisted_smc import TwistedSMC
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.storage.checkpoint import load_flow_prior
 from infield.priors.storage.from_yaml import prior_from_description
@@ -57,7 +57,7 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
     cases, slow, n = (2, 0, 128) if quick else (20, 2, 512)
     prior = mixture_prior()
     learned = load_flow_prior(CHECKPOINTS / "gp_mixture.ckpt")
-    methods: dict[str, tuple[Sampler, Prior]] = {
+    methods: dict[str, tuple[Sampler, FlowPrior]] = {
         "exact": (Exact(), prior),
         "faps-flow": (FAPS(levels=40), prior),
         "smc": (SMC, prior),

@@ -38,7 +38,7 @@ from infield.pipelines.commands.fit import run as fit
 from infield.pipelines.package_data import CONFIGS
 from infield.priors.base import sample
 from infield.priors.covariance.modes import Hartley
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.storage.checkpoint import load_flow_prior
@@ -116,7 +116,7 @@ def _add(bench: Bench, method: str, fields: Tensor) -> None:
         bench.add("0", method, f"error_{first}_{last}", value)
 
 
-def _draw(bench: Bench, method: str, prior: FlowPrior, n: int, steps: int, seed: int) -> None:
+def _draw(bench: Bench, method: str, prior: LearnedFlow, n: int, steps: int, seed: int) -> None:
     start = time.perf_counter()
     generator = Generator().manual_seed(seed + 2)
     fields = torch.cat([sample(prior, 32, generator, steps=steps) for _ in range(n // 32)])
@@ -136,7 +136,7 @@ def _write_fields(path: Path, examples: int, seed: int) -> Path:
 
 def _trained(
     folder: Path, fields: Path, model: dict[str, str], quick: bool, seed: int
-) -> tuple[FlowPrior, dict[str, float]]:
+) -> tuple[LearnedFlow, dict[str, float]]:
     """The prior of a row and what it cost; from its folder, where a former run has finished it."""
     costs = folder / "costs.json"
     if not costs.is_file():
@@ -167,7 +167,7 @@ def _trained(
     return load_flow_prior(folder / "prior.ckpt"), json.loads(costs.read_text(encoding="utf-8"))
 
 
-def _fit(folder: Path, settings: dict[str, Any]) -> FlowPrior:
+def _fit(folder: Path, settings: dict[str, Any]) -> LearnedFlow:
     settings = settings | {"trainer.default_root_dir": folder}
     fit(["--config", str(CONFIG), *(word for key, value in settings.items() for word in (f"--{key}", str(value)))])
     return load_flow_prior(folder / "prior.ckpt")

@@ -32,6 +32,7 @@ from infield.datasets.formats.zarr_group import check_new
 from infield.pipelines.cm21.convert import about, rows_of
 from infield.pipelines.cm21.emulation_points import EmulationPoints, read_points
 from infield.pipelines.cm21.parameter_design import cone_seeds
+from infield.pipelines.package_data import checkpoint_named
 from infield.pipelines.run.blocks import add_run_arguments, check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.devices import device_named
@@ -45,7 +46,9 @@ REDSHIFT_RTOL = 1e-6
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("--prior", type=Path, required=True, metavar="PRIOR.ckpt", help="a prior of lightcones")
+    parser.add_argument(
+        "--prior", required=True, metavar="PRIOR", help="checkpoint of a prior of lightcones, or its name"
+    )
     parser.add_argument("--params", type=Path, required=True, metavar="PARAMS.yaml", help="astrophysical parameters")
     parser.add_argument("--output", type=Path, required=True, metavar="CONES.zarr", help="the lightcones, a new file")
     parser.add_argument("--depth", type=int, metavar="CELLS",
@@ -65,7 +68,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    prior = load_lightcone_prior(arguments.prior, device=device_named(arguments.device))
+    prior = load_lightcone_prior(checkpoint_named(arguments.prior), device=device_named(arguments.device))
     facts = emulate(
         prior,
         read_points(arguments.params),

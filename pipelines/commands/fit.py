@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from infield.core._lightning import (
@@ -13,9 +14,11 @@ from infield.core._lightning import (
     ModelCheckpoint,
 )
 from infield.core.errors import InfieldError
+from infield.pipelines.package_data import config_path
 from infield.priors.storage.checkpoint import export_prior, read_entry_of_any_kind
 from infield.priors.training.flow_matching import AveragedWeights
 
+CONFIG = ("-c", "--config")
 LAST = "last.ckpt"
 """Name of the checkpoint in a run's directory from which it goes on."""
 
@@ -26,6 +29,9 @@ class FitCommand(LightningCLI):
     `checkpoint` writes `last.ckpt` to the run's directory (`trainer.default_root_dir`), from which `--ckpt_path last`
     goes on; `average` keeps the exponential moving average of the weights, which is what a prior's file holds.
     """
+
+    exported: Path | None = None
+    """The slim checkpoint, once it is written."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
@@ -69,17 +75,27 @@ class FitCommand(LightningCLI):
         directory = Path(self.trainer.default_root_dir)
         if self.trainer.is_global_zero and (directory / LAST).exists():
             kind, _ = read_entry_of_any_kind(directory / LAST)
-            print(f"{kind}: {export_prior(directory / LAST, directory / f'{kind}.ckpt', overwrite=True)}")
+            self.exported = export_prior(directory / LAST, directory / f"{kind}.ckpt", overwrite=True)
+            print(f"{kind}: {self.exported}")
 
 
 def run(argv: list[str]) -> int:
-    """Train as the options say, e.g. `["--config", "fit.yaml", "--trainer.max_steps", "1000"]`; return the exit status.
+    """Train as `train` does; return the exit status."""
+    train(argv)
+    return 0
+
+
+def train(argv: Sequence[str]) -> Path | None:
+    """Train as the options say, e.g. `["--config", "fit.yaml", "--trainer.max_steps", "1000"]`.
+
+    Returns:
+        The slim checkpoint, where this process wrote it.
 
     Raises:
         InfieldError: The data or the checkpoint to go on from are not as expected.
         SystemExit: With status 2, for options and configuration files that are not.
     """
-    FitCommand(
+    command = FitCommand(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
@@ -87,6 +103,18 @@ def run(argv: list[str]) -> int:
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
         parser_kwargs={"prog": "infield", "allow_abbrev": False, "fit": {"allow_abbrev": False}},
-        args=["fit", *argv],
+        args=["fit", *_with_config_files(argv)],
     )
-    return 0
+    return command.exported
+
+
+def _with_config_files(argv: Sequence[str]) -> list[str]:
+    """The options with the path of a configuration in place of its name, `--config unet_2d`."""
+    found = list(argv)
+    for i, word in enumerate(found):
+        option, equals, value = word.partition("=")
+        if option in CONFIG and equals:
+            found[i] = f"{option}={config_path(value)}"
+        elif option in CONFIG and i + 1 < len(found):
+            found[i + 1] = str(config_path(found[i + 1]))
+    return found

@@ -1,11 +1,4 @@
-"""Posterior samples of the field behind a measurement file.
-
-    reconstruct MEASUREMENT.zarr -o POSTERIOR.zarr --prior PRIOR --sampler faps --samples 64 --seed 0 --device auto
-
-PRIOR is a checkpoint (.ckpt), a YAML description, or a built-in name; without one, a Gaussian prior is fitted to the
-measurement itself. A run that was killed goes on when the same command is given again, and gives the same samples as
-one that was not.
-"""
+"""Draws posterior samples of the field behind a measurement; its options are in `reconstruct_options`."""
 
 from __future__ import annotations
 
@@ -22,17 +15,16 @@ import torch
 from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.randomness import SampleStreams
-from infield.datasets.formats.measurement import open_measurement
+from infield.datasets.formats.measurement import digest_in_memory, open_measurement
 from infield.datasets.formats.posterior import PosteriorWriter, open_posterior
 from infield.datasets.formats.zarr_group import check_new
 from infield.physics.measurement import Measurement
-from infield.pipelines.run.blocks import add_run_arguments, check_run, run_missing_blocks, run_settings
+from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import say, table
 from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.fitted_field import (
     FitOptions,
     Judged,
-    add_fit_arguments,
     fit_options,
     fit_to_points,
     fits_points,
@@ -43,16 +35,24 @@ from infield.pipelines.run.fitted_field import (
 )
 from infield.pipelines.run.options import check_at_least, refuse_without
 from infield.pipelines.run.parameters import named_numbers
-from infield.pipelines.run.prior_choice import BUILT_IN, cautions, choose_prior, choose_slice_prior, fitted_prior
+from infield.pipelines.run.prior_choice import (
+    BUILT_IN,
+    cautions,
+    choose_prior,
+    choose_slice_prior,
+    fitted_prior,
+    prior_file,
+)
 from infield.pipelines.run.process import one_thread
+from infield.pipelines.run.references import ATTRIBUTE, citations
 from infield.pipelines.run.reporting import report_writer
 from infield.pipelines.run.samplers import adapted, default_sampler, make_sampler, parameters_of
 from infield.pipelines.run.slices import draw_volumes
 from infield.posterior.models.surrogate import Surrogate, SurrogateMeasurement, load_surrogate, replace_solver
-from infield.posterior.samplers.base import Posterior, Sampler
+from infield.posterior.samplers.base import Estimate, Posterior, Sampler
 from infield.posterior.samplers.faps import FAPS, LEVELS
 from infield.posterior.samplers.faps_tiled import TiledFAPS
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 from infield.priors.flows.slices import SlicePrior
 
 CHECKED = 8
@@ -68,40 +68,6 @@ REPORTED = {
 
 COLLAPSED = 0.02
 """Least effective share of particles below which sequential Monte Carlo has hardly more than one of them."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("measurement", type=Path, metavar="MEASUREMENT.zarr", help="the measurement")
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="POSTERIOR.zarr", help="the posterior, a new file"
-    )
-    parser.add_argument("--prior", help="checkpoint, YAML description or built-in name (default: fitted to the file)")
-    parser.add_argument("--at", dest="fixed", action="append", default=[], metavar="NAME=VALUE",
-                        help="a number that the prior is conditioned on (default: the file's)")  # fmt: skip
-    parser.add_argument("--surrogate", type=Path, metavar="SURROGATE.ckpt",
-                        help="stands in for the measurement's solver; its error is added to the noise")  # fmt: skip
-    parser.add_argument(
-        "--sampler",
-        metavar="NAME",
-        help=f"one of {', '.join(registry.names('samplers'))} (default faps; kriging where a law is fitted to data at "
-        "points, mgvi where one is fitted to counts or behind a link)",
-    )
-    parser.add_argument("--with", dest="settings", action="append", default=[], metavar="PARAMETER=VALUE",
-                        help="a parameter of the sampler, e.g. --with levels=20; may be repeated")  # fmt: skip
-    parser.add_argument(
-        "--device", default="auto", help="where networks run: auto, cpu, cuda, cuda:1 ... (default auto)"
-    )
-    parser.add_argument("--tiles", type=int, nargs="+", metavar="POINTS",
-                        help="points of a tile along each axis: fields larger than memory, tile by tile (default of "
-                        "--workers then 1), for priors of patches and point sensors")  # fmt: skip
-    parser.add_argument("--halo", type=int, nargs="+", metavar="POINTS",
-                        help="points that a tile sees beyond its own (default: half of --tiles)")  # fmt: skip
-    parser.add_argument("--slices", type=int, metavar="N",
-                        help="use a prior of slices (y, x) for the volume (z, y, x), N slices per task of a "
-                        "worker")  # fmt: skip
-    parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write a report that opens in a browser")
-    add_fit_arguments(parser)
-    add_run_arguments(parser, samples=64)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -155,13 +121,15 @@ def _in_tiles(arguments: argparse.Namespace, sampler: Sampler | None, common: di
     sampler = sampler or FAPS()
     if not isinstance(sampler, FAPS) or sampler != FAPS(levels=sampler.levels):
         raise InfieldError("--tiles: it is faps tile by tile, expected --sampler faps and no --with but levels")
-    if arguments.prior is None or not Path(arguments.prior).suffix == ".ckpt" or arguments.surrogate is not None:
+    of_file = arguments.prior is not None and arguments.prior not in BUILT_IN
+    path = prior_file(arguments.prior) if of_file else None
+    if path is None or path.suffix != ".ckpt" or arguments.surrogate is not None:
         raise InfieldError("--tiles: expected --prior with the checkpoint of a prior of patches, and no --surrogate")
     halo = arguments.halo or [n // 2 for n in arguments.tiles]
     tiled = TiledFAPS(tile=tuple(arguments.tiles), halo=tuple(halo), levels=sampler.levels or LEVELS)
     where = device_named(arguments.device)
     return reconstruct_in_tiles(
-        arguments.measurement, arguments.output, prior=Path(arguments.prior), sampler=tiled, device=where, **common
+        arguments.measurement, arguments.output, prior=path, sampler=tiled, device=where, **common
     )
 
 
@@ -178,10 +146,10 @@ def _about_surrogate(summary: dict[str, Any]) -> dict[str, str]:
 
 @one_thread()
 def reconstruct(
-    measurement_path: Path,
+    measured: Path | Measurement,
     output: Path,
     *,
-    prior: str | None = None,
+    prior: Any = None,
     at: Mapping[str, float] | None = None,
     surrogate: Path | None = None,
     sampler: Sampler | None = None,
@@ -198,6 +166,8 @@ def reconstruct(
 ) -> dict[str, Any]:
     """The command as a function; returns a summary in plain JSON types. The measurement's file is opened once.
 
+    A measurement and a prior may also be given as they are in memory.
+
     Raises:
         InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
     """
@@ -212,10 +182,12 @@ def reconstruct(
     write_report = report_writer(report, overwrite)
     where = device_named(device)
     with registry.plugins_recorded() as plugins:
-        opened = measurement = open_measurement(measurement_path)
-        with _about(measurement_path) if prior is None or prior in BUILT_IN else nullcontext():
+        opened = measurement = measured if isinstance(measured, Measurement) else open_measurement(measured)
+        about = opened.source or "the measurement"
+        of_name = prior is None or (isinstance(prior, str) and prior in BUILT_IN)
+        with _about(about) if of_name else nullcontext():
             law = None
-            built_in = slices is None and surrogate is None and (prior is None or prior in BUILT_IN)
+            built_in = slices is None and surrogate is None and of_name
             if built_in and fits_points(measurement):
                 if at:
                     raise InfieldError(
@@ -239,6 +211,7 @@ def reconstruct(
             remedy="mean and standard deviation are known without samples only where a law is fitted to data at points",
             parameters=["samples"],
         )  # fmt: skip
+    cited = citations(sampler, chosen.prior, fitted=chosen.fitted)
     plugins |= registry.plugin_of("samplers", type(sampler))
     if chosen.fitted:
         say(f"no prior from elsewhere: {chosen.prior.name}", quiet=quiet)
@@ -259,7 +232,7 @@ def reconstruct(
         samples=samples,
         block=sampler.block,
         overwrite=overwrite,
-        title=f"Posterior of {measurement_path.name}",
+        title=f"Posterior of {Path(about).name}",
         carried=measurement.carried,
         run={
             "sampler": sampler.method,
@@ -267,7 +240,7 @@ def reconstruct(
             "prior": f"{chosen.label}: {chosen.prior.name}",
             "prior_sha256": chosen.sha256,
             "seed": seed,
-            "measurement_sha256": opened.digest,
+            "measurement_sha256": opened.digest or digest_in_memory(opened),
             **stand_in,
             **({"plugins": plugins} if plugins else {}),
             **({} if slices is None else {"slices_a_task": slices}),
@@ -276,7 +249,7 @@ def reconstruct(
     )
 
     def write(block: int, result: Callable[[], Posterior]) -> None:
-        with _about(measurement_path):
+        with _about(about):
             posterior = result()
         own = len(writer.sample_range(block))
         writer.write_block(block, posterior.samples[:own], posterior.cost, posterior.diagnostics)
@@ -288,14 +261,14 @@ def reconstruct(
         shared = (adapted(sampler, chosen.prior), chosen.prior, measurement, seed)
         run_missing_blocks(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
     judged = Judged.of(fitted, fit or FitOptions()) if fitted is not None else Judged.without_validation(law)
-    attributes = judged.attributes
     chi_square = _chi_square(writer, measurement) if fitted is None else fitted.chi_square()
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
+    result = {"result": "estimate"} if issubclass(sampler.result, Estimate) else {}
     writer.finish(
         diagnostics={"chi_square": chi_square, **trust, **caveat, **judged.diagnostics},
         moments=None if fitted is None else moments_on_grid(fitted),
-        attributes=attributes,
+        attributes={**judged.attributes, **result, ATTRIBUTE: json.dumps(cited)},
     )
     with open_posterior(output) as posterior:
         cost, label = json.loads(posterior.attrs["cost"]), posterior.attrs["prior"]
@@ -310,6 +283,7 @@ def reconstruct(
         **stand_in,
         **trust,
         **caveat,
+        **result,
         **reported,
         "sampler": sampler.method,
         "samples": samples,
@@ -322,12 +296,12 @@ def reconstruct(
         "operator_calls": cost["operator_calls"] / max(writer.blocks, 1),
         "seconds": seconds,
     }
-    for line in _warnings(summary):
+    for line in warnings_of(summary):
         say(line, quiet=quiet)
     return summary
 
 
-def _warnings(summary: Mapping[str, Any]) -> list[str]:
+def warnings_of(summary: Mapping[str, Any]) -> list[str]:
     """What is to be said of a run that is done."""
     found = []
     if summary.get("effective_share", 1.0) < COLLAPSED:
@@ -363,7 +337,7 @@ def _chi_square(writer: PosteriorWriter, measurement: Measurement) -> float:
     return total / writer.samples
 
 
-def draw_block(sampler: Sampler, prior: Prior, measurement: Measurement, seed: int, block: int) -> Posterior:
+def draw_block(sampler: Sampler, prior: FlowPrior, measurement: Measurement, seed: int, block: int) -> Posterior:
     """All samples of one block, wanted or not: so that no sample depends on how many there are."""
     streams = SampleStreams(seed, range(block * sampler.block, (block + 1) * sampler.block))
     torch.set_num_threads(1)
@@ -371,7 +345,7 @@ def draw_block(sampler: Sampler, prior: Prior, measurement: Measurement, seed: i
 
 
 @contextmanager
-def _about(path: Path) -> Iterator[None]:
+def _about(path: object) -> Iterator[None]:
     """Name the file in what is said of its contents."""
     try:
         yield

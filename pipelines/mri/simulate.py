@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
+from infield.datasets.anatomy.brain_template import template_folder
 from infield.datasets.formats.simulation import Variable
-from infield.datasets.mri.brain_template import template_folder
 from infield.datasets.mri.brains import BrainPhantom
 from infield.pipelines.commands import simulate
 from infield.pipelines.run.simulations import Simulation, checked_shape, parameters_of_law, settings_of

@@ -170,7 +170,7 @@ def _facts(path: Path, draws: Draws) -> dict[str, Any]:
     }
     diagnostics = json_attribute(path, dataset, "diagnostics")
     facts |= {name: diagnostics[name] for name in ("caveat", "fit", "validation") if name in diagnostics}
-    facts |= {name: attributes[name] for name in ("trusted", "trusted_because") if name in attributes}
+    facts |= {name: attributes[name] for name in ("trusted", "trusted_because", "result") if name in attributes}
     chi_square = diagnostics.get("chi_square")
     return facts if chi_square is None else {**facts, "chi_square": float(chi_square)}
 

@@ -23,10 +23,15 @@ def reading(facts: dict[str, Any]) -> list[str]:
         "share, they and the prior do. The mean is the best single estimate but smoother than any true field; the "
         "standard deviation says, place by place, how far off it may be."
     )
-    if "caveat" in facts:
+    if facts.get("result") == "estimate":
         how = (
             "Each sample is a best estimate, a field near which the posterior is large. They are not draws of the "
             "posterior: their standard deviation and their intervals say nothing of how far off they may be."
+        )
+    elif "caveat" in facts:
+        how = (
+            "The samples are not draws of the posterior itself, see the warning: their standard deviation and "
+            "their intervals are those of an approximation."
         )
     parts = []
     if "chi_square" in facts:

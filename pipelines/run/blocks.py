@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,49 +9,13 @@ from typing import Any
 
 from distributed import as_completed
 
-from infield.core.errors import InfieldError
 from infield.datasets.formats.block_writer import BlockWriter
 from infield.datasets.formats.zarr_group import remove_tree
 from infield.pipelines.run.cluster import client
 from infield.pipelines.run.console import progress
-from infield.pipelines.run.options import add_json, check_at_least
-
-
-def add_run_arguments(parser: argparse.ArgumentParser, *, samples: int, of: str = "samples") -> None:
-    """Options of a command that draws many samples.
-
-    Arguments:
-        parser: Gets them.
-        samples: How many, where nothing is said.
-        of: What the samples are called.
-    """
-    parser.add_argument("--samples", type=int, default=samples, metavar="N",
-                        help=f"number of {of}, in all (default {samples})")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the run (default 0)")
-    parser.add_argument("--workers", type=int, metavar="N",
-                        help=f"blocks of {of} at a time on this machine (default: its cores)")  # fmt: skip
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="address of a running Dask scheduler; else a local one")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing output once the new one is done")
-    add_json(parser)
-
-
-def run_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """These options as the functions behind the commands take them."""
-    names = ("samples", "seed", "workers", "scheduler", "overwrite")
-    return {name: getattr(arguments, name) for name in names} | {"quiet": arguments.json}
-
-
-def check_run(
-    samples: int, seed: int, workers: int | None, scheduler: str | None = None, *, least_samples: int = 1
-) -> None:
-    """InfieldError where a number of a run is too small, or workers are asked for that a scheduler has of its own."""
-    check_at_least(least_samples, samples=samples)
-    check_at_least(1, workers=workers)
-    check_at_least(0, seed=seed)
-    if scheduler is not None and workers is not None:
-        raise InfieldError(
-            where="--workers", found=f"--scheduler {scheduler}", expected="one of them: a scheduler has its own workers"
-        )
+from infield.pipelines.run.run_options import add_run_arguments as add_run_arguments
+from infield.pipelines.run.run_options import check_run as check_run
+from infield.pipelines.run.run_options import run_settings as run_settings
 
 
 def run_missing_blocks(

@@ -6,9 +6,8 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
-import yaml
 from torch import Tensor
 
 from infield.core import registry
@@ -19,20 +18,21 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.units import same_units
 from infield.pipelines.options import as_option
+from infield.pipelines.package_data import checkpoint_path, nearest, shipped_checkpoints
 from infield.pipelines.run.conditioning import conditioning, ignored_context
 from infield.pipelines.run.fitted_field import takes_fitted_field
 from infield.posterior.inference.empirical_bayes import fit_prior
 from infield.posterior.kriging.fitted import FittedField
 from infield.posterior.models.latent_fit import fit_latent_prior
 from infield.posterior.samplers.base import Sampler, Trained
-from infield.priors.base import Prior
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.base import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.flows.patch_domains import SupportsDomains
 from infield.priors.flows.regrid import SupportsPoints
 from infield.priors.flows.slices import SlicePrior
-from infield.priors.storage.checkpoint import load_checkpoint, load_flow_prior, read_entry_of_any_kind
+from infield.priors.storage.checkpoint import load_checkpoint, load_flow_prior, read_entry_of_any_kind, weights_sha256
 from infield.priors.storage.flow_entry import KIND
-from infield.priors.storage.from_yaml import prior_from_description
+from infield.priors.storage.from_yaml import DescribedPrior, read_description
 
 BUILT_IN = {"matern-1/2": 0.5, "matern-3/2": 1.5, "matern-5/2": 2.5, "fitted": None}
 """Built-in names: Matern priors of this order (None: of any), their other parameters fitted to the measurement: to
@@ -71,7 +71,7 @@ class ChosenPrior:
         conditioned_on: Names of the side information that it is conditioned on.
     """
 
-    prior: Prior | Trained
+    prior: FlowPrior | Trained
     label: str
     sha256: str
     fitted: bool
@@ -79,12 +79,12 @@ class ChosenPrior:
 
 
 def choose_prior(
-    name: str | None, measurement: Measurement, *, device: str = "cpu", at: Mapping[str, float] | None = None
+    name: Any, measurement: Measurement, *, device: str = "cpu", at: Mapping[str, float] | None = None
 ) -> ChosenPrior:
     """Resolve `--prior`.
 
     Arguments:
-        name: What was asked for.
+        name: What was asked for: a name, a path, or a prior in memory, of any kind.
         measurement: Of the field that is sought.
         device: Where networks run.
         at: Numbers that a conditional prior is given, beside those of the measurement's context or in their place.
@@ -92,10 +92,17 @@ def choose_prior(
     Raises:
         InfieldError: If the name means nothing, or the prior is not one for this measurement.
     """
+    name = str(name) if isinstance(name, Path) else name
     if name is not None:
         refuse_unknown_variance(measurement.noise)
-    if name is not None and Path(name).suffix == ".ckpt" and Path(name).exists():
-        conditional = _conditional(Path(name), measurement, device, at or {})
+    if name is not None and not isinstance(name, str):
+        if hasattr(name, "for_field"):
+            return _conditioned(name, name.name, name.name, measurement, at or {})
+        if at:
+            raise InfieldError(where=f"--at {next(iter(at))}", found=f"prior {name!r}", expected="a conditional prior")
+        return _in_memory(name, measurement)
+    if name is not None and name not in BUILT_IN and (path := prior_file(name)).suffix == ".ckpt":
+        conditional = _conditional(path, measurement, device, at or {})
         if conditional is not None:
             return conditional
     if at:
@@ -115,11 +122,11 @@ def fitted_prior(name: str | None, fitted: FittedField, sampler: Sampler | None)
     Raises:
         InfieldError: If the law cannot be written as such a prior.
     """
-    prior = cast(Prior, fitted) if takes_fitted_field(sampler) else fitted.as_prior()
+    prior = cast(FlowPrior, fitted) if takes_fitted_field(sampler) else fitted.as_prior()
     return ChosenPrior(prior, name or "fitted", fitted.sha256, True)
 
 
-def choose_slice_prior(name: str | None, measurement: Measurement, *, device: str = "cpu") -> ChosenPrior:
+def choose_slice_prior(name: Any, measurement: Measurement, *, device: str = "cpu") -> ChosenPrior:
     """Resolve `--prior` for a volume (z, y, x) of which the prior knows single slices (y, x).
 
     Raises:
@@ -131,21 +138,33 @@ def choose_slice_prior(name: str | None, measurement: Measurement, *, device: st
         raise InfieldError(
             where="--slices", found=f"a field on {grid.ndim} axes", expected="a volume on a grid (z, y, x)"
         )
-    if name is None or name in BUILT_IN:
+    if name is None or (isinstance(name, str) and name in BUILT_IN):
         raise InfieldError(f"--slices: expected --prior with a checkpoint or a description of slices, found {name}")
-    of_slice = _from_file(name, Slice(Grid(grid.axes[1:]), measurement.channels, measurement.units), device)
+    field = Slice(Grid(grid.axes[1:]), measurement.channels, measurement.units)
+    of_slice = _from_file(str(name), field, device) if isinstance(name, str | Path) else _in_memory(name, field)
     if isinstance(of_slice.prior, Trained):
         raise InfieldError(where=f"--prior {name}", found=f"'{of_slice.prior.name}'", expected="a prior of slices")
     return replace(of_slice, prior=SlicePrior(slices=of_slice.prior, depth=grid.shape[0]))
 
 
-def _from_file(name: str, measurement: Field, device: str) -> ChosenPrior:
-    path = Path(name)
-    if not path.exists():
+def prior_file(name: str) -> Path:
+    """The file of a prior: a path, or that of a shipped checkpoint of this name.
+
+    Raises:
+        InfieldError: Neither; the line offers the nearest name.
+    """
+    path = Path(name) if Path(name).exists() else checkpoint_path(name)
+    if path is None:
         raise InfieldError(
-            f"--prior {name}: no such file, and no built-in name; expected a checkpoint (.ckpt), a "
-            f"description (.yaml), or one of {', '.join(BUILT_IN)}"
+            f"--prior {name}: no such file, and no prior of this name; expected a checkpoint (.ckpt), a "
+            f"description (.yaml), one of {', '.join(BUILT_IN)}, or a name that `infield list priors` shows",
+            remedy=nearest(name, (*BUILT_IN, *shipped_checkpoints())),
         )
+    return path
+
+
+def _from_file(name: str, measurement: Field, device: str) -> ChosenPrior:
+    path = prior_file(name)
     if path.suffix in (".yaml", ".yml"):
         return _described(path, measurement)
     kind, _ = read_entry_of_any_kind(path)
@@ -163,19 +182,45 @@ def _conditional(path: Path, measurement: Measurement, device: str, at: Mapping[
     kind, _ = read_entry_of_any_kind(path)
     if not getattr(registry.load("checkpoints", kind), "conditional", False):
         return None
-    prior = load_checkpoint(path, kind, device)
+    return _conditioned(load_checkpoint(path, kind, device), str(path), path.name, measurement, at)
+
+
+def _conditioned(prior: Any, where: str, label: str, measurement: Measurement, at: Mapping[str, float]) -> ChosenPrior:
     try:
         values = conditioning(prior.conditioned_on, measurement, at)
         flow = prior.for_field(measurement.grid, measurement.channels, values)
     except InfieldError as error:
-        raise error.within(f"--prior {path}") from error
+        raise error.within(f"--prior {where}") from error
     told = ", ".join(f"{name}={value:g}" for name, value in values.items() if not isinstance(value, Tensor))
-    label = f"{path.name} at {told}" if told else path.name
+    label = f"{label} at {told}" if told else label
     return ChosenPrior(flow, label, prior.sha256, False, frozenset(prior.conditioned_on))
 
 
+def _in_memory(prior: Any, measurement: Field) -> ChosenPrior:
+    """A prior that was loaded or built before, on the grid of a measurement."""
+    label = str(getattr(prior, "name", type(prior).__name__))
+    if isinstance(prior, DescribedPrior):
+        built = prior.on(measurement.grid, len(measurement.channels))
+        _check_units(Path(label), built, measurement)
+        return ChosenPrior(built, Path(label).name, _digest(built), False)
+    if isinstance(prior, Trained):
+        _check_grid_of(Path(label), prior, measurement)
+        return ChosenPrior(prior, label, prior.sha256 or weights_sha256(prior.network), False)
+    if isinstance(prior, LearnedFlow):
+        placed = _on_grid_of(Path(label), prior, measurement)
+        return ChosenPrior(placed, label, prior.sha256 or weights_sha256(prior.network), False)
+    if not isinstance(prior, FlowPrior):
+        raise InfieldError(
+            where="prior",
+            found=type(prior).__name__,
+            expected="a prior",
+            remedy="load one by infield.load_prior, or derive one from the protocol priors.base.FlowPrior",
+        )
+    return ChosenPrior(prior, label, _digest(prior), False)
+
+
 def cautions(
-    measurement: Measurement, prior: Prior | Trained, conditioned_on: Collection[str] = frozenset()
+    measurement: Measurement, prior: FlowPrior | Trained, conditioned_on: Collection[str] = frozenset()
 ) -> str | None:
     """What there is to say of a measurement and a prior for it, in one line; None where nothing.
 
@@ -189,18 +234,12 @@ def cautions(
 
 
 def _described(path: Path, measurement: Field) -> ChosenPrior:
-    try:
-        description = yaml.safe_load(path.read_text(encoding="utf-8"))
-        prior = prior_from_description(description, measurement.grid, len(measurement.channels))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise InfieldError(where=path, found=" ".join(str(error).split()), expected="YAML") from error
-    except InfieldError as error:
-        raise error.within(path) from error
+    prior = read_description(path).on(measurement.grid, len(measurement.channels))
     _check_units(path, prior, measurement)
     return ChosenPrior(prior, path.name, _digest(prior), False)
 
 
-def _on_grid_of(path: Path, prior: FlowPrior, measurement: Field) -> FlowPrior:
+def _on_grid_of(path: Path, prior: LearnedFlow, measurement: Field) -> LearnedFlow:
     """A learned prior on the grid of a measurement; refused, naming what differs, where it is of another field."""
     channels, *space = prior.covariance.event_shape
     if channels == 1 and measurement.channels == COMPLEX_CHANNELS:
@@ -256,7 +295,7 @@ def _check_channels(path: Path, channels: int, measurement: Field) -> None:
         )
 
 
-def _check_order(path: Path, prior: FlowPrior | Trained, grid: Grid | PointSet) -> None:
+def _check_order(path: Path, prior: LearnedFlow | Trained, grid: Grid | PointSet) -> None:
     """Refuse a prior of fields on the same axes in another order."""
     found = [axis["name"] for axis in prior.grid_description.get("axes", ())]
     if sorted(found) == sorted(grid.names) and found != list(grid.names):
@@ -268,7 +307,7 @@ def _check_order(path: Path, prior: FlowPrior | Trained, grid: Grid | PointSet) 
         )
 
 
-def _check_extent(path: Path, prior: FlowPrior | Trained, grid: Grid) -> None:
+def _check_extent(path: Path, prior: LearnedFlow | Trained, grid: Grid) -> None:
     for axis, other in zip(prior.grid_description["axes"], grid.axes, strict=True):
         found = axis["coordinates"][-1] - axis["coordinates"][0]
         expected = other.coordinates[-1] - other.coordinates[0]
@@ -279,7 +318,7 @@ def _check_extent(path: Path, prior: FlowPrior | Trained, grid: Grid) -> None:
             )
 
 
-def _check_units(path: Path, prior: Prior | Trained, measurement: Field) -> None:
+def _check_units(path: Path, prior: FlowPrior | Trained, measurement: Field) -> None:
     if prior.units is not None and not same_units(prior.units, measurement.units):
         raise InfieldError(
             f"--prior {path}: it is in units '{prior.units}', the measurement's field in "
@@ -287,9 +326,10 @@ def _check_units(path: Path, prior: Prior | Trained, measurement: Field) -> None
         )
 
 
-def _digest(prior: Prior) -> str:
+def _digest(prior: FlowPrior) -> str:
     digest = hashlib.sha256(repr(getattr(prior, "provenance", prior.name)).encode())
-    parts = [(c.covariance.diagonal, c.covariance.factors, c.mean) for c in prior.components]  # type: ignore[attr-defined]
+    components = getattr(prior, "components", (prior,))
+    parts = [(c.covariance.diagonal, c.covariance.factors, c.mean) for c in components]
     for tensor in (t for part in parts for t in part):
         digest.update(tensor.contiguous().numpy().tobytes())
     for tensor in (prior.standardisation.shift, prior.standardisation.scale):

@@ -12,16 +12,13 @@ import torch
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Run with one thread of torch, and leave the process as it was found.
+def process_restored() -> Iterator[None]:
+    """Leave the process as it was found: threads of torch, global random generators, filters of warnings.
 
-    Blocks run side by side, and one thread gives the same bits on any number of cores. Afterwards the number of
-    threads, the state of the global random generators and the filters of warnings are the caller's again. A context,
-    or a decorator of a function.
+    A context, or a decorator of a function.
     """
     threads, generator = torch.get_num_threads(), torch.get_rng_state()
     states = random.getstate(), np.random.get_state()  # noqa: NPY002 (libraries draw from it)
-    torch.set_num_threads(1)
     try:
         with warnings.catch_warnings():
             yield
@@ -30,3 +27,14 @@ def one_thread() -> Iterator[None]:
         torch.set_rng_state(generator)
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run with one thread of torch, and leave the process as it was found; a context, or a decorator of a function.
+
+    Blocks run side by side, and one thread gives the same bits on any number of cores.
+    """
+    with process_restored():
+        torch.set_num_threads(1)
+        yield

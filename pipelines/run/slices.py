@@ -22,7 +22,7 @@ from infield.pipelines.run.blocks import discard_if_empty, samples_in
 from infield.pipelines.run.cluster import client
 from infield.pipelines.run.console import progress
 from infield.posterior.samplers.base import Posterior, Sampler
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 from infield.priors.flows.slices import SlicePrior
 
 
@@ -47,7 +47,7 @@ class SlicesOnWorkers(SlicePrior):
         return torch.cat(self.cluster.gather(tasks))
 
 
-def velocity(prior: Prior, x: Tensor, t: float) -> Tensor:
+def velocity(prior: FlowPrior, x: Tensor, t: float) -> Tensor:
     """v(x, t) on a worker."""
     torch.set_num_threads(1)
     with torch.no_grad():

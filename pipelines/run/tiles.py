@@ -7,6 +7,7 @@ how often it had to be done again, leaves no trace in the numbers.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from infield.pipelines.run.cluster import client
 from infield.pipelines.run.console import progress, say
 from infield.pipelines.run.prior_choice import cautions
 from infield.pipelines.run.process import one_thread
+from infield.pipelines.run.references import ATTRIBUTE, OWN
 from infield.pipelines.run.reporting import report_writer
 from infield.posterior.inference.tiling import Tiling
 from infield.posterior.samplers.faps_tiled import TiledFAPS, TiledPosterior
@@ -133,7 +135,12 @@ def reconstruct_in_tiles(
         cost = {"velocity_calls": sampler.levels * sampler.block * overhead, "operator_calls": 0.0}
         writer.finish_block(b, {**cost, "seconds": seconds / writer.blocks})
     chi_square = _chi_square(writer, measurement)
-    writer.finish(cost={"seen_over_owned": overhead}, diagnostics={"chi_square": chi_square})
+    cited = [*registry.find("samplers", "faps").papers, *posterior.prior.papers]
+    writer.finish(
+        cost={"seen_over_owned": overhead},
+        diagnostics={"chi_square": chi_square},
+        attributes={ATTRIBUTE: json.dumps([OWN, *cited])},
+    )
     seconds = time.perf_counter() - start
     write_report(output, measurement)
     return {

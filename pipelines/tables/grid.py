@@ -24,7 +24,6 @@ import argparse
 from pathlib import Path
 
 from infield.core.errors import InfieldError
-from infield.datasets.tables.gridded import Gridded, convert_grid
 from infield.pipelines.tables.output import add_output_arguments, finish, prepare
 
 
@@ -49,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from infield.datasets.tables.gridded import Gridded, convert_grid  # not for --help
+
     prepare(arguments)
     select = dict(_pair(text) for text in arguments.select)
     if arguments.time is not None:

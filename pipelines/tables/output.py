@@ -6,14 +6,13 @@ import argparse
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from infield.core.grid import Grid
-from infield.datasets.formats.zarr_group import check_new
-from infield.datasets.tables.converted import Converted
 from infield.pipelines.options import as_option
-from infield.pipelines.run.console import say, table
 from infield.pipelines.run.options import add_json
+
+if TYPE_CHECKING:  # not for --help
+    from infield.datasets.tables.converted import Converted
 
 
 def add_output_arguments(parser: argparse.ArgumentParser, metavar: str) -> None:
@@ -25,11 +24,15 @@ def add_output_arguments(parser: argparse.ArgumentParser, metavar: str) -> None:
 
 def prepare(arguments: argparse.Namespace) -> None:
     """Refuse an output that cannot be written, before anything is read."""
+    from infield.datasets.formats.zarr_group import check_new
+
     check_new(arguments.output, arguments.overwrite)
 
 
 def finish(converted: Converted, arguments: argparse.Namespace) -> int:
     """Write a measurement and say what it is; returns the exit status."""
+    from infield.pipelines.run.console import say, table
+
     notes = tuple(re.sub(r"\{(\w+)\}", lambda found: as_option(found[1]), note) for note in converted.notes)
     converted.write(arguments.output, source=arguments.source.name, overwrite=arguments.overwrite)
     for note in notes:
@@ -44,6 +47,8 @@ def finish(converted: Converted, arguments: argparse.Namespace) -> int:
 
 def summary(converted: Converted) -> dict[str, Any]:
     """What there is to tell, in plain JSON types."""
+    from infield.core.grid import Grid
+
     measurement, grid = converted.measurement, converted.measurement.grid
     assert isinstance(grid, Grid)
     estimated = getattr(measurement.noise, "estimated", False)

@@ -17,10 +17,9 @@ import os
 from pathlib import Path
 
 from infield.core.errors import InfieldError
-from infield.datasets.tables.maps import QUANTILES, map_of, write_geotiff, write_netcdf
-from infield.pipelines.run.console import table
 from infield.pipelines.tables.output import add_output_arguments
 
+QUANTILES = (0.05, 0.5, 0.95)
 GEOTIFF = (".tif", ".tiff")
 NETCDF = (".nc", ".nc4", ".cdf")
 
@@ -35,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from infield.datasets.tables.maps import map_of, write_geotiff, write_netcdf  # not for --help
+    from infield.pipelines.run.console import table
+
     output, suffix = arguments.output, arguments.output.suffix.lower()
     if suffix not in (*GEOTIFF, *NETCDF):
         raise InfieldError(where=output, found=f"the suffix '{suffix}'", expected=", ".join((*NETCDF, *GEOTIFF)))

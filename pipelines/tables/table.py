@@ -26,8 +26,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from infield.datasets.tables.scattered import Scattered, convert_table
-from infield.datasets.tables.table import Layout
 from infield.pipelines.tables.output import add_output_arguments, finish, prepare
 
 
@@ -60,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from infield.datasets.tables.scattered import Scattered, convert_table  # not for --help
+    from infield.datasets.tables.table import Layout
+
     prepare(arguments)
     asked = Scattered(
         value=arguments.value,

@@ -16,7 +16,7 @@ from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
 from infield.physics.operators.composition import SelectChannel, compose
 from infield.posterior.samplers.base import Draws, Posterior, Sampler
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 from infield.priors.cm21.flow import LightconeFlow
 from infield.priors.cm21.ionised_zeros import zero_ionised
 
@@ -39,7 +39,7 @@ class LightconeSampler(Sampler):
     def block(self) -> int:
         return self.sampler.block
 
-    def __call__(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Posterior:  # type: ignore[override]
+    def __call__(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Posterior:  # type: ignore[override]
         """Temperatures in mK, shape `(n, 1, x, y, los)`; see `Sampler.__call__`.
 
         Raises:
@@ -62,9 +62,9 @@ class LightconeSampler(Sampler):
             temperature = zero_ionised(temperature, posterior.samples[:, 1:])
         chi_square = {"chi_square": float(measurement.chi_square(temperature).mean())}
         diagnostics = {**posterior.diagnostics, **chi_square}
-        return Posterior(temperature, posterior.cost, diagnostics, posterior.caveat)
+        return dataclasses.replace(posterior, samples=temperature, diagnostics=diagnostics)
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         return self.sampler.draw(prior, measurement, n, generator)
 
 

@@ -1,9 +1,8 @@
-"""What samplers of models that were trained on measurements share: the model, asked whether it serves a measurement."""
+"""Shared by samplers of amortised models: check that a measurement is in the training range."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,23 +39,17 @@ class AmortisedProblem:
         return f.estimate(A, y, self.noise, bare=strip_scaling(A), unit=self.scale)
 
 
-def served(
-    method: str, kind: type[AmortisedModel], words: str, model: Any, measurement: Measurement
-) -> AmortisedProblem:
+def check_amortised(method: str, model: AmortisedModel, measurement: Measurement) -> AmortisedProblem:
     """The measurement, checked.
 
     Arguments:
         method: Name of the sampler, for messages.
-        kind: What it takes.
-        words: The same in words, and how it is trained.
-        model: What it was given.
+        model: What the sampler was given.
         measurement: In the model's standardised units.
 
     Raises:
-        InfieldError: The model is of another kind, or was trained for other measurements.
+        InfieldError: The model was trained for other measurements.
     """
-    if not isinstance(model, kind):
-        raise InfieldError(where=f"sampler {method}", found=f"the prior '{model.name}'", expected=words)
     return AmortisedProblem(measurement, check_noise(method, model, measurement), scale_of(model))
 
 

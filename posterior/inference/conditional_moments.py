@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from infield.priors.base import Prior, denoise
+from infield.priors.base import FlowPrior, denoise
 
 
 @dataclass
@@ -26,7 +26,7 @@ class ConditionalMoments:
         fields: b_j, shape `(fields, channel, *space)`.
     """
 
-    prior: Prior
+    prior: FlowPrior
     fields: Tensor
     jacobian_products: int = field(default=0, init=False)
     """Vector-Jacobian products so far, one a field x and b_j."""

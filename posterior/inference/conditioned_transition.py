@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
-from infield.priors.base import Prior, denoise
+from infield.priors.base import FlowPrior, denoise
 from infield.priors.covariance.base import Covariance
 from infield.priors.gaussian.bridge import Bridge
 
@@ -78,7 +78,7 @@ class Reversal:
         return (self.c / self.tau**2) * source.modes.synthesise(K_next.apply_to_modes(z))
 
 
-def conditional(prior: Prior, t: float) -> Covariance:
+def conditional(prior: FlowPrior, t: float) -> Covariance:
     """K_t, for 0 <= t < 1."""
     return Bridge(prior.covariance, prior.source, t).conditional() if t > 0 else prior.covariance
 
@@ -92,7 +92,7 @@ class ConditionedTransition:
         data: Linear data with Gaussian noise, in the modes of the prior's covariance.
     """
 
-    prior: Prior
+    prior: FlowPrior
     data: LinearGaussianData
 
     def mean(self, x: Tensor, t: float) -> Tensor:

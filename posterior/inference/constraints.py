@@ -35,8 +35,9 @@ from infield.core.grid import Axis, Grid, PointSet
 from infield.core.randomness import Randomness, SampleStreams, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
-from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import Prior, Standardisation
+from infield.posterior.samplers.accepts import FLOW, Accepts
+from infield.posterior.samplers.base import Draws, Posterior, Sampler
+from infield.priors.base import FlowPrior, Standardisation
 from infield.priors.covariance.base import Covariance
 
 DRAWS_A_CONSTRAINT = 20
@@ -213,7 +214,20 @@ class ConstrainedSampler(Sampler):
 
     method: ClassVar[str] = "conserving"
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    @property
+    def accepts(self) -> Accepts:  # type: ignore[override]
+        """What the sampler inside requires, of a flow prior."""
+        return replace(self.sampler.accepts, after=FLOW)
+
+    @property
+    def result(self) -> type[Posterior]:  # type: ignore[override]
+        return self.sampler.result
+
+    @property
+    def caveat(self) -> str | None:  # type: ignore[override]
+        return self.sampler.caveat
+
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         constraints = self.conservation.standardised(prior.standardisation, prior.source.event_shape)
         draws = self.sampler.draw(prior, measurement, n, generator)
         u, covariance = draws.fields, self._covariance(prior, measurement, draws.fields, generator)
@@ -222,7 +236,7 @@ class ConstrainedSampler(Sampler):
         errors = {name: float(error.square().mean().sqrt()) for name, error in moved.items()}
         return replace(draws, fields=fields, diagnostics={**draws.diagnostics, **errors})
 
-    def _covariance(self, prior: Prior, measurement: Measurement, u: Tensor, generator: Randomness) -> Product:
+    def _covariance(self, prior: FlowPrior, measurement: Measurement, u: Tensor, generator: Randomness) -> Product:
         if measurement.linear_gaussian:
             return PosteriorCovariance(LinearGaussianData(measurement, prior.covariance.modes), prior.covariance)
         least = DRAWS_A_CONSTRAINT * len(self.conservation.value)

@@ -25,7 +25,7 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.spectra import Bins, wavenumbers
-from infield.priors.base import Prior, denoise
+from infield.priors.base import FlowPrior, denoise
 from infield.priors.covariance.modes import Hartley, Modes
 
 SMOOTHED = 2.0
@@ -97,7 +97,7 @@ class DenoiserErrorModel:
 
 
 def fit_denoiser_errors(
-    prior: Prior, fields: Tensor, times: Sequence[float], generator: Generator
+    prior: FlowPrior, fields: Tensor, times: Sequence[float], generator: Generator
 ) -> DenoiserErrorModel:
     """Measure the law on fields that the prior was trained for, but best not on.
 

@@ -229,7 +229,7 @@ def _search(
     u, gradient, value = evaluate(w)
     first, enough = INITIAL_RANK, GAIN_TOL * (1 + measurement.count)
     for _ in range(MAX_LINEARISATIONS):
-        beta = min(1.0, TEMPERING / float(measurement.chi_square(u)))
+        beta = min(1.0, TEMPERING / max(float(measurement.chi_square(u)), TEMPERING))
         data = linearise(measurement, u, gradient, whitening, rank, weight=beta, first=first)
         first = max(first, len(data.rows))
         posterior = LaplaceApproximation(replace(data, rows=beta**0.5 * data.rows), whitening)

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.physics.operators.composition import strip_scaling
 from infield.posterior.inference.amortised import check_noise, scale_of
 from infield.priors.amortised.adapted_source import adapted_source, soft_null_projection
 from infield.priors.amortised.average_velocity import AverageVelocity, conditions
-from infield.priors.base import Prior
 
 THIRD = 0.4307273
 """A third of standard normal numbers is larger."""
@@ -63,24 +61,16 @@ class OneStepProblem:
         return soft_null_projection(outer, u.to(x_0), noise=noise / self.scale)  # type: ignore[arg-type]
 
 
-def ask(method: str, prior: Prior | AverageVelocity, measurement: Measurement, *, exact: bool) -> OneStepProblem:
+def check_one_step(method: str, model: AverageVelocity, measurement: Measurement, *, exact: bool) -> OneStepProblem:
     """The model and the measurement, checked.
 
     Arguments:
         method: Name of the sampler, for messages.
-        prior: What the sampler was given.
+        model: The model.
         measurement: In the model's standardised units.
         exact: Whether the data are taken to be exact.
 
     Raises:
-        InfieldError: It is no model of one step, or was trained for other measurements.
+        InfieldError: The model was trained for other measurements.
     """
-    if not isinstance(prior, AverageVelocity):
-        raise InfieldError(
-            where=f"sampler {method}",
-            found=f"the prior '{prior.name}'",
-            expected="a posterior in one step, trained by `infield fit` with `priors.training.mean_flow.MeanFlow`",
-            remedy="priors go with {sampler}",
-            parameters={"sampler": "faps"},
-        )
-    return OneStepProblem(prior, measurement, check_noise(method, prior, measurement, exact=exact), scale_of(prior))
+    return OneStepProblem(model, measurement, check_noise(method, model, measurement, exact=exact), scale_of(model))

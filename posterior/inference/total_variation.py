@@ -33,7 +33,7 @@ from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.conjugate_gradients import conjugate_gradient_steps
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 
 CAVEAT = (
     "slices are tied by a penalty, not by a law that was learned: a good estimate of the volume, but the spread of its "
@@ -121,7 +121,7 @@ class SliceTotalVariation:
 
 
 def across_slices(
-    method: str, prior: Prior, measurement: Measurement, tv: float, penalty: float
+    method: str, prior: FlowPrior, measurement: Measurement, tv: float, penalty: float
 ) -> SliceTotalVariation:
     """The data of a measurement of a volume; refused where it is of something else, or not linear and Gaussian."""
     if len(measurement.event_shape) != 4:

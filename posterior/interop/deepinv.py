@@ -30,7 +30,7 @@ from infield.core.eigenvectors import canonical_basis
 from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
-from infield.priors.base import Prior, denoise
+from infield.priors.base import FlowPrior, denoise
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
@@ -88,7 +88,7 @@ class WhitenedProblem:
         InfieldError: If the noise is another.
     """
 
-    def __init__(self, prior: Prior, measurement: Measurement) -> None:
+    def __init__(self, prior: FlowPrior, measurement: Measurement) -> None:
         data = measurement.pullback(prior.standardisation)
         self.linear = isinstance(data.operator, LinearPhysics)
         self._operator = Calls(data.operator, "A", "A_adjoint" if self.linear else "A_vjp", derivatives=True)

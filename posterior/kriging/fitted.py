@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from infield.core.brief import Brief
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
 from infield.core.randomness import Randomness, SampleStreams, normal
@@ -64,8 +65,8 @@ class State:
         return cls(fit.law, fit.noise_factor, fit.coefficients)
 
 
-@dataclass(frozen=True, eq=False)
-class FittedField:
+@dataclass(frozen=True, eq=False, repr=False)
+class FittedField(Brief):
     """The field of a measurement at point positions, under a law fitted to it.
 
     Arguments:
@@ -85,6 +86,10 @@ class FittedField:
     about_states: dict[str, Any] = field(default_factory=dict)
     _simulators: dict[int, list[Simulator]] = field(default_factory=dict, repr=False)
     _lock: Any = field(default_factory=threading.Lock, repr=False)
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        return {"law": self.name, "grid": self.grid.shape, "units": self.units, "states": len(self.states)}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_simulators": {}, "_lock": None}

@@ -11,18 +11,20 @@ import torch
 from torch import Tensor
 
 from infield.core._deepinv import LinearPhysics
+from infield.core.brief import Brief
 from infield.core.calls import Calls
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.units import same_units
+from infield.posterior.samplers.accepts import FLOW, Accepts
 from infield.priors.amortised.base import AmortisedModel
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 
 
-@dataclass(frozen=True)
-class Posterior:
+@dataclass(frozen=True, repr=False)
+class Posterior(Brief):
     """Samples of the field in its units, with what they cost and how far they can be trusted.
 
     Arguments:
@@ -36,6 +38,24 @@ class Posterior:
     cost: dict[str, float]
     diagnostics: dict[str, Any] = field(default_factory=dict)
     caveat: str | None = None
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        cost = {name: f"{value:.3g}" for name, value in self.cost.items()}
+        chi_square = self.diagnostics.get("chi_square")
+        shown = {} if chi_square is None else {"chi_square": f"{chi_square:.3g}"}
+        return {
+            "samples": tuple(self.samples.shape),
+            **shown,
+            **cost,
+            **({"caveat": self.caveat} if self.caveat else {}),
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class Estimate(Posterior):
+    """An optimum, or a point estimate, given as often as samples were requested: `samples` are no sample of a
+    posterior, and their spread is no uncertainty; `caveat` says what they are."""
 
 
 @dataclass(frozen=True)
@@ -68,36 +88,33 @@ class Sampler(ABC):
     method: ClassVar[str]
     caveat: ClassVar[str | None] = None
     """What the samples must not be taken for; None where they are draws of a posterior."""
-    takes_prior: ClassVar[bool] = True
-    """Whether it is given a prior; else what was trained for a family of measurements."""
+    accepts: ClassVar[Accepts] = FLOW
+    """What it requires of a prior."""
+    result: ClassVar[type[Posterior]] = Posterior
+    """What it returns: a `Posterior`, or an `Estimate` where its result is an optimum or a point estimate."""
 
     @property
     def block(self) -> int:
         """Samples that are drawn together. Part of a run's identity: with it, sample i is the same in every run."""
         return BLOCK
 
-    def __call__(self, prior: Prior | Trained, measurement: Measurement, n: int, generator: Randomness) -> Posterior:
+    def __call__(
+        self, prior: FlowPrior | Trained, measurement: Measurement, n: int, generator: Randomness
+    ) -> Posterior:
         """Draw n samples of the posterior.
 
         Arguments:
-            prior: Prior on the grid of the measurement; for samplers that take none, what was trained for such.
+            prior: Prior on the grid of the measurement, or a model trained for such; see `accepts`.
             measurement: Data, operator and noise.
             n: Number of samples.
             generator: One `torch.Generator`, or `SampleStreams` with one stream a sample.
 
         Raises:
-            InfieldError: If prior and measurement speak of different fields, or the sampler cannot serve this
-            measurement.
+            InfieldError: The sampler does not accept the prior, prior and measurement are of different fields, or the
+                sampler does not support this measurement.
         """
         refuse_unknown_variance(measurement.noise)
-        if self.takes_prior and isinstance(prior, Trained):
-            raise InfieldError(
-                where=f"sampler {self.method}",
-                found=f"'{prior.name}', {prior.what}",
-                expected="a prior",
-                remedy="use {sampler}",
-                parameters={"sampler": prior.sampler},
-            )
+        self.accepts.check(self.method, prior)
         of_network = prior.event_shape if isinstance(prior, Trained) else prior.source.event_shape
         shape = prior.standardisation.output_shape(of_network)
         if shape != measurement.event_shape:
@@ -120,8 +137,8 @@ class Sampler(ABC):
         cost = {"velocity_calls": velocity.fields / n, "operator_calls": operator.fields / n}
         samples = units.to_units(draws.fields)
         diagnostics = {**draws.diagnostics, "chi_square": float(measurement.chi_square(samples).mean())}
-        return Posterior(samples, {**cost, "seconds": time.perf_counter() - start}, diagnostics, self.caveat)
+        return self.result(samples, {**cost, "seconds": time.perf_counter() - start}, diagnostics, self.caveat)
 
     @abstractmethod
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         """The algorithm, in standardised units, without gradients unless it asks for them."""

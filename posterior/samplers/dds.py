@@ -33,7 +33,7 @@ from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.total_variation import CAVEAT, across_slices
 from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class DDS(Sampler):
         """One volume at a time."""
         return 1
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         K, C_0 = self.levels, prior.source
         volume = across_slices(self.method, prior, measurement, self.tv, self.penalty)
 

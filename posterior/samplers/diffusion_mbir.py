@@ -28,7 +28,7 @@ from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.total_variation import CAVEAT, across_slices
 from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import Prior, denoise
+from infield.priors.base import FlowPrior, denoise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class DiffusionMBIR(Sampler):
         """One volume at a time."""
         return 1
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         N, C_0 = self.levels, prior.source
         volume = across_slices(self.method, prior, measurement, self.tv, self.penalty)
         volume.tv, volume.penalty = (volume.curvature * value for value in (self.tv, self.penalty))

@@ -37,7 +37,7 @@ from infield.core.randomness import Randomness, SampleStreams, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.diagnostics.convergence import effective_sample_size, r_hat
 from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import Prior, heun
+from infield.priors.base import FlowPrior, heun
 
 SHRINKS = 60
 """Angles that are tried before a chain stays where it is for a sweep; each shrinks the bracket by a third or so."""
@@ -121,7 +121,7 @@ class EllipticalSlice(Sampler):
             return torch.ones(1, dtype=torch.float64)
         return torch.linspace(0, 1, self.rungs, dtype=torch.float64) ** self.power
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         chains = n if self.chains is None or isinstance(generator, SampleStreams) else min(self.chains, n)
         kept = -(-n // chains)
         records = max(self.draws, kept)
@@ -148,7 +148,7 @@ class _ChainRun:
     """Chains under way, and what they count."""
 
     def __init__(
-        self, sampler: EllipticalSlice, prior: Prior, measurement: Measurement, chains: int, generator: Randomness
+        self, sampler: EllipticalSlice, prior: FlowPrior, measurement: Measurement, chains: int, generator: Randomness
     ) -> None:
         self.sampler, self.prior, self.measurement = sampler, prior, measurement
         self.chains, self.generator = chains, generator
@@ -237,7 +237,7 @@ class _ChainRun:
         return torch.special.ndtr(normal(self.generator, self.chains, shape))
 
 
-def flow(prior: Prior, x_0: Tensor, steps: int) -> Tensor:
+def flow(prior: FlowPrior, x_0: Tensor, steps: int) -> Tensor:
     """Phi(x_0) by Heun's method; shape of x_0.
 
     The times sin^2(pi i / (2 steps)) lie close at both ends, where a flow bends most.

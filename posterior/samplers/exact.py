@@ -13,12 +13,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.samplers.accepts import CLOSED_FORM, Accepts
 from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 from infield.priors.gaussian.prior import GaussianPrior
 
 
@@ -45,8 +45,9 @@ class Exact(Sampler):
     """
 
     method: ClassVar[str] = "exact"
+    accepts: ClassVar[Accepts] = CLOSED_FORM
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         components = _components(prior)
         data = LinearGaussianData(measurement, prior.source.modes)
         if len(components) == 1:
@@ -62,7 +63,7 @@ class Exact(Sampler):
         return Draws(u)
 
 
-def posterior_mean(prior: Prior, measurement: Measurement) -> Tensor:
+def posterior_mean(prior: FlowPrior, measurement: Measurement) -> Tensor:
     """The exact posterior mean in the units of the field, shape `(channel, *space)`."""
     components = _components(prior)
     units = prior.standardisation
@@ -71,19 +72,13 @@ def posterior_mean(prior: Prior, measurement: Measurement) -> Tensor:
     return units.to_units(torch.einsum("k,k...->...", _posterior_weights(prior, data), means))
 
 
-def _components(prior: Prior) -> tuple[GaussianPrior, ...]:
-    components = getattr(prior, "components", None)
-    if components is None:
-        raise InfieldError(
-            f"the posterior under prior '{prior.name}' is not known",
-            where="sampler exact",
-            remedy="use {sampler}",
-            parameters={"sampler": "faps"},
-        )
+def _components(prior: FlowPrior) -> tuple[GaussianPrior, ...]:
+    CLOSED_FORM.check(Exact.method, prior)
+    components: tuple[GaussianPrior, ...] = prior.components  # type: ignore[attr-defined]
     return components
 
 
-def _posterior_weights(prior: Prior, data: LinearGaussianData) -> Tensor:
+def _posterior_weights(prior: FlowPrior, data: LinearGaussianData) -> Tensor:
     """P(k | y) of each component, shape `(components,)`; one component needs no evidence."""
     components = _components(prior)
     if len(components) == 1:

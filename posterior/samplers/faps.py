@@ -46,7 +46,7 @@ from infield.posterior.inference.laplace import LaplaceApproximation, Linearisat
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.inference.whitening import Whitening
 from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import Prior, denoise
+from infield.priors.base import FlowPrior, denoise
 from infield.priors.covariance.base import Covariance
 from infield.priors.gaussian.bridge import Bridge
 
@@ -94,7 +94,7 @@ class FAPS(Sampler):
                 expected="steps and rank of at least 1, a positive ramp and tolerance",
             )
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         K = self.levels or (1 if prior.gaussian else LEVELS)
         C, C_0 = prior.covariance, prior.source
         local = self.local_law(prior, measurement)
@@ -115,7 +115,7 @@ class FAPS(Sampler):
                 u_t = t_next * u_1 + (1 - t_next) * source()  # bridge to the next level
         return Draws(u_1, local.diagnostics)
 
-    def local_law(self, prior: Prior, measurement: Measurement) -> ConditionalSampler:
+    def local_law(self, prior: FlowPrior, measurement: Measurement) -> ConditionalSampler:
         """How u_1 given u_t and the data is drawn."""
         if measurement.linear_gaussian and self.closed_form:
             constraints = self.conservation

@@ -27,7 +27,7 @@ from infield.posterior.inference.denoiser_errors import DenoiserErrorModel, Modu
 from infield.posterior.inference.langevin import check_finite
 from infield.posterior.inference.linear_gaussian import BATCH_ENTRIES, LinearGaussianData
 from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import Prior, denoise
+from infield.priors.base import FlowPrior, denoise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class FAPSMeasured(Sampler):
                 where=f"sampler {self.method}", found=f"times {self.law.times}", expected="a law from t = 0 on"
             )
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         C_0, times = prior.source, (*self.law.times, 1.0)
         data = LinearGaussianData(measurement, prior.covariance.modes)
 

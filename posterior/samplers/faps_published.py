@@ -28,7 +28,7 @@ from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Pixels
 
@@ -81,7 +81,7 @@ class FAPSPublished(Sampler):
                 where=f"sampler {self.method}", found=f"spread_floor={self.spread_floor}", expected="more than 0"
             )
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         K, J, h, C_0 = self.levels, self.langevin_steps, self.step, prior.source
         C = self.preconditioner(prior)
 
@@ -106,7 +106,7 @@ class FAPSPublished(Sampler):
             u = t_next * c + s(t_next) * noise(C_0) if t_next < 1 else c  # (c) bridge to the next level
         return Draws(u)
 
-    def preconditioner(self, prior: Prior) -> Covariance:
+    def preconditioner(self, prior: FlowPrior) -> Covariance:
         """C = V_r diag(e) V_r^T + (rho + 1e-5) 1 from draws of the flow, rho the mean of the eigenvalues left out."""
         shape = prior.source.event_shape
         if self.rank == 0:
@@ -120,7 +120,7 @@ class FAPSPublished(Sampler):
         return Covariance(Pixels(), torch.full(shape, rho, dtype=torch.float64), factors)
 
 
-def euler(prior: Prior, u: Tensor, t: float, steps: int) -> Tensor:
+def euler(prior: FlowPrior, u: Tensor, t: float, steps: int) -> Tensor:
     """Integrate du/dt = v(u, t) from t to 1 in equal explicit Euler steps; shape of u."""
     dt = (1 - t) / steps
     for i in range(steps):

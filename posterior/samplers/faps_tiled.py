@@ -29,7 +29,7 @@ from infield.physics.operators.sensors import PointSensors
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.inference.tiling import Tiling, normal_at, normal_of
 from infield.priors.base import denoise
-from infield.priors.flows.flow import FlowPrior, on_domain
+from infield.priors.flows.flow import LearnedFlow, on_domain
 from infield.priors.flows.patch_domains import Domain, SupportsDomains
 from infield.priors.gaussian.bridge import Bridge
 
@@ -85,7 +85,7 @@ class TiledPosterior:
     """
 
     sampler: TiledFAPS
-    prior: FlowPrior
+    prior: LearnedFlow
     measurement: Measurement
     seed: int
 
@@ -152,7 +152,7 @@ class TiledPosterior:
         own: tuple[Any, ...] = (..., *tiling.own(tile))
         return u_1[own]
 
-    def local_prior(self, tile: tuple[int, ...]) -> FlowPrior:
+    def local_prior(self, tile: tuple[int, ...]) -> LearnedFlow:
         """The prior on what a tile sees, as if it closed."""
         grid = self.measurement.grid
         whole = self.tiling.whole(tile) and grid.shape == self.tiling.shape

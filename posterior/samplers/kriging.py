@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
 from infield.posterior.kriging.fitted import FittedField
+from infield.posterior.samplers.accepts import Accepts
 from infield.posterior.samplers.base import Draws, Posterior, Sampler
 
 
@@ -25,6 +25,12 @@ class Kriging(Sampler):
     """The closed form for point data under a fitted law; the default where no prior is named."""
 
     method: ClassVar[str] = "kriging"
+    accepts: ClassVar[Accepts] = Accepts(
+        lambda prior: isinstance(prior, FittedField),
+        "the law that is fitted to point data",
+        remedy="leave out {prior}, or use {sampler}",
+        parameters={"prior": None, "sampler": "faps"},
+    )
 
     def __call__(self, prior: Any, measurement: Measurement, n: int, generator: Randomness) -> Posterior:
         """Draw n samples; the prior is a `FittedField` of this very measurement.
@@ -32,14 +38,7 @@ class Kriging(Sampler):
         Raises:
             InfieldError: If it is another prior.
         """
-        if not isinstance(prior, FittedField):
-            raise InfieldError(
-                where="sampler kriging",
-                found=f"prior '{prior.name}'",
-                expected="the law that is fitted to point data",
-                remedy="leave out {prior}, or use {sampler}",
-                parameters={"prior": None, "sampler": "faps"},
-            )
+        self.accepts.check(self.method, prior)
         start = time.perf_counter()
         with torch.no_grad():
             samples = prior.draw(n, generator)

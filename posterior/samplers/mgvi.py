@@ -35,8 +35,9 @@ from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.laplace_evidence import LocalData, Product, laplace_evidence
 from infield.posterior.inference.likelihood import value_and_gradient
+from infield.posterior.samplers.accepts import GAUSSIAN, Accepts
 from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 
 MAX_STEPS, MAX_HALVINGS, GAIN_TOL = 20, 20, 1e-2
 """Newton steps for one set of r_i, halvings of one, and the gain of the divergence to come below which they end."""
@@ -55,6 +56,7 @@ class MGVI(Sampler):
     pairs: int = 8
 
     method: ClassVar[str] = "mgvi"
+    accepts: ClassVar[Accepts] = GAUSSIAN
     caveat: ClassVar[str | None] = (
         "samples of a Gaussian approximation of the posterior (MGVI); faps or source-slice sample the posterior itself"
     )
@@ -72,15 +74,7 @@ class MGVI(Sampler):
         """Many: the mean is searched once a block."""
         return 32
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
-        if not prior.gaussian:
-            raise InfieldError(
-                where="sampler mgvi",
-                found=f"prior '{prior.name}', which is not Gaussian",
-                expected="a Gaussian one",
-                remedy="use {sampler}",
-                parameters={"sampler": "faps"},
-            )
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         K, m = prior.covariance, prior.mean[None]
         found = laplace_evidence(measurement, m, K.apply)
         a, local = found.dual, LocalData.at(measurement, found.at, K.apply)
@@ -91,7 +85,7 @@ class MGVI(Sampler):
             local = LocalData.at(measurement, m + K.apply(a), K.apply)  # Xi follows the mean
         return Draws(local.u + self._offsets(prior, local, n, generator))
 
-    def _offsets(self, prior: Prior, local: LocalData, n: int, generator: Randomness) -> Tensor:
+    def _offsets(self, prior: FlowPrior, local: LocalData, n: int, generator: Randomness) -> Tensor:
         """Draws of N(0, Xi), shape `(n, channel, *space)`."""
         K, device = prior.covariance, local.u.device
         white = normal(generator, n, K.event_shape, device)

@@ -16,7 +16,8 @@ from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
 from infield.physics.operators.least_squares import null_projection
-from infield.posterior.inference.one_step import ask
+from infield.posterior.inference.one_step import check_one_step
+from infield.posterior.samplers.accepts import ONE_STEP, Accepts
 from infield.posterior.samplers.base import Draws, Sampler
 
 NOISELESS_THRESHOLD = 1e-3
@@ -33,19 +34,19 @@ class NullFlow(Sampler):
 
     trust_data: bool = False
     method: ClassVar[str] = "null-flow"
-    takes_prior: ClassVar[bool] = False
+    accepts: ClassVar[Accepts] = ONE_STEP
 
     def draw(self, prior: Any, measurement: Measurement, n: int, generator: Randomness) -> Draws:
-        asked = ask(self.method, prior, measurement, exact=True)
-        if asked.noise > NOISELESS_THRESHOLD * asked.scale and not self.trust_data:
+        problem = check_one_step(self.method, prior, measurement, exact=True)
+        if problem.noise > NOISELESS_THRESHOLD * problem.scale and not self.trust_data:
             raise InfieldError(
                 where=f"sampler {self.method}",
-                found=f"noise of standard deviation {asked.noise:.3g}",
-                expected=f"at most {NOISELESS_THRESHOLD * asked.scale:.3g}: draws would keep it",
+                found=f"noise of standard deviation {problem.noise:.3g}",
+                expected=f"at most {NOISELESS_THRESHOLD * problem.scale:.3g}: draws would keep it",
                 remedy="use {sampler}",
                 parameters={"sampler": "snap"},
             )
         A: Any = measurement.operator
-        x_0, data_mean = asked.source(n, generator, noise=0.0)  # A^+ y + P eps
-        u = asked.average_velocity(x_0, data_mean, generator, noise=0.0)
+        x_0, data_mean = problem.source(n, generator, noise=0.0)  # A^+ y + P eps
+        u = problem.average_velocity(x_0, data_mean, generator, noise=0.0)
         return Draws(x_0 + null_projection(A, u))  # x_0 + P u(x_0, 0, 1 | y)

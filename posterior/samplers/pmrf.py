@@ -25,8 +25,9 @@ from typing import Any, ClassVar
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
-from infield.posterior.inference.amortised import served
-from infield.posterior.samplers.base import Draws, Sampler
+from infield.posterior.inference.amortised import check_amortised
+from infield.posterior.samplers.accepts import Accepts, trained_model
+from infield.posterior.samplers.base import Draws, Estimate, Posterior, Sampler
 from infield.priors.amortised.rectified_flow import RectifiedFlow
 
 
@@ -41,7 +42,10 @@ class PMRF(Sampler):
     levels: int = 25
 
     method: ClassVar[str] = "pmrf"
-    takes_prior: ClassVar[bool] = False
+    accepts: ClassVar[Accepts] = trained_model(
+        RectifiedFlow, "a posterior-mean rectified flow, trained by `infield fit` with `priors.training.pmrf.PMRF`"
+    )
+    result: ClassVar[type[Posterior]] = Estimate
     caveat: ClassVar[str | None] = (
         "each sample is an estimate, of least square error among those that look like fields: samples differ by a "
         "little noise that was put in, and their spread is not that of the posterior"
@@ -52,8 +56,7 @@ class PMRF(Sampler):
             raise InfieldError(where=f"sampler {self.method}", found=f"levels={self.levels}", expected="at least 1")
 
     def draw(self, prior: Any, measurement: Measurement, n: int, generator: Randomness) -> Draws:
-        trained = "a posterior-mean rectified flow, trained by `infield fit` with `priors.training.pmrf.PMRF`"
-        f_y = served(self.method, RectifiedFlow, trained, prior, measurement).estimate(prior.mean)
+        f_y = check_amortised(self.method, prior, measurement).estimate(prior.mean)
         e = normal(generator, n, prior.event_shape)
         x_t, K = f_y + prior.spread * e, self.levels
         for k in range(K):

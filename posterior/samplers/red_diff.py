@@ -46,8 +46,8 @@ from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.langevin import check_finite
 from infield.posterior.inference.likelihood import value_and_gradient
-from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import Prior, denoise
+from infield.posterior.samplers.base import Draws, Estimate, Posterior, Sampler
+from infield.priors.base import FlowPrior, denoise
 
 WEIGHTINGS: dict[str, Callable[[float], float]] = {
     "linear": lambda r: r,
@@ -85,6 +85,7 @@ class REDDiff(Sampler):
     start: str = "mean"
 
     method: ClassVar[str] = "red-diff"
+    result: ClassVar[type[Posterior]] = Estimate
     caveat: ClassVar[str | None] = (
         "red-diff seeks modes: each sample is a best estimate, and their spread is not a posterior; do not read "
         "standard deviations or intervals from them"
@@ -109,7 +110,7 @@ class REDDiff(Sampler):
                 expected="numbers from 0 to below 1",
             )
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         K, C, C_0 = self.steps, prior.covariance, prior.source
 
         def noise(*shape: int) -> Tensor:
@@ -129,7 +130,7 @@ class REDDiff(Sampler):
         return Draws(mu)
 
 
-def regulariser(prior: Prior, mu: Tensor, x_0: Tensor, t: float, weighting: str = "linear") -> Tensor:
+def regulariser(prior: FlowPrior, mu: Tensor, x_0: Tensor, t: float, weighting: str = "linear") -> Tensor:
     """f(1 / SNR_t) C_0^{1/2} (eps_theta - eps), the paper's gradient without lambda, as the change of a field.
 
     Arguments:

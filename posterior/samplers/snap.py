@@ -18,7 +18,8 @@ from typing import Any, ClassVar
 
 from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
-from infield.posterior.inference.one_step import ask
+from infield.posterior.inference.one_step import check_one_step
+from infield.posterior.samplers.accepts import ONE_STEP, Accepts
 from infield.posterior.samplers.base import Draws, Sampler
 
 
@@ -27,10 +28,10 @@ class SNaP(Sampler):
     """One step from a source that the data and their noise adapt to; for Gaussian noise of one variance."""
 
     method: ClassVar[str] = "snap"
-    takes_prior: ClassVar[bool] = False
+    accepts: ClassVar[Accepts] = ONE_STEP
 
     def draw(self, prior: Any, measurement: Measurement, n: int, generator: Randomness) -> Draws:
-        asked = ask(self.method, prior, measurement, exact=False)
-        s = asked.noise
-        x_0, m_y = asked.source(n, generator, noise=s)  # eps + A^T (A A^T + l I)^-1 (y - A eps - n')
-        return Draws(x_0 + asked.average_velocity(x_0, m_y, generator, noise=s))  # x + u(x, 0, 1 | y)
+        problem = check_one_step(self.method, prior, measurement, exact=False)
+        s = problem.noise
+        x_0, m_y = problem.source(n, generator, noise=s)  # eps + A^T (A A^T + l I)^-1 (y - A eps - n')
+        return Draws(x_0 + problem.average_velocity(x_0, m_y, generator, noise=s))  # x + u(x, 0, 1 | y)

@@ -37,7 +37,7 @@ from infield.posterior.inference.conditioned_transition import ConditionedTransi
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.inference.particles import ParticleWeights
 from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 from infield.priors.covariance.base import Covariance
 
 TOLERANCE = 0.01
@@ -91,7 +91,7 @@ class TwistedSMC(Sampler):
         """t_1 ... t_K."""
         return [1 - (1 - k / (self.steps + 1)) ** self.exponent for k in range(1, self.steps + 1)]
 
-    def draw(self, prior: Prior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+    def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         """Equations are those of `posterior.inference.conditioned_transition`."""
         C, C_0, noise = prior.covariance, prior.source, _Noise(generator, n, self.particles)
         data = LinearGaussianData(measurement, C.modes, TOLERANCE)

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
-from infield.posterior.inference.amortised import served
-from infield.posterior.samplers.base import Draws, Sampler
+from infield.posterior.inference.amortised import check_amortised
+from infield.posterior.samplers.accepts import Accepts, trained_model
+from infield.posterior.samplers.base import Draws, Estimate, Posterior, Sampler
 from infield.priors.amortised.unrolled import Unrolled
 
 
@@ -22,13 +23,15 @@ class UnrolledEstimate(Sampler):
     """The network's approximation of the posterior mean, as often as samples are asked for."""
 
     method: ClassVar[str] = "unrolled"
-    takes_prior: ClassVar[bool] = False
+    accepts: ClassVar[Accepts] = trained_model(
+        Unrolled, "an unrolled network, trained by `infield fit` with `priors.training.posterior_mean.PosteriorMean`"
+    )
+    result: ClassVar[type[Posterior]] = Estimate
     caveat: ClassVar[str | None] = (
         "one estimate, the posterior mean as a network approximates it: all samples are the same, and their spread, "
         "zero, is not that of the posterior"
     )
 
     def draw(self, prior: Any, measurement: Measurement, n: int, generator: Randomness) -> Draws:
-        trained = "an unrolled network, trained by `infield fit` with `priors.training.posterior_mean.PosteriorMean`"
-        x_K = served(self.method, Unrolled, trained, prior, measurement).estimate(prior)
+        x_K = check_amortised(self.method, prior, measurement).estimate(prior)
         return Draws(x_K.expand(n, *x_K.shape[1:]).clone())

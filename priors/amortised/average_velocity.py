@@ -36,7 +36,7 @@ NOISE_SLACK = 0.02
 """By how much of its value the noise may lie outside its range."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AverageVelocity(AmortisedModel):
     """u on standardised fields of shape `(channel, *space)`; the network maps field, conditions and three numbers to a
     field.
@@ -56,6 +56,7 @@ class AverageVelocity(AmortisedModel):
     power: Tensor
     widening: float = 1.0
 
+    papers: ClassVar[tuple[str, ...]] = ("geng2025meanflow",)
     what: ClassVar[str] = "a posterior in one step"
     sampler: ClassVar[str] = "snap, or null-flow for exact data"
 

@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from infield.core.brief import Brief
 from infield.priors.base import Standardisation
 from infield.priors.storage.network import build_network, network_description, with_plugins
 
 
-@dataclass(frozen=True, kw_only=True)
-class AmortisedModel:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class AmortisedModel(Brief):
     """A model trained for a family of measurements: not a prior, and valid only for the operators and the noise of its
     training (see `average_velocity.outside_training_range`). Fields are standardised, with one scale for all channels.
 
@@ -44,12 +45,24 @@ class AmortisedModel:
     provenance: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
+    papers: ClassVar[tuple[str, ...]] = ()
+    """What to cite, keys of `pipelines/references.bib`."""
     what: ClassVar[str] = "trained for a family of measurements"
     """Name of such a model in messages."""
     sampler: ClassVar[str] = "that it was trained for"
     """Names of the samplers that accept it."""
     evaluation: ClassVar[str] = "velocity"
     """Name of the method that evaluates the network."""
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        return {
+            "name": repr(self.name),
+            "valid for": f"{self.serves.get('name', 'its family of measurements')}",
+            "noise": f"{self.noise[0]:g} to {self.noise[1]:g} (standardised)",
+            "fields": f"{self.event_shape} in {self.units}",
+            "sampler": self.sampler,
+        }
 
     def to(self, device: torch.device | str) -> Self:
         """A copy with the network on another device."""

@@ -29,7 +29,7 @@ ENTRY = entry_key(KIND)
 VERSION = 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RectifiedFlow(AmortisedModel):
     """v on standardised fields. Arguments as `AmortisedModel`, and:
 
@@ -41,6 +41,7 @@ class RectifiedFlow(AmortisedModel):
     mean: Unrolled
     spread: float
 
+    papers: ClassVar[tuple[str, ...]] = ("ohayon2025pmrf",)
     what: ClassVar[str] = "a posterior-mean rectified flow"
     sampler: ClassVar[str] = "pmrf"
 

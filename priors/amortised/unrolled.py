@@ -70,7 +70,7 @@ def data_step(operator: Any, z: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
     return _DataStep.apply(z, gamma, operator, y)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Unrolled(AmortisedModel):
     """The posterior mean, approximately, of fields of a family of measurements. Arguments as `AmortisedModel`, and:
 
@@ -80,6 +80,7 @@ class Unrolled(AmortisedModel):
 
     variances: Tensor
 
+    papers: ClassVar[tuple[str, ...]] = ("aggarwal2019modl",)
     what: ClassVar[str] = "an unrolled network"
     sampler: ClassVar[str] = "unrolled"
     evaluation: ClassVar[str] = "correction"

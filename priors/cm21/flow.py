@@ -77,7 +77,7 @@ def network_output(network: LocalUNet, z: Tensor, t: Tensor, theta: Tensor, prof
 
 @dataclass(frozen=True, kw_only=True)
 class LightconeFlow:
-    """Lightcones of one set of parameters on one grid; see `priors.base.Prior`. Or of several, one field of each.
+    """Lightcones of one set of parameters on one grid; see `priors.base.FlowPrior`. Or of several, one field of each.
 
     Arguments:
         name: Name in reports.

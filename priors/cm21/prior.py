@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from infield.core.brief import Brief
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.core.renamed import old_names
@@ -34,8 +35,8 @@ HEUN_STEPS = 8
 """Default number of steps of Heun's method: 15 network calls per lightcone."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LightconePrior:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class LightconePrior(Brief):
     """Lightcones given astrophysical parameters.
 
     Arguments:
@@ -74,6 +75,17 @@ class LightconePrior:
     provenance: Mapping[str, Any]
     emulator: Emulator | None = None
     sha256: str = ""
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        ranges = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in self.ranges.items())
+        return {
+            "name": repr(self.name),
+            "conditioned on": ranges or "nothing",
+            "fields": f"{(*self.points, len(self.distance))} of {self.cell:g} Mpc in mK",
+            "redshift": f"{self.redshift.min():.2f} to {self.redshift.max():.2f}",
+            "emulator": "yes" if self.emulator is not None else "no",
+        }
 
     @property
     def conditioned_on(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
+from infield.core.brief import Brief
 from infield.core.eigenvectors import number_above
 from infield.priors.covariance.modes import Modes
 
@@ -15,8 +16,8 @@ DIRECT_RANK = 256
 """Number of factors up to which they are decomposed directly; above it their Gram matrix is."""
 
 
-@dataclass(frozen=True)
-class Covariance:
+@dataclass(frozen=True, repr=False)
+class Covariance(Brief):
     r"""The covariance :math:`C = T^T (\mathrm{diag}(d) + \sum_r f_r f_r^T)\, T` of fields of shape `(channel, *space)`.
 
     Products cost O(N r) and the two changes of basis, O(N log N) by FFT; a draw and the conditional law of a flow's
@@ -31,6 +32,10 @@ class Covariance:
     modes: Modes
     diagonal: Tensor
     factors: Tensor
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        return {"modes": type(self.modes).__name__, "fields": self.event_shape, "rank": self.rank}
 
     @classmethod
     def diagonal_in(cls, modes: Modes, diagonal: Tensor) -> Covariance:

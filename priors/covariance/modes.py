@@ -11,7 +11,10 @@ from torch import Tensor
 
 @runtime_checkable
 class Modes(Protocol):
-    """An orthonormal change of coordinates on events of shape `(channel, *space)`, any number of leading axes."""
+    """An orthonormal change of coordinates on events of shape `(channel, *space)`, any number of leading axes.
+
+    What comes out has the precision of what goes in, whatever that of the basis.
+    """
 
     def analyse(self, x: Tensor) -> Tensor:
         """Coordinates c = T x of fields, shape `(..., channel, *space)`."""
@@ -124,10 +127,10 @@ class Eigenbasis(FoundBasis):
     shape: tuple[int, ...]
 
     def analyse(self, x: Tensor) -> Tensor:
-        return (x.flatten(-len(self.shape)) @ self.vectors).reshape(x.shape)
+        return (x.flatten(-len(self.shape)) @ self.vectors.to(x.dtype)).reshape(x.shape)
 
     def synthesise(self, c: Tensor) -> Tensor:
-        return (c.flatten(-len(self.shape)) @ self.vectors.mT).reshape(c.shape)
+        return (c.flatten(-len(self.shape)) @ self.vectors.mT.to(c.dtype)).reshape(c.shape)
 
     def to(self, device: torch.device | str) -> Eigenbasis:
         return Eigenbasis(self.vectors.to(device), self.shape)
@@ -167,14 +170,17 @@ class LeadingDirections(FoundBasis):
     def analyse(self, x: Tensor) -> Tensor:
         c = self._reflect(x.flatten(-len(self.shape)))
         r = len(self.rotation)
-        return torch.cat([c[..., :r] @ self.rotation.mT, c[..., r:]], dim=-1).reshape(x.shape)
+        return torch.cat([c[..., :r] @ self.rotation.mT.to(x.dtype), c[..., r:]], dim=-1).reshape(x.shape)
 
     def synthesise(self, c: Tensor) -> Tensor:
         flat, r = c.flatten(-len(self.shape)), len(self.rotation)
-        return self._reflect(torch.cat([flat[..., :r] @ self.rotation, flat[..., r:]], dim=-1)).reshape(c.shape)
+        return self._reflect(torch.cat([flat[..., :r] @ self.rotation.to(c.dtype), flat[..., r:]], dim=-1)).reshape(
+            c.shape
+        )
 
     def _reflect(self, x: Tensor) -> Tensor:
-        return x - (x @ self.reflector) @ self.reflector.mT
+        reflector = self.reflector.to(x.dtype)
+        return x - (x @ reflector) @ reflector.mT
 
     def to(self, device: torch.device | str) -> LeadingDirections:
         return LeadingDirections(self.reflector.to(device), self.rotation.to(device), self.shape)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from infield.core.brief import Brief
 from infield.core.errors import InfieldError
 from infield.core.grid import GridLike, grid_from_json
 from infield.priors.base import Standardisation
@@ -140,9 +141,9 @@ class Parametrisation:
         return Parametrisation(source, variance, mean, self.skip)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FlowPrior:
-    """A prior on standardised fields with a learned velocity; see `priors.base.Prior`.
+@dataclass(frozen=True, kw_only=True, repr=False)
+class LearnedFlow(Brief):
+    """A prior on standardised fields with a learned velocity; see `priors.base.FlowPrior`.
 
     State in double precision, network in single precision; the velocity can be differentiated by the field.
 
@@ -173,6 +174,17 @@ class FlowPrior:
     channels: tuple[str, ...]
     provenance: dict[str, Any]
     sha256: str = ""
+    papers: ClassVar[tuple[str, ...]] = ("lipman2023flow", "kerrigan2024functional")
+    """What to cite, keys of `pipelines/references.bib`."""
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        weights = sum(weight.numel() for weight in self.network.parameters())
+        return {
+            "name": repr(self.name),
+            "network": f"{type(self.network).__name__} of {weights:,} weights",
+            "fields": f"{', '.join(self.channels)} {tuple(self.covariance.event_shape[1:])} in {self.units}",
+        }
 
     @property
     def gaussian(self) -> Literal[False]:
@@ -196,11 +208,11 @@ class FlowPrior:
         few = max(MAX_VALUES_PER_CALL // x[0].numel(), 1)
         return torch.cat([self.network(*part) for part in zip(x.split(few), t.split(few), strict=True)])
 
-    def to(self, device: torch.device | str) -> FlowPrior:
+    def to(self, device: torch.device | str) -> LearnedFlow:
         """The same prior with its network on another device; fields, and all other algebra, stay where they are."""
         return replace(self, network=self.network.to(device))
 
-    def on(self, site: GridLike) -> FlowPrior:
+    def on(self, site: GridLike) -> LearnedFlow:
         """The same prior on another grid, or other points, of its domain: the same weights are the same velocity there.
 
         The source is its law evaluated there. Mean and covariance, a surrogate, are interpolated
@@ -241,8 +253,8 @@ class FlowPrior:
         )
 
 
-def on_domain(prior: FlowPrior, site: GridLike, *, whole: bool = True) -> FlowPrior:
-    """A prior of patches on another domain, as returned by `FlowPrior.on`.
+def on_domain(prior: LearnedFlow, site: GridLike, *, whole: bool = True) -> LearnedFlow:
+    """A prior of patches on another domain, as returned by `LearnedFlow.on`.
 
     Source and covariance are evaluated anew (`priors.gaussian.spectral_density`), the mean is one number a
     channel, and the network is the same at every place.

@@ -12,9 +12,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from infield.core.brief import Brief
 from infield.core.errors import InfieldError
 from infield.core.transform import Window
-from infield.priors.base import Prior, Standardisation
+from infield.priors.base import FlowPrior, Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Modes
 from infield.priors.gaussian.prior import GaussianPrior
@@ -55,17 +56,21 @@ class SliceModes:
         return x.transpose(-self.ndim - 1, -self.ndim - 2)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SlicePrior:
-    """Volumes of `depth` independent slices; see `priors.base.Prior`. Fields are `(batch, channel, z, *space)`.
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SlicePrior(Brief):
+    """Volumes of `depth` independent slices; see `priors.base.FlowPrior`. Fields are `(batch, channel, z, *space)`.
 
     Arguments:
         slices: The prior of one slice.
         depth: Number of slices.
     """
 
-    slices: Prior
+    slices: FlowPrior
     depth: int
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        return {"name": repr(self.name), "slices": repr(self.slices)}
 
     @property
     def name(self) -> str:

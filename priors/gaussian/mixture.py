@@ -8,14 +8,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from infield.core.brief import Brief
 from infield.core.errors import InfieldError
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.gaussian.prior import GaussianPrior
 
 
-@dataclass(frozen=True)
-class MixturePrior:
+@dataclass(frozen=True, repr=False)
+class MixturePrior(Brief):
     """sum_k w_k N(mu_k, C_k) on standardised fields, all components bridged from one source.
 
     Arguments:
@@ -46,6 +47,10 @@ class MixturePrior:
                     f"mixture prior: its components '{first.name}' and '{component.name}' differ in grid, source, "
                     "modes or standardisation; give all of them the same source"
                 )
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        return {**self.components[0].about(), "name": repr(self.name), "components": len(self.components)}
 
     @property
     def name(self) -> str:

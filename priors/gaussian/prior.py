@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from infield.core.brief import Brief
 from infield.core.errors import InfieldError
 from infield.core.grid import GridLike
 from infield.priors.base import Standardisation
@@ -25,8 +26,8 @@ BRIDGE_CACHE_SIZE = 128
 """Times whose factorisations a prior keeps."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class GaussianPrior:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class GaussianPrior(Brief):
     """N(mean, C) on standardised fields, with the independent bridge to the source N(0, C_0).
 
     Arguments:
@@ -46,6 +47,11 @@ class GaussianPrior:
     standardisation: Standardisation
     provenance: dict[str, Any]
     units: str | None = None
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        shape = self.standardisation.output_shape(self.covariance.event_shape)
+        return {"name": repr(self.name), "fields": f"{shape} in {self.units or 'any units'}"}
 
     @property
     def gaussian(self) -> Literal[True]:

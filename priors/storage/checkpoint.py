@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from infield.core import registry
 from infield.core.errors import InfieldError
@@ -22,7 +22,7 @@ from infield.core.registry import Storable, entry_key
 from infield.core.renamed import old_names
 
 if TYPE_CHECKING:
-    from infield.priors.flows.flow import FlowPrior
+    from infield.priors.flows.flow import LearnedFlow
 else:
     __getattr__ = old_names(__name__)
 
@@ -130,12 +130,12 @@ def load_checkpoint(path: str | Path, kind: str | None = None, device: torch.dev
         device: Device of its tensors.
 
     Returns:
-        A `FlowPrior`, a prior of lightcones, a model trained for a family of measurements, or a surrogate of a solver,
-        with averaged weights, its network in evaluation mode.
+        A `LearnedFlow`, a prior of lightcones, a model trained for a family of measurements, or a surrogate of a
+        solver, with averaged weights, its network in evaluation mode.
 
     Returns:
-        A `FlowPrior`, a prior of lightcones, a model trained for a family of measurements, or a surrogate of a solver,
-        with averaged weights, its network in evaluation mode.
+        A `LearnedFlow`, a prior of lightcones, a model trained for a family of measurements, or a surrogate of a
+        solver, with averaged weights, its network in evaluation mode.
 
     Raises:
         InfieldError: As `read_entry_of_any_kind`, or it is of another kind, or a part is missing or of another shape.
@@ -146,13 +146,13 @@ def load_checkpoint(path: str | Path, kind: str | None = None, device: torch.dev
         return stored.from_entry(entry, sha256=file_sha256(path)).to(device)
 
 
-def load_flow_prior(path: str | Path, device: torch.device | str = "cpu") -> FlowPrior:
-    """Load a `FlowPrior`, and nothing else, from its checkpoint; see `load_checkpoint`.
+def load_flow_prior(path: str | Path, device: torch.device | str = "cpu") -> LearnedFlow:
+    """Load a `LearnedFlow`, and nothing else, from its checkpoint; see `load_checkpoint`.
 
     Raises:
         InfieldError: As `load_checkpoint`; or the checkpoint is of another kind.
     """
-    prior: FlowPrior = load_checkpoint(path, "prior", device)
+    prior: LearnedFlow = load_checkpoint(path, "prior", device)
     return prior
 
 
@@ -208,6 +208,15 @@ def _with_half_weights(entry: Mapping[str, Any]) -> dict[str, Any]:
         else:
             kept[name] = _with_half_weights(part) if isinstance(part, Mapping) else part
     return kept
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """Digest of the weights of a network that no file holds, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, weight in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def file_sha256(path: str | Path) -> str:

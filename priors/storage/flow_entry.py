@@ -1,4 +1,4 @@
-"""What a checkpoint stores of a `FlowPrior`: everything that it is, as plain tensors and JSON types."""
+"""What a checkpoint stores of a `LearnedFlow`: everything that it is, as plain tensors and JSON types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infield.core.registry import StoredKind, entry_key
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Eigenbasis, Hartley, LeadingDirections, Modes, Pixels
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.spectral_density import fold, unfold
 from infield.priors.networks.patched import Patched
 from infield.priors.networks.point_network import PointNetwork, points_of
@@ -25,7 +25,7 @@ VERSION = 2
 """2: `skip` may be `scalar`, a Fourier neural operator may have padding and gates, modes may be leading directions."""
 
 
-def to_entry(prior: FlowPrior, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
+def to_entry(prior: LearnedFlow, weights: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
     """Return the checkpoint entry of a prior: nested dictionaries of tensors, numbers and text.
 
     Arguments:
@@ -58,7 +58,7 @@ def _slim(x: Tensor) -> Tensor:
     return first.clone().reshape([1] * x.ndim).expand(x.shape) if bool((x.cpu() == first).all()) else x.cpu()
 
 
-def _covariance_to_entry(prior: FlowPrior) -> dict[str, Any]:
+def _covariance_to_entry(prior: LearnedFlow) -> dict[str, Any]:
     """A stationary law that is the same mirrored in each axis is stored over |k|: on a plane a quarter of it."""
     diagonal, space = prior.covariance.diagonal.cpu(), prior.covariance.event_shape[1:]
     folded = fold(diagonal)
@@ -77,7 +77,7 @@ def _covariance_from_entry(entry: Mapping[str, Any], modes: Modes) -> Covariance
     return Covariance(modes, entry["diagonal"], entry["factors"])
 
 
-def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sha256: str = "") -> FlowPrior:
+def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sha256: str = "") -> LearnedFlow:
     """The inverse of `to_entry`.
 
     Arguments:
@@ -95,7 +95,7 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
             network = network.on(points_of(entry["grid"]))
         network.eval().requires_grad_(False)
     modes = _modes_from_entry(entry["modes"])
-    return FlowPrior(
+    return LearnedFlow(
         name=entry["name"],
         network=network,
         source=Covariance.diagonal_in(modes, entry["source"]),

@@ -23,10 +23,12 @@ A mixture of Gaussian fields::
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from infield.core import registry
 from infield.core.checks import is_number
@@ -38,6 +40,44 @@ from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior, shared_
 
 UNITS = {"prior", "source", "mean", "scale", "units"}
 """Keys of every description of Gaussian fields."""
+
+
+@dataclass(frozen=True)
+class DescribedPrior:
+    """A description that becomes a prior on a grid.
+
+    Arguments:
+        description: Content of the YAML file.
+        name: Of the file, for messages.
+    """
+
+    description: dict[str, Any]
+    name: str
+
+    def on(self, grid: GridLike, channels: int = 1) -> Any:
+        """The prior on a grid.
+
+        Raises:
+            InfieldError: As `prior_from_description`.
+        """
+        try:
+            return prior_from_description(self.description, grid, channels)
+        except InfieldError as error:
+            raise error.within(self.name) from error
+
+
+def read_description(path: str | Path) -> DescribedPrior:
+    """Read a YAML description of a prior.
+
+    Raises:
+        InfieldError: It is no YAML, or describes no prior.
+    """
+    path = Path(path)
+    try:
+        description = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise InfieldError(where=path, found=" ".join(str(error).split()), expected="YAML") from error
+    return DescribedPrior(description, str(path))
 
 
 def prior_from_description(description: Any, grid: GridLike, channels: int) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from infield.core.brief import Brief
 from infield.core.registry import StoredKind, entry_key
 from infield.priors.base import Standardisation
 from infield.priors.storage.checkpoint import load_checkpoint
@@ -48,8 +49,8 @@ class LearnedMap:
         return self.target.to_units(learned.to(x))
 
 
-@dataclass(frozen=True)
-class StoredSurrogate:
+@dataclass(frozen=True, repr=False)
+class StoredSurrogate(Brief):
     """A learned map as a file holds it.
 
     Arguments:
@@ -71,6 +72,14 @@ class StoredSurrogate:
     witness: Tensor
     provenance: dict[str, Any]
     sha256: str = ""
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        return {
+            "network": type(self.map.network).__name__,
+            "solver": "unknown" if self.operator is None else self.operator.get("name", "?"),
+            "fields": f"{tuple(self.witness.shape[1:])} in {self.units[0]} -> {self.units[1]}",
+        }
 
     def to(self, device: torch.device | str) -> StoredSurrogate:
         """The same, its network run elsewhere."""

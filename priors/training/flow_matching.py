@@ -22,7 +22,7 @@ from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance, from_draws
 from infield.priors.covariance.modes import Hartley
 from infield.priors.flows.field_space import FieldParametrisation
-from infield.priors.flows.flow import FlowPrior, Parametrisation, Skip
+from infield.priors.flows.flow import LearnedFlow, Parametrisation, Skip
 from infield.priors.flows.regrid import SupportsPoints
 from infield.priors.flows.regrid import source_on as source_on
 from infield.priors.gaussian.laws import law_from_spec
@@ -57,7 +57,7 @@ class TrainingFields(Protocol):
 
 
 class FlowMatching(LightningModule):
-    """Trains the network of a `FlowPrior`; standardisation and covariance come from the training fields at the start.
+    """Trains the network of a `LearnedFlow`; standardisation and covariance come from the training fields at the start.
 
     Arguments:
         network: A `priors.networks.unet.UNet`, `priors.networks.fno.FNO` or
@@ -80,7 +80,7 @@ class FlowMatching(LightningModule):
             covariance are those of the new fields; a lower learning rate than from scratch suffices.
     """
 
-    prior: FlowPrior
+    prior: LearnedFlow
     network: nn.Module
 
     def __init__(
@@ -134,7 +134,7 @@ class FlowMatching(LightningModule):
                 self.network = self.network.on(data.grid.points())
             covariance, mean = covariance_of(x, source, self.rank), x.mean(0)
         told = {"emphasis": self.emphasis, "data": getattr(data, "facts", None), "initial": self.initial}
-        self.prior = FlowPrior(
+        self.prior = LearnedFlow(
             name=f"flow, {name}, from {self.law}",
             network=self.network,
             source=source,

@@ -11,7 +11,7 @@ from torch import nn
 from infield.core.grid import Grid
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.laws import Matern
 from infield.priors.networks.fno import FNO
 from infield.priors.storage.flow_entry import ENTRY, to_entry
@@ -101,7 +101,7 @@ def checkpoint(path: Path, units="K", channels=1, n=17, axis_units="1", length=1
     grid = Grid.regular((n,), length, units=axis_units)
     source = source_on(Matern(1.5, 0.3), grid, channels)
     one = torch.ones(channels, 1).double()
-    prior = FlowPrior(
+    prior = LearnedFlow(
         name="a small flow",
         network=network.eval(),
         source=source,

@@ -24,13 +24,13 @@ from infield.physics.operators.registry import build_operator
 from infield.physics.operators.sensors import PointSensors
 from infield.physics.pde.dirichlet import interior, pad_boundary
 from infield.physics.pde.sine_transform import sine_transform
-from infield.pipelines.package_data import CHECKPOINTS
+from infield.pipelines.package_data import checkpoint_named
 from infield.pipelines.run.simulations import KINDS, FieldLaw, Simulation, make_simulation
 from infield.posterior.models.model_error import with_model_error
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import FixedBasis
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.random_fields.spectral import TwoPhaseField
@@ -50,10 +50,10 @@ STEP = 0.35
 """Width of the smooth step between two phases, in spacings of the grid."""
 
 PRIORS = {
-    "poisson": "pde_dirichlet.ckpt",
-    "helmholtz": "pde_dirichlet.ckpt",
-    "darcy": "pde_darcy.ckpt",
-    "navier-stokes": "pde_vorticity.ckpt",
+    "poisson": "pde_dirichlet",
+    "helmholtz": "pde_dirichlet",
+    "darcy": "pde_darcy",
+    "navier-stokes": "pde_vorticity",
 }
 """Poisson and Helmholtz have one law of fields, and so one prior."""
 
@@ -211,13 +211,13 @@ class Problem:
         return Case(of_field, sampled)
 
 
-def learned_prior(problem: Problem) -> FlowPrior:
-    """The trained prior of a problem's field, from `CHECKPOINTS`; its card stands beside it.
+def learned_prior(problem: Problem) -> LearnedFlow:
+    """The trained prior of a problem's field, by its name.
 
     Raises:
         InfieldError: It is not there, or of another grid.
     """
-    path = CHECKPOINTS / PRIORS[problem.name]
+    path = checkpoint_named(PRIORS[problem.name])
     prior = load_flow_prior(path)
     if prior.grid_description != problem.grid.to_json():
         raise InfieldError(
@@ -226,14 +226,14 @@ def learned_prior(problem: Problem) -> FlowPrior:
     return prior
 
 
-def untrained_prior(problem: Problem, rank: int = 32) -> FlowPrior:
+def untrained_prior(problem: Problem, rank: int = 32) -> LearnedFlow:
     """The closed-form flow of a Gaussian with the spectrum of the pilots, under a network that has learned nothing."""
     grid = problem.grid
     fields = problem.sampled
     standardisation = Standardisation(fields.mean().reshape(1, 1, 1), fields.std().reshape(1, 1, 1))
     x = standardisation.from_units(fields)
     source = Matern(nu=0.5, length=0.1, wrap=True).on(grid)
-    return FlowPrior(
+    return LearnedFlow(
         name="untrained",
         network=_Nothing(),
         source=source,

@@ -46,7 +46,7 @@ from infield.posterior.samplers.base import Sampler
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_published import FAPSPublished
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 from infield.priors.covariance.base import Covariance
 from infield.priors.random_fields.spectral import TwoPhaseField
 
@@ -163,14 +163,14 @@ def run(
         task = bar.add_task("pde", total=len(problems) * len(SETTINGS))
         for name in problems:
             problem = Problem(name, size.points)
-            prior: Prior = untrained_prior(problem) if size.quick else learned_prior(problem)
+            prior: FlowPrior = untrained_prior(problem) if size.quick else learned_prior(problem)
             for setting in SETTINGS:
                 _run_setting(bench, problem, setting, prior, size, seed, methods)
                 bar.advance(task)
     return bench
 
 
-def methods_of(problem: Problem, setting: Setting, prior: Prior, size: Size) -> dict[str, Method | str]:
+def methods_of(problem: Problem, setting: Setting, prior: FlowPrior, size: Size) -> dict[str, Method | str]:
     """All methods by name; in place of one that cannot serve, the reason."""
     steps, h = size.steps, langevin_step(setting)
     published = {"levels": 20, "flow_steps": 10, "langevin_steps": 40}
@@ -245,7 +245,7 @@ class _Published(FAPSPublished):
 
     _kept: dict[int, Covariance] = {}
 
-    def preconditioner(self, prior: Prior) -> Covariance:
+    def preconditioner(self, prior: FlowPrior) -> Covariance:
         key = id(prior.covariance)
         if key not in self._kept:
             self._kept[key] = super().preconditioner(prior)
@@ -258,12 +258,12 @@ def _true_law(problem: Problem, steps: int, case: Case, n: int, seed: int) -> Dr
     return Draws(g, calls, 0.0)
 
 
-def _ours(sampler: Sampler, prior: Prior, case: Case, n: int, seed: int) -> Draws:
+def _ours(sampler: Sampler, prior: FlowPrior, case: Case, n: int, seed: int) -> Draws:
     posterior = sampler(prior, case.sampled, n, Generator().manual_seed(seed))
     return Draws(posterior.samples, posterior.cost["operator_calls"], posterior.cost["velocity_calls"])
 
 
-def _peer(prior: Prior, peer: peers.Peer, steps: int, case: Case, n: int, seed: int) -> Draws:
+def _peer(prior: FlowPrior, peer: peers.Peer, steps: int, case: Case, n: int, seed: int) -> Draws:
     white = GaussianNoise(case.sampled.noise.variance.mean())  # type: ignore[attr-defined]
     problem = peers.WhitenedProblem(prior, replace(case.sampled, noise=white))
     with torch.no_grad(), open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -272,7 +272,13 @@ def _peer(prior: Prior, peer: peers.Peer, steps: int, case: Case, n: int, seed: 
 
 
 def _run_setting(
-    bench: Bench, problem: Problem, setting: Setting, prior: Prior, size: Size, seed: int, chosen: Sequence[str] | None
+    bench: Bench,
+    problem: Problem,
+    setting: Setting,
+    prior: FlowPrior,
+    size: Size,
+    seed: int,
+    chosen: Sequence[str] | None,
 ) -> None:
     cases = [measured(problem, setting, seed, case) for case in range(size.cases or CASES[problem.name])]
     for name, method in methods_of(problem, setting, prior, size).items():

@@ -38,7 +38,7 @@ from infield.posterior.cm21.sampler import LightconeSampler
 from infield.posterior.diagnostics.calibration import coverage, ranks
 from infield.posterior.samplers.base import Sampler
 from infield.posterior.samplers.faps import FAPS
-from infield.priors.base import Prior, Standardisation
+from infield.priors.base import FlowPrior, Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.gaussian.prior import GaussianPrior
@@ -181,7 +181,7 @@ def _observed(case: Case, truths: int) -> Iterator[Seen]:
         yield Seen(f"{case.name}, cone {i}", truth, field.measure(truth, case.seed + 100 * i), cells, others)
 
 
-def _judge(bench: Bench, seen: Seen, method: str, sampler: Sampler, prior: Prior, draws: int, seed: int) -> None:
+def _judge(bench: Bench, seen: Seen, method: str, sampler: Sampler, prior: FlowPrior, draws: int, seed: int) -> None:
     start, samples, calls = time.process_time(), [], 0.0
     for low in range(0, draws, SAMPLES_PER_BATCH):
         numbers = range(low, min(low + SAMPLES_PER_BATCH, draws))

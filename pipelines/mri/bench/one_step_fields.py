@@ -35,7 +35,7 @@ from infield.pipelines.bench.records import Bench
 from infield.pipelines.package_data import CHECKPOINTS
 from infield.pipelines.run.console import progress
 from infield.posterior.diagnostics.calibration import coverage, ranks, variance_and_error
-from infield.posterior.inference.one_step import ask
+from infield.posterior.inference.one_step import check_one_step
 from infield.posterior.interop.deepinv import UnitRange, WhitenedProblem
 from infield.posterior.samplers.base import Draws, Sampler
 from infield.posterior.samplers.null_flow import NullFlow
@@ -97,8 +97,8 @@ class Source(SNaP):
     """The law that a step starts from."""
 
     def draw(self, prior: Any, measurement: Measurement, n: int, generator: Randomness) -> Draws:
-        asked = ask(self.method, prior, measurement, exact=False)
-        return Draws(asked.source(n, generator, noise=asked.noise)[0])
+        problem = check_one_step(self.method, prior, measurement, exact=False)
+        return Draws(problem.source(n, generator, noise=problem.noise)[0])
 
 
 @dataclass

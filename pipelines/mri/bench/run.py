@@ -52,8 +52,8 @@ from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_measured import FAPSMeasured
 from infield.posterior.samplers.faps_published import FAPSPublished
 from infield.posterior.samplers.red_diff import REDDiff
-from infield.priors.base import Prior
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.base import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.storage.checkpoint import load_flow_prior
 
 CHECKPOINT = CHECKPOINTS / "brain_2d.ckpt"
@@ -78,7 +78,7 @@ METHOD_NOTE = (
     "samples: relative error of their prediction, chi-square and coverage of it with the noise added. "
     "red-diff seeks modes, its spread is no posterior. Of sigpy's methods, '(best)' is the number of iterations or the "
     "weight that is best for this very truth, or these very held-out samples; the others' weight is by the discrepancy "
-    "principle. Not run: smc takes at most 1500 data; source-slice needs hundreds of sweeps of 39 evaluations each; "
+    "principle. Not run: smc; source-slice needs hundreds of sweeps of 39 evaluations each; "
     "snap and null-flow a posterior in one step, trained for these operators; dds and diffusion-mbir are for volumes, "
     "exact for Gaussian priors (gaussian-fitted is its mean); deepinv-ddrm needs the singular values of a matrix of "
     "5e9 entries."
@@ -147,7 +147,7 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
     settings, points = (QUICK, 96) if quick else (Settings(), 128)
     builders = _cases(seed, quick=quick, points=points)
     prior = load_flow_prior(CHECKPOINT)
-    assert isinstance(prior, FlowPrior)
+    assert isinstance(prior, LearnedFlow)
     law = local_law(prior, settings.levels, points=points, brains=2 if quick else CALIBRATION_BRAINS)
     with progress() as bar:
         for build in bar.track(builders, description="mri"):
@@ -176,7 +176,7 @@ def _cases(seed: int, *, quick: bool, points: int) -> list[Callable[[], Case]]:
 
 
 def local_law(
-    prior: FlowPrior, levels: int, *, points: int = 128, brains: int = CALIBRATION_BRAINS
+    prior: LearnedFlow, levels: int, *, points: int = 128, brains: int = CALIBRATION_BRAINS
 ) -> DenoiserErrorModel:
     """The local law of the prior of brains, from brains of a seed of their own.
 
@@ -195,7 +195,9 @@ def local_law(
     return fit_denoiser_errors(prior.on(grid), fields, [k / levels for k in range(levels)], Generator().manual_seed(0))
 
 
-def _run_case(bench: Bench, case: Case, prior: Prior, law: DenoiserErrorModel, settings: Settings, seed: int) -> None:
+def _run_case(
+    bench: Bench, case: Case, prior: FlowPrior, law: DenoiserErrorModel, settings: Settings, seed: int
+) -> None:
     for method, draw in samplers(prior, law, settings).items():
         start = time.perf_counter()
         x, evaluations = draw(case.measurement, seed)
@@ -206,7 +208,7 @@ def _run_case(bench: Bench, case: Case, prior: Prior, law: DenoiserErrorModel, s
 
 
 def samplers(
-    prior: Prior, law: DenoiserErrorModel, settings: Settings
+    prior: FlowPrior, law: DenoiserErrorModel, settings: Settings
 ) -> dict[str, Callable[[Measurement, int], tuple[Tensor, float]]]:
     """Samplers of one prior by name: from a measurement and a seed, draws and the evaluations of each.
 

@@ -20,8 +20,8 @@ from infield.physics.wall_pressure.wall_units import wall_grid
 from infield.pipelines.wall_pressure.bench.spectra import Octaves, finer
 from infield.posterior.samplers.exact import posterior_mean
 from infield.posterior.samplers.faps import FAPS
-from infield.priors.base import Prior, heun
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.base import FlowPrior, heun
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 from infield.priors.wall_pressure.synthetic import WallPressure
 
@@ -98,7 +98,7 @@ class Case:
         return {name: torch.ones_like(known) for name, known in self.sensed.items()}
 
 
-def draws_of(sampler: FAPS, prior: Prior, measured: Sequence[Measurement], n: int, seed: int) -> Drawn:
+def draws_of(sampler: FAPS, prior: FlowPrior, measured: Sequence[Measurement], n: int, seed: int) -> Drawn:
     """Posterior draws of each measurement; with one seed all priors on one grid get the same random numbers."""
     planes, cost = [], []
     for i, measurement in enumerate(measured):
@@ -111,7 +111,7 @@ def draws_of(sampler: FAPS, prior: Prior, measured: Sequence[Measurement], n: in
     return Drawn(torch.cat(planes).unflatten(0, (len(measured), n)), seconds, cost[0]["velocity_calls"])
 
 
-def draws_alone(prior: Prior, case: Case, n: int, steps: int, seed: int) -> tuple[Drawn, Tensor]:
+def draws_alone(prior: FlowPrior, case: Case, n: int, steps: int, seed: int) -> tuple[Drawn, Tensor]:
     """Draws of a prior, the same for all truths, and Gaussian planes `(n, z, x)` of the law's exact spectrum from the
     same source fields."""
     times, generator = torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist(), Generator().manual_seed(seed)
@@ -135,7 +135,7 @@ def interpolation(sensors: WallSensors, measurement: Measurement) -> Tensor:
     return torch.from_numpy(found)
 
 
-def scale_of_sensors(prior: FlowPrior, case: Case) -> float:
+def scale_of_sensors(prior: LearnedFlow, case: Case) -> float:
     """By what a prior is to be multiplied so that its variance is that of the readings of all truths, less their
     noise."""
     readings = torch.cat([measurement.y.flatten() for measurement in case.measured])
@@ -143,20 +143,20 @@ def scale_of_sensors(prior: FlowPrior, case: Case) -> float:
     return float(((readings.square().mean() - NOISE_STD**2) / variance).sqrt())
 
 
-def scaled(prior: FlowPrior, scale: float) -> FlowPrior:
+def scaled(prior: LearnedFlow, scale: float) -> LearnedFlow:
     """The same prior of fields so many times as large."""
     units = prior.standardisation
     return replace(prior, standardisation=replace(units, shift=scale * units.shift, scale=scale * units.scale))
 
 
-def in_half_heights(prior: FlowPrior, re_tau: float) -> FlowPrior:
+def in_half_heights(prior: LearnedFlow, re_tau: float) -> LearnedFlow:
     """The same prior at another Re_tau, its lengths kept in half heights and not in wall units."""
     ratio, description = re_tau / prior.provenance["data"]["Re_tau"], prior.grid_description
     axes = [{**axis, "coordinates": [ratio * c for c in axis["coordinates"]]} for axis in description["axes"]]
     return replace(prior, grid_description={**description, "axes": axes})
 
 
-def draws_in_half_heights(sampler: FAPS, prior: FlowPrior, case: Case, n: int, seed: int) -> Drawn:
+def draws_in_half_heights(sampler: FAPS, prior: LearnedFlow, case: Case, n: int, seed: int) -> Drawn:
     """Posterior draws of a prior of wider spacings: on a grid that has them, and from there on the case's own."""
     wide = Grid.from_json(prior.grid_description).spacing
     grid = _with_spacings(case.grid, wide)

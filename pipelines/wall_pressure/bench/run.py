@@ -66,7 +66,7 @@ from infield.pipelines.wall_pressure.bench.growth import add_growth, add_workers
 from infield.posterior.diagnostics.calibration import coverage, crps, ranks
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.wall_pressure.wall_statistics import wall_moments
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.storage.checkpoint import load_flow_prior
 from infield.priors.wall_pressure.synthetic import WallPressure
 
@@ -210,7 +210,7 @@ def _add_posteriors(bench: Bench, case: Case, size: Size, seed: int) -> None:
 
 
 def _add_zero_shot(
-    bench: Bench, case: Case, prior: FlowPrior, source: float, kriging: Drawn, size: Size, seed: int
+    bench: Bench, case: Case, prior: LearnedFlow, source: float, kriging: Drawn, size: Size, seed: int
 ) -> None:
     """Rows of a prior of another Re_tau; where there are some without inner scaling, these, and that before its
     scale."""
@@ -231,7 +231,7 @@ def _add_zero_shot(
         _add(bench, case, f"{name} {words}, no inner scaling", drawn, case.all, None, seed)
 
 
-def _alone(prior: FlowPrior, case: Case, size: Size, seed: int) -> tuple[Drawn, Known, Tensor]:
+def _alone(prior: LearnedFlow, case: Case, size: Size, seed: int) -> tuple[Drawn, Known, Tensor]:
     drawn, paired = draws_alone(prior, case, size.prior_draws[case.re_tau], size.steps, seed)
     return drawn, case.all, paired
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cache
 from importlib import metadata, util
 from typing import Any, NamedTuple, Protocol
@@ -63,6 +64,8 @@ GROUPS = {
     "benches": Group("pipelines", "bench", "a module with `run(quick, seed, ...)`, `METRICS` and `METHOD_NOTE`"),
     "report_sections": Group("pipelines", "section of reports", "a function, see `pipelines.report.Section`"),
     "cautions": Group("pipelines", "caution", "a function of a measurement and a prior: a line, or None"),
+    "checkpoint_folders": Group("pipelines", "folder of checkpoints", "a package with files NAME.ckpt"),
+    "tables": Group("pipelines", "table", "a function without arguments"),
     "commands": Group("pipelines", "command", "a module with `add_arguments(parser)` and `run(arguments)`"),
 }
 
@@ -77,6 +80,7 @@ class Entry:
         aliases: Other names, which lists leave out.
         package: Name of the package that holds it.
         version: Its version; empty for this package.
+        papers: What to cite, keys of `pipelines/references.bib`.
         facts: Further columns of the tables in the documentation, by their headings, as Markdown.
     """
 
@@ -85,6 +89,7 @@ class Entry:
     aliases: tuple[str, ...] = ()
     package: str = HOUSE
     version: str = ""
+    papers: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
@@ -167,7 +172,13 @@ def find(group: str, name: str) -> Entry:
     ]
     one = GROUPS[group].one
     if not claims:
-        raise InfieldError(where=one, found=f"'{name}'", expected=f"one of {', '.join(names(group)) or 'none'}")
+        near = get_close_matches(name, names(group), n=1)
+        raise InfieldError(
+            where=one,
+            found=f"'{name}'",
+            expected=f"one of {', '.join(names(group)) or 'none'}",
+            remedy=f"did you mean '{near[0]}'?" if near else "",
+        )
     if len(claims) > 1:
         packages = " and in ".join(sorted({entry.origin for entry in claims}, key=lambda p: (p != HOUSE, p)))
         raise InfieldError(

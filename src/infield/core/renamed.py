@@ -25,7 +25,7 @@ __all__ = ["MODULES", "NAMES", "install", "old_names", "resolve"]
 
 _TABLE = """
 datasets.block_writer -> datasets.formats.block_writer
-datasets.brain_template -> datasets.mri.brain_template
+datasets.brain_template -> datasets.anatomy.brain_template
 datasets.brains -> datasets.mri.brains
 datasets.channel_file -> datasets.wall_pressure.channel_file
 datasets.coil_maps -> datasets.mri.coil_maps
@@ -52,6 +52,7 @@ datasets.lightcones -> datasets.cm21.lightcone_file
 datasets.measurement_file -> datasets.formats.measurement
 datasets.measurement_layout -> datasets.formats.measurement_layout
 datasets.mri -> datasets.mri.convert
+datasets.mri.brain_template -> datasets.anatomy.brain_template
 datasets.mri_volume -> datasets.mri.volume
 datasets.operator_families -> datasets.training.operator_families
 datasets.parameter_file -> datasets.cm21.parameter_file
@@ -519,6 +520,7 @@ posterior.ensembles:by_chance -> posterior.diagnostics.ensembles:floor_scaling
 posterior.parameter_inference:learn -> posterior.models.parameter_inference:fit_posterior
 posterior.for_deepinv:decomposed -> posterior.interop.deepinv:to_decomposable_physics
 datasets.kspace:without_oversampling -> datasets.mri.kspace:remove_oversampling
+priors.flow:FlowPrior -> priors.flows.flow:LearnedFlow
 """
 
 NAMES = {

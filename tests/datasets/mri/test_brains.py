@@ -10,9 +10,9 @@ import torch
 from infield import InfieldError
 from infield.core.grid import Grid
 from infield.core.randomness import SampleStreams
+from infield.datasets.anatomy.brain_template import FILE, load_template
 from infield.datasets.formats.simulation import open_simulation
 from infield.datasets.mri import brains
-from infield.datasets.mri.brain_template import FILE, load_template
 from infield.datasets.mri.brains import SEQUENCES, TISSUES, BrainPhantom
 from infield.datasets.mri.convert import measurement_of
 from infield.datasets.mri.kspace import KSpace, fourier

@@ -17,7 +17,7 @@ from infield.pipelines.bench.learned_regression import line
 from infield.pipelines.run.prior_choice import choose_prior
 from infield.posterior.samplers.faps import FAPS
 from infield.priors.base import Standardisation
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.laws import Matern, law_to_spec
 from infield.priors.networks.fno import FNO
 from infield.priors.storage.flow_entry import ENTRY, to_entry
@@ -29,7 +29,7 @@ SOURCE = Matern(0.5, 0.1)
 def checkpoint(tmp_path):
     grid = line(32)
     source = SOURCE.on(grid)
-    prior = FlowPrior(
+    prior = LearnedFlow(
         name="test",
         network=FNO(1, 1, 4, 8, 1, padding=0.25).eval(),
         source=source,

@@ -223,11 +223,15 @@ def test_a_sampler_that_seeks_modes_says_so(tmp_path, reconstruct):
     assert caveat in reconstruct(*red, "-o", tmp_path / "p.zarr", "--report", report, "--json").summary["caveat"]
     with xr.open_zarr(tmp_path / "p.zarr", consolidated=False) as posterior:
         assert caveat in json.loads(posterior.attrs["diagnostics"])["caveat"]
+        assert posterior.attrs["result"] == "estimate"
     assert caveat in report.read_text() and "They are not draws of the posterior" in report.read_text()
     said = reconstruct(*red, "-o", tmp_path / "q.zarr")
     assert said.status == 0 and caveat in said.out + said.err
     honest = reconstruct(*command, "-o", tmp_path / "r.zarr", "--report", tmp_path / "s.html", "--json")
-    assert "caveat" not in honest.summary and "draws of the posterior:" not in (tmp_path / "s.html").read_text()
+    assert (
+        not {"caveat", "result"} & honest.summary.keys()
+        and "draws of the posterior:" not in (tmp_path / "s.html").read_text()
+    )
 
 
 def example() -> str | None:

@@ -22,7 +22,7 @@ from infield.pipelines.run import tiles
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.laws import White
 from infield.priors.networks.fno import FNO
 from infield.priors.networks.patched import Patched
@@ -33,11 +33,11 @@ from infield.priors.wall_pressure.synthetic import WallPressure
 SHORT, GRID = wall_grid(180, 2 * math.pi, math.pi), wall_grid(180, 8 * math.pi, math.pi)
 
 
-def prior() -> FlowPrior:
+def prior() -> LearnedFlow:
     torch.manual_seed(0)
     unet = UNet(1, 2, (4, 8), 1, True, False)
     nn.init.normal_(unet.head.weight, std=0.05)
-    return FlowPrior(
+    return LearnedFlow(
         name="test",
         network=Patched(unet, (16, 16), (8, 8)).eval().requires_grad_(False),
         source=White().within(Hartley(2), SHORT),

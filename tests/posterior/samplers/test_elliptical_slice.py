@@ -21,7 +21,7 @@ from infield.posterior.diagnostics.calibration import gaussian_z_scores, sliced_
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.samplers.elliptical_slice import EllipticalSlice, flow
 from infield.posterior.samplers.exact import Exact
-from infield.priors.base import Prior
+from infield.priors.base import FlowPrior
 from infield.priors.gaussian.laws import Matern, White
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
@@ -107,7 +107,7 @@ class Still(GaussianPrior):
         return torch.zeros_like(x)
 
 
-def signs() -> tuple[Prior, Measurement]:
+def signs() -> tuple[FlowPrior, Measurement]:
     """Four independent u ~ N(0.2, 1), of each of which u^2 = 2.5 +- 0.3 is known: 16 modes of unequal weight."""
     grid = Grid.regular((4,), 1.0)
     y = torch.full((1, 1, 4), 2.5, dtype=torch.float64)

@@ -22,8 +22,11 @@ from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.composition import compose
 from infield.physics.operators.registry import build_operator
 from infield.posterior.cm21.sampler import LightconeSampler
+from infield.posterior.inference.constraints import ConstrainedSampler, LinearConstraints
 from infield.posterior.inference.denoiser_errors import fit_denoiser_errors
 from infield.posterior.models.surrogate import Surrogate
+from infield.posterior.samplers.accepts import FLOW
+from infield.posterior.samplers.base import Estimate
 from infield.posterior.samplers.dds import DDS
 from infield.posterior.samplers.diffusion_mbir import DiffusionMBIR
 from infield.posterior.samplers.elliptical_slice import EllipticalSlice
@@ -41,10 +44,10 @@ from infield.posterior.samplers.twisted_smc import TwistedSMC
 from infield.posterior.samplers.unrolled import UnrolledEstimate
 from infield.priors.amortised.average_velocity import AverageVelocity
 from infield.priors.amortised.rectified_flow import RectifiedFlow
-from infield.priors.base import Standardisation, sample
+from infield.priors.base import AmortisedPosterior, BridgePrior, Standardisation, sample
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.flows.slices import SlicePrior
 from infield.priors.gaussian.laws import Matern, White
 from infield.priors.gaussian.prior import gaussian_prior
@@ -101,7 +104,7 @@ def flow(grid, make):
         nn.init.normal_(getattr(network, "inner", network).head.weight, std=0.05)
     one = torch.ones(1, *[1] * grid.ndim, dtype=torch.float64)
     diagonal = torch.linspace(0.5, 1.5, grid.size, dtype=torch.float64).reshape(1, *grid.shape)
-    return FlowPrior(
+    return LearnedFlow(
         name="a flow", network=network.eval().requires_grad_(False), source=White().within(Hartley(2), grid),
         covariance=Covariance.diagonal_in(Hartley(2), diagonal), mean=torch.zeros(1, *grid.shape).double(),
         standardisation=Standardisation(0.5 * one, 2 * one), skip="gaussian", grid_description=grid.to_json(),
@@ -197,6 +200,22 @@ SAMPLERS = {
     "exact": Exact(),
     "kriging": Kriging(),
 }
+
+
+class Bridge:
+    """A `BridgePrior`: a corruption and a denoiser, no Gaussian source and no velocity."""
+
+    name, units, event_shape = "a bridge", "1", (1, 6, 6)
+    standardisation = Standardisation.identity((1, 6, 6))
+
+    def corrupt(self, x_1, t, generator):
+        return t * x_1 + (1 - t) * torch.rand(x_1.shape, generator=generator, dtype=x_1.dtype)
+
+    def denoise(self, x, t):
+        return x.clone()
+
+
+KINDS["bridge"] = lambda: (Bridge(), measured(PLANE))
 TRAINED = ("one step", "unrolled", "rectified flow")
 """No priors: trained for a family of measurements."""
 
@@ -218,6 +237,7 @@ SERVED = {
     "unrolled": {"unrolled"},
     "rectified flow": {"pmrf"},
     "surrogate": {"faps", "faps-published", "source-slice", "red-diff", "mgvi"},
+    "bridge": set(),
 }
 """Which samplers serve a kind of prior; all others refuse it."""
 
@@ -244,7 +264,7 @@ def drawn(name, kind):
     """Two samples."""
     prior, measurement = made(kind)
     if name == "faps-measured":
-        of = made("gaussian")[0] if kind in TRAINED else prior
+        of = made("gaussian")[0] if kind in (*TRAINED, "bridge") else prior
         sampler = FAPSMeasured(law=fit_denoiser_errors(of, sample(of, 6, rng(3), steps=2), [0.0, 0.5], rng(4)))
     else:
         sampler = SAMPLERS[name]
@@ -269,3 +289,61 @@ def test_served_or_refused_in_one_line(name, kind):
     with pytest.raises(InfieldError, match=REASONS[name]) as error:
         drawn(name, kind)
     assert "\n" not in str(error.value)
+
+
+ESTIMATES = {"red-diff", "unrolled", "pmrf"}
+"""Samplers of an optimum or a point estimate."""
+DECLARED = {
+    "exact": {"gaussian", "points", "torus", "sphere", "mixture", "slices", "surrogate"},
+    "mgvi": {"gaussian", "points", "torus", "sphere", "slices", "surrogate"},
+    "snap": {"one step"},
+    "null-flow": {"one step"},
+    "unrolled": {"unrolled"},
+    "pmrf": {"rectified flow"},
+    "kriging": set(),
+}
+"""Kinds of prior that a sampler accepts, by hand; all others accept every flow prior."""
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_what_a_sampler_accepts_is_declared_and_nothing_else_refuses_a_prior(name):
+    accepts, of_priors = SAMPLERS[name].accepts, set(KINDS) - {*TRAINED, "bridge"}
+    found = {kind for kind in KINDS if accepts.met_by(made(kind)[0])}
+    assert found == DECLARED.get(name, of_priors)
+    assert {kind for kind in KINDS if name in SERVED[kind]} <= found
+    for kind in set(KINDS) - found:  # the sampler's own words are the declaration's
+        with pytest.raises(InfieldError) as declared:
+            accepts.check(SAMPLERS[name].method, made(kind)[0])
+        with pytest.raises(InfieldError) as refused:
+            drawn(name, kind)
+        assert str(refused.value) == str(declared.value)
+
+
+def test_a_requirement_evaluates_nothing():
+    class Heavy:
+        velocity = None
+
+        @property
+        def source(self):
+            raise AssertionError("evaluated")
+
+    assert FLOW.met_by(Heavy()) and not FLOW.met_by(Bridge()) and isinstance(Bridge(), BridgePrior)
+    assert isinstance(made("one step")[0], AmortisedPosterior) and not isinstance(made("gaussian")[0], BridgePrior)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_an_optimum_is_an_estimate(name):
+    assert issubclass(SAMPLERS[name].result, Estimate) == (name in ESTIMATES)
+    if name in ESTIMATES:
+        kind = next(kind for kind in KINDS if name in SERVED[kind])
+        found = drawn(name, kind)
+        assert type(found) is Estimate and found.caveat
+
+
+def test_an_adapter_passes_on_what_its_sampler_returns():
+    assert type(drawn("red-diff", "lightcones")) is Estimate
+    inside = ConstrainedSampler(sampler=REDDiff(), conservation=LinearConstraints.integral(PLANE, 0.0))
+    assert inside.result is Estimate and inside.caveat == REDDiff.caveat
+    exact = ConstrainedSampler(sampler=Exact(), conservation=LinearConstraints.integral(PLANE, 0.0))
+    assert exact.accepts.met_by(made("mixture")[0]) and not exact.accepts.met_by(made("flow")[0])
+    assert not any(exact.accepts.met_by(made(kind)[0]) for kind in TRAINED)

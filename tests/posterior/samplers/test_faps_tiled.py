@@ -22,7 +22,7 @@ from infield.posterior.samplers.faps_tiled import DATA, DRAW, SOURCE, TiledFAPS,
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.laws import White
 from infield.priors.networks.fno import FNO
 from infield.priors.networks.patched import Patched
@@ -34,13 +34,13 @@ GRID = wall_grid(180, 8 * math.pi, 2 * math.pi, multiple=16)
 SEED = 5
 
 
-def prior(strength: float = 0.05, scale: float = 1.5) -> FlowPrior:
+def prior(strength: float = 0.05, scale: float = 1.5) -> LearnedFlow:
     torch.manual_seed(0)
     unet = UNet(1, 2, (4, 8), 1, True, False)
     nn.init.normal_(unet.head.weight, std=strength)
     spectrum = WallPressure(180).spectrum(SHORT)[None] / scale**2
     spectrum[0, 0, 0] = spectrum[0, 0, 1]  # fields with a mean
-    return FlowPrior(
+    return LearnedFlow(
         name="test",
         network=Patched(unet, (16, 16), (8, 8)).eval().requires_grad_(False),
         source=White().within(Hartley(2), SHORT),

@@ -9,7 +9,7 @@ import torch
 
 import infield.priors.cm21.flow as lightcone_flow
 from infield import InfieldError
-from infield.priors.base import Prior, heun
+from infield.priors.base import FlowPrior, heun
 from infield.priors.cm21.box_repeats import BoxRepeatNetwork
 from infield.priors.cm21.linear_correction import LinearCorrection
 from infield.priors.cm21.prior import LightconePrior
@@ -122,7 +122,7 @@ def test_a_part_of_the_line_of_sight_knows_where_it_is():
     x = torch.randn(1, 2, 8, 8, 32, generator=torch.Generator().manual_seed(2))
     assert torch.equal(part.velocity(x, 0.5), same.velocity(x, 0.5))
     assert not torch.allclose(part.velocity(x, 0.5), other.velocity(x, 0.5), atol=1e-3)
-    assert isinstance(part, Prior) and part.covariance.event_shape == part.source.event_shape == (2, 8, 8, 32)
+    assert isinstance(part, FlowPrior) and part.covariance.event_shape == part.source.event_shape == (2, 8, 8, 32)
 
 
 def test_other_boxes_and_counts():

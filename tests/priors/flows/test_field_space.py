@@ -15,7 +15,7 @@ from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance, from_draws, from_matrix
 from infield.priors.covariance.modes import Hartley
 from infield.priors.flows.field_space import FieldParametrisation
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.flows.regrid import source_on
 from infield.priors.gaussian.gibbs import gibbs_matrix
 from infield.priors.gaussian.laws import Kernel, Matern, White, law_to_spec
@@ -48,13 +48,13 @@ def smooth_covariance(source: Covariance, grid: Grid, rank: int = 12) -> Covaria
     return from_matrix(source.modes, law._matrix(grid), grid.shape).truncated(rank)
 
 
-def prior_on(grid: Grid, network: nn.Module | None = None, law: Kernel = SOURCE, skip="scalar") -> FlowPrior:
+def prior_on(grid: Grid, network: nn.Module | None = None, law: Kernel = SOURCE, skip="scalar") -> LearnedFlow:
     """Stands for a trained prior: a network whose head is not zero."""
     torch.manual_seed(0)
     network = network or FNO(1, grid.ndim, 6, 12, 2, padding=0.25, gates=True)
     nn.init.normal_(network.head.weight, std=0.3)
     source = source_on(law, grid, 1)
-    return FlowPrior(
+    return LearnedFlow(
         name="test",
         network=network.eval(),
         source=source,
@@ -74,7 +74,7 @@ def smooth_field(grid: Grid) -> Tensor:
     return (2 * (3 * s[:, 0]).sin() + (5 * s.sum(1)).cos()).reshape(1, 1, *grid.shape)
 
 
-def drift(prior: FlowPrior, fine: FlowPrior, coarse_grid: Grid, fine_grid: Grid, t: float = 0.6) -> float:
+def drift(prior: LearnedFlow, fine: LearnedFlow, coarse_grid: Grid, fine_grid: Grid, t: float = 0.6) -> float:
     """Relative difference of the two velocities of one smooth field on the points that the grids share."""
     stride = fine_grid.shape[0] // coarse_grid.shape[0]
     coarse = prior.velocity(smooth_field(coarse_grid), t)
@@ -156,12 +156,12 @@ def test_the_law_of_draws_on_shared_points_does_not_move():
     coarse, fine = line(64), line(256)
     prior = prior_on(coarse)
 
-    def ends(flow: FlowPrior, x: Tensor) -> Tensor:
+    def ends(flow: LearnedFlow, x: Tensor) -> Tensor:
         for k in range(10):
             x = x + 0.1 * flow.velocity(x, k / 10)
         return x
 
-    def shift(prior: FlowPrior, there: FlowPrior) -> float:
+    def shift(prior: LearnedFlow, there: LearnedFlow) -> float:
         x_0 = there.source.sample(16, torch.Generator().manual_seed(0))
         paths = ends(prior, x_0[..., ::4])
         return float((ends(there, x_0)[..., ::4] - paths).norm() / paths.norm())

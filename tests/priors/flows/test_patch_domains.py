@@ -15,7 +15,7 @@ from infield.physics.wall_pressure.wall_units import wall_grid
 from infield.priors.base import Standardisation, sample
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
-from infield.priors.flows.flow import FlowPrior, on_domain
+from infield.priors.flows.flow import LearnedFlow, on_domain
 from infield.priors.gaussian.laws import Matern, White, law_to_spec
 from infield.priors.gaussian.spectral_density import SpectralDensity, fold, unfold
 from infield.priors.networks.fno import FNO
@@ -84,7 +84,7 @@ def test_a_removed_mean_stays_removed_in_a_domain_but_a_part_of_one_has_a_mean()
 WHITE = White()
 
 
-def prior(grid: Grid = SHORT, *, source=WHITE, skip="gaussian", mean_removed=True, seed=0) -> FlowPrior:
+def prior(grid: Grid = SHORT, *, source=WHITE, skip="gaussian", mean_removed=True, seed=0) -> LearnedFlow:
     torch.manual_seed(seed)
     unet = UNet(1, 2, (4, 8), 1, True, False)
     nn.init.normal_(unet.head.weight, std=0.02)
@@ -92,7 +92,7 @@ def prior(grid: Grid = SHORT, *, source=WHITE, skip="gaussian", mean_removed=Tru
     spectrum[0, 0, 0] = 1e-8 if mean_removed else spectrum[0, 0, 1]
     spectrum = unfold(fold(spectrum), grid.shape)
     start = source.within(Hartley(2), grid) if isinstance(source, White) else source.on(grid)
-    return FlowPrior(
+    return LearnedFlow(
         name="test",
         network=Patched(unet, (16, 16), (4, 4)).eval().requires_grad_(False),
         source=start,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from infield import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
-from infield.priors.base import Prior, sample
+from infield.priors.base import FlowPrior, sample
 from infield.priors.covariance.modes import Hartley
 from infield.priors.gaussian import circulant_embedding as circulant
 from infield.priors.gaussian import laws as source
@@ -149,7 +149,7 @@ def embed_all(monkeypatch):
 def test_a_prior_on_a_large_grid_that_does_not_close_lives_on_a_torus(embed_all):
     grid = grid_of((9, 8))
     prior = gaussian_prior(Matern(1.5, 0.3, 2.0), grid, channels=2).in_units(5.0, 3.0)
-    assert isinstance(prior, Prior) and prior.provenance["clipped"] <= circulant.NEGATIVE_RTOL
+    assert isinstance(prior, FlowPrior) and prior.provenance["clipped"] <= circulant.NEGATIVE_RTOL
     torus = tuple(prior.provenance["torus"])
     assert prior.covariance.event_shape == (2, *torus) and all(m > n for m, n in zip(torus, grid.shape, strict=True))
     assert torch.equal(prior.source.diagonal, torch.ones_like(prior.source.diagonal))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from infield import InfieldError
 from infield.core.grid import Grid, PointSet
-from infield.priors.base import Prior, Standardisation, denoise, sample, score
+from infield.priors.base import FlowPrior, Standardisation, denoise, sample, score
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.gaussian.bridge import Bridge
@@ -68,7 +68,7 @@ def log_density(prior: GaussianPrior | MixturePrior, x: Tensor, t: float) -> Ten
 @every_prior
 def test_priors_keep_the_protocol(make):
     prior = make()
-    assert isinstance(prior, Prior)
+    assert isinstance(prior, FlowPrior)
     assert prior.gaussian == (len(prior.components) == 1) and prior.name and prior.provenance["kind"]
     x = normal(3, 1, 6)
     v = prior.velocity(x, 0.4)
@@ -148,7 +148,7 @@ def smooth_prior() -> GaussianPrior:
     return replace(gaussian(), source=source, covariance=Covariance.diagonal_in(Hartley(1), diagonal))
 
 
-def euler(prior: Prior, x: Tensor, steps: int) -> Tensor:
+def euler(prior: FlowPrior, x: Tensor, steps: int) -> Tensor:
     for i in range(steps):
         x = x + prior.velocity(x, i / steps) / steps
     return x

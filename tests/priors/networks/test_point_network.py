@@ -13,7 +13,7 @@ from infield.core.grid import Grid, PointSet
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.flows.field_space import FieldParametrisation
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.laws import Matern
 from infield.priors.networks.point_network import Domain, PointNetwork, points_of
 from infield.priors.storage.checkpoint import load_flow_prior
@@ -148,11 +148,11 @@ def test_a_torus_closes_on_itself_and_a_box_does_not():
     assert not torch.allclose(places[1][0], places[1][1])
 
 
-def a_prior() -> FlowPrior:
+def a_prior() -> LearnedFlow:
     site = PointSet(tuple(map(tuple, points_in({"ndim": 1}, 15).tolist())))
     source = Matern(0.5, 0.2).on(site)
     one = torch.ones(1, 1, dtype=torch.float64)
-    return FlowPrior(
+    return LearnedFlow(
         name="a prior",
         network=network().float().on(site.points()).eval(),
         source=source,

@@ -12,7 +12,7 @@ from infield import InfieldError
 from infield.core.grid import Grid
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.laws import Kernel, Matern, White
 from infield.priors.networks.fno import FNO
 from infield.priors.networks.unet import UNet
@@ -21,7 +21,7 @@ from infield.priors.storage.flow_entry import ENTRY, VERSION, to_entry
 from infield.priors.training.flow_matching import source_on
 
 
-def a_prior(network: nn.Module, law: Kernel, grid: Grid) -> FlowPrior:
+def a_prior(network: nn.Module, law: Kernel, grid: Grid) -> LearnedFlow:
     """Stands for a trained prior: every number is random."""
     g = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
@@ -31,7 +31,7 @@ def a_prior(network: nn.Module, law: Kernel, grid: Grid) -> FlowPrior:
     shape = source.event_shape
     diagonal, factors = torch.rand(shape, generator=g).double() + 0.1, torch.randn((3, *shape), generator=g).double()
     one = torch.ones(channels, *[1] * grid.ndim).double()
-    return FlowPrior(
+    return LearnedFlow(
         name="a prior",
         network=network.eval(),
         source=source,

@@ -9,7 +9,7 @@ from infield import InfieldError
 from infield.pipelines.package_data import CHECKPOINTS
 from infield.priors.amortised.average_velocity import AverageVelocity
 from infield.priors.cm21.prior import LightconePrior
-from infield.priors.flows.flow import FlowPrior
+from infield.priors.flows.flow import LearnedFlow
 
 KINDS = {"lightcones": LightconePrior, "one_step": AverageVelocity}
 SHIPPED = sorted(CHECKPOINTS.glob("*.ckpt"))
@@ -17,7 +17,7 @@ SHIPPED = sorted(CHECKPOINTS.glob("*.ckpt"))
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_checkpoint_loads_as_what_it_is(path):
-    kind = next((kind for name, kind in KINDS.items() if path.stem.startswith(name)), FlowPrior)
+    kind = next((kind for name, kind in KINDS.items() if path.stem.startswith(name)), LearnedFlow)
     found = infield.load_prior(path)
     assert type(found) is kind and len(found.sha256) == 64
 

@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader
 from infield import InfieldError
 from infield.core._lightning import LightningDataModule, Trainer
 from infield.core.grid import Grid
-from infield.priors.base import Prior, Standardisation, sample
+from infield.priors.base import FlowPrior, Standardisation, sample
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
-from infield.priors.flows.flow import FlowPrior, Parametrisation
+from infield.priors.flows.flow import LearnedFlow, Parametrisation
 from infield.priors.gaussian.laws import Matern, White
 from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.networks.fno import FNO
@@ -80,8 +80,8 @@ def held_out_loss(module: FlowMatching, fields: Tensor) -> float:
 
 def prior_of(
     network: nn.Module, source: Covariance, covariance: Covariance, mean: Tensor, skip="gaussian"
-) -> FlowPrior:
-    return FlowPrior(
+) -> LearnedFlow:
+    return LearnedFlow(
         name="test",
         network=network,
         source=source,
@@ -123,11 +123,11 @@ def test_untrained_prior_is_the_gaussian_with_its_spectrum(law, grid, channels, 
     x = 3 * torch.randn((5, *source.event_shape), generator=g).double()
     expected = exact.velocity(x, t)
 
-    def error(prior: FlowPrior) -> float:
+    def error(prior: LearnedFlow) -> float:
         return float((prior.velocity(x, t) - expected).norm() / expected.norm())
 
     prior = prior_of(network, source, covariance, mean)
-    assert isinstance(prior, Prior)
+    assert isinstance(prior, FlowPrior)
     assert error(prior) < 1e-11
     assert error(prior_of(network, source, covariance, mean, skip="none")) > 0.05
     assert error(prior_of(network, source, covariance, 0 * mean)) > 0.01 or t == 0.99
@@ -177,7 +177,7 @@ def scrambled(fields: Tensor) -> Tensor:
     return Hartley(1).synthesise(mixed)
 
 
-def peak_spread(prior: FlowPrior) -> float:
+def peak_spread(prior: LearnedFlow) -> float:
     return float(sample(prior, 400, torch.Generator().manual_seed(2), steps=32).amax(-1).std())
 
 

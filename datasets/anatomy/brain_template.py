@@ -71,8 +71,8 @@ def _trilinear(volumes: Tensor, places: Tensor, origin: _Place, spacing: float, 
     return found.reshape(len(volumes), *places.shape[:-1]).double()
 
 
-def template_folder(folder: str = "") -> Path:
-    """Where the files are: the folder that is named, or that of the installed nilearn.
+def template_folder(folder: str = "", extra: str = "mri") -> Path:
+    """Where the files are: the folder that is named, or that of the installed nilearn, of the extra that is named.
 
     Raises:
         InfieldError: They are not there.
@@ -90,7 +90,7 @@ def template_folder(folder: str = "") -> Path:
             where="brain template",
             found=found,
             expected="the one that nilearn carries",
-            remedy="pip install 'infield[mri]', or name a folder with its files ({template})",
+            remedy=f"pip install 'infield[{extra}]', or name a folder with its files ({{template}})",
             parameters=["template"],
         )
     return path

@@ -1,0 +1,1 @@
+"""Anatomy that several domains draw from."""

@@ -1,0 +1,82 @@
+"""Pairs of regional means, baseline and follow-up, from a file of `infield simulate pet`, to train bridges on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from infield.core._lightning import LightningDataModule
+from infield.core.errors import InfieldError
+from infield.datasets.formats.simulation import open_simulation
+
+
+class RegionPairs(LightningDataModule):
+    """Batches of baselines `(batch, regions)`, follow-ups `(batch, regions)` and years `(batch,)`, as measured.
+
+    The last subjects of the file are held out for validation.
+
+    Arguments:
+        path: File of `infield simulate pet`.
+        batch_size: Pairs a batch.
+        validation: Fraction of the subjects that is held out; 0 for none.
+        seed: Of the order of the pairs.
+    """
+
+    units = "SUVR"
+
+    def __init__(self, path: str, batch_size: int = 256, validation: float = 0.05, seed: int = 0) -> None:
+        super().__init__()
+        if batch_size < 1 or not 0 <= validation < 1:
+            raise InfieldError(
+                where="pairs of regions",
+                found=f"batch_size {batch_size}, validation {validation}",
+                expected="at least 1 and a fraction in [0, 1)",
+            )
+        self.path, self.batch_size, self.validation, self.seed = Path(path), batch_size, validation, seed
+
+    def setup(self, stage: str) -> None:
+        """Read the regional means of all subjects."""
+        dataset = open_simulation(self.path)
+        wanted = ("baseline_regions", "follow_up_regions", "subject")
+        missing = [name for name in wanted if name not in dataset]
+        if missing:
+            raise InfieldError(
+                where=self.path,
+                found=f"no variable {', '.join(missing)}",
+                expected="a file of `infield simulate pet`",
+            )
+        years = dataset["subject"].values[:, [str(q) for q in dataset["quantity"].values].index("years")]
+        every = (dataset["baseline_regions"].values, dataset["follow_up_regions"].values, years)
+        tensors = [torch.from_numpy(np.asarray(values, dtype=np.float32)) for values in every]
+        count = len(years) - int(self.validation * len(years))
+        if count < self.batch_size:
+            raise InfieldError(
+                where=self.path, found=f"{count} subjects to train on", expected=f"at least {self.batch_size}, a batch"
+            )
+        self.regions = tuple(str(name) for name in dataset["region"].values)
+        self.synthetic = bool(dataset.attrs.get("synthetic", 0))
+        self.provenance: dict[str, Any] = {
+            "data": self.path.name,
+            "subjects": count,
+            "parameters": json.loads(dataset.attrs.get("parameters", "{}")),
+        }
+        self.training = TensorDataset(*(values[:count] for values in tensors))
+        self.held_out = TensorDataset(*(values[count:] for values in tensors))
+
+    def examples(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All training pairs."""
+        x_b, x_f, years = self.training.tensors
+        return x_b, x_f, years
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        generator = torch.Generator().manual_seed(self.seed)
+        return DataLoader(self.training, self.batch_size, shuffle=True, drop_last=True, generator=generator)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        return DataLoader(self.held_out, self.batch_size) if len(self.held_out) else []

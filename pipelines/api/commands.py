@@ -1,0 +1,135 @@
+"""Commands as functions with keyword arguments: options of the command, underscores for hyphens."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from infield.core import registry
+from infield.core.errors import InfieldError
+from infield.pipelines.run.options import Parser, silence
+from infield.pipelines.run.process import one_thread, process_restored
+
+
+def fit(config: str | Path, **options: Any) -> Path:
+    """Train a prior, or another model, from a configuration; `infield fit`.
+
+    Arguments:
+        config: A name that `infield.configs()` shows, or a YAML file.
+        options: Entries of the configuration to replace, with `__` for the dots: `data__init_args__path="fields.zarr"`,
+            `trainer__max_steps=1000`, `trainer__default_root_dir="runs/mine"`.
+
+    Returns:
+        The slim checkpoint, for `load_prior`.
+
+    Raises:
+        InfieldError: The configuration, the data or an option are not as expected.
+    """
+    from infield.pipelines.commands.fit import train
+
+    words = ["--config", str(config)]
+    for name, value in options.items():
+        words.append(f"--{name.replace('__', '.')}={_text(value)}")
+    try:
+        with process_restored():
+            path = train(words)
+    except SystemExit as leave:
+        raise InfieldError(
+            where="fit", found="an option or entry of the configuration that is wrong", expected="see the line above"
+        ) from leave
+    if path is None:
+        raise InfieldError(where="fit", found="no checkpoint", expected="one; another process of the training wrote it")
+    return path
+
+
+def simulate(kind: str, to: str | Path, **options: Any) -> dict[str, Any]:
+    """Simulate fields or data sets; `infield simulate KIND -o TO`.
+
+    Arguments:
+        kind: A name that `infield list simulators` shows, e.g. "darcy".
+        to: The file to write.
+        options: Options of the command: `samples=100`, `points=64`, `seed=1`; a mapping for those that repeat,
+            `with_={"tau": 5}`.
+
+    Returns:
+        The summary that the command prints with `--json`.
+
+    Raises:
+        InfieldError: Whatever the caller can mend.
+    """
+    return _run("simulate", [kind, "--output", os.fspath(to)], options)
+
+
+def convert(kind: str, source: str | Path | list[Any], to: str | Path, **options: Any) -> dict[str, Any]:
+    """Convert a file to a measurement, or a posterior to a map; `infield convert KIND SOURCE -o TO`.
+
+    Arguments:
+        kind: A name that `infield list converters` shows, e.g. "table".
+        source: The file, or several.
+        to: The file to write.
+        options: Options of the command: `value="sst", at=["lon", "lat"], units="degC", grid=0.1`.
+
+    Returns:
+        The summary that the command prints with `--json`.
+
+    Raises:
+        InfieldError: Whatever the caller can mend.
+    """
+    sources = source if isinstance(source, list | tuple) else [source]
+    return _run("convert", [kind, *map(os.fspath, sources), "--output", os.fspath(to)], options)
+
+
+def emulate(prior: str | Path, to: str | Path, params: str | Path, **options: Any) -> dict[str, Any]:
+    """Draw lightcones at parameters from a conditional prior; `infield emulate`.
+
+    Arguments:
+        prior: A checkpoint, or its name.
+        to: The file to write.
+        params: YAML file of the parameters.
+        options: Options of the command: `samples=8`, `points=64`.
+
+    Returns:
+        The summary that the command prints with `--json`.
+
+    Raises:
+        InfieldError: Whatever the caller can mend.
+    """
+    return _run("emulate", ["--prior", str(prior), "--params", os.fspath(params), "--output", os.fspath(to)], options)
+
+
+def _run(verb: str, words: list[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Run a command in this process, as its parser reads the options, and give its summary."""
+    from infield.pipelines.cli import parser_of
+
+    module = registry.load("commands", verb)
+    parser: Parser = parser_of(verb, module)
+    arguments = parser.parse_args([*words, *_words(options), "--json"])
+    with one_thread(), silence(True), redirect_stdout(StringIO()) as said:
+        module.run(arguments)
+    summary: dict[str, Any] = json.loads(said.getvalue().strip().splitlines()[-1])
+    return summary
+
+
+def _words(options: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        option = f"--{name.rstrip('_').replace('_', '-')}"
+        if isinstance(value, Mapping):
+            for key, entry in value.items():
+                yield from (option, f"{key}={_text(entry)}")
+        elif isinstance(value, list | tuple):
+            yield from (option, *map(_text, value))
+        elif value is True:
+            yield option
+        elif value is not False and value is not None:
+            yield from (option, _text(value))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping | list | bool):
+        return json.dumps(value)
+    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)

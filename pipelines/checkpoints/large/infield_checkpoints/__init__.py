@@ -1,0 +1,1 @@
+"""The larger checkpoints of Infield."""

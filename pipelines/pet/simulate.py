@@ -1,0 +1,189 @@
+"""A synthetic longitudinal cohort of amyloid PET: baseline and follow-up of subjects, their MRI maps and the truth.
+
+    infield simulate pet --samples 2000 -o pet.zarr
+    infield simulate pet --samples 100 --volumes -o volumes.zarr
+    infield simulate pet --samples 600 --with ref=0.03 --with counts=1e5 -o other.zarr
+    infield simulate pet --samples 600 --second-cohort -o second.zarr
+
+Five slices of 48 x 56 points, 4 mm apart in their plane, 18 mm between them; --volumes has 29, 4 mm apart. Amyloid
+follows a law of Infield's own in 26 regions of Infield's own (`infield.datasets.pet.amyloid_law`), the anatomy is that
+of the MNI152 template that the package nilearn carries; images are reconstructed by OSEM from counts that were drawn on
+a finer grid. Nothing of it is a patient's. The second cohort, of another tracer gain, point spread, number of counts
+and rate, is for tests. A run that was killed goes on when the same command is given again; subject i depends on the
+seed and on i alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from infield.core.errors import InfieldError
+from infield.datasets.anatomy.brain_template import template_folder
+from infield.datasets.formats.simulation import SimulationWriter
+from infield.datasets.formats.zarr_group import check_new
+from infield.datasets.pet.amyloid_law import AmyloidLaw
+from infield.datasets.pet.brain_regions import NAMES
+from infield.datasets.pet.phantom import QUANTITIES, VOLUME, AmyloidPhantom
+from infield.datasets.pet.scanner import Scanner
+from infield.pipelines.run.blocks import add_run_arguments, check_run, run_missing_blocks, run_settings
+from infield.pipelines.run.console import table
+from infield.pipelines.run.options import Parser
+from infield.pipelines.run.process import one_thread
+from infield.pipelines.run.simulations import settings_of
+
+BLOCK = 8
+"""Subjects that are drawn and stored together."""
+
+OF_LAW = tuple(f.name for f in fields(AmyloidLaw) if f.name not in ("groups", "reg"))
+OF_SCANNER = tuple(f.name for f in fields(Scanner) if f.name not in ("shape", "spacing"))
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("--output", type=Path, required=True, metavar="PET.zarr", help="the cohort, a new file")
+    parser.add_argument("--volumes", action="store_true", help="29 slices, 4 mm apart, in place of five")
+    parser.add_argument("--years", type=float, nargs=2, default=(0.5, 5.0), metavar=("LEAST", "MOST"),
+                        help="years between the scans (default 0.5 5)")  # fmt: skip
+    parser.add_argument("--second-cohort", action="store_true", help="the cohort that is for tests only")
+    parser.add_argument("--with", dest="settings", action="append", default=[], metavar="NAME=VALUE",
+                        help=f"one of {', '.join((*OF_LAW, *OF_SCANNER))}; may be repeated")  # fmt: skip
+    parser.rename("--n", "--samples")
+    add_run_arguments(parser, samples=2000, of="subjects")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    phantom = make_phantom(
+        settings_of(arguments.settings),
+        years=tuple(arguments.years),
+        volumes=arguments.volumes,
+        second=arguments.second_cohort,
+    )
+    summary = simulate_cohort(phantom, arguments.output, **run_settings(arguments))
+    if arguments.json:
+        print(json.dumps(summary))
+        return 0
+    law, scanner = summary["parameters"]["law"], summary["parameters"]["scanner"]
+    rows = {
+        "subjects": f"{summary['samples']}, synthetic",
+        "points": " x ".join(map(str, summary["shape"])),
+        "years": "{:g} to {:g}".format(*phantom.years),
+        "law": ", ".join(f"{name} {law[name]}" for name in OF_LAW),
+        "scanner": ", ".join(f"{name} {scanner[name]}" for name in OF_SCANNER),
+        "seconds": f"{summary['seconds']:.1f}",
+    }
+    table(str(arguments.output), rows)
+    return 0
+
+
+def make_phantom(
+    settings: dict[str, Any], *, years: tuple[float, float] = (0.5, 5.0), volumes: bool = False, second: bool = False
+) -> AmyloidPhantom:
+    """The law of a cohort.
+
+    Arguments:
+        settings: Parameters of the amyloid law and of the scanner by name.
+        years: Least and most years between the scans.
+        volumes: Whether it has 29 slices.
+        second: Whether it is the second cohort.
+
+    Raises:
+        InfieldError: A parameter is unknown or not possible, or the template is not installed.
+    """
+    unknown = sorted(set(settings) - {*OF_LAW, *OF_SCANNER, "template"})
+    if unknown:
+        raise InfieldError(
+            where="cohort",
+            found=f"the parameter {', '.join(unknown)}",
+            expected=f"one of {', '.join((*OF_LAW, *OF_SCANNER))}",
+            parameters=["settings"],
+        )
+    wrong = [
+        k for k, v in settings.items() if k != "template" and (isinstance(v, bool) or not isinstance(v, int | float))
+    ]
+    if wrong:
+        raise InfieldError(where=f"cohort: {wrong[0]}", found=f"{settings[wrong[0]]!r}", expected="a number")
+    template = str(settings.get("template", ""))
+    template_folder(template, "pet")
+    phantom = AmyloidPhantom.second_cohort(template) if second else AmyloidPhantom(template=template)
+    law = replace(phantom.law, **{k: v for k, v in settings.items() if k in OF_LAW})
+    try:
+        scanner = replace(phantom.scanner, **{k: v for k, v in settings.items() if k in OF_SCANNER})
+    except TypeError as error:
+        raise InfieldError(where="cohort", found=f"a value of another kind ({error})", expected="numbers") from None
+    heights = VOLUME if volumes else phantom.heights
+    return replace(phantom, law=law, scanner=scanner, years=years, heights=heights)
+
+
+@one_thread()
+def simulate_cohort(
+    phantom: AmyloidPhantom,
+    output: Path,
+    *,
+    samples: int = 2000,
+    seed: int = 0,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """The command as a function; returns a summary in plain JSON types.
+
+    Raises:
+        InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
+    """
+    start = time.perf_counter()
+    check_run(samples, seed, workers, scheduler)
+    check_new(output, overwrite)
+    weights = phantom.region_weights.weights.float().numpy()
+    words = {"long_name": "weights of regional means", "units": "1"}
+    writer = SimulationWriter(
+        output,
+        grid=phantom.grid,
+        variables=phantom.variables,
+        samples=samples,
+        block=BLOCK,
+        run={"kind": "pet", "parameters": phantom.parameters, "seed": seed, "synthetic": 1},
+        title="Synthetic longitudinal amyloid PET",
+        coordinates={
+            "region": xr.Variable("region", np.array(NAMES)),
+            "quantity": xr.Variable("quantity", np.array(QUANTITIES)),
+            "region_weights": xr.Variable(("region", "z", "y", "x"), weights, words),
+        },
+        overwrite=overwrite,
+    )
+
+    def write(b: int, result: Callable[[], dict[str, np.ndarray]]) -> None:
+        writer.write_block(b, result())
+
+    shared = (phantom, seed, samples)
+    run_missing_blocks(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
+    writer.finish()
+    return {
+        "output": str(output),
+        "kind": "pet",
+        "synthetic": True,
+        "samples": samples,
+        "shape": list(phantom.grid.shape),
+        "variables": [variable.name for variable in phantom.variables],
+        "parameters": phantom.parameters,
+        "seed": seed,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def draw_block(phantom: AmyloidPhantom, seed: int, samples: int, block: int) -> dict[str, np.ndarray]:
+    """All subjects of one block."""
+    torch.set_num_threads(1)
+    indices = range(block * BLOCK, min(samples, (block + 1) * BLOCK))
+    with torch.no_grad():
+        subjects = [phantom.subject(seed, i) for i in indices]
+    return {name: torch.stack([s[name] for s in subjects]).numpy() for name in subjects[0]}

@@ -1,0 +1,90 @@
+"""Scores of `infield bench pet-longitudinal` under laws that are known; training of a bridge by `infield fit`."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from infield.core.grid import Grid
+from infield.datasets.formats.simulation import SimulationWriter, Variable
+from infield.datasets.pet.amyloid_law import AmyloidLaw
+from infield.datasets.pet.brain_regions import GROUPS, NAMES
+from infield.datasets.pet.phantom import QUANTITIES
+from infield.pipelines.cli import main
+from infield.pipelines.package_data import CONFIGS
+from infield.pipelines.pet.bench.longitudinal_scores import bootstrap_error, covered, fair_crps, variances
+from infield.priors.storage.checkpoint import load_checkpoint
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_intervals_of_19_draws_cover_nine_tenths():
+    truth, draws = torch.randn(8000, 4, generator=rng()), torch.randn(8000, 19, 4, generator=rng(1))
+    assert float(covered(draws, truth).mean()) == pytest.approx(0.9, abs=0.008)
+    assert float(covered(0.8 * draws, truth).mean()) < 0.87
+
+
+def test_fair_crps_is_independent_of_the_number_of_draws():
+    """1 / sqrt pi under the right law, of 5 draws and of 40; the variance is that of the error of their mean."""
+    truth = torch.randn(20000, 1, generator=rng()).double()
+    expected = 1 / torch.pi**0.5
+    for n in (5, 40):
+        draws = torch.randn(20000, n, 1, generator=rng(n)).double()
+        score = fair_crps(draws, truth)
+        assert abs(float(score.mean()) - expected) < 4 * float(score.std()) / 20000**0.5
+        error = (draws.mean(1) - truth).square().mean()
+        assert float(variances(draws).mean() / error) == pytest.approx(1, abs=0.04)
+    assert float(fair_crps(1.5 * draws, truth).mean()) > 1.03 * expected
+
+
+def test_bootstrap_error_of_a_mean():
+    values = torch.randn(2000, generator=rng())
+    assert bootstrap_error(lambda i: float(values[i].mean()), 2000, rng(1)) == pytest.approx(2000**-0.5, rel=0.25)
+
+
+def test_fit_trains_a_bridge_that_says_synthetic(tmp_path):
+    law, n = AmyloidLaw(groups=GROUPS), 512
+    years = 0.5 + 4 * torch.rand(n, generator=rng(), dtype=torch.float64)
+    baseline, follow_up, _ = law.pairs(n, years, rng(1))
+    regions, quantities = (("region", 26),), (("quantity", len(QUANTITIES)),)
+    variables = [Variable(f"{k}_regions", k, axes=regions) for k in ("baseline", "follow_up")]
+    writer = SimulationWriter(
+        tmp_path / "pet.zarr",
+        grid=Grid.regular((3,)),
+        variables=[*variables, Variable("subject", "numbers", axes=quantities)],
+        samples=n,
+        block=n,
+        run={"kind": "pet", "parameters": {}, "seed": 0, "synthetic": 1},
+        coordinates={
+            "region": xr.Variable("region", np.array(NAMES)),
+            "quantity": xr.Variable("quantity", np.array(QUANTITIES)),
+        },
+    )
+    subject = torch.zeros(n, len(QUANTITIES), dtype=torch.float64)
+    subject[:, QUANTITIES.index("years")] = years
+    fields = {"baseline_regions": baseline, "follow_up_regions": follow_up, "subject": subject}
+    writer.write_block(0, {name: values.numpy() for name, values in fields.items()})
+    writer.finish()
+    command = ["fit", "--config", str(CONFIGS / "fit_pet_bridge.yaml"), "--trainer.default_root_dir", str(tmp_path)]
+    command += ["--data.init_args.path", str(tmp_path / "pet.zarr"), "--data.init_args.batch_size", "64"]
+    command += ["--trainer.max_steps", "12", "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
+    assert main(command) == 0
+    bridge = load_checkpoint(tmp_path / "bridge.ckpt", "bridge")
+    assert bridge.synthetic and bridge.regions == NAMES and bridge.provenance["subjects"] == 461
+    assert bridge.provenance["training"]["steps"] == 12
+    x = bridge.sample(baseline[:5].float(), 2.0, 3, rng())
+    assert x.shape == (5, 3, 26) and float((x.mean(1) - follow_up[:5]).abs().max()) < 0.5
+    assert main([*command, "--model.init_args.network.init_args.shape", "[25]", "--trainer.max_steps", "13"]) == 2
+
+
+@pytest.mark.slow
+def test_the_bench_runs(tmp_path):
+    assert main(["bench", "pet-longitudinal", "--quick", "--quiet", "--records", str(tmp_path / "a.json")]) == 0
+    records = json.loads((tmp_path / "a.json").read_text())["records"]
+    assert {r["method"] for r in records} >= {"persistence", "regional", "regional-hetero", "brownian", "poisson"}
