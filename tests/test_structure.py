@@ -209,7 +209,10 @@ LIGHT = [
     "list",
     "cite",
     "convert",
-    *(f"convert {kind}" for kind in ("table", "grid", "posterior")),
+    *(
+        f"convert {kind}"
+        for kind in ("table", "grid", "posterior", "wall-pressure", "wall-sensors", "lightcone-observation")
+    ),
 ]
 """Commands whose --help imports nothing of others."""
 
@@ -218,6 +221,17 @@ LIGHT = [
 def test_help_of_commands_loads_nothing_heavy(words):
     loaded, said = loaded_by(f"from infield.pipelines.cli import main\nassert main({words.split()} + ['--help']) == 0")
     assert f"usage: infield {words}" in said and not too_much(loaded)
+
+
+def test_choices_that_options_repeat_are_those_of_the_heavy_modules():
+    from infield.datasets.wall_pressure import plane_file
+    from infield.datasets.wall_pressure.readers import jhtdb
+    from infield.physics.cm21 import telescopes
+    from infield.pipelines.cm21 import observe_options
+    from infield.pipelines.wall_pressure import convert_options
+
+    assert convert_options.WALLS == plane_file.WALLS and convert_options.FLOWS == tuple(jhtdb.FLOWS)
+    assert observe_options.TELESCOPES == tuple(telescopes.TELESCOPES)
 
 
 @pytest.mark.parametrize("code", ["import numpy", "import yaml", "import infield.core.grid"])

@@ -18,7 +18,7 @@ ENTRIES = {
     "converters": {
         "lightcone": Entry("infield.pipelines.cm21.convert:LIGHTCONES", "lightcones of many formats to one file"),
         "lightcone-observation": Entry(
-            "infield.pipelines.cm21.observe:OBSERVATION", "a lightcone to a mock observation by a telescope"
+            "infield.pipelines.cm21.observe_options:OBSERVATION", "a lightcone to a mock observation by a telescope"
         ),
     },
     "simulators": {"21cm": Entry("infield.pipelines.cm21.simulate", "lightcones of 21cmFAST")},

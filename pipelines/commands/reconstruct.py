@@ -22,6 +22,7 @@ from infield.physics.measurement import Measurement
 from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import say, table
 from infield.pipelines.run.devices import device_named
+from infield.pipelines.run.fit_options import refuse_fit_of_others
 from infield.pipelines.run.fitted_field import (
     FitOptions,
     Judged,
@@ -35,6 +36,7 @@ from infield.pipelines.run.fitted_field import (
 )
 from infield.pipelines.run.options import check_at_least, refuse_without
 from infield.pipelines.run.parameters import named_numbers
+from infield.pipelines.run.precision import stored_dtype
 from infield.pipelines.run.prior_choice import (
     BUILT_IN,
     cautions,
@@ -193,6 +195,7 @@ def reconstruct(
                     raise InfieldError(
                         where=f"--at {next(iter(at))}", found="a law fitted to the data", expected="a conditional prior"
                     )
+                refuse_fit_of_others(fit, sampler)
                 law = fit_to_points(measurement, BUILT_IN[prior or "fitted"], fit or FitOptions(), seed, sampler)
                 measurement = with_fitted_noise(measurement, law)
                 chosen = fitted_prior(prior, law, sampler)
@@ -220,7 +223,9 @@ def reconstruct(
         say(note, quiet=quiet)
     stand_in: dict[str, str] = {}
     if surrogate is not None:
-        learned = load_surrogate(surrogate, where)
+        with registry.plugins_recorded() as of_surrogate:
+            learned = load_surrogate(surrogate, where)
+        plugins |= of_surrogate
         replaced = _replaced(measurement, surrogate, learned)
         measurement = replaced.measurement
         stand_in = {"surrogate": surrogate.name, "surrogate_sha256": learned.stored.sha256}
@@ -231,6 +236,7 @@ def reconstruct(
         units=measurement.units,
         samples=samples,
         block=sampler.block,
+        dtype=stored_dtype(measurement, chosen.prior if law is None else None),
         overwrite=overwrite,
         title=f"Posterior of {Path(about).name}",
         carried=measurement.carried,
@@ -260,8 +266,11 @@ def reconstruct(
     else:
         shared = (adapted(sampler, chosen.prior), chosen.prior, measurement, seed)
         run_missing_blocks(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
-    judged = Judged.of(fitted, fit or FitOptions()) if fitted is not None else Judged.without_validation(law)
     chi_square = _chi_square(writer, measurement) if fitted is None else fitted.chi_square()
+    if fitted is not None:
+        judged = Judged.of(fitted, fit or FitOptions())
+    else:
+        judged = Judged.without_validation(law).given(chi_square, opened)
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
     result = {"result": "estimate"} if issubclass(sampler.result, Estimate) else {}

@@ -18,7 +18,10 @@ def device_named(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        raise InfieldError(where=f"--device {name}", found=reason, expected="auto, cpu or an available cuda") from error
+    if torch.device(name).type == "meta":
         raise InfieldError(
-            f"--device {name}: {str(error).splitlines()[0]}; expected auto, cpu or an available cuda"
-        ) from error
+            where=f"--device {name}", found="a device that holds no values", expected="auto, cpu or an available cuda"
+        )
     return name

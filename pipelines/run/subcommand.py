@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +23,21 @@ class Subcommand(NamedTuple):
     description: str
     add_arguments: Callable[[Parser], None]
     run: Callable[[argparse.Namespace], int]
+
+
+def deferred(target: str) -> Callable[[argparse.Namespace], int]:
+    """What runs a command whose module is imported only then, not for its help.
+
+    Arguments:
+        target: `"module:function"`.
+    """
+
+    def run(arguments: argparse.Namespace) -> int:
+        module, _, function = target.partition(":")
+        status: int = getattr(importlib.import_module(module), function)(arguments)
+        return status
+
+    return run
 
 
 def subcommand(group: str, name: str) -> Subcommand:

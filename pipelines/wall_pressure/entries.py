@@ -21,7 +21,9 @@ ENTRIES = {
         "wall-pressure": Entry("infield.pipelines.wall_pressure.simulate", "a synthetic stand-in for wall pressure"),
     },
     "converters": {
-        "wall-pressure": Entry("infield.pipelines.wall_pressure.convert:PLANES", "planes of many formats"),
-        "wall-sensors": Entry("infield.pipelines.wall_pressure.convert:SENSORS", "a plane to a measurement by sensors"),
+        "wall-pressure": Entry("infield.pipelines.wall_pressure.convert_options:PLANES", "planes of many formats"),
+        "wall-sensors": Entry(
+            "infield.pipelines.wall_pressure.convert_options:SENSORS", "a plane to a measurement by sensors"
+        ),
     },
 }

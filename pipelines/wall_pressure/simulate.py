@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import json
 import math
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,23 +31,11 @@ from infield.pipelines.run.blocks import add_run_arguments, check_run, run_missi
 from infield.pipelines.run.console import table
 from infield.pipelines.run.options import check_at_least
 from infield.pipelines.run.process import one_thread
+from infield.pipelines.wall_pressure.half_heights import half_heights as half_heights
 from infield.priors.wall_pressure.synthetic import WallPressure
 
 MAX_VALUES_PER_BLOCK = 2**21
 """Values that are drawn and stored together, in blocks of at least 1 and at most 256 planes."""
-
-_LENGTH = re.compile(r"([0-9.]+(?:e[+-]?\d+)?)(?:/([0-9.]+))?\s*(?:\*?\s*(pi))?", re.IGNORECASE)
-
-
-def half_heights(text: str) -> float:
-    """A length as people write it: 12.57, 4pi, 4/3pi, 4/3*pi."""
-    match = _LENGTH.fullmatch(text.strip())
-    try:
-        assert match is not None
-        value = float(match[1]) / float(match[2] or 1) * (math.pi if match[3] else 1)
-    except (AssertionError, ValueError, ZeroDivisionError):
-        raise argparse.ArgumentTypeError(f"found '{text}', expected half heights such as 12.57, 4pi or 4/3pi") from None
-    return value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

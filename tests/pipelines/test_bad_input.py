@@ -284,6 +284,11 @@ def test_a_prior_on_a_grid_for_scattered_points(tmp_path, reconstruct):
 
 
 FLAGS = {
+    **(
+        {}
+        if torch.cuda.is_available()
+        else {"no GPU": (["--device", "cuda"], "--device cuda: found ", "expected auto")}
+    ),
     "unknown sampler": (["--sampler", "gibbs"], "'gibbs'", "expected one of faps, "),
     "unknown parameter": (["--with", "speed=3"], "--with speed=3", "levels"),
     "parameter without value": (["--with", "levels"], "--with levels", "PARAMETER=VALUE"),
@@ -295,6 +300,7 @@ FLAGS = {
     "samples in words": (["--samples", "many"], "--samples", "'many'"),
     "unknown flag": (["--colour", "red"], "--colour red"),
     "unknown device": (["--device", "abacus"], "--device abacus", "expected auto, cpu"),
+    "a device without values": (["--device", "meta"], "--device meta", "expected auto, cpu"),
     "no scheduler": (["--json", "--scheduler", "nowhere"], "--scheduler nowhere: no Dask scheduler answers there"),
     "fit beside a prior": (["--isotropic", "--prior", "PRIOR.ckpt"], "--isotropic: found no fit to data at points"),
     "parameters of a prior without any": (["--at", "A=1"], "--at A: found "),

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor
@@ -158,6 +158,7 @@ def run(
         if name not in PROBLEMS:
             raise InfieldError(f"--problem {name}: expected one of {', '.join(PROBLEMS)}")
     size = size or (QUICK if quick else Size())
+    _check_methods(methods, [Problem(name, size.points) for name in problems], size)
     bench = Bench("pde", seed)
     with progress() as bar:
         task = bar.add_task("pde", total=len(problems) * len(SETTINGS))
@@ -168,6 +169,23 @@ def run(
                 _run_setting(bench, problem, setting, prior, size, seed, methods)
                 bar.advance(task)
     return bench
+
+
+def _check_methods(methods: Sequence[str] | None, problems: Sequence[Problem], size: Size) -> None:
+    """Refuse the beginning of a name that no method of these problems has, before anything is trained."""
+    if methods is None:
+        return
+    of_each = (
+        methods_of(problem, setting, cast(FlowPrior, None), size) for problem in problems for setting in SETTINGS
+    )
+    names = list(dict.fromkeys(name for methods in of_each for name in methods))  # names need no prior
+    for wanted in methods:
+        if not wanted or not any(name.startswith(wanted) for name in names):
+            raise InfieldError(
+                where="--methods",
+                found=f"'{wanted}'",
+                expected=f"the beginning of one of {', '.join(names)}",
+            )
 
 
 def methods_of(problem: Problem, setting: Setting, prior: FlowPrior, size: Size) -> dict[str, Method | str]:

@@ -371,6 +371,16 @@ pipelines.cone_members:TOGETHER -> pipelines.cm21.members:MAX_VOXELS_PER_READ
 pipelines.cone_members:SAME -> pipelines.cm21.members:GRID_RTOL
 pipelines.simulate:BLOCK_VALUES -> pipelines.commands.simulate:MAX_VALUES_PER_BLOCK
 pipelines.wall_pressure:BLOCK_VALUES -> pipelines.wall_pressure.simulate:MAX_VALUES_PER_BLOCK
+pipelines.bench.pde_problems:CHECKPOINTS -> pipelines.package_data:CHECKPOINTS
+pipelines.lightcone_observation:OBSERVATION -> pipelines.cm21.observe_options:OBSERVATION
+pipelines.lightcone_observation:add_arguments -> pipelines.cm21.observe_options:add_arguments
+pipelines.reconstruct:add_arguments -> pipelines.commands.reconstruct_options:add_arguments
+pipelines.wall_planes:FLOWS -> datasets.wall_pressure.readers.jhtdb:FLOWS
+pipelines.wall_planes:PLANES -> pipelines.wall_pressure.convert_options:PLANES
+pipelines.wall_planes:SENSORS -> pipelines.wall_pressure.convert_options:SENSORS
+pipelines.wall_planes:WALLS -> datasets.wall_pressure.plane_file:WALLS
+pipelines.wall_planes:add_plane_arguments -> pipelines.wall_pressure.convert_options:add_plane_arguments
+pipelines.wall_planes:add_sensor_arguments -> pipelines.wall_pressure.convert_options:add_sensor_arguments
 pipelines.bench.one_step_fields:FEW -> pipelines.mri.bench.one_step_fields:FEW_DRAWS
 pipelines.bench.one_step_fields:EXACT -> pipelines.mri.bench.one_step_fields:NOISELESS_STD
 posterior.modes_across:ROUNDING -> posterior.cm21.mode_solver:FLOAT32_RTOL

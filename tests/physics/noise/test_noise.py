@@ -21,6 +21,7 @@ from infield.physics.noise.registry import (
     PoissonNoise,
     noise_from_json,
 )
+from infield.testing import check_noise_model
 
 COILS, K = 3, (2, 3)
 THRESHOLD = 4.5  # z-scores
@@ -114,10 +115,9 @@ def test_the_gradient_of_the_best_known_library_is_rejected():
 
 
 @every_law
-def test_score_has_mean_zero_under_the_law(law):
-    z = pair(law, 1)[1].expand(5000, -1, -1, -1, -1)
-    score = law.gradient(law.sample(z, rng(4)), z)
-    assert ((score.mean(0) / score.std(0)).abs() * math.sqrt(len(score))).max() < THRESHOLD
+def test_battery(law):
+    """Gradient, score, information, normalisation, masks and description: the checks that others have for theirs."""
+    check_noise_model(law, pair(law, 1)[1], draws=1500)
 
 
 # --- densities ---

@@ -24,6 +24,7 @@ from infield.physics.operators.fourier import FourierSampling
 from infield.physics.operators.least_squares import LeastSquaresMixin, null_projection
 from infield.physics.operators.registry import build_operator
 from infield.physics.operators.sensors import Mask
+from infield.testing import check_operator
 
 TOLERANCE = 1e-10
 
@@ -92,12 +93,12 @@ def convolution_matrix(shape: tuple[int, ...], kernel: np.ndarray, boundary: str
 
 def gaussian_matrix(grid: Grid, width: float, boundary: str) -> np.ndarray:
     distance = grid.points()[:, None] - grid.points()[None]
-    if boundary == "periodic":
-        lengths = torch.tensor(grid.lengths)
-        distance = torch.minimum(distance.abs(), lengths - distance.abs())
-    weight = torch.exp(-0.5 * (distance**2).sum(-1) / width**2).numpy()
-    if boundary == "periodic":
+    if boundary == "periodic":  # the sum over images, along each axis
+        images = torch.arange(-30, 31)[:, None] * torch.tensor(grid.lengths)
+        profiles = torch.exp(-0.5 * (distance[..., None, :] + images) ** 2 / width**2).sum(-2)
+        weight = profiles.prod(-1).numpy()
         return weight / weight.sum(1, keepdims=True)
+    weight = torch.exp(-0.5 * (distance**2).sum(-1) / width**2).numpy()
     far = [np.arange(-200, 201) * h for h in grid.spacing]
     return weight / np.prod([np.exp(-0.5 * d**2 / width**2).sum() for d in far])
 
@@ -308,18 +309,9 @@ def dense_error(A, matrix: np.ndarray) -> float:
 
 
 @every_operator
-def test_adjoint(case):
-    assert adjoint_error(case.build()) < TOLERANCE
-
-
-@every_operator
-def test_linearity(case):
-    assert linearity_error(case.build()) < TOLERANCE
-
-
-@every_operator
-def test_batch_independence(case):
-    assert batch_error(case.build()) < TOLERANCE
+def test_battery(case):
+    """Adjoint, linearity, derivatives, batches, precisions and description: the checks that others have for theirs."""
+    check_operator(case.build(), description=case.description, arrays=case.arrays, pickled=False)
 
 
 @every_operator
@@ -339,15 +331,6 @@ def test_pickling(case):
     assert (A.observed is None and B.observed is None) or torch.equal(A.observed, B.observed)
     half = pickle.loads(pickle.dumps(A.to(torch.float32)))
     assert half.A(x.float()).dtype == torch.float32
-
-
-@every_operator
-def test_single_precision(case):
-    A, x, y = case.build(), fields(case, 2), data(case.build(), 2)
-    forward, backward = A.A(x), A.A_adjoint(y)
-    A.to(torch.float32)
-    assert A.A(x.float()).dtype == A.A_adjoint(y.float()).dtype == torch.float32
-    assert relative(A.A(x.float()), forward) < 1e-5 and relative(A.A_adjoint(y.float()), backward) < 1e-5
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.id.startswith(SAMPLING)], ids=lambda case: case.id)

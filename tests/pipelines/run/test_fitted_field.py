@@ -1,14 +1,26 @@
 """What a run does with a law that was fitted to point data: who draws from it, and what makes it the same run."""
 
+import argparse
+
+import pytest
 import torch
 from examples.kriging_example import GRID, data_on
 
+from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
-from infield.pipelines.run.fitted_field import FitOptions, Judged, fit_to_points
+from infield.pipelines.run.fit_options import (
+    FitOptions,
+    add_fit_arguments,
+    fit_options,
+    refuse_fit_of_others,
+    refuse_unused_fit,
+)
+from infield.pipelines.run.fitted_field import Judged, fit_to_points
 from infield.pipelines.run.prior_choice import fitted_prior
 from infield.posterior.kriging.fitted import FittedField
 from infield.posterior.samplers.exact import Exact
+from infield.posterior.samplers.kriging import Kriging
 
 
 def measured(noise=0.05):
@@ -30,3 +42,28 @@ def test_a_law_that_does_not_fit_is_not_trusted_whoever_draws():
     assert Judged.without_validation(good).verdict.trusted == "unchecked"
     assert Judged.without_validation(bad).verdict.trusted == 0
     assert Judged.without_validation(None).verdict.because.startswith("the prior was named")
+
+
+def given(*options):
+    parser = argparse.ArgumentParser()
+    add_fit_arguments(parser)
+    return fit_options(parser.parse_args(options))
+
+
+def test_options_that_have_no_effect_are_refused_even_with_their_default():
+    for options in (["--trend", "constant"], ["--isotropic"], ["--hyper", "auto"], ["--no-validation"]):
+        with pytest.raises(InfieldError, match=f"{options[0]}: found no fit to data at points"):
+            refuse_unused_fit(given(*options))
+    with pytest.raises(InfieldError, match="--trend: found no fit"):
+        refuse_unused_fit(FitOptions(trend="linear"))
+    refuse_unused_fit(given())
+    assert given().of_law() == FitOptions().of_law() == {"trend": "constant", "isotropic": False, "hyper": "auto"}
+
+
+@pytest.mark.parametrize("options", [["--no-validation"], ["--hyper", "sample"], ["--hyper", "auto"]])
+def test_what_kriging_alone_heeds_is_refused_beside_another_sampler(options):
+    with pytest.raises(InfieldError, match=f"{options[0]}: found the sampler exact, expected kriging"):
+        refuse_fit_of_others(given(*options), Exact())
+    for sampler in (None, Kriging()):
+        refuse_fit_of_others(given(*options), sampler)
+    refuse_fit_of_others(given("--trend", "linear", "--isotropic", "--hyper", "plug-in"), Exact())  # heeded by the fit

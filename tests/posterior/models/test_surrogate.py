@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from infield import InfieldError
+from infield.core import registry
 from infield.core._lightning import Trainer
 from infield.core.grid import Grid
 from infield.core.transform import Affine
@@ -273,18 +275,27 @@ def test_a_file_that_is_no_surrogate_is_refused_in_one_line(checkpoint, tmp_path
 # --- as a person runs it ---
 
 
-def test_reconstruct_with_a_surrogate(checkpoint, surrogate, fresh, tmp_path):
+def test_reconstruct_with_a_surrogate(checkpoint, surrogate, fresh, tmp_path, monkeypatch):
+    def load(*arguments):  # its network is of another package
+        registry._records.get()[-1]["a-package"] = "1.2"
+        return load_surrogate(*arguments)
+
     x, u = fresh
     y, noise = noisy(u, 0.02 * float(u.std()))[:1], 0.02 * float(u.std())
     write_measurement(tmp_path / "m.zarr", measurement(noise, y=y, truth=x[:1]))
     (tmp_path / "prior.yaml").write_text("prior: gaussian\nlaw: {law: matern, nu: 2.5, length: 0.3}\n")
     told = {"prior": str(tmp_path / "prior.yaml"), "samples": 8, "workers": 1, "quiet": True}
+    with monkeypatch.context() as patched:
+        patched.setattr("infield.pipelines.commands.reconstruct.load_surrogate", load)
+        reconstruct(tmp_path / "m.zarr", tmp_path / "of_another.zarr", surrogate=checkpoint, **told)
+    with open_posterior(tmp_path / "of_another.zarr") as posterior:
+        assert json.loads(posterior.attrs["plugins"]) == {"a-package": "1.2"}
     summary = reconstruct(tmp_path / "m.zarr", tmp_path / "p.zarr", surrogate=checkpoint, **told)
     assert 0.3 < summary["chi_square"] < 2 and summary["surrogate"] == "surrogate.ckpt"
     assert summary["surrogate_relative_error"] == surrogate.relative_error
     assert 0.1 < summary["surrogate_error_at_samples"] < 10
     with open_posterior(tmp_path / "p.zarr") as posterior:
-        assert posterior.attrs["surrogate_sha256"] == surrogate.stored.sha256
+        assert posterior.attrs["surrogate_sha256"] == surrogate.stored.sha256 and "plugins" not in posterior.attrs
     (tmp_path / "p.zarr").rename(tmp_path / "p.zarr.partial")
     with pytest.raises(InfieldError, match="'surrogate': found"):  # another run than one with the solver
         reconstruct(tmp_path / "m.zarr", tmp_path / "p.zarr", **told)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Generator
 
+from infield import InfieldError
 from infield.core import registry
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
@@ -145,6 +147,17 @@ def test_calibration_is_pooled_over_the_cases():
     values = [r.value for r in bench.records if (r.method, r.metric) == (row, "spread_skill")]
     assert len(values) == 3 and len(set(values)) == 1 and 0.7 < values[0] < 1.4
     assert 0.8 < bench.median(row, "coverage_90") < 1
+
+
+@pytest.mark.parametrize("unknown", ["nonsense", "exact (true law) of all", ""])
+def test_a_method_that_does_not_exist_is_refused(unknown, monkeypatch):
+    monkeypatch.setattr(pde, "_run_setting", lambda *_: pytest.fail("it ran"))
+    with pytest.raises(
+        InfieldError, match=f"--methods: found '{re.escape(unknown)}', expected the beginning of one of"
+    ):
+        pde.run(quick=True, problems=["poisson"], methods=["faps", unknown])
+    with pytest.raises(InfieldError, match="--methods: found 'exact'"):  # of Darcy no posterior is known
+        pde.run(quick=True, problems=["darcy"], methods=["exact"])
 
 
 def test_a_method_that_diverges_is_told(monkeypatch):
