@@ -278,7 +278,8 @@ GONE = {
     "priors.unrolled": {"KINDS"},
 }
 """Twists with a covariance of each particle's own; tables by hand, and what they imported, whose entries the registry
-holds now, and a property of `core.grid.Axis` that was written again for dictionaries: nothing stands where they stood."""
+holds now, and a property of `core.grid.Axis` that was written again for dictionaries:
+nothing stands where they stood."""
 
 
 @pytest.mark.parametrize("module", sorted(OLD_NAMES))
