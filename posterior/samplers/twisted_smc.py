@@ -4,25 +4,30 @@ Wu, Trippe, Naesseth, Blei & Cunningham 2023, "Practical and asymptotically exac
 models" (arXiv 2306.17775), for the path x_t = t x_1 + (1 - t) x_0 with a coloured source N(0, C_0). Particles follow
 the reversed noising of the flow; twists, which guess the evidence of what is left to come, guide and weigh them:
 
-    psi_t(x) = N(y; A m(x), A K_t A^T + R),    m = E[x_1 | x_t],
-
-with K_t the conditional covariance of the Gaussian that has the prior's covariance.
+    psi_t(x) = N(y; A m(x), A V(x) A^T + R),    m = E[x_1 | x_t],    V = Cov(x_1 | x_t).
 
 | paper | here |
 | --- | --- |
-| x^t, t = T ... 0 | x_t, t = 0, t_1 ... t_K < 1, then x_1 |
-| p_theta(x^{t-1} | x^t), eq. 2 | the reversal of the noising, with x_1 | x_t ~ N(m, K_t) |
+| x^t, t = T ... 0 | x_t, t = t_1 ... t_K < 1, then x_1 |
+| p_theta(x^{t-1} | x^t), eq. 2 | the reversal of the noising that keeps the path's marginals |
 | twist p~(y | x^t) = p(y | x^0 = x_theta(x^t)), eq. 8 | psi_t, with the covariance of x_1 and not only its mean |
-| proposal, eq. 9: a step along grad log psi_t | that reversal conditioned on the data, exactly |
+| proposal, eq. 9 | the reversal conditioned on the data; for few data N(mu + tau^2 C_0 grad log psi_t, tau^2 C_0) |
 | weights, eq. 10 | the same |
 
-The proposal and its weights are in `posterior.inference.conditioned_transition`. For a Gaussian prior every draw is
-exact, whatever the number of steps and data; with the gradient step of eq. 9, 40 sharp data left 5 of 128 particles
-after 50 steps, and a log evidence 17 too low.
+*Conditioned.* Where V is that of the Gaussian with the prior's covariance, the reversal can be conditioned on the data
+exactly (`posterior.inference.conditioned_transition`): for a Gaussian prior every draw is exact, whatever the number of
+steps and data. The gradient step of eq. 9 left 5 of 128 particles there after 50 steps, with 40 sharp data.
+
+*Guided.* For few data under another prior, V is each particle's own (`posterior.inference.twist`), and the proposal is
+that of the paper with a second-order step: mu takes m extrapolated from the last two steps over log(t / (1 - t)), as
+the multistep solver of Lu et al. 2022 (DPM-Solver++, arXiv 2211.01095, eq. 15). With 50 steps the first-order one was
+measured to lose 5 % of the spread, this one 1 %. The reversal has no covariance of x_1 in it: where components are much
+smoother than the prior as a whole, conditioned draws keep a faint noise of the surrogate's small scales, these none.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -36,6 +41,7 @@ from infield.physics.measurement import Measurement
 from infield.posterior.inference.conditioned_transition import ConditionedTransition, Reversal
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.inference.particles import ParticleWeights
+from infield.posterior.inference.twist import LocalTwist
 from infield.posterior.samplers.base import Draws, Sampler
 from infield.priors.base import FlowPrior
 from infield.priors.covariance.base import Covariance
@@ -57,6 +63,10 @@ class TwistedSMC(Sampler):
         particles: Particles a sample.
         resample_below: Resample when the effective share of particles falls below this.
         exponent: Times are t_k = 1 - (1 - k / (K + 1))^exponent: closer together near t = 1.
+        local_data: Up to this many data, under a prior that is not Gaussian, particles are guided with V from the
+            flow's Jacobian, one vector-Jacobian product a datum; else they take the conditioned reversal.
+        refresh: Steps from one computation of that V to the next. Between them it is scaled; the weights stay right,
+            since a twist may depend on where a particle has been.
         island: Samples that `reconstruct` draws together.
     """
 
@@ -64,16 +74,16 @@ class TwistedSMC(Sampler):
     particles: int = 4
     resample_below: float = 0.5
     exponent: float = 1.5
+    local_data: int = 32
+    refresh: int = 1
     island: int = 128
 
     method: ClassVar[str] = "smc"
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("steps", 1),
-            ("particles", 1),
-            ("island", 1),
-            ("exponent", 1.0),
+            *(("steps", 1), ("particles", 1), ("local_data", 0)),
+            *(("refresh", 1), ("island", 1), ("exponent", 1.0)),
         ):
             if not getattr(self, name) >= least:
                 raise InfieldError(
@@ -92,11 +102,20 @@ class TwistedSMC(Sampler):
         return [1 - (1 - k / (self.steps + 1)) ** self.exponent for k in range(1, self.steps + 1)]
 
     def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
+        data = LinearGaussianData(measurement, prior.covariance.modes, TOLERANCE)
+        few = data.dense and measurement.count <= self.local_data
+        island = self._guided if few and not prior.gaussian else self._conditioned
+        noise = _Noise(generator, n, self.particles)
+        x_1, particles, diagnostics = island(prior, data, noise)
+        chosen = particles.choose(n, noise.uniform())
+        shuffled = torch.randperm(n, generator=Generator().manual_seed(int(2**53 * noise.uniform())))
+        diagnostics |= {"effective_share": particles.least_share, "resampled": float(particles.resampled)}
+        return Draws(x_1[chosen[shuffled]], diagnostics)
+
+    def _conditioned(self, prior: FlowPrior, data: LinearGaussianData, noise: _Noise) -> _Island:
         """Equations are those of `posterior.inference.conditioned_transition`."""
-        C, C_0, noise = prior.covariance, prior.source, _Noise(generator, n, self.particles)
-        data = LinearGaussianData(measurement, C.modes, TOLERANCE)
-        transition = ConditionedTransition(prior, data)
-        x = prior.mean.new_zeros((n * self.particles, *C.event_shape))
+        C, C_0, transition = prior.covariance, prior.source, ConditionedTransition(prior, data)
+        x = prior.mean.new_zeros((noise.n * self.particles, *C.event_shape))
         m = transition.mean(x, 0.0)
         particles = ParticleWeights(m.new_zeros(len(m)))
         for t, t_next in pairwise([0.0, *self.times, 1.0]):
@@ -111,12 +130,39 @@ class TwistedSMC(Sampler):
             if particles.ess_fraction < self.resample_below:
                 chosen = particles.resample(noise.uniform())
                 x, m = x[chosen], m[chosen]
-        chosen = particles.choose(n, noise.uniform())
-        shuffled = torch.randperm(n, generator=Generator().manual_seed(int(2**53 * noise.uniform())))
-        diagnostics = {"effective_share": particles.least_share, "resampled": float(particles.resampled)}
-        if (log_psi_0 := transition.log_evidence()) is not None:
-            diagnostics["log_evidence"] = log_psi_0 + particles.log_evidence
-        return Draws(x_1[chosen[shuffled]], diagnostics)
+        log_psi_0 = transition.log_evidence()
+        return x_1, particles, {} if log_psi_0 is None else {"log_evidence": log_psi_0 + particles.log_evidence}
+
+    def _guided(self, prior: FlowPrior, data: LinearGaussianData, noise: _Noise) -> _Island:
+        """Equations are those of the paper."""
+        C, C_0, twist = prior.covariance, prior.source, LocalTwist(prior, data)
+        t = self.times[0]  # the law of x_t so near to the source is that of the Gaussian surrogate
+        x_1 = prior.mean + C.colour(noise(*C.event_shape), noise(*C.event_shape) if C.rank else None)
+        x = t * x_1 + (1 - t) * noise.coloured(C_0)
+        now = twist.at(x, t)
+        particles = ParticleWeights(now.log_psi)
+        m_before, t_before = now.mean, 0.0
+        for k, (t, t_next) in enumerate(pairwise(self.times), 1):
+            step, m = Reversal(t, t_next), now.mean
+            if t_before > 0:
+                m = m + (m - m_before) * log_odds(t, t_next) / (2 * log_odds(t_before, t))
+            mu = t_next * m + step.rho * (x - t * m)  # eq. 2
+            white, u, tau = C_0.modes.white(noise(*C_0.event_shape)), now.guide, step.tau
+            x = mu + C_0.modes.synthesise(C_0.diagonal.sqrt() * (tau**2 * u + tau * white))  # eq. 9
+            log_ratio = -(tau * u * white + tau**2 / 2 * u.square()).flatten(1).sum(1)  # log p(x' | x) / proposal
+            m_before, t_before, before = now.mean, t, now.log_psi
+            now = twist.at(x, t_next, now if k % self.refresh else None)
+            particles.reweigh(log_ratio + now.log_psi - before)  # eq. 10
+            if particles.ess_fraction < self.resample_below:
+                chosen = particles.resample(noise.uniform())
+                x, now, m_before = x[chosen], now[chosen], m_before[chosen]
+        particles.reweigh(twist.log_likelihood(now.mean) - now.log_psi)  # x_1 = m(x_tK): the last twist is exact
+        products = twist.jacobian_products / noise.n
+        return now.mean, particles, {"log_evidence": particles.log_evidence, "jacobian_products": products}
+
+
+_Island = tuple[Tensor, ParticleWeights, dict[str, float]]
+"""x_1 of all particles, shape `(particles, channel, *space)`, their weights, and what is reported of them."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +182,9 @@ class _Noise:
 
     def coloured(self, C_0: Covariance) -> Tensor:
         """Draws of N(0, C_0)."""
-        return _colour(C_0, C_0.modes.white(self(*C_0.event_shape)))
+        return C_0.modes.synthesise(C_0.diagonal.sqrt() * C_0.modes.white(self(*C_0.event_shape)))
 
 
-def _colour(C_0: Covariance, white: Tensor) -> Tensor:
-    """C_0^{1/2} of fields in the modes' coordinates."""
-    return C_0.modes.synthesise(C_0.diagonal.sqrt() * white)
+def log_odds(t: float, t_next: float) -> float:
+    """log(t' / (1 - t')) - log(t / (1 - t))."""
+    return math.log(t_next / t * (1 - t) / (1 - t_next))

@@ -205,7 +205,7 @@ posterior.streams -> core.randomness
 posterior.surrogate -> posterior.models.surrogate
 posterior.tiled_faps -> posterior.samplers.faps_tiled
 posterior.tiling -> posterior.inference.tiling
-posterior.twist -> posterior.inference.conditioned_transition
+posterior.twist -> posterior.inference.twist
 posterior.twisted_smc -> posterior.samplers.twisted_smc
 posterior.two_sample -> posterior.diagnostics.two_sample
 posterior.unrolled -> posterior.samplers.unrolled
@@ -528,6 +528,7 @@ physics.named:build_named -> physics.operators.deepinv:build_deepinv
 posterior.ensembles:by_chance -> posterior.diagnostics.ensembles:floor_scaling
 posterior.parameter_inference:learn -> posterior.models.parameter_inference:fit_posterior
 posterior.for_deepinv:decomposed -> posterior.interop.deepinv:to_decomposable_physics
+posterior.twist:Guess -> posterior.inference.twist:TwistValue
 datasets.kspace:without_oversampling -> datasets.mri.kspace:remove_oversampling
 priors.flow:FlowPrior -> priors.flows.flow:LearnedFlow
 """

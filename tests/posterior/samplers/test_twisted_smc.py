@@ -18,11 +18,13 @@ from infield.posterior.diagnostics.calibration import mean_error, std_ratio
 from infield.posterior.inference.conditional_moments import ConditionalMoments
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.inference.particles import ParticleWeights
+from infield.posterior.inference.twist import LocalTwist
 from infield.posterior.samplers.exact import Exact, posterior_mean
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.twisted_smc import TwistedSMC
+from infield.priors.base import denoise
 from infield.priors.gaussian.bridge import Bridge
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.laws import Matern, White
 from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.storage.from_yaml import prior_from_description
 
@@ -178,3 +180,76 @@ def test_streams_repeat_an_island(prior, measurement):
 def test_wrong_parameters_are_refused(parameters, message):
     with pytest.raises(InfieldError, match=message):
         TwistedSMC(**parameters)
+
+
+def test_a_twist_of_a_gaussian_is_the_evidence_and_its_guide_the_gradient(measurement):
+    gaussian = gaussian_prior(Matern(nu=1.5, length=0.3), POINTS, source=SOURCE)
+    data, t = LinearGaussianData(measurement, gaussian.covariance.modes), 0.6
+    twist = LocalTwist(gaussian, data)
+    x = gaussian.source.sample(2, rng(1))
+    guess, K = twist.at(x, t), Bridge(gaussian.covariance, gaussian.source, t).conditional()
+    evidence = [data.log_evidence(denoise(gaussian, x[i : i + 1], t)[0], K) for i in range(2)]
+    torch.testing.assert_close(guess.log_psi, torch.stack(evidence))
+    direction = gaussian.source.sample(1, rng(2))  # = C_0^{1/2} w
+    w = gaussian.source.modes.analyse(direction) / gaussian.source.diagonal.sqrt()
+    h = 1e-4
+    slope = (twist.at(x + h * direction, t).log_psi - twist.at(x - h * direction, t).log_psi) / (2 * h)
+    along = gaussian.source.modes.analyse(guess.guide)
+    torch.testing.assert_close((guess.guide * w).flatten(1).sum(1), slope, rtol=1e-5, atol=1e-6)
+    assert ((along * w).flatten(1).sum(1) - slope).abs().max() > 1e-3  # negative control: guide taken for a field
+
+
+def test_the_last_twist_is_the_likelihood(prior, measurement):
+    twist = LocalTwist(prior, LinearGaussianData(measurement, prior.source.modes))
+    x = prior.components[0].covariance.sample(3, rng(4))
+    torch.testing.assert_close(twist.log_likelihood(x), measurement.log_likelihood(x))
+
+
+def test_a_covariance_that_is_kept_for_some_steps_only_guides(prior, measurement):
+    """The weights know of it, so that draws and evidence stay right; it costs a third of the products."""
+    exact = Exact()(prior, measurement, 4000, rng(1)).samples
+    mean, law = posterior_mean(prior, measurement), LinearGaussianData(measurement, prior.source.modes)
+    parts = torch.stack([law.log_evidence(c.mean, c.covariance) for c in prior.components])
+    evidence = float(torch.logsumexp(parts + prior.weights.log(), 0))
+    kept = TwistedSMC(steps=40, particles=2, refresh=3)(prior, measurement, 4000, rng(2))
+    assert mean_error(kept.samples, mean, exact.std(0)) < 0.12
+    assert abs(std_ratio(kept.samples, exact) - 1) < 0.05
+    assert abs(kept.diagnostics["log_evidence"] - evidence) < 0.2
+    products = [
+        TwistedSMC(steps=10, particles=2, refresh=r)(Hidden(prior), measurement, 20, rng(6)).diagnostics for r in (1, 3)
+    ]
+    assert products[0]["jacobian_products"] == 10 * 2 * 4 and products[1]["jacobian_products"] == 4 * 2 * 4
+
+
+@dataclass
+class Contrary:
+    """A prior whose denoiser has a Jacobian of both signs, as a network's may: m(x) = gains x, point by point."""
+
+    inner: object
+    gains: torch.Tensor
+
+    def __post_init__(self):
+        for name in ("source", "covariance", "mean", "standardisation", "units"):
+            setattr(self, name, getattr(self.inner, name))
+        self.name, self.gaussian = "contrary", False
+
+    def velocity(self, x, t):
+        return (self.gains * x - x) / (1 - t)
+
+
+def test_a_negative_variance_of_the_jacobian_counts_as_none():
+    """Data are points, the source is white: each datum has a law of its own, N(m, max(V, 0) + noise)."""
+    t, variance, index = 0.4, 0.3, [1, 6, 12, 20]
+    gains = torch.linspace(-1.5, 1.5, 24, dtype=torch.float64)
+    prior = Contrary(gaussian_prior(Matern(nu=1.5, length=0.3), POINTS, source=White()), gains)
+    measurement = measure(torch.randn(1, 24, generator=rng(1), dtype=torch.float64), index, variance)
+    guess = LocalTwist(prior, LinearGaussianData(measurement, prior.source.modes)).at(x := randn(3, 1, 24), t)
+    V, m = ((1 - t) ** 2 / t * gains)[index], (gains * x)[:, 0, index]
+    assert V[0] < -variance and V[1] < 0 < V[2]  # without the clamp a logarithm of less than nothing, and a wrong one
+    spread = V.clamp(min=0) + variance
+    r = measurement.y[0, 0] - m
+    expected = torch.distributions.Normal(m, spread.sqrt()).log_prob(measurement.y[0, 0]).sum(1)
+    torch.testing.assert_close(guess.log_psi, expected)
+    guide = torch.zeros(3, 1, 24, dtype=torch.float64)
+    guide[:, 0, index] = gains[index] * r / spread  # of V fixed at x: (dm/dx)^T A^T z
+    torch.testing.assert_close(prior.source.modes.synthesise(guess.guide), guide)
