@@ -531,6 +531,7 @@ posterior.parameter_inference:learn -> posterior.models.parameter_inference:fit_
 posterior.for_deepinv:decomposed -> posterior.interop.deepinv:to_decomposable_physics
 datasets.kspace:without_oversampling -> datasets.mri.kspace:remove_oversampling
 priors.flow:FlowPrior -> priors.flows.flow:LearnedFlow
+posterior.one_step:ask -> posterior.inference.one_step:check_one_step
 """
 
 NAMES = {
