@@ -1,1 +1,1 @@
-"""Data of positron emission tomography."""
+"""Images, counts and synthetic cohorts of positron emission tomography."""

@@ -16,7 +16,7 @@ SECTION = re.compile(r"^(Arguments|Returns|Raises|Yields|References|Note|Example
 TABLE = re.compile(r"^\s*\|.*\|\s*$")
 RULE = re.compile(r"^\s*\|[\s:|-]+\|\s*$")
 DIRECTIVE = re.compile(r"^\s*\.\. ")
-LITERAL = re.compile(r"(:\w+:`[^`]*`|``.*?``|`[^`]+`_?_?)")
+LITERAL = re.compile(r"(:\w+:`[^`]*`|``.*?``|`[^`]+`_?_?|\*\*\w[^*]*\*\*)")
 
 
 def to_restructuredtext(lines: list[str]) -> list[str]:
@@ -105,11 +105,11 @@ def _escape(line: str) -> str:
         if k % 2 == 0:
             part = re.sub(r"([*|])", r"\\\1", part)
             part = re.sub(r"(\w)_(?=\W|$)", r"\1\\_", part)
-            parts[k] = part.replace("`", "\\`")
+            part = part.replace("`", "\\`")
+            parts[k] = f"\\ {part}" if k and re.match(r"[\w(]", part) else part
         elif part.startswith("`") and not part.startswith("``"):
             parts[k] = f"``{part.strip('`')}``"
-    text = "".join(parts)
-    return re.sub(r"(``[^`]+``)(?=[\w(])", r"\1\\ ", text)
+    return "".join(parts)
 
 
 def _process(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:

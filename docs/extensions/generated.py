@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ def bench_files() -> list[Path]:
 def bench_table(path: Path) -> str:
     """Table and origin of one bench.
 
-    A file holds either `columns` and `rows`, or the `records` that `infield bench --records` writes.
+    A file holds either `columns` and `rows`, or the `records` that `infield bench --records` writes; see `_pivoted`.
     """
     document = json.loads(path.read_text(encoding="utf-8"))
     columns, rows = (document["columns"], document["rows"]) if "rows" in document else _pivoted(document)
@@ -186,20 +187,43 @@ def origin(document: dict[str, Any], name: str) -> str:
 
 
 def _pivoted(document: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Records as a table: a row per case and method, a column per metric."""
+    """Records as a table: a row per case and method; with a `summary` over the cases, a row per method.
+
+    `metrics` of a document names the metrics to show and their titles; without it all are shown.
+    """
     records = document["records"]
-    metrics = list(dict.fromkeys(f"{r['metric']}{_unit(r['unit'])}" for r in records))
-    cells: dict[tuple[str, str], dict[str, str]] = {}
-    for record in records:
-        value = record["value"]
-        text = value if isinstance(value, str) else f"{value:.4g}"
-        cells.setdefault((record["case"], record["method"]), {})[f"{record['metric']}{_unit(record['unit'])}"] = text
-    rows = [[case, f"`{method}`", *(row.get(m, "") for m in metrics)] for (case, method), row in cells.items()]
-    return ["case", "method", *(metric.replace("_", " ") for metric in metrics)], rows
+    titles = document.get("metrics") or {r["metric"]: r["metric"].replace("_", " ") for r in records}
+    units = {r["metric"]: "" if r["unit"] == "1" else f" ({r['unit']})" for r in records}
+    summary = SUMMARIES.get(document.get("summary", ""))
+    values: dict[tuple[str, ...], dict[str, list[Any]]] = {}
+    for r in records:
+        row = (r["method"],) if summary else (r["case"], r["method"])
+        values.setdefault(row, {}).setdefault(r["metric"], []).append(r["value"])
+    rows = []
+    for (*case, method), found in values.items():
+        cells = [_figure(found.get(metric, []), summary) for metric in titles]
+        rows.append([*case, f"`{method}`", *cells])
+    first = ["method"] if summary else ["case", "method"]
+    return [*first, *(f"{title}{units.get(metric, '')}" for metric, title in titles.items())], rows
 
 
-def _unit(unit: str) -> str:
-    return "" if unit == "1" else f" ({unit})"
+SUMMARIES: dict[str, Callable[[list[float]], float]] = {
+    "max": max,
+    "median": statistics.median,
+    "mean": statistics.mean,
+}
+
+
+def _figure(values: list[Any], summary: Callable[[list[float]], float] | None) -> str:
+    """A figure with three digits; text, e.g. why there is none, as it is."""
+    if not values:
+        return ""
+    if isinstance(values[0], str):
+        return values[0]
+    value = summary(values) if summary else values[0]
+    size = abs(value)
+    digits = 0 if size >= 100 or float(value).is_integer() else 1 if size >= 10 else 2 if size >= 1 else 3
+    return f"{value:.{digits}f}" if size >= 0.001 or value == 0 else f"{value:.1e}"
 
 
 def target_table(paths: Iterable[Path]) -> str:

@@ -51,7 +51,12 @@ class Projection(LinearOperator):
     """
 
     name = "projection"
+    grid: Grid
+    data_grid: Grid
     weight: Tensor | None
+    forward_rows: Tensor
+    forward_columns: Tensor
+    forward_values: Tensor
 
     def __init__(
         self,
@@ -63,6 +68,7 @@ class Projection(LinearOperator):
     ) -> None:
         data_grid = geometry.data_grid(grid)
         super().__init__(grid, channels, (channels, *data_grid.shape), data_grid, observed)
+        self.geometry = geometry
         y, x = (coordinates_mm(grid, axis) for axis in (-2, -1))
         centre = geometry.centre or ((y[0] + y[-1]) / 2, (x[0] + x[-1]) / 2)
         matrix = joseph_matrix(x - centre[1], y - centre[0], geometry.angles, geometry.positions)

@@ -1,4 +1,4 @@
-"""What PET adds to the registry; see `core.registry`."""
+"""Entries of PET in the registry; see `core.registry`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from infield.core.registry import Entry
 
 ENTRIES = {
     "benches": {
+        "pet": Entry("infield.pipelines.pet.bench.run", "counts of emission tomography to a rate"),
         "pet-bridge": Entry("infield.pipelines.pet.bench.bridge", "the Poisson bridge beside exact laws"),
         "pet-longitudinal": Entry("infield.pipelines.pet.bench.longitudinal", "follow-ups of amyloid PET by bridges"),
     },
     "simulators": {
         "pet": Entry("infield.pipelines.pet.simulate", "a synthetic cohort of longitudinal amyloid PET"),
     },
+    "cautions": {
+        "pet-counts": Entry("infield.pipelines.pet.caution:counts_without_link", "counts of a field without a link"),
+    },
+    "converters": {"pet": Entry("infield.pipelines.pet.convert", "PET images and counts of many formats")},
 }

@@ -56,9 +56,11 @@ class AmortisedModel(Brief):
 
     def about(self) -> dict[str, object]:
         """What a short description shows."""
+        numbers = self.serves.get("numbers", {})
+        ranges = "".join(f", {name} {low:.3g} to {high:.3g}" for name, (low, high) in numbers.items())
         return {
             "name": repr(self.name),
-            "valid for": f"{self.serves.get('name', 'its family of measurements')}",
+            "operator": f"{self.serves.get('operator', 'unknown')}{ranges}",
             "noise": f"{self.noise[0]:g} to {self.noise[1]:g} (standardised)",
             "fields": f"{self.event_shape} in {self.units}",
             "sampler": self.sampler,

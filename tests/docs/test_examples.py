@@ -11,6 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,6 +38,27 @@ def test_python_of_the_quick_start(tmp_path, monkeypatch):
     exec(compile(block.replace("64,", "8,").replace("levels=20", "levels=2"), "quickstart.md", "exec"), names)
     samples = names["posterior"].samples
     assert samples.shape == (8, 1, 32, 48) and torch.isfinite(samples).all()
+
+
+def test_python_of_the_readme(tmp_path, monkeypatch):
+    """A table of 60 observations on a square degree becomes a map in memory."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    lon, lat = rng.uniform(0, 1, (2, 60))
+    sst = 15 + np.sin(4 * lon) * np.cos(3 * lat) + 0.1 * rng.standard_normal(60)
+    rows = [f"{x:.4f},{y:.4f},{value:.3f}" for x, y, value in zip(lon, lat, sst, strict=True)]
+    (tmp_path / "obs.csv").write_text("\n".join(["lon,lat,sst", *rows]), encoding="utf-8")
+    (code,) = python_blocks("README.md")
+    names: dict = {}
+    exec(compile(code.replace("samples=64", "samples=8"), "README.md", "exec"), names)
+    posterior = names["posterior"]
+    assert posterior.sizes["sample"] == 8 and posterior["mean"].attrs["units"] == "degC"
+    assert 13 < float(posterior["mean"].min()) < float(posterior["mean"].max()) < 17
+
+
+def test_checks_of_the_documentation():
+    for block in python_blocks("docs/extending.md"):
+        exec(compile(block, "extending.md", "exec"), {})
 
 
 def unknown_names(source: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shlex
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import infield
 from infield.core import registry
 from infield.pipelines.cli import parser_of
 
@@ -130,7 +132,7 @@ def test_records_of_a_bench_become_a_table(tmp_path):
     path = tmp_path / "b.json"
     path.write_text(json.dumps({**document, "records": [one, met]}), encoding="utf-8")
     assert "| case | method | crps (K) | calls |" in generated.bench_table(path)
-    assert "| c | `m` | 0.25 | 3 |" in generated.bench_table(path)
+    assert "| c | `m` | 0.250 | 3 |" in generated.bench_table(path)
     assert "2026-11-30, seed 1; torch 2.6" in generated.bench_table(path)
     assert "| at most 2 | 3 | **missed** |" in generated.target_table([path])
 
@@ -182,5 +184,49 @@ def test_tables_and_formulas_of_docstrings():
     assert lines.index("::") < lines.index("    a = b")
 
 
+def test_the_readme_is_short():
+    assert (ROOT / "README.md").stat().st_size <= 6_000
+
+
 def test_contributing_is_short():
     assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 80
+
+
+def broken_links(path: Path) -> list[str]:
+    """Relative links of a page at the top of the repository that lead nowhere."""
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8"))
+    return [link for link in links if "://" not in link and not (path.parent / link).exists()]
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_of_pages_at_the_top_lead_somewhere(name):
+    assert broken_links(ROOT / name) == []
+
+
+def test_a_broken_link_is_noticed(tmp_path):
+    (tmp_path / "a.md").write_text("[b](b.md), [a](a.md#title), [c](https://example.org/c)", encoding="utf-8")
+    assert broken_links(tmp_path / "a.md") == ["b.md"]
+
+
+def undocumented(thing: object) -> list[str]:
+    """Parameters of a public class or function that its docstring does not describe."""
+    text = inspect.getdoc(thing) or ""
+    parameters = list(inspect.signature(thing).parameters.values())  # type: ignore[arg-type]
+    return [p.name for p in parameters if not re.search(rf"\b{p.name}\b", text)] + ([] if text else ["all"])
+
+
+def test_every_public_name_is_documented():
+    lost = {}
+    for name in infield.__all__:
+        thing = getattr(infield, name)
+        if inspect.isfunction(thing) or (inspect.isclass(thing) and not issubclass(thing, Exception)):
+            lost[name] = undocumented(thing)
+    assert {name: parameters for name, parameters in lost.items() if parameters} == {}
+
+
+def test_an_undocumented_parameter_is_noticed():
+    def area(width: float, height: float) -> float:
+        """Area of a rectangle of some width."""
+        return width * height
+
+    assert undocumented(area) == ["height"]

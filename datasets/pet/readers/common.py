@@ -1,0 +1,50 @@
+"""What readers of PET files share."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from infield.core.errors import InfieldError
+
+
+def needs(package: str) -> Any:
+    """A package of the extra `pet`.
+
+    Raises:
+        InfieldError: It is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise InfieldError(
+            where=f"package {package}", found="it is not installed", expected="it", remedy="pip install 'infield[pet]'"
+        ) from error
+
+
+@contextmanager
+def readable(path: Path, kind: str) -> Iterator[None]:
+    """Turn what a library says of a file that it cannot read into one line.
+
+    Raises:
+        InfieldError: The file is missing, empty or not of this kind.
+    """
+    if not path.exists():
+        raise InfieldError(where=path, found="no such file", expected=f"{kind}")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InfieldError(where=path, found="0 bytes", expected=kind, remedy="copy it again")
+    try:
+        yield
+    except InfieldError:
+        raise
+    except Exception as error:  # whatever libraries raise of damaged files
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+        raise InfieldError(
+            where=path,
+            found=f"something that cannot be read as {kind} ({reason})",
+            expected="a whole file",
+            remedy="it is truncated, damaged or of another format",
+        ) from error

@@ -1,0 +1,37 @@
+"""ECAT 7 images by nibabel.ecat; `nibabel.load` refuses them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from infield.datasets.pet.readers.common import needs, readable
+from infield.datasets.pet.readers.frames import FrameFile
+
+
+def open_ecat(path: Path, *, units: str | None = None) -> FrameFile:
+    """Open an image; units and times are those of its headers.
+
+    Raises:
+        InfieldError: The file is no ECAT 7 image.
+    """
+    ecat = needs("nibabel.ecat")
+    with readable(path, "ECAT 7"):
+        image = ecat.load(str(path))
+        headers = image.get_subheaders().subheaders
+        starts = tuple(float(h["frame_start_time"]) / 1000 for h in headers)
+        durations = tuple(float(h["frame_duration"]) / 1000 for h in headers)
+        header = image.get_header() if hasattr(image, "get_header") else image.header
+        stored = bytes(header["data_units"].tobytes()).split(b"\0")[0].decode("latin-1").strip()
+        nuclide = bytes(header["isotope_name"].tobytes()).split(b"\0")[0].decode("latin-1").strip()
+        affine = np.asarray(image.get_frame_affine(0), dtype=float)
+
+    def read(k: int) -> np.ndarray:
+        with readable(path, "ECAT 7"):
+            return np.asarray(image.get_frame(k), dtype=np.float64)
+
+    known = all(d > 0 for d in durations)
+    return FrameFile(path=path, format="ECAT 7", frames=len(headers), read=read, affine=affine,
+                     units=units or stored or None, starts=starts if known else None,
+                     durations=durations if known else None, facts={"TracerRadionuclide": nuclide})  # fmt: skip

@@ -1,0 +1,44 @@
+"""NIfTI images with BIDS sidecars, by nibabel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infield.core.errors import InfieldError
+from infield.datasets.pet.readers.common import needs, readable
+from infield.datasets.pet.readers.frames import FrameFile
+from infield.datasets.pet.sidecar import check_sidecar, read_sidecar
+
+
+def open_nifti(path: Path, *, units: str | None = None) -> FrameFile:
+    """Open an image; with `units` named, without a sidecar.
+
+    Raises:
+        InfieldError: The file is no NIfTI image, or its sidecar is incomplete.
+    """
+    nibabel = needs("nibabel")
+    with readable(path, "NIfTI"):
+        image = nibabel.load(path)
+        if len(image.shape) not in (3, 4):
+            raise InfieldError(where=path, found=f"{len(image.shape)} axes", expected="3, or 4 with frames")
+        frames = image.shape[3] if len(image.shape) == 4 else 1
+    facts: dict[str, Any] = {}
+    starts = durations = None
+    if units is None:
+        facts = read_sidecar(path)
+        try:
+            check_sidecar(facts, frames)
+        except InfieldError as error:
+            raise error.within(path) from error
+        units = facts["Units"]
+        starts, durations = tuple(facts["FrameTimesStart"]), tuple(facts["FrameDuration"])
+
+    def read(k: int) -> np.ndarray:
+        with readable(path, "NIfTI"):
+            return np.asarray(image.dataobj[..., k] if len(image.shape) == 4 else image.dataobj, dtype=np.float64)
+
+    return FrameFile(path=path, format="NIfTI", frames=frames, read=read, affine=image.affine.astype(float),
+                     units=units, starts=starts, durations=durations, facts=facts)  # fmt: skip

@@ -1,0 +1,232 @@
+"""Images and counts of PET scanners.
+
+    infield convert pet sub-01_pet.nii.gz -o suvr.nii.gz --to SUVR --reference cerebellum.nii.gz
+    infield convert pet sub-01_ses-1_pet.nii.gz --followup sub-01_ses-2_pet.nii.gz -o pair.zarr --to SUV
+    infield convert pet scan.l.hdr -o counts.zarr --slices 63 --field-of-view 300
+    infield convert pet trans.npy --blank blank.npy --bin-width 3 -o transmission.zarr
+
+Images: NIfTI with a BIDS sidecar, ECAT 7 (.v), Interfile (.hv) and DICOM series become one image, the mean of its
+frames, on axes to the right, forwards and upwards, in Bq/mL, SUV or SUVR: NIfTI or zarr by the name of the output. Two
+sessions become a pair with the years between them. Counts: Interfile sinograms (.hs), list mode of a Siemens mMR
+(.l.hdr) and arrays (.npy, .mat) become a measurement for `infield reconstruct`. Nothing of it is for diagnosis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infield.core.errors import InfieldError
+from infield.datasets.formats.zarr_group import check_new
+from infield.datasets.pet.centiloid import Line, centiloid_line
+from infield.datasets.pet.image import PETImage
+from infield.datasets.pet.interval import years_between
+from infield.datasets.pet.pair import write_pair
+from infield.datasets.pet.quantities import SUVR, Dose, becquerel, to_suv, to_suvr
+from infield.datasets.pet.readers.open import open_image
+from infield.pipelines.run.console import table
+from infield.pipelines.run.options import Parser, add_json, refuse_without
+
+COUNTS = (".hs", ".l.hdr", ".l.hdr.stir", ".lhdr", ".npy", ".mat")
+AXES = ("plane", "angle", "radial")
+TARGETS = ("Bq/mL", "SUV", "SUVR")
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("source", type=Path, metavar="FILE", help="an image or counts; of DICOM a folder")
+    parser.add_argument("--output", type=Path, required=True, metavar="OUTPUT", help="new: .zarr, or .nii.gz of images")
+    images = parser.add_argument_group("images")
+    images.add_argument(
+        "--units", metavar="UNITS", help="units of the values, in place of those of the file or sidecar"
+    )
+    images.add_argument("--frames", metavar="N|A-B", help="frames to average, from 0 (default all)")
+    images.add_argument("--to", choices=TARGETS, help="quantity of the output (default that of the file)")
+    images.add_argument("--weight", type=float, metavar="KG", help="of the body (default that of participants.tsv)")
+    images.add_argument(
+        "--reference", type=Path, metavar="MASK", help="mask of the reference region, on the image's grid"
+    )
+    images.add_argument("--reference-region", metavar="NAME", help="its name, e.g. whole-cerebellum")
+    images.add_argument("--target", type=Path, metavar="MASK", help="mask whose mean SUVR and Centiloid are printed")
+    images.add_argument("--pipeline", metavar="NAME", help="which made the image, for Centiloid: SPM8, Berkeley, ...")
+    images.add_argument("--tracer", metavar="NAME", help="in place of the sidecar's TracerName")
+    images.add_argument("--centiloid-line", nargs=3, metavar=("SLOPE", "INTERCEPT", "SOURCE"),
+                        help="a line of your own, CL = slope SUVR + intercept, and where it stands")  # fmt: skip
+    images.add_argument("--followup", type=Path, metavar="FILE", help="a second session, on the grid of the first")
+    images.add_argument("--years", type=float, metavar="YEARS",
+                        help="between the sessions (default by acq_time of scans.tsv or sessions.tsv)")  # fmt: skip
+    counts = parser.add_argument_group("counts")
+    counts.add_argument("--slices", metavar="N|A-B", help="planes, from 0: one for an image, several for a volume")
+    counts.add_argument("--pixel", type=float, default=4.0, metavar="MM", help="size of a pixel (default 4)")
+    counts.add_argument("--field-of-view", type=float, metavar="MM", help="side of the image (default: all bins)")
+    counts.add_argument("--ring-difference", type=int, default=5, metavar="N",
+                        help="largest difference of rings, of list mode (default 5)")  # fmt: skip
+    counts.add_argument("--bin-width", type=float, metavar="MM", help="of a plain array")
+    counts.add_argument("--order", type=lambda text: tuple(text.split(",")), metavar="AXES",
+                        help=f"axes of a plain array, of {', '.join(AXES)} (default angle,radial)")  # fmt: skip
+    counts.add_argument("--blank", type=Path, metavar="FILE", help="counts without absorber: a transmission scan")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if not arguments.output.name.endswith((".nii", ".nii.gz")):
+        check_new(arguments.output, arguments.overwrite)
+    if arguments.source.name.lower().endswith(COUNTS):
+        facts = _counts(arguments)
+    else:
+        facts = _images(arguments)
+    if arguments.json:
+        print(json.dumps(facts))
+    else:
+        table(str(arguments.output), {key.replace("_", " "): str(v) for key, v in facts.items() if key != "output"})
+    return 0
+
+
+def _counts(arguments: argparse.Namespace) -> dict[str, Any]:
+    from infield.datasets.formats.measurement import write_measurement
+    from infield.datasets.pet.counts import measurement_of
+    from infield.datasets.pet.readers.sinograms import open_sinograms
+
+    if arguments.output.suffix != ".zarr":
+        raise InfieldError(where="--output", found=f"'{arguments.output.name}'", expected="a measurement, NAME.zarr")
+    sinograms = open_sinograms(
+        arguments.source,
+        bin_width=arguments.bin_width,
+        order=arguments.order,
+        blank=arguments.blank,
+        ring_difference=arguments.ring_difference,
+    )
+    count = len(sinograms.counts)
+    chosen = _range("--slices", arguments.slices, count)
+    sinograms = sinograms.planes(chosen)
+    if not 0 < arguments.pixel < 1000:
+        raise InfieldError(where="--pixel", found=arguments.pixel, expected="a size in mm above 0")
+    measurement = measurement_of(sinograms, pixel=arguments.pixel, field_of_view=arguments.field_of_view)
+    write_measurement(
+        arguments.output,
+        measurement,
+        overwrite=arguments.overwrite,
+        title=f"Counts of {arguments.source.name}; not for diagnosis",
+        history="\n".join((f"read from {arguments.source.name}", *sinograms.history)),
+    )
+    return {
+        "output": str(arguments.output),
+        "planes": f"{chosen.start} to {chosen.stop - 1} of {count}",
+        "counts": int(sinograms.counts.sum()),
+        "image": " x ".join(map(str, measurement.grid.shape)),
+        "history": "; ".join(sinograms.history),
+    }
+
+
+def _images(arguments: argparse.Namespace) -> dict[str, Any]:
+    refuse_without("--to SUVR", arguments.to == "SUVR", arguments, "reference_region", "target", "pipeline")
+    refuse_without("--followup FILE", arguments.followup is not None, arguments, "years")
+    image = _image(arguments.source, arguments)
+    facts: dict[str, Any] = {"output": str(arguments.output), "units": image.units,
+                             "shape (z, y, x)": list(image.values.shape),
+                             "voxel (z, y, x), mm": [round(mm, 4) for mm in image.voxel],
+                             "mean": float(image.values.mean())}  # fmt: skip
+    if arguments.target is not None:
+        facts |= _region(arguments, image)
+    if arguments.followup is None:
+        image.write(arguments.output, overwrite=arguments.overwrite)
+        return facts
+    if arguments.output.suffix != ".zarr":
+        raise InfieldError(where="--output", found=f"'{arguments.output.name}'", expected="NAME.zarr for two sessions")
+    followup = _image(arguments.followup, arguments)
+    image.check_same_grid(followup.affine, followup.values.shape, str(arguments.followup))
+    years = years_between(arguments.source, arguments.followup, arguments.years)
+    write_pair(arguments.output, image, followup, years, overwrite=arguments.overwrite)
+    return facts | {"years": years}
+
+
+def _image(path: Path, arguments: argparse.Namespace) -> PETImage:
+    """One image in the quantity that was asked for."""
+    file = open_image(path, units=arguments.units)
+    frames = _range("--frames", arguments.frames, file.frames)
+    image = file.image(frames.start, frames.stop - 1)
+    try:
+        if arguments.to == "SUV":
+            image = image.with_values(to_suv(image.values, image.units, _dose(path, image, arguments.weight)), "g/mL")
+        elif arguments.to == "SUVR":
+            if arguments.reference is None or arguments.reference_region is None:
+                raise InfieldError(where="--to SUVR", found="no reference region", expected="--reference MASK and its "
+                                   "name, --reference-region NAME")  # fmt: skip
+            reference = _mask(arguments.reference, image)
+            image = image.with_values(to_suvr(image.values, reference), SUVR, reference=arguments.reference_region)
+        elif arguments.to is not None and image.units != arguments.to:
+            raise InfieldError(where="units", found=f"'{image.units}'", expected=f"'{arguments.to}'",
+                               remedy="activity does not follow from a ratio or from counts")  # fmt: skip
+    except InfieldError as error:
+        raise error.within(path) from error
+    return image
+
+
+def _mask(path: Path, image: PETImage) -> np.ndarray:
+    """A mask on the grid of an image, bool."""
+    mask = open_image(path, units="1").image()
+    image.check_same_grid(mask.affine, mask.values.shape, str(path))
+    return np.asarray(mask.values > 0.5)
+
+
+def _region(arguments: argparse.Namespace, image: PETImage) -> dict[str, Any]:
+    """Mean SUVR of the target, and its Centiloid where pipeline or line are given."""
+    suvr = float(image.values[_mask(arguments.target, image)].mean())
+    facts: dict[str, Any] = {"target SUVR": suvr}
+    tracer = arguments.tracer or image.facts.get("TracerName", "unknown")
+    if arguments.centiloid_line is not None:
+        slope, intercept, source = arguments.centiloid_line
+        try:
+            line = Line(tracer, "own", arguments.reference_region, "", float(slope), float(intercept), source)
+        except ValueError as error:
+            raise InfieldError(
+                where="--centiloid-line", found=f"{slope} {intercept}", expected="two numbers"
+            ) from error
+    elif arguments.pipeline is not None:
+        line = centiloid_line(tracer, arguments.pipeline, arguments.reference_region)
+    else:
+        return facts
+    return facts | {
+        "target Centiloid": line(suvr),
+        "Centiloid line": f"{line.slope:g} SUVR {line.intercept:+g}, {line.source}",
+    }
+
+
+def _dose(path: Path, image: PETImage, weight: float | None) -> Dose | None:
+    """From the sidecar, and the weight from participants.tsv; None where a part is missing."""
+    facts = image.facts
+    weight = weight or _weight(path) or facts.get("PatientWeight")
+    names = ("InjectedRadioactivity", "InjectedRadioactivityUnits", "InjectionStart", "ImageDecayCorrectionTime")
+    if weight is None or any(name not in facts for name in names):
+        return None
+    amount = becquerel(facts["InjectedRadioactivity"], facts["InjectedRadioactivityUnits"])
+    times = facts["InjectionStart"], facts["ImageDecayCorrectionTime"]
+    return Dose(amount, float(weight), *times, facts["TracerRadionuclide"])
+
+
+def _weight(path: Path) -> float | None:
+    """`weight` of the participant, kg, from participants.tsv of the data set."""
+    subject = path.name.split("_")[0]
+    for folder in path.parents[:5]:
+        participants = folder / "participants.tsv"
+        if participants.is_file():
+            with participants.open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file, delimiter="\t"):
+                    text = row.get("weight") or "n/a"
+                    if row.get("participant_id") == subject and text != "n/a":
+                        return float(text)
+    return None
+
+
+def _range(option: str, text: str | None, count: int) -> range:
+    """N or A-B; all where nothing is given."""
+    first, dash, last = (text or f"0-{count - 1}").partition("-")
+    last = last if dash else first
+    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < count):
+        raise InfieldError(where=option, found=f"'{text}'", expected=f"N or A-B between 0 and {count - 1}")
+    return range(int(first), int(last) + 1)

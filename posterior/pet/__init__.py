@@ -1,0 +1,1 @@
+"""Regional summaries of PET posteriors."""
