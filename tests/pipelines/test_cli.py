@@ -89,7 +89,7 @@ RAISED = {
         "infield demo: m.zarr: 'mask': found 3, expected 4",
     ),
     "a bug": (KeyError("speed"), 1, "infield demo: KeyError: 'speed' (unexpected: please report it"),
-    "two lines": (Odd(), 1, "infield demo: Odd: two lines (not foreseen"),
+    "two lines": (Odd(), 1, "infield demo: Odd: two lines (unexpected"),
     "group": (ExceptionGroup("many", [ValueError("a"), OSError("b")]), 1, "infield demo: ExceptionGroup: many"),
     "memory": (MemoryError(), 1, "infield demo: MemoryError:"),
     "assertion": (AssertionError(), 1, "infield demo: AssertionError:"),
