@@ -15,8 +15,18 @@ from infield.core.errors import InfieldError
 SAME_RTOL = 1e-9
 """Relative difference of two scales up to which they are one."""
 
+LONGITUDE = ("degrees_east", "degree_east", "degree_E", "degrees_E", "degreeE", "degreesE")
+LATITUDE = ("degrees_north", "degree_north", "degree_N", "degrees_N", "degreeN", "degreesN")
+CIRCLE = 360.0
+"""Degrees after which longitudes repeat."""
+
 NONE = ("1", "")
 """What files say where there are no units, or where nobody stated them."""
+
+
+def on_earth(units: tuple[str, ...]) -> bool:
+    """Whether units are those of one longitude and one latitude."""
+    return sum(u in LONGITUDE for u in units) == sum(u in LATITUDE for u in units) == 1
 
 
 @dataclass(frozen=True)

@@ -255,6 +255,7 @@ GONE = {
     "datasets.kspace_file": {"FORMATS"},
     "datasets.wall_sensors": {"VERSION"},
     "pipelines.bench": {"BENCHES", "CM21"},
+    "pipelines.bench.mixture": {"LEARNED"},
     "pipelines.cli": {"VERBS"},
     "pipelines.convert": {"AXES", "MASKS"},
     "pipelines.prior_choice": {"LIGHTCONES", "SAME", "TRAINED", "about_flow"},
@@ -263,6 +264,8 @@ GONE = {
     "pipelines.report": {"VERSION"},
     "pipelines.simulate": {"BRAIN", "CHANNEL", "CM21", "KINDS", "WALL_PRESSURE"},
     "pipelines.simulations": {"BRAIN"},
+    "posterior.twist": {"DENSE_DATA", "Guess", "LocalTwist", "SurrogateTwist", "Twist", "twist_of"},
+    "posterior.twisted_smc": {"log_odds"},
     "priors.average_velocity": {"KINDS"},
     "priors.checkpoint": {"FNO", "KINDS", "NETWORKS"},
     "priors.description": {"COMPONENT_KEYS", "KEYS"},
@@ -274,8 +277,9 @@ GONE = {
     "priors.regrid": {"spacing_along"},
     "priors.unrolled": {"KINDS"},
 }
-"""Tables by hand, and what they imported, whose entries the registry holds now, and a property of `core.grid.Axis`
-that was written again for dictionaries: nothing stands where they stood."""
+"""Twists with a covariance of each particle's own; tables by hand, and what they imported, whose entries the registry
+holds now, and a property of `core.grid.Axis` that was written again for dictionaries:
+nothing stands where they stood."""
 
 
 @pytest.mark.parametrize("module", sorted(OLD_NAMES))

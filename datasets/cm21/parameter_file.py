@@ -19,7 +19,7 @@ from typing import Any
 import xarray as xr
 
 from infield.datasets.formats.block_writer import makers
-from infield.datasets.formats.zarr_group import CONVENTIONS, explain_disk_full, open_group, publish
+from infield.datasets.formats.zarr_group import CONVENTIONS, explain_disk_full, lay_out_group, open_group, publish
 
 KIND, VERSION = "parameters", 1
 
@@ -47,7 +47,7 @@ def write_parameters(path: Path, dataset: xr.Dataset, told: Mapping[str, Any], *
     draft = path.with_name(path.name + ".partial")
     try:
         with explain_disk_full(path, "make room and start again"):
-            dataset.assign_attrs(attributes).to_zarr(draft, mode="w", zarr_format=3, consolidated=False)
+            lay_out_group(draft, dataset.assign_attrs(attributes))
             publish(draft, path, overwrite)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -26,6 +26,7 @@ from infield.core.version import __version__
 from infield.datasets.formats.zarr_group import (
     check_chunks,
     check_new,
+    checked,
     explain_disk_full,
     json_attribute,
     open_group,
@@ -199,7 +200,7 @@ def check_samples(path: str | Path, group: xr.Dataset, names: tuple[str, ...]) -
 def create_done_flags(group: zarr.Group, samples: int, block: int) -> None:
     """Create the flags of a group's samples."""
     flag = {"flag_values": [0, 1], "flag_meanings": "missing written"}
-    settings: dict[str, Any] = {"dtype": "int8", "fill_value": 0, "attributes": flag}
+    settings: dict[str, Any] = {"dtype": "int8", "fill_value": 0, "compressors": checked(), "attributes": flag}
     group.create_array("done", shape=(samples,), chunks=(block,), dimension_names=("sample",), **settings)
 
 

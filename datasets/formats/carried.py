@@ -66,6 +66,11 @@ class Carried:
         title = str(group.attrs.get("title", ""))
         return cls(of_field, of_axes, found, of_file, "" if title == UNTITLED else title)
 
+    def fits(self, dataset: xr.Dataset) -> bool:
+        """Whether a dataset has the axes that the variables here lie along; not so behind a change of grid."""
+        sizes = [size for variable in self.variables.values() for size in variable.sizes.items()]
+        return all(dataset.sizes.get(name, n) == n for name, n in sizes)
+
     def onto(self, dataset: xr.Dataset) -> xr.Dataset:
         """A dataset with the attributes of coordinates, and the variables, that it lacks."""
         dataset = dataset.assign({name: v for name, v in self.variables.items() if name not in dataset.variables})

@@ -11,8 +11,9 @@ import numpy as np
 import xarray as xr
 
 from infield.core.errors import InfieldError
-from infield.core.grid import Axis, Grid, PointSet
+from infield.core.grid import Axis, Grid, PointSet, snap
 from infield.datasets.formats.zarr_group import json_attribute, refusal, variable
+from infield.physics.units import on_earth
 
 CHANNEL = "channel"
 COMPLEX_CHANNELS = ("real", "imag")
@@ -53,8 +54,9 @@ class Field:
                 variables[axis.name] = xr.Variable((axis.name,), np.array(axis.coordinates, dtype=float), attributes)
         else:
             points = np.array(self.grid.coordinates, dtype=float).reshape(self.grid.size, self.grid.ndim)
-            for name, column in zip(self.grid.names, points.T, strict=True):
-                variables[name] = xr.Variable((self.grid.dimension,), column, {"units": self.grid.units})
+            units = self.grid.axis_units or (self.grid.units,) * self.grid.ndim
+            for name, column, unit in zip(self.grid.names, points.T, units, strict=True):
+                variables[name] = xr.Variable((self.grid.dimension,), column, {"units": unit})
         if len(self.channels) > 1:
             codes = np.arange(len(self.channels), dtype=np.int32)
             meanings = " ".join("_".join(name.split()) for name in self.channels)
@@ -97,6 +99,7 @@ def _read_grid(path: Path, group: xr.Dataset, dims: tuple[str, ...]) -> Grid:
     axes = []
     for name in dims:
         column, units = _column(path, group, name, name)
+        column = tuple(snap(np.array(column)).tolist())
         periodic = group[name].attrs.get("periodic", 0)
         if periodic not in (0, 1):
             raise refusal(path, f"{name}.periodic", repr(periodic), "0 or 1")
@@ -107,6 +110,8 @@ def _read_grid(path: Path, group: xr.Dataset, dims: tuple[str, ...]) -> Grid:
 def _read_points(path: Path, group: xr.Dataset, dimension: str, description: dict[str, Any]) -> PointSet:
     names = _names(path, description, "coordinates")
     columns, units = zip(*(_column(path, group, name, dimension) for name in names), strict=True)
+    if len(set(units)) > 1 and len(units) == 2 and on_earth(units):
+        return PointSet(tuple(zip(*columns, strict=True)), names, "degrees", dimension, units)
     if len(set(units)) > 1:
         raise refusal(path, f"{names[1]}.units", " and ".join(sorted(set(units))), "the same units for all coordinates")
     return PointSet(tuple(zip(*columns, strict=True)), names, units[0], dimension)

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from infield.core.errors import InfieldError
+from infield.datasets.formats.packing import unpacked, within_range
 
 Index = tuple[slice | int, ...]
 
@@ -98,28 +99,26 @@ def _from_hdf5(path: Path, stack: ExitStack) -> StoredArrays:
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.shape is not None and item.dtype.kind in "iuf":
+            attributes = plain_attributes(item.attrs)
 
-            def at(index: Index, dataset: h5py.Dataset = item) -> np.ndarray:
+            def at(index: Index, dataset: h5py.Dataset = item, told: Mapping[str, Any] = attributes) -> np.ndarray:
                 with readable(path):
-                    return np.asarray(dataset[index])
+                    return unpacked(np.asarray(dataset[index]), told)
 
-            arrays[name] = StoredArray(
-                name=name, shape=item.shape, dims=_hdf5_dims(item), attributes=_plain(item.attrs), at=at
-            )
+            arrays[name] = StoredArray(name=name, shape=item.shape, dims=_hdf5_dims(item), attributes=attributes, at=at)
 
     file.visititems(visit)
-    return StoredArrays(path, arrays, _plain(file.attrs))
+    return StoredArrays(path, arrays, plain_attributes(file.attrs))
 
 
 def _hdf5_dims(dataset: h5py.Dataset) -> tuple[str | None, ...]:
     """Names of axes from dimension labels, dimension scales, or an attribute `dims` or `axes`."""
     named: list[str | None] = []
-    for dimension in dataset.dims:
-        scales = [scale.name.rsplit("/", 1)[-1] for scale in dimension.values()]
-        named.append(dimension.label or (scales[0] if scales else None))
+    for dimension, scale in zip(dataset.dims, _scales(dataset), strict=True):
+        named.append(dimension.label or scale)
     if not any(named):
         for key in ("dims", "axes"):
-            told = _plain(dataset.attrs).get(key)
+            told = plain_attributes(dataset.attrs).get(key)
             words = (
                 told.replace(",", " ").split() if isinstance(told, str) else list(np.atleast_1d(told)) if told else []
             )
@@ -128,7 +127,22 @@ def _hdf5_dims(dataset: h5py.Dataset) -> tuple[str | None, ...]:
     return tuple(named)
 
 
-def _plain(attributes: Any) -> dict[str, Any]:
+def _scales(dataset: h5py.Dataset) -> list[str | None]:
+    """Name of the first dimension scale of each axis. Read from the attribute, as h5py's own way through libhdf5 ends
+    the process where a scale was removed."""
+    found: list[str | None] = [None] * dataset.ndim
+    lists = dataset.attrs.get("DIMENSION_LIST")
+    for axis, references in enumerate([] if lists is None else lists):
+        try:
+            scale = dataset.file[references[0]]
+        except (IndexError, ValueError, KeyError, TypeError):  # an axis without a scale, or one that is gone
+            continue
+        if axis < dataset.ndim and scale.name:
+            found[axis] = scale.name.rsplit("/", 1)[-1]
+    return found
+
+
+def plain_attributes(attributes: Any) -> dict[str, Any]:
     """Attributes as Python has them: text for bytes, numbers for arrays of one."""
     found: dict[str, Any] = {}
     for key in attributes:
@@ -157,13 +171,14 @@ def _from_xarray(path: Path, stack: ExitStack) -> StoredArrays:
 
         def at(index: Index, variable: xr.Variable = variable) -> np.ndarray:
             with readable(path):
-                return np.asarray(variable[index].values)
+                scale, offset = variable.encoding.get("scale_factor", 1.0), variable.encoding.get("add_offset", 0.0)
+                return within_range(np.asarray(variable[index].values), variable.attrs, scale, offset)
 
         arrays[str(name)] = StoredArray(
             name=str(name),
             shape=variable.shape,
             dims=tuple(map(str, variable.dims)),
-            attributes=_plain(variable.attrs),
+            attributes=plain_attributes(variable.attrs),
             at=at,
         )
-    return StoredArrays(path, arrays, _plain(dataset.attrs))
+    return StoredArrays(path, arrays, plain_attributes(dataset.attrs))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from infield.core import registry
 from infield.core.errors import InfieldError
-from infield.datasets.formats.agreement import axes_by_name, check_data_units
+from infield.datasets.formats.agreement import axes_by_name, check_data_units, turn_axes
 from infield.datasets.formats.carried import Carried
 from infield.datasets.formats.field import CHANNEL, Field, read_field
 from infield.datasets.formats.measurement_context import read_context
@@ -69,10 +69,11 @@ def open_measurement(path: str | Path) -> Measurement:
             key, what was found and what was expected.
     """
     path = Path(path)
-    group = open_group(path, "measurement", VERSION)
+    stored = open_group(path, "measurement", VERSION)
+    operator_json = json_attribute(path, stored, "operator")
+    group = turn_axes(path, stored, operator_json, json_attribute(path, stored, "field").get("dims"))
     field = read_field(path, group)
     group = axes_by_name(group, field)
-    operator_json = json_attribute(path, group, "operator")
     noise_json = json_attribute(path, group, "noise")
     arrays = {name: variable(path, group, name).values for name in named_arrays(operator_json)}
     try:
@@ -95,7 +96,7 @@ def open_measurement(path: str | Path) -> Measurement:
     noise = _read_noise(path, group, noise_json, data, shape, values)
     truth = _read_truth(path, group, field)
     context = read_context(path, group, field, {*arrays, *map(str, noise_json.values())})
-    digest, carried = _digest(path, group), Carried.of_group(path, group, field, operator_json)
+    digest, carried = _digest(path, stored), Carried.of_group(path, group, field, operator_json)
     check_data_units(path, data, operator_json, field)
     try:
         return Measurement(
@@ -286,6 +287,10 @@ def write_measurement(
     if extra is not None:
         dataset = dataset.merge(extra, join="exact", combine_attrs="override")
         dataset.attrs = {**extra.attrs, **dataset.attrs}
+    carried = measurement.carried
+    if isinstance(carried, Carried) and carried.fits(dataset):
+        dataset = carried.onto(dataset)
+        dataset["data"].attrs = {**carried.of_field, **dataset["data"].attrs}
     for name, more in (attributes or {}).items():
         dataset[name].attrs = {**more, **dataset[name].attrs}
     plugins = registry.plugins_so_far()

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from infield.datasets.formats.field import CHANNEL, COMPLEX_CHANNELS, Field
 from infield.datasets.formats.measurement_context import context_variables
-from infield.datasets.formats.zarr_group import CONVENTIONS, refusal
+from infield.datasets.formats.zarr_group import CONVENTIONS, checked, refusal
 from infield.physics.measurement import Measurement
 
 VERSION = 2
@@ -69,7 +68,7 @@ def like_data(path: Path, values: xr.DataArray, data: xr.DataArray) -> np.ndarra
 def encoding_of(values: xr.Variable) -> dict[str, Any]:
     """Storage of one variable: of a lost chunk the fill value tells, of a bent one the checksum."""
     fill: dict[str, Any] = {"f": np.nan, "c": complex(np.nan, np.nan), "i": -1}
-    encoding: dict[str, Any] = {"compressors": [ZstdCodec(level=3), Crc32cCodec()]}
+    encoding: dict[str, Any] = {"compressors": checked(level=3)}
     if values.dtype.kind in fill:
         encoding["fill_value"] = fill[values.dtype.kind]
     if values.dtype.kind == "f":

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-import zarr
 
 from infield.core.grid import PointSet
 from infield.datasets.formats.block_writer import create_done_flags, installed_versions
 from infield.datasets.formats.carried import Carried
 from infield.datasets.formats.field import CHANNEL, Field
-from infield.datasets.formats.zarr_group import CONVENTIONS
+from infield.datasets.formats.zarr_group import CONVENTIONS, checked, lay_out_group
 
 VERSION = 1
 COSTS = ("velocity_calls", "operator_calls", "seconds")
@@ -53,11 +52,10 @@ def lay_out_posterior(
     carried = carried or Carried()
     title = ": ".join(filter(None, (title, carried.title)))
     empty = carried.onto(xr.Dataset(coords=coordinates, attrs=_attributes(field, run, title)))
-    empty.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
-    group = zarr.open_group(path, mode="r+", use_consolidated=False)
+    group = lay_out_group(path, empty)
 
     def lay_out(name: str, dims: tuple[str, ...], shape: tuple[int, ...], chunks: tuple[int, ...], **more: Any) -> None:
-        settings = {"dtype": run["dtype"], "fill_value": np.nan, **more}
+        settings = {"dtype": run["dtype"], "fill_value": np.nan, "compressors": checked(), **more}
         group.create_array(name, shape=shape, chunks=chunks, dimension_names=dims, **settings)
 
     about: dict[str, Any] = {**_of_field(field, carried), "units": field.units}

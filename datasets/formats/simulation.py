@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-import zarr
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
@@ -28,7 +27,7 @@ from infield.datasets.formats.block_writer import (
     open_finished,
 )
 from infield.datasets.formats.field import Field
-from infield.datasets.formats.zarr_group import CONVENTIONS
+from infield.datasets.formats.zarr_group import CONVENTIONS, checked, lay_out_group
 
 VERSION = 1
 
@@ -167,8 +166,7 @@ class SimulationWriter(BlockWriter):
         numbers = xr.Variable(("sample",), np.arange(self.samples))
         coordinates = {**field.coordinates(), "sample": numbers, **self.beside}
         empty = xr.Dataset(coords=coordinates, attrs=dict(attributes))
-        empty.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
-        group = zarr.open_group(path, mode="r+", use_consolidated=False)
+        group = lay_out_group(path, empty)
         block = min(self.block, self.samples)
         for variable in self.variables:
             dims, shape, chunk = field.dims, self.grid.shape, self.chunk
@@ -182,6 +180,7 @@ class SimulationWriter(BlockWriter):
                 dimension_names=("sample", *dims),
                 dtype=variable.stored(self.dtype),
                 fill_value=np.nan,
+                compressors=checked(),
                 attributes={"units": variable.units, "long_name": variable.long_name},
             )
         create_done_flags(group, self.samples, block)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import zarr
 from torch import Tensor
+from zarr.codecs import Crc32cCodec
 
 from infield.datasets.formats.posterior import PosteriorWriter
 from infield.datasets.formats.posterior_layout import COSTS, lay_out_posterior
@@ -110,7 +111,7 @@ class TiledPosteriorWriter(PosteriorWriter):
         }
         for name, about in arrays.items():
             dims = tuple(f"{name}_{i}" for i in range(len(about["shape"])))
-            group.create_array(name, dimension_names=dims, compressors=None, **about)
+            group.create_array(name, dimension_names=dims, compressors=[Crc32cCodec()], **about)
 
     def regions(self) -> list[tuple[slice, ...]]:
         """The parts of the field that are chunks of the file."""

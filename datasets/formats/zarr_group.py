@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import GroupNotFoundError
 
 from infield.core.checks import is_whole
 from infield.core.errors import InfieldError
+from infield.datasets.formats.sources import METADATA_FILES, is_netcdf, open_xarray, open_zarr_group
 
 CONVENTIONS = "CF-1.11"
-_METADATA_FILES = ("zarr.json", ".zarray", ".zgroup")  # format 3, and format 2 which is read as well
 
 
 def refusal(path: Path, key: str, found: object, expected: object, remedy: str = "") -> InfieldError:
@@ -49,7 +50,7 @@ def open_group(path: Path, kind: str, version: int) -> xr.Dataset:
             where=path, found="nothing there", expected=f"a zarr group with an Infield {kind}", remedy="check the path"
         )
     try:
-        attributes = dict(zarr.open_group(path, mode="r", use_consolidated=False).attrs)
+        attributes = open_xarray(path).attrs if is_netcdf(path) else dict(open_zarr_group(path).attrs)
     except (GroupNotFoundError, NotADirectoryError, FileNotFoundError):
         raise InfieldError(where=path, found="no zarr group there", expected=f"one with an Infield {kind}") from None
     except Exception as error:  # zarr passes on whatever its parsers raise
@@ -57,7 +58,7 @@ def open_group(path: Path, kind: str, version: int) -> xr.Dataset:
     _check_format(path, attributes, kind, version)
     _check_metadata_present(path)
     try:
-        return xr.open_zarr(path, consolidated=False, chunks=None, decode_times=False)
+        return open_xarray(path)
     except Exception as error:
         raise _damaged(path, "zarr.json", error) from error
 
@@ -85,9 +86,11 @@ def _check_format(path: Path, attributes: Mapping[str, Any], kind: str, version:
 
 def _check_metadata_present(path: Path) -> None:
     """A variable that lost its metadata is invisible to zarr, chunks and all; here it is noticed."""
+    if path.is_file():  # an archive or a netCDF file has its own directory
+        return
     for entry in sorted(path.iterdir()):
         hidden = entry.name.startswith((".", "__"))
-        if entry.is_dir() and not hidden and not any((entry / name).exists() for name in _METADATA_FILES):
+        if entry.is_dir() and not hidden and not any((entry / name).exists() for name in METADATA_FILES):
             raise refusal(
                 path,
                 entry.name,
@@ -154,14 +157,35 @@ def check_chunks(path: Path, name: str, *, zeros_may_be_absent: bool) -> None:
     Raises:
         InfieldError: A chunk is missing.
     """
-    array = zarr.open_group(path, mode="r", use_consolidated=False)[name]
+    if is_netcdf(path):
+        return
+    try:
+        array = open_zarr_group(path)[name]
+    except Exception as error:  # a chunk of size 0, a codec that is none
+        raise _damaged(path, name, error) from error
     assert isinstance(array, zarr.Array)
     if zeros_may_be_absent and (array.fill_value is None or array.fill_value in (0, "")):
         return
-    present, chunks = array.nchunks_initialized, array.nchunks
+    try:
+        present, chunks = array.nchunks_initialized, array.nchunks
+    except ZeroDivisionError as error:  # a chunk of size 0
+        raise _damaged(path, name, error) from error
     if present < chunks:
         remedy = "the file is truncated, copy or write it again"
         raise refusal(path, name, f"{present} of {chunks} chunks on disk", "all of them", remedy)
+
+
+def checked(level: int = 0) -> list[Any]:
+    """Compressors of every array that is written: the checksum tells of a bent bit, which zstd alone decodes to other
+    numbers."""
+    return [ZstdCodec(level=level), Crc32cCodec()]
+
+
+def lay_out_group(path: Path, coordinates: xr.Dataset) -> zarr.Group:
+    """Write coordinates and attributes to a new group, each array with a checksum, and open it for more."""
+    encoding = {str(name): {"compressors": checked()} for name in coordinates.variables}
+    coordinates.to_zarr(path, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
+    return zarr.open_group(path, mode="r+", use_consolidated=False)
 
 
 def check_new(path: Path, overwrite: bool) -> None:
@@ -182,7 +206,7 @@ def check_new(path: Path, overwrite: bool) -> None:
             remedy="choose another, or replace it ({overwrite})",
             parameters={"overwrite": True},
         )
-    if not path.is_dir() or not any((path / name).exists() for name in _METADATA_FILES):
+    if not path.is_dir() or not any((path / name).exists() for name in METADATA_FILES):
         raise InfieldError(
             where=path, found="something that is no zarr group, which is never overwritten", remedy="choose another"
         )

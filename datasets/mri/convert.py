@@ -16,12 +16,24 @@ from torch import Tensor
 
 from infield.core.errors import ArgumentError, InfieldError
 from infield.core.grid import Axis, Grid
-from infield.datasets.mri.coil_maps import CALIBRATION_WIDTH, KERNEL_WIDTH, calibration_width, centre_block, coil_maps
-from infield.datasets.mri.coil_noise import coil_covariance, outer_samples
+from infield.datasets.mri.coil_maps import (
+    CALIBRATION_WIDTH,
+    CROP,
+    calibration_width,
+    centre_block,
+)
+from infield.datasets.mri.coil_noise import estimated_covariance, given_covariance, outer_samples
 from infield.datasets.mri.converted import ConvertedMRI
 from infield.datasets.mri.kspace import KSpace, inverse_fourier, minimum_variance_unbiased, root_sum_of_squares
+from infield.datasets.mri.map_sources import chosen_maps, with_maps
 from infield.datasets.mri.masks import Seed, sampling_mask
-from infield.datasets.mri.readers.arrays import read_maps
+from infield.datasets.mri.plausible import (
+    check_lines,
+    check_maps,
+    fit_of_maps,
+    recentred,
+    without_dead_coils,
+)
 from infield.datasets.mri.readers.common import ArrayLayout
 from infield.datasets.mri.readers.open import open_kspace
 from infield.physics.measurement import Measurement
@@ -30,9 +42,6 @@ from infield.physics.operators.registry import build_operator
 
 DIVIDED = "divided by"
 """How the step begins that says of the scale."""
-
-ESPIRIT, FROM_FILE, UNIFORM = "espirit", "file", "uniform"
-_UNIFORM_COILS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +74,10 @@ def convert_mri(
     resolution: float | None = None,
     voxel: tuple[float, float] | None = None,
     layout: ArrayLayout | None = None,
+    noise: float | None = None,
+    noise_from: str | Path | None = None,
+    crop: float = CROP,
+    unchecked: bool = False,
 ) -> ConvertedMRI:
     """Turn a slice of raw k-space into a measurement; what the file does not say is estimated from the data.
 
@@ -73,9 +86,10 @@ def convert_mri(
     calibration block's energy unexplained, without it 0.4 % remain so; held-out samples are predicted better with it
     (relative error 0.34 against 0.37 under one and the same Gaussian prior), so it stays. Maps of a file are brought
     to that normalisation.
-    *Noise*: known from noise lines, and then the coils are combined so that it is white; otherwise the coil covariance
-    Psi comes from the outermost tenth of the samples, see `coil_noise`. What signal is left there counts as noise, so
-    the estimate errs to the large side, by a few per cent on that slice.
+    *Noise*: known from noise lines or given, and then the coils are combined so that it is white; otherwise the coil
+    covariance Psi comes from the samples that hold the least signal, see `coil_noise.estimated_covariance`. What
+    signal is left there counts as noise, so the estimate errs to the large side, by a few per cent on that slice. Of
+    interpolated data it is unknown.
     *Scale*: the 99th percentile of the magnitude of the zero-filled coil combination becomes 1.
 
     Held-out samples enter neither the noise nor the scale, and the maps see the calibration block alone; samples that
@@ -94,6 +108,11 @@ def convert_mri(
             leave it as it is.
         voxel: Size of a point along y and x, mm, where the file does not tell it.
         layout: Of a plain array.
+        noise: Standard deviation of the real and of the imaginary part of each coil's noise, in the source's units;
+            None to estimate it.
+        noise_from: A .npy file of noise alone `(coil, ...)`, or of its covariance Psi `(coil, coil)`.
+        crop: ESPIRiT's, see `coil_maps.coil_maps`.
+        unchecked: Accept arrays that look like no k-space and maps that do not fit; the file says so.
 
     Raises:
         InfieldError: The file is missing or of another format, its contents are no centred multi-coil k-space, there
@@ -113,6 +132,10 @@ def convert_mri(
             coils_from=coils_from,
             undersampling=undersampling,
             resolution=resolution,
+            noise=noise,
+            noise_from=noise_from,
+            crop=crop,
+            unchecked=unchecked,
         )
     except ArgumentError:
         raise
@@ -129,6 +152,10 @@ def measurement_of(
     coils_from: str | Path | None = None,
     undersampling: Undersampling | None = None,
     resolution: float | None = None,
+    noise: float | None = None,
+    noise_from: str | Path | None = None,
+    crop: float = CROP,
+    unchecked: bool = False,
 ) -> ConvertedMRI:
     """Turn a slice of k-space into a measurement, see `convert_mri`.
 
@@ -139,7 +166,15 @@ def measurement_of(
     Raises:
         InfieldError: As `convert_mri` does, without the file's name.
     """
-    kspace, chosen = _with_maps(kspace, coils_from)
+    kspace, chosen = with_maps(kspace, coils_from)
+    given = given_covariance(len(kspace.samples), noise, noise_from)
+    if given is not None:
+        kspace = dataclasses.replace(kspace, noise_covariance=given)
+    kspace = without_dead_coils(kspace)
+    if not unchecked:
+        check_lines(kspace)
+    kspace, warning = recentred(kspace)
+    _check_peak(kspace.samples)
     if kspace.noise_covariance is not None and kspace.coil_maps is None:
         kspace = kspace.whitened()
     fine = kspace
@@ -160,19 +195,26 @@ def measurement_of(
         lines = calibration_width((kspace.calibration != 0).any(0))
         if lines > width or undersampling is not None:
             calibration, calibrated = kspace.calibration, lines
-    _check_peak(kspace.samples)
     held_out = _draw_held_out(kspace.mask, width, hold_out, seed)
     mask = kspace.mask & ~held_out
-    maps, words = _maps(kspace, chosen, calibration, calibrated)
+    maps, words = chosen_maps(kspace, chosen, calibration, calibrated, crop)
+    if kspace.noise_covariance is None:
+        psi, where = _estimated_noise(kspace, fine, held_out, resolution)
+        noise_words = f"noise from {where}"
+    else:
+        psi, noise_words = (
+            kspace.noise_covariance,
+            "noise as given" if given is not None else "noise as the file tells it",
+        )
+    fit = fit_of_maps(calibration, maps, calibrated, psi)
+    doubts: tuple[str, ...] = ()
+    if unchecked:
+        steps.append("taken as it is: neither checked to be k-space nor the maps to fit it")
+    else:
+        doubts = check_maps(fit, words)
     zero_filled = (maps.conj() * inverse_fourier(kspace.samples * mask)).sum(0)
     scale = float(np.quantile(np.abs(zero_filled), 0.99))
-    if kspace.noise_covariance is None:
-        outer = outer_samples(kspace.samples, mask) if resolution is None else _outer(fine, held_out)
-        psi = coil_covariance(outer) / scale**2
-        noise_words = "noise from the outermost ones"
-    else:
-        psi = kspace.noise_covariance / scale**2
-        noise_words = "noise as the file tells it"
+    psi = psi / scale**2
     targets = {}
     truth = None
     if complete is not None and undersampling is not None:
@@ -184,6 +226,8 @@ def measurement_of(
     if kspace.target is not None:
         targets["target_file"] = kspace.target / scale
     steps.append(f"{words}, {noise_words}")
+    if fit is not None:
+        steps += fit.words
     steps.append(f"{DIVIDED} {scale:.6g}")
     arrays = {"mask": mask, "coil_maps": maps}
     grid = _grid(kspace)
@@ -209,7 +253,26 @@ def measurement_of(
         source=name,
         steps=tuple(steps),
         targets=targets,
+        unexplained=None if fit is None else fit.unexplained,
+        outside=None if fit is None else fit.outside,
+        warnings=(*(() if warning is None else (warning,)), *doubts),
     )
+
+
+def _estimated_noise(
+    kspace: KSpace, fine: KSpace, held_out: np.ndarray, resolution: float | None
+) -> tuple[np.ndarray, str]:
+    """Psi of the samples, and where it is from in words; of lowered resolution, from the samples beyond."""
+    if kspace.rounded:
+        raise InfieldError(
+            found=f"{kspace.rounded:.1%} of the samples are rounding errors: interpolated data, whose noise is unknown",
+            expected="raw data, or their noise",
+            remedy="give it ({noise} or {noise_from})",
+            parameters=["noise", "noise_from"],
+        )
+    if resolution is not None:
+        return estimated_covariance(fine.samples, fine.mask, _outer(fine, held_out))
+    return estimated_covariance(kspace.samples, kspace.mask & ~held_out)
 
 
 def _coarser(kspace: KSpace, resolution: float) -> tuple[int, int]:
@@ -241,42 +304,6 @@ def _outer(fine: KSpace, held_out: np.ndarray) -> np.ndarray:
     return outer_samples(fine.samples, mask)
 
 
-def _with_maps(kspace: KSpace, coils_from: str | Path | None) -> tuple[KSpace, str]:
-    """The slice with the maps that are to be used, or without any where they are to be estimated; and how."""
-    if coils_from is None:
-        own = kspace.coil_maps is not None
-        coils_from = FROM_FILE if own else UNIFORM if len(kspace.samples) == _UNIFORM_COILS else ESPIRIT
-    if coils_from == FROM_FILE:
-        if kspace.coil_maps is None:
-            raise InfieldError(
-                found="no coil maps in the file",
-                expected="some",
-                remedy="estimate them ({coils_from}) or name their file",
-                parameters={"coils_from": ESPIRIT},
-            )
-        return kspace, FROM_FILE
-    if coils_from == UNIFORM and len(kspace.samples) != _UNIFORM_COILS:
-        raise InfieldError(found=f"{len(kspace.samples)} coils", expected="one for a uniform coil map")
-    if coils_from in (ESPIRIT, UNIFORM):
-        return dataclasses.replace(kspace, coil_maps=None), str(coils_from)
-    path = Path(coils_from)
-    if not path.suffix:
-        raise ArgumentError(
-            where="{coils_from}",
-            found=f"'{coils_from}'",
-            expected=f"{ESPIRIT}, {FROM_FILE}, {UNIFORM} or a file of coil maps",
-            parameters=["coils_from"],
-        )
-    maps = read_maps(path)
-    if maps.shape != kspace.samples.shape:
-        raise InfieldError(
-            found=f"coil maps of shape {maps.shape} in {path}",
-            expected=f"{kspace.samples.shape} as the k-space has",
-            remedy="coils or sizes do not match",
-        )
-    return dataclasses.replace(kspace, coil_maps=maps.astype(np.complex128)), str(path.name)
-
-
 def _undersampled(kspace: KSpace, undersampling: Undersampling) -> KSpace:
     if not kspace.complete:
         raise InfieldError(
@@ -295,30 +322,6 @@ def _undersampled(kspace: KSpace, undersampling: Undersampling) -> KSpace:
         seed=undersampling.seed,
     )
     return dataclasses.replace(kspace, mask=kept, samples=kspace.samples * kept)
-
-
-def _maps(kspace: KSpace, chosen: str, calibration: np.ndarray, width: int) -> tuple[np.ndarray, str]:
-    """Normalised coil maps `(coil, y, x)`, and what they are in words."""
-    if chosen == UNIFORM:
-        return np.ones_like(kspace.samples), "one uniform coil"
-    if kspace.coil_maps is not None:
-        return normalised(kspace.coil_maps), f"coil maps from {'the file' if chosen == FROM_FILE else chosen}"
-    if width < 2 * KERNEL_WIDTH:
-        raise InfieldError(
-            found=f"a fully sampled centre of {width} x {width} and no coil maps",
-            expected=f"at least {2 * KERNEL_WIDTH} x {2 * KERNEL_WIDTH} samples, from which the coil maps come, or the "
-            "maps themselves",
-            remedy="({coils_from})",
-            parameters=["coils_from"],
-        )
-    return coil_maps(calibration, width), f"coil maps by ESPIRiT from the central {width} x {width} samples"
-
-
-def normalised(maps: np.ndarray) -> np.ndarray:
-    """Maps with sum_c |s_c|^2 = 1, and 0 where they all but vanish, below 10^-6 of their largest."""
-    norm = root_sum_of_squares(maps)
-    inside = norm > 1e-6 * norm.max()
-    return np.where(inside, maps / np.where(inside, norm, 1), 0)
 
 
 def _grid(kspace: KSpace) -> Grid:

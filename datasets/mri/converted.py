@@ -33,6 +33,9 @@ class ConvertedMRI:
         steps: What was done, one line a step.
         targets: Magnitude images to compare with, in stored units: `target_rss` (y, x), the root of the sum of squares
             of complete data, and `target_file`, of any size, what the source itself gives as its target.
+        unexplained: Share of the calibration block's energy that the coil maps leave, see `plausible.Fit`.
+        outside: Share of that energy that lies outside the maps' support.
+        warnings: What a person should look at.
     """
 
     measurement: Measurement
@@ -43,6 +46,9 @@ class ConvertedMRI:
     source: str
     steps: tuple[str, ...] = ()
     targets: Mapping[str, np.ndarray] = field(default_factory=dict)
+    unexplained: float | None = None
+    outside: float | None = None
+    warnings: tuple[str, ...] = ()
 
     def write(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write a measurement file; held-out samples go in as `held_out_mask` and `held_out_data`, targets by name.
@@ -53,6 +59,9 @@ class ConvertedMRI:
         space = self.measurement.grid.names
         k = (*space[:-2], "ky", "kx")
         extra = xr.Dataset({"source_scale": ((), np.float64(self.scale), {"long_name": "source data / stored data"})})
+        for name, value in (("maps_unexplained", self.unexplained), ("maps_outside", self.outside)):
+            if value is not None:
+                extra[name] = (), np.float64(value), {"units": "1"}
         if self.held_out_mask.any():
             y = self.held_out_y[0].numpy(force=True)
             extra["held_out_mask"] = k, self.held_out_mask.numpy(force=True).astype(np.int8)

@@ -30,6 +30,7 @@ class KSpace:
         coil_maps: Sensitivities that came with the data, `(coil, y, x)`; None where none did.
         target: Magnitude image that came with the data, of any size; None where none did.
         voxel: Size of a point of the image along y and x, mm; None where it is not known.
+        rounded: Share of the source's samples that were rounding errors of zeros, as of interpolated data.
         history: Where the slice is from and what was done to it, one line a step.
 
     Raises:
@@ -44,6 +45,7 @@ class KSpace:
     coil_maps: np.ndarray | None = None
     target: np.ndarray | None = None
     voxel: tuple[float, float] | None = None
+    rounded: float = 0.0
     history: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

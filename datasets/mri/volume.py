@@ -113,6 +113,9 @@ def stacked(slices: Sequence[ConvertedMRI], numbers: Sequence[int]) -> Converted
         source=slices[0].source,
         steps=(*steps, "stacked: noise is the mean of the slices' covariances", f"{DIVIDED} {scale:.6g}"),
         targets=_targets(slices, share.tolist()),
+        unexplained=max((one.unexplained for one in slices if one.unexplained is not None), default=None),
+        outside=max((one.outside for one in slices if one.outside is not None), default=None),
+        warnings=tuple(dict.fromkeys(warning for one in slices for warning in one.warnings)),
     )
 
 

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from infield.core.errors import InfieldError
+from infield.physics.units import CIRCLE, LATITUDE, LONGITUDE
 
-LONGITUDE = ("degrees_east", "degree_east", "degree_E", "degrees_E", "degreeE", "degreesE")
-LATITUDE = ("degrees_north", "degree_north", "degree_N", "degrees_N", "degreeN", "degreesN")
 NAMES = {
     "longitude": re.compile(r"(?i)(.*_)?(lon|long|lng|longitude)(_?deg(rees)?(_east)?)?$"),
     "latitude": re.compile(r"(?i)(.*_)?(lat|latitude)(_?deg(rees)?(_north)?)?$"),
@@ -22,7 +21,6 @@ NAMES = {
 ORDER = ("time", "vertical", "other", "latitude", "longitude")
 """Of axes, slowest first, as CF recommends it."""
 
-CIRCLE = 360.0
 SPACING_RTOL = 1e-9
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import xarray as xr
 
 from infield.core.errors import InfieldError
+from infield.datasets.formats.packing import PACKING, within_range
 
-STORED = ("_FillValue", "missing_value", "scale_factor", "add_offset", "coordinates", "actual_range", "dtype")
+STORED = (*PACKING, "coordinates", "actual_range", "dtype")
 """Attributes that say how numbers were stored, or are no longer true of a part."""
 
 
@@ -35,15 +36,6 @@ def valid(values: xr.DataArray) -> np.ndarray:
     """Loaded values, NaN where they lie outside of the range that the file calls valid (in packed numbers, as CF has
     it) or are infinite."""
     array = np.asarray(values.values, dtype=np.float64)
-    scale, offset = (values.encoding.get(key, other) for key, other in (("scale_factor", 1.0), ("add_offset", 0.0)))
-    low, high = values.attrs.get("valid_range", (values.attrs.get("valid_min"), values.attrs.get("valid_max")))
-    bad = ~np.isfinite(array)
-    with np.errstate(invalid="ignore"):
-        slack = abs(scale) / 2 if scale != 1 else 0.0
-        low, high = (None if end is None else float(end) * scale + offset for end in (low, high))
-        low, high = (high, low) if scale < 0 else (low, high)
-        if low is not None:
-            bad |= array < low - slack
-        if high is not None:
-            bad |= array > high + slack
-    return np.where(bad, np.nan, array)
+    scale, offset = values.encoding.get("scale_factor", 1.0), values.encoding.get("add_offset", 0.0)
+    array = within_range(array, values.attrs, scale, offset)
+    return np.where(np.isfinite(array), array, np.nan)

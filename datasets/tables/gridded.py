@@ -14,7 +14,7 @@ import torch
 import xarray as xr
 
 from infield.core.errors import InfieldError
-from infield.core.grid import Axis, Grid
+from infield.core.grid import Axis, Grid, snap
 from infield.datasets.formats.carried import LAND, LAND_FLAGS
 from infield.datasets.tables.axes import CIRCLE, ORDER, Column, cut_open, kind_of
 from infield.datasets.tables.converted import Converted, noise_model, noise_of, refuse_constant
@@ -218,7 +218,7 @@ def _axes(
             continue
         attributes = dict(dataset[dim].attrs)
         kind = kind_of(dim, attributes)
-        values = dataset[dim].values.astype(np.float64)
+        values = snap(dataset[dim].values)
         if not np.isfinite(values).all():
             raise InfieldError(where=f"{source}: '{dim}'", found="NaN or infinity", expected="finite coordinates")
         column = Column(dim, values, str(attributes.get("units", "1")), kind, attributes)

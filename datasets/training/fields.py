@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_convert
 
 from infield.core._lightning import LightningDataModule
 from infield.core.errors import InfieldError
-from infield.core.grid import Axis, Grid, PointSet
+from infield.core.grid import Axis, Grid, PointSet, snap
+from infield.datasets.formats.agreement import with_increasing_axes
 from infield.datasets.formats.field import CHANNEL, COMPLEX_CHANNELS
 from infield.datasets.formats.zarr_group import refusal
 
@@ -79,6 +80,8 @@ class FieldFile(LightningDataModule):
         if SAMPLE not in array.dims or len(array.dims) < 2:
             raise refusal(self.path, self.variable, f"dimensions {array.dims}", f"({SAMPLE}, [{CHANNEL},] *space)")
         space = [str(name) for name in array.dims if name not in (SAMPLE, CHANNEL)]
+        dataset = with_increasing_axes(dataset, space)
+        array = dataset[self.variable]
         self.grid = self._where(dataset, array, space)
         self.grid_description = self.grid.to_json()
         self.units = units_of(self.path, array, self.variable)
@@ -149,9 +152,14 @@ class FieldSamples(Dataset[Tensor]):
             values = np.stack([values.real, values.imag], axis=1)
         elif CHANNEL not in self.array.dims:
             values = values[:, None]
-        return torch.from_numpy(values if values.dtype.kind == "f" else values.astype(np.float32))
+        return torch.from_numpy(values if values.dtype.kind == "f" else values.astype(_exact(values.dtype)))
 
     __getitems__ = __getitem__
+
+
+def _exact(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
+    """The smallest precision that holds all integers of a type; float64 for those of 64 bits."""
+    return np.float32 if dtype.itemsize <= 2 else np.float64
 
 
 class EpochOrder(Sampler[int]):
@@ -205,7 +213,7 @@ def grid_from_dataset(path: Path, dataset: xr.Dataset, dims: list[str]) -> Grid:
         periodic = coordinate.attrs.get("periodic", 0)
         if periodic not in (0, 1):
             raise refusal(path, f"{name}.periodic", repr(periodic), "0 or 1")
-        positions = tuple(float(value) for value in coordinate.values)
+        positions = tuple(snap(coordinate.values).tolist())
         try:
             axes.append(Axis(name, positions, units_of(path, coordinate, name), bool(periodic)))
         except InfieldError as error:

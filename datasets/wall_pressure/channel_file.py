@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-import zarr
 
 from infield.core.errors import InfieldError
 from infield.datasets.formats.block_writer import (
@@ -32,7 +31,7 @@ from infield.datasets.formats.block_writer import (
     makers,
     open_finished,
 )
-from infield.datasets.formats.zarr_group import CONVENTIONS, remove_tree
+from infield.datasets.formats.zarr_group import CONVENTIONS, checked, lay_out_group, remove_tree
 
 KIND = "channel"
 VERSION = 1
@@ -218,8 +217,7 @@ class ChannelWriter(BlockWriter):
 
     def _lay_out(self, path: Path, attributes: Mapping[str, Any]) -> None:
         empty = xr.Dataset(coords=self.layout.coordinates(), attrs=dict(attributes))
-        empty.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
-        group = zarr.open_group(path, mode="r+", use_consolidated=False)
+        group = lay_out_group(path, empty)
         nx, ny, nz = self.layout.points
 
         def create(name: str, dims: tuple[str, ...], shape: tuple[int, ...], dtype: str, words: str) -> None:
@@ -230,6 +228,7 @@ class ChannelWriter(BlockWriter):
                 dimension_names=("time", *dims),
                 dtype=dtype,
                 fill_value=np.nan,
+                compressors=checked(),
                 attributes={"units": "1", "long_name": words},
             )
 
@@ -245,6 +244,7 @@ class ChannelWriter(BlockWriter):
             dimension_names=("time",),
             dtype="int8",
             fill_value=0,
+            compressors=checked(),
             attributes=flag,
         )
 

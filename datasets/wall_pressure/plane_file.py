@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-import zarr
 
 from infield.core.checks import is_positive
 from infield.core.errors import InfieldError
@@ -30,7 +29,7 @@ from infield.datasets.formats.block_writer import (
     open_finished,
 )
 from infield.datasets.formats.field import Field, read_field
-from infield.datasets.formats.zarr_group import CONVENTIONS, json_attribute, refusal
+from infield.datasets.formats.zarr_group import CONVENTIONS, checked, json_attribute, lay_out_group, refusal
 from infield.physics.wall_pressure.wall_units import OUTER_TIME, RE_TAU_RTOL, SPANWISE, STREAMWISE
 
 KIND = "wall-pressure"
@@ -201,8 +200,7 @@ class WallPlaneWriter(BlockWriter):
             flag = {"flag_values": np.array([0, 1], dtype=np.int8), "flag_meanings": " ".join(WALLS)}
             coordinates["wall"] = xr.Variable(("sample",), np.asarray(planes.walls, dtype=np.int8), flag)
         empty = xr.Dataset(coords=coordinates, attrs=dict(attributes))
-        empty.to_zarr(path, mode="w", zarr_format=3, consolidated=False)
-        group = zarr.open_group(path, mode="r+", use_consolidated=False)
+        group = lay_out_group(path, empty)
         block = min(self.block, planes.samples)
         group.create_array(
             PRESSURE,
@@ -211,6 +209,7 @@ class WallPlaneWriter(BlockWriter):
             dimension_names=("sample", SPANWISE, STREAMWISE),
             dtype="float32",
             fill_value=np.nan,
+            compressors=checked(),
             attributes={"units": "1", "long_name": "wall pressure fluctuation p / (rho u_tau^2)"},
         )
         create_done_flags(group, planes.samples, block)

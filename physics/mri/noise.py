@@ -113,6 +113,15 @@ class CoilGaussianNoise(NoiseModel):
         n = self._complex(w)
         return self._real(self._cholesky.to(n) @ n / math.sqrt(2), w)
 
+    def whiten(self, r: Tensor) -> Tensor:
+        """Data in which the noise is white and of variance 1: sqrt(2) L^{-1} n with Psi = L L^H, shape of r."""
+        return self._real(math.sqrt(2) * self._whiten(r), r)
+
+    def whiten_adjoint(self, r: Tensor) -> Tensor:
+        """The adjoint of `whiten`: sqrt(2) L^{-H} n."""
+        n = self._complex(r)
+        return self._real(math.sqrt(2) * torch.linalg.solve_triangular(self._cholesky.to(n).mH, n, upper=True), r)
+
     def _shared(self, observed: Tensor | None) -> Tensor | None:
         """Which k-space samples count, (samples,): a sample counts with all of its coils or not at all."""
         return None if observed is None else observed.flatten(2)[0, 0]

@@ -27,7 +27,7 @@ class ComplexBuffers(torch.nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         def complex_safe(tensor: Tensor) -> Tensor:
             if tensor.is_complex():
-                return torch.view_as_complex(fn(torch.view_as_real(tensor)).contiguous())
+                return torch.view_as_complex(fn(torch.view_as_real(tensor.resolve_conj())).contiguous())
             return fn(tensor)
 
         return super()._apply(complex_safe, recurse)

@@ -87,8 +87,8 @@ def gaussian_kernel(grid: Grid, widths: tuple[float, ...], boundary: Boundary) -
     Arguments:
         grid: Grid of the field.
         widths: Standard deviation along each axis, in the units of the axis.
-        boundary: With "periodic" the kernel fills the period once, so that distances are the wrapped ones; with "zero"
-            it reaches 10 standard deviations, or the size of the domain if that is less.
+        boundary: With "periodic" the kernel is wrapped, the sum over all periodic images; with "zero" it
+            reaches 10 standard deviations, or the size of the domain if that is less.
 
     Returns:
         The kernel, float64, its centre at `size // 2` along each axis.
@@ -96,7 +96,12 @@ def gaussian_kernel(grid: Grid, widths: tuple[float, ...], boundary: Boundary) -
 
     def along(axis: Axis, width: float) -> Tensor:
         n, reach = axis.size, math.ceil(10 * width / axis.spacing)
-        steps = torch.arange(n) - n // 2 if boundary == "periodic" else torch.arange(-reach, reach + 1)
+        if boundary == "periodic":
+            images = n * torch.arange(-(reach // n + 1), reach // n + 2)[:, None]
+            steps = torch.arange(n) - n // 2 + images
+            profile = torch.exp(-0.5 * (steps.to(torch.float64) * axis.spacing / width) ** 2).sum(0)
+            return profile / profile.sum()
+        steps = torch.arange(-reach, reach + 1)
         profile = torch.exp(-0.5 * (steps.to(torch.float64) * axis.spacing / width) ** 2)
         # summed before it is cut: what a wide kernel would draw from outside the domain is lost, not made up
         return (profile / profile.sum())[steps.abs() < n]
@@ -110,7 +115,7 @@ def build_convolution(description: OperatorDescription) -> Convolution:
     grid = description.regular_grid()
     for axis in grid.axes:
         if not axis.uniform:
-            raise description.error(f"found uneven spacing along axis '{axis.name}', expected a uniform one")
+            raise description.error(f"found {axis.spacings}, expected even ones")
     boundary = description.parameters.get("boundary", "periodic")
     if boundary not in get_args(Boundary):
         raise description.error(f"found boundary {boundary!r}, expected one of {', '.join(get_args(Boundary))}")

@@ -57,6 +57,10 @@ class OperatorDescription:
                 )
         resolved = {}
         for role, variable in parts["arrays"].items():
+            if not isinstance(variable, str):
+                raise InfieldError(
+                    where=f"operator '{name}'", found=f"{role} {variable!r}", expected="the name of a variable"
+                )
             if variable not in arrays:
                 raise InfieldError(
                     f"operator '{name}': its {role} is the variable '{variable}', found {sorted(arrays)}; add it"

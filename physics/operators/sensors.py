@@ -13,6 +13,7 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
 from infield.physics.operators.base import LinearOperator
 from infield.physics.operators.description import OperatorDescription
+from infield.physics.units import CIRCLE, LONGITUDE
 
 DENSE = 3000
 """Maximum number of observed points for which their dense covariance is formed: conjugate gradients take several times
@@ -155,7 +156,12 @@ def _cell(axis: Axis, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
         knots = np.append(knots, knots[-1] + axis.spacing)
         positions = knots[0] + np.mod(positions - knots[0], knots[-1] - knots[0])
     else:
-        slack = 1e-9 * axis.spacing  # rounding at the boundary
+        slack = (0.5 + 1e-9) * axis.spacing  # half a cell, and rounding at its boundary
+        if axis.units in LONGITUDE:  # the same place one turn on
+            middle = (knots[0] + knots[-1]) / 2
+            beyond = (positions < knots[0] - slack) | (positions > knots[-1] + slack)
+            turned = middle + np.mod(positions - middle + CIRCLE / 2, CIRCLE) - CIRCLE / 2
+            positions = np.where(beyond, turned, positions)
         outside = (positions < knots[0] - slack) | (positions > knots[-1] + slack)
         if outside.any():
             sensor = int(outside.nonzero()[0][0])
@@ -195,6 +201,8 @@ def build_points(description: OperatorDescription) -> PointSensors:
     if not isinstance(grid, Grid):
         raise description.error("found coordinates for a field on scattered points, expected indices of its points")
     coordinates = description.array("coordinates")
-    if coordinates.ndim != 2 or coordinates.shape[1] != grid.ndim or len(coordinates) == 0:
+    if coordinates.ndim == 2 and len(coordinates) == 0:
+        raise description.error("found no sensor, expected the coordinates of at least one")
+    if coordinates.ndim != 2 or coordinates.shape[1] != grid.ndim:
         raise description.error(f"found coordinates of shape {coordinates.shape}, expected (sensors, {grid.ndim})")
     return PointSensors.at_coordinates(grid, channels, torch.from_numpy(coordinates.astype(np.float64)))

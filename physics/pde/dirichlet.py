@@ -39,9 +39,7 @@ def check_dirichlet_grid(operator: str, grid: Grid | PointSet) -> Grid:
                 where=f"operator '{operator}'", found=f"{axis.size} points {where}", expected="at least 3"
             )
         if not axis.uniform:
-            raise InfieldError(
-                where=f"operator '{operator}'", found=f"uneven spacing {where}", expected="a uniform one"
-            )
+            raise InfieldError(where=f"operator '{operator}'", found=axis.spacings, expected="even ones")
     units = [axis.units for axis in grid.axes]
     if len(set(units)) > 1:
         raise InfieldError(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
+from infield.physics.units import conversion
 
 WALL_LENGTH = "nu/u_tau"
 """Units of coordinates in wall units, as files have them."""
@@ -111,6 +112,9 @@ class WallUnits:
             return 1.0
         if known in _OUTER:
             return self.re_tau
+        metres = None if known in _OWN else factor_to(units, "m")
+        if metres is not None:
+            return metres * self.length(where, "m")
         if known in _OWN and self.u_tau is not None and self.nu is not None:
             return self.u_tau / self.nu
         if known in _OWN and self.half_height is not None:
@@ -140,6 +144,10 @@ class WallUnits:
         if known in _WALL_PRESSURE or (known in ("", "1") and lengths_in_wall_units):
             return 1.0
         if known not in (*_OWN, *_KINEMATIC, "pa"):
+            for own in ("Pa", _KINEMATIC[0]):
+                factor = factor_to(units, own)
+                if factor is not None:
+                    return factor * self.pressure(where, own, lengths_in_wall_units=lengths_in_wall_units)
             expected = _listed(_WALL_PRESSURE, _KINEMATIC, ("", "1", "Pa", "code units"))
             raise InfieldError(where=where, found=f"pressure in units {units!r}", expected=f"one of {expected}")
         if self.u_tau is None:
@@ -168,9 +176,19 @@ class WallUnits:
             return 1.0
         if known in _WALL_TIME:
             return 1 / self.re_tau
-        if known in _OWN_TIME and self.u_tau is not None and self.half_height is not None:
-            return self.u_tau / self.half_height
+        if self.u_tau is None or self.half_height is None:
+            return None
+        seconds = 1.0 if known in _OWN_TIME else factor_to(units, "s")
+        return None if seconds is None else seconds * self.u_tau / self.half_height
+
+
+def factor_to(units: str, wanted: str) -> float | None:
+    """By what a number in units is multiplied to be in others, None where nothing leads there."""
+    try:
+        change = conversion(units, wanted)
+    except InfieldError:
         return None
+    return change.slope if change.offset == 0 else None
 
 
 def in_wall_units(units: str) -> bool:

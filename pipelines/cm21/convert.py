@@ -45,6 +45,9 @@ def add_arguments(parser: Parser) -> None:
     plain.add_argument("--hubble", type=float, metavar="H0", help="Hubble constant, in km/s/Mpc (default 67.66)")
     plain.add_argument("--omega-m", type=float, metavar="OM",
                        help="density of matter, as a fraction of the critical one (default 0.3096)")  # fmt: skip
+    plain.add_argument("--units", choices=["mK", "K"], help="of the temperatures (default mK)")
+    parser.add_argument("--resample", action="store_true",
+                        help="interpolate along the line of sight to even comoving distances")  # fmt: skip
     parser.rename("--box", "--box-size")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     add_json(parser)
@@ -52,7 +55,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     check_positive(**{name: getattr(arguments, name) for name in ("box_size", "hubble", "omega_m")})
-    names = ("variable", "depth", "parameters", "redshifts", "hubble", "omega_m")
+    names = ("variable", "depth", "parameters", "redshifts", "hubble", "omega_m", "units", "resample")
     stated = UserMetadata(box=arguments.box_size, **{name: getattr(arguments, name) for name in names})
     facts = convert_lightcones(
         arguments.sources, arguments.output, stated, overwrite=arguments.overwrite, quiet=arguments.json
@@ -78,7 +81,14 @@ def convert_lightcones(
     source = open_lightcone_files(sources, stated)
     files = [{"bytes": path.stat().st_size, "modified": path.stat().st_mtime_ns} for path in sources]
     title = f"21 cm lightcones, {source.files[0].format}"
-    writer = lightcone_writer(output, source.cones, run={"sources": files}, title=title, overwrite=overwrite)
+    run = {"sources": files, **({"resample": 1} if stated.resample else {})}
+    writer = lightcone_writer(
+        output,
+        source.cones,
+        run=run,
+        title=title,
+        overwrite=overwrite,
+    )
     with discard_if_empty(writer), progress(quiet=quiet) as bar:
         for i in bar.track(writer.missing_blocks(), description="cones"):
             try:

@@ -24,6 +24,7 @@ from infield.pipelines.run.console import say, table
 from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.fit_options import refuse_fit_of_others
 from infield.pipelines.run.fitted_field import (
+    UNCHECKED,
     FitOptions,
     Judged,
     fit_options,
@@ -36,6 +37,7 @@ from infield.pipelines.run.fitted_field import (
 )
 from infield.pipelines.run.options import check_at_least, refuse_without
 from infield.pipelines.run.parameters import named_numbers
+from infield.pipelines.run.precision import stored_dtype
 from infield.pipelines.run.prior_choice import (
     BUILT_IN,
     cautions,
@@ -220,6 +222,8 @@ def reconstruct(
     note = cautions(measurement, chosen.prior, chosen.conditioned_on)
     if note:
         say(note, quiet=quiet)
+    if chosen.doubt:
+        say(f"{chosen.doubt}; name a prior of an open domain with --prior", quiet=quiet)
     stand_in: dict[str, str] = {}
     if surrogate is not None:
         with registry.plugins_recorded() as of_surrogate:
@@ -235,6 +239,7 @@ def reconstruct(
         units=measurement.units,
         samples=samples,
         block=sampler.block,
+        dtype=stored_dtype(measurement, chosen.prior if law is None else None),
         overwrite=overwrite,
         title=f"Posterior of {Path(about).name}",
         carried=measurement.carried,
@@ -264,8 +269,12 @@ def reconstruct(
     else:
         shared = (adapted(sampler, chosen.prior), chosen.prior, measurement, seed)
         run_missing_blocks(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
-    judged = Judged.of(fitted, fit or FitOptions()) if fitted is not None else Judged.without_validation(law)
     chi_square = _chi_square(writer, measurement) if fitted is None else fitted.chi_square()
+    if fitted is not None:
+        judged = Judged.of(fitted, fit or FitOptions())
+    else:
+        doubt = chosen.doubt or (UNCHECKED if chosen.fitted else None)
+        judged = Judged.without_validation(law, doubt).given(chi_square, opened)
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
     result = {"result": "estimate"} if issubclass(sampler.result, Estimate) else {}

@@ -24,11 +24,11 @@ from infield.core.errors import InfieldError
 from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.mri.convert import Undersampling, convert_mri
 from infield.datasets.mri.masks import MASKS, POISSON, Seed, name_seed
-from infield.datasets.mri.readers.arrays import AXES
+from infield.datasets.mri.readers.arrays import AVERAGED, AXES, CHOSEN
 from infield.datasets.mri.readers.common import ArrayLayout
 from infield.datasets.mri.readers.open import open_kspace
 from infield.datasets.mri.volume import convert_mri_volume
-from infield.pipelines.run.console import table
+from infield.pipelines.run.console import say, table
 from infield.pipelines.run.options import Parser, add_json, check_at_least, refuse_without
 
 
@@ -50,6 +50,19 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--coils-from", metavar="espirit|file|uniform|PATH",
                         help="coil maps: by ESPIRiT, those of the file, one uniform coil, or those of another file "
                         "(default: the file's own; uniform for one coil; else ESPIRiT)")  # fmt: skip
+    parser.add_argument("--crop", type=float, metavar="SHARE",
+                        help="ESPIRiT's crop: eigenvalue below which maps are 0; lower keeps darker tissue "
+                        "(default 0.95)")  # fmt: skip
+    parser.add_argument("--noise", type=float, metavar="SD",
+                        help="sd of the noise of the real and of the imaginary part of each coil, in units of the file "
+                        "(default: noise lines, or estimated)")  # fmt: skip
+    parser.add_argument("--noise-from", type=Path, metavar="FILE.npy",
+                        help="noise alone (coil, samples), complex, or its covariance (coil, coil)")  # fmt: skip
+    parser.add_argument(
+        "--unchecked",
+        action="store_true",
+        help="accept what looks like no k-space, and maps that do not fit; the file says so",
+    )
     thinning = parser.add_argument_group("leave samples of a complete slice out, and keep its image as the truth")
     thinning.add_argument("--acceleration", type=float, metavar="R", help="all samples over those kept, e.g. 4 or 8")
     thinning.add_argument("--mask", choices=MASKS, help="as fastMRI defines them (default random); or Poisson-disc")
@@ -58,10 +71,12 @@ def add_arguments(parser: Parser) -> None:
     thinning.add_argument("--mask-seed", metavar="N|name",
                           help="seed of the mask; name: fastMRI's from the file's name (default --seed)")  # fmt: skip
     thinning.add_argument("--along", choices=["ky", "kx"], help="leave out lines of this axis (default: the phases)")
-    array = parser.add_argument_group("a plain array (.npy, .npz, .mat, .cfl), where it does not say")
-    array.add_argument("--variable", metavar="NAME", help="its name")
+    array = parser.add_argument_group("a plain array (.npy, .npz, .mat, .cfl, .h5), where it does not say")
+    array.add_argument("--variable", metavar="NAME", help="its name; or that of one scan in an MRD file")
+    axes = ", ".join((*AXES, *CHOSEN, AVERAGED))
     array.add_argument("--order", type=lambda text: tuple(text.split(",")), metavar="AXES",
-                       help=f"its axes of {', '.join(AXES)}, as its shape is printed, e.g. ky,kx,coil")  # fmt: skip
+                       help=f"its axes of {axes}, as its shape is printed, e.g. ky,kx,coil")  # fmt: skip
+    array.add_argument("--at", metavar="AXIS=N,...", help="which time and echo, of axes with several, e.g. echo=0")
     array.add_argument("--voxel", type=float, nargs=2, metavar="MM", help="size of a point along y and x, in mm")
     array.add_argument("--image", action="store_true", help="it holds complex images; their k-space is computed")
     parser.rename("--accelerate", "--acceleration")
@@ -78,7 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise InfieldError(
             where="--voxel", found=" ".join(map(str, arguments.voxel)), expected="two sizes in mm, above 0"
         )
-    layout = ArrayLayout(variable=arguments.variable, order=arguments.order, image=arguments.image)
+    layout = ArrayLayout(
+        variable=arguments.variable, order=arguments.order, at=_places(arguments.at), image=arguments.image
+    )
     numbers = _numbers(arguments, layout)
     if arguments.volume or numbers is None or isinstance(numbers, int):
         facts = _convert(arguments, layout, numbers, arguments.output)
@@ -102,6 +119,17 @@ def run(arguments: argparse.Namespace) -> int:
         }
         table(str(arguments.output), rows)
     return 0
+
+
+def _places(text: str | None) -> tuple[tuple[str, int], ...]:
+    """Axes and numbers as `--at` gives them."""
+    found = []
+    for part in (text or "").split(",") if text else ():
+        axis, equals, number = part.partition("=")
+        if axis not in CHOSEN or not equals or not number.isdecimal():
+            raise InfieldError(where="--at", found=f"'{part}'", expected=f"{' or '.join(CHOSEN)}, = and a number")
+        found.append((axis, int(number)))
+    return tuple(found)
 
 
 def _numbers(arguments: argparse.Namespace, layout: ArrayLayout) -> int | range | None:
@@ -135,7 +163,14 @@ def _convert(
         "resolution": arguments.resolution,
         "voxel": arguments.voxel and tuple(arguments.voxel),
         "layout": layout,
+        "noise": arguments.noise,
+        "noise_from": arguments.noise_from,
+        "unchecked": arguments.unchecked,
     }
+    if arguments.crop is not None:
+        if not 0 <= arguments.crop < 1:
+            raise InfieldError(where="--crop", found=arguments.crop, expected="at least 0, below 1")
+        settings["crop"] = arguments.crop
     if arguments.volume:
         slices = numbers if isinstance(numbers, range) else [numbers or 0]
         converted = convert_mri_volume(arguments.source, slices, **settings)
@@ -143,6 +178,8 @@ def _convert(
         assert not isinstance(numbers, range)
         converted = convert_mri(arguments.source, slice_number=numbers, **settings)
     converted.write(output, overwrite=arguments.overwrite)
+    for warning in converted.warnings:
+        say(f"warning: {warning}", quiet=arguments.json)
     measurement = converted.measurement
     coils, shape = int(measurement.y.shape[2]), list(measurement.grid.shape)
     return {
@@ -155,6 +192,9 @@ def _convert(
         "calibration_width": converted.calibration_width,
         "truth": measurement.truth is not None,
         "scale": converted.scale,
+        "maps_unexplained": converted.unexplained,
+        "maps_outside": converted.outside,
+        "warnings": list(converted.warnings),
     }
 
 

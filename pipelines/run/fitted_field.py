@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
+from infield.physics.noise.base import GaussianNoiseModel
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.pipelines.run.fit_options import FitOptions as FitOptions
 from infield.pipelines.run.fit_options import fit_options as fit_options
@@ -92,6 +94,10 @@ def moments_on_grid(fitted: FittedField) -> dict[str, tuple[np.ndarray, dict[str
     }
 
 
+UNCHECKED = "the prior was fitted to the data, held-out data are predicted at points alone"
+"""Why a posterior under a prior fitted to other data than those at points is not checked."""
+
+
 @dataclass(frozen=True)
 class Judged:
     """What is known of how far a posterior holds.
@@ -105,8 +111,15 @@ class Judged:
     diagnostics: dict[str, Any]
 
     @classmethod
-    def without_validation(cls, law: FittedField | None) -> Judged:
-        """Of a posterior under a prior that was named (None), or a fitted law that another sampler was given."""
+    def without_validation(cls, law: FittedField | None, doubt: str | None = None) -> Judged:
+        """Of a posterior under a prior that was named (None), or a fitted law that another sampler was given.
+
+        Arguments:
+            law: Fitted to point data.
+            doubt: Of another fitted prior, why it was not checked, or may be wrong.
+        """
+        if law is None and doubt is not None:
+            return cls(Verdict("unchecked", doubt), {})
         if law is None:
             return cls(Verdict("unchecked", "the prior was named, no held-out data were predicted"), {})
         return cls(verdict(law, None), {})
@@ -119,6 +132,26 @@ class Judged:
         if validation is not None:
             numbers["validation"] = validation.to_json()
         return cls(verdict(fitted, validation), numbers)
+
+    def given(self, chi_square: float, measurement: Measurement) -> Judged:
+        """The same, unless samples miss the data by far more than the noise: then not to be trusted.
+
+        Over samples of a posterior and data drawn from the model, the reduced chi-square of n data is 1 +- sqrt(2 / n);
+        for other than Gaussian noise it is Pearson's, whose tails are longer.
+
+        Arguments:
+            chi_square: Reduced, mean over samples.
+            measurement: Of the data.
+        """
+        gaussian = isinstance(measurement.noise, GaussianNoiseModel)
+        limit = max(2.0, 1 + 10 * math.sqrt(2 / measurement.count)) if gaussian else 30.0
+        if chi_square <= limit or self.verdict.trusted == 0:
+            return self
+        because = (
+            f"data chi-square {chi_square:.3g} per datum where 1 is expected: the data contradict each other, their "
+            "noise or the prior"
+        )
+        return replace(self, verdict=Verdict(0, because))
 
     @property
     def attributes(self) -> dict[str, Any]:

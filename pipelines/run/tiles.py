@@ -31,6 +31,7 @@ from infield.physics.operators.sensors import PointSensors
 from infield.pipelines.run.blocks import check_run
 from infield.pipelines.run.cluster import client
 from infield.pipelines.run.console import progress, say
+from infield.pipelines.run.precision import stored_dtype
 from infield.pipelines.run.prior_choice import cautions
 from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.references import ATTRIBUTE, OWN
@@ -110,6 +111,7 @@ def reconstruct_in_tiles(
         units=measurement.units,
         samples=samples,
         block=sampler.block,
+        dtype=stored_dtype(measurement, posterior.prior),
         overwrite=overwrite,
         title=f"Posterior of {measurement_path.name}",
         carried=measurement.carried,

@@ -20,6 +20,7 @@ def conjugate_gradients(
     max_iterations: int,
     *,
     diagonal: Tensor,
+    preconditioner: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Solve M w = b for a symmetric positive definite M (Hestenes & Stiefel 1952; Saad 2003, algorithm 9.1).
 
@@ -34,6 +35,7 @@ def conjugate_gradients(
         max_iterations: Give up after so many products with M.
         diagonal: Preconditioner, an approximation of the diagonal of M, positive, shape `(unknowns,)` or `(batch,
             unknowns)`.
+        preconditioner: A symmetric positive definite map that approximates M^{-1}, in place of the diagonal's inverse.
 
     Raises:
         InfieldError: If a system has not converged by then.
@@ -42,8 +44,12 @@ def conjugate_gradients(
         raise InfieldError(
             where="conjugate gradients", found="NaN or infinity on the right-hand side: the field diverged"
         )
+
+    def preconditioned(r: Tensor) -> Tensor:
+        return r / diagonal if preconditioner is None else preconditioner(r)
+
     w, r = torch.zeros_like(right), right.clone()
-    z = r / diagonal
+    z = preconditioned(r)
     p, rho = z.clone(), (r * z).sum(1, keepdim=True)
     goal = tolerance * right.shape[1] ** 0.5
     for _ in range(max_iterations):
@@ -54,7 +60,7 @@ def conjugate_gradients(
         alpha = torch.where(active, rho / (p * Mp).sum(1, keepdim=True), 0.0)
         w = w + alpha * p
         r = r - alpha * Mp
-        z = r / diagonal
+        z = preconditioned(r)
         rho_next = (r * z).sum(1, keepdim=True)
         p = torch.where(active, z + rho_next / rho * p, p)
         rho = torch.where(active, rho_next, rho)

@@ -134,10 +134,15 @@ def _groups(measurement: Measurement, modes: Modes, generator: Generator) -> Ite
 def _most_probable_spectrum(
     measurement: Measurement, grid: Grid, nu: float | None, generator: Generator
 ) -> GaussianPrior:
-    if not all(axis.uniform for axis in grid.axes):
-        raise InfieldError(
-            "a prior can be fitted on uniform grids only", remedy="name a prior with {prior}", parameters=["prior"]
-        )
+    for axis in grid.axes:
+        if not axis.uniform:
+            raise InfieldError(
+                where="a prior fitted to the data",
+                found=axis.spacings,
+                expected="even ones",
+                remedy="name a prior ({prior}), or convert the field to even cells first ({resample})",
+                parameters=["prior", "resample"],
+            )
     channels, d = measurement.event_shape[0], grid.ndim
     k = wavenumbers(grid.shape, grid.spacing)
     shells = _shells(k)

@@ -18,7 +18,7 @@ solved by conjugate gradients in the coordinates of S.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, cast
@@ -34,6 +34,7 @@ from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.noise.registry import GaussianNoiseModel
 from infield.posterior.inference.conjugate_gradients import conjugate_gradients
 from infield.posterior.inference.point_sensor_solver import PointSensorSolver
+from infield.posterior.inference.unseen_regions import UnseenRegions, serves
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley, Modes
 
@@ -49,6 +50,9 @@ field; from so many entries of a data-by-modes matrix on that is the faster way.
 
 BATCH_ENTRIES = 1_500_000
 """Entries of the data of so many fields that conjugate gradients treat together (12 MiB an array)."""
+
+UNIT_ENTRIES = 16_000_000
+"""Entries of unit data that are taken through the adjoint together (128 MiB an array)."""
 
 PROBES = 8
 """Random sign fields from which the preconditioner of conjugate gradients is estimated."""
@@ -153,7 +157,7 @@ class LinearGaussianData:
 
     def _units(self, index: Tensor) -> Iterator[Tensor]:
         """Data that are 1 at one place each, in batches of shape `(at most 32, *data)`."""
-        for block in index.split(32):
+        for block in index.split(min(max(UNIT_ENTRIES // self.observed.numel(), 1), 32)):
             unit = self.measurement.y.new_zeros((len(block), self.observed.numel()))
             unit[torch.arange(len(block)), block] = 1.0
             yield unit.reshape(-1, *self.observed.shape)
@@ -224,6 +228,18 @@ class LinearGaussianData:
         few = max(BATCH_ENTRIES // self.observed.numel(), 1)  # large batches only outgrow the caches
         return torch.cat([self._iterative_correction(part, covariance) for part in r.split(few)])
 
+    def solve(self, r: Tensor, covariance: Covariance) -> Tensor:
+        """(A K A^T + R)^{-1} r for r of shape `(batch, *data)`, 0 where nothing was measured; same shape."""
+        if self.by_sensors(covariance) or self.dense:
+            z = torch.cholesky_solve(r.flatten(1)[:, self.index].mT, self.factorise(covariance)).mT
+            flat = r.new_zeros((len(r), self.observed.numel())).index_copy(1, self.index, z)
+            return flat.reshape(r.shape)
+        for solver in self.solvers:
+            if solver.serves(covariance):
+                return solver.solve(r, covariance)
+        left = r - self._data(self.correction(r, covariance))
+        return self.mask_unobserved(self.noise.solve(left))
+
     def _dense_correction(self, r: Tensor, covariance: Covariance) -> Tensor:
         z = torch.cholesky_solve(r.flatten(1)[:, self.index].mT, self.factorise(covariance)).mT
         back = (z @ self.operator_matrix).reshape(len(r), *covariance.event_shape)
@@ -245,8 +261,11 @@ class LinearGaussianData:
             self.measurement.y
         )
         signs = 2 * signs - 1
-        through = self.adjoint(self.noise.solve(self._data(self.modes.synthesise(signs))))
-        estimate = (signs * self.modes.analyse(through)).mean(0).flatten()
+        few = max(BATCH_ENTRIES // self.observed.numel(), 1)
+        through = [self.adjoint(self.noise.solve(self._data(self.modes.synthesise(part)))) for part in signs.split(few)]
+        estimate = (signs * self.modes.analyse(torch.cat(through))).mean(0).flatten()
+        if self.unseen is not None:  # of what is seen
+            estimate = estimate / self.unseen.seen
         return estimate.clamp_min(0.1 * float(estimate.mean()))
 
     def _data(self, x: Tensor) -> Tensor:
@@ -268,8 +287,30 @@ class LinearGaussianData:
 
         diagonal = 1 + torch.cat([root**2 * self.information, F**2 @ self.information])
         right = S_T(self.adjoint(self.noise.solve(r)))
-        solution = conjugate_gradients(normal_operator, right, self.tolerance, self.max_iterations, diagonal=diagonal)
+        solution = conjugate_gradients(
+            normal_operator,
+            right,
+            self.tolerance,
+            self.max_iterations,
+            diagonal=diagonal,
+            preconditioner=self._of_regions(covariance, diagonal),
+        )
         return S(solution)
+
+    def _of_regions(self, covariance: Covariance, diagonal: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """The preconditioner of data that do not see whole regions, on modes; factors keep their diagonal."""
+        if self.unseen is None or not serves(covariance):
+            return None
+        of_modes = self.unseen.preconditioner(covariance, self.information.reshape(covariance.event_shape))
+        modes = covariance.diagonal.numel()
+        return lambda w: torch.cat([of_modes(w[:, :modes]), w[:, modes:] / diagonal[modes:]], dim=1)
+
+    @cached_property
+    def unseen(self) -> UnseenRegions | None:
+        """Windows on the regions of which the data say nothing: where the adjoint of random data is 0."""
+        y = torch.randn(self.measurement.y[:1].shape, generator=Generator().manual_seed(0), dtype=torch.float64)
+        back = self.adjoint(torch.where(self.observed, y.to(self.measurement.y), 0.0))
+        return UnseenRegions.of((back[0] != 0).any(0))
 
     def log_evidence(self, mean: Tensor, covariance: Covariance) -> Tensor:
         """log N(y; A m, A K A^T + R), a scalar.

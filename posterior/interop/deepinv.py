@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -39,6 +39,14 @@ LARGEST_MATRIX = 20_000_000
 
 SAME_SINGULAR = 1e-9
 """Singular values nearer to each other than this fraction of the largest one are one that is repeated."""
+
+
+@runtime_checkable
+class Correlated(Protocol):
+    """Gaussian noise that is correlated, and a linear map that makes it white and of variance 1."""
+
+    def whiten(self, r: Tensor) -> Tensor: ...
+    def whiten_adjoint(self, r: Tensor) -> Tensor: ...
 
 
 class DeepinvDenoiser(BaseDenoiser):
@@ -82,7 +90,7 @@ class WhitenedProblem:
 
     Arguments:
         prior: The prior.
-        measurement: Of its field, in units, with independent Gaussian noise.
+        measurement: Of its field, in units, with independent Gaussian noise, or such as `Correlated` makes white.
 
     Raises:
         InfieldError: If the noise is another.
@@ -94,9 +102,15 @@ class WhitenedProblem:
         self._operator = Calls(data.operator, "A", "A_adjoint" if self.linear else "A_vjp", derivatives=True)
         self._velocity = Calls(prior, "velocity")
         self.operator, self.prior, self.y = self._operator.counted, self._velocity.counted, data.y
-        if not isinstance(data.noise, GaussianNoise):
-            raise InfieldError(f"deepinv's samplers need independent Gaussian noise, found {data.noise}")
-        variance = data.noise.variance.to(data.y)
+        self.correlated = data.noise if isinstance(data.noise, Correlated) else None
+        if self.correlated is not None:
+            self.y = self.correlated.whiten(data.y)
+            variance = data.y.new_ones(1)
+        elif isinstance(data.noise, GaussianNoise):
+            variance = data.noise.variance.to(data.y)
+        else:
+            kind = type(data.noise).__name__
+            raise InfieldError(f"deepinv's samplers need Gaussian noise that can be made white, found {kind}")
         self.noise_std = float(variance.mean()) ** 0.5
         self.weights = self.noise_std / variance.sqrt() if variance.numel() > 1 else None  # of data, to one variance
         if data.observed is not None:
@@ -138,16 +152,22 @@ class WhitenedProblem:
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         """Of a linear operator."""
-        return self._uncolour(self.operator.A_adjoint(self._weighted(y.to(torch.float64)))).to(y.dtype)
+        return self._uncolour(self.operator.A_adjoint(self._weighted_adjoint(y.to(torch.float64)))).to(y.dtype)
 
     def A_vjp(self, u: Tensor, y: Tensor) -> Tensor:
         if self.linear:
             return self.A_adjoint(y)
-        pulled = self.operator.A_vjp(self.colour(u), self._weighted(y.to(torch.float64)))
+        pulled = self.operator.A_vjp(self.colour(u), self._weighted_adjoint(y.to(torch.float64)))
         return self._uncolour(pulled).to(y.dtype)
 
     def _weighted(self, y: Tensor) -> Tensor:
+        """Data with white noise, and 0 where there are none."""
+        y = y if self.correlated is None else self.correlated.whiten(y)
         return y if self.weights is None else self.weights * y
+
+    def _weighted_adjoint(self, y: Tensor) -> Tensor:
+        y = y if self.weights is None else self.weights * y
+        return y if self.correlated is None else self.correlated.whiten_adjoint(y)
 
     def _uncolour(self, x: Tensor) -> Tensor:
         modes = self.prior.source.modes

@@ -59,7 +59,7 @@ class Geometry:
     def of(cls, grid: Grid | PointSet) -> Geometry:
         """Of a grid or scattered points; two coordinates in degrees east and north lie on the sphere."""
         if isinstance(grid, PointSet):
-            units: tuple[str, ...] = (grid.units,) * grid.ndim
+            units: tuple[str, ...] = grid.axis_units or (grid.units,) * grid.ndim
             periods: tuple[float | None, ...] = (None,) * grid.ndim
         else:
             units = tuple(axis.units for axis in grid.axes)

@@ -190,8 +190,8 @@ class Regrid:
 
 
 def _axes_and_units(grid: GridLike) -> tuple[list[str], list[str]]:
-    units = [axis.units for axis in grid.axes] if isinstance(grid, Grid) else [grid.units] * grid.ndim
-    return list(grid.names), units
+    own = [axis.units for axis in grid.axes] if isinstance(grid, Grid) else list(grid.axis_units)
+    return list(grid.names), own or [grid.units] * grid.ndim  # type: ignore[union-attr]
 
 
 def _extended(axis: Axis, values: np.ndarray, i: int) -> tuple[np.ndarray, np.ndarray]:

@@ -27,6 +27,9 @@ if not TYPE_CHECKING:
 if not TYPE_CHECKING:
     __getattr__ = old_names(__name__)
 
+MAX_SCALE = 1e100
+"""Of lengths and variances, in any units: squares of what is larger have no floating-point number."""
+
 DENSE_LIMIT = 4096
 """Largest number of scattered points for which dense eigenvectors (128 MiB at this size) are formed."""
 
@@ -130,8 +133,16 @@ class Matern:
     domain: Domain = "plane"
 
     def __post_init__(self) -> None:
+        for name in ("nu", "length", "variance"):
+            value = getattr(self, name)
+            if isinstance(value, int) and abs(value) > 2**53:  # torch takes no larger ones
+                object.__setattr__(self, name, float(value))
         if not all(0 < value < math.inf for value in (self.nu, self.length, self.variance)):
             raise InfieldError(f"Matern law: nu, length and variance must be positive and finite, found {self}")
+        if not all(1 / MAX_SCALE < value < MAX_SCALE for value in (self.length, self.variance)):
+            raise InfieldError(
+                f"Matern law: length and variance must lie between {1 / MAX_SCALE:g} and {MAX_SCALE:g}, found {self}"
+            )
         if self.nu > LARGEST_ORDER:
             raise InfieldError(
                 where="Matern law",

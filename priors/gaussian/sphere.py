@@ -25,7 +25,8 @@ def on_unit_sphere(grid: Any) -> Tensor:
         InfieldError: If longitude or latitude is not there, something else is too, or a latitude lies beyond a pole.
     """
     names = [name.lower() for name in getattr(grid, "names", ())]
-    units = [getattr(axis, "units", "") for axis in getattr(grid, "axes", ())] or [""] * len(names)
+    units = [getattr(axis, "units", "") for axis in getattr(grid, "axes", ())]
+    units = units or list(getattr(grid, "axis_units", ())) or [""] * len(names)
     roles = list(zip(names, units, strict=True))
     longitude = [i for i, (name, unit) in enumerate(roles) if name in LONGITUDE or unit == "degrees_east"]
     latitude = [i for i, (name, unit) in enumerate(roles) if name in LATITUDE or unit == "degrees_north"]

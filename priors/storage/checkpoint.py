@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +61,7 @@ def read_entry_of_any_kind(path: str | Path, expected: str = "prior") -> tuple[s
         raise InfieldError(
             where=path, found="no file there", expected=f"the checkpoint of a {expected}", remedy="check the path"
         )
+    refuse_bent_bits(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch passes on whatever its readers raise
@@ -100,6 +103,28 @@ def read_entry_of_any_kind(path: str | Path, expected: str = "prior") -> tuple[s
         expected=f"a {expected} trained by `infield fit`",
         remedy="this checkpoint is another's",
     )
+
+
+def refuse_bent_bits(path: Path) -> None:
+    """Check the CRC-32 of every member of a checkpoint, which torch stores and does not look at.
+
+    Raises:
+        InfieldError: A member is not as it was written.
+    """
+    if not zipfile.is_zipfile(path):  # of the days before torch 1.6, or no checkpoint
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
+        damaged = " ".join(str(error).split())
+    if damaged is not None:
+        raise InfieldError(
+            where=path,
+            found=f"a checksum that does not fit its contents ({damaged})",
+            expected="the file as it was written",
+            remedy="it is corrupt, copy or write it again",
+        )
 
 
 @contextmanager

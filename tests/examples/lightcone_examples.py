@@ -28,7 +28,7 @@ def version_4(path, values, *, points=N, cell=CELL, seed=7, tvir=4.7, zeta=30.0,
     with h5py.File(path, "w") as file:
         file.attrs.update({"lightcone": True, "__version__": "4.1.1", "last_completed_lcidx": unfinished})
         file.create_dataset("lightcones/brightness_temp", data=values)
-        file["lightcones/density"] = np.zeros(values.shape, np.float32)
+        file["lightcones/density"] = np.ones(values.shape, np.float32)
         file["lightcone_distances"] = distances(depth or values.shape[-1])
         inputs = file.create_group("InputParameters")
         inputs.attrs.update({"21cmFAST-version": "4.1.1", "random_seed": seed})

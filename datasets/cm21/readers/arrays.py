@@ -20,7 +20,10 @@ from infield.core.errors import InfieldError
 from infield.datasets.cm21.cosmology import cosmology, distances_of
 from infield.datasets.cm21.lightcone_file import TEMPERATURE
 from infield.datasets.cm21.readers.common import RawLightcones, UserMetadata
+from infield.datasets.cm21.readers.sanity import check_cell, check_distances, check_kelvin, check_redshifts
 
+ASSUMED = "temperatures are taken to be in mK, as the file does not say"
+_UNITS = {"mK": 1.0, "K": 1e3}
 _CENTI = "brightness_temp_centi_mK"
 _NAMES = {"log10_Tvir_K": "ION_Tvir_MIN", "zeta_HII_EFF_FACTOR": "HII_EFF_FACTOR"}
 """Names of parameters that sets of ours have for those of 21cmFAST."""
@@ -48,19 +51,30 @@ def array_cones(path: Path, stated: UserMetadata) -> RawLightcones:
             expected=f"{depth} for an array of shape {cubes.shape}, whose line of sight is the last axis",
             remedy="transpose it",
         )
+    check_redshifts(stated.redshifts or path, redshift)
+    distance = _distances(path, arrays, stated, redshift)
+    cell = _cell(path, arrays, stated, nx)
+    check_distances(path, distance, redshift)
+    check_cell(path, cell, distance)
+    assumed = stated.units is None and scale == 1
+    if assumed:
+        check_kelvin(path, np.asarray(cubes.reshape(samples, nx, ny, depth)[0]))
+    elif stated.units is not None:
+        scale *= _in_millikelvin(stated.units)
     return RawLightcones(
         path=path,
         format="numpy arrays",
         samples=samples,
         points=(nx, ny),
-        cell=_cell(path, arrays, stated, nx),
-        distance=_distances(path, arrays, stated, redshift),
+        cell=cell,
+        distance=distance,
         redshift=redshift,
         parameters=_parameters(path, arrays, samples),
         seeds=np.asarray(arrays["seed"]).astype(np.int64).reshape(samples) if "seed" in arrays else None,
         read=_reader(cubes.reshape(samples, nx, ny, depth), scale),
         provenance={"simulator": "unknown: the arrays do not say", "field": stated.variable or TEMPERATURE},
-        history=("temperatures are taken to be in mK, as the file does not say",) if scale == 1 else (),
+        history=(ASSUMED,) if assumed else (),
+        notes=(ASSUMED,) if assumed else (),
         unused=("hubble", "omega_m") if _has_distances(arrays, stated) else (),
     )
 
@@ -131,6 +145,12 @@ def _cell(path: Path, arrays: Mapping[str, Any], stated: UserMetadata, points: i
     return box / points
 
 
+def _in_millikelvin(units: str) -> float:
+    if units not in _UNITS:
+        raise InfieldError(where="{units}", found=f"'{units}'", expected="mK or K", parameters=["units"])
+    return _UNITS[units]
+
+
 def _has_distances(arrays: Mapping[str, Any], stated: UserMetadata) -> bool:
     return "distance_Mpc" in arrays and stated.redshifts is None
 
@@ -143,10 +163,6 @@ def _distances(path: Path, arrays: Mapping[str, Any], stated: UserMetadata, reds
                 where=path, found=f"{distance.size} distances and {redshift.size} redshifts", expected="as many"
             )
         return distance
-    if not (np.isfinite(redshift) & (redshift > 0)).all():
-        raise InfieldError(
-            where=path, found="redshifts that are not finite or not positive", expected="those of the 21 cm line"
-        )
     default = cosmology()
     return distances_of(redshift, cosmology(stated.hubble or default.H0.value, stated.omega_m or default.Om0))
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import Lightcones, lightcone_grid
+from infield.datasets.cm21.readers.sanity import check_cone, check_distances, check_redshifts
 
 GRID_RTOL = 1e-4
 """Relative differences up to which spacings, sizes and distances are the same."""
@@ -30,6 +31,8 @@ class UserMetadata:
         box: Size across in Mpc, of plain arrays.
         redshifts: A file with the redshifts of plain arrays.
         hubble, omega_m: Cosmology of plain arrays and of observed cubes; None for that of 21cmFAST 4.
+        units: Of temperatures in plain arrays, "mK" or "K"; None for mK.
+        resample: Whether cells are interpolated to an even comoving distance, where they are not.
     """
 
     variable: str | None = None
@@ -39,6 +42,8 @@ class UserMetadata:
     redshifts: Path | None = None
     hubble: float | None = None
     omega_m: float | None = None
+    units: str | None = None
+    resample: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +63,8 @@ class RawLightcones:
         read: Reads some cells of one cone in mK, `(x, y, cells)`, in the order of the file.
         provenance: In JSON types.
         history: What was done, one line a step.
+        notes: What a user should know.
+        simulated: Whether it is of a simulation, which has no foregrounds.
         unused: Names of what may be `UserMetadata` that the file itself says.
     """
 
@@ -73,6 +80,8 @@ class RawLightcones:
     read: Callable[[int, slice], np.ndarray]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    simulated: bool = True
     unused: tuple[str, ...] = ()
 
 
@@ -84,11 +93,13 @@ class LightconeSource:
         cones: What is known of them.
         files: The files.
         notes: What a user should know.
+        uneven: Distances of the files' cells where the cones have even ones; None where they are the same.
     """
 
     cones: Lightcones
     files: tuple[RawLightcones, ...]
     notes: tuple[str, ...]
+    uneven: np.ndarray | None = None
 
     def read(self, sample: int) -> np.ndarray:
         """One cone in mK, `(x, y, los)`, float32, z ascending.
@@ -112,7 +123,17 @@ class LightconeSource:
                 expected="finite temperatures",
                 remedy="leave that cone out or simulate it again",
             )
-        return values[..., ::-1] if reverse else values
+        values = values[..., ::-1] if reverse else values
+        check_cone(file.path, values, within, simulated=file.simulated)
+        return values if self.uneven is None else self._resampled(values)
+
+    def _resampled(self, values: np.ndarray) -> np.ndarray:
+        """Linear interpolation along the line of sight."""
+        assert self.uneven is not None
+        places = np.interp(self.cones.grid.axes[2].coordinates, self.uneven, np.arange(len(self.uneven)))
+        lower = np.minimum(places.astype(int), len(self.uneven) - 2)
+        fraction = (places - lower).astype(np.float32)
+        return values[..., lower] * (1 - fraction) + values[..., lower + 1] * fraction
 
 
 def descending(redshift: np.ndarray) -> bool:
@@ -135,7 +156,7 @@ def join(files: Sequence[RawLightcones], stated: UserMetadata) -> LightconeSourc
                 expected=f"none for a file of this kind ({files[0].format}), which says it",
                 parameters=[name],
             )
-    notes: list[str] = []
+    notes = [f"{file.path}: {note}" for file in files for note in file.notes]
     for file in files:
         steps = np.diff(file.redshift)
         if (
@@ -148,6 +169,8 @@ def join(files: Sequence[RawLightcones], stated: UserMetadata) -> LightconeSourc
                 found=f"{len(file.redshift)} redshifts that neither ascend nor descend",
                 expected="them in order",
             )
+        check_redshifts(file.path, file.redshift)
+        check_distances(file.path, file.distance, file.redshift)
         if descending(file.redshift):
             notes.append(f"{file.path}: redshifts descend along the line of sight; turned round")
     first = files[0]
@@ -164,9 +187,14 @@ def join(files: Sequence[RawLightcones], stated: UserMetadata) -> LightconeSourc
     history = [line for file in files for line in file.history] + notes
     if depth < len(redshift):
         history.append(f"the first {depth} of {len(redshift)} cells of the line of sight")
+    redshift, distance, uneven = redshift[:depth], distance[:depth], None
+    if stated.resample:
+        uneven, distance = distance, np.linspace(distance[0], distance[-1], depth)
+        redshift = np.interp(distance, uneven, redshift)
+        history.append("cells interpolated along the line of sight to an even comoving distance")
     cones = Lightcones(
-        grid=lightcone_grid(first.points, first.cell, distance[:depth]),
-        redshift=redshift[:depth],
+        grid=lightcone_grid(first.points, first.cell, distance),
+        redshift=redshift,
         samples=sum(file.samples for file in files),
         parameters=parameters,
         seeds=seeds,
@@ -176,7 +204,7 @@ def join(files: Sequence[RawLightcones], stated: UserMetadata) -> LightconeSourc
         },
         history=tuple(dict.fromkeys(history)),
     )
-    return LightconeSource(cones, tuple(files), tuple(notes))
+    return LightconeSource(cones, tuple(files), tuple(notes), uneven)
 
 
 def _depth(files: Sequence[RawLightcones], stated: UserMetadata) -> int:

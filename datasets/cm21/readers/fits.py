@@ -16,13 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy import units
 from astropy.io import fits
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
 
 from infield.core.errors import InfieldError
 from infield.datasets.cm21.cosmology import LINE_MHZ, cosmology, distances_of
 from infield.datasets.cm21.readers.common import RawLightcones, UserMetadata
 
 BOLTZMANN, LIGHT = 1.380649e-23, 299792458.0  # J/K, m/s, both exact
+_BEAM = math.pi / (4 * math.log(2))
+"""Solid angle of a Gaussian beam over the product of its full widths at half maximum."""
+
+_KELVIN = {"mk": 1.0, "k": 1e3, "kelvin": 1e3, "millikelvin": 1.0, "uk": 1e-3, "microk": 1e-3}
+"""Millikelvin in a unit of temperature."""
+
 _IN_HZ = {"": 1.0, "hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
 
 
@@ -33,9 +42,10 @@ def fits_cube(path: Path, stated: UserMetadata) -> RawLightcones:
         InfieldError: The file is damaged, is no cube with frequencies, or has other units.
     """
     try:
-        with fits.open(path, memmap=True) as file:
+        with fits.open(path, memmap=False, lazy_load_hdus=True) as file:
             number = next(i for i, hdu in enumerate(file) if hdu.header.get("NAXIS", 0) >= 3)
             header = file[number].header.copy()
+            beams = _beams(file)
     except StopIteration:
         raise InfieldError(where=path, found="no cube in it", expected="an image of three axes") from None
     except (OSError, TypeError, ValueError) as error:
@@ -44,19 +54,24 @@ def fits_cube(path: Path, stated: UserMetadata) -> RawLightcones:
         ) from error
     axes = [str(header.get(f"CTYPE{i}", "")).upper() for i in range(1, header["NAXIS"] + 1)]
     sizes = [int(header[f"NAXIS{i}"]) for i in range(1, header["NAXIS"] + 1)]
-    if not (len(axes) >= 3 and axes[2].startswith("FREQ") and all(n == 1 for n in sizes[3:])):
+    spectral = next((i for i, name in enumerate(axes) if i >= 2 and name.startswith("FREQ")), None)
+    if spectral is None or any(n != 1 for i, n in enumerate(sizes) if i >= 2 and i != spectral):
         told = ", ".join(f"{name or '?'} of {n}" for name, n in zip(axes, sizes, strict=True))
         raise InfieldError(
-            where=path, found=f"the axes {told}", expected="x, y, FREQ (numpy: frequency first) and no more"
+            where=path,
+            found=f"the axes {told}",
+            expected="x, y and FREQ, and no further axis with more than one value",
+            remedy="cut out one polarisation, and convert velocities or wavelengths to frequencies",
         )
-    nx, ny, channels = sizes[:3]
-    frequency = _frequencies(path, header, channels)
-    redshift = LINE_MHZ / frequency - 1
-    if not (redshift > 0).all():
+    nx, ny, channels = sizes[0], sizes[1], sizes[spectral]
+    frequency = _frequencies(path, header, spectral + 1, channels)
+    with np.errstate(divide="ignore"):
+        redshift = LINE_MHZ / frequency - 1
+    if not ((frequency > 0) & (redshift > 0)).all():
         raise InfieldError(
             where=path,
             found=f"frequencies {frequency.min():g} to {frequency.max():g} MHz",
-            expected=f"below {LINE_MHZ:g}",
+            expected=f"below {LINE_MHZ:g} and above 0",
         )
     angle = _pixel(path, header)
     default = cosmology()
@@ -65,7 +80,7 @@ def fits_cube(path: Path, stated: UserMetadata) -> RawLightcones:
     kept = np.sort(distance)[: stated.depth]
     middle = float((kept[0] + kept[-1]) / 2)
     spread = float(kept[-1] / kept[0] - 1)
-    factor, words = _to_millikelvin(path, header, frequency)
+    factor, words = _to_millikelvin(path, header, frequency, beams)
     return RawLightcones(
         path=path,
         format="FITS cube",
@@ -76,7 +91,7 @@ def fits_cube(path: Path, stated: UserMetadata) -> RawLightcones:
         redshift=redshift,
         parameters={},
         seeds=None,
-        read=_reader(path, number, len(sizes), factor),
+        read=_reader(path, number, len(sizes) - 1 - spectral, len(sizes), factor),
         provenance={
             "telescope": str(header.get("TELESCOP", "")),
             "object": str(header.get("OBJECT", "")),
@@ -88,60 +103,103 @@ def fits_cube(path: Path, stated: UserMetadata) -> RawLightcones:
             f"x and y in Mpc at a distance of {middle:.1f} Mpc; across the band an angle's length varies by "
             f"{spread:.1%}",
         ),
-        unused=("variable", "box", "redshifts", "parameters"),
+        simulated=False,
+        unused=("variable", "box", "redshifts", "parameters", "units"),
     )
 
 
-def _frequencies(path: Path, header: Any, channels: int) -> np.ndarray:
-    """Of the channels, in MHz."""
-    unit = str(header.get("CUNIT3", "")).strip().lower()
-    if unit not in _IN_HZ or "CRVAL3" not in header or "CDELT3" not in header:
+def _frequencies(path: Path, header: Any, axis: int, channels: int) -> np.ndarray:
+    """Of the channels, in MHz; a reference pixel that is not stated is 0 (FITS standard 4.0, table 22)."""
+    unit = str(header.get(f"CUNIT{axis}", "")).strip().lower()
+    width = _step(header, axis)
+    if unit not in _IN_HZ or f"CRVAL{axis}" not in header or not width:
         raise InfieldError(
             where=path,
-            found=f"CRVAL3 {header.get('CRVAL3')}, CDELT3 {header.get('CDELT3')} in '{unit}'",
+            found=f"CRVAL{axis} {header.get(f'CRVAL{axis}')}, CDELT{axis} {header.get(f'CDELT{axis}')} in '{unit}'",
             expected="a frequency and a width in Hz",
         )
-    start, step, pixel = (float(header[key]) for key in ("CRVAL3", "CDELT3", "CRPIX3"))
-    return (start + (np.arange(channels) + 1 - pixel) * step) * _IN_HZ[unit] / 1e6
+    start, pixel = float(header[f"CRVAL{axis}"]), float(header.get(f"CRPIX{axis}", 0.0))
+    return (start + (np.arange(channels) + 1 - pixel) * width) * _IN_HZ[unit] / 1e6
+
+
+def _step(header: Any, axis: int) -> float:
+    """World coordinate per pixel along an axis that is not turned: CDi_i, or CDELTi PCi_i."""
+    if any(str(key).startswith("CD") and "_" in str(key) for key in header):
+        return float(header.get(f"CD{axis}_{axis}", 0.0))
+    return float(header.get(f"CDELT{axis}", 0.0)) * float(header.get(f"PC{axis}_{axis}", 1.0))
 
 
 def _pixel(path: Path, header: Any) -> float:
-    """Size of a pixel in degrees."""
-    sizes = [abs(float(header.get(f"CDELT{i}", 0))) for i in (1, 2)]
-    if min(sizes) <= 0 or abs(sizes[0] / sizes[1] - 1) > 1e-3:
-        raise InfieldError(where=path, found=f"pixels of {sizes[0]:g} x {sizes[1]:g} degrees", expected="square ones")
+    """Size of a pixel in degrees, whether or not the image is turned."""
+    try:
+        wcs = WCS(header, naxis=2)
+        sizes = [float(scale) for scale in proj_plane_pixel_scales(wcs)]
+        units = {str(unit) or "deg" for unit in wcs.wcs.cunit}
+    except Exception as error:  # of wcslib, whatever it meets
+        raise InfieldError(where=path, found=f"no sky coordinates ({' '.join(str(error).split())})") from error
+    if units != {"deg"} or min(sizes) <= 0 or abs(sizes[0] / sizes[1] - 1) > 1e-3 or not _states_pixels(header):
+        told = " x ".join(f"{size:g}" for size in sizes)
+        raise InfieldError(where=path, found=f"pixels of {told} {', '.join(units)}", expected="square ones in degrees")
     return sizes[0]
 
 
-def _to_millikelvin(path: Path, header: Any, frequency: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def _states_pixels(header: Any) -> bool:
+    return any(key in header for key in ("CDELT1", "CD1_1", "CD1_2"))
+
+
+def _beams(file: fits.HDUList) -> np.ndarray | None:
+    """Solid angles of the beams of channels in sr, from a table BEAMS as CASA writes it; None where there is none."""
+    table = next((hdu for hdu in file if hdu.name.upper() == "BEAMS" and isinstance(hdu, fits.BinTableHDU)), None)
+    if table is None:
+        return None
+    axes = []
+    for name in ("BMAJ", "BMIN"):
+        unit = str(table.columns[name].unit or "arcsec")
+        axes.append(np.asarray(table.data[name], dtype=float) * units.Unit(unit).to("rad"))
+    return _BEAM * axes[0] * axes[1]
+
+
+def _to_millikelvin(
+    path: Path, header: Any, frequency: np.ndarray, beams: np.ndarray | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """What each channel is multiplied with, `(channels,)`, and what to say of it."""
-    unit = "".join(str(header.get("BUNIT", "")).split()).lower()
-    if unit in ("mk", "k"):
-        return np.full(len(frequency), 1.0 if unit == "mk" else 1e3), ()
-    if unit != "jy/beam" or float(header.get("BMAJ", 0)) <= 0 or float(header.get("BMIN", 0)) <= 0:
+    told = str(header.get("BUNIT", ""))
+    unit = "".join(told.split()).lower()
+    if unit in _KELVIN:
+        return np.full(len(frequency), _KELVIN[unit]), ()
+    if beams is None and min(float(header.get(key, 0)) for key in ("BMAJ", "BMIN")) > 0:
+        beam = _BEAM * math.radians(header["BMAJ"]) * math.radians(header["BMIN"])
+        beams = np.full(len(frequency), beam)
+    if unit not in ("jy/beam", "jybeam-1", "jybeam^-1") or beams is None or beams.shape != frequency.shape:
         raise InfieldError(
             where=path,
-            found=f"BUNIT '{header.get('BUNIT')}', BMAJ {header.get('BMAJ')}, BMIN {header.get('BMIN')}",
-            expected="K, mK, or Jy/beam with a beam",
+            found=f"BUNIT '{told}', BMAJ {header.get('BMAJ')}, BMIN {header.get('BMIN')}"
+            + ("" if beams is None else f", {len(beams)} beams for {len(frequency)} channels"),
+            expected="K, mK, or Jy/beam with a beam (BMAJ and BMIN, or a table BEAMS of all channels)",
         )
-    beam = math.pi * math.radians(header["BMAJ"]) * math.radians(header["BMIN"]) / (4 * math.log(2))
     wavelength = LIGHT / (frequency * 1e6)
-    kelvin = wavelength**2 * 1e-26 / (2 * BOLTZMANN * beam)
-    words = f"Jy/beam to mK with a beam of {header['BMAJ'] * 60:.3g} x {header['BMIN'] * 60:.3g} arcmin"
-    return 1e3 * kelvin, (words,)
+    kelvin = wavelength**2 * 1e-26 / (2 * BOLTZMANN * beams)
+    across = [math.degrees(math.sqrt(omega / _BEAM)) * 60 for omega in (beams.min(), beams.max())]
+    size = f"{across[0]:.3g}" if across[0] == across[1] else f"{across[0]:.3g} to {across[1]:.3g}"
+    return 1e3 * kelvin, (f"Jy/beam to mK with a beam of {size} arcmin (geometric mean)",)
 
 
-def _reader(path: Path, number: int, axes: int, factor: np.ndarray) -> Callable[[int, slice], np.ndarray]:
+def _reader(
+    path: Path, number: int, spectral: int, axes: int, factor: np.ndarray
+) -> Callable[[int, slice], np.ndarray]:
+    """By the image, its spectral axis in numpy's order, the number of its axes, and factors of channels."""
+
     def read(sample: int, cells: slice) -> np.ndarray:
+        index = tuple(cells if i == spectral else 0 if i < axes - 2 else slice(None) for i in range(axes))
         try:
-            with fits.open(path, memmap=True) as file:
-                section = file[number].section
-                planes = section[cells] if axes == 3 else section[(*(0,) * (axes - 3), cells)]
+            with fits.open(path, memmap=False, lazy_load_hdus=True) as file:
+                planes = file[number].section[index]
         except (OSError, TypeError, ValueError) as error:
             raise InfieldError(
                 where=path, found=f"a damaged cube ({' '.join(str(error).split())}), copy it again"
             ) from error
-        scaled = np.asarray(planes, dtype=np.float32) * factor[cells, None, None].astype(np.float32)
+        planes = np.asarray(planes, dtype=np.float32)
+        scaled = planes.reshape(-1, *planes.shape[-2:]) * factor[cells, None, None].astype(np.float32)
         return np.moveaxis(scaled, (0, 1, 2), (2, 1, 0))
 
     return read

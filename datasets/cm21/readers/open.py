@@ -34,7 +34,8 @@ def open_lightcone_files(paths: Sequence[Path], stated: UserMetadata) -> Lightco
 def _open(path: Path, stated: UserMetadata) -> RawLightcones:
     if not path.exists():
         raise InfieldError(where=path, found="nothing there", expected=FORMATS, remedy="check the path")
-    name = DOMAIN + path.suffix.lower()
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]  # astropy unpacks
+    name = DOMAIN + (suffixes[-1] if suffixes else "")
     if registry.known("readers", name):
         cones: RawLightcones = registry.load("readers", name)(path, stated)
         return cones

@@ -17,7 +17,9 @@ from infield.core.errors import InfieldError
 from infield.datasets.cm21.cosmology import NEUTRINOS_V3, NEUTRINOS_V4, cosmology, redshifts_of
 from infield.datasets.cm21.lightcone_file import TEMPERATURE
 from infield.datasets.cm21.readers.common import RawLightcones, UserMetadata
-from infield.datasets.formats.foreign_arrays import readable
+from infield.datasets.cm21.readers.sanity import refuse_unfilled, slices
+from infield.datasets.formats.foreign_arrays import plain_attributes, readable
+from infield.datasets.formats.packing import unpacked
 
 FIELDS = "lightcones"
 _V4, _V3 = "InputParameters", "user_params"
@@ -62,7 +64,19 @@ def native_cone(path: Path, file: h5py.File, stated: UserMetadata) -> RawLightco
         )
     _refuse_unfinished(path, file)
     h, omega_m, omega_b = (_number(path, file[cosmo].attrs, key) for key in ("hlittle", "OMm", "OMb"))
+    if not 0.2 < h < 2:
+        raise InfieldError(
+            where=f"{path}: 'hlittle'",
+            found=f"{h:g}",
+            expected="the Hubble constant over 100 km/s/Mpc, about 0.68",
+            remedy="divide it by 100" if 0.2 < h / 100 < 2 else "save the cone again",
+        )
     universe = cosmology(100 * h, omega_m, omega_b, neutrinos)
+    try:
+        redshift = redshifts_of(distance, universe)
+    except ValueError as error:
+        raise InfieldError(where=f"{path}: '{distances}'", found=str(error).removeprefix("found ")) from None
+    _refuse_beyond_nodes(path, file, redshift)
     parameters = {key: np.array([value]) for key, value in _numbers(file[astro].attrs).items()}
     constants = {key: {**_plain(file[key].attrs)} for key in (size, cosmo, astro, *others) if key in file}
     return RawLightcones(
@@ -72,13 +86,13 @@ def native_cone(path: Path, file: h5py.File, stated: UserMetadata) -> RawLightco
         points=(int(points), int(points)),
         cell=length / points,
         distance=distance,
-        redshift=redshifts_of(distance, universe),
+        redshift=redshift,
         parameters=parameters,
         seeds=None if seed is None else np.array([int(seed)]),
         read=_reader(path, name),
         provenance={"simulator": f"21cmFAST {version}", "field": name, **constants},
         history=_history(file, name),
-        unused=("box", "redshifts", "hubble", "omega_m"),
+        unused=("box", "redshifts", "hubble", "omega_m", "units"),
     )
 
 
@@ -121,6 +135,24 @@ def _refuse_unfinished(path: Path, file: h5py.File) -> None:
         )
 
 
+def _refuse_beyond_nodes(path: Path, file: h5py.File, redshift: np.ndarray) -> None:
+    """A cone lies between the redshifts at which boxes were simulated, of which one step more is allowed."""
+    key = next((key for key in (f"{_V4}/node_redshifts", "node_redshifts") if key in file), None)
+    nodes = np.asarray(file[key], dtype=float).ravel() if key else np.array([])
+    if len(nodes) < 2:
+        return
+    step = float(np.abs(np.diff(nodes)).max())
+    outside = np.flatnonzero((redshift < nodes.min() - step) | (redshift > nodes.max() + step))
+    if outside.size:
+        raise InfieldError(
+            where=f"{path}: '{key}'",
+            found=f"redshifts {redshift.min():.4g} to {redshift.max():.4g} of the cone and nodes from "
+            f"{nodes.min():.4g} to {nodes.max():.4g}: {slices(outside)} lie outside",
+            expected="a cone between its nodes",
+            remedy="distances and nodes are of different runs: simulate it again",
+        )
+
+
 def _history(file: h5py.File, name: str) -> tuple[str, ...]:
     shifted = f"{TEMPERATURE}_with_rsds"
     if name == TEMPERATURE and shifted in file[FIELDS]:
@@ -156,6 +188,15 @@ def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
 def _reader(path: Path, name: str) -> Callable[[int, slice], np.ndarray]:
     def read(sample: int, cells: slice) -> np.ndarray:
         with readable(path), h5py.File(path, "r") as file:
-            return np.asarray(file[f"{FIELDS}/{name}"][:, :, cells])
+            cube = file[f"{FIELDS}/{name}"]
+            values = unpacked(np.asarray(cube[:, :, cells]), plain_attributes(cube.attrs))
+            empty = np.flatnonzero(~values.any((0, 1)))
+            density = file.get(f"{FIELDS}/density")
+            if empty.size and density is not None and density.shape == cube.shape:
+                first = cells.start or 0
+                unfilled = [first + i for i in empty if not np.any(density[:, :, first + i])]
+                if unfilled:  # matter is nowhere exactly at its mean, whatever is ionised
+                    refuse_unfilled(path, np.array(unfilled), cube.shape[2])
+            return values
 
     return read

@@ -16,7 +16,8 @@ import numpy as np
 from infield.core.errors import InfieldError
 from infield.datasets.cm21.lightcone_file import TEMPERATURE
 from infield.datasets.cm21.readers.common import RawLightcones, UserMetadata
-from infield.datasets.formats.foreign_arrays import readable
+from infield.datasets.formats.foreign_arrays import plain_attributes, readable
+from infield.datasets.formats.packing import unpacked
 
 _AXIS = "redshifts_distances"
 
@@ -53,6 +54,9 @@ def stacked_cones(path: Path, file: h5py.File, stated: UserMetadata) -> RawLight
             found=f"shape {values.shape}",
             expected=f"{(samples, len(keys))}: a cone was written without its parameters",
         )
+    seeds = np.asarray(file["seeds"]).astype(np.int64) if "seeds" in file else None
+    if seeds is not None and seeds.shape != (samples,):
+        raise InfieldError(where=f"{path}: 'seeds'", found=f"shape {seeds.shape}", expected=f"{(samples,)}")
     settings = _settings(file)
     redshift, distance = axis[:, :depth]
     cell = _cell(path, settings, stated, nx, distance)
@@ -65,10 +69,10 @@ def stacked_cones(path: Path, file: h5py.File, stated: UserMetadata) -> RawLight
         distance=distance,
         redshift=redshift,
         parameters={key: values[:, i] for i, key in enumerate(keys)},
-        seeds=np.asarray(file["seeds"]).astype(np.int64) if "seeds" in file else None,
+        seeds=seeds,
         read=_reader(path, name),
         provenance={"simulator": "21cmFAST, by way of ml21cm", "field": name, "settings": settings},
-        unused=("redshifts", "hubble", "omega_m"),
+        unused=("redshifts", "hubble", "omega_m", "units"),
     )
 
 
@@ -98,6 +102,6 @@ def _cell(path: Path, settings: dict[str, str], stated: UserMetadata, points: in
 def _reader(path: Path, name: str) -> Callable[[int, slice], np.ndarray]:
     def read(sample: int, cells: slice) -> np.ndarray:
         with readable(path), h5py.File(path, "r") as file:
-            return np.asarray(file[name][sample, :, :, cells])
+            return unpacked(np.asarray(file[name][sample, :, :, cells]), plain_attributes(file[name].attrs))
 
     return read

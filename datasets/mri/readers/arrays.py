@@ -28,8 +28,12 @@ import scipy.io
 from infield.core.errors import InfieldError
 from infield.datasets.mri.kspace import KSpace, fourier
 from infield.datasets.mri.readers.common import ArrayLayout, KSpaceFile, readable
+from infield.datasets.mri.readers.sampled import measured
 
 AXES = ("slice", "coil", "ky", "kx")
+CHOSEN, AVERAGED = ("time", "echo"), "average"
+_HDF5 = {3: ("slice", "ky", "kx"), 4: AXES}
+_PARTS = (("real", "imag"), ("r", "i"))
 EXPECTED = "expected complex k-space (coil, ky, kx)"
 _NUMPY = {3: AXES[1:], 4: AXES}
 _MATLAB = {2: ("ky", "kx"), 3: ("ky", "kx", "coil"), 4: ("ky", "kx", "coil", "slice")}
@@ -76,8 +80,7 @@ def open_matlab(path: Path, layout: ArrayLayout, stack: ExitStack, names: tuple[
     with readable(path, "MATLAB"):
         if h5py.is_hdf5(path):
             file = stack.enter_context(h5py.File(path, "r"))
-            items = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset) and item.ndim}
-            arrays = {name: _reversed(item) for name, item in items.items()}
+            arrays = {name: array for name, item in file.items() if (array := _hdf5(item, reverse=True))}
         else:
             arrays = {name: _variable(path, name, shape, kind) for name, shape, kind in scipy.io.whosmat(path)}
     return _file(path, "MATLAB", arrays, layout, _MATLAB, names)
@@ -162,40 +165,46 @@ def read_maps(path: Path) -> np.ndarray:
             return found.read(0).samples
 
 
-def measured(samples: np.ndarray) -> np.ndarray:
-    """Which samples were measured where only zeros tell it, bool `(ky, kx)`.
-
-    Whole numbers (counts of a converter) may be 0 by chance: of those a sample was left out only where its line was,
-    unless zeros are more than one in a hundred.
-
-    Arguments:
-        samples: `(coil, ky, kx)`.
-    """
-    found = (samples != 0).any(0)
-    lines = np.logical_and.outer(found.any(1), found.any(0))
-    if not found.any() or found[lines].mean() <= 0.99:
-        return found
-    parts = np.ascontiguousarray(samples[:, found]).view(np.float64)
-    counts = np.median(np.abs(parts)) >= 0.5 and np.abs(parts - np.rint(parts)).max() < 1e-6
-    return lines if counts else found
-
-
 def _in_memory(array: np.ndarray) -> _Array:
     complex_ = array.dtype.kind == "c"
     return _Array(array.shape, lambda: complex_, str(array.dtype), lambda index: np.asarray(array[index]))
 
 
-def _reversed(item: h5py.Dataset) -> _Array:
-    """MATLAB's arrays in HDF5 have their axes in reverse, and complex numbers as pairs called real and imag."""
-    pair = item.dtype.names == ("real", "imag")
+def open_arrays(path: Path, file: h5py.File, layout: ArrayLayout) -> KSpaceFile:
+    """Wrap the plain arrays of an open HDF5 file, whose axes are named or are fastMRI's.
+
+    Raises:
+        InfieldError: It holds no k-space.
+    """
+    arrays = {name: array for name, item in file.items() if (array := _hdf5(item, reverse=False))}
+    return _file(path, "HDF5", arrays, layout, _HDF5, _KSPACE)
+
+
+def _hdf5(item: object, *, reverse: bool) -> _Array | None:
+    """An array of HDF5; MATLAB's have their axes in reverse. Complex numbers may be pairs, or a group, of two parts."""
+    step = -1 if reverse else 1
+    if isinstance(item, h5py.Group):
+        names = next((parts for parts in _PARTS if set(parts) <= set(item)), None)
+        if names is None or item[names[0]].shape != item[names[1]].shape:
+            return None
+        real, imag = (item[name] for name in names)
+
+        def joined(index: tuple[Any, ...]) -> np.ndarray:
+            values = np.asarray(real[index[::step]] + 1j * imag[index[::step]])
+            return values.T if reverse else values
+
+        return _Array(real.shape[::step], lambda: True, f"{real.dtype} in two parts", joined)
+    if not isinstance(item, h5py.Dataset) or not item.ndim:  # h5py gives None for a damaged link
+        return None
+    pair = next((parts for parts in _PARTS if item.dtype.names == parts), None)
 
     def at(index: tuple[Any, ...]) -> np.ndarray:
-        values = item[index[::-1]]
-        if pair:
-            values = values["real"] + 1j * values["imag"]
-        return np.asarray(values).T
+        values = item[index[::step]]
+        if pair is not None:
+            values = values[pair[0]] + 1j * values[pair[1]]
+        return np.asarray(values).T if reverse else np.asarray(values)
 
-    return _Array(item.shape[::-1], lambda: pair or item.dtype.kind == "c", str(item.dtype), at)
+    return _Array(item.shape[::step], lambda: pair is not None or item.dtype.kind == "c", str(item.dtype), at)
 
 
 def _variable(path: Path, name: str, shape: tuple[int, ...], kind: str) -> _Array:
@@ -224,7 +233,7 @@ def _file(
     array = arrays[name]
     order = layout.order or custom.get(len(array.shape))
     called = f" '{name}'" if name else ""
-    if order is None or len(order) != len(array.shape) or not {"ky", "kx"} <= set(order) <= set(AXES):
+    if order is None or len(order) != len(array.shape) or not {"ky", "kx"} <= set(order) <= {*AXES, *CHOSEN, AVERAGED}:
         expected = EXPECTED if layout.order is None else f"axes as named: {', '.join(layout.order)}"
         raise InfieldError(
             where=path, found=f"an array{called} of shape {array.shape}, {expected}", remedy="give one slice"
@@ -236,6 +245,7 @@ def _file(
             where=path, found=f"values of type {array.dtype}{called}, {EXPECTED}", remedy="raw data, not a picture"
         )
     sizes = dict(zip(order, array.shape, strict=True))
+    at = _chosen_places(path, sizes, layout)
     if sizes.get("coil", 1) > min(sizes["ky"], sizes["kx"]):
         raise InfieldError(
             where=path,
@@ -246,7 +256,7 @@ def _file(
         )
 
     def read(number: int) -> KSpace:
-        samples = _in_order(array, order, number)
+        samples = _in_order(array, order, {**at, "slice": number})
         bad = int(samples.size - np.isfinite(samples).sum())
         if bad:
             raise InfieldError(
@@ -261,12 +271,13 @@ def _file(
         words = f"{path.name}{called}" + (f", slice {number}" if "slice" in sizes else "")
         if layout.image:
             samples, words = fourier(samples), f"{words}: k-space computed from complex images"
-        beside = _beside(arrays, order, number, set(arrays) - {name})
+        beside = _beside(arrays, order, {**at, "slice": number}, set(arrays) - {name})
         mask = beside.pop("mask", None)
-        sampled = measured(samples) if mask is None else mask
-        if sampled.shape == samples.shape[1:]:  # another shape is refused below
-            samples = np.where(sampled, samples, 0)
-        return KSpace(samples=samples, mask=sampled, history=(words,), **beside)
+        sampled = measured(samples, mask)
+        if sampled.mask.shape == samples.shape[1:]:  # another shape is refused below
+            samples = np.where(sampled.mask, samples, 0)
+        history = (words, *sampled.history)
+        return KSpace(samples=samples, mask=sampled.mask, rounded=sampled.rounded, history=history, **beside)
 
     return KSpaceFile(path=path, format=kind, slices=sizes.get("slice", 1), read=read)
 
@@ -296,24 +307,47 @@ def _chosen(path: Path, arrays: Mapping[str, _Array], layout: ArrayLayout, names
     return complex_ones[0]
 
 
-def _in_order(array: _Array, order: tuple[str, ...], number: int) -> np.ndarray:
-    """One slice with the axes coil, ky, kx."""
-    index = tuple(number if axis == "slice" else slice(None) for axis in order)
-    values, left = array.at(index), [axis for axis in order if axis != "slice"]
+def _chosen_places(path: Path, sizes: Mapping[str, int], layout: ArrayLayout) -> dict[str, int]:
+    """The time and the echo that are read."""
+    at = dict(layout.at)
+    for axis in CHOSEN:
+        count = sizes.get(axis, 1)
+        if axis in sizes and axis not in at and count > 1:
+            raise InfieldError(
+                where=path,
+                found=f"{count} along {axis}",
+                expected="one of them",
+                remedy="choose it ({at})",
+                parameters={"at": f"{axis}=0"},
+            )
+        if not 0 <= at.setdefault(axis, 0) < count:
+            raise InfieldError(where=path, found=f"{axis} {at[axis]}", expected=f"0 to {count - 1}")
+    return at
+
+
+def _in_order(array: _Array, order: tuple[str, ...], at: Mapping[str, int]) -> np.ndarray:
+    """One slice with the axes coil, ky, kx: the one at these places, and the mean of its averages."""
+    index = tuple(at[axis] if axis in at else slice(None) for axis in order)
+    values, left = array.at(index), [axis for axis in order if axis not in at]
+    if AVERAGED in left:
+        values, left = values.mean(left.index(AVERAGED)), [axis for axis in left if axis != AVERAGED]
     if "coil" not in left:
         values, left = values[None], ["coil", *left]
     return np.transpose(values, [left.index(axis) for axis in AXES[1:]])
 
 
-def _beside(arrays: Mapping[str, _Array], order: tuple[str, ...], number: int, names: set[str]) -> dict[str, Any]:
+def _beside(
+    arrays: Mapping[str, _Array], order: tuple[str, ...], at: Mapping[str, int], names: set[str]
+) -> dict[str, Any]:
     """What else the file says of the slice."""
     lower = {name.lower(): name for name in names}
-    of_slice = tuple(axis for axis in order if axis != "slice")
+    of_slice = tuple(axis for axis in order if axis in AXES[1:])
+    of_volume = tuple(axis for axis in order if axis in AXES)
     plane = tuple(axis for axis in order if axis in ("ky", "kx"))
     found: dict[str, Any] = {}
     for role, candidates, layouts in (
-        ("coil_maps", _MAPS, (of_slice, order)),
-        ("mask", _MASK, (plane, tuple(axis for axis in order if axis != "coil"))),
+        ("coil_maps", _MAPS, (of_slice, of_volume)),
+        ("mask", _MASK, (plane, tuple(axis for axis in of_volume if axis != "coil"))),
         ("noise_covariance", _COVARIANCE, (("coil", "coil"),)),
     ):
         name = next((lower[c] for c in candidates if c in lower), None)
@@ -326,7 +360,7 @@ def _beside(arrays: Mapping[str, _Array], order: tuple[str, ...], number: int, n
         if role == "noise_covariance":
             found[role] = array.at((slice(None), slice(None))).astype(np.complex128)
         elif role == "mask":
-            found[role] = _in_order(array, axes, number)[0] != 0
+            found[role] = _in_order(array, axes, at)[0] != 0
         else:
-            found[role] = _in_order(array, axes, number).astype(np.complex128)
+            found[role] = _in_order(array, axes, at).astype(np.complex128)
     return found

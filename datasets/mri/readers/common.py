@@ -33,6 +33,8 @@ class KSpaceFile:
         Raises:
             InfieldError: There is no such slice, or it cannot be read.
         """
+        if self.slices < 1:
+            raise InfieldError(where=self.path, found="an empty array: no slices", expected="one or more")
         if number is None and self.slices > 1:
             raise InfieldError(
                 where=self.path,
@@ -58,12 +60,15 @@ class ArrayLayout:
 
     Arguments:
         variable: Name of the array in a file of several.
-        order: Names of its axes, of `slice`, `coil`, `ky` and `kx`, slowest first as numpy and MATLAB print the shape.
+        order: Names of its axes, of `slice`, `coil`, `ky`, `kx`, `time`, `echo` and `average`, slowest first as numpy
+            and MATLAB print the shape.
+        at: Which time and which echo, pairs of a name and a number from 0; averages are averaged.
         image: Whether it holds complex images, whose k-space is then computed.
     """
 
     variable: str | None = None
     order: tuple[str, ...] | None = None
+    at: tuple[tuple[str, int], ...] = ()
     image: bool = False
 
     @property

@@ -21,6 +21,7 @@ import numpy as np
 from infield.core.errors import InfieldError
 from infield.datasets.mri.kspace import KSpace, remove_oversampling
 from infield.datasets.mri.readers.common import KSpaceFile
+from infield.datasets.mri.readers.sampled import measured
 
 TARGETS = ("reconstruction_rss", "reconstruction_esc")
 _HEADER = "ismrmrd_header"
@@ -41,6 +42,14 @@ def open_fastmri(path: Path, file: h5py.File) -> KSpaceFile:
             found=found,
             expected="complex (slice, coil, ky, kx) or, of one coil, (slice, ky, kx)",
         )
+    if kspace.ndim == 4 and kspace.shape[1] > min(kspace.shape[2:]):
+        raise InfieldError(
+            where=f"{path}: 'kspace'",
+            found=f"{kspace.shape[1]} coils of {kspace.shape[2]} x {kspace.shape[3]} samples in shape {kspace.shape}",
+            expected="fewer coils than samples, (slice, coil, ky, kx)",
+            remedy="name the axes, say ({order})",
+            parameters={"order": ("slice", "ky", "kx", "coil")},
+        )
     sizes = _sizes(path, file)
     told = [f"{key} {_text(file.attrs[key])}" for key in _ATTRIBUTES if key in file.attrs]
     words = f"{path.name} ({', '.join(told)})" if told else path.name
@@ -52,7 +61,8 @@ def open_fastmri(path: Path, file: h5py.File) -> KSpaceFile:
             raise InfieldError(found=f"NaN or infinity in slice {number}", expected="finite values")
         if not samples.any():
             raise InfieldError(found=f"0 everywhere in slice {number}", expected="measured samples")
-        columns = (samples != 0).any((0, 1))
+        found = measured(samples)
+        columns = np.asarray(found.mask.any(axis=0))
         if "mask" in file:
             mask = np.asarray(file["mask"]).astype(bool).ravel()
             if mask.shape != columns.shape:
@@ -60,20 +70,27 @@ def open_fastmri(path: Path, file: h5py.File) -> KSpaceFile:
                     where="'mask'", found=f"{mask.size} columns", expected=f"{columns.size} as 'kspace' has"
                 )
             columns &= mask
-        history = [f"{words}, slice {number} of {len(kspace)}"]
+        history = [f"{words}, slice {number} of {len(kspace)}", *found.history]
         if sizes.columns is not None:
             columns[: sizes.columns.start] = False
             columns[sizes.columns.stop :] = False
-        samples = samples * columns
+        sampled = found.mask & columns
+        whole = np.array_equal(sampled, np.broadcast_to(columns, sampled.shape))
+        samples = samples * sampled
         rows = samples.shape[1]
         if sizes.rows is not None and sizes.rows < rows:
-            samples = remove_oversampling(samples, -2, sizes.rows)
-            samples[..., ~columns] = 0
-            history.append(f"readout of {rows} rows cropped to {sizes.rows} in image space")
+            if whole:
+                samples = remove_oversampling(samples, -2, sizes.rows)
+                samples[..., ~columns] = 0
+                sampled = np.broadcast_to(columns, samples.shape[1:]).copy()
+                history.append(f"readout of {rows} rows cropped to {sizes.rows} in image space")
+            else:
+                history.append("zeros in measured columns are no data: the oversampled readout is kept")
         name = next((name for name in TARGETS if name in file), None)
         return KSpace(
             samples=samples,
-            mask=np.broadcast_to(columns, samples.shape[1:]).copy(),
+            mask=sampled,
+            rounded=found.rounded,
             readout=0,
             target=None if name is None else np.asarray(file[name][number], dtype=np.float64),
             voxel=sizes.voxel,
@@ -114,6 +131,9 @@ def _sizes(path: Path, file: h5py.File) -> _Sizes:
 
     width = file["kspace"].shape[-1]
     encoded, rows = number("encodedSpace", "matrixSize", "y"), number("reconSpace", "matrixSize", "x")
+    wide, shown = (number(space, "fieldOfView_mm", "x") for space in ("encodedSpace", "reconSpace"))
+    if rows is not None and wide and shown:  # a coarser image of the same field of view is no smaller one
+        rows = round(file["kspace"].shape[-2] * shown / wide)
     limits = [number("encodingLimits", "kspace_encoding_step_1", name) for name in ("center", "maximum")]
     sizes.rows = None if rows is None else int(rows)
     if encoded is not None and limits[0] is not None and limits[1] is not None and int(encoded) == width:

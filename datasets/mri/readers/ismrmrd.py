@@ -2,7 +2,7 @@
 
 Lines are put where their counters say: the readout's sample j at kx = j - center_sample, the line at ky =
 kspace_encode_step_1 - center of the encoding limits, so that partial Fourier and partial echoes leave holes in the mask
-and nothing else. Lines that were read in reverse are turned round first; `center_sample` then counts along rising kx.
+and nothing else. Lines that were read in reverse are turned round first; where their centre then lies the peak decides.
 
 * Noise lines give the covariance of the coils, in the bandwidth of the imaging lines: dwell times scale it, and the
   header's `relativeReceiverNoiseBandwidth`.
@@ -28,9 +28,13 @@ import numpy as np
 from infield.core.errors import InfieldError
 from infield.datasets.mri.kspace import KSpace, remove_oversampling
 from infield.datasets.mri.readers.common import KSpaceFile
+from infield.datasets.mri.readers.mrd_header import read_header
+from infield.datasets.mri.readers.sampled import measured
 
 _NEEDED = "a group with 'xml' and 'data' (ISMRMRD), or an array 'kspace' (fastMRI)"
 _FIRST_OF = ("contrast", "phase", "repetition", "set")
+MOST_LINES = 256
+"""Lines of a direction that are read to find its centre."""
 _OTHER_PURPOSES = (
     "ACQ_IS_NAVIGATION_DATA",
     "ACQ_IS_PHASECORR_DATA",
@@ -43,8 +47,13 @@ _OTHER_PURPOSES = (
 )
 
 
-def open_ismrmrd(path: Path, file: h5py.File) -> KSpaceFile:
+def open_ismrmrd(path: Path, file: h5py.File, group: str | None = None) -> KSpaceFile:
     """Wrap an open file: its header and the headers of its lines are read, the lines themselves slice by slice.
+
+    Arguments:
+        path: The file.
+        file: It, open.
+        group: Which scan, of a file with several; None where there is one.
 
     Raises:
         InfieldError: It is no Cartesian 2-D scan, or the package ismrmrd is missing.
@@ -52,41 +61,37 @@ def open_ismrmrd(path: Path, file: h5py.File) -> KSpaceFile:
     groups = [name for name, item in file.items() if isinstance(item, h5py.Group) and {"xml", "data"} <= set(item)]
     if not groups:
         raise InfieldError(where=path, found=", ".join(map(repr, file)) or "nothing", expected=_NEEDED)
+    if group is None and len(groups) > 1:
+        counts = ", ".join(f"{name} ({len(file[name]['data'])} lines)" for name in groups)
+        raise InfieldError(
+            where=path,
+            found=f"{len(groups)} scans: {counts}",
+            expected="one",
+            remedy="name it ({variable})",
+            parameters={"variable": groups[0]},
+        )
+    if group is not None and group not in groups:
+        raise InfieldError(where=path, found=f"no scan '{group}'", expected=f"one of {', '.join(groups)}")
     try:
         import ismrmrd
     except ModuleNotFoundError:
         raise InfieldError(
             where=path, found="an ISMRMRD file, which needs the package ismrmrd", remedy="pip install 'infield[mri]'"
         ) from None
-    scan = _Scan(path, file[groups[0]], ismrmrd)
+    scan = _Scan(path, file[group or groups[0]], ismrmrd)
     return KSpaceFile(path=path, format="ISMRMRD", slices=len(scan.slices), read=scan.read)
 
 
 class _Scan:
     def __init__(self, path: Path, group: h5py.Group, ismrmrd: Any) -> None:
         self.path, self.data = path, group["data"]
-        try:
-            header = ismrmrd.xsd.CreateFromDocument(group["xml"][0])
-            encoding = header.encoding[0]
-            trajectory = str(getattr(encoding.trajectory, "value", encoding.trajectory))
-            encoded, recon = encoding.encodedSpace, encoding.reconSpace
-            self.nx, self.ny = int(encoded.matrixSize.x), int(encoded.matrixSize.y)
-            self.recon_x = int(recon.matrixSize.x)
-            extent = float(encoded.fieldOfView_mm.y), float(encoded.fieldOfView_mm.x)
-        except Exception as error:  # the parser passes on whatever it meets
-            reason = " ".join(str(error).split())[:200]
-            raise InfieldError(
-                where=f"{path}: 'xml'", found=f"no header of an MRD file ({reason})", expected="one"
-            ) from error
-        if trajectory != "cartesian":
-            raise InfieldError(where=path, found=f"a {trajectory} trajectory", expected="a cartesian one")
-        self.voxel = (extent[0] / self.ny, extent[1] / self.nx) if min(extent) > 0 else None
-        limits = getattr(encoding.encodingLimits, "kspace_encoding_step_1", None)
-        self.centre = self.ny // 2 if limits is None else int(limits.center)
-        system = header.acquisitionSystemInformation
-        ratio = None if system is None else system.relativeReceiverNoiseBandwidth
-        self.bandwidth_ratio = 1.0 if ratio is None else float(ratio)
+        header = read_header(path, group["xml"][0])
+        if header.trajectory != "cartesian":
+            raise InfieldError(where=path, found=f"a {header.trajectory} trajectory", expected="a cartesian one")
+        self.nx, self.ny, self.recon_x = header.nx, header.ny, header.recon_x
+        self.voxel, self.centre, self.bandwidth_ratio = header.voxel, header.centre, header.bandwidth_ratio
         self.heads = self.data["head"]
+        self.reversed_centres: dict[tuple[int, int], int] = {}
         self._sort(ismrmrd)
 
     def _sort(self, ismrmrd: Any) -> None:
@@ -124,14 +129,21 @@ class _Scan:
                 expected="the same for all",
                 remedy="coils do not match",
             )
-        self.coils = int(coils[0])
+        self.coils = int(coils[0]) or self._counted_coils()
         self.slices = np.unique(idx["slice"][self.imaging])
+
+    def _counted_coils(self) -> int:
+        """Coils of a file whose line headers leave them out, by the length of a line's data."""
+        first = int(np.flatnonzero(self.imaging)[0])
+        return len(self.data[first]["data"]) // (2 * int(self.heads["number_of_samples"][first]))
 
     def read(self, number: int) -> KSpace:
         own = self.heads["idx"]["slice"] == self.slices[number]
         sums, counts = self._place(np.flatnonzero(self.imaging & own))
         history = [f"{self.path.name}, slice {number} of {len(self.slices)}", *self.notes]
-        sampled = counts[0] > 0
+        found = measured(sums)
+        sampled = found.mask & (counts[0] > 0)
+        history += found.history
         psi = self._noise(float(self.heads["sample_time_us"][self.imaging][0]))
         times = np.unique(counts[0][sampled])
         if len(times) > 1:
@@ -152,13 +164,16 @@ class _Scan:
             sampled = np.broadcast_to(sampled.any(1)[:, None], samples.shape[1:]).copy()
             history.append(f"readout of {self.nx} samples cropped to {self.recon_x} in image space")
         elif self.recon_x < self.nx:
-            history.append("partial echo: the oversampled readout is kept, the image is wider than its subject")
+            history.append(
+                "partial echo, or zeros within lines: the readout keeps its oversampling, the image is wider"
+            )
         samples = np.where(sampled, samples, 0)
         if psi is not None:
             history.append(f"noise of the coils from {len(self.noise_lines)} noise lines")
         return KSpace(
             samples=samples,
             mask=sampled,
+            rounded=found.rounded,
             calibration=calibration,
             noise_covariance=psi,
             voxel=self.voxel,
@@ -178,7 +193,10 @@ class _Scan:
             before, after = discard[::-1] if self.reverse[number] else discard
             ky = int(head["idx"]["kspace_encode_step_1"]) - self.centre + self.ny // 2
             keep = slice(before, samples.shape[1] - after)
-            start = self.nx // 2 - int(head["center_sample"]) + keep.start
+            centre = int(head["center_sample"])
+            if self.reverse[number]:
+                centre = self._reversed_centre(samples, centre)
+            start = self.nx // 2 - centre + keep.start
             kx = slice(start, start + samples[:, keep].shape[1])
             if not (0 <= ky < self.ny and 0 <= kx.start and kx.stop <= self.nx):
                 raise InfieldError(
@@ -190,6 +208,32 @@ class _Scan:
             sums[:, ky, kx] += samples[:, keep]
             counts[0, ky, kx] += 1
         return sums, counts
+
+    def _reversed_centre(self, samples: np.ndarray, centre: int) -> int:
+        """Index of kx = 0 in a line of this length that was turned round, by the peak of all such lines.
+
+        With N samples MRD's text makes it N - 1 - center_sample, files of Siemens scanners N - center_sample, and
+        others count along rising kx.
+        """
+        length = samples.shape[1]
+        if (length, centre) not in self.reversed_centres:
+            mine = [n for n in np.flatnonzero(self.imaging & self.reverse).tolist() if self._has(n, length, centre)]
+            if not mine:
+                return centre
+            peak = _peak(self._lines(np.array(mine[:MOST_LINES])))
+            onward = [
+                n
+                for n in np.flatnonzero(self.imaging & ~self.reverse)[:MOST_LINES].tolist()
+                if self._has(n, length, centre)
+            ]
+            offset = _peak(self._lines(np.array(onward))) - centre if onward else 0
+            ways = (centre, length - centre, length - 1 - centre)
+            self.reversed_centres[length, centre] = min(ways, key=lambda way: abs(way + offset - peak))
+        return self.reversed_centres[length, centre]
+
+    def _has(self, number: int, length: int, centre: int) -> bool:
+        head = self.heads[number]
+        return int(head["number_of_samples"]) == length and int(head["center_sample"]) == centre
 
     def _lines(self, numbers: np.ndarray) -> list[tuple[Any, np.ndarray]]:
         """Headers and samples `(coil, samples)` of some lines, along rising kx."""
@@ -215,3 +259,8 @@ class _Scan:
         of_noise = float(lines[0][0]["sample_time_us"])
         scale = of_noise / dwell / self.bandwidth_ratio if of_noise > 0 and dwell > 0 else 1.0
         return noise @ noise.conj().T / noise.shape[1] * scale
+
+
+def _peak(lines: list[tuple[Any, np.ndarray]]) -> int:
+    """Index of the strongest sample along lines of one length, all coils and lines together."""
+    return int(sum((np.abs(samples) ** 2).sum(0) for _, samples in lines).argmax())  # type: ignore[attr-defined]

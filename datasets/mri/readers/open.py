@@ -14,6 +14,7 @@ import h5py
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.datasets.mri.readers.arrays import open_arrays
 from infield.datasets.mri.readers.common import ArrayLayout, KSpaceFile, readable
 from infield.datasets.mri.readers.fastmri import open_fastmri
 from infield.datasets.mri.readers.ismrmrd import open_ismrmrd
@@ -32,7 +33,7 @@ def open_kspace(path: str | Path, layout: ArrayLayout | None = None) -> Iterator
     Raises:
         InfieldError: It is missing, of another format, damaged, or its contents are no Cartesian k-space.
     """
-    path, layout = Path(path), layout or ArrayLayout()
+    path, layout = with_suffix(Path(path)), layout or ArrayLayout()
     name = DOMAIN + path.suffix.lower()
     if not path.suffix or not registry.known("readers", name):
         raise InfieldError(
@@ -47,16 +48,31 @@ def open_kspace(path: str | Path, layout: ArrayLayout | None = None) -> Iterator
         yield registry.load("readers", name)(path, layout, stack)
 
 
+def with_suffix(path: Path) -> Path:
+    """The path itself, or the data of BART's pair of files where its base name or its header is given."""
+    pair = path.with_suffix(".cfl") if path.suffix.lower() == ".hdr" else path.with_name(path.name + ".cfl")
+    return pair if not path.is_dir() and pair.is_file() else path
+
+
 def open_hdf5(path: Path, layout: ArrayLayout, stack: ExitStack) -> KSpaceFile:
-    """Open a file of fastMRI's or of ISMRMRD's.
+    """Open a file of fastMRI's or of ISMRMRD's, or with a layout one of plain arrays.
 
     Raises:
-        InfieldError: It cannot be read, or a layout is given.
+        InfieldError: It cannot be read, or a layout is given of lines that place themselves.
     """
-    if layout.given:
-        raise InfieldError(
-            where=path, found="a layout of a plain array", expected=f"none for a '{path.suffix.lower()}' file"
-        )
     with readable(path, "ISMRMRD" if path.suffix.lower() == ".mrd" else "fastMRI or ISMRMRD"):
         file = stack.enter_context(h5py.File(path, "r"))
+        scans = any(isinstance(item, h5py.Group) and {"xml", "data"} <= set(item) for item in file.values())
+        if scans and "kspace" not in file:
+            if layout.order is not None or layout.image or layout.at:
+                raise InfieldError(
+                    where=path,
+                    found="the axes of a plain array, and lines of an ISMRMRD scan",
+                    expected="none: its lines have counters",
+                    remedy="leave the order out ({order})",
+                    parameters=["order"],
+                )
+            return open_ismrmrd(path, file, layout.variable)
+        if layout.given:
+            return open_arrays(path, file, layout)
         return open_fastmri(path, file) if "kspace" in file else open_ismrmrd(path, file)

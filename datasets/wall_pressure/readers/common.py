@@ -282,6 +282,8 @@ def _time(raw: RawPlanes, units: WallUnits, notes: list[str]) -> np.ndarray | No
     times = checked_times(str(raw.path), positions.values, notes.append)
     factor = units.time(positions.units)
     if factor is None:
-        notes.append(f"times in units {positions.units!r} left out, since u_tau and h are not known")
+        known = units.u_tau is not None and units.half_height is not None
+        why = "which are no units of time" if known else "since u_tau and h are not known"
+        notes.append(f"times in units {positions.units!r} left out, {why}")
         return None
     return times * factor

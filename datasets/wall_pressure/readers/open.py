@@ -86,33 +86,40 @@ def array_planes(file: StoredArrays, stated: UserMetadata) -> RawPlanes:
     stated.refuse(file.path, "planes that are no cut-out of the JHTDB", "flow")
     array = _pressure(file, stated)
     roles, named, history = _order(file, array, stated)
+    own = dict(zip(roles, array.dims, strict=True))  # what the file calls each axis, whatever it is
     sizes = dict(zip(roles, array.shape, strict=True))
     if not {"z", "x"} <= set(roles):
         found = ", ".join(roles)
         raise InfieldError(
             where=f"{file.path}: '{array.name}'",
             found=f"the axes {found}",
-            expected="z and x among them",
-            remedy="name them ({order})",
+            expected="z (spanwise) and x (streamwise) among them",
+            remedy="name them in the order of the file ({order})",
             parameters=["order"],
         )
     walls = None
     if "y" in sizes:  # the walls by their positions
-        y = _coordinate(file, array, "y", sizes["y"])
+        y = _coordinate(file, array, "y", sizes["y"], own["y"])
         roles = tuple("wall" if role == "y" else role for role in roles)
         sizes["wall"] = sizes.pop("y")
         if y is not None and sizes["wall"] == 2:
             walls = tuple(int(value > y.values.mean()) for value in y.values)
     if sizes.get("wall", 1) > 2:
-        raise InfieldError(where=f"{file.path}: '{array.name}'", found=f"{sizes['wall']} walls", expected="1 or 2")
+        raise InfieldError(
+            where=f"{file.path}: '{array.name}'",
+            found=f"{sizes['wall']} points along '{own.get('y') or own['wall']}', taken for walls",
+            expected="1 or 2",
+            remedy="if it is the spanwise axis, name the axes in the order of the file ({order})",
+            parameters=["order"],
+        )
     z_is_fastest = roles.index("x") < roles.index("z")
     coordinates: dict[str, Positions] = {}
     for role in ("z", "x", "time"):
-        positions = _coordinate(file, array, role, sizes[role]) if role in sizes else None
+        positions = _coordinate(file, array, role, sizes[role], own[role]) if role in sizes else None
         if positions is not None:
             coordinates[role] = positions
             continue
-        other = _coordinate(file, array, role, None) if role in sizes else None
+        other = _coordinate(file, array, role, None, own[role]) if role in sizes else None
         if other is not None:
             raise InfieldError(
                 where=f"{file.path}: '{array.name}'",
@@ -185,8 +192,9 @@ def _order(file: StoredArrays, array: StoredArray, stated: UserMetadata) -> tupl
             expected=f"{len(array.shape)} different names out of time, wall, z and x",
             parameters=["order"],
         )
+    other_convention = "y" in named  # codes differ in which of y and z is spanwise, and which normal to the wall
     for name, role in zip(named, given, strict=True):
-        if name not in (None, role):
+        if name not in (None, role) and not (other_convention and name in ("y", "z", "wall")):
             raise InfieldError(
                 where=where,
                 found=f"an axis that is {name} in the file and {role} in the order stated",
@@ -228,11 +236,17 @@ def _order_by_size(
     return ways[0], False, [f"axes found by their sizes: {','.join(ways[0])}"]
 
 
-def _coordinate(file: StoredArrays, array: StoredArray, role: str, size: int | None) -> Positions | None:
-    """The coordinate of a role, beside the pressure or at the top of the file."""
+def _coordinate(
+    file: StoredArrays, array: StoredArray, role: str, size: int | None, own: str | None = None
+) -> Positions | None:
+    """The coordinate of a role, beside the pressure or at the top of the file; `own` is the file's name of the axis."""
     group = array.name.rsplit("/", 1)[0] + "/" if "/" in array.name else ""
-    own = [str(name) for name in array.dims if _role(name) == role]
-    for name in (*own, *ROLES[role]):
+    names = [str(name) for name in array.dims if _role(name) == role]
+    if own is not None and _role(own) not in (role, None):  # another code's convention: its name alone counts
+        names = [own]
+    else:
+        names += ROLES[role]
+    for name in names:
         for place in dict.fromkeys((group, "")):
             found = next((a for a in file.arrays.values() if a.name.lower() == f"{place}{name}".lower()), None)
             if found is None or len(found.shape) != 1 or (size is not None and found.shape[0] != size):

@@ -12,6 +12,37 @@ from torch import Tensor
 
 from infield.core.errors import InfieldError
 
+UNIFORM_RTOL = 1e-4
+"""Relative difference of spacings up to which an axis is uniform."""
+
+STRAIGHT_RTOL = 1e-3
+"""Of a spacing, how far positions lie from a straight line where they were written with a few digits."""
+
+
+def _uniform(coordinates: np.ndarray) -> bool:
+    steps = np.diff(coordinates)
+    return bool(steps.size == 0 or np.allclose(steps, steps.mean(), rtol=UNIFORM_RTOL, atol=0))
+
+
+def snap(coordinates: np.ndarray) -> np.ndarray:
+    """Positions of an axis as they were before they were rounded, to float32 or to a few digits.
+
+    Arguments:
+        coordinates: As a file has them, in any precision and order.
+
+    Returns:
+        float64: an even axis where they lie on a straight line to rounding, and spacings alone would not show it; else
+        what is given.
+    """
+    exact = np.asarray(coordinates, dtype=np.float64)
+    if len(exact) < 3 or not np.isfinite(exact).all() or exact[0] == exact[-1] or _uniform(exact):
+        return exact
+    straight = np.linspace(exact[0], exact[-1], len(exact))
+    step, off = abs(straight[1] - straight[0]), np.abs(exact - straight).max()
+    rounding = 4 * float(np.finfo(np.float32).eps) * np.abs(exact).max()
+    resolved = rounding if rounding < 0.1 * step else 0.0
+    return straight if off <= max(STRAIGHT_RTOL * step, resolved) else exact
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -45,8 +76,17 @@ class Axis:
 
     @property
     def uniform(self) -> bool:
+        return _uniform(np.asarray(self.coordinates))
+
+    @property
+    def spacings(self) -> str:
+        """Its spacings in words, for messages about an axis that is not uniform."""
         steps = np.diff(self.coordinates)
-        return bool(steps.size == 0 or np.allclose(steps, self.spacing, rtol=1e-4, atol=0))
+        worst = int(np.abs(steps - self.spacing).argmax())
+        return (
+            f"uneven spacing along axis '{self.name}', {steps.min():.6g} to {steps.max():.6g} (off by "
+            f"{abs(steps[worst] / self.spacing - 1):.2g} of the mean at point {worst})"
+        )
 
 
 @dataclass(frozen=True)
@@ -156,12 +196,15 @@ class PointSet:
         names: Names of the coordinates.
         units: Units of the coordinates.
         dimension: Name of the dimension along which the points are listed.
+        axis_units: Units of each coordinate where they differ, as those of longitude and latitude; empty where `units`
+            holds for all.
     """
 
     coordinates: tuple[tuple[float, ...], ...]
     names: tuple[str, ...] = ("x",)
     units: str = "1"
     dimension: str = "point"
+    axis_units: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.coordinates:
@@ -198,6 +241,7 @@ class PointSet:
             "names": list(self.names),
             "units": self.units,
             "dimension": self.dimension,
+            **({"axis_units": list(self.axis_units)} if self.axis_units else {}),
         }
 
     @classmethod
@@ -207,6 +251,7 @@ class PointSet:
             tuple(description["names"]),
             description["units"],
             description["dimension"],
+            tuple(description.get("axis_units", ())),
         )
 
 

@@ -300,7 +300,7 @@ BAD = {
     "no units of data": (_variable("data", ("y", "x"), np.ones((5, 6))), "'data.units': found None"),
     "no units of coordinate": (_variable("x", ("x",), np.arange(6.0)), "'x.units': found None"),
     "odd periodic": (_variable("x", ("x",), np.arange(6.0), units="m", periodic="yes"), "'x.periodic': found 'yes'"),
-    "falling coordinate": (_variable("x", ("x",), -np.arange(6.0), units="m"), "axis 'x'"),
+    "unsorted coordinate": (_variable("x", ("x",), np.array([0.0, 2, 1, 3, 4, 5]), units="m"), "axis 'x'"),
     "words": (_variable("mask", ("y", "x"), np.full((5, 6), "yes", dtype=object)), "'mask': found values of type"),
     "no units of field": (_attribute("field", {"dims": ["y", "x"], "channels": ["t"]}), "'field.units': found None"),
     "no channels": (_attribute("field", FIELD | {"channels": []}), "'field.channels': found []"),

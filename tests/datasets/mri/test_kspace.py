@@ -8,7 +8,6 @@ from examples.kspace_examples import COILS, PSI, ROOT, head, white
 from infield import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.mri.coil_maps import coil_maps
-from infield.datasets.mri.convert import normalised
 from infield.datasets.mri.kspace import (
     KSpace,
     cholesky,
@@ -18,6 +17,7 @@ from infield.datasets.mri.kspace import (
     remove_oversampling,
     root_sum_of_squares,
 )
+from infield.datasets.mri.map_sources import normalised
 from infield.physics.operators.registry import build_operator
 
 SIZES = [(8, 6), (9, 6), (8, 7), (9, 7), (213, 5), (1, 3)]

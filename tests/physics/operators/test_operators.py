@@ -93,12 +93,12 @@ def convolution_matrix(shape: tuple[int, ...], kernel: np.ndarray, boundary: str
 
 def gaussian_matrix(grid: Grid, width: float, boundary: str) -> np.ndarray:
     distance = grid.points()[:, None] - grid.points()[None]
-    if boundary == "periodic":
-        lengths = torch.tensor(grid.lengths)
-        distance = torch.minimum(distance.abs(), lengths - distance.abs())
-    weight = torch.exp(-0.5 * (distance**2).sum(-1) / width**2).numpy()
-    if boundary == "periodic":
+    if boundary == "periodic":  # the sum over images, along each axis
+        images = torch.arange(-30, 31)[:, None] * torch.tensor(grid.lengths)
+        profiles = torch.exp(-0.5 * (distance[..., None, :] + images) ** 2 / width**2).sum(-2)
+        weight = profiles.prod(-1).numpy()
         return weight / weight.sum(1, keepdims=True)
+    weight = torch.exp(-0.5 * (distance**2).sum(-1) / width**2).numpy()
     far = [np.arange(-200, 201) * h for h in grid.spacing]
     return weight / np.prod([np.exp(-0.5 * d**2 / width**2).sum() for d in far])
 

@@ -1,0 +1,80 @@
+"""Which samples of an array were measured, where only zeros say it: one rule for all formats, before any cropping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from infield.core.errors import InfieldError
+
+FEW = 0.01
+"""Share of zeros up to which whole numbers (counts of a converter) may be 0 by chance, and others are no pattern."""
+
+ROUNDING = 12.0
+"""Values below so many rounding errors of the root mean square are what a transform left of zeros."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Measured samples of a slice.
+
+    Arguments:
+        mask: Bool `(ky, kx)`.
+        rounded: Share of the samples that are not 0 but rounding errors, which are no data.
+        history: What there is to say of it.
+    """
+
+    mask: np.ndarray
+    rounded: float
+    history: tuple[str, ...]
+
+
+def measured(samples: np.ndarray, said: np.ndarray | None = None) -> Sampled:
+    """Which samples were measured; zeros and rounding errors are no data.
+
+    Whole numbers may be 0 by chance: of those a sample was left out only where its line was, unless zeros are more
+    than one in a hundred.
+
+    Arguments:
+        samples: `(coil, ky, kx)`.
+        said: Samples of which the file says that they were measured, bool `(ky, kx)`; None where it says nothing.
+
+    Raises:
+        InfieldError: Of samples that were measured by the file's own mask more than one in a hundred are 0.
+    """
+    largest = np.abs(samples).max(0)
+    present = largest > 0
+    if not present.any():
+        return Sampled(present, 0.0, ())
+    single = bool((samples == samples.astype(np.complex64)).all())
+    error = np.finfo(np.float32 if single else np.float64).eps
+    level = ROUNDING * error * float(np.sqrt(np.mean(np.abs(samples[:, present]) ** 2)))
+    tiny = present & (largest <= level)
+    rounded = float(tiny.sum() / present.sum())
+    found = present & ~tiny if rounded > FEW else present
+    if _counts(samples[:, found]):
+        lines = np.logical_and.outer(found.any(1), found.any(0))
+        found = lines if found[lines].mean() > 1 - FEW else found
+    words: list[str] = []
+    if rounded > FEW:
+        words.append(
+            f"{rounded:.1%} of the samples are rounding errors: the data were interpolated, they count as absent"
+        )
+    if said is not None:
+        if said.shape != found.shape:
+            return Sampled(said, 0.0, ())  # refused where sizes are compared
+        zeros = float((said & ~found).sum() / max(said.sum(), 1))
+        if zeros > FEW:
+            raise InfieldError(
+                found=f"{zeros:.0%} zeros among samples said to be measured by the mask",
+                expected="a mask that is 0 where nothing was measured",
+                remedy="set it 0 there, or leave the mask out: then zeros tell what was not measured",
+            )
+        found = said
+    return Sampled(found, rounded if rounded > FEW else 0.0, tuple(words))
+
+
+def _counts(values: np.ndarray) -> bool:
+    parts = np.ascontiguousarray(values, dtype=np.complex128).view(np.float64)
+    return bool(np.median(np.abs(parts)) >= 0.5 and np.abs(parts - np.rint(parts)).max() < 1e-6)
