@@ -265,6 +265,7 @@ GONE = {
     "pipelines.report": {"VERSION"},
     "pipelines.simulate": {"BRAIN", "CHANNEL", "CM21", "KINDS", "WALL_PRESSURE"},
     "pipelines.simulations": {"BRAIN"},
+    "posterior.served": {"served"},
     "posterior.twist": {"DENSE_DATA", "Guess", "LocalTwist", "SurrogateTwist", "Twist", "twist_of"},
     "posterior.twisted_smc": {"log_odds"},
     "priors.average_velocity": {"KINDS"},
@@ -279,8 +280,8 @@ GONE = {
     "priors.unrolled": {"KINDS"},
 }
 """Twists with a covariance of each particle's own; tables by hand, and what they imported, whose entries the registry
-holds now, and a property of `core.grid.Axis` that was written again for dictionaries:
-nothing stands where they stood."""
+holds now, and a property of `core.grid.Axis` that was written again for dictionaries: nothing stands where they stood.
+Of `served`, the half that refused a prior is `posterior.samplers.accepts`."""
 
 
 @pytest.mark.parametrize("module", sorted(OLD_NAMES))
