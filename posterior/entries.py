@@ -61,9 +61,9 @@ ENTRIES = {
             "twisted sequential Monte Carlo",
             papers=("wu2023tds",),
             facts=facts(
-                f"{GAUSSIAN_DATA}, at most 1500 data; priors with modes; estimates the evidence",
-                "any prior, as steps and particles grow",
-                "200 velocity evaluations and, up to 32 data, as many vector-Jacobian products as data in each step",
+                f"{GAUSSIAN_DATA}; priors with modes; estimates the evidence (up to 1500 data)",
+                "Gaussian priors, at any number of steps; any prior, as steps and particles grow",
+                "200 velocity evaluations",
                 arxiv("Wu et al. 2023", "2306.17775"),
             ),
         ),

@@ -64,5 +64,4 @@ def add_beside_exact(
         if classifier:
             bench.add(case, method, "c2st", classifier_accuracy(x, reference))
         bench.add(case, method, "velocity_calls", posterior.cost["velocity_calls"])
-        bench.add(case, method, "jacobian_products", posterior.diagnostics.get("jacobian_products", 0.0))
         bench.add(case, method, "seconds", posterior.cost["seconds"], "s")

@@ -46,7 +46,9 @@ def add_arguments(parser: Parser) -> None:
     )
     images.add_argument("--frames", metavar="N|A-B", help="frames to average, from 0 (default all)")
     images.add_argument("--to", choices=TARGETS, help="quantity of the output (default that of the file)")
-    images.add_argument("--weight", type=float, metavar="KG", help="of the body (default that of participants.tsv)")
+    images.add_argument(
+        "--weight", type=float, metavar="KG", help="body weight in kg (default that of participants.tsv)"
+    )
     images.add_argument(
         "--reference", type=Path, metavar="MASK", help="mask of the reference region, on the image's grid"
     )
@@ -58,14 +60,14 @@ def add_arguments(parser: Parser) -> None:
                         help="a line of your own, CL = slope SUVR + intercept, and where it stands")  # fmt: skip
     images.add_argument("--followup", type=Path, metavar="FILE", help="a second session, on the grid of the first")
     images.add_argument("--years", type=float, metavar="YEARS",
-                        help="between the sessions (default by acq_time of scans.tsv or sessions.tsv)")  # fmt: skip
+                        help="years between the sessions (default by acq_time of scans.tsv, sessions.tsv)")  # fmt: skip
     counts = parser.add_argument_group("counts")
     counts.add_argument("--slices", metavar="N|A-B", help="planes, from 0: one for an image, several for a volume")
-    counts.add_argument("--pixel", type=float, default=4.0, metavar="MM", help="size of a pixel (default 4)")
-    counts.add_argument("--field-of-view", type=float, metavar="MM", help="side of the image (default: all bins)")
+    counts.add_argument("--pixel", type=float, default=4.0, metavar="MM", help="size of a pixel in mm (default 4)")
+    counts.add_argument("--field-of-view", type=float, metavar="MM", help="side of the image in mm (default: all bins)")
     counts.add_argument("--ring-difference", type=int, default=5, metavar="N",
                         help="largest difference of rings, of list mode (default 5)")  # fmt: skip
-    counts.add_argument("--bin-width", type=float, metavar="MM", help="of a plain array")
+    counts.add_argument("--bin-width", type=float, metavar="MM", help="width of a bin of a plain array, in mm")
     counts.add_argument("--order", type=lambda text: tuple(text.split(",")), metavar="AXES",
                         help=f"axes of a plain array, of {', '.join(AXES)} (default angle,radial)")  # fmt: skip
     counts.add_argument("--blank", type=Path, metavar="FILE", help="counts without absorber: a transmission scan")

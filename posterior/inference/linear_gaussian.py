@@ -228,6 +228,18 @@ class LinearGaussianData:
         few = max(BATCH_ENTRIES // self.observed.numel(), 1)  # large batches only outgrow the caches
         return torch.cat([self._iterative_correction(part, covariance) for part in r.split(few)])
 
+    def solve(self, r: Tensor, covariance: Covariance) -> Tensor:
+        """(A K A^T + R)^{-1} r for r of shape `(batch, *data)`, 0 where nothing was measured; same shape."""
+        if self.by_sensors(covariance) or self.dense:
+            z = torch.cholesky_solve(r.flatten(1)[:, self.index].mT, self.factorise(covariance)).mT
+            flat = r.new_zeros((len(r), self.observed.numel())).index_copy(1, self.index, z)
+            return flat.reshape(r.shape)
+        for solver in self.solvers:
+            if solver.serves(covariance):
+                return solver.solve(r, covariance)
+        left = r - self._data(self.correction(r, covariance))
+        return self.mask_unobserved(self.noise.solve(left))
+
     def _dense_correction(self, r: Tensor, covariance: Covariance) -> Tensor:
         z = torch.cholesky_solve(r.flatten(1)[:, self.index].mT, self.factorise(covariance)).mT
         back = (z @ self.operator_matrix).reshape(len(r), *covariance.event_shape)
@@ -308,8 +320,10 @@ class LinearGaussianData:
         """
         if not (self.dense or self.by_sensors(covariance)):
             raise InfieldError(
-                f"the evidence of {self.measurement.count} data was asked for: expected at most {DENSE_DATA}; "
-                "thin the data"
+                where="log evidence",
+                found=f"{self.measurement.count} data",
+                expected=f"at most {DENSE_DATA}",
+                remedy="thin the data",
             )
         L = self.factorise(covariance)
         r = self.misfit(mean[None]).flatten(1)[:, self.index].mT

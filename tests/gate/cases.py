@@ -26,7 +26,7 @@ CONFIGS, CHECKPOINTS = PACKAGE / "pipelines" / "configs", PACKAGE / "pipelines" 
 SAMPLERS = {
     "faps": ["levels=2"],
     "faps-published": ["levels=2", "flow_steps=1", "langevin_steps=2", "rank_draws=8", "rank_steps=1"],
-    "smc": ["steps=3", "island=8", "local_data=8"],
+    "smc": ["steps=3", "island=8"],
     "source-slice": ["chains=2", "burn_in=2", "draws=4", "thin=1", "flow_steps=2"],
     "snap": [],
     "null-flow": ["trust_data=True"],

@@ -78,7 +78,7 @@ METHOD_NOTE = (
     "samples: relative error of their prediction, chi-square and coverage of it with the noise added. "
     "red-diff seeks modes, its spread is no posterior. Of sigpy's methods, '(best)' is the number of iterations or the "
     "weight that is best for this very truth, or these very held-out samples; the others' weight is by the discrepancy "
-    "principle. Not run: smc takes at most 1500 data; source-slice needs hundreds of sweeps of 39 evaluations each; "
+    "principle. Not run: smc; source-slice needs hundreds of sweeps of 39 evaluations each; "
     "snap and null-flow a posterior in one step, trained for these operators; dds and diffusion-mbir are for volumes, "
     "exact for Gaussian priors (gaussian-fitted is its mean); deepinv-ddrm needs the singular values of a matrix of "
     "5e9 entries."

@@ -205,7 +205,7 @@ posterior.streams -> core.randomness
 posterior.surrogate -> posterior.models.surrogate
 posterior.tiled_faps -> posterior.samplers.faps_tiled
 posterior.tiling -> posterior.inference.tiling
-posterior.twist -> posterior.inference.twist
+posterior.twist -> posterior.inference.conditioned_transition
 posterior.twisted_smc -> posterior.samplers.twisted_smc
 posterior.two_sample -> posterior.diagnostics.two_sample
 posterior.unrolled -> posterior.samplers.unrolled
@@ -471,7 +471,6 @@ posterior.conservation:GivenData -> posterior.inference.constraints:PosteriorCov
 posterior.conservation:OfDraws -> posterior.inference.constraints:SampleCovariance
 posterior.langevin:Chains -> posterior.inference.langevin:ChainState
 posterior.particles:Weighted -> posterior.inference.particles:ParticleWeights
-posterior.twist:Guess -> posterior.inference.twist:TwistValue
 posterior.source_slice:SourceSlice -> posterior.samplers.elliptical_slice:EllipticalSlice
 posterior.modes_across:ModesAcross -> posterior.cm21.mode_solver:TransverseModeSolver
 posterior.stationary_sensors:StationarySensors -> posterior.inference.point_sensor_solver:PointSensorSolver
@@ -531,6 +530,12 @@ posterior.parameter_inference:learn -> posterior.models.parameter_inference:fit_
 posterior.for_deepinv:decomposed -> posterior.interop.deepinv:to_decomposable_physics
 datasets.kspace:without_oversampling -> datasets.mri.kspace:remove_oversampling
 priors.flow:FlowPrior -> priors.flows.flow:LearnedFlow
+posterior.one_step:ask -> posterior.inference.one_step:check_one_step
+datasets.mri:ESPIRIT -> datasets.mri.map_sources:ESPIRIT
+datasets.mri:FROM_FILE -> datasets.mri.map_sources:FROM_FILE
+datasets.mri:UNIFORM -> datasets.mri.map_sources:UNIFORM
+datasets.mri:normalised -> datasets.mri.map_sources:normalised
+datasets.mri:KERNEL_WIDTH -> datasets.mri.coil_maps:KERNEL_WIDTH
 """
 
 NAMES = {

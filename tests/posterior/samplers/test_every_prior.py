@@ -77,8 +77,7 @@ def rng(seed=0):
 
 
 def measured(grid, channels=("field",), units="1", noise=0.1):
-    """Every fifth value is seen, with Gaussian noise of one variance: fewer data than `TwistedSMC.local_data`, but more
-    on the grid `WIDE`."""
+    """Every fifth value is seen, with Gaussian noise of one variance."""
     mask = (np.arange(grid.size) % 5 == 0).reshape(grid.shape)
     arrays, description = {"mask": mask}, {"name": "mask", "arrays": {"mask": "mask"}}
     if isinstance(grid, PointSet):
@@ -272,11 +271,6 @@ def drawn(name, kind):
     if kind == "lightcones":
         sampler = LightconeSampler(sampler=sampler)
     return sampler(prior, measurement, 2, SampleStreams(3, range(2)))
-
-
-def test_twisted_smc_is_run_on_both_sides_of_its_limit():
-    counts = {kind: made(kind)[1].count for kind in KINDS if "smc" in SERVED[kind]}
-    assert {kind for kind, count in counts.items() if count > SAMPLERS["smc"].local_data} == {"patched", "lightcones"}
 
 
 def test_every_sampler_and_every_kind_is_in_the_table():
