@@ -43,7 +43,7 @@ ENTRIES = {
     "benches": {
         "calibration": Entry("infield.pipelines.bench.calibration", "simulation-based calibration of samplers"),
         "gp-regression": Entry("infield.pipelines.bench.gp_regression", "regression beside its closed form"),
-        "kriging-counts": Entry("infield.pipelines.bench.kriging_counts", "counts of an unknown rate beside NIFTy"),
+        "kriging-counts": Entry("infield.pipelines.bench.kriging_counts", "former name of kriging --parts counts"),
         "kriging": Entry("infield.pipelines.bench.kriging.run", "point data to a map beside geostatistics"),
         "learned-prior": Entry("infield.pipelines.bench.learned_prior", "a learned prior beside its exact one"),
         "mixture": Entry("infield.pipelines.bench.mixture", "posteriors of several modes"),

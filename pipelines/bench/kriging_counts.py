@@ -1,67 +1,34 @@
-"""Counts of an unknown rate to a map of its logarithm, beside NIFTy's metric Gaussian variational inference.
-
-    infield bench kriging-counts --truths 10 --json counts.json
-
-A log rate of Matern 3/2, length 0.1 of the side of an open square, standard deviation 1, one Poisson count in each of
-64 x 64 cells; mean count 0.3, 3 and 30. Nobody is told the law: ours is the default of `reconstruct` (a stationary
-prior fitted by Laplace's evidence, then MGVI), NIFTy learns the power spectrum with the field (its correlated-field
-model on a torus half as long again, MGVI). The peer: pip install nifty jax.
-"""
+"""The former name of `infield bench kriging --parts counts`, for one version more."""
 
 from __future__ import annotations
 
 import argparse
-import math
-import statistics
 import sys
-import time
-from importlib.util import find_spec
+import tempfile
+from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Generator, Tensor
-
 from infield.core.errors import InfieldError
-from infield.core.grid import Grid
-from infield.core.randomness import SampleStreams
-from infield.physics.measurement import Measurement
-from infield.physics.noise.registry import PoissonNoise
-from infield.physics.operators.registry import build_operator
-from infield.pipelines.bench.records import Bench
-from infield.pipelines.run.console import progress
-from infield.pipelines.run.prior_choice import choose_prior
-from infield.pipelines.run.samplers import default_sampler
-from infield.posterior.diagnostics.calibration import coverage, ranks
-from infield.priors.gaussian.laws import Matern
-from infield.priors.gaussian.prior import gaussian_prior
+from infield.pipelines.bench.kriging import counts
+from infield.pipelines.bench.kriging.processes import Limits
+from infield.pipelines.bench.kriging.run import METHOD_NOTE, METRICS
+from infield.pipelines.bench.kriging.settings import Settings
+from infield.pipelines.bench.kriging.tables import PartsBench
+from infield.pipelines.run.console import say
 
-SIDE, LENGTH, SD, MEANS = 64, 0.1, 1.0, (0.3, 3.0, 30.0)
-TRUTHS, DRAWS = 10, 64
-OURS, PEER = "infield", "nifty-mgvi"
-
-RATIO, POINTS = 1.05, 0.03
-"""What is asked for: RMSE over the peer's, and the distance of the cover from 0.9 (or two standard errors)."""
-
-METRICS = {"rmse": ".4f", "sd": ".4f", "coverage_90": ".3f", "rmse_over_nifty": ".3f", "cpu_seconds": ".1f"}
-METHOD_NOTE = (
-    "RMSE of the posterior mean of the log rate, root mean square of its posterior sd, share of cells whose log rate "
-    "lies in the central 90 % interval; medians over all cases, the verdicts a mean count each, over its truths."
-)
+__all__ = ["METHOD_NOTE", "METRICS", "add_arguments", "chosen", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--truths", type=int, metavar="N", help=f"fields a mean count (default {TRUTHS}, quick 1)")
+    parser.add_argument("--truths", type=int, metavar="N", help="fields a mean count (default 10, 1 when quick)")
     parser.add_argument("--peer-truths", type=int, metavar="N", help="of them those that NIFTy is given (default all)")
-    parser.add_argument("--side", type=int, metavar="CELLS", help=f"cells along a side (default {SIDE}, quick 16)")
+    parser.add_argument("--side", type=int, metavar="CELLS", help="cells along a side (default 64, 16 when quick)")
 
 
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """This bench with its options."""
-    return sys.modules[__name__], {
-        "truths": arguments.truths,
-        "peer_truths": arguments.peer_truths,
-        "side": arguments.side,
-    }
+    names = ("truths", "peer_truths", "side")
+    return sys.modules[__name__], {name: getattr(arguments, name) for name in names}
 
 
 def run(
@@ -71,152 +38,17 @@ def run(
     truths: int | None = None,
     peer_truths: int | None = None,
     side: int | None = None,
-) -> Bench:
-    """Every mean count, several truths each.
+) -> PartsBench:
+    """The part of this name.
 
     Raises:
         InfieldError: Of truths there are none.
     """
     if truths is not None and truths < 1:
         raise InfieldError(where="--truths", found=truths, expected="at least 1")
-    torch.set_num_threads(1)
-    truths, side = truths or (1 if quick else TRUTHS), side or (16 if quick else SIDE)
-    bench = Bench("kriging-counts", seed)
-    peers = (truths if peer_truths is None else peer_truths) if find_spec("nifty") else 0
-    if find_spec("nifty") is None:
-        bench.add("all", PEER, "absent", "not installed: pip install nifty jax")
-    with progress() as bar:
-        task = bar.add_task("kriging-counts", total=truths * len(MEANS))
-        for mean in MEANS:
-            for number in range(truths):
-                measurement = counted(mean, side, 1000 * seed + number)
-                _case(bench, f"mean count {mean:g} #{number}", measurement, number < peers)
-                bar.advance(task)
-            verdict(bench, f"mean count {mean:g}")
+    say("bench kriging-counts is bench kriging --parts counts; its old name goes with the next version")
+    bench = PartsBench("kriging", seed)
+    with tempfile.TemporaryDirectory(prefix="infield-kriging-") as folder:
+        settings = Settings(seed, truths or (1 if quick else 10), quick, False, (counts.NIFTY,), Limits(Path(folder)))
+        counts.run(bench, settings, side=side, peer_truths=peer_truths)
     return bench
-
-
-def counted(mean: float, side: int, seed: int) -> Measurement:
-    """Counts whose expectation over fields is `mean` in every cell, with the log rate as their truth."""
-    grid, generator = Grid.regular((side, side)), Generator().manual_seed(seed)
-    law = gaussian_prior(Matern(1.5, LENGTH, SD**2), grid, torus=Matern(1.5, LENGTH).embedded(grid).window.torus)
-    field = law.standardisation.to_units(law.covariance.sample(1, generator))
-    truth = field + math.log(mean) - SD**2 / 2
-    operator = build_operator({"name": "exp"}, {}, grid, 1)
-    y = torch.poisson(operator.A(truth), generator=generator)
-    return Measurement(
-        y=y, operator=operator, noise=PoissonNoise(1.0), grid=grid, truth=truth, description={"name": "exp"}
-    )
-
-
-def _case(bench: Bench, case: str, measurement: Measurement, peer: bool) -> None:
-    assert measurement.truth is not None
-    truth = measurement.truth[0, 0].flatten()
-    start = time.process_time()
-    draws = by_default(measurement, DRAWS).flatten(1)
-    seconds = time.process_time() - start
-    cover = coverage(ranks(draws, truth), len(draws), 0.9, Generator().manual_seed(0))
-    _enter(bench, case, OURS, draws, truth, cover, seconds)
-    if peer:
-        start = time.process_time()
-        draws = nifty_mgvi(measurement.y[0, 0]).flatten(1)
-        seconds = time.process_time() - start
-        inside = (truth - draws.mean(0)).abs() <= 1.645 * draws.std(0)  # its draws come in mirrored pairs
-        _enter(bench, case, PEER, draws, truth, float(inside.double().mean()), seconds)
-
-
-def _enter(bench: Bench, case: str, method: str, draws: Tensor, truth: Tensor, cover: float, seconds: float) -> None:
-    bench.add(case, method, "rmse", float((draws.mean(0) - truth).square().mean().sqrt()))
-    bench.add(case, method, "sd", float(draws.var(0).mean().sqrt()))
-    bench.add(case, method, "coverage_90", cover)
-    bench.add(case, method, "cpu_seconds", seconds, "s")
-
-
-def verdict(bench: Bench, group: str) -> None:
-    """What was asked for of one mean count: met, not met, or unknown where the peer did not run."""
-
-    def values(method: str, metric: str) -> list[float]:
-        found = (r for r in bench.records if r.case.partition(" #")[0] == group and " #" in r.case)
-        return [float(r.value) for r in found if (r.method, r.metric) == (method, metric)]
-
-    cover, theirs = values(OURS, "coverage_90"), values(PEER, "rmse")
-    ours = values(OURS, "rmse")[: len(theirs)]  # of the truths that both have
-    error = statistics.stdev(cover) / len(cover) ** 0.5 if len(cover) > 1 else 0.0
-    away = abs(statistics.fmean(cover) - 0.9)
-    covered = "met" if away <= max(POINTS, 2 * error) else "not met"
-    bench.add(group, f"{OURS}, {group}: cover {statistics.fmean(cover):.3f} +- {error:.3f}", "absent", covered)
-    if theirs:
-        ratio = statistics.fmean(ours) / statistics.fmean(theirs)
-        bench.add(group, f"{OURS}, {group}", "rmse_over_nifty", ratio)
-    near = "unknown: the peer did not run" if not theirs else "met" if ratio <= RATIO else "not met"
-    bench.add(group, f"{OURS}, {group}: RMSE at most {RATIO} of NIFTy's", "absent", near)
-
-
-def by_default(measurement: Measurement, n: int) -> Tensor:
-    """What `reconstruct` without options draws of it, shape `(n, channel, *space)`."""
-    chosen_prior = choose_prior(None, measurement)
-    prior, sampler = chosen_prior.prior, default_sampler(measurement, chosen_prior.fitted)
-    blocks = (range(i, min(i + sampler.block, n)) for i in range(0, n, sampler.block))
-    parts = [sampler(prior, measurement, len(block), SampleStreams(0, block)).samples for block in blocks]
-    return torch.cat(parts)
-
-
-def nifty_mgvi(counts: Tensor, *, iterations: int = 8, samples: int = 8, seed: int = 0) -> Tensor:
-    """NIFTy's MGVI with the power spectrum learned, as its demonstration of a correlated field does it.
-
-    Arguments:
-        counts: On a square, shape `(side, side)`.
-        iterations: Of `optimize_kl`; the last ones with all samples.
-        samples: Pairs of mirrored draws at the end.
-
-    Returns:
-        Draws of the log rate, shape `(2 samples, side, side)`.
-    """
-    import logging
-
-    import jax
-    import jax.numpy as jnp
-    import nifty.re as jft
-
-    logging.getLogger("nifty.re.logger").setLevel(logging.ERROR)
-    jax.config.update("jax_enable_x64", True)
-    side = len(counts)
-    torus = side + side // 2
-    maker = jft.CorrelatedFieldMaker("log_rate")
-    maker.set_amplitude_total_offset(offset_mean=math.log(float(counts.mean())), offset_std=(1.0, 0.01))
-    maker.add_fluctuations(
-        (torus, torus),
-        distances=1.0 / (side - 1),
-        fluctuations=(1.0, 0.5),
-        loglogavgslope=(-4.0, 1.0),
-        flexibility=(1.0, 0.5),
-        asperity=None,
-        prefix="space",
-        non_parametric_kind="power",
-    )
-    field = maker.finalize()
-
-    class Rate(jft.Model):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__(init=field.init)
-
-        def __call__(self, x: Any) -> Any:
-            return jnp.exp(field(x)[:side, :side])
-
-    likelihood = jft.Poissonian(jnp.asarray(counts.numpy().astype("int64"))).amend(Rate())
-    key, first = jax.random.split(jax.random.PRNGKey(seed))
-    found, _ = jft.optimize_kl(
-        likelihood,
-        jft.Vector(likelihood.init(first)) * 0.1,
-        key=key,
-        n_total_iterations=iterations,
-        n_samples=lambda i: 4 if i < iterations - 2 else samples,
-        sample_mode="linear_resample",
-        draw_linear_kwargs={"cg_name": None, "cg_kwargs": {"absdelta": 0.05, "maxiter": 100}},
-        kl_kwargs={
-            "minimize_kwargs": {"name": None, "xtol": 1e-3, "cg_kwargs": {"name": None}, "maxiter": 25},
-        },
-        odir=None,
-    )
-    fields = [torch.from_numpy(jax.device_get(field(x)[:side, :side]).copy()) for x in found]
-    return torch.stack(fields)

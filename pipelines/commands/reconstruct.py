@@ -24,6 +24,7 @@ from infield.pipelines.run.console import say, table
 from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.fit_options import refuse_fit_of_others
 from infield.pipelines.run.fitted_field import (
+    UNCHECKED,
     FitOptions,
     Judged,
     fit_options,
@@ -221,6 +222,8 @@ def reconstruct(
     note = cautions(measurement, chosen.prior, chosen.conditioned_on)
     if note:
         say(note, quiet=quiet)
+    if chosen.doubt:
+        say(f"{chosen.doubt}; name a prior of an open domain with --prior", quiet=quiet)
     stand_in: dict[str, str] = {}
     if surrogate is not None:
         with registry.plugins_recorded() as of_surrogate:
@@ -270,7 +273,8 @@ def reconstruct(
     if fitted is not None:
         judged = Judged.of(fitted, fit or FitOptions())
     else:
-        judged = Judged.without_validation(law).given(chi_square, opened)
+        doubt = chosen.doubt or (UNCHECKED if chosen.fitted else None)
+        judged = Judged.without_validation(law, doubt).given(chi_square, opened)
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
     result = {"result": "estimate"} if issubclass(sampler.result, Estimate) else {}

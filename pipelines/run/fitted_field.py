@@ -94,6 +94,10 @@ def moments_on_grid(fitted: FittedField) -> dict[str, tuple[np.ndarray, dict[str
     }
 
 
+UNCHECKED = "the prior was fitted to the data, held-out data are predicted at points alone"
+"""Why a posterior under a prior fitted to other data than those at points is not checked."""
+
+
 @dataclass(frozen=True)
 class Judged:
     """What is known of how far a posterior holds.
@@ -107,8 +111,15 @@ class Judged:
     diagnostics: dict[str, Any]
 
     @classmethod
-    def without_validation(cls, law: FittedField | None) -> Judged:
-        """Of a posterior under a prior that was named (None), or a fitted law that another sampler was given."""
+    def without_validation(cls, law: FittedField | None, doubt: str | None = None) -> Judged:
+        """Of a posterior under a prior that was named (None), or a fitted law that another sampler was given.
+
+        Arguments:
+            law: Fitted to point data.
+            doubt: Of another fitted prior, why it was not checked, or may be wrong.
+        """
+        if law is None and doubt is not None:
+            return cls(Verdict("unchecked", doubt), {})
         if law is None:
             return cls(Verdict("unchecked", "the prior was named, no held-out data were predicted"), {})
         return cls(verdict(law, None), {})

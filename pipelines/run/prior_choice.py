@@ -69,6 +69,7 @@ class ChosenPrior:
         sha256: Digest of its numbers: of the checkpoint's file, or of the tensors of a closed-form prior.
         fitted: Whether it was fitted to the measurement itself.
         conditioned_on: Names of the side information that it is conditioned on.
+        closes: Names of open axes that a fitted prior closes on themselves.
     """
 
     prior: FlowPrior | Trained
@@ -76,6 +77,17 @@ class ChosenPrior:
     sha256: str
     fitted: bool
     conditioned_on: frozenset[str] = frozenset()
+    closes: tuple[str, ...] = ()
+
+    @property
+    def doubt(self) -> str | None:
+        """Why a prior that was fitted to the measurement may be wrong, in one line; None where nothing is known."""
+        if not self.closes:
+            return None
+        axes = f"axis {self.closes[0]}" if len(self.closes) == 1 else f"axes {', '.join(self.closes)}"
+        return (
+            f"the prior fitted to the data closes open {axes}: the field near one edge is tied to that near the other"
+        )
 
 
 def choose_prior(
@@ -112,7 +124,11 @@ def choose_prior(
     if name is None or name in BUILT_IN:
         fit = fit_prior if measurement.linear_gaussian else fit_latent_prior
         prior = fit(measurement, nu=BUILT_IN[name or "fitted"])
-        return ChosenPrior(prior, name or "fitted", _digest(prior), True)
+        grid = measurement.grid
+        closes: tuple[str, ...] = ()
+        if measurement.linear_gaussian and isinstance(grid, Grid):
+            closes = tuple(axis.name for axis in grid.axes if not axis.periodic and axis.size > 1)
+        return ChosenPrior(prior, name or "fitted", _digest(prior), True, closes=closes)
     return _from_file(name, measurement, device)
 
 
@@ -281,8 +297,9 @@ def _check_grid_of(path: Path, model: Trained, measurement: Field) -> None:
     _check_order(path, model, grid)
     if not isinstance(grid, Grid) or tuple(space) != grid.shape:
         raise InfieldError(
-            f"--prior {path}: it is for fields of shape {tuple(space)}, the measurement's has {tuple(grid.shape)}: "
-            "what was trained for a family of measurements serves the grid that it was trained on"
+            where=f"--prior {path}",
+            found=f"a field of shape {tuple(grid.shape)}",
+            expected=f"{tuple(space)}: an amortised model is valid on its training grid only",
         )
     _check_extent(path, model, grid)
 

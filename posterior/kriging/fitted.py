@@ -19,22 +19,32 @@ from infield.core.randomness import Randomness, SampleStreams, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.kriging.fit import Fit, Settings, fit
 from infield.posterior.kriging.hyperparameters import sample
+from infield.posterior.kriging.laplace import about_the_mode, unsettled
 from infield.posterior.kriging.law import EARTH_RADIUS, StationaryLaw
 from infield.posterior.kriging.local import Moments, moments
 from infield.posterior.kriging.measured import PointData, TrendKind, point_data
 from infield.posterior.kriging.observations import Coefficients, Observations, evenly
-from infield.posterior.kriging.simulation import Neighbourhood, Simulator
+from infield.posterior.kriging.simulation import Neighbourhood, Plan, Simulator
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 SAMPLED = 500
 """Up to so many data hyperparameters are drawn from their posterior where nothing else is asked for."""
 
+UNSETTLED = 0.05
+"""Of more data they are drawn where they move the log of the field's standard deviation by more than this."""
+
+CHAINED = 4000
+"""Of still more data they are then drawn by Laplace's approximation, which costs no evaluation of the evidence."""
+
 FEWEST_STATES, MOST_STATES, STATE_TARGETS = 8, 32, 1_000_000
 """Numbers of draws of the hyperparameters, and of targets times draws beyond which there are fewer."""
 
 FEW_NEIGHBOURS, MOST_NEIGHBOURS = 100, 800
 """Data that a target on a coarse level of joint draws is given at most: for many laws, and for one."""
+
+PLANNED = 100_000
+"""Targets up to which order and neighbours of joint draws are chosen once for all states (about 500 bytes each)."""
 
 KEPT = 1_000_000
 """States times targets up to which weights of joint draws are kept (about 600 bytes each)."""
@@ -85,6 +95,7 @@ class FittedField(Brief):
     states: tuple[State, ...]
     about_states: dict[str, Any] = field(default_factory=dict)
     _simulators: dict[int, list[Simulator]] = field(default_factory=dict, repr=False)
+    _plans: dict[tuple[int, float], Plan] = field(default_factory=dict, repr=False)
     _lock: Any = field(default_factory=threading.Lock, repr=False)
 
     def about(self) -> dict[str, object]:
@@ -92,7 +103,7 @@ class FittedField(Brief):
         return {"law": self.name, "grid": self.grid.shape, "units": self.units, "states": len(self.states)}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_simulators": {}, "_lock": None}
+        return {**self.__dict__, "_simulators": {}, "_plans": {}, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
@@ -114,7 +125,8 @@ class FittedField(Brief):
             trend: Functions of position around which the field varies.
             settings: What is fixed of the fit.
             hyper: Whether hyperparameters are drawn from their posterior ("sample"), plugged in at their most probable
-                values ("plug-in"), or drawn where there are at most `SAMPLED` data ("auto").
+                values ("plug-in"), or drawn where there are at most `SAMPLED` data and where the field's standard
+                deviation depends on them by more than `UNSETTLED` ("auto").
             seed: Of the draws of the hyperparameters.
 
         Raises:
@@ -122,16 +134,24 @@ class FittedField(Brief):
         """
         data = point_data(measurement, trend)
         found = fit(data.channels, data.geometry, noise_known=data.noise_known, settings=settings)
-        if hyper == "plug-in" or (hyper == "auto" and data.count > SAMPLED):
-            return cls(data, measurement.grid, measurement.units, found, (State.of(found),))
+        plain = cls(data, measurement.grid, measurement.units, found, (State.of(found),))
+        if hyper == "plug-in":
+            return plain
         number = min(max(STATE_TARGETS // measurement.grid.size, FEWEST_STATES), MOST_STATES)
-        chain = sample(found, data.channels, data.geometry, noise_known=data.noise_known, states=number, seed=seed)
+        about: dict[str, Any] = {}
+        if hyper == "auto" and data.count > SAMPLED:
+            moved = about["log_sd_moved_by_hyperparameters"] = plain.unsettled()
+            if moved <= UNSETTLED:
+                return replace(plain, about_states=about)
+        about["hyperparameter_draws"] = number
+        if hyper == "auto" and data.count > CHAINED:
+            chain = about_the_mode(found, data.channels, noise_known=data.noise_known, states=number, seed=seed)
+            about["hyperparameters_by"] = "Laplace's approximation"
+        else:
+            chain = sample(found, data.channels, data.geometry, noise_known=data.noise_known, states=number, seed=seed)
+            about["hyperparameter_effective_draws"] = chain.effective
+            about["orders"] = {f"{nu:g}": share for nu, share in chain.orders.items()}
         drawn = zip(chain.laws, chain.noise_factors.tolist(), chain.coefficients, strict=True)
-        about = {
-            "hyperparameter_draws": number,
-            "hyperparameter_effective_draws": chain.effective,
-            "orders": {f"{nu:g}": share for nu, share in chain.orders.items()},
-        }
         found = replace(found, warnings=(*found.warnings, *chain.warnings))
         return cls(data, measurement.grid, measurement.units, found, tuple(State(*one) for one in drawn), about)
 
@@ -236,14 +256,21 @@ class FittedField(Brief):
         with self._lock:
             if s not in self._simulators:
                 state, targets = self.states[s], self.grid.points()
-                found = [
-                    Simulator(state.law, self.measured(c, state), targets, self._neighbourhood(c, state))
-                    for c in range(len(self.data.channels))
-                ]
+                found = [self._simulator(c, state, targets) for c in range(len(self.data.channels))]
                 if len(self.states) > 1 and len(self.states) * targets.shape[0] > KEPT:
                     return found
                 self._simulators[s] = found
             return self._simulators[s]
+
+    def _simulator(self, c: int, state: State, targets: Tensor) -> Simulator:
+        data, own = self.measured(c, state), self._neighbourhood(c, state)
+        if len(self.states) == 1 or targets.shape[0] > PLANNED:
+            return Simulator(state.law, data, targets, own)
+        key = c, state.law.nu
+        if key not in self._plans:
+            law, most_probable = replace(self.fit.law, nu=state.law.nu), self.measured(c, self.most_probable)
+            self._plans[key] = Simulator.planned(law, most_probable, targets, own)
+        return Simulator(state.law, data, targets, own, plan=self._plans[key])
 
     def _neighbourhood(self, c: int, state: State) -> Neighbourhood:
         """As many data as moments need; fewer where each draw has a law of its own, which moves more than they do."""
@@ -252,9 +279,21 @@ class FittedField(Brief):
         own = Neighbourhood.of(state.law)
         if len(self.data.channels[c]) <= own.most:
             return own
-        some = self.grid.points()[:: max(self.grid.size // PILOT, 1)]
-        found, _ = self.moments_at(some, c)
+        found, _ = self.moments_at(self._some_targets(), c)
         return Neighbourhood.of(state.law, most=max(own.most, min(found.neighbours, MOST_NEIGHBOURS)))
+
+    def _some_targets(self) -> Tensor:
+        """At random: a fixed step might meet the same column of a grid again and again."""
+        order = torch.randperm(self.grid.size, generator=torch.Generator().manual_seed(0))
+        return self.grid.points()[order[:PILOT].sort().values]
+
+    def unsettled(self) -> float:
+        """How much the field's standard deviation depends on hyperparameters; see `laplace.unsettled`."""
+        some, around = self._some_targets(), []
+        for data in self.data.channels:
+            around.append(Observations(data.x, data.y - self.fit.centre, data.noise, data.design, data.prior_sd))
+        designs = [self.data.design_at(some, c) for c in range(len(self.data.channels))]
+        return unsettled(self.fit, around, some, designs)
 
     def chi_square(self, most: int = 4000) -> float:
         """Expected reduced chi-square of the data at their own positions under the posterior."""

@@ -226,7 +226,7 @@ class _Posterior:
         mode = fit.theta
         if family.nu != fit.family.nu:
             mode, _ = fitting.climb(family, mode, ALL_TERMS)
-        return cls(fitting, family, mode, _tamed(fit.covariance, family))
+        return cls(fitting, family, mode, tamed(fit.covariance, family))
 
     def __post_init__(self) -> None:
         self.evidence = self.fitting.evidence(self.family, self.mode, None)
@@ -317,7 +317,7 @@ class _Posterior:
             return None
 
 
-def _tamed(covariance: Tensor, family: Family) -> Tensor:
+def tamed(covariance: Tensor, family: Family) -> Tensor:
     """Covariance about the mode, nowhere wider than the hyperprior, or than the angles."""
     sd = family.prior[1]
     widest = torch.where(sd.isinf(), torch.full_like(sd, QUARTER / 2), sd)

@@ -78,6 +78,37 @@ class Neighbourhood:
 
 
 @dataclass(frozen=True)
+class _Together:
+    """Targets drawn at once and what they are given: numbers of data and, behind them, of targets.
+
+    Arguments:
+        targets: Shape `(t,)`.
+        columns: Shape `(t, k)`.
+        first: One target of each arrangement of neighbours: targets whose neighbours lie around them alike have the
+            same weights.
+        which: The arrangement of each target, shape `(t,)`.
+    """
+
+    targets: np.ndarray
+    columns: np.ndarray
+    first: np.ndarray
+    which: np.ndarray
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An order of targets with their neighbours, chosen by one law; it serves others of the same data and targets.
+
+    Arguments:
+        order: Of the data.
+        steps: Targets drawn at once, from coarse to fine.
+    """
+
+    order: np.ndarray
+    steps: list[_Together]
+
+
+@dataclass(frozen=True)
 class _Step:
     """Targets drawn at once: their numbers, weights of what they are given, and standard deviations."""
 
@@ -95,6 +126,7 @@ class Simulator:
         targets: Positions, shape `(m, ndim)`, in units of the geometry.
         neighbourhood: Numbers of neighbours; by default `Neighbourhood.of` the law.
         memory: Bytes that weights may take; above, they are computed anew for each call of `draw`.
+        plan: Of another law, `planned`, in place of an own one.
     """
 
     def __init__(
@@ -104,6 +136,7 @@ class Simulator:
         targets: Tensor,
         neighbourhood: Neighbourhood | None = None,
         memory: float = 3e9,
+        plan: Plan | None = None,
     ) -> None:
         self.law = law
         self.neighbourhood = neighbourhood or Neighbourhood.of(law)
@@ -113,7 +146,16 @@ class Simulator:
         noise = torch.cat([self.data.noise, torch.zeros(len(self.where.order), dtype=torch.float64)])
         self._noise = noise + JITTER * law.variance
         numbers = len(self.where.order) * (self.neighbourhood.drawn + self.neighbourhood.fewest)
-        self._kept = list(self._steps()) if 12.0 * numbers <= memory else None
+        self._plan = plan if plan is not None and np.array_equal(plan.order, self.at.order) else None
+        self._kept = None
+        if 12.0 * numbers <= memory:
+            self._kept = list(self._steps() if self._plan is None else self._of_plan(self._plan.steps))
+
+    @classmethod
+    def planned(cls, law: StationaryLaw, data: Observations, targets: Tensor, neighbourhood: Neighbourhood) -> Plan:
+        """The order and the neighbours of a law, without weights."""
+        simulator = cls(law, data, targets, neighbourhood, memory=0.0)
+        return Plan(simulator.at.order, list(simulator._together()))
 
     def draw(self, residuals: Tensor, white: Tensor) -> Tensor:
         """Return draws of the field at the targets; draw i depends on rows i alone.
@@ -136,7 +178,33 @@ class Simulator:
         return torch.from_numpy(drawn)
 
     def _steps(self) -> Iterator[_Step]:
-        """Targets in the order in which they are drawn."""
+        """Targets in the order in which they are drawn, with their weights."""
+        for together in self._together() if self._plan is None else self._plan.steps:
+            yield from self._of_plan([together])
+
+    def _of_plan(self, steps: list[_Together]) -> Iterator[_Step]:
+        """Weights of all steps that have as many neighbours are computed at once."""
+        N = len(self.data)
+        alike: dict[int, list[int]] = {}
+        for i, step in enumerate(steps):
+            alike.setdefault(step.columns.shape[1], []).append(i)
+        found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for own in alike.values():
+            targets = np.concatenate([N + steps[i].targets[steps[i].first] for i in own])
+            columns = np.concatenate([steps[i].columns[steps[i].first] for i in own])
+            weights, std = self._weights(torch.from_numpy(targets), torch.from_numpy(columns))
+            ends = np.cumsum([len(steps[i].first) for i in own])[:-1]
+            found |= dict(zip(own, zip(np.split(weights, ends), np.split(std, ends), strict=True), strict=True))
+        for i, step in enumerate(steps):
+            (weights, std), (t, k) = found[i], step.columns.shape
+            starts, shape = np.arange(t + 1, dtype=np.int32) * k, (t, len(self._positions))
+            matrix = csr_array(
+                (weights[step.which].ravel(), step.columns.ravel().astype(np.int32), starts), shape=shape
+            )
+            yield _Step(step.targets, matrix, std[step.which])
+
+    def _together(self) -> Iterator[_Together]:
+        """Targets in the order in which they are drawn, with their neighbours."""
         search, drawn = self.where.search, np.empty(0, dtype=np.int64)
         data = cKDTree(self.at.search) if len(self.data) else None
         for level, width in levels(search, search.shape[1] > self.law.geometry.ndim):
@@ -154,7 +222,7 @@ class Simulator:
                             near = _nearest(before, search[part], min(wanted, before.n))
                             columns.append(np.sort(len(self.data) + drawn[near], axis=1))
                         if len(part):
-                            yield self._step(part, np.concatenate(columns, axis=1), k, width)
+                            yield self._arranged(part, np.concatenate(columns, axis=1), k, width)
                 drawn = np.concatenate([drawn, together])
 
     def _reached(self, data: cKDTree | None, level: np.ndarray, width: float) -> tuple[int, np.ndarray]:
@@ -178,24 +246,19 @@ class Simulator:
         count = int(np.quantile(counts, 0.9, method="higher"))
         return min(max(count, self.neighbourhood.fewest), self.neighbourhood.most, data.n), reached
 
-    def _step(self, targets: np.ndarray, columns: np.ndarray, of_data: int, width: float) -> _Step:
-        """Weights of targets that are drawn at once, given data (first) and targets in some columns, shape `(t, k)`.
+    def _arranged(self, targets: np.ndarray, columns: np.ndarray, of_data: int, width: float) -> _Together:
+        """Targets that are drawn at once, given data (first) and targets in some columns, shape `(t, k)`.
 
-        Without data, targets whose neighbours lie around them alike have the same weights (most targets on a grid):
-        each arrangement is solved once.
+        Without data, most targets on a grid have neighbours that lie around them alike: each arrangement is solved
+        once.
         """
-        N, k = len(self.data), columns.shape[1]
-        place = self._positions.numpy()
+        N, place = len(self.data), self._positions.numpy()
         first = which = np.arange(len(targets))
         if not of_data:
             around = np.rint((place[columns] - place[N + targets, None]) * (1e6 / width)).astype(np.int64)
             hashed = around.reshape(len(targets), -1) @ np.random.default_rng(1).integers(2**62, size=around[0].size)
             _, first, which = np.unique(hashed, return_index=True, return_inverse=True)
-        weights, std = self._weights(torch.from_numpy(N + targets[first]), torch.from_numpy(columns[first]))
-        starts = np.arange(len(targets) + 1, dtype=np.int32) * k
-        shape = (len(targets), len(place))
-        matrix = csr_array((weights[which].ravel(), columns.ravel().astype(np.int32), starts), shape=shape)
-        return _Step(targets, matrix, std[which])
+        return _Together(targets, columns, first, which)
 
     def _weights(self, targets: Tensor, columns: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """w, shape `(t, k)`, and s, shape `(t,)`, of targets given columns of data and targets."""

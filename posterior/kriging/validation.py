@@ -21,6 +21,7 @@ import torch
 from scipy import stats
 from torch import Generator, Tensor
 
+from infield.posterior.kriging.adequacy import WHITE
 from infield.posterior.kriging.family import TREND_SD
 from infield.posterior.kriging.fitted import FittedField
 from infield.posterior.kriging.law import JITTER
@@ -192,16 +193,16 @@ def verdict(field: FittedField, validation: Validation | None) -> Verdict:
     """Judge a fit by its warnings, its whitened residuals and its predictions of held-out data."""
     if field.fit.warnings:
         return Verdict(0, "; ".join(field.fit.warnings))
-    if validation is None:
-        return Verdict("unchecked", "no held-out data were predicted")
     failed = [words for p, words in _checks(field, validation) if p < SIGNIFICANT]
+    if validation is None:
+        return Verdict(0, failed[0]) if failed else Verdict("unchecked", "no held-out data were predicted")
     tails = _heavy_tails(validation)
     if failed:
         return Verdict(0, "; ".join([*failed, *tails]))
-    held = validation.coverage[0.9]
-    return Verdict(
-        1, "; ".join([f"90 % intervals hold {100 * held:.0f} % of {validation.count} held-out data", *tails])
-    )
+    held = [f"90 % intervals hold {100 * validation.coverage[0.9]:.0f} % of {validation.count} held-out data"]
+    if field.fit.log_bayes_factor < WHITE:
+        held.append("the data hardly tell a field from white noise")
+    return Verdict(1, "; ".join([*held, *tails]))
 
 
 def _heavy_tails(validation: Validation) -> list[str]:
@@ -214,7 +215,7 @@ def _heavy_tails(validation: Validation) -> list[str]:
     return [f"errors have heavier tails than a Gaussian (excess kurtosis {kurtosis:.1f}): extremes are underestimated"]
 
 
-def _checks(field: FittedField, validation: Validation) -> Iterator[tuple[float, str]]:
+def _checks(field: FittedField, validation: Validation | None) -> Iterator[tuple[float, str]]:
     """Probability of each check under a right law, and what is wrong where it is small."""
     state = field.most_probable
     u = torch.cat([whitened(field, field.measured(c, state)) for c in range(len(field.data.channels))])
@@ -222,7 +223,9 @@ def _checks(field: FittedField, validation: Validation) -> Iterator[tuple[float,
     dof = max(len(u) - free, 1)
     total = float(u.square().sum())
     two_sided = 2 * min(stats.chi2.sf(total, dof), stats.chi2.cdf(total, dof))
-    yield two_sided, f"the data scatter {total / dof:.2f} times as much as law and noise say (chi-square per datum)"
+    yield two_sided, f"the data scatter {total / dof:.2g} times as much as law and noise say (chi-square per datum)"
+    if validation is None:
+        return
     n, held = validation.count, validation.coverage[0.9]
     z = (held - 0.9) / math.sqrt(0.09 / n)
     yield 2 * stats.norm.sf(abs(z) / DEPENDENCE), f"90 % intervals hold {100 * held:.0f} % of {n} held-out data"

@@ -339,9 +339,9 @@ def test_counts_need_a_prior_that_allows_them(tmp_path, reconstruct):
 def test_data_without_signal_are_not_trusted(tmp_path, reconstruct):
     path = save(plane().assign_attrs(noise=json.dumps(GAUSS | {"variance": 100.0})), tmp_path / "m.zarr")
     said = reconstruct(path, "-o", tmp_path / "p.zarr", "--samples", 2)
-    assert said.status == 0 and "warning: not to be trusted: white noise explains the data better" in said.err
+    assert said.status == 0 and "warning: not to be trusted: the data scatter" in said.err
     with xr.open_zarr(tmp_path / "p.zarr", consolidated=False) as posterior:
-        assert posterior.attrs["trusted"] == 0 and "white noise" in posterior.attrs["trusted_because"]
+        assert posterior.attrs["trusted"] == 0 and "scatter" in posterior.attrs["trusted_because"]
 
 
 def test_a_sampler_that_diverges_leaves_no_result(tmp_path, reconstruct):

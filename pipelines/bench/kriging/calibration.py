@@ -19,7 +19,9 @@ from infield.pipelines.bench.kriging.scores import coverage, rim_of
 from infield.pipelines.bench.kriging.settings import OURS, TRUE_LAW, Settings
 from infield.pipelines.bench.kriging.tables import PartsBench
 
-FIELDS, SIDE, LEVELS = 200, 24, (50, 80, 95)
+FIELDS, SIDE, LEVELS = 20, 24, (50, 80, 95)
+"""Fields for each of the truths that are asked for, 10 by default; cells along a side; central intervals."""
+
 METHODS = {
     OURS: ("--no-validation", "--hyper", "sample"),
     f"{OURS} --hyper plug-in": ("--no-validation", "--hyper", "plug-in"),
@@ -30,9 +32,11 @@ PLACES = ("anywhere", "rim")
 
 def run(bench: PartsBench, settings: Settings) -> None:
     """All fields, the draws of each in this process: costs are not asked for."""
-    fields = 2 if settings.quick else FIELDS
+    fields = 2 if settings.quick else FIELDS * settings.truths
     ranks: dict[tuple[str, str], list[float]] = {}
     group = f"calibration: {fields} fields from the prior"
+    if not settings.wants(group):
+        return
     for number in range(fields):
         rng = settings.rng(8, number)
         problem, exact = _drawn(rng)

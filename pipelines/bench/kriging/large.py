@@ -31,6 +31,8 @@ def run(bench: PartsBench, settings: Settings) -> None:
     law = isotropic(1.5, LENGTH, SD)
     for row, noise_sd in enumerate(NOISE_SDS[:1] if settings.quick else NOISE_SDS):
         group = f"large: {data:,} points to {side} x {side}, noise {noise_sd:g}"
+        if not settings.wants(group):
+            continue
         rng = settings.rng(3, row)
         problem = on_unit_square(law, data, side, noise_sd, rng, refine=8 if settings.quick else 4)
         cells = rng.choice(side**2, min(CELLS, side**2), replace=False)

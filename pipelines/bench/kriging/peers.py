@@ -264,7 +264,7 @@ PEERS = {
     "gpboost-space-time": Peer("GPBoost, time and space", "gpboost", ("gpboost",), gpboost_space_time),
     "gpboost-free-order": Peer("GPBoost, order free", "gpboost", ("gpboost",), gpboost_free_order),
     "scikit-learn": Peer("scikit-learn, fit on 800", "scikit-learn", ("sklearn.gaussian_process",), scikit_learn),
-    "gpytorch": Peer("GPyTorch, exact", "gpytorch", ("gpytorch", "torch"), gpytorch_exact),
+    "gpytorch": Peer("GPyTorch, exact", "gpytorch", ("gpytorch", "torch"), gpytorch_exact, truths=1),
     "pykrige": Peer("PyKrige, all data", "pykrige", ("pykrige", "gstools"), pykrige, truths=2),
     "pykrige-32": Peer("PyKrige, 32 neighbours", "pykrige", ("pykrige", "gstools"), pykrige_near),
     "gstools": Peer("GSTools, ordinary", "gstools", ("gstools",), gstools_ordinary, truths=1),

@@ -42,20 +42,18 @@ def run(bench: PartsBench, settings: Settings) -> None:
     orders = {"3/2": 1.5} if settings.quick else ORDERS
     for row, (name, nu) in enumerate(orders.items()):
         law = isotropic(nu, LENGTH, SD)
-        groups = []
-        for number in range(settings.truths):
+        wanted = {group: told for group, told in _groups(name, nu, settings.quick).items() if settings.wants(group)}
+        for number in range(settings.truths if wanted else 0):
             problem = on_unit_square(law, data, side, NOISE_SD, settings.rng(1, row, number))
             mean, sd = dense_kriging(law, problem.points, problem.values, NOISE_SD**2, problem.targets)
             exact = Answer(mean, sd)
-            for arm, told in arms(nu, settings.quick).items():
-                group = f"points: nu {name}, {arm}"
-                groups.append(group)
+            for group, told in wanted.items():
                 case, score = f"{group} #{number}", partial(scores, problem, exact)
                 enter(bench, case, TRUE_LAW, Outcome(exact), score)
                 enter_ours(bench, case, problem.told(**told), settings, score, *MAP)
                 enter_ours(bench, case, problem.told(**told), settings, score, method=DEFAULT)
                 enter_peers(bench, case, number, problem.told(**told), settings, score, *PEERS)
-        for group in dict.fromkeys(groups):
+        for group in wanted:
             judge(bench, group, nu)
 
 
@@ -63,6 +61,8 @@ def run_dense_cells(bench: PartsBench, settings: Settings) -> None:
     """20,000 points to 64 x 64: many data of one cell, whose residuals hang together."""
     data, side = (300, 8) if settings.quick else (20_000, 64)
     law, group = isotropic(1.5, LENGTH, SD), f"dense-cells: nu 3/2, {data:,} points to {side} x {side}"
+    if not settings.wants(group):
+        return
     for number in range(settings.truths):
         problem = on_unit_square(law, data, side, NOISE_SD, settings.rng(2, number), refine=16)
         mean, sd = dense_kriging(law, problem.points, problem.values, NOISE_SD**2, problem.targets)
@@ -73,6 +73,10 @@ def run_dense_cells(bench: PartsBench, settings: Settings) -> None:
         enter_peers(bench, case, number, problem.told(noise_sd=NOISE_SD, order=1.5), settings, score, "gpboost")
     bench.judge(group, "rmse_over_kriging", bench.ratio(group, OURS, [TRUE_LAW], "rmse"), 1.02)
     bench.judge(group, "coverage_90", bench.mean(group, OURS, "coverage_90"), 0.92, 0.88)
+
+
+def _groups(name: str, nu: float, quick: bool) -> dict[str, dict[str, float | None]]:
+    return {f"points: nu {name}, {arm}": told for arm, told in arms(nu, quick).items()}
 
 
 def arms(nu: float, quick: bool) -> dict[str, dict[str, float | None]]:

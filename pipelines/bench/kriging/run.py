@@ -1,12 +1,13 @@
 """Point data to a map without a prior, beside the peers of geostatistics: right, covered, and at what cost?
 
-    infield bench kriging --parts points --truths 2 --json points.json
+    infield bench kriging --parts points --truths 2 --records points.json
+    infield bench kriging --parts points --only "nu 3/2, order free, noise estimated"
 
 Parts: `points` (2,000 points to 128 x 128), `dense-cells` (20,000 to 64 x 64), `large` (20,000 to 512 x 512; with
 `--full` 100,000 to 1024 x 1024), `shapes` (anisotropy, units, trends, gaps, biases, very few data), `real` (files under
-$INFIELD_DATA) and `calibration`. Dense kriging under the true law is the reference, an implementation of this bench's
-own. Every method runs in a process of its own with one thread; CPU seconds are of the whole process, memory is its
-peak over that of its imports. Peers: pip install 'infield[kriging]'.
+$INFIELD_DATA), `calibration`, and `counts` (of an unknown rate, beside NIFTy). Dense kriging under the true law is the
+reference, an implementation of this bench's own. Every method runs in a process of its own with one thread; CPU seconds
+are of the whole process, memory is its peak over that of its imports. Peers: pip install 'infield[kriging]'.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from infield.core.errors import InfieldError
-from infield.pipelines.bench.kriging import calibration, large, points, real, shapes
+from infield.pipelines.bench.kriging import calibration, counts, large, points, real, shapes
 from infield.pipelines.bench.kriging.peers import PEERS
 from infield.pipelines.bench.kriging.processes import Limits
 from infield.pipelines.bench.kriging.settings import Settings
@@ -31,8 +32,10 @@ PARTS = {
     "shapes": shapes.run,
     "real": real.run,
     "calibration": calibration.run,
+    "counts": counts.run,
 }
 
+NAMES = (*PEERS, counts.NIFTY)
 METRICS = FORMATS
 METHOD_NOTE = (
     "Means over n truths; of costs and noise levels the median. RMSE and CRPS are of the noise-free field (of held-out "
@@ -46,8 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--truths", type=int, metavar="N", help="fields a case (default 10, 1 when quick)")
     parser.add_argument(
-        "--peers", nargs="*", choices=PEERS, metavar="PEER", help=f"some of {', '.join(PEERS)} (default all)"
+        "--peers", nargs="*", choices=NAMES, metavar="PEER", help=f"some of {', '.join(NAMES)} (default all)"
     )
+    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name holds this text (default all)")
     parser.add_argument("--full", action="store_true", help="also what takes hours: 100,000 points, slopes of cost")
     parser.add_argument(
         "--memory", type=float, default=12.0, metavar="GIB", help="most that a process may hold, in GiB (default 12)"
@@ -63,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """This bench with its options."""
-    names = ("parts", "truths", "peers", "full", "memory", "cpu")
+    names = ("parts", "truths", "peers", "only", "full", "memory", "cpu")
     return sys.modules[__name__], {name: getattr(arguments, name) for name in names}
 
 
@@ -74,6 +78,7 @@ def run(
     parts: list[str] | None = None,
     truths: int | None = None,
     peers: list[str] | None = None,
+    only: str = "",
     full: bool = False,
     memory: float = 12.0,
     cpu: float = 3600.0,
@@ -81,15 +86,17 @@ def run(
     """The parts that were asked for.
 
     Raises:
-        InfieldError: Of truths there are none.
+        InfieldError: Of truths there are none, or no case has the name that was asked for.
     """
     if truths is not None and truths < 1:
         raise InfieldError(where="--truths", found=truths, expected="at least 1")
     bench = PartsBench("kriging", seed)
-    named = tuple(() if quick and peers is None else PEERS if peers is None else peers)
+    named = tuple(() if quick and peers is None else NAMES if peers is None else peers)
     with tempfile.TemporaryDirectory(prefix="infield-kriging-") as folder:
         limits = Limits(Path(folder), memory, cpu)
-        settings = Settings(seed, truths or (1 if quick else 10), quick, full, named, limits)
+        settings = Settings(seed, truths or (1 if quick else 10), quick, full, named, limits, only)
         for part in parts or PARTS:
             PARTS[part](bench, settings)
+    if only and not bench.records:
+        raise InfieldError(where="--only", found=only, expected="part of the name of a case of these parts")
     return bench

@@ -34,6 +34,7 @@ class Settings:
         full: Also what takes hours.
         peers: Names of `peers.PEERS`.
         limits: Of each process.
+        only: Cases whose name holds this text; all where it is empty.
     """
 
     seed: int
@@ -42,6 +43,11 @@ class Settings:
     full: bool
     peers: tuple[str, ...]
     limits: Limits
+    only: str = ""
+
+    def wants(self, group: str) -> bool:
+        """Whether a case was asked for."""
+        return self.only in group
 
     def rng(self, *case: int) -> Generator:
         """Of one case: the same whatever else runs."""

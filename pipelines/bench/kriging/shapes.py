@@ -52,6 +52,8 @@ def run(bench: PartsBench, settings: Settings) -> None:
     """Every shape, on several truths each."""
     for row, (name, make) in enumerate(SHAPES.items()):
         group = f"shapes: {name}"
+        if not settings.wants(group):
+            continue
         for number in range(settings.truths):
             shape = make(settings.rng(5, row, number), settings.quick)
             case, score = f"{group} #{number}", partial(scores, shape.problem, shape.exact)

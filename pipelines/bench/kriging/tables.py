@@ -83,11 +83,11 @@ class PartsBench(Bench):
         target = f"at most {high:g}" if low is None else f"{low:g} to {high:g}"
         ran = {r.method for r in self.records if group_of(r.case) == group and r.metric != "absent"}
         met: bool | None = value is not None and (low is None or value >= low) and value <= high
-        if met and not set(peers) <= ran:
+        answered = any(method.startswith("infield") for method in ran)
+        if not set(peers) <= ran and (met or (value is None and answered)):
             met = None
-        self.records.append(
-            Record(self.name, group, "infield", metric, "refused" if value is None else value, "1", target, _plain(met))
-        )
+        found = value if value is not None else "no peer" if met is None else "refused"
+        self.records.append(Record(self.name, group, "infield", metric, found, "1", target, _plain(met)))
 
     def ratio(self, group: str, method: str, others: list[str], metric: str) -> float | None:
         """Of a method's mean to the best of others, each over the truths that both have."""

@@ -13,7 +13,7 @@ from scipy.special import gamma, kv
 from scipy.stats import norm
 
 from infield.core.errors import InfieldError
-from infield.pipelines.bench.kriging import calibration, oracle, ours, peers, points, processes, scores, shapes
+from infield.pipelines.bench.kriging import calibration, counts, oracle, ours, peers, points, processes, scores, shapes
 from infield.pipelines.bench.kriging.fields import at_places, lattice_field, on_unit_square
 from infield.pipelines.bench.kriging.tables import PartsBench
 
@@ -139,7 +139,9 @@ def test_a_target_is_met_only_where_every_named_peer_ran():
     bench.judge("p: a", "rmse_over_peer", 1.01, 1.02, peers=["peer", "other"])
     bench.judge("p: a", "coverage_90", None, 0.92, 0.88)
     bench.judge("p: a", "coverage_90", 0.95, 0.92, 0.88)
-    assert [r.met for r in bench.records if r.target] == [True, False, None, False, False]
+    bench.judge("p: a", "rmse_over_other", None, 1.0, peers=["other"])
+    bench.judge("p: b", "rmse_over_other", None, 1.0, peers=["other"])  # of which ours has none either
+    assert [r.met for r in bench.records if r.target] == [True, False, None, False, False, None, False]
     assert "unknown" in bench.targets() and "refused" in bench.targets()
 
 
@@ -175,6 +177,7 @@ def test_quick_runs_every_part_and_writes_records(tmp_path, infield, monkeypatch
     few = ("data beyond cell centres", "3 data")
     monkeypatch.setattr(shapes, "SHAPES", {name: shapes.SHAPES[name] for name in few})
     monkeypatch.setattr(calibration, "METHODS", {"infield": ("--no-validation",)})
+    monkeypatch.setattr(counts, "MEANS", (3.0,))
     monkeypatch.delenv("INFIELD_DATA", raising=False)
     said = infield("bench", "kriging", "--quick", "--records", tmp_path / "k.json")
     assert said.status == 0, said.err
@@ -191,10 +194,27 @@ def test_quick_runs_every_part_and_writes_records(tmp_path, infield, monkeypatch
         "shapes",
         "real",
         "calibration",
+        "counts",
     }
     targets = [r for r in records if "target" in r]
     assert targets and all(set(r) == set(targets[0]) and r["met"] in (True, False, None) for r in targets)
     assert "figures asked for" in said.out and "| case | method | n |" in said.out
+
+
+def test_only_cases_of_a_name_run(infield, tmp_path):
+    said = infield("bench", "kriging", "--quick", "--only", "beyond cell", "--records", tmp_path / "k.json")
+    assert said.status == 0, said.err
+    cases = {r["case"].partition(" #")[0] for r in json.loads((tmp_path / "k.json").read_text())["records"]}
+    assert cases - {"real: all files"} == {"shapes: data beyond cell centres"}
+    infield("bench", "kriging", "--quick", "--parts", "shapes", "--only", "no such case").refused("--only")
+
+
+def test_counts_have_their_former_name_for_a_version(infield, monkeypatch):
+    given = {}
+    monkeypatch.setattr(counts, "run", lambda bench, settings, **more: given.update(truths=settings.truths, **more))
+    said = infield("bench", "kriging-counts", "--truths", "2", "--side", "8")
+    assert said.status == 0 and "bench kriging --parts counts" in said.err
+    assert given == {"truths": 2, "side": 8, "peer_truths": None}
 
 
 @pytest.mark.slow

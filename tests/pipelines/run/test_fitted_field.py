@@ -42,6 +42,7 @@ def test_a_law_that_does_not_fit_is_not_trusted_whoever_draws():
     assert Judged.without_validation(good).verdict.trusted == "unchecked"
     assert Judged.without_validation(bad).verdict.trusted == 0
     assert Judged.without_validation(None).verdict.because.startswith("the prior was named")
+    assert Judged.without_validation(None, "a doubt").attributes["trusted_because"] == "a doubt"
 
 
 def given(*options):

@@ -68,6 +68,22 @@ def test_draws_have_the_exact_moments(case):
     assert std < 0.02 and correlation < 0.02 and mean < 0.05
 
 
+@pytest.mark.parametrize("period", [None, 1.0])
+def test_the_plan_of_another_law_serves(period):
+    """Order and neighbours by one law, weights by another; a plan of other data is not taken."""
+    law, data, targets = problem(N=60, noise=0.1, period=period)
+    other, _, _ = problem(length=0.35, variance=2.0, period=period)
+    plan = Simulator.planned(law, data, targets, Neighbourhood.of(law))
+    planned = Simulator(other, data, targets, plan=plan)
+    std, correlation, mean = errors(planned, other, data, targets)
+    assert std < 0.02 and correlation < 0.02 and mean < 0.05
+    white = torch.randn((2, len(targets)), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    anew = Simulator(other, data, targets, memory=0.0, plan=plan)  # step by step
+    torch.testing.assert_close(anew.draw(torch.zeros(2, 60), white), planned.draw(torch.zeros(2, 60), white))
+    fewer = data.at(torch.arange(1, 60))
+    assert Simulator(other, fewer, targets, plan=plan).draw(torch.zeros(2, 59), white).shape == white.shape
+
+
 def test_all_neighbours_are_exact():
     """With every datum and every target before, the only approximation left are the targets drawn at once."""
     law, data, targets = problem(N=20, side=6)

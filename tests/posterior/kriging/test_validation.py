@@ -1,14 +1,22 @@
 """Leaving data out, in closed form beside brute force; verdicts on right and on wrong files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from examples.kriging_example import GRID, data_on
 
+from infield.core.grid import Axis, Grid
 from infield.physics.measurement import Measurement
-from infield.physics.noise.gaussian import GaussianNoise
+from infield.physics.noise.gaussian import GaussianNoise, UnknownGaussianNoise
+from infield.physics.operators.sensors import PointSensors
+from infield.posterior.kriging.adequacy import warnings_of
+from infield.posterior.kriging.family import Family
 from infield.posterior.kriging.fit import Settings
 from infield.posterior.kriging.fitted import FittedField
+from infield.posterior.kriging.law import Geometry
+from infield.posterior.kriging.observations import Observations
 from infield.posterior.kriging.validation import leave_one_out, prior_covariance_of_data, validate, verdict, whitened
 from infield.posterior.kriging.variogram import variogram
 
@@ -52,6 +60,42 @@ def test_right_files_are_trusted_and_wrong_ones_are_not():
     judged = [verdict(f, validate(f)) for f in wrong]
     assert all(v.trusted == 0 and v.because for v in judged)
     assert verdict(fitted(), None).trusted == "unchecked"
+
+
+def short_or_white(n, seed, white):
+    """Data of unknown noise level on the unit square: a field as short as 30 data are apart, or nothing but noise."""
+    random = np.random.default_rng(seed)
+    axis = tuple(i / 7 for i in range(8))
+    grid, x = Grid((Axis("y", axis, "m"), Axis("x", axis, "m"))), random.random((n, 2))
+    r = np.sqrt(3) * np.linalg.norm(x[:, None] - x, axis=-1) / 0.1
+    f = np.linalg.cholesky((1 + r) * np.exp(-r) + 1e-9 * np.eye(n)) @ random.standard_normal(n)
+    y = (0.0 if white else f) + 0.2 * random.standard_normal(n)
+    operator = PointSensors.at_coordinates(grid, 1, torch.from_numpy(x))
+    return Measurement(
+        y=torch.from_numpy(y)[None, None], operator=operator, noise=UnknownGaussianNoise.of_data(y), grid=grid
+    )
+
+
+def white_noise(log_bayes_factor):
+    """Warnings of a fit that has nothing else wrong."""
+    _, y, _ = data_on(GRID)
+    x = torch.linspace(0, 15, len(y), dtype=torch.float64)[:, None]
+    data = Observations(x, y, torch.ones_like(y), torch.ones_like(x))
+    family = Family(Geometry(("x",), ("m",), (None,)), 1.5, "isotropic", x.amax(0), True)
+    mean, sd = family.prior
+    return warnings_of(family, mean, sd / 10, log_bayes_factor, [data], False)
+
+
+def test_short_fields_are_not_called_white_noise_and_white_noise_is():
+    """Thirty data may favour white noise a little: that is said in words, and the file is trusted."""
+    right = [FittedField.of(short_or_white(30, seed, False), hyper="plug-in") for seed in range(12)]
+    assert sum(verdict(field, validate(field)).trusted == 0 for field in right) <= 1
+    for favour, trusted in ((-0.9, 1), (-1.2, 0)):
+        field = replace(right[0], fit=replace(right[0].fit, log_bayes_factor=favour, warnings=white_noise(favour)))
+        found = verdict(field, validate(field))
+        assert found.trusted == trusted and "white noise" in found.because
+    white = [FittedField.of(short_or_white(200, seed, True), hyper="plug-in") for seed in range(3)]
+    assert all(verdict(field, validate(field)).trusted == 0 for field in white)
 
 
 def test_the_fitted_variogram_is_the_laws_and_data_follow_it():
