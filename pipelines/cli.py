@@ -70,7 +70,7 @@ def _run(verb: str, arguments: list[str]) -> int:
         print(f"infield {verb}: {' '.join(error.render(as_option).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"infield {verb}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print(f"infield {verb}: interrupted; rerun the same command to resume", file=sys.stderr)
         return 130
     except SystemExit as leave:  # a parser that has said what it had to say
         if isinstance(leave.code, str):
@@ -83,8 +83,8 @@ def _run(verb: str, arguments: list[str]) -> int:
         if debug:
             traceback.print_exc()
         print(
-            f"infield {verb}: {type(error).__name__}: {' '.join(str(error).split())} (not foreseen: please report it "
-            "with what --debug prints)",
+            f"infield {verb}: {type(error).__name__}: {' '.join(str(error).split())} (unexpected: please report it "
+            "with the --debug output)",
             file=sys.stderr,
         )
         return 1

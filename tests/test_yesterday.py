@@ -119,7 +119,8 @@ def test_a_posterior_that_was_interrupted_goes_on(there, name):
     ):
         np.testing.assert_array_equal(file["samples"][:8], w["samples"][:8])  # those of yesterday were kept
         for variable, expected in EXPECTED[f"posteriors/{name}.zarr"].items():
-            same(file[variable].values, expected, rtol=1e-5)
+            # the rest of yesterday's blurred counts has a kernel whose tails were cut, 13 % at its widest
+            same(file[variable].values, expected, rtol=5e-3 if name == "counts" else 1e-5)
 
 
 READERS = {"wall": open_wall_planes, "planes": open_wall_planes, "channel": open_channel, "21cm": open_lightcones,
@@ -263,6 +264,7 @@ GONE = {
     "pipelines.report": {"VERSION"},
     "pipelines.simulate": {"BRAIN", "CHANNEL", "CM21", "KINDS", "WALL_PRESSURE"},
     "pipelines.simulations": {"BRAIN"},
+    "posterior.served": {"served"},
     "posterior.twist": {"DENSE_DATA", "SurrogateTwist", "Twist", "twist_of"},
     "priors.average_velocity": {"KINDS"},
     "priors.checkpoint": {"FNO", "KINDS", "NETWORKS"},
@@ -275,9 +277,9 @@ GONE = {
     "priors.regrid": {"spacing_along"},
     "priors.unrolled": {"KINDS"},
 }
-"""A twist that a transition replaced; tables by hand, and what they imported, whose entries the registry
-holds now, and a property of `core.grid.Axis` that was written again for dictionaries:
-nothing stands where they stood."""
+"""A twist that a transition replaced; tables by hand, and what they imported, whose entries the registry holds now, and
+a property of `core.grid.Axis` that was written again for dictionaries: nothing stands where they stood. Of `served`, the
+half that refused a prior is `posterior.samplers.accepts`."""
 
 
 @pytest.mark.parametrize("module", sorted(OLD_NAMES))

@@ -66,7 +66,7 @@ def like_data(path: Path, values: xr.DataArray, data: xr.DataArray) -> np.ndarra
 
 
 def encoding_of(values: xr.Variable) -> dict[str, Any]:
-    """Storage of one variable: of a lost chunk the fill value tells, of a bent one the checksum."""
+    """Encoding of a variable: its fill value reveals a lost chunk, its checksum a corrupt one."""
     fill: dict[str, Any] = {"f": np.nan, "c": complex(np.nan, np.nan), "i": -1}
     encoding: dict[str, Any] = {"compressors": checked(level=3)}
     if values.dtype.kind in fill:

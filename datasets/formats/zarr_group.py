@@ -235,7 +235,7 @@ def explain_disk_full(path: Path, remedy: str) -> Iterator[None]:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder that zarr failed to write: its other writers run on for a moment, and may put files back."""
+    """Remove a folder after a failed zarr write, retrying while zarr's other writers recreate files."""
     gone = 0
     for _ in range(100):
         shutil.rmtree(folder, ignore_errors=True)

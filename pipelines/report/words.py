@@ -19,8 +19,8 @@ def reading(facts: dict[str, Any]) -> list[str]:
     """Two paragraphs: how to read the report, how far to trust it."""
     how = (
         "Each draw is one field that agrees with the data, with their noise and with the prior; where all three are "
-        "right, the truth is one more of them. What differs from draw to draw the data do not tell; what all draws "
-        "share, they and the prior do. The mean is the best single estimate but smoother than any true field; the "
+        "right, the truth is one more of them. Variation between draws is what the data leave open; common features "
+        "follow from data and prior. The mean is the best single estimate but smoother than any true field; the "
         "standard deviation says, place by place, how far off it may be."
     )
     if facts.get("result") == "estimate":

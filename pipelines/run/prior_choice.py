@@ -297,8 +297,9 @@ def _check_grid_of(path: Path, model: Trained, measurement: Field) -> None:
     _check_order(path, model, grid)
     if not isinstance(grid, Grid) or tuple(space) != grid.shape:
         raise InfieldError(
-            f"--prior {path}: it is for fields of shape {tuple(space)}, the measurement's has {tuple(grid.shape)}: "
-            "what was trained for a family of measurements serves the grid that it was trained on"
+            where=f"--prior {path}",
+            found=f"a field of shape {tuple(grid.shape)}",
+            expected=f"{tuple(space)}: an amortised model is valid on its training grid only",
         )
     _check_extent(path, model, grid)
 

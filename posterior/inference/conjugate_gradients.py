@@ -24,7 +24,7 @@ def conjugate_gradients(
 ) -> Tensor:
     """Solve M w = b for a symmetric positive definite M (Hestenes & Stiefel 1952; Saad 2003, algorithm 9.1).
 
-    A system that has converged is left alone while others go on, so that its solution does not depend on its company.
+    A converged system is left alone while others iterate, so that its solution is independent of the batch.
 
     Arguments:
         operator: w -> M w on a batch, shape `(batch, unknowns)`.

@@ -101,8 +101,10 @@ def start(measurement: Measurement, u: Tensor, safe: Tensor, generator: Randomne
     except ForwardModelError as refusal:
         reason = f" ({refusal})"
     raise InfieldError(
-        f"sample {sample}: the log-likelihood stays {float(value[bad][0])} however near its chain starts to the most "
-        f"probable field{reason}, expected a finite number; check the operator and the noise law"
+        f"the log-likelihood stays {float(value[bad][0])} at every start up to the MAP field{reason}, expected a "
+        "finite number",
+        where=f"sample {sample}",
+        remedy="check the operator and the noise model",
     )
 
 

@@ -320,8 +320,10 @@ class LinearGaussianData:
         """
         if not (self.dense or self.by_sensors(covariance)):
             raise InfieldError(
-                f"the evidence of {self.measurement.count} data was asked for: expected at most {DENSE_DATA}; "
-                "thin the data"
+                where="log evidence",
+                found=f"{self.measurement.count} data",
+                expected=f"at most {DENSE_DATA}",
+                remedy="thin the data",
             )
         L = self.factorise(covariance)
         r = self.misfit(mean[None]).flatten(1)[:, self.index].mT

@@ -11,7 +11,7 @@ Chung, Ryu, McCann, Klasky & Ye 2023, "Solving 3D Inverse Problems using Pre-tra
 | lambda, rho | `tv`, `penalty`, the authors' for magnetic resonance, where A^T A is a projection |
 
 As in the paper the data and the total variation act on the noisy z itself, by one step of conjugate gradients. Norms
-in the corrector are those of each volume, not of the batch, so that a sample does not depend on its company. The
+in the corrector are those of each volume, not of the batch, so that a sample is independent of the batch. The
 authors' last step, which divides by A^T A 1, is left out: not every operator has one.
 """
 

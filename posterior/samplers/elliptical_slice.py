@@ -75,7 +75,7 @@ class EllipticalSlice(Sampler):
 
     Every chain makes `burn_in` sweeps and then `draws` times `thin` more, each followed by a record. With `chains` of
     None there is one chain a sample, whose last state is the sample: this is also what `SampleStreams` need, with which
-    a chain does not depend on its company. With a number of chains, each gives its last n / chains records.
+    a chain is independent of the batch. With a number of chains, each gives its last n / chains records.
 
     Diagnostics: `r_hat_max`, `r_hat_median`, `ess_min` and `ess_median` over the values of the field and the
     log-likelihood, from the `draws` records of all chains; `likelihoods_a_sweep`, evaluations of L a chain (and rung)

@@ -164,8 +164,7 @@ class EmulatorTraining(LightningModule):
         return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the prior with its emulator. The callback that averages has already put its weights in place of the
-        current ones."""
+        """Add the prior with its emulator; the averaging callback has already swapped in the averaged weights."""
         network = copy.deepcopy(self.network).cpu().eval().requires_grad_(False)
         network.load_state_dict(network_weights(checkpoint))
         provenance = {

@@ -128,7 +128,7 @@ class OperatorLearning(LightningModule):
         return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the map with its errors. The callback that averages has already put its weights in place."""
+        """Add the map with its errors; the averaging callback has already swapped in the averaged weights."""
         network = copy.deepcopy(self.network)
         network.load_state_dict(network_weights(checkpoint))
         learned = LearnedMap(network.eval(), self.learned.source, self.learned.target)

@@ -218,7 +218,7 @@ class FlowMatching(LightningModule):
         return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the prior. The callback that averages has already put its weights in place of the current ones."""
+        """Add the prior; the averaging callback has already swapped in the averaged weights."""
         weights = network_weights(checkpoint)
         training = training_record(self.trainer, checkpoint)
         prior = replace(self.prior, provenance={**self.prior.provenance, "training": training})

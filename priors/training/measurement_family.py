@@ -242,7 +242,7 @@ class FamilyTraining(LightningModule):
         return adamw_with_cosine(self, self.learning_rate, self.weight_decay, self.warmup)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the model. The callback that averages has already put its weights in place of the current ones."""
+        """Add the model; the averaging callback has already swapped in the averaged weights."""
         training = training_record(self.trainer, checkpoint)
         model = replace(self.model, provenance={**self.model.provenance, "training": training})
         checkpoint[self.entry] = self.to_entry(model, checkpoint)

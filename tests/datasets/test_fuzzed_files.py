@@ -203,6 +203,7 @@ WRITERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(WRITERS))
 def test_hdf5_files(tmp_path, kind):
     name, write, read = WRITERS[kind]

@@ -88,12 +88,12 @@ RAISED = {
         2,
         "infield demo: m.zarr: 'mask': found 3, expected 4",
     ),
-    "a bug": (KeyError("speed"), 1, "infield demo: KeyError: 'speed' (not foreseen: please report it"),
-    "two lines": (Odd(), 1, "infield demo: Odd: two lines (not foreseen"),
+    "a bug": (KeyError("speed"), 1, "infield demo: KeyError: 'speed' (unexpected: please report it"),
+    "two lines": (Odd(), 1, "infield demo: Odd: two lines (unexpected"),
     "group": (ExceptionGroup("many", [ValueError("a"), OSError("b")]), 1, "infield demo: ExceptionGroup: many"),
     "memory": (MemoryError(), 1, "infield demo: MemoryError:"),
     "assertion": (AssertionError(), 1, "infield demo: AssertionError:"),
-    "Control-C": (KeyboardInterrupt(), 130, "infield demo: interrupted; the same command goes on"),
+    "Control-C": (KeyboardInterrupt(), 130, "infield demo: interrupted; rerun the same command to resume"),
     "words at leaving": (SystemExit("no such\nthing"), 2, "infield demo: no such thing"),
 }
 

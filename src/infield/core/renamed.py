@@ -531,6 +531,12 @@ posterior.for_deepinv:decomposed -> posterior.interop.deepinv:to_decomposable_ph
 posterior.twist:Guess -> posterior.inference.twist:TwistValue
 datasets.kspace:without_oversampling -> datasets.mri.kspace:remove_oversampling
 priors.flow:FlowPrior -> priors.flows.flow:LearnedFlow
+posterior.one_step:ask -> posterior.inference.one_step:check_one_step
+datasets.mri:ESPIRIT -> datasets.mri.map_sources:ESPIRIT
+datasets.mri:FROM_FILE -> datasets.mri.map_sources:FROM_FILE
+datasets.mri:UNIFORM -> datasets.mri.map_sources:UNIFORM
+datasets.mri:normalised -> datasets.mri.map_sources:normalised
+datasets.mri:KERNEL_WIDTH -> datasets.mri.coil_maps:KERNEL_WIDTH
 """
 
 NAMES = {

@@ -78,7 +78,7 @@ def test_an_interrupted_run_says_so_and_goes_on(tmp_path, reconstruct, start, wi
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=HANG)
     assert running.returncode == 130 and out == ""
-    assert err == "infield reconstruct: interrupted; the same command goes on where it stopped\n"
+    assert err == "infield reconstruct: interrupted; rerun the same command to resume\n"
     assert not output.exists() and blocks_done(partial) == 1
     assert reconstruct(*four_blocks(wide, output)).summary["samples"] == 4 * BLOCK
 
