@@ -278,8 +278,8 @@ GONE = {
     "priors.unrolled": {"KINDS"},
 }
 """A twist that a transition replaced; tables by hand, and what they imported, whose entries the registry holds now, and
-a property of `core.grid.Axis` that was written again for dictionaries: nothing stands where they stood. Of `served`, the
-half that refused a prior is `posterior.samplers.accepts`."""
+a property of `core.grid.Axis` that was written again for dictionaries: nothing stands where they stood. Of `served`,
+the half that refused a prior is `posterior.samplers.accepts`."""
 
 
 @pytest.mark.parametrize("module", sorted(OLD_NAMES))
