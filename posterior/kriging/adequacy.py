@@ -22,8 +22,8 @@ UNSETTLED = 0.25
 
 WHITE = math.log(3.0)
 """Log Bayes factor of white noise over a field from which on it is reported: "positive" evidence (Kass & Raftery 1995,
-J. Am. Stat. Assoc. 90, 773). Below, data of either kind are common: 30 data of a right file with fields as short as
-their spacing favour white noise in one case of eight, by less than this in all but one of fifty."""
+J. Am. Stat. Assoc. 90, 773). Below, data of either kind are common: of 200 right files of 30 data whose noise was not
+known, 2 % favoured white noise, none of them by this factor."""
 
 APART = 0.1
 """Median correlation of the field at neighbouring data below which the field is hard to tell from noise."""

@@ -35,6 +35,7 @@ RENAMED = {
         "--buffer": "--wedge-buffer",
     },
     "simulate 21cm": {"--n": "--samples", "--box": "--box-size"},
+    "simulate pet": {"--n": "--samples"},
     "emulate": {"--redshift": "--redshift-range"},
     "infer-parameters": {"--samples": "--draws", "--held-out": "--hold-out"},
     "bench cm21": {"--samples": "--draws", "--json": "--records"},

@@ -338,7 +338,7 @@ def test_only_planes_are_measured(infield, tmp_path):
     said = infield(
         "convert", "wall-sensors", tmp_path / "p.nc", "-o", tmp_path / "m.zarr", "--fraction", 1, "--noise-std", 1
     )
-    said.refused("found no zarr group there")
+    said.refused("'infield_format': found nothing, expected 'wall-pressure'")
 
 
 def test_spacings_of_the_cpu_configuration():
