@@ -72,7 +72,7 @@ def test_what_is_lost_is_noticed(pages):
 def shell_lines(text: str) -> list[str]:
     """Commands of the blocks that are marked as shell."""
     blocks = re.findall(r"^```sh\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.strip()]
 
 
 def refusal(line: str) -> str | None:

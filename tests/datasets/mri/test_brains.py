@@ -171,7 +171,7 @@ def _cut(folder):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["colour=2"], "a brain has no parameter colour; it takes fov, lowest, highest, lesions, template"),
+        (["colour=2"], "found no parameter colour of a brain, expected fov, lowest, highest, lesions, template"),
         (["fov=100"], "fov: found 100, expected at least 180 mm"),
         (["fov=wide"], "--with: found a value of another kind"),
         (["lowest=70"], "found slices from 70 to 60.0 mm"),

@@ -31,7 +31,7 @@ def test_best_prediction_is_the_conditional_mean():
     def rms(prediction):
         return float((truth[:few] - prediction).square().mean().sqrt())
 
-    assert rms(best) < 0.9 * rms(linear) < 0.9 * rms(baseline[:few])
+    assert rms(best) < rms(linear) < 0.9 * rms(baseline[:few])
     later = best_prediction(LAW, baseline[:few], 4.0, rng(1), outer=1500)
     assert rms(later) > 1.2 * rms(best)  # the prediction over another interval
 

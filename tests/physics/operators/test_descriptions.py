@@ -42,7 +42,9 @@ CLOSED = Grid.regular((8, 8), periodic=True)
 SQUARE = Grid.regular((5, 5))
 BOX = Grid.regular((6, 6, 4), units="Mpc")
 SLICES = Grid.regular((2, 5, 6))
+HEAD = Grid.regular((5, 6), (50.0, 60.0), units="mm")
 POINTS = PointSet(((0.0,), (1.0,), (2.5,), (4.0,)))
+RAYS = {"angles": 4, "bins": 7, "bin_width": 10.0}
 ARRAYS = {
     "mask": NUMBERS.random((5, 6)) < 0.5,
     "other": NUMBERS.random((5, 6)) < 0.5,
@@ -57,6 +59,7 @@ ARRAYS = {
     "beam": np.array([3.0, 3.5, 4.0, 4.5]),
     "half": np.ones((1, 5, 6)) * (np.arange(6) % 2),
     "filter": NUMBERS.random((1, 1, 3, 3)),
+    "factors": 0.5 + 0.5 * NUMBERS.random((4, 7)),
 }
 
 
@@ -78,6 +81,7 @@ CASES = {
     ),
     "convolution": (named("convolution", {"boundary": "zero"}, kernel="kernel"), PLANE, 2),
     "darcy": (named("darcy", {"tolerance": 1e-12}), SQUARE, 1),
+    "beer-lambert": (named("beer-lambert", RAYS | {"blank": 20.0}), HEAD, 1),
     "bounded": (named("bounded") | {"parameters": {"low": -1.0, "high": 2.5}}, PLANE, 2),
     "exp": (named("exp"), PLANE, 2),
     "exp of scattered points": ({"name": "compose", "operators": [SEEN, named("exp")]}, POINTS, 1),
@@ -96,6 +100,7 @@ CASES = {
     "points": (named("points", coordinates="here"), PLANE, 1),
     "points of a set": (named("points", indices="indices"), POINTS, 1),
     "poisson": (named("poisson"), SQUARE, 1),
+    "projection": (named("projection", RAYS | {"seconds": 3.0}, attenuation="factors"), HEAD, 1),
     "softplus": ({"name": "compose", "operators": [MASK, EXPOSURE, BLUR, named("softplus")]}, PLANE, 1),
     "sum": ({"name": "sum", "weights": [0.25, -2.0], "operators": [MASK, OTHER]}, PLANE, 1),
     "window": (named("window", {"shape": [3, 6], "periodic": [False, True]}), PLANE, 2),

@@ -36,7 +36,10 @@ BAD = {
         lambda: WallUnits.of("file", re_tau=180, u_tau=0.05, nu=5e-5, half_height=1.0),
         "which make Re_tau 1000, expected the stated Re_tau 180",
     ),
-    "unknown length": (lambda: WallUnits.of("file", re_tau=180).length("file", "inch"), "lengths in units 'inch'"),
+    "unknown length": (
+        lambda: WallUnits.of("file", re_tau=180).length("file", "ells of Ghent"),
+        "lengths in units 'ells of Ghent'",
+    ),
     "no scale": (lambda: WallUnits.of("file", re_tau=180).length("file", "m"), "no half height, nor u_tau and nu"),
     "no u_tau": (
         lambda: WallUnits.of("file", re_tau=180).pressure("file", "", lengths_in_wall_units=False),
@@ -47,8 +50,8 @@ BAD = {
         "found pressure in Pa and no density",
     ),
     "unknown pressure": (
-        lambda: WallUnits.of("file", re_tau=180, u_tau=0.05).pressure("file", "bar", lengths_in_wall_units=False),
-        "found pressure in units 'bar'",
+        lambda: WallUnits.of("file", re_tau=180, u_tau=0.05).pressure("file", "head", lengths_in_wall_units=False),
+        "found pressure in units 'head'",
     ),
     "no domain": (lambda: wall_grid(180, 0.01), "expected at least 2 spacings"),
     "endless": (lambda: wall_grid(180, math.inf), "found length = inf"),

@@ -150,7 +150,7 @@ def test_mixture(tmp_path, infield):
     """Exact sampler and SMC are right where the prior has modes; the flow-consistent law is told apart from them."""
     said = infield("bench", "mixture", "--quick", "--records", tmp_path / "m.json", "--json")
     found = document(tmp_path / "m.json")
-    assert json.dumps(said.summary) == json.dumps(found)
+    assert json.dumps(said.summary) == json.dumps({key: found[key] for key in said.summary})
     assert figure(found, "exact", "sw2_ratio_to_exact") < 1.4
     assert figure(found, "faps-flow", "c2st") > 0.6
     assert figure(found, "smc", "sw2_ratio_to_exact") < 1.8 and figure(found, "smc", "velocity_calls") == 200

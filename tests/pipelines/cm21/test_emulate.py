@@ -180,7 +180,7 @@ def test_priors_that_are_none(infield, tmp_path):
     for name, words in (
         ("other.ckpt", ["other.ckpt", "lightcones", "is a pmrf"]),
         ("text.ckpt", ["text.ckpt", "cannot be read"]),
-        ("none.ckpt", ["none.ckpt", "no file there"]),
+        ("none.ckpt", ["none.ckpt", "no such file"]),
     ):
         files = ("--prior", tmp_path / name, "--params", tmp_path / "params.yaml", "-o", tmp_path / "e.zarr")
         infield("emulate", *files).refused(*words)
