@@ -51,8 +51,8 @@ def add_arguments(parser: Parser) -> None:
                         help="coil maps: by ESPIRiT, those of the file, one uniform coil, or those of another file "
                         "(default: the file's own; uniform for one coil; else ESPIRiT)")  # fmt: skip
     parser.add_argument("--crop", type=float, metavar="SHARE",
-                        help="ESPIRiT's crop: eigenvalue, a fraction of 1, below which maps are 0; lower keeps darker tissue "
-                        "(default 0.95)")  # fmt: skip
+                        help="ESPIRiT's crop: eigenvalue, a fraction of 1, below which maps are 0; lower keeps "
+                        "darker tissue (default 0.95)")  # fmt: skip
     parser.add_argument("--noise", type=float, metavar="SD",
                         help="sd of the noise of the real and of the imaginary part of each coil, in units of the file "
                         "(default: noise lines, or estimated)")  # fmt: skip

@@ -80,6 +80,7 @@ def test_gp_regression(tmp_path, infield, first_case):
     assert figure(found, "deepinv-dps", "sw2_ratio_to_exact") > 1.4 and figure(found, "deepinv-dps", "std_ratio") > 1.06
 
 
+@pytest.mark.slow
 def test_gp_regression_under_a_learned_prior(tmp_path, infield):
     """Trained on 128 points, right on 512 too; by the same figures an untrained network is wrong."""
     said = infield("bench", "gp-regression", "--prior", "learned", "--quick", "-q", "--records", tmp_path / "l.json")
@@ -146,6 +147,7 @@ def test_calibration(tmp_path, infield):
             assert abs(r["value"] - int(r["metric"][-2:]) / 100) < 0.06  # 125 truths when quick
 
 
+@pytest.mark.slow
 def test_mixture(tmp_path, infield):
     """Exact sampler and SMC are right where the prior has modes; the flow-consistent law is told apart from them."""
     said = infield("bench", "mixture", "--quick", "--records", tmp_path / "m.json", "--json")

@@ -245,7 +245,7 @@ def test_a_lower_resolution(tmp_path, infield, source):
         (("--slice", "2-1"), "found --slice 2-1, expected a number, two with a dash between, or all"),
         (("--slice", "1-3"), "there are slices 0 to 2"),
         ((), "found 3 slices, expected one; choose it (--slice 0 to 2)"),
-        (("--slice", "0", "--order", "ky,kx"), "found a layout of a plain array, expected none for a '.h5' file"),
+        (("--slice", "0", "--order", "ky,kx"), "of shape (3, 4, 64, 40), axes as named: ky, kx"),
         (("--slice", "0", "--coils-from", "file"), "found no coil maps in the file, expected some"),
         (("--slice", "0", "--mask", "magic"), "--mask: found no --acceleration R"),
         (("--slice", "0", "--acceleration", "4", "--mask-seed", "x"), "--mask-seed: found 'x'"),

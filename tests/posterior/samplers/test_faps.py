@@ -369,6 +369,7 @@ def gp_regression() -> Problem:
     return prior, observe(prior, description, where, grid, GaussianNoise(0.01))
 
 
+@pytest.mark.slow
 def test_faps_as_published_is_rejected_where_the_flow_consistent_law_is_not():
     """Biased although its prior is perfect: mean off by about 0.3 posterior standard deviations, spread too wide."""
     prior, measurement = gp_regression()

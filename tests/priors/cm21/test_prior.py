@@ -59,6 +59,7 @@ def white(channels=2):
     return spectra.eval().requires_grad_(False)
 
 
+@pytest.mark.slow
 def test_before_training_draws_have_the_mean_and_the_spread_of_slices():
     one = prior(trained=False, spectra=white())
     cones = one.draw(HERE, torch.Generator().manual_seed(1), n=24, steps=12)
@@ -77,6 +78,7 @@ def test_before_training_draws_have_the_mean_and_the_spread_of_slices():
     assert (other[0, 0] - mu[0]).abs().max() > 0.05
 
 
+@pytest.mark.slow
 def test_before_training_draws_are_gaussian_lightcones_of_the_spectra():
     """The first term of the velocity is the exact flow of white noise to itself, with a small error of Heun's method:
     what is drawn is the noise that it started from, coloured."""
