@@ -144,7 +144,7 @@ def test_options_that_do_not_exist_leave_with_status_2(functions, tmp_path, capf
     with pytest.raises(SystemExit) as leaving:
         run([*options(functions, tmp_path / "run", 4), "--model.init_args.speed", "3"])
     assert leaving.value.code == 2 and "Traceback" not in capfd.readouterr().err
-    with pytest.raises(InfieldError, match="missing.yaml': found no such file"):
+    with pytest.raises(InfieldError, match=r"missing.yaml': found no such file"):
         run([*options(functions, tmp_path / "run", 4), "--config", str(tmp_path / "missing.yaml")])
 
 
@@ -187,6 +187,14 @@ def test_lazy_and_kept_fields_are_the_same(tmp_path, suffix, memory_gib):
     assert len(batches) == 3 and torch.equal(batches[0], expected)
     assert torch.equal(torch.cat(list(data.val_dataloader())), torch.from_numpy(truth["field"].values[30:])[:, None])
     assert opened(path, statistics=5).examples().shape == (5, 1, 16)
+
+
+def test_fields_on_a_falling_axis_are_turned(tmp_path):
+    truth = dataset()
+    truth.isel(x=slice(None, None, -1)).to_zarr(tmp_path / "f.zarr", consolidated=False)
+    data = opened(tmp_path / "f.zarr", validation=0.25)
+    assert data.grid.axes[0].coordinates[0] == 0 and data.grid.spacing == (0.5,)
+    assert torch.equal(torch.cat(list(data.val_dataloader()))[:, 0], torch.from_numpy(truth["field"].values[30:]))
 
 
 def test_channels_and_complex_values(tmp_path):

@@ -132,9 +132,9 @@ def test_priors_and_what_was_trained_are_not_taken_for_each_other():
     for sampler in (PMRF(), UnrolledEstimate()):
         with pytest.raises(InfieldError, match="trained by `infield fit` with `priors"):
             sampler(prior, measurement(), 2, Generator())
-    with pytest.raises(InfieldError, match='a posterior-mean rectified flow, expected .*; use sampler="pmrf"'):
+    with pytest.raises(InfieldError, match=r'a posterior-mean rectified flow, expected .*; use sampler="pmrf"'):
         FAPS()(model(), measurement(), 2, Generator())
-    with pytest.raises(InfieldError, match='an unrolled network, expected .*; use sampler="unrolled"'):
+    with pytest.raises(InfieldError, match=r'an unrolled network, expected .*; use sampler="unrolled"'):
         FAPS()(exact_mean(SHIFT, SCALE, "K"), measurement(), 2, Generator())
     with pytest.raises(InfieldError, match="expected a posterior in one step"):
         SNaP()(model(), measurement(), 2, Generator())
