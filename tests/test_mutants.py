@@ -130,6 +130,7 @@ def test_the_seed_decides(house):
     assert len(mutants.mutants(house, "physics", 0, 1000)) == len(mutants.mutants(house, "physics", 1, 1000)) > 5
 
 
+@pytest.mark.slow
 def test_who_is_noticed_is_killed_an_endless_loop_too_and_who_is_not_survives(house, monkeypatch):
     monkeypatch.setattr(mutants, "START", 1)
     monkeypatch.setattr(mutants, "SLOWER", 3)

@@ -52,7 +52,7 @@ def test_unknown_verb(infield, verb):
         (["reconstruct"], "MEASUREMENT.zarr"),
         (["reconstruct", "m.zarr", "-o"], "-o/--output"),
         (["reconstruct", "m.zarr", "-o", "p.zarr", "--samples", "1.5"], "--samples"),
-        (["convert", "pet", "k.npy", "-o", "m.zarr"], "'pet'"),
+        (["convert", "ultrasound", "k.npy", "-o", "m.zarr"], "'ultrasound'"),
         (["bench"], "name"),
         (["bench", "speed"], "'speed'"),
         (["demo", "--colour"], "--colour"),

@@ -52,7 +52,6 @@ datasets.lightcones -> datasets.cm21.lightcone_file
 datasets.measurement_file -> datasets.formats.measurement
 datasets.measurement_layout -> datasets.formats.measurement_layout
 datasets.mri -> datasets.mri.convert
-datasets.mri.brain_template -> datasets.anatomy.brain_template
 datasets.mri_volume -> datasets.mri.volume
 datasets.operator_families -> datasets.training.operator_families
 datasets.parameter_file -> datasets.cm21.parameter_file

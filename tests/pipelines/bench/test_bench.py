@@ -57,6 +57,7 @@ def first_case():
         yield
 
 
+@pytest.mark.slow
 def test_gp_regression(tmp_path, infield, first_case):
     """Ours beside FAPS as published and deepinv's samplers. DPS and the published law are the negative controls: by the
     same figures they are wrong."""

@@ -74,6 +74,7 @@ def options(path: Path, prior: Path, where: Path, steps: int, *others: str) -> l
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_it_learns_the_map_of_a_universe(toy, base, tmp_path):
     assert run(options(toy, base, tmp_path, 400, "--model.init_args.learning_rate", "4e-3")) == 0
     prior = load_lightcone_prior(tmp_path / "lightcones.ckpt")

@@ -65,6 +65,7 @@ def options(path: Path, where: Path, steps: int, *others: str) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_it_learns_and_leaves_a_prior(tmp_path):
     many = cones(tmp_path / "cones.zarr", 64)
     more = [f"--model.init_args.{name}={value}" for name, value in MORE.items()]
@@ -84,6 +85,7 @@ def test_it_learns_and_leaves_a_prior(tmp_path):
     assert abs(float(far[far != 0].mean()) - 8.9) < 3 < float(far[far != 0].mean() - near[near != 0].mean())
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_the_run_that_never_stopped(bubbles, tmp_path, monkeypatch):
     step = LightconeMatching.training_step
 

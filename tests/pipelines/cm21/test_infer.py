@@ -63,6 +63,7 @@ def files(tmp_path_factory):
     return simulations, write(folder / "observed.zarr", known, cones)
 
 
+@pytest.mark.slow
 @needs_sbi
 def test_parameters_are_found_and_a_cone_of_another_law_is_noticed(infield, files, tmp_path, monkeypatch):
     monkeypatch.setattr(infer_parameters, "fit_posterior", partial(fit_posterior, networks=2))  # in half the time

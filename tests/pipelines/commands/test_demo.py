@@ -47,6 +47,7 @@ def test_table_names_what_the_issue_asks_for(tmp_path, capsys):
         assert words in printed
 
 
+@pytest.mark.slow
 def test_again_gives_the_same_and_another_seed_another(tmp_path):
     first = demo.demo(tmp_path / "demo", quiet=True)
     samples = xr.open_zarr(tmp_path / "demo" / "posterior.zarr", consolidated=False)["samples"].values

@@ -198,6 +198,7 @@ def _listening() -> set[str]:
     return {row[1].split(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in mine}
 
 
+@pytest.mark.slow
 def test_both_console_scripts_are_the_same_command(tmp_path, process, on_line):
     outputs = []
     for script, verb in (("infield", ["reconstruct"]), ("reconstruct", [])):
@@ -265,6 +266,7 @@ def real_kspace() -> Path:
     return source
 
 
+@pytest.mark.slow
 def test_real_kspace(tmp_path, infield, reconstruct):
     """A tenth of the samples of a real slice is set aside: predicted better than by zero-filling and CG-SENSE, and with
     the right spread. Negative control: a quarter of the draws' deviation."""

@@ -72,6 +72,7 @@ def samples(path) -> np.ndarray:
         return posterior["samples"].values
 
 
+@pytest.mark.slow
 def test_in_turn_and_on_workers_the_same_bytes(files, reconstruct):
     summary = reconstruct(*command(files, "turn.zarr")).summary
     assert summary["tiles"] == 8 and 1 < summary["seen_over_owned"] < 4 and 0.3 < summary["chi_square"] < 3

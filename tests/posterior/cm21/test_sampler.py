@@ -81,7 +81,14 @@ def exact_moments(measurement: Measurement, flow: LightconeFlow) -> tuple[torch.
     return m + gain @ (y - A @ m), (C - gain @ A @ C).diagonal().sqrt()
 
 
-@pytest.mark.parametrize(("levels", "amplitudes"), [(1, WHITE), (4, WHITE), (4, RED)], ids=["1", "4", "4 red"])
+@pytest.mark.parametrize(
+    ("levels", "amplitudes"),
+    [
+        pytest.param(1, WHITE, id="1"),
+        pytest.param(4, WHITE, id="4", marks=pytest.mark.slow),
+        pytest.param(4, RED, id="4 red"),
+    ],
+)
 def test_temperatures_have_the_exact_posterior_before_zeros_are_set(levels, amplitudes):
     measurement, _ = observed()
     n = 500

@@ -126,6 +126,7 @@ def held_out_chi_square(prior: GaussianPrior, measurement: Measurement, truth: T
     return predictive_chi_square(samples[:, hidden], torch.tensor(NOISE, dtype=torch.float64), y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [on_a_grid, on_points], ids=["grid", "points"])
 def test_data_that_were_held_out_are_predicted_with_the_right_spread(make):
     made = [make(seed) for seed in range(8)]

@@ -44,7 +44,7 @@ def prior(missed):
     )
 
 
-@pytest.mark.parametrize("missed", [MISSED, 0.0])
+@pytest.mark.parametrize("missed", [MISSED, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_what_draws_are_short_of_is_found_channel_by_channel(missed):
     one = prior(missed)
     theta, s = torch.rand(24, 1, generator=torch.Generator().manual_seed(5)), torch.linspace(0, 1, DEPTH)

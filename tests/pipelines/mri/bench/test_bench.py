@@ -60,6 +60,7 @@ def test_the_calibration_ratio_does_not_depend_on_the_number_of_draws():
     assert calibration_ratio(0.5 * x, truth[0]) == pytest.approx(0.25, abs=0.02)
 
 
+@pytest.mark.slow
 def test_the_bench_through_its_command(tmp_path, infield):
     said = infield("bench", "mri", "--quick", "--records", tmp_path / "records.json")
     assert said.status == 0, said.err

@@ -11,6 +11,7 @@ from infield.pipelines.mri.bench import one_step
 from infield.posterior.samplers.exact import Exact
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_bench(tmp_path, infield):
     said = infield("bench", "one-step", "--quick", "--records", tmp_path / "bench.json")

@@ -37,6 +37,7 @@ def case() -> Case:
     return Case.make(180.0, 8 * math.pi, 2, seed=3)
 
 
+@pytest.mark.slow
 def test_every_row_has_its_figures():
     bench = wall_pressure.run(quick=True, parts=("posteriors",))
     assert registry.table("benches")["wall-pressure"].target == wall_pressure.__name__ and bench.name == "wall-pressure"
