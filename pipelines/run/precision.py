@@ -29,7 +29,8 @@ def stored_dtype(measurement: Measurement, prior: Any = None) -> str:
         the field or of the noise, each in the units of the field; else "float32".
     """
     noise = _noise_std(measurement)
-    if measurement.description.get("name") in VALUES_OF_FIELD:
+    data_are_values = measurement.description.get("name") in VALUES_OF_FIELD
+    if data_are_values:
         y = measurement.y[0] if measurement.observed is None else measurement.y[0][measurement.observed]
         stds = [float(y.std()) if y.numel() > 1 else 0.0, *noise]
         if _felt(float(y.abs().max()), stds):
@@ -40,7 +41,9 @@ def stored_dtype(measurement: Measurement, prior: Any = None) -> str:
     stds = [float(fields.std(0).median())]
     if _felt(float(fields.abs().max()), stds):
         return "float64"
-    if noise and isinstance(measurement.operator, LinearPhysics) and fields.shape[1:] == measurement.event_shape:
+    if data_are_values or not noise or not isinstance(measurement.operator, LinearPhysics):
+        return "float32"
+    if fields.shape[1:] == measurement.event_shape:
         field = fields[:1].to(measurement.y)
         rounding = measurement.operator.A(field - field.float().to(field))
         if float(rounding.abs().max()) > LARGEST_STEP * min(noise):
