@@ -134,8 +134,10 @@ class ConditionedEmulator:
                 expected=f"multiples of {network.multiple}",
             )
         self.reach, self.multiple = network.reach, network.multiple
-        self.half = copy.deepcopy(network).bfloat16()
         place = next(network.parameters()).device
+        self.half = copy.deepcopy(network)
+        if place.type == "cuda":  # processors without bfloat16 of their own take ten times longer in it
+            self.half = self.half.bfloat16()
         self.depth, (self.first, end) = depth, self._shown(cells, depth)
         s = torch.arange(self.first, end, device=place) / max(depth - 1, 1)
         conditions = Conditions.of(theta[None].float().to(place), s[None], statistics, transform)

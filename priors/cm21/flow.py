@@ -88,7 +88,7 @@ class LightconeFlow:
         innovations: S, the whitening of fields before the network.
         standardisation: From xi to temperature in mK, and to the place of the ionised region, by a S of its own.
         units: Units of the first channel.
-        half: Whether the network runs in bf16, as it was trained.
+        half: Whether the network runs in bf16 on a GPU, as it was trained; on a processor it is float32.
         sha256: Digest of the file that the prior was read from.
     """
 
@@ -177,7 +177,7 @@ class LightconeFlow:
             )
         n = len(z)
         theta, times = self.theta.to(device).expand(n, -1), torch.full((n,), t, device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.half and device.type == "cuda"):
             learned = network_output(self.network, z.to(device), times, theta, profiles).to(z)
         return learned[..., : learned.shape[-1] - missing]
 
