@@ -105,28 +105,17 @@ class ConditionedTransition:
         known = self.data.dense or self.data.by_sensors(C)
         return float(self.data.log_evidence(self.prior.mean, C)) if known else None
 
-    def draw_target(self, m: Tensor, t: float, white: Tensor, more: Tensor | None, eta: Tensor) -> Tensor:
-        """x_1 ~ N(m_y, K_y) by Matheron's rule, shape `(batch, channel, *space)`.
-
-        Arguments:
-            m: m(x) of the particles at t.
-            white, more: Standard normal numbers for `Covariance.colour` of K_t.
-            eta: Standard normal numbers, shape `(batch, *data)`.
-        """
-        K = conditional(self.prior, t)
-        u = m + K.colour(white, more)
-        r = self.data.misfit(u) + self.data.noise.root(eta)
-        return u + self.data.correction(torch.where(self.data.observed, r, 0.0), K)
-
-    def log_weight(self, step: Reversal, x: Tensor, m: Tensor, x_next: Tensor, m_next: Tensor) -> Tensor:
+    def log_weight(
+        self, step: Reversal, K_next: Covariance, x: Tensor, m: Tensor, x_next: Tensor, m_next: Tensor
+    ) -> Tensor:
         """log w, equation (4), of particles that went from x to x', shape `(batch,)`.
 
         Arguments:
             step: From t to t'.
+            K_next: K_t'.
             x, m: Where they were, and m(x).
             x_next, m_next: Where they are, and m(x').
         """
-        K_next = conditional(self.prior, step.t_next)
         m_l = m + step.update(step.shift(x, m, x_next), K_next, self.prior.source)
         r_l, r_next = self.data.misfit(m_l), self.data.misfit(m_next)
         z = self.data.solve(r_l + r_next, K_next)

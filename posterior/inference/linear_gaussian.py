@@ -88,6 +88,7 @@ class LinearGaussianData:
     max_iterations: int = 2000
 
     def __post_init__(self) -> None:
+        self._factor: tuple[Covariance, Tensor] | None = None
         if not self.measurement.linear_gaussian:
             description = self.measurement.description
             while "operators" in description:  # the outermost, behind its units
@@ -185,14 +186,19 @@ class LinearGaussianData:
         return self.measurement.residual(u)
 
     def factorise(self, covariance: Covariance) -> Tensor:
-        """Lower Cholesky factor of A K A^T + R on the observed data, shape `(data, data)`."""
+        """Lower Cholesky factor of A K A^T + R on the observed data, shape `(data, data)`; the last one is kept."""
+        if self._factor is None or self._factor[0] is not covariance:
+            self._factor = (covariance, torch.linalg.cholesky(self._gram(covariance) + self.noise_matrix))
+        return self._factor[1]
+
+    def _gram(self, covariance: Covariance) -> Tensor:
+        """A K A^T on the observed data, shape `(data, data)`."""
         if self.by_sensors(covariance):
             assert self.sensors is not None
-            return torch.linalg.cholesky(self.sensors.gram(covariance, self.index) + self.noise_matrix)
+            return self.sensors.gram(covariance, self.index)
         B = self.operator_matrix
         BF = B @ covariance.factors.flatten(1).mT
-        gram = (B * covariance.diagonal.flatten()) @ B.mT + BF @ BF.mT + self.noise_matrix
-        return torch.linalg.cholesky(gram)
+        return (B * covariance.diagonal.flatten()) @ B.mT + BF @ BF.mT
 
     def draw(self, mean: Tensor, covariance: Covariance, generator: Randomness) -> Tensor:
         """One draw of u | y for each mean.
@@ -208,7 +214,22 @@ class LinearGaussianData:
         n, device = len(mean), mean.device
         white = normal(generator, n, covariance.event_shape, device)
         more = normal(generator, n, covariance.event_shape, device) if covariance.rank else None
-        eta = self.noise.root(normal(generator, n, tuple(self.observed.shape), device))
+        return self.draw_from(mean, covariance, white, more, normal(generator, n, tuple(self.observed.shape), device))
+
+    def draw_from(
+        self, mean: Tensor, covariance: Covariance, white: Tensor, more: Tensor | None, noise: Tensor
+    ) -> Tensor:
+        """The draw of u | y that standard normal numbers make, by Matheron's rule.
+
+        Arguments:
+            mean, covariance: As in `draw`.
+            white, more: For `Covariance.colour` of K.
+            noise: Shape `(batch, *data)`.
+
+        Returns:
+            Fields, shape `(batch, channel, *space)`.
+        """
+        eta = self.noise.root(noise)
         u = mean + covariance.colour(white, more)
         return u + self.correction(torch.where(self.observed, self.misfit(u) + eta, 0.0), covariance)
 
@@ -218,37 +239,34 @@ class LinearGaussianData:
 
     def correction(self, r: Tensor, covariance: Covariance) -> Tensor:
         """K A^T (A K A^T + R)^{-1} r for r of shape `(batch, *data)`."""
-        if self.by_sensors(covariance):
-            return self._sensor_correction(r, covariance)
-        if self.dense:
-            return self._dense_correction(r, covariance)
-        for solver in self.solvers:
-            if solver.serves(covariance):
-                return covariance.apply(self.adjoint(solver.solve(r, covariance)))
+        if self.dense and not self.by_sensors(covariance):
+            back = (self._solve_data(r, covariance) @ self.operator_matrix).reshape(len(r), *covariance.event_shape)
+            return self.modes.synthesise(covariance.apply_to_modes(back))
+        if (z := self._solve_directly(r, covariance)) is not None:
+            return covariance.apply(self.adjoint(z))
         few = max(BATCH_ENTRIES // self.observed.numel(), 1)  # large batches only outgrow the caches
         return torch.cat([self._iterative_correction(part, covariance) for part in r.split(few)])
 
     def solve(self, r: Tensor, covariance: Covariance) -> Tensor:
         """(A K A^T + R)^{-1} r for r of shape `(batch, *data)`, 0 where nothing was measured; same shape."""
-        if self.by_sensors(covariance) or self.dense:
-            z = torch.cholesky_solve(r.flatten(1)[:, self.index].mT, self.factorise(covariance)).mT
-            flat = r.new_zeros((len(r), self.observed.numel())).index_copy(1, self.index, z)
-            return flat.reshape(r.shape)
-        for solver in self.solvers:
-            if solver.serves(covariance):
-                return solver.solve(r, covariance)
+        if (z := self._solve_directly(r, covariance)) is not None:
+            return z
         left = r - self._data(self.correction(r, covariance))
         return self.mask_unobserved(self.noise.solve(left))
 
-    def _dense_correction(self, r: Tensor, covariance: Covariance) -> Tensor:
-        z = torch.cholesky_solve(r.flatten(1)[:, self.index].mT, self.factorise(covariance)).mT
-        back = (z @ self.operator_matrix).reshape(len(r), *covariance.event_shape)
-        return self.modes.synthesise(covariance.apply_to_modes(back))
+    def _solve_directly(self, r: Tensor, covariance: Covariance) -> Tensor | None:
+        """As `solve`, by a matrix or by a closed form of the registry; None where there is neither."""
+        if self.by_sensors(covariance) or self.dense:
+            z = self._solve_data(r, covariance)
+            return r.new_zeros((len(r), self.observed.numel())).index_copy(1, self.index, z).reshape(r.shape)
+        for solver in self.solvers:
+            if solver.serves(covariance):
+                return solver.solve(r, covariance)
+        return None
 
-    def _sensor_correction(self, r: Tensor, covariance: Covariance) -> Tensor:
-        z = torch.cholesky_solve(r.flatten(1)[:, self.index].mT, self.factorise(covariance)).mT
-        y = r.new_zeros((len(r), self.observed.numel())).index_copy(1, self.index, z)
-        return covariance.apply(self.adjoint(y.reshape(r.shape)))
+    def _solve_data(self, r: Tensor, covariance: Covariance) -> Tensor:
+        """(A K A^T + R)^{-1} r by its factor, on the observed data alone, shape `(batch, data)`."""
+        return torch.cholesky_solve(r.flatten(1)[:, self.index].mT, self.factorise(covariance)).mT
 
     @cached_property
     def information(self) -> Tensor:

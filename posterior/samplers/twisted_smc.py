@@ -38,7 +38,7 @@ from torch import Generator, Tensor
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
-from infield.posterior.inference.conditioned_transition import ConditionedTransition, Reversal
+from infield.posterior.inference.conditioned_transition import ConditionedTransition, Reversal, conditional
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.inference.particles import ParticleWeights
 from infield.posterior.inference.twist import LocalTwist
@@ -116,17 +116,17 @@ class TwistedSMC(Sampler):
         """Equations are those of `posterior.inference.conditioned_transition`."""
         C, C_0, transition = prior.covariance, prior.source, ConditionedTransition(prior, data)
         x = prior.mean.new_zeros((noise.n * self.particles, *C.event_shape))
-        m = transition.mean(x, 0.0)
+        K, m = C, transition.mean(x, 0.0)
         particles = ParticleWeights(m.new_zeros(len(m)))
         for t, t_next in pairwise([0.0, *self.times, 1.0]):
             more = noise(*C.event_shape) if C.rank else None
-            x_1 = transition.draw_target(m, t, noise(*C.event_shape), more, noise(*data.observed.shape))
+            x_1 = data.draw_from(m, K, noise(*C.event_shape), more, noise(*data.observed.shape))
             if t_next == 1.0:
                 break
             step, x_before, m_before = Reversal(t, t_next), x, m
             x = step.move(x, x_1, noise.coloured(C_0))  # (2)
-            m = transition.mean(x, t_next)
-            particles.reweigh(transition.log_weight(step, x_before, m_before, x, m))  # (3)
+            K, m = conditional(prior, t_next), transition.mean(x, t_next)
+            particles.reweigh(transition.log_weight(step, K, x_before, m_before, x, m))  # (3)
             if particles.ess_fraction < self.resample_below:
                 chosen = particles.resample(noise.uniform())
                 x, m = x[chosen], m[chosen]

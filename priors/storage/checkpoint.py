@@ -61,7 +61,7 @@ def read_entry_of_any_kind(path: str | Path, expected: str = "prior") -> tuple[s
         raise InfieldError(
             where=path, found="no file there", expected=f"the checkpoint of a {expected}", remedy="check the path"
         )
-    refuse_bent_bits(path)
+    check_checksums(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch passes on whatever its readers raise
@@ -105,7 +105,7 @@ def read_entry_of_any_kind(path: str | Path, expected: str = "prior") -> tuple[s
     )
 
 
-def refuse_bent_bits(path: Path) -> None:
+def check_checksums(path: Path) -> None:
     """Check the CRC-32 of every member of a checkpoint, which torch stores and does not look at.
 
     Raises:
@@ -153,10 +153,6 @@ def load_checkpoint(path: str | Path, kind: str | None = None, device: torch.dev
         path: A checkpoint of `infield fit`, or the slim file that it leaves beside it.
         kind: The kind that is expected; None for any.
         device: Device of its tensors.
-
-    Returns:
-        A `LearnedFlow`, a prior of lightcones, a model trained for a family of measurements, or a surrogate of a
-        solver, with averaged weights, its network in evaluation mode.
 
     Returns:
         A `LearnedFlow`, a prior of lightcones, a model trained for a family of measurements, or a surrogate of a

@@ -117,7 +117,7 @@ def test_weights_see_a_denoiser_that_is_not_the_gaussians(prior):
     K_next = conditional(prior, 0.5)
     m_l = m + step.update(step.shift(x, m, x_next), K_next, prior.source)
     log_ratio = [data.log_evidence(m_next[i], K_next) - data.log_evidence(m_l[i], K_next) for i in range(3)]
-    found_weights = transition.log_weight(step, x, m, x_next, m_next)
+    found_weights = transition.log_weight(step, K_next, x, m, x_next, m_next)
     torch.testing.assert_close(found_weights, torch.stack(log_ratio))
     assert (found_weights.abs() > 0.1).any()
 
