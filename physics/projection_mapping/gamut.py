@@ -183,7 +183,9 @@ def _facet_test(columns: np.ndarray, origin: np.ndarray, direction: np.ndarray) 
 
 
 @numba.njit(cache=True, nogil=True)
-def _facets(V, a, t, first, last, outside, gain):  # noqa: ANN001, ANN202
+def _facets(
+    V: np.ndarray, a: np.ndarray, t: np.ndarray, first: int, last: int, outside: np.ndarray, gain: np.ndarray
+) -> None:
     """Equations (1) and (2)."""
     n = V.shape[1]
     for x in range(first, last):
@@ -242,7 +244,7 @@ def _facets(V, a, t, first, last, outside, gain):  # noqa: ANN001, ANN202
 
 
 @numba.njit(cache=True, nogil=True)
-def _solve3(A, g, out):  # noqa: ANN001, ANN202
+def _solve3(A: np.ndarray, g: np.ndarray, out: np.ndarray) -> None:
     """A^-1 g of a symmetric positive definite matrix (its six entries), by Cholesky's factors."""
     l00 = np.sqrt(A[0])
     l10, l20 = A[1] / l00, A[2] / l00
@@ -258,7 +260,16 @@ def _solve3(A, g, out):  # noqa: ANN001, ANN202
 
 
 @numba.njit(cache=True, nogil=True)
-def _evaluate(Vx, b, w2, s0, r, lam, s, F):  # noqa: ANN001, ANN202
+def _evaluate(
+    Vx: np.ndarray,
+    b: np.ndarray,
+    w2: np.ndarray,
+    s0: np.ndarray,
+    r: np.ndarray,
+    lam: float,
+    s: np.ndarray,
+    F: np.ndarray,
+) -> None:
     """s(r) and F(r) of equation (4)."""
     F[0], F[1], F[2] = r[0] - b[0], r[1] - b[1], r[2] - b[2]
     for j in range(len(s)):
@@ -271,7 +282,9 @@ def _evaluate(Vx, b, w2, s0, r, lam, s, F):  # noqa: ANN001, ANN202
 
 
 @numba.njit(cache=True, nogil=True)
-def _gram(Vx, w2, s, only_free, shift, scale, A):  # noqa: ANN001, ANN202
+def _gram(
+    Vx: np.ndarray, w2: np.ndarray, s: np.ndarray, only_free: bool, shift: float, scale: float, A: np.ndarray
+) -> None:
     """shift + scale V D V^T, its six entries; D restricted to free columns or not."""
     A[:] = 0.0
     for j in range(len(s)):
@@ -290,7 +303,17 @@ def _gram(Vx, w2, s, only_free, shift, scale, A):  # noqa: ANN001, ANN202
 
 
 @numba.njit(cache=True, nogil=True)
-def _nearest(V, b, w, start, stages, first, last, s_out, r_out):  # noqa: ANN001, ANN202
+def _nearest(
+    V: np.ndarray,
+    b: np.ndarray,
+    w: np.ndarray,
+    start: np.ndarray,
+    stages: np.ndarray,
+    first: int,
+    last: int,
+    s_out: np.ndarray,
+    r_out: np.ndarray,
+) -> None:
     """Equation (4) for each pixel."""
     n = V.shape[1]
     Vx, w2, s0, s = np.empty((n, 3)), np.empty(n), np.empty(n), np.empty(n)

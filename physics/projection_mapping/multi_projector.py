@@ -17,7 +17,7 @@ import copy
 import math
 import warnings
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse
@@ -59,6 +59,10 @@ class MultiProjector(LinearOperator):
     mixing: Tensor
     reflectance: Tensor | None
     form_factors: Tensor | None
+    pool_x: Tensor
+    pool_y: Tensor
+    up_x: Tensor
+    up_y: Tensor
 
     def __init__(
         self,
@@ -78,7 +82,7 @@ class MultiProjector(LinearOperator):
         kind = np.float64 if mixing.dtype == np.float64 else np.float32
         seen = np.isfinite(warp).all(1)
         for p in range(self.projectors):
-            matrix = bilinear_matrix(warp[p], grid.shape[-2:], kind)
+            matrix = bilinear_matrix(warp[p], (grid.shape[-2], grid.shape[-1]), kind)
             self._keep(f"gather_{p}", matrix)
             self._keep(f"scatter_{p}", matrix.T.tocsr())
             self.register_buffer(f"kernel_{p}", gaussian_kernel(self.defocus[p], kind), persistent=False)
@@ -92,7 +96,7 @@ class MultiProjector(LinearOperator):
             self.register_buffer(f"up_{name}", torch.from_numpy(interpolation(n, m).astype(kind)), persistent=False)
 
     def A(self, x: Tensor) -> Tensor:
-        return self.with_bounces(self.direct(x))
+        return self.with_bounces(self.direct_light(x))
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         y = self.with_bounces_adjoint(y)
@@ -103,7 +107,7 @@ class MultiProjector(LinearOperator):
             parts.append(self._blur(p, LinearProduct.apply(light, scatter, gather)))
         return torch.stack(parts, 2)
 
-    def direct(self, x: Tensor) -> Tensor:
+    def direct_light(self, x: Tensor) -> Tensor:
         """Camera light without indirect light, shape `(batch, 3, y, x)`."""
         light = None
         for p in range(self.projectors):
@@ -115,7 +119,7 @@ class MultiProjector(LinearOperator):
 
     def with_bounces(self, direct: Tensor) -> Tensor:
         """direct + R U K P direct, shape of `direct`."""
-        if self.form_factors is None:
+        if self.form_factors is None or self.reflectance is None:
             return direct
         pooled = self.pool_y @ direct @ self.pool_x.mT
         received = self._exchange(pooled, self.form_factors)
@@ -123,7 +127,7 @@ class MultiProjector(LinearOperator):
 
     def with_bounces_adjoint(self, y: Tensor) -> Tensor:
         """The transpose of `with_bounces`."""
-        if self.form_factors is None:
+        if self.form_factors is None or self.reflectance is None:
             return y
         sent = self._exchange(self.up_y.mT @ (self.reflectance * y) @ self.up_x, self.form_factors.mT)
         return y + self.pool_y.mT @ sent @ self.pool_x
@@ -256,7 +260,7 @@ def build_multi_projector(description: OperatorDescription) -> Physics:
     defocus, black = _each(description, "defocus", n), _each(description, "black", n)
     if max(black) >= 1:
         raise description.error(f"found black {max(black)}, expected less than 1")
-    indirect = {}
+    indirect: dict[str, Any] = {}
     if "reflectance" in description.arrays or "form_factors" in description.arrays:
         patches = tuple(description.parameters.get("patches", (15, 20)))
         if len(patches) != 2 or not all(isinstance(k, int) and k > 0 for k in patches):
