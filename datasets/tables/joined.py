@@ -29,7 +29,8 @@ def join(paths: Sequence[Path]) -> Converted:
     for path, part in zip(paths[1:], parts[1:], strict=True):
         _check_same_field(paths[0], parts[0], path, part)
     first = parts[0]
-    descriptions, arrays = [], {}
+    descriptions: list[dict[str, Any]] = []
+    arrays: dict[str, np.ndarray] = {}
     for number, (path, part) in enumerate(zip(paths, parts, strict=True)):
         if not part.description:
             raise InfieldError(where=path, found="an operator without a description", expected="one that a file names")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from infield.core._deepinv import LinearPhysics, Physics
 from infield.core.errors import InfieldError
+from infield.core.grid import Grid, PointSet
 from infield.physics.operators.base import ComplexBuffers, LinearOperator, index_grid, plain_physics
 from infield.physics.operators.jacobian import jacobian_product
 
@@ -29,6 +30,8 @@ class Stack(ComplexBuffers, Physics):
 
     name: ClassVar[str] = "stack"
     observed: Tensor | None
+    data_shape: tuple[int, ...]
+    data_grid: Grid | PointSet
     operators: Any
 
     def __init__(self, operators: Sequence[Physics]) -> None:
