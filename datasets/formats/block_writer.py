@@ -22,6 +22,7 @@ import zarr
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.core.version import __version__
 from infield.datasets.formats.zarr_group import (
     check_chunks,
@@ -116,7 +117,7 @@ class BlockWriter:
         """Keep what is said of one block in an attribute of the group: JSON, by number of the block."""
         with self._disk_full():
             told = {**self._reports(name), str(b): dict(report)}
-            self._group.attrs[name] = json.dumps(dict(sorted(told.items(), key=lambda block: int(block[0]))))
+            self._group.attrs[name] = to_json(dict(sorted(told.items(), key=lambda block: int(block[0]))))
 
     def _reports(self, name: str) -> dict[str, dict[str, float]]:
         told = self._group.attrs.get(name, "{}")

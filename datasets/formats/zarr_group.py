@@ -20,6 +20,7 @@ from zarr.errors import GroupNotFoundError
 
 from infield.core.checks import is_whole
 from infield.core.errors import InfieldError
+from infield.core.local_path import local_path
 from infield.datasets.formats.sources import METADATA_FILES, is_netcdf, open_xarray, open_zarr_group
 
 CONVENTIONS = "CF-1.11"
@@ -190,6 +191,7 @@ def lay_out_group(path: Path, coordinates: xr.Dataset) -> zarr.Group:
 
 def check_new(path: Path, overwrite: bool) -> None:
     """Refuse an output that exists or cannot be written, and never let anything that is no zarr group be replaced."""
+    local_path(path)
     folder = next(parent for parent in path.absolute().parents if parent.exists())  # its children are made when needed
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         kind = "a folder that may not be written" if folder.is_dir() else "no folder"

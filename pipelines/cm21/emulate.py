@@ -15,7 +15,6 @@ command is given again, and gives the same cones; each one depends on its `rando
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ import torch
 from torch import Generator
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
 from infield.datasets.formats.zarr_group import check_new
 from infield.pipelines.cm21.convert import about, rows_of
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         **run_settings(arguments),
     )
     if arguments.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
         return 0
     rows = {"prior": facts["prior"], **rows_of(facts), "network calls a cone": str(facts["velocity_calls"])}
     if facts["emulator"]:

@@ -10,7 +10,6 @@ Given again, the command replaces what it wrote itself, and nothing else; killed
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
+from infield.core.json_text import to_json
 from infield.datasets.formats.measurement import open_measurement, write_measurement
 from infield.datasets.formats.measurement_layout import VERSION
 from infield.datasets.formats.zarr_group import open_group
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     summary = demo(arguments.output, seed=arguments.seed, quiet=arguments.json or arguments.quiet)
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
     if arguments.json or arguments.quiet:
         return 0
     rows: list[tuple[str, str, str]] = [

@@ -14,6 +14,7 @@ import torch
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.core.randomness import SampleStreams
 from infield.datasets.formats.measurement import digest_in_memory, open_measurement
 from infield.datasets.formats.posterior import PosteriorWriter, open_posterior
@@ -94,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         summary = _in_tiles(arguments, sampler, common)
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
         return 0
     rows = {
         "prior": summary["prior"],
@@ -281,11 +282,12 @@ def reconstruct(
     writer.finish(
         diagnostics={"chi_square": chi_square, **trust, **caveat, **judged.diagnostics},
         moments=None if fitted is None else moments_on_grid(fitted),
-        attributes={**judged.attributes, **result, ATTRIBUTE: json.dumps(cited)},
+        attributes={**judged.attributes, **result, ATTRIBUTE: to_json(cited)},
     )
     with open_posterior(output) as posterior:
         cost, label = json.loads(posterior.attrs["cost"]), posterior.attrs["prior"]
-        reported = {k: v for k, v in json.loads(posterior.attrs["diagnostics"]).items() if k in REPORTED}
+        diagnostics = json.loads(posterior.attrs["diagnostics"])
+    reported = {name: diagnostics[name] for name in REPORTED if diagnostics.get(name) is not None}
     seconds = time.perf_counter() - start
     write_report(output, opened)
     summary = {

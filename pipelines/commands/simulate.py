@@ -19,7 +19,6 @@ sample i depends on the seed and on i alone (of 21cm on the number of cones too)
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ import torch
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.formats.simulation import SimulationWriter
 from infield.datasets.formats.zarr_group import check_new
 from infield.pipelines.run.blocks import add_run_arguments, check_run, run_missing_blocks, run_settings
@@ -89,7 +89,7 @@ def run_simulation(simulation: Simulation, arguments: argparse.Namespace) -> int
         **run_settings(arguments),
     )
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
         return 0
     law = summary["parameters"]["law"]
     rows = {

@@ -14,6 +14,7 @@ from torch import Tensor
 from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
+from infield.core.local_path import local_path
 from infield.datasets.formats.field import read_field
 from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.formats.posterior import open_posterior
@@ -124,6 +125,7 @@ def check_new_report(report: Path, overwrite: bool) -> None:
     Raises:
         InfieldError: `report` exists and may not be replaced, or is no file.
     """
+    local_path(report)
     if report.is_dir() or (os.path.lexists(report) and not overwrite):
         kind = "a folder" if report.is_dir() else "an existing file"
         raise InfieldError(

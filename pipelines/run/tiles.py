@@ -7,7 +7,6 @@ how often it had to be done again, leaves no trace in the numbers.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from torch import Tensor
 from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
+from infield.core.json_text import to_json
 from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.formats.tiled_posterior import TiledPosteriorWriter, TileStore
 from infield.datasets.formats.zarr_group import check_new
@@ -141,7 +141,7 @@ def reconstruct_in_tiles(
     writer.finish(
         cost={"seen_over_owned": overhead},
         diagnostics={"chi_square": chi_square},
-        attributes={ATTRIBUTE: json.dumps([OWN, *cited])},
+        attributes={ATTRIBUTE: to_json([OWN, *cited])},
     )
     seconds = time.perf_counter() - start
     write_report(output, measurement)
