@@ -24,6 +24,7 @@ from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.json_text import to_json
 from infield.core.version import __version__
+from infield.datasets.formats import output_lock
 from infield.datasets.formats.zarr_group import (
     check_chunks,
     check_new,
@@ -77,6 +78,8 @@ class BlockWriter:
             )
         check_new(self.path, overwrite)
         with self._disk_full():
+            output_lock.acquire(self.path)
+            check_new(self.path, overwrite)  # another run may have finished it meanwhile
             if self.partial.exists():
                 self._check_same_run(kind, version, run)
             else:
@@ -112,6 +115,7 @@ class BlockWriter:
             for name, number in (numbers or {}).items():
                 self._array(name)[b : b + 1] = float(number)
             self._array("done")[own.start : own.stop] = 1
+        output_lock.renew(self.path)
 
     def _record_report(self, b: int, name: str, report: Mapping[str, float]) -> None:
         """Keep what is said of one block in an attribute of the group: JSON, by number of the block."""
@@ -131,6 +135,11 @@ class BlockWriter:
                 self._array(name)[...] = values
             self._group.attrs.update({**attributes, "infield_complete": 1})
             publish(self.partial, self.path, self.overwrite)
+        self.release()
+
+    def release(self) -> None:
+        """Let other processes write the output; the end of the process does it, too."""
+        output_lock.release(self.path)
 
     def _array(self, name: str) -> zarr.Array:
         array = self._group[name]

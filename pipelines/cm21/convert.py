@@ -95,6 +95,7 @@ def convert_lightcones(
                 cone = source.read(i)
             except InfieldError:  # a file that is mended is another one: there is nothing to go on from
                 remove_tree(writer.partial)
+                writer.release()
                 raise
             writer.write_block(i, {TEMPERATURE: cone[None]})
     writer.finish()

@@ -17,6 +17,7 @@ from infield.core.grid import Grid
 from infield.core.local_path import local_path
 from infield.datasets.formats.field import read_field
 from infield.datasets.formats.measurement import open_measurement
+from infield.datasets.formats.output_lock import writing
 from infield.datasets.formats.posterior import open_posterior
 from infield.datasets.formats.zarr_group import explain_disk_full, json_attribute, refusal
 from infield.physics.measurement import Measurement
@@ -239,10 +240,9 @@ def write_page(path: Path, text: str) -> None:
         InfieldError: The disk is full.
     """
     draft = path.with_name(path.name + ".draft")
-    try:
-        with explain_disk_full(path, "make room and start again"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    with explain_disk_full(path, "make room and start again"), writing(path):
+        try:
             draft.write_text(text, encoding="utf-8")
             draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+        finally:
+            draft.unlink(missing_ok=True)

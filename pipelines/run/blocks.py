@@ -58,10 +58,11 @@ def samples_in(writer: BlockWriter, blocks: Iterable[int]) -> int:
 
 @contextmanager
 def discard_if_empty(writer: BlockWriter) -> Iterator[None]:
-    """Remove a file without any block when the work on it is interrupted."""
+    """Remove a file without any block when the work on it is interrupted, and give its lock back."""
     try:
         yield
     except BaseException:
         if writer.partial.exists() and len(writer.missing_blocks()) == writer.blocks:  # nothing worth going on from
             remove_tree(writer.partial)
+        writer.release()
         raise

@@ -76,6 +76,7 @@ def convert_planes(
         except BaseException:
             if len(writer.missing_blocks()) == writer.blocks:  # nothing worth going on from
                 remove_tree(writer.partial)
+                writer.release()
             raise
         writer.finish()
     dz_plus, dx_plus = planes.grid.spacing
