@@ -30,18 +30,21 @@ _held: dict[Path, int] = {}
 """Locks of this process: file -> descriptor."""
 
 
-def acquire(output: Path) -> None:
+def acquire(output: Path) -> bool:
     """Lock an output for this process; where it has the lock already, nothing happens.
 
     Arguments:
         output: The file or folder to write. Its parent folder is made.
+
+    Returns:
+        Whether this process had no lock before.
 
     Raises:
         InfieldError: Another process is writing it.
     """
     lock = _lock_of(output)
     if lock in _held:
-        return
+        return False
     lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -55,6 +58,7 @@ def acquire(output: Path) -> None:
     os.ftruncate(descriptor, 0)
     os.write(descriptor, json.dumps({"process": os.getpid(), "host": platform.node(), "since": time.time()}).encode())
     _held[lock] = descriptor
+    return True
 
 
 def release(output: Path) -> None:
@@ -107,12 +111,11 @@ def writing(output: Path) -> Iterator[None]:
     Raises:
         InfieldError: Another process is writing it.
     """
-    outer = _lock_of(output) in _held
-    acquire(output)
+    new = acquire(output)
     try:
         yield
     finally:
-        if not outer:
+        if new:
             release(output)
 
 

@@ -21,6 +21,7 @@ from infield.datasets.formats.posterior import PosteriorWriter, open_posterior
 from infield.datasets.formats.zarr_group import check_new
 from infield.physics.measurement import Measurement
 from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
+from infield.pipelines.run.cluster import check_scheduler
 from infield.pipelines.run.console import say, table
 from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.fit_options import refuse_fit_of_others
@@ -184,6 +185,7 @@ def reconstruct(
         )
     check_new(output, overwrite)
     write_report = report_writer(report, overwrite)
+    check_scheduler(scheduler)
     where = device_named(device)
     with registry.plugins_recorded() as plugins:
         opened = measurement = measured if isinstance(measured, Measurement) else open_measurement(measured)

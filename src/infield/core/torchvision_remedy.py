@@ -43,9 +43,9 @@ def import_torchvision_first() -> None:
 
 @contextmanager
 def compiler_deferred() -> Iterator[None]:
-    """Import torchvision without the compiler of torch: a second of a processor, for one function that is hardly called.
+    """Import torchvision without the compiler of torch: a second of a processor, for a function that is hardly called.
 
-    `torchvision.ops.roi_align` imports `is_compile_supported` from it; here it gets one that imports it when it is called.
+    `torchvision.ops.roi_align` takes `is_compile_supported` from it; here it gets one that imports it when called.
     """
     if COMPILER in sys.modules or PACKAGE in sys.modules:
         yield
