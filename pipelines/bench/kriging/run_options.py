@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 PARTS = ("points", "dense-cells", "large", "shapes", "real", "calibration", "counts")
 NAMES = (
@@ -29,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--peers", nargs="*", choices=NAMES, metavar="PEER", help=f"some of {', '.join(NAMES)} (default all)"
     )
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name holds this text (default all)")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="take finished cases from these files and add those of this run to the first, to resume a stopped run",
+    )
     parser.add_argument("--full", action="store_true", help="also what takes hours: 100,000 points, slopes of cost")
     parser.add_argument(
         "--memory", type=float, default=12.0, metavar="GIB", help="most that a process may hold, in GiB (default 12)"
