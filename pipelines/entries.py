@@ -34,6 +34,7 @@ ENTRIES = {
     "converters": {
         "table": Entry("infield.pipelines.tables.table", "a table of scattered data to a measurement"),
         "grid": Entry("infield.pipelines.tables.grid", "a gridded field with gaps to a measurement"),
+        "stack": Entry("infield.pipelines.tables.stack", "measurements of one field by several instruments to one"),
         "posterior": Entry("infield.pipelines.tables.posterior", "a posterior to a map: netCDF or GeoTIFF"),
     },
     "simulators": {

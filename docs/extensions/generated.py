@@ -18,7 +18,7 @@ DOCS = Path(__file__).resolve().parents[1]
 ROOT = DOCS.parent
 GENERATED = DOCS / "generated"
 EXECUTED = ROOT / "build" / "notebooks"
-"""Where `make test` leaves the notebooks it has executed, with their outputs."""
+"""Where `make notebooks` leaves the notebooks it has executed, with their outputs."""
 
 MISSING = "–"
 
@@ -263,7 +263,7 @@ def cards() -> dict[str, str]:
 
 
 def gallery() -> dict[str, str]:
-    """Notebooks: the executed copies of `make test` if they are up to date, else those without outputs."""
+    """Notebooks: the executed copies of `make notebooks` if they are up to date, else those without outputs."""
     pages, entries = {}, []
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         document = json.loads(executed_or_stored(path).read_text(encoding="utf-8"))
