@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def operator_names() -> tuple[str, ...]:
     """All names that `build_operator` accepts, and the pattern for those of deepinv."""
-    return (*sorted((*registry.names("operators"), "compose", "sum")), f"{NAMED}<ClassName>")
+    return (*sorted((*registry.names("operators"), "compose", "stack", "sum")), f"{NAMED}<ClassName>")
 
 
 def build_operator(
@@ -35,7 +35,8 @@ def build_operator(
     Arguments:
         description: `{"name": "mask", "parameters": {}, "arrays": {"mask": NAME}}` with the names of variables;
             `{"name": "compose", "operators": [outermost, ..., innermost]}`;
-            `{"name": "sum", "weights": [...], "operators": [...]}`.
+            `{"name": "sum", "weights": [...], "operators": [...]}`;
+            `{"name": "stack", "operators": [...]}`.
         arrays: Variables by name.
         grid: Grid of the field.
         channels: Number of channels of the field.
@@ -52,7 +53,7 @@ def build_operator(
     if not isinstance(description, Mapping) or not isinstance(description.get("name"), str):
         raise InfieldError(where="operator", found=f"{description!r}", expected=f"an entry 'name', one of {_listed()}")
     name = description["name"]
-    if name in ("compose", "sum"):
+    if name in ("compose", "stack", "sum"):
         return _build_composite(name, description, arrays, grid, channels, checked)
     if name.startswith(NAMED):
         from infield.physics.operators.deepinv import build_deepinv as build
@@ -93,15 +94,16 @@ def _build_composite(
     checked: bool,
 ) -> Physics:
     from infield.physics.operators.composition import build_sum, compose
+    from infield.physics.operators.stack import stack
 
     entries = {"name", "operators"} | ({"weights"} if name == "sum" else set())
     parts = description.get("operators")
     if set(description) != entries or not isinstance(parts, list | tuple) or not parts:
         found, expected = sorted(description), sorted(entries)
         raise InfieldError(where=f"operator '{name}'", found=found, expected=f"{expected} with a list of operators")
-    if name == "sum":
-        of_sum = [build_operator(part, arrays, grid, channels, checked=checked) for part in parts]
-        return build_sum(description["weights"], of_sum)
+    if name in ("stack", "sum"):
+        beside = [build_operator(part, arrays, grid, channels, checked=checked) for part in parts]
+        return stack(*beside) if name == "stack" else build_sum(description["weights"], beside)
     operators: list[Physics] = []
     for part in reversed(parts):  # each acts on the data of the one behind it
         operators.insert(0, build_operator(part, arrays, grid, channels, checked=checked))
