@@ -12,6 +12,7 @@ from typing import Any
 
 from distributed import Client, KilledWorker
 from distributed.comm import CommClosedError
+from tornado.util import TimeoutError as TornadoTimeout
 
 from infield.core.errors import InfieldError
 from infield.core.provenance import check_versions
@@ -23,6 +24,20 @@ WORKER_SECONDS = 20
 _MISSING = re.compile(r"ModuleNotFoundError\(.*?No module named '([^']+)'")
 
 _LOST = (CommClosedError, CancelledError)
+
+
+def _is_of_interest(record: logging.LogRecord) -> bool:
+    """Whether a record of asyncio is more than the wake-up call of a connection that was closed before it rang.
+
+    distributed waits for messages to send by tornado's Event.wait(timeout); where a connection closes meanwhile, the
+    timeout belongs to nobody, and asyncio reports it whenever memory is collected, long after the run.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    wake_up = isinstance(error, TornadoTimeout) and str(error) == "Timeout"
+    return not (wake_up and "never retrieved" in record.getMessage())
+
+
+logging.getLogger("asyncio").addFilter(_is_of_interest)
 
 
 @contextmanager
