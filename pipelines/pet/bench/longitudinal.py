@@ -66,8 +66,8 @@ def run(*, quick: bool = False, seed: int = 0) -> TargetBench:
         task = bar.add_task("trainings", total=4)
         models: dict[str, RegionBridge] = {}
         for name, number, options in (
-            ("regional", few, {"fully_ionised_fraction": 1.0}),
-            ("regional-hetero", few, {"fully_ionised_fraction": 1.0, "kind": GaussianMatching}),
+            ("regional", few, {"regression_fraction": 1.0}),
+            ("regional-hetero", few, {"regression_fraction": 1.0, "kind": GaussianMatching}),
             ("brownian", steps, {"channel": "brownian", "s": BROWNIAN_S}),
             ("poisson", steps, {}),
         ):

@@ -85,7 +85,7 @@ class GaussianMatching(BridgeMatching):
 
 
 def train(law: AmyloidLaw, steps: int, seed: int, **options: Any) -> RegionBridge:
-    """What `infield fit` does to a bridge, or, with `fully_ionised_fraction` 1, to a regression; averaged weights."""
+    """What `infield fit` does to a bridge, or, with `regression_fraction` 1, to a regression; averaged weights."""
     seed_everything(seed, verbose=False)
     kind = options.pop("kind", BridgeMatching)
     network = Perceptron(2 if kind is GaussianMatching else 1, (len(NAMES),), width=128, depth=3, inputs=2, times=2)
