@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -65,6 +66,7 @@ class RegionPairs(LightningDataModule):
             "data": self.path.name,
             "subjects": count,
             "parameters": json.loads(dataset.attrs.get("parameters", "{}")),
+            **_scale(dataset, self.regions),
         }
         self.training = TensorDataset(*(values[:count] for values in tensors))
         self.held_out = TensorDataset(*(values[count:] for values in tensors))
@@ -80,3 +82,21 @@ class RegionPairs(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         return DataLoader(self.held_out, self.batch_size) if len(self.held_out) else []
+
+
+def _scale(dataset: xr.Dataset, regions: tuple[str, ...]) -> dict[str, Any]:
+    """The composite, and a scale of the cohort's own: 0 without amyloid, 100 at the law's median capacity.
+
+    The line is the regression of the law's composite on the measured one at baseline.
+    """
+    law = json.loads(dataset.attrs.get("parameters", "{}")).get("law")
+    if law is None or "baseline_regions_law" not in dataset or len(law["groups"]) != len(regions):
+        return {}
+    inside = np.array([g >= 0 for g in law["groups"]])
+    measured, true = (dataset[name].values[:, inside].mean(1) for name in ("baseline_regions", "baseline_regions_law"))
+    slope, intercept = np.polyfit(measured, true, 1)
+    line = [100 * slope / law["capacity"], 100 * (intercept - 1) / law["capacity"]]
+    return {
+        "composite": [name for name, one in zip(regions, inside, strict=True) if one],
+        "synthetic_centiloid": [float(v) for v in line],
+    }

@@ -6,9 +6,6 @@ from infield.core.registry import Entry
 
 ENTRIES = {
     "commands": {
-        "emulate": Entry(
-            "infield.pipelines.cm21.emulate", "21 cm lightcones at astrophysical parameters, from a conditional prior"
-        ),
         "compare-cones": Entry("infield.pipelines.cm21.compare", "two ensembles of 21 cm lightcones beside each other"),
         "infer-parameters": Entry(
             "infield.pipelines.cm21.infer",
@@ -22,5 +19,8 @@ ENTRIES = {
         ),
     },
     "simulators": {"21cm": Entry("infield.pipelines.cm21.simulate", "lightcones of 21cmFAST")},
+    "emulators": {
+        "lightcones": Entry("infield.pipelines.cm21.emulate", "21 cm lightcones at astrophysical parameters"),
+    },
     "benches": {"cm21": Entry("infield.pipelines.cm21.bench.run", "lightcones of a prior beside those of 21cmFAST")},
 }

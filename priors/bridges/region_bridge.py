@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.registry import StoredKind, entry_key
-from infield.priors.bridges.bridge import BridgePrior
+from infield.priors.bridges.bridge import BridgePrior, Steps
 from infield.priors.bridges.channels import BrownianChannel, Channel, PoissonChannel
 from infield.priors.bridges.regions import ChangeModel, RegionContext, RegionDenoiser
 from infield.priors.storage.network import build_network, network_description, with_plugins
@@ -55,8 +55,9 @@ class RegionBridge:
 
     @property
     def prior(self) -> BridgePrior:
-        """As a bridge with plain steps."""
-        return BridgePrior(self.channel, self.denoiser, self.clock)
+        """As a bridge: with compound steps where the network has a dispersion, else with plain ones."""
+        steps: Steps = "compound" if self.denoiser.disperses else "plain"
+        return BridgePrior(self.channel, self.denoiser, self.clock, steps)
 
     def to(self, device: torch.device | str) -> RegionBridge:
         """The same, its network run elsewhere."""

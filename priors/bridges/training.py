@@ -51,7 +51,8 @@ class BridgeMatching(LightningModule):
     """Trains a network to the mean of the follow-up given the state of a channel.
 
     Arguments:
-        network: A `Perceptron` of 1 channel on the regions, with 2 inputs and 2 times.
+        network: A `Perceptron` on the regions, with 2 inputs and 2 times: 1 channel for the mean, 2 for the dispersion
+            too, whose draws take compound steps.
         channel: "poisson" or "brownian".
         s: Standard deviation of the Brownian channel's increments of unit length.
         clock: First and last tau, and the number of steps in which draws are taken.
