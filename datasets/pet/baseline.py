@@ -154,7 +154,7 @@ def _regions(image: PETImage, grey_matter: Path | None) -> tuple[np.ndarray, np.
     places = torch.from_numpy(np.stack([x, y, z, np.ones(shape)], -1) @ image.affine.T[:, :3])
     tissues = load_template("").at(places[None])[:, 0].numpy()
     brain = tissues[2]
-    if 0.05 < brain.mean() < 0.95:
+    if 0.05 < brain.mean() < 0.95 and image.values.std() > 0:
         alike = float(np.corrcoef(image.values.ravel(), brain.ravel())[0, 1])
         if not alike >= LIKE_A_BRAIN:
             raise InfieldError(

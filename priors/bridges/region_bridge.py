@@ -36,6 +36,7 @@ class RegionBridge:
         units: Of the values.
         synthetic: Whether it was trained on synthetic data; every output says so.
         provenance: Record of data and training, in JSON types.
+        steps: Plain, or compound where the network has a dispersion.
         sha256: Digest of the file.
     """
 
@@ -46,6 +47,7 @@ class RegionBridge:
     units: str
     synthetic: bool
     provenance: dict[str, Any]
+    steps: Steps = "plain"
     sha256: str = ""
 
     @property
@@ -55,9 +57,8 @@ class RegionBridge:
 
     @property
     def prior(self) -> BridgePrior:
-        """As a bridge: with compound steps where the network has a dispersion, else with plain ones."""
-        steps: Steps = "compound" if self.denoiser.disperses else "plain"
-        return BridgePrior(self.channel, self.denoiser, self.clock, steps)
+        """As a bridge."""
+        return BridgePrior(self.channel, self.denoiser, self.clock, self.steps)
 
     def to(self, device: torch.device | str) -> RegionBridge:
         """The same, its network run elsewhere."""
@@ -143,6 +144,7 @@ def to_entry(bridge: RegionBridge) -> dict[str, Any]:
         },
         "channel": {"name": bridge.channel.name, **asdict(bridge.channel)},  # type: ignore[call-overload]
         "clock": list(bridge.clock),
+        "steps": bridge.steps,
         "regions": list(bridge.regions),
         "units": bridge.units,
         "synthetic": bridge.synthetic,
@@ -170,6 +172,7 @@ def from_entry(entry: Mapping[str, Any], sha256: str = "") -> RegionBridge:
         entry["units"],
         bool(entry["synthetic"]),
         dict(entry["provenance"]),
+        entry.get("steps") or "plain",  # files of before the dispersion
         sha256,
     )
 

@@ -138,5 +138,6 @@ class BridgeMatching(LightningModule):
             self.data.units,
             self.data.synthetic,
             {**self.data.provenance, "training": training_record(self.trainer, checkpoint)},
+            "compound" if denoiser.disperses else "plain",
         )
         checkpoint[ENTRY] = to_entry(bridge)
