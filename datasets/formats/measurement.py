@@ -224,6 +224,11 @@ def _read_noise(
         remedy = "write this version, which has variances to be estimated"
         raise refusal(path, "infield_version", found, needed, remedy)
     arrays: dict[str, np.ndarray] = {DATA: observed}
+    parts = noise_json.get("laws")
+    for part in parts if isinstance(parts, list) else ():  # flat data of a part, as they are
+        entries = part.items() if isinstance(part, Mapping) else ()
+        named = (name for key, name in entries if key != "law" and isinstance(name, str))
+        arrays |= {name: variable(path, group, name).values for name in named}
     for key, name in noise_json.items():
         if key == "law" or not isinstance(name, str):
             continue

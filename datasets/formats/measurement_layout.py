@@ -26,7 +26,9 @@ UNTITLED = "Measurement of a field"
 
 def version_of(noise_json: Mapping[str, Any]) -> int:
     """The oldest version that can say this of the noise."""
-    return 2 if isinstance(noise_json.get("variance"), Mapping) else 1
+    laws = noise_json.get("laws")
+    parts = [law for law in laws if isinstance(law, Mapping)] if isinstance(laws, list) else []
+    return 2 if any(isinstance(law.get("variance"), Mapping) for law in (noise_json, *parts)) else 1
 
 
 def parts(values: np.ndarray) -> np.ndarray:

@@ -77,6 +77,10 @@ class CoilGaussianNoise(NoiseModel):
                 "correlated coil noise"
             )
 
+    def of_mean(self, count: int) -> CoilGaussianNoise:
+        """Of the mean of several data: a covariance so many times smaller."""
+        return CoilGaussianNoise(self.covariance / count, self.k_dimensions)
+
     @property
     def variance(self) -> Tensor:
         return (self.covariance.diagonal().real / 2).reshape(-1, *(1,) * self.k_dimensions)

@@ -21,7 +21,7 @@ NAMED = "deepinv:"
 
 def operator_names() -> tuple[str, ...]:
     """All names that `build_operator` accepts, and the pattern for those of deepinv."""
-    return (*sorted((*registry.names("operators"), "compose", "sum")), f"{NAMED}<ClassName>")
+    return (*sorted((*registry.names("operators"), "compose", "stack", "sum")), f"{NAMED}<ClassName>")
 
 
 def build_operator(
@@ -32,7 +32,8 @@ def build_operator(
     Arguments:
         description: `{"name": "mask", "parameters": {}, "arrays": {"mask": NAME}}` with the names of variables;
             `{"name": "compose", "operators": [outermost, ..., innermost]}`;
-            `{"name": "sum", "weights": [...], "operators": [...]}`.
+            `{"name": "sum", "weights": [...], "operators": [...]}`;
+            `{"name": "stack", "operators": [...]}`.
         arrays: Variables by name.
         grid: Grid of the field.
         channels: Number of channels of the field.
@@ -47,7 +48,7 @@ def build_operator(
     if not isinstance(description, Mapping) or not isinstance(description.get("name"), str):
         raise InfieldError(where="operator", found=f"{description!r}", expected=f"an entry 'name', one of {_listed()}")
     name = description["name"]
-    if name in ("compose", "sum"):
+    if name in ("compose", "stack", "sum"):
         return _build_composite(name, description, arrays, grid, channels)
     if name.startswith(NAMED):
         from infield.physics.operators.deepinv import build_deepinv as build
@@ -66,14 +67,16 @@ def _build_composite(
     name: str, description: Mapping[str, Any], arrays: Mapping[str, np.ndarray], grid: Grid | PointSet, channels: int
 ) -> Physics:
     from infield.physics.operators.composition import build_sum, compose
+    from infield.physics.operators.stack import stack
 
     entries = {"name", "operators"} | ({"weights"} if name == "sum" else set())
     parts = description.get("operators")
     if set(description) != entries or not isinstance(parts, list | tuple) or not parts:
         found, expected = sorted(description), sorted(entries)
         raise InfieldError(where=f"operator '{name}'", found=found, expected=f"{expected} with a list of operators")
-    if name == "sum":
-        return build_sum(description["weights"], [build_operator(part, arrays, grid, channels) for part in parts])
+    if name in ("stack", "sum"):
+        beside = [build_operator(part, arrays, grid, channels) for part in parts]
+        return stack(*beside) if name == "stack" else build_sum(description["weights"], beside)
     operators: list[Physics] = []
     for part in reversed(parts):  # each acts on the data of the one behind it
         operators.insert(0, build_operator(part, arrays, grid, channels))

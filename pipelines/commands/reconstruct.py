@@ -47,6 +47,7 @@ from infield.pipelines.run.prior_choice import (
     prior_file,
 )
 from infield.pipelines.run.process import one_thread
+from infield.pipelines.run.recalibration import Mending
 from infield.pipelines.run.references import ATTRIBUTE, citations
 from infield.pipelines.run.reporting import report_writer
 from infield.pipelines.run.samplers import adapted, default_sampler, make_sampler, parameters_of
@@ -89,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
             fit=fit_options(arguments),
             device=arguments.device,
             slices=arguments.slices,
+            calibration=arguments.calibration,
             **common,
         )
     else:
@@ -117,6 +119,8 @@ def _in_tiles(arguments: argparse.Namespace, sampler: Sampler | None, common: di
     refuse_unused_fit(fit_options(arguments))
     if arguments.slices is not None:
         raise InfieldError("--slices: a volume has slices or tiles; leave out --tiles and --halo")
+    if arguments.calibration is not None:
+        raise InfieldError("--tiles: a calibration is of whole fields; leave out --calibration")
     if arguments.fixed:
         raise InfieldError(
             where=f"--at {arguments.fixed[0]}", found="--tiles", expected="a prior of lightcones, which takes no tiles"
@@ -166,6 +170,7 @@ def reconstruct(
     overwrite: bool = False,
     quiet: bool = False,
     fit: FitOptions | None = None,
+    calibration: Path | None = None,
 ) -> dict[str, Any]:
     """The command as a function; returns a summary in plain JSON types. The measurement's file is opened once.
 
@@ -215,6 +220,9 @@ def reconstruct(
             remedy="mean and standard deviation are known without samples only where a law is fitted to data at points",
             parameters=["samples"],
         )  # fmt: skip
+    mending = None
+    if calibration is not None:
+        mending = Mending.of(calibration, measurement, chosen, sampler, opened, surrogate=surrogate, slices=slices)
     cited = citations(sampler, chosen.prior, fitted=chosen.fitted)
     plugins |= registry.plugin_of("samplers", type(sampler))
     if chosen.fitted:
@@ -276,12 +284,13 @@ def reconstruct(
         doubt = chosen.doubt or (UNCHECKED if chosen.fitted else None)
         judged = Judged.without_validation(law, doubt).given(chi_square, opened)
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
+    mended = {} if mending is None else mending.apply(writer)
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
     result = {"result": "estimate"} if issubclass(sampler.result, Estimate) else {}
     writer.finish(
         diagnostics={"chi_square": chi_square, **trust, **caveat, **judged.diagnostics},
         moments=None if fitted is None else moments_on_grid(fitted),
-        attributes={**judged.attributes, **result, ATTRIBUTE: json.dumps(cited)},
+        attributes={**judged.attributes, **result, **mended, ATTRIBUTE: json.dumps(cited)},
     )
     with open_posterior(output) as posterior:
         cost, label = json.loads(posterior.attrs["cost"]), posterior.attrs["prior"]
@@ -297,6 +306,7 @@ def reconstruct(
         **trust,
         **caveat,
         **result,
+        **mended,
         **reported,
         "sampler": sampler.method,
         "samples": samples,

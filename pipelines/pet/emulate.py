@@ -25,6 +25,7 @@ from infield.core.randomness import sample_generator
 from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.pet.baseline import Baseline, read_baseline
 from infield.datasets.pet.image import write_group
+from infield.pipelines.pet.emulate_options import BAND
 from infield.pipelines.report import check_new_report
 from infield.pipelines.run.blocks import check_run
 from infield.pipelines.run.console import table
@@ -34,31 +35,14 @@ from infield.priors.bridges.region_bridge import RegionBridge
 from infield.priors.storage.checkpoint import load_checkpoint
 
 FORMAT, VERSION = "pet-prediction", 1
-NEEDS = ("baseline",)
 COMPOSITE = "composite"
-LEVEL, BAND = 0.9, 0.03
+LEVEL = 0.9
 
 FAR = 6.0
 """Standard deviations of the training's baselines beyond which a region is out of range."""
 
 SYNTHETIC = "trained on synthetic data"
 CAUTION = "not for diagnosis"
-
-
-def add_arguments(parser: Any) -> None:
-    parser.add_argument("--from", dest="baseline", type=Path, metavar="BASELINE",
-                        help="SUVR in MNI152: NIfTI, a file of `convert pet` or of `simulate pet`")  # fmt: skip
-    parser.add_argument("--index", type=int, metavar="N", help="subject of a file of `simulate pet`, from 0")
-    parser.add_argument("--years", type=float, metavar="YEARS",
-                        help="years to the follow-up (default that of the file, where it holds one)")  # fmt: skip
-    parser.add_argument("--grey-matter", type=Path, metavar="MAP",
-                        help="fractions of grey matter of the subject's MRI (default the template's)")  # fmt: skip
-    parser.add_argument("--units", metavar="UNITS", help="SUVR, for NIfTI that does not state it")
-    parser.add_argument("--band", type=float, metavar="FRACTION",
-                        help=f"test-retest band as a fraction of the baseline (default {BAND:g})")  # fmt: skip
-    parser.add_argument("--accept-synthetic", action="store_true",
-                        help="take a prior of synthetic data for a file that is not synthetic")  # fmt: skip
-    parser.add_argument("--report", type=Path, metavar="REPORT.html", help="write a page about the prediction too")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -55,6 +55,7 @@ GROUPS = {
     "priors": Group("priors", "prior", "a function of a description, a grid and a number of channels"),
     "samplers": Group("posterior", "sampler", "a dataclass derived from `posterior.samplers.base.Sampler`"),
     "sampler_adapters": Group("posterior", "adapter of samplers", "a sampler of another one, for one kind of prior"),
+    "functionals": Group("posterior", "functional", "a function of fields `(batch, channel, *space)` and their grid"),
     "solvers": Group("posterior", "solver", "a class with `of(measurement, modes)`, see `linear_gaussian.Solver`"),
     "readers": Group(
         "datasets", "reader", "a function of a path, see `readers/open.py` of a domain; its name is DOMAIN.SUFFIX"
