@@ -113,6 +113,14 @@ class CoilGaussianNoise(NoiseModel):
         n = self._complex(r)
         return self._real(2 * self._inverse.to(n) @ n, r)
 
+    def block(self, index: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """R between the data at some flat places of data of a shape, `(places, places)`."""
+        part, coil, *place = torch.unravel_index(index, shape)
+        psi = self.covariance[coil[:, None], coil] / 2
+        turned = part[:, None] - part  # the imaginary part of one beside the real part of the other
+        entries = torch.where(turned == 0, psi.real, turned * psi.imag)
+        return entries * torch.stack([k[:, None] == k for k in place]).all(0)
+
     def root(self, w: Tensor) -> Tensor:
         n = self._complex(w)
         return self._real(self._cholesky.to(n) @ n / math.sqrt(2), w)

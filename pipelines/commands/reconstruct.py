@@ -49,7 +49,7 @@ from infield.pipelines.run.prior_choice import (
 from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.recalibration import Mending
 from infield.pipelines.run.references import ATTRIBUTE, citations
-from infield.pipelines.run.reporting import report_writer
+from infield.pipelines.run.reporting import report_writer, warnings_of
 from infield.pipelines.run.samplers import adapted, default_sampler, make_sampler, parameters_of
 from infield.pipelines.run.slices import draw_volumes
 from infield.posterior.models.surrogate import Surrogate, SurrogateMeasurement, load_surrogate, replace_solver
@@ -69,9 +69,6 @@ REPORTED = {
     "log_evidence": ("log evidence", ".2f"),
 }
 """What samplers report of themselves, means over the blocks: in words, and the format of the number."""
-
-COLLAPSED = 0.02
-"""Least effective share of particles below which sequential Monte Carlo has hardly more than one of them."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -246,7 +243,7 @@ def reconstruct(
         channels=measurement.channels,
         units=measurement.units,
         samples=samples,
-        block=sampler.block,
+        block=sampler.block_of(measurement),
         dtype=stored_dtype(measurement, chosen.prior if law is None else None),
         overwrite=overwrite,
         title=f"Posterior of {Path(about).name}",
@@ -313,8 +310,7 @@ def reconstruct(
         "seed": seed,
         "chi_square": chi_square,
         **judged.diagnostics,
-        "trusted": judged.verdict.trusted,
-        "trusted_because": judged.verdict.because,
+        **judged.attributes,
         "velocity_calls": cost["velocity_calls"] / max(writer.blocks, 1),
         "operator_calls": cost["operator_calls"] / max(writer.blocks, 1),
         "seconds": seconds,
@@ -322,19 +318,6 @@ def reconstruct(
     for line in warnings_of(summary):
         say(line, quiet=quiet)
     return summary
-
-
-def warnings_of(summary: Mapping[str, Any]) -> list[str]:
-    """What is to be said of a run that is done."""
-    found = []
-    if summary.get("effective_share", 1.0) < COLLAPSED:
-        found.append(
-            f"warning: the particles collapsed to {summary['effective_share']:.2%} of them: the data lie far outside "
-            "of what the prior expects, look at its mean and scale, or take more steps and particles"
-        )
-    if summary.get("trusted") == 0:
-        found.append(f"warning: not to be trusted: {summary['trusted_because']}")
-    return found + ([f"warning: {summary['caveat']}"] if summary.get("caveat") else [])
 
 
 def _replaced(measurement: Measurement, path: Path, surrogate: Surrogate) -> SurrogateMeasurement:
@@ -362,9 +345,10 @@ def _chi_square(writer: PosteriorWriter, measurement: Measurement) -> float:
 
 def draw_block(sampler: Sampler, prior: FlowPrior, measurement: Measurement, seed: int, block: int) -> Posterior:
     """All samples of one block, wanted or not: so that no sample depends on how many there are."""
-    streams = SampleStreams(seed, range(block * sampler.block, (block + 1) * sampler.block))
+    size = sampler.block_of(measurement)
+    streams = SampleStreams(seed, range(block * size, (block + 1) * size))
     torch.set_num_threads(1)
-    return sampler(prior, measurement, sampler.block, streams)
+    return sampler(prior, measurement, size, streams)
 
 
 @contextmanager
