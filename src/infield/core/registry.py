@@ -62,6 +62,11 @@ GROUPS = {
     ),
     "simulators": Group("pipelines", "simulator", "a module with `add_arguments(parser)` and `run(arguments)`"),
     "converters": Group("pipelines", "converter", "a module with `add_arguments(parser)` and `run(arguments)`"),
+    "emulators": Group(
+        "pipelines",
+        "emulator",
+        "a module with `add_arguments(group)`, `NEEDS` and `run(arguments)`; a kind of checkpoint",
+    ),
     "benches": Group("pipelines", "bench", "a module with `run(quick, seed, ...)`, `METRICS` and `METHOD_NOTE`"),
     "report_sections": Group("pipelines", "section of reports", "a function, see `pipelines.report.Section`"),
     "cautions": Group("pipelines", "caution", "a function of a measurement and a prior: a line, or None"),
