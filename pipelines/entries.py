@@ -31,6 +31,7 @@ ENTRIES = {
         "demo": Entry(
             "infield.pipelines.commands.demo_options", "the whole road in three minutes: measurement, posterior, report"
         ),
+        "emulate": Entry("infield.pipelines.commands.emulate", "new fields from a conditional prior"),
     },
     "checkpoint_folders": {"infield": Entry("infield.pipelines", "checkpoints of this package")},
     "tables": {"priors": Entry("infield.pipelines.run.names:priors", "all priors by name")},

@@ -20,7 +20,6 @@ from infield.datasets.formats.zarr_group import check_new
 from infield.pipelines.cm21.convert import about, rows_of
 from infield.pipelines.cm21.emulation_points import EmulationPoints, read_points
 from infield.pipelines.cm21.parameter_design import cone_seeds
-from infield.pipelines.package_data import checkpoint_named
 from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.devices import device_named
@@ -34,7 +33,7 @@ REDSHIFT_RTOL = 1e-6
 
 
 def run(arguments: argparse.Namespace) -> int:
-    prior = load_lightcone_prior(checkpoint_named(arguments.prior), device=device_named(arguments.device))
+    prior = load_lightcone_prior(arguments.prior, device=device_named(arguments.device))
     facts = emulate(
         prior,
         read_points(arguments.params),
