@@ -113,8 +113,6 @@ def command_help() -> str:
     parts = []
     for verb, entry in registry.table("commands").items():
         parts.append(f"## `infield {verb}`\n\n{_sentence(entry.help)}\n")
-        if verb == "fit":  # LightningCLI's own parser: its help is that of the configuration
-            continue
         parser = parser_of(verb, registry.load("commands", verb))
         parts.append(f"```text\n{parser.format_help().rstrip()}\n```\n")
         if verb in SUBCOMMANDS:
