@@ -27,7 +27,7 @@ from infield.pipelines.bench.kriging.tables import PartsBench
 from infield.pipelines.run.console import say
 from infield.posterior.kriging.fit import Fit
 from infield.posterior.kriging.fit import Settings as FitSettings
-from infield.posterior.kriging.fitted import FittedField
+from infield.posterior.kriging.fitted import FittedField, Hyper
 from infield.posterior.kriging.validation import validate, verdict
 
 RIGHT = {30: 20, 300: 20, 2000: 4}
@@ -87,8 +87,8 @@ def _share(
         if not trusted:
             say(f"{case}: {because}")
         bench.finish(case)
-    trusted = bench.mean(group, OURS, "trusted")
-    flagged = None if trusted is None else 1 - trusted
+    share = bench.mean(group, OURS, "trusted")
+    flagged = None if share is None else 1 - share
     if "right" in group:
         bench.judge(group, "false_alarms", flagged, FALSE_ALARMS)
     else:
@@ -104,7 +104,7 @@ def judged(file: File, seed: int) -> tuple[int, str]:
         noise = GaussianNoise(torch.tensor(file.noise_sd**2, dtype=torch.float64))
     operator = PointSensors.at_coordinates(grid, 1, torch.from_numpy(file.places))
     measurement = Measurement(y=torch.from_numpy(file.values)[None, None], operator=operator, noise=noise, grid=grid)
-    hyper = "auto" if file.changed is None else "plug-in"
+    hyper: Hyper = "auto" if file.changed is None else "plug-in"
     field = FittedField.of(measurement, settings=file.fit, hyper=hyper, seed=seed)
     if file.changed is not None:
         field = replace(field, fit=file.changed(field.fit))
