@@ -50,5 +50,6 @@ ENTRIES = {
         "pde": Entry("infield.pipelines.bench.pde.run", "coefficients of partial differential equations"),
         "scaling": Entry("infield.pipelines.bench.scaling", "cost against the size of a field"),
         "spectrum": Entry("infield.pipelines.bench.spectrum", "spectra of draws of learned priors"),
+        "steps": Entry("infield.pipelines.bench.steps", "steps that are exact for Gaussian priors; denoisers; data"),
     },
 }

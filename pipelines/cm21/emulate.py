@@ -38,7 +38,7 @@ from infield.pipelines.run.console import table
 from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.options import Parser, check_at_least
 from infield.pipelines.run.process import one_thread
-from infield.priors.cm21.prior import HEUN_STEPS, LightconePrior
+from infield.priors.cm21.prior import FLOW_STEPS, LightconePrior
 from infield.priors.cm21.prior_entry import load_lightcone_prior
 
 REDSHIFT_RTOL = 1e-6
@@ -57,8 +57,8 @@ def add_arguments(parser: Parser) -> None:
                         help="lowest and highest redshift (default: all that the prior covers)")  # fmt: skip
     parser.add_argument("--points", type=int, metavar="N", help="cells across (default: as in training)")
     parser.add_argument("--steps", type=int, metavar="N",
-                        help="steps of the flow's integration, 2 N - 1 network calls a cone (default: one call of the "
-                             f"emulator where the prior has one, else {HEUN_STEPS} steps)")  # fmt: skip
+                        help="steps of the flow's integration, one network call each (default: one call of the "
+                             f"emulator where the prior has one, else {FLOW_STEPS} steps)")  # fmt: skip
     parser.add_argument("--extrapolate", action="store_true", help="take parameters outside the range of training")
     parser.add_argument(
         "--device", default="auto", help="where networks run: auto, cpu, cuda, cuda:1 ... (default auto)"
@@ -144,7 +144,7 @@ def emulate(
             *[f"extrapolated: {words}" for words in beyond],
         ),
     )
-    run_of = {"seed": seed, "steps": None if prior.uses_emulator(steps) else steps or HEUN_STEPS}
+    run_of = {"seed": seed, "steps": None if prior.uses_emulator(steps) else steps or FLOW_STEPS}
     writer = lightcone_writer(output, lightcones, run=run_of, title="21 cm lightcones, emulated", overwrite=overwrite)
 
     def write(i: int, result: Callable[[], np.ndarray]) -> None:

@@ -142,7 +142,7 @@ def _z(values: Tensor) -> Tensor:
 
 
 def _check_flow(prior: Any, rng: Generator, draws: int) -> None:
-    """Draws through the flow in the covariance's modes; Heun's error with 100 steps is below the scatter."""
+    """Draws through the flow in the covariance's modes; its error with 100 steps is below the scatter."""
     x = prior.standardisation
     fields = sample(prior, draws, rng, steps=100)
     try:
