@@ -19,6 +19,7 @@ ENTRIES = {
         "reconstruct": Entry(
             "infield.pipelines.commands.reconstruct_options", "posterior samples of the field behind a measurement file"
         ),
+        "explain": Entry("infield.pipelines.commands.explain", "what each datum contributes to a feature"),
         "bench": Entry("infield.pipelines.commands.bench", "calibration and cost beside named peers, in one run"),
         "list": Entry("infield.pipelines.commands.list", "names of priors, samplers, operators, configurations, ..."),
         "cite": Entry("infield.pipelines.commands.cite", "BibTeX of what to cite, also of a posterior"),
