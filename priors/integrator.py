@@ -20,15 +20,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Modes, Pixels
-
-if TYPE_CHECKING:
-    from infield.priors.base import FlowPrior
 
 
 @dataclass(frozen=True)
@@ -47,12 +44,12 @@ class GaussianFlow:
     m: Tensor
 
     @classmethod
-    def of(cls, prior: FlowPrior) -> GaussianFlow:
-        """That with a prior's spectrum."""
-        c, d = prior.source.diagonal, prior.covariance.truncated(0).diagonal
-        m = prior.source.modes.analyse(prior.mean.to(c))
+    def of(cls, source: Covariance, covariance: Covariance, mean: Tensor) -> GaussianFlow:
+        """That with the variances of a prior's modes, and its mean `(channel, *space)`."""
+        c, d = source.diagonal, covariance.truncated(0).diagonal
+        m = source.modes.analyse(mean.to(c))
         varies = (c > 0) & (d > 0)
-        return cls(prior.source.modes, torch.where(varies, c, 0), torch.where(varies, d, 0), torch.where(varies, m, 0))
+        return cls(source.modes, torch.where(varies, c, 0), torch.where(varies, d, 0), torch.where(varies, m, 0))
 
     @classmethod
     def white(cls, ndim: int) -> GaussianFlow:

@@ -97,7 +97,7 @@ def test_modes_without_variance_are_integrated_as_they_are():
         gain = torch.where((c > 0) & (d > 0), (t * d - (1 - t) * c) / p.clamp_min(1e-30), 0.0)
         return modes.synthesise(torch.where((c > 0) & (d > 0), gain * z, 1 / 3))
 
-    x = modes.analyse(integrate(velocity, GaussianFlow.of(prior), x_0, 3))
+    x = modes.analyse(integrate(velocity, GaussianFlow.of(prior.source, prior.covariance, prior.mean), x_0, 3))
     assert torch.isfinite(x).all()
     z_0 = modes.analyse(x_0)
     torch.testing.assert_close(x[:, 0, 1:4], z_0[:, 0, 1:4] + 1 / 3)
@@ -111,5 +111,7 @@ def test_single_precision_and_calls(mixture):
         calls.append(t)
         return mixture.velocity(x.double(), t).float()
 
-    x = integrate(velocity, GaussianFlow.of(mixture), source_fields(mixture).float(), 4)
+    x = integrate(
+        velocity, GaussianFlow.of(mixture.source, mixture.covariance, mixture.mean), source_fields(mixture).float(), 4
+    )
     assert x.dtype == torch.float32 and calls == [0, 0.25, 0.5, 0.75]
