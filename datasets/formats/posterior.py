@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+import zarr
 from torch import Tensor
 
 from infield.core.errors import InfieldError
@@ -23,6 +24,7 @@ from infield.datasets.formats.block_writer import BlockWriter, check_samples, op
 from infield.datasets.formats.carried import Carried
 from infield.datasets.formats.field import Field, read_field
 from infield.datasets.formats.posterior_layout import COSTS, VERSION, event_shape, lay_out_posterior
+from infield.datasets.formats.zarr_group import checked
 
 BLOCK_DIAGNOSTICS = "block_diagnostics"
 
@@ -144,6 +146,34 @@ class PosteriorWriter(BlockWriter):
         self.refuse_missing_blocks()
         arrays = self._final_moments(moments)
         self._complete(arrays, {**self._told(cost or {}, diagnostics or {}), **(attributes or {})})
+
+    def add_beside(self, arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:
+        """Add arrays beside the samples, once all blocks are written and before the posterior is finished.
+
+        Arguments:
+            arrays: By name: of all samples, `(samples, channel, *space)`, or of the field, `(channel, *space)`.
+            about: What each is, for people.
+
+        Raises:
+            InfieldError: Blocks are missing, or the disk is full.
+        """
+        self.refuse_missing_blocks()
+        samples, mean = self._array("samples"), self._array("mean")
+        with self._disk_full(), zarr.config.set({"array.write_empty_chunks": True}):
+            for name, values in arrays.items():
+                like = samples if values.ndim == 2 + len(self._field.grid.shape) else mean
+                array = self._group.create_array(
+                    name,
+                    shape=like.shape,
+                    chunks=like.chunks,
+                    dimension_names=like.metadata.dimension_names,  # type: ignore[union-attr]
+                    dtype=self._run["dtype"],
+                    fill_value=np.nan,
+                    compressors=checked(),
+                    attributes={"units": self._field.units, "long_name": about[name]},
+                    overwrite=True,
+                )
+                array[...] = values.reshape(like.shape).astype(self._run["dtype"])
 
     def _final_moments(
         self, moments: Mapping[str, tuple[np.ndarray, Mapping[str, Any]]] | None

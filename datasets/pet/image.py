@@ -15,6 +15,8 @@ from infield.core.errors import InfieldError
 from infield.datasets.formats.zarr_group import check_new, explain_disk_full, publish, remove_tree
 
 FORMAT, VERSION = "pet-image", 1
+MNI, MNI_CODE = "MNI152", 4
+"""Name of the space in file names of BIDS, and its code in the header of NIfTI."""
 OBLIQUE = 0.05
 """Sine of the angle between a voxel axis and its world axis above which coordinates along world axes are no use."""
 SAME = 1e-3
@@ -92,6 +94,8 @@ class PETImage:
                 raise InfieldError(where=path, found="a file", expected="none", remedy="use {overwrite}",
                                    parameters=["overwrite"])  # fmt: skip
             image = nibabel.Nifti1Image(self.values.transpose(2, 1, 0).astype(np.float32), self.affine)
+            if self.facts.get("space") == MNI:
+                image.set_sform(self.affine, code=MNI_CODE)
             image.header["descrip"] = f"{self.units}; not for diagnosis".encode()
             nibabel.save(image, path)
             return

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from infield.core.errors import InfieldError
+from infield.core.extras import require
 from infield.datasets.formats.carried import LAND
 from infield.datasets.formats.field import CHANNEL
 from infield.datasets.formats.posterior import open_posterior
@@ -138,14 +139,8 @@ def write_geotiff(dataset: xr.Dataset, path: Path) -> None:
     Raises:
         InfieldError: rasterio is not installed, or the field is not on two evenly spaced axes.
     """
-    try:
-        import rasterio
-        from rasterio.transform import from_origin
-    except ImportError as error:
-        raise InfieldError(
-            where=path, found="GeoTIFF, and no rasterio", expected="it installed",
-            remedy="pip install 'infield[maps]', or write netCDF (.nc)",
-        ) from error  # fmt: skip
+    rasterio = require("rasterio", "maps", where=path, instead="or write netCDF (.nc)")
+    from_origin = require("rasterio.transform", "maps", where=path).from_origin
     bands = {n: v for n, v in dataset.data_vars.items() if v.ndim >= 2 and n != LAND and v.dtype.kind == "f"}
     y, x = next(iter(bands.values())).dims[-2:]
     steps = [np.diff(dataset[d].values) for d in (y, x)]

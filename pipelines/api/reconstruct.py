@@ -20,6 +20,7 @@ from infield.pipelines.api.loading import sampler as sampler_named
 from infield.pipelines.commands import reconstruct as command
 from infield.pipelines.run.fitted_field import FitOptions
 from infield.pipelines.run.process import process_restored
+from infield.pipelines.run.reporting import warnings_of
 from infield.posterior.samplers.base import Sampler
 
 
@@ -107,7 +108,7 @@ def reconstruct(
         if to is None:
             posterior = posterior.load()
             posterior.close()
-    for line in (summary.get("note"), *command.warnings_of(summary)):
+    for line in (summary.get("note"), *warnings_of(summary)):
         if line:
             warnings.warn(str(line).removeprefix("warning: "), stacklevel=2)
     return posterior

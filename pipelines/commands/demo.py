@@ -1,11 +1,4 @@
-"""The whole road in a minute: a measurement, its prior, posterior samples, and a report that opens in a browser.
-
-    infield demo -o demo
-
-400 thermometers, none of them on the lake, measure the temperature of a square kilometre with an error of 0.3 K. The
-truth is drawn from the prior, so that the posterior is known in closed form and every figure has one to compare with.
-Given again, the command replaces what it wrote itself, and nothing else; killed, it goes on.
-"""
+"""The measurement, prior, posterior and report of `infield demo`; its options are in `demo_options`."""
 
 from __future__ import annotations
 
@@ -34,7 +27,7 @@ from infield.pipelines.commands.reconstruct import reconstruct
 from infield.pipelines.report import write_report
 from infield.pipelines.report.figures import scores
 from infield.pipelines.run.console import say
-from infield.pipelines.run.options import add_json, check_at_least
+from infield.pipelines.run.options import check_at_least
 from infield.pipelines.run.prior_choice import choose_prior
 from infield.pipelines.run.samplers import make_sampler
 from infield.priors.gaussian.laws import Matern
@@ -51,14 +44,6 @@ SAMPLES, SAMPLER = 64, ("faps", ["levels=20"])
 MEASUREMENT, PRIOR, POSTERIOR, REPORT = "measurement.zarr", "prior.yaml", "posterior.zarr", "report.html"
 MARK = "drawn by infield demo, seed "
 """History of the demo's measurement: by it the demo knows its own folder."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, default=Path("demo"), metavar="FOLDER",
-                        help="folder of what is written (default demo)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N",
-                        help="seed of truth, noise and samples (default 0)")  # fmt: skip
-    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

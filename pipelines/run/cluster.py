@@ -7,8 +7,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from distributed import Client
+from tornado.util import TimeoutError as TornadoTimeout
 
 from infield.core.errors import InfieldError
+
+
+def _is_of_interest(record: logging.LogRecord) -> bool:
+    """Whether a record of asyncio is more than the wake-up call of a connection that was closed before it rang.
+
+    distributed waits for messages to send by tornado's Event.wait(timeout); where a connection closes meanwhile, the
+    timeout belongs to nobody, and asyncio reports it whenever memory is collected, long after the run.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    wake_up = isinstance(error, TornadoTimeout) and str(error) == "Timeout"
+    return not (wake_up and "never retrieved" in record.getMessage())
+
+
+logging.getLogger("asyncio").addFilter(_is_of_interest)
 
 
 @contextmanager

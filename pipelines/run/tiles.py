@@ -31,11 +31,12 @@ from infield.physics.operators.sensors import PointSensors
 from infield.pipelines.run.blocks import check_run
 from infield.pipelines.run.cluster import client
 from infield.pipelines.run.console import progress, say
+from infield.pipelines.run.fitted_field import Judged
 from infield.pipelines.run.precision import stored_dtype
 from infield.pipelines.run.prior_choice import cautions
 from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.references import ATTRIBUTE, OWN
-from infield.pipelines.run.reporting import report_writer
+from infield.pipelines.run.reporting import report_writer, warnings_of
 from infield.posterior.inference.tiling import Tiling
 from infield.posterior.samplers.faps_tiled import TiledFAPS, TiledPosterior
 from infield.priors.storage.checkpoint import file_sha256, load_flow_prior
@@ -137,15 +138,16 @@ def reconstruct_in_tiles(
         cost = {"velocity_calls": sampler.levels * sampler.block * overhead, "operator_calls": 0.0}
         writer.finish_block(b, {**cost, "seconds": seconds / writer.blocks})
     chi_square = _chi_square(writer, measurement)
+    judged = Judged.without_validation(None).given(chi_square, measurement)
     cited = [*registry.find("samplers", "faps").papers, *posterior.prior.papers]
     writer.finish(
         cost={"seen_over_owned": overhead},
         diagnostics={"chi_square": chi_square},
-        attributes={ATTRIBUTE: json.dumps([OWN, *cited])},
+        attributes={**judged.attributes, ATTRIBUTE: json.dumps([OWN, *cited])},
     )
     seconds = time.perf_counter() - start
     write_report(output, measurement)
-    return {
+    summary = {
         "output": str(output),
         "prior": f"{prior.name}: {posterior.prior.name}",
         "prior_sha256": digests[0],
@@ -156,10 +158,14 @@ def reconstruct_in_tiles(
         "tiles": len(tiling.tiles),
         "seen_over_owned": overhead,
         "chi_square": chi_square,
+        **judged.attributes,
         "velocity_calls": sampler.levels * overhead,
         "operator_calls": 0.0,
         "seconds": seconds,
     }
+    for line in warnings_of(summary):
+        say(line, quiet=quiet)
+    return summary
 
 
 def _plugins(posterior: TiledPosterior) -> dict[str, dict[str, str]]:

@@ -9,5 +9,6 @@ DOMAINS = {
     "cm21": "lightcones of the 21 cm line of hydrogen",
     "mri": "magnetic resonance imaging",
     "pet": "positron emission tomography",
+    "projection_mapping": "pictures that projectors show on a surface",
     "wall_pressure": "pressure below turbulent flows",
 }

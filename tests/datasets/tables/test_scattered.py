@@ -10,7 +10,8 @@ import xarray as xr
 
 from infield import InfieldError
 from infield.datasets.formats.measurement import open_measurement
-from infield.datasets.tables.scattered import Scattered, convert_table, merge
+from infield.datasets.tables.merged import merge
+from infield.datasets.tables.scattered import Scattered, convert_table
 from infield.datasets.tables.table import Layout, open_table
 
 

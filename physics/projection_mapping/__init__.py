@@ -1,0 +1,1 @@
+"""Projection mapping: what projectors can show on a surface."""

@@ -1,0 +1,22 @@
+"""Entries of projection mapping in the registry; see `core.registry`."""
+
+from __future__ import annotations
+
+from infield.core.registry import Entry
+
+ENTRIES = {
+    "operators": {
+        "multi-projector": Entry(
+            "infield.physics.projection_mapping.multi_projector:build_multi_projector",
+            "light of several projectors on a surface, seen by a camera",
+            facts={
+                "parameters": "`defocus` in projector pixels and `black`, black over white: a number, or one for each "
+                "projector; `patches` (15, 20)",
+                "arrays (role: shape)": "`warp` (v, u): (projector, 2, y, x); `seen`: (projector, y, x); `mixing`: "
+                "(projector, 3, 3, y, x); `background`: (3, y, x); `response`: (projector, 3, entries), for a field "
+                "of drive signals; `reflectance`: (3, y, x) with `form_factors`: (patches, patches)",
+                "output S": "(3, y, x), linear camera light; the field has 3 channels on (projector, v, u)",
+            },
+        ),
+    },
+}
