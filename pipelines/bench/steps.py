@@ -3,7 +3,8 @@ datum contributes.
 
     infield bench steps --parts integrator --records steps.json
 
-Parts: `integrator` (draws of priors beside Heun's method, the midpoint rule and DPM-Solver++ at equal calls).
+Parts: `integrator` (draws of priors beside Heun's method, the midpoint rule and DPM-Solver++ at equal calls),
+`denoisers` (shipped priors, and priors with a planted circulation), `explain` (sensitivities beside exact ones).
 """
 
 from __future__ import annotations
@@ -14,22 +15,17 @@ from typing import Any
 
 import torch
 
-from infield.pipelines.bench import steps_integrator
+from infield.pipelines.bench import steps_denoisers, steps_explain, steps_integrator
+from infield.pipelines.bench.steps_options import PARTS
 from infield.pipelines.bench.targets import TargetBench
 
-PARTS = {"integrator": steps_integrator.run}
+RUN = dict(zip(PARTS, (steps_integrator.run, steps_denoisers.run, steps_explain.run), strict=True))
 
 METRICS: dict[str, str] = {}
 METHOD_NOTE = (
     "Path error: root mean square over fields of the source, beside the same path in 400 steps (96 under networks). "
-    "Power: in octaves of wavenumber, beside that path. One thread."
+    "Power: in octaves of wavenumber, beside that path. Asymmetry: 0 for a denoiser, 2 for a circulation. One thread."
 )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, metavar="PART", help=f"some of {', '.join(PARTS)} (default all)"
-    )
 
 
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
@@ -42,5 +38,5 @@ def run(*, quick: bool = False, seed: int = 0, parts: list[str] | None = None) -
     torch.set_num_threads(1)
     bench = TargetBench("steps", seed)
     for part in parts or PARTS:
-        PARTS[part](bench, quick, seed)
+        RUN[part](bench, quick, seed)
     return bench

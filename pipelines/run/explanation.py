@@ -167,11 +167,11 @@ def explain(
     draws = draws.reshape(len(draws), len(field.channels), *field.grid.shape)
     values = chosen.of(draws)
     known = None if prior is None else choose_prior(prior, given).prior
-    gaussian = isinstance(known, FlowPrior) and known.gaussian and given.linear_gaussian
+    gaussian = known if isinstance(known, FlowPrior) and known.gaussian and given.linear_gaussian else None
     z = noiseless_data(given, draws)
-    left_out = _leave_one_out(given, z, known if gaussian else None)
-    if gaussian and chosen.weights is not None:
-        of_data, exact = exact_gain(known, given, chosen.weights), True
+    left_out = _leave_one_out(given, z, gaussian)
+    if gaussian is not None and chosen.weights is not None:
+        of_data, exact = exact_gain(gaussian, given, chosen.weights), True
     else:
         of_data, exact = sensitivity(values, scores(given, z)), False
     planned = None if planned_noise is None else value_of_data(values, draws, planned_noise**2)
