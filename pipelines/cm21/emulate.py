@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ import torch
 from torch import Generator
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
 from infield.datasets.formats.zarr_group import check_new
 from infield.pipelines.cm21.convert import about, rows_of
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         **run_settings(arguments),
     )
     if arguments.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
         return 0
     rows = {"prior": facts["prior"], **rows_of(facts), "network calls a cone": str(facts["velocity_calls"])}
     if facts["emulator"]:
