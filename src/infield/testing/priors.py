@@ -32,7 +32,8 @@ def check_prior(
     alone, and agrees with its derivative; the modes are orthonormal, and the source has the variances that its
     covariance says; a map to units and back is the identity. The mean of x_1 given x_t, which the velocity gives,
     leaves a remainder that is orthogonal to functions of x_t, for fields that are draws of the prior: this proves the
-    velocity. Its derivative times C_0 is symmetric and positive, as a conditional covariance is. A Gaussian prior's draws through its flow have its mean and covariance.
+    velocity. The derivative of that mean, times C_0, is symmetric and positive, as a conditional covariance is. A
+    Gaussian prior's draws through its flow have its mean and covariance.
 
     Arguments:
         prior: The prior.
