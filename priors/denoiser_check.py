@@ -31,8 +31,8 @@ TIMES = (0.1, 0.3)
 """Early: there a circulation is large beside the conditional covariance."""
 
 MAX_ASYMMETRY = 1.65
-"""Of W = C_0^{-1/2}: above it the square of the antisymmetric part is more than twice that of the symmetric one, which no
-error of independent entries makes. Set from shipped priors and planted circulations (`infield bench steps`)."""
+"""Of W = C_0^{-1/2}: above it the square of the antisymmetric part is more than twice that of the symmetric one, as no
+error of independent entries makes it. Set from shipped priors and planted circulations (`infield bench steps`)."""
 
 MAX_NEGATIVE = 0.25
 
