@@ -13,7 +13,7 @@ TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 # One thread a process: on few cores a second one costs more than it gives when several processes run.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install wheel demo test test-slow gate mutants lint types check docs clean
+.PHONY: install wheel demo test notebooks test-slow gate mutants lint types check docs clean
 
 install: $(VENV)/installed
 
@@ -32,7 +32,11 @@ demo: install
 	$(BIN)/infield demo --output demo
 
 test: install
-	$(PYTEST) -m "not slow" -n logical --maxprocesses 8 --dist worksteal
+	$(PYTEST) -m "not slow and not notebook" -n logical --maxprocesses 8 --dist worksteal
+
+# The notebooks in their quick mode; the executed copies, in build/notebooks, are the gallery of the documentation.
+notebooks: install
+	$(PYTEST) -m notebook -n logical --maxprocesses 8 --dist worksteal
 
 test-slow: install
 	$(PYTEST) -m slow
@@ -55,10 +59,10 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-check: lint types test
+check: lint types test notebooks
 
 # The documentation, in build/docs: every warning is an error, and nothing is fetched. Figures of the gallery are those of
-# the last `make test`.
+# the last `make notebooks`.
 docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 

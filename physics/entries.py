@@ -173,5 +173,14 @@ ENTRIES = {
                 "covariance D + FᵀF: errors that data share, beside the independent error of each",
             ),
         ),
+        "stack": Entry(
+            "infield.physics.noise.stack:StackedNoise",
+            "a noise model for each part of stacked data",
+            facts=noise(
+                "`laws`: a list of noise models, in the order of the operator `stack`; `sizes`: the number of data of "
+                "each part; variables that a law names hold its flattened data alone",
+                "each part has its own law; parts are independent",
+            ),
+        ),
     },
 }

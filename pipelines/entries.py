@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infield.core.registry import Entry
 
-FIELDS = "infield.pipelines.commands.simulate:FIELDS"
+FIELDS = "infield.pipelines.commands.simulate_options:FIELDS"
 
 ENTRIES = {
     "commands": {
@@ -12,25 +12,33 @@ ENTRIES = {
             "infield.pipelines.commands.convert", "tables, grids and raw data to a measurement; posteriors to maps"
         ),
         "simulate": Entry(
-            "infield.pipelines.commands.simulate",
+            "infield.pipelines.commands.simulate_options",
             "data sets of random fields and of solutions of partial differential equations",
         ),
-        "fit": Entry("infield.pipelines.commands.fit", "train a flow-matching prior from a YAML configuration"),
+        "fit": Entry(
+            "infield.pipelines.commands.fit_options",
+            "train a prior, a surrogate or an amortised posterior from a YAML configuration",
+        ),
         "reconstruct": Entry(
             "infield.pipelines.commands.reconstruct_options", "posterior samples of the field behind a measurement file"
+        ),
+        "calibrate": Entry(
+            "infield.pipelines.commands.calibrate", "is a sampler right on a measurement file, and what mends it"
         ),
         "bench": Entry("infield.pipelines.commands.bench", "calibration and cost beside named peers, in one run"),
         "list": Entry("infield.pipelines.commands.list", "names of priors, samplers, operators, configurations, ..."),
         "cite": Entry("infield.pipelines.commands.cite", "BibTeX of what to cite, also of a posterior"),
         "demo": Entry(
-            "infield.pipelines.commands.demo", "the whole road in three minutes: measurement, posterior, report"
+            "infield.pipelines.commands.demo_options", "the whole road in three minutes: measurement, posterior, report"
         ),
+        "emulate": Entry("infield.pipelines.commands.emulate", "new fields from a conditional prior"),
     },
     "checkpoint_folders": {"infield": Entry("infield.pipelines", "checkpoints of this package")},
     "tables": {"priors": Entry("infield.pipelines.run.names:priors", "all priors by name")},
     "converters": {
         "table": Entry("infield.pipelines.tables.table", "a table of scattered data to a measurement"),
         "grid": Entry("infield.pipelines.tables.grid", "a gridded field with gaps to a measurement"),
+        "stack": Entry("infield.pipelines.tables.stack", "measurements of one field by several instruments to one"),
         "posterior": Entry("infield.pipelines.tables.posterior", "a posterior to a map: netCDF or GeoTIFF"),
     },
     "simulators": {

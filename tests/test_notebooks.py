@@ -20,6 +20,7 @@ def execute(notebook, folder):
     return client.execute()
 
 
+@pytest.mark.notebook
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_and_its_conclusions_hold(path, tmp_path, monkeypatch):
     monkeypatch.setenv("INFIELD_QUICK", "1")

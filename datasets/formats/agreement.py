@@ -86,7 +86,9 @@ def check_data_units(path: Path, data: xr.DataArray, operator_json: Mapping[str,
         InfieldError: Both state units, and they are not the same.
     """
     found = data.attrs["units"]
-    if operator_json.get("name") not in VALUES_OF_FIELD or found in NONE or field.units in NONE:
+    parts = operator_json.get("operators") if operator_json.get("name") == "stack" else [operator_json]
+    names = {part.get("name") for part in (parts if isinstance(parts, list) else ()) if isinstance(part, Mapping)}
+    if not names & set(VALUES_OF_FIELD) or found in NONE or field.units in NONE:
         return
     if not same_units(found, field.units):
         raise InfieldError(

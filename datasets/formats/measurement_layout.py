@@ -15,10 +15,13 @@ from infield.datasets.formats.field import CHANNEL, COMPLEX_CHANNELS, Field
 from infield.datasets.formats.measurement_context import context_variables
 from infield.datasets.formats.zarr_group import CONVENTIONS, checked, refusal
 from infield.physics.measurement import Measurement
+from infield.physics.operators.rebuilt import fingerprint, foreign
 
 VERSION = 2
 """The newest version that is read: it adds a context, and `{"estimate": true}` in place of a variance."""
 
+FINGERPRINT = "operator_fingerprint"
+"""Attribute of files whose operator is of another package: what it makes of fixed fields, see `operators.rebuilt`."""
 
 UNTITLED = "Measurement of a field"
 """Title of a file that was given none."""
@@ -26,7 +29,9 @@ UNTITLED = "Measurement of a field"
 
 def version_of(noise_json: Mapping[str, Any]) -> int:
     """The oldest version that can say this of the noise."""
-    return 2 if isinstance(noise_json.get("variance"), Mapping) else 1
+    laws = noise_json.get("laws")
+    parts = [law for law in laws if isinstance(law, Mapping)] if isinstance(laws, list) else []
+    return 2 if any(isinstance(law.get("variance"), Mapping) for law in (noise_json, *parts)) else 1
 
 
 def parts(values: np.ndarray) -> np.ndarray:
@@ -118,6 +123,9 @@ def dataset_of(measurement: Measurement, dims: Mapping[str, tuple[str, ...]], da
         "operator": json.dumps(measurement.description),
         "noise": json.dumps(measurement.noise.to_json()),
     }
+    if foreign(measurement.description):
+        shape = (len(measurement.channels), *measurement.grid.shape)
+        attributes[FINGERPRINT] = json.dumps(fingerprint(measurement.operator, shape))
     coordinates = field.coordinates()
     more, told = context_variables(measurement.context, field, {*variables, *coordinates, *field.dims})
     return xr.Dataset(variables | more, coords=coordinates, attrs=attributes | told)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
@@ -15,14 +16,17 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+import zarr
 from torch import Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
+from infield.core.json_text import to_json
 from infield.datasets.formats.block_writer import BlockWriter, check_samples, open_finished
 from infield.datasets.formats.carried import Carried
 from infield.datasets.formats.field import Field, read_field
 from infield.datasets.formats.posterior_layout import COSTS, VERSION, event_shape, lay_out_posterior
+from infield.datasets.formats.zarr_group import checked
 
 BLOCK_DIAGNOSTICS = "block_diagnostics"
 
@@ -145,6 +149,34 @@ class PosteriorWriter(BlockWriter):
         arrays = self._final_moments(moments)
         self._complete(arrays, {**self._told(cost or {}, diagnostics or {}), **(attributes or {})})
 
+    def add_beside(self, arrays: Mapping[str, np.ndarray], about: Mapping[str, str]) -> None:
+        """Add arrays beside the samples, once all blocks are written and before the posterior is finished.
+
+        Arguments:
+            arrays: By name: of all samples, `(samples, channel, *space)`, or of the field, `(channel, *space)`.
+            about: What each is, for people.
+
+        Raises:
+            InfieldError: Blocks are missing, or the disk is full.
+        """
+        self.refuse_missing_blocks()
+        samples, mean = self._array("samples"), self._array("mean")
+        with self._disk_full(), zarr.config.set({"array.write_empty_chunks": True}):
+            for name, values in arrays.items():
+                like = samples if values.ndim == 2 + len(self._field.grid.shape) else mean
+                array = self._group.create_array(
+                    name,
+                    shape=like.shape,
+                    chunks=like.chunks,
+                    dimension_names=like.metadata.dimension_names,  # type: ignore[union-attr]
+                    dtype=self._run["dtype"],
+                    fill_value=np.nan,
+                    compressors=checked(),
+                    attributes={"units": self._field.units, "long_name": about[name]},
+                    overwrite=True,
+                )
+                array[...] = values.reshape(like.shape).astype(self._run["dtype"])
+
     def _final_moments(
         self, moments: Mapping[str, tuple[np.ndarray, Mapping[str, Any]]] | None
     ) -> Mapping[str, np.ndarray]:
@@ -161,14 +193,15 @@ class PosteriorWriter(BlockWriter):
         """What the attributes say of the run as a whole."""
         totals = {name: float(self._read(name).sum()) for name in COSTS}
         return {
-            "cost": json.dumps({**totals, **cost}),
-            "diagnostics": json.dumps({**self._block_means(), **diagnostics}),
+            "cost": to_json({**totals, **cost}),
+            "diagnostics": to_json({**self._block_means(), **diagnostics}),
         }
 
     def _block_means(self) -> dict[str, float]:
         reports = list(self._reports(BLOCK_DIAGNOSTICS).values())
         names = dict.fromkeys(name for report in reports for name in report)
-        return {name: fmean(report[name] for report in reports if name in report) for name in names}
+        known = {name: [report[name] for report in reports if report.get(name) is not None] for name in names}
+        return {name: fmean(values) if values else math.nan for name, values in known.items()}
 
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and unbiased standard deviation over samples, one block in memory (update of Chan et al. 1983)."""

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from infield.core.errors import InfieldError
+from infield.core.extras import require
 
 RADIUS_KM = 6371.0088
 """Mean radius of the Earth (IUGG)."""
@@ -91,13 +92,7 @@ def reference_system(name: str) -> tuple[dict[str, Any], tuple[str, str], bool]:
     Raises:
         InfieldError: pyproj is not installed, or knows no such system of two horizontal axes.
     """
-    try:
-        import pyproj
-    except ImportError as error:
-        raise InfieldError(
-            where="{crs}", found="no pyproj", expected="it installed", remedy="pip install 'infield[maps]'",
-            parameters=["crs"],
-        ) from error  # fmt: skip
+    pyproj = require("pyproj", "maps", where="coordinate reference system")
     try:
         system = pyproj.CRS.from_user_input(name)
     except pyproj.exceptions.CRSError as error:

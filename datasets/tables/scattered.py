@@ -13,8 +13,11 @@ import xarray as xr
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
+from infield.datasets.formats.field import Field
 from infield.datasets.tables.axes import NAMES, Column, cut_open, grid_line, in_order, kind_of
 from infield.datasets.tables.converted import Converted, noise_model, noise_of, refuse_constant
+from infield.datasets.tables.merged import merge
+from infield.datasets.tables.onto import along, field_of, grid_of, time_units
 from infield.datasets.tables.projection import azimuthal_equidistant, centre_of, grid_mapping, reference_system
 from infield.datasets.tables.table import Layout, Table, attributes_of, numbers, open_table
 from infield.datasets.tables.times import as_numbers
@@ -43,6 +46,7 @@ class Scattered:
         closed: Whether the axis of longitude is periodic; None where the data decide.
         calendar: Of dates.
         crs: Coordinate reference system of the places, e.g. "EPSG:25832"; the first two of `at` are x and y.
+        onto: Measurement file whose field the data are of, in place of a grid.
         layout: What a text file does not say.
     """
 
@@ -59,6 +63,7 @@ class Scattered:
     closed: bool | None = None
     calendar: str | None = None
     crs: str | None = None
+    onto: Path | None = None
     layout: Layout = field(default_factory=Layout)
 
 
@@ -69,6 +74,7 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
         InfieldError: The table, a column or a setting is not as needed; one line says which.
     """
     _check(asked)
+    known = None if asked.onto is None else field_of(asked.onto)
     noise_columns = () if asked.noise_column is None else (asked.noise_column,)
     table = open_table(source, replace(asked.layout, names=(asked.value, *asked.at, *noise_columns)))
     rows, notes = len(table.frame), []
@@ -80,7 +86,7 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
     if repeated:
         notes.append(f"{repeated} rows repeat another in every column and were left out")
     values = numbers(source, table, asked.value)
-    columns = [_column(source, table, name, asked, i) for i, name in enumerate(asked.at)]
+    columns = [_column(source, table, name, asked, i, known) for i, name in enumerate(asked.at)]
     columns, system = (columns, None) if asked.crs is None else _in_system(columns, asked.crs)
     stds = None if asked.noise_column is None else numbers(source, table, asked.noise_column)
     kept = np.isfinite(values) & np.all([np.isfinite(c.values) for c in columns], axis=0)
@@ -94,11 +100,20 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
     values, stds = values[kept], None if stds is None else stds[kept]
     columns = [replace(c, values=c.values[kept]) for c in columns]
     refuse_constant(source, asked.value, values)
-    units, change = units_of(asked.value, attributes_of(table, asked.value), asked.units, asked.convert)
+    convert = known.units if known is not None and known.units not in NONE else asked.convert
+    units, change = units_of(asked.value, attributes_of(table, asked.value), asked.units, convert)
     values = change(values)
-    columns, more, mapping, steps = _laid_out(columns, asked)
-    mapping = mapping or system
-    notes += more
+    if known is None:
+        columns, more, mapping, steps = _laid_out(columns, asked)
+        mapping = mapping or system
+        notes += more
+    else:
+        (columns, inside), mapping = along(columns, known), None
+        if not inside.all():
+            notes.append(f"{int((~inside).sum())} data lie outside of the field of {asked.onto} and were left out")
+            columns = [replace(c, values=c.values[inside]) for c in columns]
+            values, stds = values[inside], None if stds is None else stds[inside]
+            refuse_constant(source, asked.value, values)
     variances = noise_of(source, asked.noise_std, stds, len(values), abs(change.slope))
     places = np.stack([c.values for c in columns], axis=1)
     places, values, variances, first, merged = merge(places, values, variances)
@@ -108,7 +123,7 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
             if variances is not None
             else f"{merged} data share the place of another: both stay, their difference tells the noise"
         )
-    grid = _grid(columns, steps)
+    grid = _grid(columns, steps) if known is None else grid_of(known)
     description = {"name": "points", "arrays": {"coordinates": "positions"}}
     arrays = {"positions": places}
     measurement = Measurement(
@@ -116,7 +131,7 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
         operator=build_operator(description, arrays, grid, 1),
         noise=noise_model(variances, values),
         grid=grid,
-        channels=(asked.value,),
+        channels=(asked.value,) if known is None else known.channels,
         units=units,
         description=description,
         arrays=arrays,
@@ -142,7 +157,14 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
 
 
 def _check(asked: Scattered) -> None:
-    if len(asked.grid) not in (1, len(asked.at)) or not all(np.isfinite(s) and s > 0 for s in asked.grid):
+    if asked.onto is not None:
+        for name in ("project", "wrap", "closed", "crs", "convert"):
+            if getattr(asked, name) not in (None, False):
+                option = {"closed": "circle"}.get(name, name)
+                raise InfieldError(
+                    where=f"{{{option}}}", found="it beside {onto}", expected="one of them", parameters=[option, "onto"]
+                )
+    elif len(asked.grid) not in (1, len(asked.at)) or not all(np.isfinite(s) and s > 0 for s in asked.grid):
         raise InfieldError(
             where="{grid}",
             found=" ".join(f"{s:g}" for s in asked.grid),
@@ -153,10 +175,12 @@ def _check(asked: Scattered) -> None:
         raise InfieldError(where="{at}", found="a column named twice", expected="different ones", parameters=["at"])
 
 
-def _column(source: Path, table: Table, name: str, asked: Scattered, i: int) -> Column:
+def _column(source: Path, table: Table, name: str, asked: Scattered, i: int, known: Field | None) -> Column:
     """One axis, as numbers with units."""
     attributes = attributes_of(table, name)
     stated = _stated(asked, i, kind_of(name, attributes))
+    if known is not None:
+        stated = stated or time_units(known, kind_of(name, attributes))
     kind = kind_of(name, {**attributes, "units": stated} if stated else attributes)
     if kind == "time" or (asked.calendar is not None and _is_text(table, name)):
         values, units, calendar = as_numbers(name, table.frame[name], attributes, stated, asked.calendar)
@@ -280,31 +304,6 @@ def _laid_out(
             parameters=["grid"],
         )
     return in_order(columns), notes, mapping, steps
-
-
-def merge(
-    places: np.ndarray, values: np.ndarray, variances: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray, int]:
-    """Data at one place made one: their mean by inverse variances, with variance 1 / sum of these.
-
-    Arguments:
-        places: `(data, axes)`.
-        values: `(data,)`.
-        variances: `(data,)` or one; None where unknown: then the data stay apart.
-
-    Returns:
-        Places, values, variances, the row in which each place first stood, and how many data share another's place.
-    """
-    found, first, group = np.unique(places, axis=0, return_index=True, return_inverse=True)
-    shared = len(places) - len(found)
-    if shared == 0 or variances is None:
-        return places, values, variances, np.arange(len(places)), shared
-    group = group.ravel()
-    weight = 1 / np.broadcast_to(variances, values.shape)
-    total = np.bincount(group, weight)
-    mean = np.bincount(group, weight * values) / total
-    order = np.argsort(first)  # in the order of the table
-    return found[order], mean[order], (1 / total)[order], first[order], shared
 
 
 def _grid(columns: list[Column], steps: Mapping[str, float]) -> Grid:

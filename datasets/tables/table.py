@@ -17,6 +17,7 @@ import xarray as xr
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.core.extras import missing_extra
 from infield.datasets.tables.dataset import open_dataset, valid
 
 COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
@@ -129,9 +130,7 @@ def read_parquet(path: Path, layout: Layout) -> Table:
     try:
         frame = pd.read_parquet(path)
     except ImportError as error:
-        raise InfieldError(
-            where=path, found="Parquet, and no pyarrow", expected="it installed", remedy="pip install 'infield[tables]'"
-        ) from error
+        raise missing_extra("pyarrow", "tables", where=path, instead="or write the table as text") from error
     except Exception as error:  # pyarrow passes on whatever its readers raise
         raise InfieldError(where=path, found=" ".join(str(error).split()), expected="Apache Parquet") from error
     attributes = {name: {"units": frame[name].attrs["units"]} for name in frame if "units" in frame[name].attrs}

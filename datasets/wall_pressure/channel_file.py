@@ -204,6 +204,7 @@ class ChannelWriter(BlockWriter):
         """Remove all of a run that is not finished."""
         remove_tree(self.partial)
         self.restart.unlink(missing_ok=True)
+        self.release()
 
     def finish(self) -> None:
         """Mark the file complete and rename it to its path, and remove the restart file.

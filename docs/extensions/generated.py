@@ -18,7 +18,7 @@ DOCS = Path(__file__).resolve().parents[1]
 ROOT = DOCS.parent
 GENERATED = DOCS / "generated"
 EXECUTED = ROOT / "build" / "notebooks"
-"""Where `make test` leaves the notebooks it has executed, with their outputs."""
+"""Where `make notebooks` leaves the notebooks it has executed, with their outputs."""
 
 MISSING = "–"
 
@@ -113,8 +113,6 @@ def command_help() -> str:
     parts = []
     for verb, entry in registry.table("commands").items():
         parts.append(f"## `infield {verb}`\n\n{_sentence(entry.help)}\n")
-        if verb == "fit":  # LightningCLI's own parser: its help is that of the configuration
-            continue
         parser = parser_of(verb, registry.load("commands", verb))
         parts.append(f"```text\n{parser.format_help().rstrip()}\n```\n")
         if verb in SUBCOMMANDS:
@@ -263,7 +261,7 @@ def cards() -> dict[str, str]:
 
 
 def gallery() -> dict[str, str]:
-    """Notebooks: the executed copies of `make test` if they are up to date, else those without outputs."""
+    """Notebooks: the executed copies of `make notebooks` if they are up to date, else those without outputs."""
     pages, entries = {}, []
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         document = json.loads(executed_or_stored(path).read_text(encoding="utf-8"))

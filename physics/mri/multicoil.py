@@ -51,6 +51,31 @@ class _CoilsThroughFFT(ComplexBuffers):
         images = torch.fft.ifft2(kspace.unflatten(2, self.data_shape[2:]), norm="ortho")
         return torch.view_as_real((images * self.image_side.conj()).sum(1)).movedim(-1, 1)
 
+    def adjoint_of_units(self, index: Tensor) -> Tensor:
+        """A^T of data that are 1 at one place each: plane waves under the map of one coil, which need no transform.
+
+        Arguments:
+            index: Flat places among the data, which are sampled, shape `(places,)`.
+
+        Returns:
+            Shape `(places, 2, [z,] y, x)`.
+        """
+        part, coil, *slices, ky, kx = torch.unravel_index(index, self.data_shape)
+        ny, nx = self.data_shape[-2:]
+        one = torch.tensor([1, 1j], dtype=torch.complex128)
+        value = one[part] / math.sqrt(ny * nx) / _constant_phase((ny, nx))
+        along = []
+        for k, n in ((ky, ny), (kx, nx)):  # the inverse transform of a centred place, phases included
+            angle = 2 * math.pi / n * (k[:, None] * (torch.arange(n) - n // 2)).to(torch.float64)
+            along.append(torch.polar(torch.ones_like(angle), angle))
+        waves = (value[:, None] * along[0])[:, :, None] * along[1][:, None]
+        images = waves.new_zeros((len(index), *self.data_shape[2:]))
+        if slices:
+            images[torch.arange(len(index)), slices[0]] = waves * self.image_side[coil, slices[0]].conj()
+        else:
+            images = waves * self.image_side[coil].conj()
+        return torch.view_as_real(images).movedim(-1, 1)
+
 
 class MultiCoilMRI(_CoilsThroughFFT, LeastSquaresMixin, DeepinvMultiCoilMRI):
     r"""deepinv's operator, y_n = P F (s_n x) for each coil n, with centred orthonormal F.

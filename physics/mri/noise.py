@@ -77,6 +77,10 @@ class CoilGaussianNoise(NoiseModel):
                 "correlated coil noise"
             )
 
+    def of_mean(self, count: int) -> CoilGaussianNoise:
+        """Of the mean of several data: a covariance so many times smaller."""
+        return CoilGaussianNoise(self.covariance / count, self.k_dimensions)
+
     @property
     def variance(self) -> Tensor:
         return (self.covariance.diagonal().real / 2).reshape(-1, *(1,) * self.k_dimensions)
@@ -108,6 +112,14 @@ class CoilGaussianNoise(NoiseModel):
     def solve(self, r: Tensor) -> Tensor:
         n = self._complex(r)
         return self._real(2 * self._inverse.to(n) @ n, r)
+
+    def block(self, index: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """R between the data at some flat places of data of a shape, `(places, places)`."""
+        part, coil, *place = torch.unravel_index(index, shape)
+        psi = self.covariance[coil[:, None], coil] / 2
+        turned = part[:, None] - part  # the imaginary part of one beside the real part of the other
+        entries = torch.where(turned == 0, psi.real, turned * psi.imag)
+        return entries * torch.stack([k[:, None] == k for k in place]).all(0)
 
     def root(self, w: Tensor) -> Tensor:
         n = self._complex(w)

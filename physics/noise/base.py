@@ -52,6 +52,18 @@ class NoiseModel(Protocol):
                 object.__setattr__(moved, name, value.to(device))
         return moved
 
+    def of_mean(self, count: int) -> NoiseModel:
+        """The model of the mean of several independent data of one field, where that mean is all they say of the field.
+
+        Raises:
+            InfieldError: The mean is no sufficient statistic, or not known to be one.
+        """
+        raise InfieldError(
+            where=f"noise {type(self).__name__}",
+            found="a model of which two data cannot be joined",
+            expected="one whose mean of several data says all: Gaussian noise, or counts",
+        )
+
     def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
         """Log density of `y` with its normalising constant, shape `(batch,)`."""
         ...

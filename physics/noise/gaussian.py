@@ -51,6 +51,10 @@ class GaussianNoise(NoiseModel):
             return UnknownGaussianNoise.of_data(description.arrays.get(DATA, np.zeros(0)))
         return cls(description.value("variance"))
 
+    def of_mean(self, count: int) -> GaussianNoise:
+        """Of the mean of several data: a variance so many times smaller."""
+        return GaussianNoise(self.variance / count)
+
     def apply(self, r: Tensor) -> Tensor:
         return r * self.variance.to(r)
 
@@ -118,6 +122,9 @@ class UnknownGaussianNoise(GaussianNoise):
 
     def _refuse(self) -> NoReturn:
         raise unknown_variance()
+
+    def of_mean(self, count: int) -> GaussianNoise:
+        self._refuse()
 
     def apply(self, r: Tensor) -> Tensor:
         self._refuse()

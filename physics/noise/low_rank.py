@@ -72,6 +72,10 @@ class LowRankGaussianNoise(NoiseModel):
     def variance(self) -> Tensor:
         return self.diagonal.expand(self._deviation.shape) + self.factors.square().sum(0)
 
+    def of_mean(self, count: int) -> LowRankGaussianNoise:
+        """Of the mean of several data: a covariance so many times smaller."""
+        return LowRankGaussianNoise(self.diagonal / count, self.factors / math.sqrt(count))
+
     def _mix(self, w: Tensor, gains: Tensor) -> Tensor:
         """(1 + V^T gains V) w."""
         V, flat = self._directions.to(w), w.flatten(1)

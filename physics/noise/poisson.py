@@ -51,6 +51,10 @@ class PoissonNoise(NoiseModel):
         if negative:
             raise InfieldError(where="measurement", found=f"{negative} negative counts", expected="none below zero")
 
+    def of_mean(self, count: int) -> PoissonNoise:
+        """Of the mean of several data: their counts add up, each worth so many times less."""
+        return PoissonNoise(self.gain / count)
+
     def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
         count, rate = y / self.gain, z / self.gain
         terms = torch.xlogy(count, rate) - rate - torch.lgamma(count + 1)

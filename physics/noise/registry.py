@@ -14,6 +14,7 @@ from infield.physics.noise.base import GaussianNoiseModel, NoiseDescription, Noi
 from infield.physics.noise.gaussian import GaussianNoise, UnknownGaussianNoise
 from infield.physics.noise.low_rank import LowRankGaussianNoise
 from infield.physics.noise.poisson import PoissonGaussianNoise, PoissonNoise
+from infield.physics.noise.stack import StackedNoise
 
 if not TYPE_CHECKING:
     __getattr__ = old_names(__name__)
@@ -25,6 +26,7 @@ __all__ = [
     "NoiseModel",
     "PoissonGaussianNoise",
     "PoissonNoise",
+    "StackedNoise",
     "UnknownGaussianNoise",
     "noise_from_json",
 ]
@@ -38,6 +40,7 @@ def noise_from_json(description: Mapping[str, Any], arrays: Mapping[str, np.ndar
             each datum has its own variance, and `{"estimate": true}` where it is to be estimated;
             `{"law": "coil-gaussian", "covariance": NAME}`, and `"k_dimensions": 3` for several slices;
             `{"law": "low-rank-gaussian", "diagonal": 0.01, "factors": NAME}`, the diagonal a number or a name;
+            `{"law": "stack", "laws": [...], "sizes": [...]}` of data that the operator `stack` made;
             `{"law": "poisson", "gain": 1.0}`; `{"law": "poisson-gaussian", "gain": 1.0, "variance": 0.01}`.
         arrays: Variables by name.
 

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import inspect
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from infield.core._deepinv import MRI, Inpainting, LinearPhysics, MultiCoilMRI, Physics, deepinv
+from infield.core._deepinv import MRI, Inpainting, MultiCoilMRI, Physics, deepinv
 from infield.core.checks import is_whole
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.physics.operators.base import ComplexBuffers, index_grid
 from infield.physics.operators.description import OperatorDescription
 from infield.physics.operators.linear_product import LinearProduct
+from infield.physics.operators.rebuilt import check_rebuilt, generators_at
 
 SEED = "seed"
 """Parameter of a file for operators that draw their numbers: of the generators while one is built."""
-
-ADJOINT_RTOL = 1e-5
-"""Relative error of an adjoint up to which it is rounding; an adjoint of another map is off by 0.01 and more."""
 
 
 class _PicklableDeepinv(ComplexBuffers):
@@ -89,7 +84,7 @@ def _build(
     own = dict(arguments)
     if seed is not None and "rng" in inspect.signature(getattr(deepinv.physics, name)).parameters:
         own["rng"] = torch.Generator().manual_seed(seed)
-    with _generators_at(state if state is not None else seed or 0):
+    with generators_at(state if state is not None else seed or 0):
         operator = _class(name)(**own).to(torch.float64)
     taken = sorted({"grid", "channels", "data_shape", "data_grid", "observed"} & _tensors_of(operator))
     if taken:
@@ -117,58 +112,6 @@ def _tensors_of(operator: Physics) -> set[str]:
     return set(operator._parameters) | set(operator._buffers) | set(operator._modules)
 
 
-@contextmanager
-def _generators_at(seed: int) -> Iterator[None]:
-    """The global generators of torch, numpy and Python at a seed; afterwards as they were."""
-    states = np.random.get_state(), random.getstate()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(states[0])  # noqa: NPY002
-            random.setstate(states[1])
-
-
-@torch.no_grad()
-def _check(description: OperatorDescription, operator: Physics, twin: Physics) -> None:
-    """Refuse an operator that is another one each time it is built, or whose adjoint is not that of its map.
-
-    Arguments:
-        description: As the file has it.
-        operator: As it will be used.
-        twin: The same, built once more, with global generators at another state.
-
-    Raises:
-        InfieldError: It is.
-    """
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn((1, operator.channels, *operator.grid.shape), generator=generator, dtype=torch.float64)
-    y = operator.A(x)
-    other = twin.A(x)
-    if other.shape != y.shape or not torch.allclose(other, y, rtol=1e-9, atol=1e-9 * float(y.abs().max())):
-        remedy = "give them as arrays" + ("" if "seed" in description.parameters else ", or add a parameter 'seed'")
-        raise description.error(
-            "found numbers that are drawn anew each time it is built, so that no two processes have one operator; "
-            f"{remedy}"
-        )
-    if not isinstance(operator, LinearPhysics):
-        return
-    v = y / y.norm().clamp_min(1e-300) + torch.randn(y.shape, generator=generator, dtype=y.dtype) / y.numel() ** 0.5
-    back = operator.A_adjoint(v)
-    if not isinstance(back, Tensor) or back.shape != x.shape or back.is_complex():
-        found = tuple(back.shape) if isinstance(back, Tensor) else type(back).__name__
-        raise description.error(f"found an adjoint that makes {found} of data, expected a real field {tuple(x.shape)}")
-    error = float(((y * v).sum() - (x * back).sum()).abs() / (y.norm() * v.norm()).clamp_min(1e-300))
-    if not error <= ADJOINT_RTOL:
-        raise description.error(
-            f"found an adjoint in deepinv {deepinv.__version__} that is not the one of its map, relative error "
-            f"{error:.2g}, expected at most {ADJOINT_RTOL:g}; samples would be wrong, use another operator"
-        )
-
-
 def _observed(operator: Physics, y: Tensor) -> Tensor | None:
     """Return which entries of the data are measured, for operators that have a mask."""
     if not isinstance(operator, Inpainting | MRI | MultiCoilMRI):
@@ -180,8 +123,8 @@ def _observed(operator: Physics, y: Tensor) -> Tensor | None:
 def build_deepinv(description: OperatorDescription) -> Physics:
     """The operator `deepinv:<ClassName>`; parameters and arrays are its keyword arguments.
 
-    It is built twice, with the generators of torch, numpy and Python in two states, and its adjoint tested: an operator
-    whose numbers are drawn at construction needs a parameter `seed`.
+    Unless it was checked, it is built twice, see `operators.rebuilt`: an operator whose numbers are drawn when it is
+    built needs a parameter `seed`.
 
     `img_size` is filled in from the field where the constructor takes it and the file does not give it. Arrays arrive
     as float64, complex128 or integer tensors, and must have the shapes that deepinv documents. For `Inpainting`,
@@ -216,10 +159,14 @@ def build_deepinv(description: OperatorDescription) -> Physics:
     try:
         told = (name, arguments, description.grid, description.channels, seed)
         operator = _build(*told)
-        _check(description, operator, _build(*told, state=1 if seed is None else seed))
+        if not description.checked:
+            twin = _build(*told, state=1 if seed is None else seed)
+            remedy = "give them as arrays" + ("" if "seed" in description.parameters else ", or add a parameter 'seed'")
+            shape = (description.channels, *description.grid.shape)
+            check_rebuilt(f"deepinv {deepinv.__version__}", operator, twin, shape, remedy)
         return operator
-    except InfieldError:
-        raise
+    except InfieldError as error:
+        raise error.within(f"operator '{description.name}'") from error
     except Exception as error:  # whatever deepinv raises, the file is what has to be mended
         reason = " ".join(str(error).split()) or type(error).__name__
         field = (description.channels, *description.grid.shape)

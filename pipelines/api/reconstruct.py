@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 import warnings
@@ -14,12 +13,14 @@ from typing import Any
 import xarray as xr
 
 from infield.core.errors import InfieldError
+from infield.core.local_path import local_path
 from infield.datasets.formats.posterior import open_posterior
 from infield.physics.measurement import Measurement
 from infield.pipelines.api.loading import sampler as sampler_named
 from infield.pipelines.commands import reconstruct as command
 from infield.pipelines.run.fitted_field import FitOptions
 from infield.pipelines.run.process import process_restored
+from infield.pipelines.run.reporting import warnings_of
 from infield.posterior.samplers.base import Sampler
 
 
@@ -83,14 +84,14 @@ def reconstruct(
     ):
         if value not in known:
             raise InfieldError(where=name, found=repr(value), expected=f"one of {', '.join(known)}")
-    measured = measurement if isinstance(measurement, Measurement) else Path(measurement)
+    measured = measurement if isinstance(measurement, Measurement) else local_path(measurement)
     with process_restored(), _folder_of(to) as output:
         summary = command.reconstruct(
             measured,
             output,
             prior=prior,
             at=at,
-            surrogate=None if surrogate is None else Path(surrogate),
+            surrogate=None if surrogate is None else local_path(surrogate),
             sampler=sampler_named(sampler) if isinstance(sampler, str) else sampler,
             samples=samples,
             seed=seed,
@@ -98,7 +99,7 @@ def reconstruct(
             slices=slices,
             workers=workers,
             scheduler=scheduler,
-            report=None if report is None else Path(report),
+            report=None if report is None else local_path(report),
             overwrite=overwrite,
             quiet=True,
             fit=FitOptions(trend, isotropic, hyper, validation),  # type: ignore[arg-type]  # checked above
@@ -107,7 +108,7 @@ def reconstruct(
         if to is None:
             posterior = posterior.load()
             posterior.close()
-    for line in (summary.get("note"), *command.warnings_of(summary)):
+    for line in (summary.get("note"), *warnings_of(summary)):
         if line:
             warnings.warn(str(line).removeprefix("warning: "), stacklevel=2)
     return posterior
@@ -117,7 +118,7 @@ def reconstruct(
 def _folder_of(to: str | Path | None) -> Iterator[Path]:
     """Where the posterior is written: under its name, or in a folder that is removed."""
     if to is not None:
-        yield Path(os.fspath(to))
+        yield local_path(to)
         return
     folder = Path(tempfile.mkdtemp(prefix="infield-"))
     try:

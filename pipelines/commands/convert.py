@@ -2,6 +2,7 @@
 
     infield convert table obs.csv -o measurement.zarr --value sst --at lon lat --units degC --grid 0.1
     infield convert grid field.nc -o measurement.zarr --variable sst
+    infield convert stack satellite.zarr buoys.zarr -o measurement.zarr
     infield convert posterior posterior.zarr -o map.nc
     infield convert mri KSPACE.npy -o brain.zarr
     infield convert pet PET.nii.gz -o suvr.nii.gz --to SUVR --reference cerebellum.nii.gz

@@ -48,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slices", type=int, metavar="N",
                         help="use a prior of slices (y, x) for the volume (z, y, x), N slices per task of a "
                         "worker")  # fmt: skip
+    parser.add_argument("--calibration", type=Path, metavar="CALIBRATION.zarr",
+                        help="of `infield calibrate`: recalibrated samples and conformal intervals are written "
+                        "as well")  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write a report that opens in a browser")
     add_fit_arguments(parser)
     add_run_arguments(parser, samples=64)

@@ -41,6 +41,10 @@ def _with_noise(data: PointData, noise_sd: float) -> Observations:
     first = data.channels[0]
     if data.noise_known:
         return first
+    if first.noise.ndim > 1:  # levels of several instruments: the mean over all data
+        return Observations(
+            first.x, first.y, first.y.new_full((len(first),), noise_sd**2), first.design, first.prior_sd
+        )
     noise = first.noise * (noise_sd**2 / float(first.noise.mean()))
     return Observations(first.x, first.y, noise, first.design, first.prior_sd)
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise.base import GaussianNoiseModel
 from infield.physics.noise.gaussian import GaussianNoise
+from infield.physics.noise.stack import StackedNoise, stacked
 from infield.pipelines.run.fit_options import FitOptions as FitOptions
 from infield.pipelines.run.fit_options import fit_options as fit_options
 from infield.pipelines.run.fit_options import refuse_unused_fit as refuse_unused_fit
@@ -67,8 +69,19 @@ def with_fitted_noise(measurement: Measurement, fitted: FittedField) -> Measurem
     """The measurement with the level of its noise as it was fitted."""
     if fitted.data.noise_known:
         return measurement
-    assert isinstance(measurement.noise, GaussianNoise)
-    return replace(measurement, noise=GaussianNoise(measurement.noise.variance * fitted.fit.noise_factor))
+    noise, factor = measurement.noise, fitted.fit.noise_factor
+    if isinstance(noise, StackedNoise):
+        factors = iter(torch.as_tensor(factor).tolist())
+        models = [
+            _at_level(model, next(factors)) if getattr(model, "estimated", False) else model for model in noise.models
+        ]
+        return replace(measurement, noise=stacked(models, noise.sizes))
+    return replace(measurement, noise=_at_level(noise, float(factor)))
+
+
+def _at_level(noise: object, factor: float) -> GaussianNoise:
+    assert isinstance(noise, GaussianNoise)
+    return GaussianNoise(noise.variance * factor)
 
 
 def moments_on_grid(fitted: FittedField) -> dict[str, tuple[np.ndarray, dict[str, Any]]]:

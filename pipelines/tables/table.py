@@ -3,11 +3,14 @@
     infield convert table obs.csv -o m.zarr --value sst --at lon lat --units degC --grid 0.1
     infield convert table obs.csv.xz -o m.zarr --value depth_m --at lon lat --units m --project --grid 5 --noise-std 20
     infield convert table buoys.nc -o m.zarr --value sst --at lon lat time --grid 0.25 0.25 1 --noise-column sst_error
+    infield convert table buoys.csv -o m.zarr --value sst --at lon lat --onto satellite.zarr
     infield convert table log.txt -o m.zarr --columns x y z v --value v --at x y z --at-units m --grid 0.5
 
 One row a datum: text (parted by commas, semicolons, tabs or blanks; .gz, .xz and .bz2 as well; a header may stand
 behind #), Parquet (extra `tables`), netCDF or zarr of stations. The field lives on a regular grid with the spacing
---grid that covers all data; data lie between its points. Axes are ordered time, height, others, latitude, longitude.
+--grid that covers all data; data lie between its points. With --onto it is the field of another measurement, so that
+`convert stack` can join both; data outside of it are left out and counted. Axes are ordered time, height, others,
+latitude, longitude.
 
 Places: columns that are called or marked longitude and latitude are degrees, and --project makes kilometres of them
 around the middle of the data (azimuthal equidistant, described in the file as CF does). Longitudes that go around the
@@ -34,8 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_arguments(parser, "MEASUREMENT.zarr")
     parser.add_argument("--value", required=True, metavar="COLUMN", help="the data")
     parser.add_argument("--at", required=True, nargs="+", metavar="COLUMN", help="their places, e.g. lon lat time")
-    parser.add_argument("--grid", required=True, type=float, nargs="+", metavar="STEP",
-                        help="spacing of the grid, one or one for each axis: degrees, km with --project")  # fmt: skip
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--grid", type=float, nargs="+", default=[], metavar="STEP",
+                       help="spacing of the grid, one or one for each axis: degrees, km with --project")  # fmt: skip
+    where.add_argument("--onto", type=Path, metavar="MEASUREMENT.zarr",
+                       help="the field of another measurement, its grid and units, in place of a new one")  # fmt: skip
     parser.add_argument("--units", help="of the data, as UDUNITS spells them (default: the file's, else 1)")
     parser.add_argument("--convert", metavar="UNITS", help="convert the data to these units")
     parser.add_argument("--at-units", nargs="+", default=[], metavar="UNITS",
@@ -76,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         closed=None if arguments.circle is None else arguments.circle == "closed",
         calendar=arguments.calendar,
         crs=arguments.crs,
+        onto=arguments.onto,
         layout=Layout(columns=tuple(arguments.columns), missing=tuple(arguments.missing)),
     )
     return finish(convert_table(arguments.source, asked), arguments)

@@ -39,6 +39,9 @@ class LightconeSampler(Sampler):
     def block(self) -> int:
         return self.sampler.block
 
+    def block_of(self, measurement: Measurement) -> int:
+        return self.sampler.block_of(measurement)
+
     def __call__(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Posterior:  # type: ignore[override]
         """Temperatures in mK, shape `(n, 1, x, y, los)`; see `Sampler.__call__`.
 

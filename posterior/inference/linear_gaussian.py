@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Generator, Tensor
@@ -32,6 +32,7 @@ from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.noise.registry import GaussianNoiseModel
+from infield.physics.operators.composition import has_adjoint_of_units
 from infield.posterior.inference.conjugate_gradients import conjugate_gradients
 from infield.posterior.inference.point_sensor_solver import PointSensorSolver
 from infield.posterior.inference.unseen_regions import UnseenRegions, serves
@@ -150,10 +151,17 @@ class LinearGaussianData:
 
     def operator_rows(self, index: Tensor) -> Tensor:
         """Rows of A T^T for the data at some places: A acting on the modes' coordinates, shape `(places, modes)`."""
+        operator: Any = self.measurement.operator
+        if has_adjoint_of_units(operator):
+            few = max(UNIT_ENTRIES // math.prod(self.measurement.event_shape), 1)
+            fields = (operator.adjoint_of_units(part) for part in index.split(few))
+            return torch.cat([self.modes.analyse(x).flatten(1) for x in fields])
         return torch.cat([self.modes.analyse(self.adjoint(unit)).flatten(1) for unit in self._units(index)])
 
     def noise_block(self, index: Tensor) -> Tensor:
         """R between the data at some places, shape `(places, places)`."""
+        if hasattr(self.noise, "block"):
+            return cast(Tensor, self.noise.block(index, tuple(self.observed.shape)))
         return torch.cat([self.noise.apply(unit).flatten(1)[:, index] for unit in self._units(index)])
 
     def _units(self, index: Tensor) -> Iterator[Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from infield.posterior.kriging.family import LOG_NOISE, Family
 from infield.posterior.kriging.law import matern_unit
-from infield.posterior.kriging.observations import Observations
+from infield.posterior.kriging.observations import Observations, noise_variances
 from infield.posterior.kriging.vecchia import Whitened
 
 EDGE = 3.0
@@ -33,19 +33,25 @@ def log_evidence_of_white(
     channels: Sequence[Observations], prior_variance: Callable[[Observations], Tensor], noise_known: bool
 ) -> float:
     """Log evidence of white noise around the trend, of known or of its most probable level, one for all channels."""
-    levels = torch.ones(())
+    levels: Tensor = torch.ones(channels[0].noise.shape[1:], dtype=torch.float64)
     if not noise_known:
         squares = []
         for data in channels:
-            weight = data.noise.rsqrt()
+            weight = (data.noise if data.noise.ndim == 1 else data.noise.sum(1)).rsqrt()
             F, y = weight[:, None] * data.design, weight * data.y
             squares.append(
                 y - F @ torch.linalg.lstsq(F, y[:, None], driver="gelsd").solution[:, 0] if F.shape[1] else y
             )
-        levels = torch.cat(squares).square().mean().clamp_min(1e-300)
+        found = torch.cat(squares).square()
+        if levels.ndim:
+            own = torch.cat([data.noise for data in channels])[:, :-1] > 0
+            levels[:-1] = (found[:, None] * own).sum(0) / own.sum(0).clamp_min(1)
+        else:
+            levels = found.mean()
+        levels = levels.clamp_min(1e-300)
     total = 0.0
     for data in channels:
-        variance = levels * data.noise
+        variance = noise_variances(data.noise, levels)
         if not bool((variance > 0).all()):
             return -math.inf
         u = variance.rsqrt()[:, None] * torch.cat([data.y[:, None], data.design], 1)
@@ -55,12 +61,14 @@ def log_evidence_of_white(
     return total
 
 
-def laplace_of_white(count: int, noise_known: bool) -> float:
-    """What integrating over the level of white noise near one adds: its log variance has the error sqrt(2 / n)."""
+def laplace_of_white(channels: Sequence[Observations], noise_known: bool) -> float:
+    """What integrating over each level of white noise near one adds: its log variance has the error sqrt(2 / n)."""
     if noise_known:
         return 0.0
+    noise = torch.cat([data.noise for data in channels])
+    counts = [len(noise)] if noise.ndim == 1 else (noise[:, :-1] > 0).sum(0).tolist()
     mean, sd = LOG_NOISE
-    return -0.5 * (mean / sd) ** 2 - math.log(sd) + 0.5 * math.log(2 / count)
+    return sum(-0.5 * (mean / sd) ** 2 - math.log(sd) + 0.5 * math.log(2 / max(count, 1)) for count in counts)
 
 
 def warnings_of(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from infield.posterior.kriging.law import JITTER, matern_slope, matern_unit
-from infield.posterior.kriging.observations import Observations
+from infield.posterior.kriging.observations import Observations, noise_variances
 from infield.posterior.kriging.vecchia import Kernel, Whitened, chained, with_derivatives
 
 
@@ -69,7 +69,7 @@ class Dense:
         """Distances, and L."""
         distance = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
         K = variance * matern_unit(distance, self.nu)
-        K.diagonal().add_(factor * self.data.noise + JITTER * variance)
+        K.diagonal().add_(noise_variances(self.data.noise, factor) + JITTER * variance)
         return distance, torch.linalg.cholesky(K)
 
     def _sums(self, L: Tensor) -> tuple[Whitened, Tensor]:

@@ -51,14 +51,16 @@ class Family:
         nu: Order of the law.
         shape: Which lengths are free.
         extents: Of the data, `extents`.
-        noise: Whether the level of the noise is a hyperparameter.
+        noise: How many levels of the noise are hyperparameters.
+        several: Whether noise has columns: a level each, and one of known variances, whose factor is 1.
     """
 
     geometry: Geometry
     nu: float
     shape: Shape
     extents: Tensor
-    noise: bool
+    noise: int
+    several: bool = False
 
     @property
     def sharing(self) -> tuple[tuple[int, ...], ...]:
@@ -74,7 +76,8 @@ class Family:
         """Names of the entries of theta."""
         of_lengths = ("length " + " ".join(self.geometry.names[i] for i in group) for group in self.sharing)
         turned = ("azimuth",) if self.shape == "turned" else ()
-        return ("variance", *of_lengths, *turned, *(("noise",) if self.noise else ()))
+        levels = ("noise",) if not self.several else tuple(f"noise of part {k + 1}" for k in range(self.noise))
+        return ("variance", *of_lengths, *turned, *(levels if self.noise else ()))
 
     @property
     def prior(self) -> tuple[Tensor, Tensor]:
@@ -89,8 +92,7 @@ class Family:
             rows.append((LOG_LENGTH[0] + math.log(float(self.extents[own].max())), LOG_LENGTH[1]))
         if self.shape == "turned":
             rows.append((0.0, math.inf))
-        if self.noise:
-            rows.append(LOG_NOISE)
+        rows += [LOG_NOISE] * self.noise
         table = torch.tensor(rows, dtype=torch.float64)
         return table[:, 0], table[:, 1]
 
@@ -103,20 +105,24 @@ class Family:
         return -0.5 * z.square().sum() - constant
 
     def unpack(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        """Variance, lengths `(ndim,)`, azimuth, and the factor on the noise."""
+        """Variance, lengths `(ndim,)`, azimuth, and the factor on the noise: one, or `(levels + 1,)` of several."""
         sharing = self.sharing
         of = {i: theta[1 + j] for j, group in enumerate(sharing) for i in group}
         lengths = torch.stack([of[i] for i in range(self.geometry.ndim)]).exp()
         azimuth = theta[1 + len(sharing)] if self.shape == "turned" else None
-        return theta[0].exp(), lengths, azimuth, theta[-1].exp() if self.noise else torch.ones_like(theta[0])
+        one = torch.ones_like(theta[0])
+        if self.several:
+            factor = torch.cat([theta[len(theta) - self.noise :].exp(), one[None]])
+        else:
+            factor = theta[-1].exp() if self.noise else one
+        return theta[0].exp(), lengths, azimuth, factor
 
     def packed(self, variance: Tensor, lengths: Tensor, azimuth: Tensor | None, factor: Tensor) -> Tensor:
         """The inverse of `unpack`; lengths that are shared are averaged."""
         entries = [variance.log(), *(lengths[list(group)].log().mean() for group in self.sharing)]
         if self.shape == "turned":
             entries.append(torch.zeros_like(variance) if azimuth is None else azimuth)
-        if self.noise:
-            entries.append(factor.log())
+        entries += list(factor.reshape(-1)[: self.noise].log())
         return torch.stack(entries)
 
     def kernel(self, theta: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

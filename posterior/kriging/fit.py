@@ -93,7 +93,7 @@ class Fit:
         candidates: Families that were compared, with their penalised log evidence.
         warnings: What is wrong with the fit, in words; empty where nothing is.
         log_bayes_factor: Of the field over white noise, hyperparameters integrated out by Laplace's approximation.
-        noise_unit: Factor on the noise variances of the data where that in theta is 1.
+        noise_unit: Factor on the noise variances of the data where that in theta is 1; one a column of several levels.
     """
 
     family: Family
@@ -106,7 +106,7 @@ class Fit:
     log_evidence_white: float
     candidates: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    noise_unit: float = 1.0
+    noise_unit: float | Tensor = 1.0
     log_bayes_factor: float = math.nan
 
     @property
@@ -115,9 +115,14 @@ class Fit:
         return self.family.law(self.theta, self.scale)
 
     @property
-    def noise_factor(self) -> float:
+    def noise_factor(self) -> float | Tensor:
         """By which the stand-in noise variances of the data are multiplied; 1 where they are known."""
-        return self.noise_unit * float(self.family.unpack(self.theta)[3])
+        return self.noise_factor_at(self.theta)
+
+    def noise_factor_at(self, theta: Tensor) -> float | Tensor:
+        """The same under other hyperparameters."""
+        factor = self.family.unpack(theta)[3]
+        return self.noise_unit * (factor if self.family.several else float(factor))
 
     @property
     def errors(self) -> tuple[float, ...]:
@@ -162,11 +167,12 @@ class Fitting:
                 parameters=["prior"],
             )
         self.geometry, self.noise_known, self.settings = geometry, noise_known, settings
+        self.several = channels[0].noise.ndim > 1
+        self.levels = channels[0].noise.shape[1] - 1 if self.several else int(not noise_known)
         generator = Generator().manual_seed(settings.seed)
         shuffled = [data.at(torch.randperm(len(data), generator=generator)) for data in channels]
         self.centre, self.scale = location(shuffled)
-        own = float(torch.cat([data.noise for data in shuffled]).mean())
-        self.noise_unit = 1.0 if noise_known else self.scale**2 / own
+        self.noise_unit = 1.0 if noise_known else self._unit(torch.cat([data.noise for data in shuffled]))
         self.channels = [self._standardised(data) for data in shuffled]
         self.extents = extents(geometry, torch.cat([data.x for data in shuffled]))
 
@@ -174,12 +180,20 @@ class Fitting:
         noise = data.noise * self.noise_unit / self.scale**2
         return replace(data, y=(data.y - self.centre) / self.scale, noise=noise)
 
+    def _unit(self, noise: Tensor) -> float | Tensor:
+        """What makes the variances of an unknown level those of the data."""
+        if noise.ndim == 1:
+            return self.scale**2 / float(noise.mean())
+        means = noise.sum(0) / (noise > 0).sum(0).clamp_min(1)
+        means[-1] = self.scale**2
+        return self.scale**2 / means
+
     def prior_variance(self, data: Observations) -> Tensor:
         """Of the coefficients of trend and shared noise, standardised."""
         return (data.terms_sd(TREND_SD * self.scale) / self.scale) ** 2
 
     def family(self, nu: float, shape: Shape) -> Family:
-        return Family(self.geometry, nu, shape, self.extents, not self.noise_known)
+        return Family(self.geometry, nu, shape, self.extents, self.levels, self.several)
 
     def shapes(self) -> list[Shape]:
         """Shapes that this geometry has, in order of their number of lengths."""
@@ -221,7 +235,7 @@ class Fitting:
                 theta = theta.clone()
                 theta[0] = math.log(max(1 - (known if noise is None else noise), 0.1))
                 if noise is not None:
-                    theta[-1] = math.log(noise)
+                    theta[len(theta) - family.noise :] = math.log(noise)
                 value = evidence.value(theta)
                 if value > best_value:
                     best, best_value = theta, value
@@ -339,7 +353,7 @@ class Fitting:
         log_evidence = evidence.log_evidence(theta) - to_units
         white = log_evidence_of_white(self.channels, self.prior_variance, self.noise_known) - to_units
         favour = log_evidence - white + float(family.log_prior(theta) + 0.5 * torch.logdet(2 * math.pi * covariance))
-        favour -= laplace_of_white(self.count, self.noise_known)
+        favour -= laplace_of_white(self.channels, self.noise_known)
         return Fit(
             family,
             theta,

@@ -23,7 +23,7 @@ from infield.posterior.kriging.laplace import about_the_mode, unsettled
 from infield.posterior.kriging.law import EARTH_RADIUS, StationaryLaw
 from infield.posterior.kriging.local import Moments, moments
 from infield.posterior.kriging.measured import PointData, TrendKind, point_data
-from infield.posterior.kriging.observations import Coefficients, Observations, evenly
+from infield.posterior.kriging.observations import Coefficients, Observations, evenly, noise_variances
 from infield.posterior.kriging.simulation import Neighbourhood, Plan, Simulator
 from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
@@ -66,7 +66,7 @@ class State:
     """
 
     law: StationaryLaw
-    noise_factor: float
+    noise_factor: float | Tensor
     coefficients: tuple[Coefficients, ...]
 
     @classmethod
@@ -151,7 +151,7 @@ class FittedField(Brief):
             chain = sample(found, data.channels, data.geometry, noise_known=data.noise_known, states=number, seed=seed)
             about["hyperparameter_effective_draws"] = chain.effective
             about["orders"] = {f"{nu:g}": share for nu, share in chain.orders.items()}
-        drawn = zip(chain.laws, chain.noise_factors.tolist(), chain.coefficients, strict=True)
+        drawn = zip(chain.laws, chain.noise_factors, chain.coefficients, strict=True)
         found = replace(found, warnings=(*found.warnings, *chain.warnings))
         return cls(data, measurement.grid, measurement.units, found, tuple(State(*one) for one in drawn), about)
 
@@ -179,7 +179,16 @@ class FittedField(Brief):
     def noise_sd(self) -> float:
         """Standard deviation of the noise, root mean square over the data."""
         noise = torch.cat([data.noise for data in self.data.channels])
-        return float((self.fit.noise_factor * noise.mean()).sqrt())
+        return float(noise_variances(noise, self.fit.noise_factor).mean().sqrt())
+
+    @property
+    def noise_sds(self) -> list[float]:
+        """Of each instrument, where they have levels of their own; empty else."""
+        factor, channels = self.fit.noise_factor, self.data.channels
+        if not isinstance(factor, Tensor) or factor.ndim == 0:
+            return []
+        noise = torch.cat([data.noise for data in channels])
+        return [float((f * own[own > 0].mean()).sqrt()) for f, own in zip(factor, noise.mT, strict=True) if own.any()]
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -189,6 +198,7 @@ class FittedField(Brief):
             "trend": self.data.trend.kind,
             "noise_sd": self.noise_sd,
             "noise_estimated": not self.data.noise_known,
+            **({"noise_sds": self.noise_sds} if self.noise_sds else {}),
             "log_errors": dict(zip(self.fit.family.names, self.fit.errors, strict=True)),
             "log_evidence": self.fit.log_evidence,
             "log_evidence_white_noise": self.fit.log_evidence_white,
@@ -205,9 +215,8 @@ class FittedField(Brief):
     def measured(self, channel: int, state: State) -> Observations:
         """Data of a channel around the fit's centre, with the noise of a state."""
         data = self.data.channels[channel]
-        return Observations(
-            data.x, data.y - self.fit.centre, state.noise_factor * data.noise, data.design, data.prior_sd
-        )
+        noise = noise_variances(data.noise, state.noise_factor)
+        return Observations(data.x, data.y - self.fit.centre, noise, data.design, data.prior_sd)
 
     def moments_at(self, targets: Tensor, channel: int, *, most: int = MOST_STATES) -> tuple[Moments, Tensor]:
         """Mean and variance of the field at positions `(m, ndim)`, hyperparameters averaged over.
@@ -301,7 +310,7 @@ class FittedField(Brief):
         for c, data in enumerate(self.data.channels):
             own = evenly(len(data), most)
             found, _ = self.moments_at(data.x[own], c, most=4)
-            noise = self.fit.noise_factor * data.noise[own]
+            noise = noise_variances(data.noise, self.fit.noise_factor)[own]
             total += float((((data.y[own] - found.mean) ** 2 + found.variance) / noise).sum())
             count += len(own)
         return total / count

@@ -70,7 +70,8 @@ class Chain:
         states: Standardised hyperparameters, shape `(S, theta)`.
         families: Family of each state.
         laws: Law of each state, in units of the field.
-        noise_factors: By which the noise variances of the data are multiplied in each state, shape `(S,)`.
+        noise_factors: By which the noise variances of the data are multiplied in each state, shape `(S,)`, or of
+            several levels `(S, levels + 1)`.
         coefficients: Of the trend, for each state and channel, in units of the field around the fit's centre.
         effective: Effective number of draws, 1 / sum of squared normalised weights.
         evaluations: How often the evidence was evaluated.

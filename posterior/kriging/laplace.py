@@ -16,13 +16,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import gammaincinv
 from torch import Generator, Tensor
 
 from infield.posterior.kriging.fit import ALL_TERMS, Fit, Fitting, Settings
 from infield.posterior.kriging.hyperparameters import STREAM, Chain, tamed
 from infield.posterior.kriging.local import Moments, moments
-from infield.posterior.kriging.observations import Observations
+from infield.posterior.kriging.observations import Observations, noise_variances
 
 NEAR = 100
 """Data a target where hyperparameters are varied."""
@@ -45,9 +45,9 @@ def unsettled(fit: Fit, channels: Sequence[Observations], targets: Tensor, desig
     root, k = _root(fit), len(fit.theta)
 
     def at(theta: Tensor, c: int) -> Moments:
-        factor = fit.noise_unit * float(fit.family.unpack(theta)[3])
         data = channels[c]
-        own = Observations(data.x, data.y, factor * data.noise, data.design, data.prior_sd)
+        noise = noise_variances(data.noise, fit.noise_factor_at(theta))
+        own = Observations(data.x, data.y, noise, data.design, data.prior_sd)
         near = min(NEAR, len(data))
         law = fit.family.law(theta, fit.scale)
         return moments(law, own, targets, designs[c], fit.coefficients[c], neighbours=near)
@@ -74,7 +74,7 @@ def about_the_mode(fit: Fit, channels: Sequence[Observations], *, noise_known: b
         theta,
         (fit.family,) * states,
         tuple(fit.family.law(t, fit.scale) for t in theta),
-        torch.stack([fit.noise_unit * fit.family.unpack(t)[3] for t in theta]),
+        torch.stack([torch.as_tensor(fit.noise_factor_at(t), dtype=torch.float64) for t in theta]),
         coefficients,
         float(states),
         states,
@@ -96,5 +96,5 @@ def _directions(k: int, n: int, seed: int) -> Tensor:
         groups.append((Q * R.diagonal().sign()).mT)  # the signs that LAPACK gives taken out
     u = torch.cat(groups)[:pairs]
     places = (torch.randperm(pairs, generator=generator) + 0.5) / pairs
-    r = torch.from_numpy(stats.chi.ppf(places.numpy(), k))
+    r = torch.from_numpy(np.sqrt(2 * gammaincinv(k / 2, places.numpy())))
     return torch.stack([r[:, None] * u, -r[:, None] * u], 1).flatten(0, 1)[:n]

@@ -19,7 +19,8 @@ class Observations:
     Arguments:
         x: Positions, shape `(n, ndim)`, in the units of the geometry.
         y: Values, shape `(n,)`, in units of the field.
-        noise: Variances of their errors, shape `(n,)`, in squared units of the field.
+        noise: Variances of their errors, shape `(n,)`, in squared units of the field. While several levels are to be
+            estimated, shape `(n, levels + 1)`: what each level contributes to a datum, and a last column of known ones.
         design: Trend functions at the positions, shape `(n, terms)`; no terms for a field around zero. Factors of noise
             that data share, such as an offset of an instrument, are further terms, zero away from the data.
         prior_sd: Standard deviations of the terms' coefficients, shape `(terms,)`, infinite for those of a trend, which
@@ -43,6 +44,11 @@ class Observations:
         """Prior standard deviations of the terms' coefficients, with a number for infinity, shape `(terms,)`."""
         of_trend = self.y.new_full((self.design.shape[1],), wide)
         return of_trend if self.prior_sd is None else torch.where(self.prior_sd.isinf(), of_trend, self.prior_sd)
+
+
+def noise_variances(noise: Tensor, factor: Tensor | float) -> Tensor:
+    """Variances `(n,)` of errors whose levels are multiplied by a factor: one, or one for each column of `noise`."""
+    return factor * noise if noise.ndim == 1 else noise @ torch.as_tensor(factor, dtype=noise.dtype)
 
 
 def evenly(n: int, most: int) -> Tensor:

@@ -27,7 +27,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from infield.posterior.kriging.law import JITTER, matern_slope, matern_unit
-from infield.posterior.kriging.observations import Coefficients, Observations
+from infield.posterior.kriging.observations import Coefficients, Observations, noise_variances
 
 NEIGHBOURS = 30
 """m, the number of neighbours."""
@@ -117,7 +117,8 @@ class Whitened:
 
 
 Kernel = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-"""Of positions `(n, ndim)`: embedded positions `(n, D)`, the variance, and the factor on the noise; differentiable."""
+"""Of positions `(n, ndim)`: embedded positions `(n, D)`, the variance, and the factor on the noise (one, or one a
+column); differentiable."""
 
 
 Values = tuple[Tensor, Tensor, Tensor]
@@ -205,7 +206,8 @@ class Vecchia:
             if bool(batch.missing.any()):
                 C = torch.where(batch.missing[:, :, None] | batch.missing[:, None, :], 0.0, C)
             own = C.diagonal(dim1=1, dim2=2)
-            of_factor += (own * self.data.noise[batch.index]).sum()
+            shares = self.data.noise[batch.index]
+            of_factor += (own * shares).sum() if shares.ndim == 2 else torch.einsum("nm,nml->l", own, shares)
             of_variance += (C * matern_unit(distance, self.nu)).sum() + JITTER * own.sum()
             H = fixed[1] * C * matern_slope(distance, self.nu)
             back = 4 * (H.sum(2)[:, :, None] * near - H @ near)
@@ -229,7 +231,7 @@ class Vecchia:
         near = z[batch.index]
         distance = torch.cdist(near, near, compute_mode="donot_use_mm_for_euclid_dist")
         K = variance * matern_unit(distance, self.nu)
-        own = factor * self.data.noise[batch.index] + JITTER * variance
+        own = noise_variances(self.data.noise, factor)[batch.index] + JITTER * variance
         if bool(batch.missing.any()):
             apart = batch.missing[:, :, None] | batch.missing[:, None, :]
             K = torch.where(apart, 0.0, K)

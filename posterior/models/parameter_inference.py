@@ -31,6 +31,7 @@ import torch
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.extras import missing_extra
 from infield.posterior.diagnostics.calibration import coverage, ranks, tarp_ranks, uniformity
 
 NETWORKS = 5
@@ -44,7 +45,6 @@ STEPS_PER_EPOCH = 12
 """Of an epoch, about: batches of 16 to 200 simulations."""
 
 TRAINING = {"learning_rate": 3e-3, "validation_fraction": 0.15, "stop_after_epochs": 30}
-INSTALL = "found no package sbi, which infers parameters; install it: pip install 'infield[sbi]'"
 
 
 @dataclass(frozen=True)
@@ -205,9 +205,9 @@ class ParameterCalibration:
 
 
 def check_installed() -> None:
-    """InfieldError where the extra is not installed."""
+    """MissingExtra if sbi is not installed."""
     if importlib.util.find_spec("sbi") is None:
-        raise InfieldError(INSTALL)
+        raise missing_extra("sbi", "sbi", where="inference of parameters")
 
 
 class _NoTracker:

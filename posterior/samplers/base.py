@@ -98,6 +98,10 @@ class Sampler(ABC):
         """Samples that are drawn together. Part of a run's identity: with it, sample i is the same in every run."""
         return BLOCK
 
+    def block_of(self, measurement: Measurement) -> int:
+        """The same for a measurement: fewer where many data of so many samples would fill the memory."""
+        return self.block
+
     def __call__(
         self, prior: FlowPrior | Trained, measurement: Measurement, n: int, generator: Randomness
     ) -> Posterior:

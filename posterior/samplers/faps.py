@@ -29,6 +29,7 @@ others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ from infield.physics.measurement import Measurement
 from infield.posterior.inference.constraints import LinearConstraints, PosteriorCovariance
 from infield.posterior.inference.langevin import ChainState, check_finite, langevin, start
 from infield.posterior.inference.laplace import LaplaceApproximation, Linearisation, find_map
-from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.inference.linear_gaussian import BATCH_ENTRIES, LinearGaussianData
 from infield.posterior.inference.whitening import Whitening
 from infield.posterior.samplers.base import Draws, Sampler
 from infield.priors.base import FlowPrior, denoise
@@ -93,6 +94,12 @@ class FAPS(Sampler):
                 found=f"steps={self.steps}, rank={self.rank}, ramp={self.ramp}, tolerance={self.tolerance}",
                 expected="steps and rank of at least 1, a positive ramp and tolerance",
             )
+
+    def block_of(self, measurement: Measurement) -> int:
+        """Samples that conjugate gradients would treat one by one are drawn so."""
+        entries = math.prod(measurement.y.shape[1:])
+        together = max(8 * BATCH_ENTRIES // entries, 1)
+        return min(self.block, together) if measurement.linear_gaussian and self.closed_form else self.block
 
     def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         K = self.levels or (1 if prior.gaussian else LEVELS)

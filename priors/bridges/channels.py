@@ -126,6 +126,8 @@ class PoissonChannel(Channel):
             z = _shared_normal(moments.factors, generator, subjects)
             g = mean * torch.exp((epsilon * z).sum(1) - epsilon.square().sum(1) / 2)
             square = square + common
+        if not own.count_nonzero():  # everything is in the factors
+            return g
         shape = (square / own.clamp_min(_SMALLEST)).clamp_max(_LARGEST_SHAPE)
         return g * torch._standard_gamma(shape, generator=generator) / shape
 

@@ -36,6 +36,16 @@ def read_entry(path: str | Path, kind: str = "prior") -> dict[str, Any]:
         InfieldError: The file is missing or corrupt, holds nothing of that kind, or is of a newer version.
     """
     found, entry = read_entry_of_any_kind(path, kind)
+    check_kind(path, found, kind)
+    return entry
+
+
+def check_kind(path: str | Path, found: str, kind: str) -> None:
+    """Check that a checkpoint holds what is expected.
+
+    Raises:
+        InfieldError: It is of another kind.
+    """
     if found != kind:
         raise InfieldError(
             where=f"{path}: '{entry_key(kind)}'",
@@ -43,7 +53,6 @@ def read_entry(path: str | Path, kind: str = "prior") -> dict[str, Any]:
             expected=f"a {kind} trained by `infield fit`",
             remedy=f"this checkpoint is a {found}",
         )
-    return entry
 
 
 def read_entry_of_any_kind(path: str | Path, expected: str = "prior") -> tuple[str, dict[str, Any]]:
@@ -162,8 +171,25 @@ def load_checkpoint(path: str | Path, kind: str | None = None, device: torch.dev
         InfieldError: As `read_entry_of_any_kind`, or it is of another kind, or a part is missing or of another shape.
     """
     found, entry = read_entry_of_any_kind(path) if kind is None else (kind, read_entry(path, kind))
-    stored: Storable = registry.load("checkpoints", found)
-    with parts_of(path, found):
+    return build_entry(path, found, entry, device)
+
+
+def build_entry(path: str | Path, kind: str, entry: Mapping[str, Any], device: torch.device | str = "cpu") -> Any:
+    """Build what an entry holds that `read_entry_of_any_kind` has read.
+
+    Arguments:
+        path: The checkpoint.
+        kind, entry: What was read of it.
+        device: Device of its tensors.
+
+    Returns:
+        As `load_checkpoint`.
+
+    Raises:
+        InfieldError: A part is missing or of another shape.
+    """
+    stored: Storable = registry.load("checkpoints", kind)
+    with parts_of(path, kind):
         return stored.from_entry(entry, sha256=file_sha256(path)).to(device)
 
 

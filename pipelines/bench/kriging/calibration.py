@@ -33,11 +33,12 @@ PLACES = ("anywhere", "rim")
 def run(bench: PartsBench, settings: Settings) -> None:
     """All fields, the draws of each in this process: costs are not asked for."""
     fields = 2 if settings.quick else FIELDS * settings.truths
-    ranks: dict[tuple[str, str], list[float]] = {}
-    group = f"calibration: {fields} fields from the prior"
+    group = "calibration: fields from the prior"
     if not settings.wants(group):
         return
     for number in range(fields):
+        if not bench.pending(f"{group} #{number}"):
+            continue
         rng = settings.rng(8, number)
         problem, exact = _drawn(rng)
         cells = dict(zip(PLACES, _cells(problem, rng), strict=True))
@@ -46,9 +47,13 @@ def run(bench: PartsBench, settings: Settings) -> None:
             draws = ("--samples", "8" if settings.quick else "64", "--seed", str(number))
             outcomes[method] = reconstruct(problem, settings.limits, *draws, *options, in_process=True, draws=True)
         for method, outcome in outcomes.items():
-            _enter(bench, f"{group} #{number}", method, problem, outcome, cells, ranks, rng)
-    for method in dict.fromkeys(method for method, _ in ranks):
-        p = min(1.0, len(PLACES) * min(kstest(ranks[method, place], "uniform").pvalue for place in PLACES))
+            _enter(bench, f"{group} #{number}", method, problem, outcome, cells, rng)
+        bench.finish(f"{group} #{number}")
+    for method in (TRUE_LAW, *METHODS):
+        ranks = [list(bench.values(group, method, f"rank_{place}").values()) for place in PLACES]
+        if not all(ranks):
+            continue
+        p = min(1.0, len(PLACES) * min(kstest(values, "uniform").pvalue for values in ranks))
         bench.scores(group, method, {"rank_p_value": p})
     bench.judge(group, "rank_p_value", bench.mean(group, OURS, "rank_p_value"), 1.0, 0.01)
     for level in LEVELS:
@@ -75,7 +80,7 @@ def _cells(problem: Problem, rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _enter(bench: PartsBench, case: str, method: str, problem: Problem, outcome: Outcome, cells: dict[str, int],
-           ranks: dict[tuple[str, str], list[float]], rng: np.random.Generator) -> None:  # fmt: skip
+           rng: np.random.Generator) -> None:  # fmt: skip
     """Coverage over the field, and where the truth of a cell lies in its posterior, from 0 to 1."""
     if outcome.refused is not None:
         bench.refuse(case, method, outcome.refused)
@@ -89,13 +94,13 @@ def _enter(bench: PartsBench, case: str, method: str, problem: Problem, outcome:
             found[f"coverage_{level}"] = coverage(answer.mean, answer.sd, truth, level / 100)
         else:
             found[f"coverage_{level}"] = float((np.abs(_rank(samples, truth, rng) - 0.5) <= level / 200).mean())
-    bench.scores(case, method, found)
     for name, cell in cells.items():
         if samples is None:
             place = float(norm.cdf((truth[cell] - answer.mean[cell]) / answer.sd[cell]))
         else:
             place = float(_rank(samples[:, [cell]], truth[[cell]], rng)[0])
-        ranks.setdefault((method, name), []).append(place)
+        found[f"rank_{name}"] = place
+    bench.scores(case, method, found)
 
 
 def _rank(samples: NDArray[np.float64], truth: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:

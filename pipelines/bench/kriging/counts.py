@@ -62,8 +62,11 @@ def run(bench: PartsBench, settings: Settings, *, side: int | None = None, peer_
         if not settings.wants(group):
             continue
         for number in range(settings.truths):
+            if not bench.pending(f"{group} #{number}"):
+                continue
             measurement = counted(mean, side, 1000 * settings.seed + number)
             _case(bench, f"{group} #{number}", measurement, number < peers)
+            bench.finish(f"{group} #{number}")
         judge(bench, group)
 
 

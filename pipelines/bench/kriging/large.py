@@ -28,10 +28,14 @@ LENGTH, SD, NOISE_SDS, CELLS, DRAWS = 0.1, 2.0, (0.2, 2.0), 300, 64
 def run(bench: PartsBench, settings: Settings) -> None:
     """One truth a noise level; costs of larger ones, and slopes, with `full`."""
     data, side = (300, 16) if settings.quick else (20_000, 512)
+    draws = 8 if settings.quick else DRAWS
     law = isotropic(1.5, LENGTH, SD)
     for row, noise_sd in enumerate(NOISE_SDS[:1] if settings.quick else NOISE_SDS):
         group = f"large: {data:,} points to {side} x {side}, noise {noise_sd:g}"
         if not settings.wants(group):
+            continue
+        if not bench.pending(group):
+            _judge(bench, group, row == 0, draws)
             continue
         rng = settings.rng(3, row)
         problem = on_unit_square(law, data, side, noise_sd, rng, refine=8 if settings.quick else 4)
@@ -47,14 +51,15 @@ def run(bench: PartsBench, settings: Settings) -> None:
         for peer in settings.chosen("gpboost", "pykrige-32"):
             known = problem.told(noise_sd=noise_sd, order=1.5)  # its search for the order takes minutes to hours
             enter(bench, group, peer.label, of_peer(peer, known, settings.limits), score)
-        _judge(bench, group)
         if row == 0:
-            _draws(bench, group, told, settings, cells, exact)
+            _draws(bench, group, told, settings, cells, exact, draws)
+        bench.finish(group)
+        _judge(bench, group, row == 0, draws)
     if settings.full:
         _costs(bench, settings)
 
 
-def _judge(bench: PartsBench, group: str) -> None:
+def _judge(bench: PartsBench, group: str, drawn: bool, draws: int) -> None:
     gpboost = labels("gpboost")
     cpu = bench.ratio(group, OURS, gpboost, "cpu_seconds")
     same = bench.mean(group, OWN, "sd_over_kriging") is not None
@@ -62,6 +67,9 @@ def _judge(bench: PartsBench, group: str) -> None:
         bench.judge(group, metric, bench.mean(group, OWN if same else OURS, metric), high, low)
     bench.judge(group, "cpu_seconds_over_gpboost", cpu, 1.1, peers=gpboost)
     bench.judge(group, "memory_over_import", bench.mean(group, OURS, "memory_over_import"), 400.0)
+    if drawn:
+        mine, maps = (bench.mean(group, m, "cpu_seconds") for m in (f"{OURS}, {draws} joint draws", OURS))
+        bench.judge(group, "cpu_seconds_of_draws_over_map", mine / maps if mine and maps else None, 20.0)
 
 
 def _under_own_law(
@@ -78,10 +86,9 @@ def _under_own_law(
 
 
 def _draws(
-    bench: PartsBench, group: str, problem: Problem, settings: Settings, cells: np.ndarray, exact: Answer
+    bench: PartsBench, group: str, problem: Problem, settings: Settings, cells: np.ndarray, exact: Answer, draws: int
 ) -> None:
     """64 joint draws of ours, and of the peers that say they can."""
-    draws = 8 if settings.quick else DRAWS
 
     def of_samples(answer: Answer) -> dict[str, float]:
         assert answer.samples is not None
@@ -96,8 +103,6 @@ def _draws(
             enter(
                 bench, group, f"{peer.label}, {draws} joint draws", of_peer(peer, problem, settings.limits), of_samples
             )
-    mine, maps = (bench.mean(group, m, "cpu_seconds") for m in (f"{OURS}, {draws} joint draws", OURS))
-    bench.judge(group, "cpu_seconds_of_draws_over_map", mine / maps if mine and maps else None, 20.0)
 
 
 def _costs(bench: PartsBench, settings: Settings) -> None:
@@ -106,6 +111,8 @@ def _costs(bench: PartsBench, settings: Settings) -> None:
     sizes = {"100,000 points to 1024 x 1024": (100_000, 1024)}
     sizes |= {f"{data:,} points to 256 x 256": (data, 256) for data in (1000, 10_000, 100_000)}
     for row, (name, (data, side)) in enumerate(sizes.items()):
+        if not settings.wants(f"large: {name}") or not bench.pending(f"large: {name}"):
+            continue
         problem = on_unit_square(law, data, side, NOISE_SDS[0], settings.rng(4, row), refine=2 if side > 512 else 8)
         told = problem.told(noise_sd=NOISE_SDS[0], order=None)
         outcomes = {OURS: reconstruct(told, settings.limits, *MAP)}
@@ -114,6 +121,7 @@ def _costs(bench: PartsBench, settings: Settings) -> None:
             outcomes[PEERS["gpboost"].label] = of_peer(PEERS["gpboost"], known, settings.limits)
         for method, outcome in outcomes.items():
             enter(bench, f"large: {name}", method, outcome, partial(_errors, problem))
+        bench.finish(f"large: {name}")
     for method in (OURS, *labels("gpboost")):
         ends = [bench.mean(f"large: {d} points to 256 x 256", method, "cpu_seconds") for d in ("1,000", "100,000")]
         if ends[0] and ends[1]:

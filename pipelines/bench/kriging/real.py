@@ -80,14 +80,18 @@ def run(bench: PartsBench, settings: Settings) -> None:
         if not settings.wants(group):
             continue
         for number in range(splits):
+            case = f"{group} #{number}"
+            if not bench.pending(case):
+                continue
             problem = _split(file, settings.rng(6, row, number))
-            _enter(bench, f"{group} #{number}", number, problem, Layout(units=("km", "km"), value_units=file.units),
+            _enter(bench, case, number, problem, Layout(units=("km", "km"), value_units=file.units),
                    settings, peers)  # fmt: skip
         _judge(bench, group, peers)
     group = "real: ostia_monthly, a month with land and a block of gaps"
     if settings.wants(group):
-        problem, layout = _sea_surface(Path(root), settings)
-        _enter(bench, f"{group} #0", 0, problem, layout, settings, LARGE_PEERS)
+        if bench.pending(f"{group} #0"):
+            problem, layout = _sea_surface(Path(root), settings)
+            _enter(bench, f"{group} #0", 0, problem, layout, settings, LARGE_PEERS)
         _judge(bench, group, LARGE_PEERS)
 
 
@@ -99,6 +103,7 @@ def _enter(bench: PartsBench, case: str, number: int, problem: Problem, layout: 
         enter_ours(bench, case, problem, settings, score, *TREND, layout=layout, method=f"{OURS} {' '.join(TREND)}")
     told = problem.told(noise_sd=None, order=ORDER)
     enter_peers(bench, case, number, told, settings, score, *peers)
+    bench.finish(case)
 
 
 def _judge(bench: PartsBench, group: str, peers: tuple[str, ...]) -> None:

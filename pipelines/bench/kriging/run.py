@@ -2,6 +2,7 @@
 
     infield bench kriging --parts points --truths 2 --records points.json
     infield bench kriging --parts points --only "nu 3/2, order free, noise estimated"
+    infield bench kriging --keep cases.json --records all.json
 
 Parts: `points` (2,000 points to 128 x 128), `dense-cells` (20,000 to 64 x 64), `large` (20,000 to 512 x 512; with
 `--full` 100,000 to 1024 x 1024), `shapes` (anisotropy, units, trends, gaps, biases, very few data), `real` (files under
@@ -43,31 +44,9 @@ METHOD_NOTE = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, metavar="PART", help=f"some of {', '.join(PARTS)} (default all)"
-    )
-    parser.add_argument("--truths", type=int, metavar="N", help="fields a case (default 10, 1 when quick)")
-    parser.add_argument(
-        "--peers", nargs="*", choices=NAMES, metavar="PEER", help=f"some of {', '.join(NAMES)} (default all)"
-    )
-    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name holds this text (default all)")
-    parser.add_argument("--full", action="store_true", help="also what takes hours: 100,000 points, slopes of cost")
-    parser.add_argument(
-        "--memory", type=float, default=12.0, metavar="GIB", help="most that a process may hold, in GiB (default 12)"
-    )
-    parser.add_argument(
-        "--cpu",
-        type=float,
-        default=3600.0,
-        metavar="SECONDS",
-        help="most of a core that it may use, in seconds (default 3600)",
-    )
-
-
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """This bench with its options."""
-    names = ("parts", "truths", "peers", "only", "full", "memory", "cpu")
+    names = ("parts", "truths", "peers", "only", "keep", "full", "memory", "cpu")
     return sys.modules[__name__], {name: getattr(arguments, name) for name in names}
 
 
@@ -79,6 +58,7 @@ def run(
     truths: int | None = None,
     peers: list[str] | None = None,
     only: str = "",
+    keep: list[Path] | None = None,
     full: bool = False,
     memory: float = 12.0,
     cpu: float = 3600.0,
@@ -91,6 +71,8 @@ def run(
     if truths is not None and truths < 1:
         raise InfieldError(where="--truths", found=truths, expected="at least 1")
     bench = PartsBench("kriging", seed)
+    if keep:
+        bench.load(keep)
     named = tuple(() if quick and peers is None else NAMES if peers is None else peers)
     with tempfile.TemporaryDirectory(prefix="infield-kriging-") as folder:
         limits = Limits(Path(folder), memory, cpu)

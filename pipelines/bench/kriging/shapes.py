@@ -55,8 +55,11 @@ def run(bench: PartsBench, settings: Settings) -> None:
         if not settings.wants(group):
             continue
         for number in range(settings.truths):
+            case = f"{group} #{number}"
+            if not bench.pending(case):
+                continue
             shape = make(settings.rng(5, row, number), settings.quick)
-            case, score = f"{group} #{number}", partial(scores, shape.problem, shape.exact)
+            score = partial(scores, shape.problem, shape.exact)
             enter(bench, case, TRUE_LAW, Outcome(shape.exact), score)
             ours = partial(enter_ours, bench, case, shape.problem, settings, score)
             ours(layout=shape.layout)
@@ -68,6 +71,7 @@ def run(bench: PartsBench, settings: Settings) -> None:
                 noise_sd=shape.problem.noise_sd, order=1.5
             )  # of all these laws, but not told to ours
             enter_peers(bench, case, number, told, settings, score, *shape.peers)
+            bench.finish(case)
         _judge(bench, group, name)
 
 

@@ -125,11 +125,6 @@ class Size:
 QUICK = Size(points=QUICK_POINTS, cases=1, draws=4, steps=6, quick=True)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--problem", nargs="+", metavar="NAME", help="which equations, by their names (default all)")
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="only methods whose names start so (default all)")
-
-
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """This bench, with its options."""
     options = {"problems": arguments.problem, "methods": arguments.methods}

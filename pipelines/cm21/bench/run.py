@@ -46,7 +46,7 @@ from infield.pipelines.cm21.emulate import draw_cone
 from infield.pipelines.cm21.members import members_of
 from infield.pipelines.cm21.parameter_design import Design, cone_seeds
 from infield.pipelines.run.console import progress
-from infield.pipelines.run.options import Parser, refuse_without
+from infield.pipelines.run.options import refuse_without
 from infield.posterior.cm21.summary import LightconeSummary
 from infield.priors.cm21.flow import STRETCH
 from infield.priors.cm21.prior_entry import load_lightcone_prior
@@ -105,22 +105,6 @@ Draw = Callable[[range], Tensor]
 
 
 OPTIONS = ("prior", "simulations", "reference", "steps", "simulator_seconds", "python", "workers", "parts")
-
-
-def add_arguments(parser: Parser) -> None:
-    add = parser.add_argument
-    add("--prior", type=Path, metavar="PRIOR.ckpt", help="a prior of lightcones")
-    add("--simulations", type=Path, metavar="TRAIN.zarr", help="the cones that it was trained on")
-    add("--reference", type=Path, nargs="+", metavar="REF.zarr",
-        help="ensembles of the simulator, each at one point of the parameters")  # fmt: skip
-    add("--draws", type=int, metavar="N", help="cones that are drawn at each point (default: as many as it has)")
-    add("--steps", type=int, metavar="N", help="steps of the flow's integration (default as `infield emulate`)")
-    add("--simulator-seconds", type=float, metavar="S",
-        help="seconds of a core for a cone of the simulator (default: measured)")  # fmt: skip
-    add("--python", metavar="PATH", help="a Python that has py21cmfast, to measure them")
-    add("--workers", type=int, metavar="N", help="cones that are drawn at a time, each by one thread (default 1)")
-    add("--parts", nargs="+", metavar="NAME", help="emulation, telescope, costs (default all)")
-    parser.rename("--samples", "--draws")
 
 
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:

@@ -60,11 +60,6 @@ METHOD_NOTE = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--parts", nargs="+", choices=PARTS, metavar="PART", help=f"some of {', '.join(PARTS)}")
-    parser.add_argument("--truths", type=int, metavar="N", help=f"truths (default {TRUTHS}, quick 1)")
-
-
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """This bench with its options."""
     return sys.modules[__name__], {"parts": arguments.parts, "truths": arguments.truths}

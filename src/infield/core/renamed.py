@@ -536,6 +536,21 @@ datasets.mri:FROM_FILE -> datasets.mri.map_sources:FROM_FILE
 datasets.mri:UNIFORM -> datasets.mri.map_sources:UNIFORM
 datasets.mri:normalised -> datasets.mri.map_sources:normalised
 datasets.mri:KERNEL_WIDTH -> datasets.mri.coil_maps:KERNEL_WIDTH
+pipelines.channel:LARGEST_CFL -> physics.wall_pressure.channel.solver:LARGEST_CFL
+pipelines.channel:add_arguments -> pipelines.wall_pressure.channel_options:add_arguments
+pipelines.compare_cones:add_arguments -> pipelines.cm21.compare_options:add_arguments
+pipelines.demo:add_arguments -> pipelines.commands.demo_options:add_arguments
+pipelines.emulate:add_arguments -> pipelines.cm21.emulate_options:add_arguments
+pipelines.infer_parameters:add_arguments -> pipelines.cm21.infer_options:add_arguments
+pipelines.lightcones:LIGHTCONES -> pipelines.cm21.convert_options:LIGHTCONES
+pipelines.lightcones:add_arguments -> pipelines.cm21.convert_options:add_arguments
+pipelines.simulate:PROCESSES -> priors.random_fields.processes:PROCESSES
+pipelines.simulate:add_arguments -> pipelines.commands.simulate_options:add_arguments
+pipelines.simulate:run -> pipelines.commands.simulate_options:run
+pipelines.simulate_21cm:add_arguments -> pipelines.cm21.simulate_options:add_arguments
+pipelines.wall_pressure:DX_PLUS -> physics.wall_pressure.wall_units:DX_PLUS
+pipelines.wall_pressure:DZ_PLUS -> physics.wall_pressure.wall_units:DZ_PLUS
+pipelines.wall_pressure:add_arguments -> pipelines.wall_pressure.simulate_options:add_arguments
 """
 
 NAMES = {

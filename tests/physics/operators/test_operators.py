@@ -248,6 +248,8 @@ def cases() -> list[Case]:
     add("compose", composed, arrays, grid, 2, per_channel(2, masked @ blurred) @ scaled)
     summed = {"name": "sum", "weights": [2.0, -0.5], "operators": [blurring, picking]}
     add("sum", summed, arrays, grid, 2, per_channel(2, 2.0 * blurred - 0.5 * masked))
+    beside = {"name": "stack", "operators": [blurring, picking]}
+    add("stack", beside, arrays, grid, 2, np.vstack([per_channel(2, blurred), per_channel(2, masked)]))
     named = {"name": "deepinv:BlurFFT", "arrays": {"filter": "k4"}}
     add("deepinv-blur", named, arrays, grid, 2, per_channel(2, blurred))
     named = {"name": "deepinv:Inpainting", "arrays": {"mask": "m"}}
