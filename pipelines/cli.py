@@ -11,6 +11,7 @@ from typing import Any
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.core.provenance import command_line
 from infield.core.version import __version__
 from infield.pipelines.options import as_option
 from infield.pipelines.run.options import Parser, add_common, silence
@@ -50,6 +51,9 @@ def _leave(status: int) -> int:
     if status and any(t.daemon for t in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
+        locks = sys.modules.get("infield.datasets.formats.output_lock")
+        if locks is not None:
+            locks.release_all()
         os._exit(status)
     return status
 
@@ -62,7 +66,7 @@ def _run(verb: str, arguments: list[str]) -> int:
         if verb == "fit":  # LightningCLI reads the rest by itself
             return int(module.run(arguments))
         chosen = parser_of(verb, module).parse_args(arguments)
-        with silence(getattr(chosen, "quiet", False)):
+        with silence(getattr(chosen, "quiet", False)), command_line(f"infield {verb}", arguments):
             return int(module.run(chosen))
     except InfieldError as error:
         if debug:

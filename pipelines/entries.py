@@ -22,6 +22,7 @@ ENTRIES = {
         "reconstruct": Entry(
             "infield.pipelines.commands.reconstruct_options", "posterior samples of the field behind a measurement file"
         ),
+        "explain": Entry("infield.pipelines.commands.explain", "what each datum contributes to a feature"),
         "calibrate": Entry(
             "infield.pipelines.commands.calibrate", "is a sampler right on a measurement file, and what mends it"
         ),
@@ -59,5 +60,6 @@ ENTRIES = {
         "pde": Entry("infield.pipelines.bench.pde.run", "coefficients of partial differential equations"),
         "scaling": Entry("infield.pipelines.bench.scaling", "cost against the size of a field"),
         "spectrum": Entry("infield.pipelines.bench.spectrum", "spectra of draws of learned priors"),
+        "steps": Entry("infield.pipelines.bench.steps", "steps that are exact for Gaussian priors; denoisers; data"),
     },
 }

@@ -19,6 +19,7 @@ from typing import Any
 import xarray as xr
 
 from infield.datasets.formats.block_writer import makers
+from infield.datasets.formats.output_lock import writing
 from infield.datasets.formats.zarr_group import CONVENTIONS, explain_disk_full, lay_out_group, open_group, publish
 
 KIND, VERSION = "parameters", 1
@@ -45,12 +46,12 @@ def write_parameters(path: Path, dataset: xr.Dataset, told: Mapping[str, Any], *
         **makers(),
     }
     draft = path.with_name(path.name + ".partial")
-    try:
-        with explain_disk_full(path, "make room and start again"):
+    with explain_disk_full(path, "make room and start again"), writing(path):
+        try:
             lay_out_group(draft, dataset.assign_attrs(attributes))
             publish(draft, path, overwrite)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def open_parameters(path: Path) -> xr.Dataset:

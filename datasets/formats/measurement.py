@@ -37,6 +37,7 @@ from infield.datasets.formats.measurement_layout import (
     parts,
     version_of,
 )
+from infield.datasets.formats.output_lock import writing
 from infield.datasets.formats.zarr_group import (
     check_chunks,
     check_new,
@@ -327,8 +328,7 @@ def write_measurement(
     dataset.attrs |= {"title": title or UNTITLED, "history": history}
     dataset.attrs |= {"plugins": json.dumps(plugins)} if plugins else {}
     draft = path.with_name(path.name + ".draft")
-    with explain_disk_full(path, "make room and start again"):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with explain_disk_full(path, "make room and start again"), writing(path):
         shutil.rmtree(draft, ignore_errors=True)
         try:
             encoding = {str(name): encoding_of(v) for name, v in dataset.variables.items()}

@@ -2,7 +2,7 @@
 them.
 
 A zarr group with the variables of the simulation `(sample, *space)`, their units, the coordinates of the grid with
-units and `periodic`, and attributes that describe how it was made. How it is writtenand resumes after a kill: see
+units and `periodic`, and attributes that describe how it was made. How it is written and resumes after a kill: see
 `block_writer`.
 """
 

@@ -8,7 +8,7 @@ end of the spin-up, `wall` is 0 at the bottom (y = -1), 1 at the top. Attributes
 finished file `u_tau_measured`, from the mean wall shear. `datasets.wall_pressure.readers.open` reads it as other files
 of planes.
 
-How it is writtenand resumes after a kill: see `block_writer`. The flow itself resumes from `<path>.restart.npz`.
+How it is written and resumes after a kill: see `block_writer`. The flow itself resumes from `<path>.restart.npz`.
 """
 
 from __future__ import annotations
@@ -204,6 +204,7 @@ class ChannelWriter(BlockWriter):
         """Remove all of a run that is not finished."""
         remove_tree(self.partial)
         self.restart.unlink(missing_ok=True)
+        self.release()
 
     def finish(self) -> None:
         """Mark the file complete and rename it to its path, and remove the restart file.

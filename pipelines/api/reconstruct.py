@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 import warnings
@@ -14,6 +13,7 @@ from typing import Any
 import xarray as xr
 
 from infield.core.errors import InfieldError
+from infield.core.local_path import local_path
 from infield.datasets.formats.posterior import open_posterior
 from infield.physics.measurement import Measurement
 from infield.pipelines.api.loading import sampler as sampler_named
@@ -84,14 +84,14 @@ def reconstruct(
     ):
         if value not in known:
             raise InfieldError(where=name, found=repr(value), expected=f"one of {', '.join(known)}")
-    measured = measurement if isinstance(measurement, Measurement) else Path(measurement)
+    measured = measurement if isinstance(measurement, Measurement) else local_path(measurement)
     with process_restored(), _folder_of(to) as output:
         summary = command.reconstruct(
             measured,
             output,
             prior=prior,
             at=at,
-            surrogate=None if surrogate is None else Path(surrogate),
+            surrogate=None if surrogate is None else local_path(surrogate),
             sampler=sampler_named(sampler) if isinstance(sampler, str) else sampler,
             samples=samples,
             seed=seed,
@@ -99,7 +99,7 @@ def reconstruct(
             slices=slices,
             workers=workers,
             scheduler=scheduler,
-            report=None if report is None else Path(report),
+            report=None if report is None else local_path(report),
             overwrite=overwrite,
             quiet=True,
             fit=FitOptions(trend, isotropic, hyper, validation),  # type: ignore[arg-type]  # checked above
@@ -118,7 +118,7 @@ def reconstruct(
 def _folder_of(to: str | Path | None) -> Iterator[Path]:
     """Where the posterior is written: under its name, or in a folder that is removed."""
     if to is not None:
-        yield Path(os.fspath(to))
+        yield local_path(to)
         return
     folder = Path(tempfile.mkdtemp(prefix="infield-"))
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,8 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+
+from infield.core.json_text import to_json
 
 PACKAGES = (
     *("infield", "torch", "deepinv", "azula", "numpy", "scipy", "sigpy"),
@@ -81,7 +82,7 @@ class Bench:
         A page of the documentation shows such a file from `docs/benchmarks/`.
         """
         run = {"title": self.name, "command": f"infield bench {self.name}", "date": date.today().isoformat()}
-        path.write_text(json.dumps(run | self.document, indent=1) + "\n", encoding="utf-8")
+        path.write_text(to_json(run | self.document, indent=1) + "\n", encoding="utf-8")
 
     @property
     def document(self) -> dict[str, Any]:

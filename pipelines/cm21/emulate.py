@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ import torch
 from torch import Generator
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
 from infield.datasets.formats.zarr_group import check_new
 from infield.pipelines.cm21.convert import about, rows_of
@@ -25,7 +25,7 @@ from infield.pipelines.run.console import table
 from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.options import check_at_least
 from infield.pipelines.run.process import one_thread
-from infield.priors.cm21.prior import HEUN_STEPS, LightconePrior
+from infield.priors.cm21.prior import FLOW_STEPS, LightconePrior
 from infield.priors.cm21.prior_entry import load_lightcone_prior
 
 REDSHIFT_RTOL = 1e-6
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         **run_settings(arguments),
     )
     if arguments.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
         return 0
     rows = {"prior": facts["prior"], **rows_of(facts), "network calls a cone": str(facts["velocity_calls"])}
     if facts["emulator"]:
@@ -109,7 +109,7 @@ def emulate(
             *[f"extrapolated: {words}" for words in beyond],
         ),
     )
-    run_of = {"seed": seed, "steps": None if prior.uses_emulator(steps) else steps or HEUN_STEPS}
+    run_of = {"seed": seed, "steps": None if prior.uses_emulator(steps) else steps or FLOW_STEPS}
     writer = lightcone_writer(output, lightcones, run=run_of, title="21 cm lightcones, emulated", overwrite=overwrite)
 
     def write(i: int, result: Callable[[], np.ndarray]) -> None:

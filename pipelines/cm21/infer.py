@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from scipy import stats
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.cm21.lightcone_file import PARAMETERS
 from infield.datasets.cm21.parameter_file import write_parameters
 from infield.datasets.formats.zarr_group import check_new
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     simulations = members_of(arguments.simulations, None, "--simulations")
     facts = infer_parameters(wanted, simulations, arguments.output, quiet=arguments.json, **settings)
     if arguments.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
         return 0
     for warning in facts["warnings"]:
         say(f"infield infer-parameters: {warning}")

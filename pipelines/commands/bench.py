@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
-import json
 import statistics
 from collections.abc import Callable
 from importlib.abc import InspectLoader
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.pipelines.run.options import Parser, add_json, check_at_least, silence
 from infield.pipelines.run.subcommand import Subcommand, add_subcommands
 
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     if records:
         bench.write(records)
     if arguments.json:
-        print(json.dumps(bench.document))
+        print(to_json(bench.document))
     if arguments.json or arguments.quiet:
         return 0
     summary = getattr(module, "SUMMARY", statistics.median)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
+from infield.core.json_text import to_json
 from infield.datasets.formats.measurement import open_measurement, write_measurement
 from infield.datasets.formats.measurement_layout import VERSION
 from infield.datasets.formats.zarr_group import open_group
@@ -49,7 +49,7 @@ MARK = "drawn by infield demo, seed "
 def run(arguments: argparse.Namespace) -> int:
     summary = demo(arguments.output, seed=arguments.seed, quiet=arguments.json or arguments.quiet)
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
     if arguments.json or arguments.quiet:
         return 0
     rows: list[tuple[str, str, str]] = [

@@ -15,7 +15,8 @@ from infield.core._lightning import (
 )
 from infield.core.errors import InfieldError
 from infield.pipelines.package_data import config_path
-from infield.priors.storage.checkpoint import export_prior, read_entry_of_any_kind
+from infield.priors.denoiser_check import KEY, check_denoiser
+from infield.priors.storage.checkpoint import export_prior, load_flow_prior, read_entry_of_any_kind
 from infield.priors.training.flow_matching import AveragedWeights
 
 CONFIG = ("-c", "--config")
@@ -75,7 +76,12 @@ class FitCommand(LightningCLI):
         directory = Path(self.trainer.default_root_dir)
         if self.trainer.is_global_zero and (directory / LAST).exists():
             kind, _ = read_entry_of_any_kind(directory / LAST)
-            self.exported = export_prior(directory / LAST, directory / f"{kind}.ckpt", overwrite=True)
+            about = {}
+            if kind == "prior":
+                check = check_denoiser(load_flow_prior(directory / LAST))
+                about = {KEY: check.to_json()}
+                print(f"denoiser: {check}")
+            self.exported = export_prior(directory / LAST, directory / f"{kind}.ckpt", overwrite=True, about=about)
             print(f"{kind}: {self.exported}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.formats.simulation import SimulationWriter
 from infield.datasets.formats.zarr_group import check_new
 from infield.pipelines.commands.simulate_options import add_field_arguments as add_field_arguments
@@ -44,7 +44,7 @@ def run_simulation(simulation: Simulation, arguments: argparse.Namespace) -> int
         **run_settings(arguments),
     )
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
         return 0
     law = summary["parameters"]["law"]
     rows = {

@@ -12,9 +12,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from infield.core.errors import InfieldError
+from infield.core.local_path import local_path
 from infield.core.version import __version__
 
 SHORT_FORMS = {
@@ -40,7 +42,7 @@ class Renamed(NamedTuple):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and which takes no abbreviations.
+    """A parser whose errors are one line, and which takes no abbreviations; paths are those of `local_path`.
 
     Options get their short forms from `SHORT_FORMS`; those with a new name are found under the earlier one, see
     `rename`.
@@ -50,6 +52,7 @@ class Parser(argparse.ArgumentParser):
         self.renamed: dict[str, Renamed] = {}
         as_written = argparse.RawDescriptionHelpFormatter
         super().__init__(*words, **{"allow_abbrev": False, "formatter_class": as_written, **settings})
+        self.register("type", Path, _path)  # groups of options have it too
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
         short = [form for form, options in SHORT_FORMS.items() if form not in names and set(options) & set(names)]
@@ -90,6 +93,13 @@ class Parser(argparse.ArgumentParser):
                 warned.add(name)
                 print(f"{self.prog}: {name} is now {new}; the old name goes in the next minor version", file=sys.stderr)
         return found
+
+
+def _path(text: str) -> Path:
+    try:
+        return local_path(text)
+    except InfieldError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

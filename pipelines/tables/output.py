@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infield.core.json_text import to_json
 from infield.pipelines.options import as_option
 from infield.pipelines.run.options import add_json
 
@@ -39,7 +39,7 @@ def finish(converted: Converted, arguments: argparse.Namespace) -> int:
         say(note, quiet=(arguments.quiet or arguments.json) and not note.startswith("warning"))
     facts = summary(converted)
     if arguments.json:
-        print(json.dumps({"output": str(arguments.output), **facts, "notes": notes}))
+        print(to_json({"output": str(arguments.output), **facts, "notes": notes}))
     elif not arguments.quiet:
         table(str(arguments.output), _rows(converted, facts))
     return 0

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.cm21.lightcone_file import DENSITY, Lightcones, lightcone_grid
 from infield.datasets.cm21.observation import Observation, ObservedField
 from infield.physics.measurement import Measurement
@@ -189,8 +190,8 @@ def make_reference(paths: Sequence[Path], output: Path, *, overwrite: bool = Fal
     stretch = first.block(0, len(first.numbers))[..., cells]
     gaussian = wiener_prior(stretch[1:])
     stored |= {
-        "ensembles": json.dumps(described),
-        "provenance": json.dumps(dict(first.cones.provenance)),
+        "ensembles": to_json(described),
+        "provenance": to_json(dict(first.cones.provenance)),
         "truth": stretch[0].float().numpy(),
         "truth_start": cells.start,
         "mean": stretch[1:].mean((0, 1, 2)).numpy(),

@@ -20,7 +20,7 @@ from infield.physics.wall_pressure.wall_units import wall_grid
 from infield.pipelines.wall_pressure.bench.spectra import Octaves, finer
 from infield.posterior.samplers.exact import posterior_mean
 from infield.posterior.samplers.faps import FAPS
-from infield.priors.base import FlowPrior, heun
+from infield.priors.base import FlowPrior, flow
 from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 from infield.priors.wall_pressure.synthetic import WallPressure
@@ -114,12 +114,11 @@ def draws_of(sampler: FAPS, prior: FlowPrior, measured: Sequence[Measurement], n
 def draws_alone(prior: FlowPrior, case: Case, n: int, steps: int, seed: int) -> tuple[Drawn, Tensor]:
     """Draws of a prior, the same for all truths, and Gaussian planes `(n, z, x)` of the law's exact spectrum from the
     same source fields."""
-    times, generator = torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist(), Generator().manual_seed(seed)
-    start, source = time.perf_counter(), prior.source.sample(n, generator)
+    start, source = time.perf_counter(), prior.source.sample(n, Generator().manual_seed(seed))
     with torch.no_grad():
-        fields = torch.cat([heun(prior, some, times) for some in source.split(BLOCK)])
+        fields = torch.cat([flow(prior, some, steps) for some in source.split(BLOCK)])
     planes = prior.standardisation.to_units(fields)[:, 0].expand(len(case.truths), -1, -1, -1)
-    drawn = Drawn(planes, (time.perf_counter() - start) / n, 2 * steps - 1)
+    drawn = Drawn(planes, (time.perf_counter() - start) / n, steps)
     modes, to_law = prior.source.modes, (case.kriging.covariance.diagonal / prior.source.diagonal).sqrt()
     return drawn, modes.synthesise(to_law * modes.analyse(source))[:, 0]
 

@@ -116,7 +116,7 @@ class Size:
         draws: Posterior draws of each, by Re_tau.
         prior_draws: Draws of the priors alone, by Re_tau.
         levels: Of FAPS.
-        steps: Of Heun's method, for draws of the priors alone.
+        steps: Of the flow, for draws of the priors alone.
         length: Of the domain, in half heights.
         factors: Sizes of the growing domain over the first one.
         growth: Levels and samples of its runs.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from examples import fake_21cmfast
+from examples.zarr_files import contents
 
 from infield import InfieldError
 from infield.datasets.cm21.cosmology import cosmology, frequencies_of, redshifts_of
@@ -27,11 +28,6 @@ def simulate(infield):
 @pytest.fixture
 def simulator(tmp_path, monkeypatch):
     return fake_21cmfast.install(tmp_path / "site", monkeypatch)
-
-
-def contents(path):
-    """Every file of a zarr group with its bytes."""
-    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
 
 
 def test_a_hypercube_has_one_point_in_every_slice():

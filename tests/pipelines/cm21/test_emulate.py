@@ -8,6 +8,7 @@ import examples.lightcone_prior_example as example
 import numpy as np
 import pytest
 import torch
+from examples.zarr_files import contents
 
 from infield import InfieldError
 from infield.datasets.cm21.lightcone_file import SEED, TEMPERATURE, open_lightcones
@@ -33,11 +34,6 @@ def run(infield, prior, tmp_path):
         return infield("emulate", *files, "--steps", 2, "--workers", 2, *options, "--json")
 
     return emulated
-
-
-def contents(path):
-    """Every file of a zarr group with its bytes."""
-    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
 
 
 def test_the_file_holds_what_the_prior_draws_from_its_seeds(run, prior, tmp_path):

@@ -14,6 +14,7 @@ import pytest
 import torch
 import xarray as xr
 from examples.wall_files import NX, NZ, binary, fluctuation, hdf5, netcdf, smooth
+from examples.zarr_files import contents
 
 from infield import open_measurement
 from infield.datasets.training.fields import FieldFile
@@ -30,11 +31,6 @@ from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.wall_pressure.synthetic import WallPressure
 
 DRAW = ("simulate", "wall-pressure", "--re-tau", 180, "--length", "2pi", "--width", "4/3pi", "--dx-plus", 40)
-
-
-def contents(path):
-    """Every file of a zarr group with its bytes."""
-    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
 
 
 @pytest.fixture(scope="module")
