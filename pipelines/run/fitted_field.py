@@ -103,7 +103,7 @@ def _at_level(noise: object, factor: float) -> GaussianNoise:
 
 
 def moments_on_grid(fitted: FittedField) -> dict[str, tuple[np.ndarray, dict[str, Any]]]:
-    """Mean and standard deviation on the grid in closed form, with what the file says of them."""
+    """Mean and standard deviation on the grid in closed form, with their attributes in the file."""
     targets, shape = fitted.grid.points(), (len(fitted.data.channels), *fitted.grid.shape)
     found = [fitted.moments_at(targets, c) for c in range(len(fitted.data.channels))]
     parts = [moments for moments, _ in found]

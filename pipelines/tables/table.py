@@ -14,17 +14,18 @@ latitude, longitude.
 
 Places: columns that are called or marked longitude and latitude are degrees, and --project makes kilometres of them
 around the middle of the data (azimuthal equidistant, described in the file as CF does). Longitudes that go around the
-cut of their file are turned where half of the circle is empty; else --wrap or --circle says what is meant. Dates become
+cut of their file are turned where half of the circle is empty; else --wrap or --circle decides. Dates become
 days since the first; numbers with units "... since ..." stay, of any --calendar.
 
 --covariate height=dem.nc takes a gridded field along, interpolated to the grid: `reconstruct --covariates height` lets
 the mean depend on it.
 
-Noise: its standard deviation (--noise-std), a column of them (--noise-column), or neither: then the file says that the
-level is to be estimated, and `reconstruct` without --prior does so.
+Noise: its standard deviation (--noise-std), a column of them (--noise-column), or neither: then the file records that
+the level is to be estimated, and `reconstruct` without --prior does so.
 
 Rows without a value, a place or a noise level are left out and counted; so are rows that repeat another in every
-column. Data at one place are merged by their noise; where that is unknown they stay, since their difference tells it.
+column. Data at one place are merged by their noise; where that is unknown they stay, since their difference determines
+it.
 """
 
 from __future__ import annotations
