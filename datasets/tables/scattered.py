@@ -48,12 +48,8 @@ class Scattered:
         calendar: Of dates.
         crs: Coordinate reference system of the places, e.g. "EPSG:25832"; the first two of `at` are x and y.
         onto: Measurement file whose field the data are of, in place of a grid.
-<<<<<<< HEAD
         covariates: Gridded variables that go along in the context, each with its file.
-        layout: What a text file does not say.
-=======
         layout: What a text file leaves open.
->>>>>>> main
     """
 
     value: str
