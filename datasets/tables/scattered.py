@@ -16,6 +16,7 @@ from infield.core.grid import Axis, Grid
 from infield.datasets.formats.field import Field
 from infield.datasets.tables.axes import NAMES, Column, cut_open, grid_line, in_order, kind_of
 from infield.datasets.tables.converted import Converted, noise_model, noise_of, refuse_constant
+from infield.datasets.tables.covariate_fields import on_grid
 from infield.datasets.tables.merged import merge
 from infield.datasets.tables.onto import along, field_of, grid_of, time_units
 from infield.datasets.tables.projection import azimuthal_equidistant, centre_of, grid_mapping, reference_system
@@ -47,6 +48,7 @@ class Scattered:
         calendar: Of dates.
         crs: Coordinate reference system of the places, e.g. "EPSG:25832"; the first two of `at` are x and y.
         onto: Measurement file whose field the data are of, in place of a grid.
+        covariates: Gridded variables that go along in the context, each with its file.
         layout: What a text file leaves open.
     """
 
@@ -64,6 +66,7 @@ class Scattered:
     calendar: str | None = None
     crs: str | None = None
     onto: Path | None = None
+    covariates: tuple[tuple[str, Path], ...] = ()
     layout: Layout = field(default_factory=Layout)
 
 
@@ -135,6 +138,7 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
         units=units,
         description=description,
         arrays=arrays,
+        context={name: on_grid(name, path, grid) for name, path in asked.covariates},
     )
     extra, about = _carried(columns, table, asked, kept, first, mapping)
     return Converted(
