@@ -1,4 +1,4 @@
-"""Commands, simulations and benches that serve every domain; see `core.registry`."""
+"""Commands, simulations and benches of every domain; see `core.registry`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ ENTRIES = {
         "list": Entry("infield.pipelines.commands.list", "names of priors, samplers, operators, configurations, ..."),
         "cite": Entry("infield.pipelines.commands.cite", "BibTeX of what to cite, also of a posterior"),
         "demo": Entry(
-            "infield.pipelines.commands.demo_options", "the whole road in three minutes: measurement, posterior, report"
+            "infield.pipelines.commands.demo_options",
+            "the whole workflow in three minutes: measurement, posterior, report",
         ),
         "emulate": Entry("infield.pipelines.commands.emulate", "new fields from a conditional prior"),
     },

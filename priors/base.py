@@ -5,7 +5,7 @@ Time convention, fixed here once for the whole suite: t = 0 is the source, t = 1
 
     x_t = t x_1 + (1 - t) x_0,    v(x, t) = E[x_1 - x_0 | x_t = x],    E[x_1 | x_t] = x_t + (1 - t) v(x_t, t).
 
-A prior speaks of standardised fields x; a user's field in its own units is `shift + scale x`, channel by channel.
+A prior is defined on standardised fields x; a user's field in its own units is `shift + scale x`, channel by channel.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if not TYPE_CHECKING:
 @dataclass(frozen=True)
 class Standardisation(Affine):
     """Field in units = shift + scale * standardised field, both of shape `(channel, 1, ...)`; what is between a field
-    and what a prior speaks of, where it is more, is a subclass."""
+    and a prior on more than that is a subclass."""
 
     @classmethod
     def identity(cls, event_shape: tuple[int, ...]) -> Standardisation:
@@ -47,7 +47,7 @@ class Standardisation(Affine):
 
 
 class ChainedStandardisation(Standardisation, ABC):
-    """Field in units = what a chain of transforms makes of a field that a prior speaks of."""
+    """Field in units = a chain of transforms of a field of the prior."""
 
     @property
     @abstractmethod

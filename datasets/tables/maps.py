@@ -28,7 +28,7 @@ _OF_MAP = ("Conventions", "history", "institution", "source", "references", "com
 
 
 def map_of(path: Path, *, quantiles: Sequence[float] = QUANTILES, draws: Sequence[int] = ()) -> xr.Dataset:
-    """What a posterior says at each point, with the names of its field.
+    """Summaries of a posterior at each point, with the names of its field.
 
     Arguments:
         path: The posterior.
@@ -172,7 +172,7 @@ def write_geotiff(dataset: xr.Dataset, path: Path) -> None:
 
 
 def _crs(dataset: xr.Dataset, y: str, x: str) -> str | None:
-    """The coordinate reference system, as PROJ writes it; None where the file does not say."""
+    """The coordinate reference system, as PROJ writes it; None if the file has none."""
     if all(str(dataset[d].attrs.get("units", "")).startswith("degree") for d in (y, x)):
         return "EPSG:4326"
     units = dataset[x].attrs.get("units")

@@ -12,7 +12,7 @@ Spectrum error of a shell: in each annulus k - 1/2 <= |k| < k + 1/2, the mean ov
 true power of the mode, less 1, in absolute value; of that the mean over the shell's annuli. The corners of the square
 of modes, |k| from 33 to 45, are a shell of their own.
 
-In full about 70 minutes of one core. Every row that was trained stays in `FOLDER`, and a run that was stopped goes on
+In full about 70 minutes of one core. Every row that was trained stays in `FOLDER`, and a stopped run resumes
 after the last of them; remove the folder to train anew.
 """
 

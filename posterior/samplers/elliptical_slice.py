@@ -71,7 +71,7 @@ class _Chains:
 class EllipticalSlice(Sampler):
     """Elliptical slice sampling in source space, many chains at a time, with R-hat and effective sample sizes.
 
-    Exact once its chains have converged, of which they must be asked: on the bench mixture (7 data on 128 points) R-hat
+    Exact once its chains have converged, which must be checked: on the bench mixture (7 data on 128 points) R-hat
     of 16 chains was 5.9 after 100 sweeps with one rung, and 1.28 and 1.14 in two cases with 16 rungs after 450.
 
     Every chain makes `burn_in` sweeps and then `draws` times `thin` more, each followed by a record. With `chains` of
@@ -222,7 +222,7 @@ class _ChainRun:
             sample = self.generator.indices[chain] if isinstance(self.generator, SampleStreams) else chain
             raise InfieldError(
                 f"sampler {self.sampler.method}, chain of sample {sample}: its likelihood is NaN, expected a number; "
-                "the field diverged, or the operator does not serve all fields of the prior"
+                "the field diverged, or the operator is not defined for all fields of the prior"
             )
         return u, log_l
 

@@ -113,7 +113,7 @@ class LightconePrior(Brief):
                     where=f"parameter {name}",
                     found=f"{value:g}",
                     expected=f"{low:g} to {high:g}, the range of training",
-                    remedy="{extrapolate} insists",
+                    remedy="allow it by {extrapolate}",
                     parameters={"extrapolate": True},
                 )
             theta.append((value - low) / (high - low))

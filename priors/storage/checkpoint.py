@@ -1,7 +1,7 @@
 """Checkpoints of `infield fit`: reading what one holds, of any kind, and writing the slim file of it.
 
-What a kind stores is said where it is defined (`priors.storage.flow_entry` for the priors of flows); all of it is plain
-tensors and JSON types.
+The entry of a kind is documented where it is defined (`priors.storage.flow_entry` for the priors of flows); all of it
+is plain tensors and JSON types.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def export_prior(
     path = Path(path)
     if path.exists() and not overwrite:
         raise InfieldError(
-            where=path, found="an existing file", expected="a new path", remedy="choose another or ask to overwrite it"
+            where=path, found="an existing file", expected="a new path", remedy="choose another or overwrite it"
         )
     kind, entry = read_entry_of_any_kind(checkpoint)
     if half:

@@ -1,7 +1,7 @@
 """How the memory of drawing a lightcone grows with its depth.
 
 Peak memory is that of a process of its own that draws one cone of 128 or of 1024 cells. Where the prior's line of sight
-has fewer, it is asked for as many places between its two ends, closer together: a cone of no universe, but the same
+has fewer, it gets as many places between its two ends, closer together: a cone of no universe, but the same
 work.
 """
 

@@ -32,7 +32,7 @@ SHARE, NOISE_STD = 0.0025, 0.1
 """Of the points that have a sensor; of a sensor's noise, in rho u_tau^2."""
 
 SENSED = 0.5
-"""Share of an octave's energy in the mean of kriging from which on sensors can know it."""
+"""Share of an octave's energy in the mean of kriging from which on it counts as measured by the sensors."""
 
 BLOCK = 4
 """Planes that are drawn together."""
@@ -43,7 +43,7 @@ Known = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Drawn:
-    """Planes `(truths, draws, z, x)` in rho u_tau^2, and what a draw cost; 0 seconds where nobody looked."""
+    """Planes `(truths, draws, z, x)` in rho u_tau^2, and what a draw cost; 0 seconds if not measured."""
 
     planes: Tensor
     seconds: float = 0.0
@@ -89,7 +89,7 @@ class Case:
 
     @property
     def sensed(self) -> Known:
-        """Octaves that the sensors can know."""
+        """Octaves that the sensors measure."""
         return {name: 10 ** (error / 10) >= SENSED for name, error in self.octaves.errors(self.means).items()}
 
     @property

@@ -30,7 +30,7 @@ def check_prior(
 
     The velocity has the shape and the precision of the field, is the same when it is computed again and for a field
     alone, and agrees with its derivative; the modes are orthonormal, and the source has the variances that its
-    covariance says; a map to units and back is the identity. The mean of x_1 given x_t, which the velocity gives,
+    covariance gives; a map to units and back is the identity. The mean of x_1 given x_t, which the velocity gives,
     leaves a remainder that is orthogonal to functions of x_t, for fields that are draws of the prior: this proves the
     velocity. The derivative of that mean, times C_0, is symmetric and positive, as a conditional covariance is. A
     Gaussian prior's draws through its flow have its mean and covariance.
