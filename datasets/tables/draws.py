@@ -44,7 +44,7 @@ def draws_of(path: Path) -> xr.DataTree:
             samples = samples.where(~group[LAND].astype(bool))
         places = [name for name, v in group.coords.items() if set(v.dims) <= set(group["mean"].dims)]
         drawn = samples.drop_vars([name for name in samples.coords if name not in places]).rename(sample="draw")
-        drawn = drawn.assign_coords(draw=np.arange(count), **{name: group.coords[name] for name in places})
+        drawn = drawn.assign_coords({"draw": np.arange(count)} | {name: group.coords[name] for name in places})
         attributes = {key: group.attrs[key] for key in _ABOUT if key in group.attrs}
     name = str(channels[0] if len(channels) == 1 else "field")
     own = {"inference_library": "infield", "inference_library_version": version("infield")}
