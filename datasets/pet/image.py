@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from infield.core.errors import InfieldError
+from infield.datasets.formats.output_lock import writing
 from infield.datasets.formats.zarr_group import check_new, explain_disk_full, publish, remove_tree
 
 FORMAT, VERSION = "pet-image", 1
@@ -110,7 +111,7 @@ def write_group(path: Path, dataset: xr.Dataset, *, overwrite: bool = False) -> 
     """
     check_new(path, overwrite)
     draft = path.with_name(path.name + ".draft")
-    with explain_disk_full(path, "make room and start again"):
+    with explain_disk_full(path, "make room and start again"), writing(path):
         try:
             dataset.to_zarr(draft, mode="w", zarr_format=3, consolidated=False)
             publish(draft, path, overwrite)
