@@ -22,6 +22,9 @@ ENTRIES = {
         "calibrate": Entry(
             "infield.pipelines.commands.calibrate", "is a sampler right on a measurement file, and what mends it"
         ),
+        "check": Entry(
+            "infield.pipelines.commands.check", "do prior, operator and noise of a posterior fit its own data"
+        ),
         "bench": Entry("infield.pipelines.commands.bench", "calibration and cost beside named peers, in one run"),
         "list": Entry("infield.pipelines.commands.list", "names of priors, samplers, operators, configurations, ..."),
         "cite": Entry("infield.pipelines.commands.cite", "BibTeX of what to cite, also of a posterior"),
