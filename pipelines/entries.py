@@ -56,6 +56,7 @@ ENTRIES = {
         "mixture": Entry("infield.pipelines.bench.mixture", "posteriors of several modes"),
         "pde": Entry("infield.pipelines.bench.pde.run", "coefficients of partial differential equations"),
         "scaling": Entry("infield.pipelines.bench.scaling", "cost against the size of a field"),
+        "trust": Entry("infield.pipelines.bench.trust", "are faulty posteriors found, and right ones left alone"),
         "spectrum": Entry("infield.pipelines.bench.spectrum", "spectra of draws of learned priors"),
     },
 }

@@ -8,6 +8,9 @@ ENTRIES = {
     "converters": {"mri": Entry("infield.pipelines.mri.convert", "k-space of a scanner to a measurement")},
     "simulators": {"brain": Entry("infield.pipelines.mri.simulate:COMMAND", "complex slices of synthetic heads")},
     "benches": {
+        "trust-mri": Entry(
+            "infield.pipelines.mri.bench.trust", "faulty k-space files found, overconfident posteriors mended"
+        ),
         "kspace": Entry("infield.pipelines.mri.bench.kspace", "measured k-space of a head"),
         "mri": Entry("infield.pipelines.mri.bench.run", "slices of heads under several masks"),
         "one-step": Entry("infield.pipelines.mri.bench.one_step", "posteriors in one step, of heads"),
