@@ -284,7 +284,7 @@ def test_choices_that_options_repeat_are_those_of_the_heavy_modules():
 
     assert convert_options.WALLS == plane_file.WALLS and convert_options.FLOWS == tuple(jhtdb.FLOWS)
     assert observe_options.TELESCOPES == tuple(telescopes.TELESCOPES)
-    assert emulate_options.HEUN_STEPS == prior.HEUN_STEPS
+    assert emulate_options.FLOW_STEPS == prior.FLOW_STEPS
     assert fields_options.PROCESSES == tuple(processes.PROCESSES)
     assert mri_options.MASKS == masks.MASKS
     assert (mri_options.AXES, mri_options.CHOSEN, mri_options.AVERAGED) == (arrays.AXES, arrays.CHOSEN, arrays.AVERAGED)

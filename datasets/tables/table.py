@@ -17,6 +17,7 @@ import xarray as xr
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.core.extras import missing_extra
 from infield.datasets.tables.dataset import open_dataset, valid
 
 COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
@@ -39,12 +40,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a text file does not say of itself.
+    """What a text file leaves open.
 
     Arguments:
         columns: Names of its columns, where it has no header.
         missing: Numbers that stand for missing values, e.g. -9999.
-        names: The columns that are wanted; formats that may read some alone read these.
+        names: The columns to read; formats that can read single columns read these alone.
     """
 
     columns: tuple[str, ...] = ()
@@ -56,7 +57,7 @@ def open_table(path: Path, layout: Layout) -> Table:
     """Read a table by the suffix of its file, before `.gz`, `.xz` or `.bz2`; other suffixes are read as text.
 
     Raises:
-        InfieldError: The file is missing, empty or not what its suffix says, or lacks a column.
+        InfieldError: The file is missing, empty or not of the format of its suffix, or lacks a column.
     """
     if not path.exists():
         raise InfieldError(where=path, found="nothing there", expected="a table", remedy="check the path")
@@ -129,9 +130,7 @@ def read_parquet(path: Path, layout: Layout) -> Table:
     try:
         frame = pd.read_parquet(path)
     except ImportError as error:
-        raise InfieldError(
-            where=path, found="Parquet, and no pyarrow", expected="it installed", remedy="pip install 'infield[tables]'"
-        ) from error
+        raise missing_extra("pyarrow", "tables", where=path, instead="or write the table as text") from error
     except Exception as error:  # pyarrow passes on whatever its readers raise
         raise InfieldError(where=path, found=" ".join(str(error).split()), expected="Apache Parquet") from error
     attributes = {name: {"units": frame[name].attrs["units"]} for name in frame if "units" in frame[name].attrs}

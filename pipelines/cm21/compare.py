@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.pipelines.cm21.members import Members, check_same_grid, members_of
 from infield.pipelines.cm21.report import Ensemble, lightcone_pictures
 from infield.pipelines.report import check_new_report, write_page
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         first, second, arguments.output, chunk=arguments.chunk, seed=arguments.seed, quiet=arguments.json
     )
     if arguments.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
         return 0
     rows = {"cones": f"{facts['members'][0]} and {facts['members'][1]}"}
     for name, words in WORDS.items():

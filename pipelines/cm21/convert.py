@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightcone_writer
 from infield.datasets.cm21.readers.common import UserMetadata
 from infield.datasets.cm21.readers.open import open_lightcone_files
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.sources, arguments.output, stated, overwrite=arguments.overwrite, quiet=arguments.json
     )
     if arguments.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
         return 0
     for note in facts["notes"]:
         say(f"infield convert: {note}")
@@ -58,8 +58,9 @@ def convert_lightcones(
         for i in bar.track(writer.missing_blocks(), description="cones"):
             try:
                 cone = source.read(i)
-            except InfieldError:  # a file that is mended is another one: there is nothing to go on from
+            except InfieldError:  # a corrected file is another one: there is nothing to resume from
                 remove_tree(writer.partial)
+                writer.release()
                 raise
             writer.write_block(i, {TEMPERATURE: cone[None]})
     writer.finish()
@@ -67,7 +68,7 @@ def convert_lightcones(
 
 
 def about(cones: Lightcones) -> dict[str, Any]:
-    """What there is to tell of lightcones, in JSON types."""
+    """Summary of lightcones, in JSON types."""
     axes = cones.grid.axes
     return {
         "cones": cones.samples,

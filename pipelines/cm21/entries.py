@@ -1,4 +1,4 @@
-"""What 21 cm adds to the registry; see `core.registry`."""
+"""Entries of 21 cm in the registry; see `core.registry`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ from infield.core.registry import Entry
 
 ENTRIES = {
     "commands": {
-        "emulate": Entry(
-            "infield.pipelines.cm21.emulate_options",
-            "21 cm lightcones at astrophysical parameters, from a conditional prior",
-        ),
         "compare-cones": Entry(
             "infield.pipelines.cm21.compare_options", "two ensembles of 21 cm lightcones beside each other"
         ),
@@ -27,5 +23,8 @@ ENTRIES = {
         ),
     },
     "simulators": {"21cm": Entry("infield.pipelines.cm21.simulate_options", "lightcones of 21cmFAST")},
+    "emulators": {
+        "lightcones": Entry("infield.pipelines.cm21.emulate_options", "21 cm lightcones at astrophysical parameters"),
+    },
     "benches": {"cm21": Entry("infield.pipelines.cm21.bench.run", "lightcones of a prior beside those of 21cmFAST")},
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.cm21.lightcone_file import DENSITY, TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
 from infield.datasets.formats.zarr_group import check_new
 from infield.physics.cm21.simulator import Simulator21cmFAST
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     facts = simulate_lightcones(simulator, design, arguments.output, **run_settings(arguments))
     if arguments.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
     else:
         rows = rows_of(facts) | {"seconds": f"{facts['seconds']:.1f}"}
         table(str(arguments.output), rows)

@@ -2,7 +2,7 @@
 
     infield bench mixture --quick --records mixture.json
 
-`infield bench NAME --help` tells what options a bench has of its own.
+`infield bench NAME --help` lists a bench's own options.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
-import json
 import statistics
 from collections.abc import Callable
 from importlib.abc import InspectLoader
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.pipelines.run.options import Parser, add_json, check_at_least, silence
 from infield.pipelines.run.subcommand import Subcommand, add_subcommands
 
@@ -35,7 +35,7 @@ def _add_common(parser: Parser) -> None:
     """Options of every bench, before or behind its name: without defaults, so that the second leaves the first."""
     silent = argparse.SUPPRESS
     add = parser.add_argument
-    add("--quick", action="store_true", default=silent, help="few cases, to see that it runs")
+    add("--quick", action="store_true", default=silent, help="few cases, to check that it runs")
     add("--records", type=Path, metavar="FILE", default=silent, help="write the records to this file, as JSON")
     add("--seed", type=int, metavar="N", default=silent, help="seed of all cases (default 0)")
     add_json(parser, default=silent)
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     if records:
         bench.write(records)
     if arguments.json:
-        print(json.dumps(bench.document))
+        print(to_json(bench.document))
     if arguments.json or arguments.quiet:
         return 0
     summary = getattr(module, "SUMMARY", statistics.median)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
+from infield.core.json_text import to_json
 from infield.datasets.formats.measurement import open_measurement, write_measurement
 from infield.datasets.formats.measurement_layout import VERSION
 from infield.datasets.formats.zarr_group import open_group
@@ -43,13 +43,13 @@ SAMPLES, SAMPLER = 64, ("faps", ["levels=20"])
 
 MEASUREMENT, PRIOR, POSTERIOR, REPORT = "measurement.zarr", "prior.yaml", "posterior.zarr", "report.html"
 MARK = "drawn by infield demo, seed "
-"""History of the demo's measurement: by it the demo knows its own folder."""
+"""History of the demo's measurement: it marks the demo's own folder."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     summary = demo(arguments.output, seed=arguments.seed, quiet=arguments.json or arguments.quiet)
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
     if arguments.json or arguments.quiet:
         return 0
     rows: list[tuple[str, str, str]] = [
@@ -130,7 +130,7 @@ def choose_demo_prior(folder: Path) -> str:
 
 
 def _claim(folder: Path, seed: int) -> None:
-    """Make sure that the folder is new or the demo's own, and that a run of another seed is not gone on with."""
+    """Make sure that the folder is new or the demo's own, and that a run of another seed is not resumed."""
     names = (MEASUREMENT, PRIOR, POSTERIOR, f"{POSTERIOR}.partial", REPORT)
     found = [folder / name for name in names if (folder / name).exists()]
     if not found:

@@ -14,12 +14,14 @@ import torch
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.core.randomness import SampleStreams
 from infield.datasets.formats.measurement import digest_in_memory, open_measurement
 from infield.datasets.formats.posterior import PosteriorWriter, open_posterior
 from infield.datasets.formats.zarr_group import check_new
 from infield.physics.measurement import Measurement
 from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
+from infield.pipelines.run.cluster import check_scheduler
 from infield.pipelines.run.console import say, table
 from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.fit_options import refuse_fit_of_others
@@ -93,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         summary = _in_tiles(arguments, sampler, common)
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
         return 0
     rows = {
         "prior": summary["prior"],
@@ -185,6 +187,7 @@ def reconstruct(
         )
     check_new(output, overwrite)
     write_report = report_writer(report, overwrite)
+    check_scheduler(scheduler)
     where = device_named(device)
     with registry.plugins_recorded() as plugins:
         opened = measurement = measured if isinstance(measured, Measurement) else open_measurement(measured)
@@ -287,11 +290,12 @@ def reconstruct(
     writer.finish(
         diagnostics={"chi_square": chi_square, **trust, **caveat, **judged.diagnostics},
         moments=None if fitted is None else moments_on_grid(fitted),
-        attributes={**judged.attributes, **result, **mended, ATTRIBUTE: json.dumps(cited)},
+        attributes={**judged.attributes, **result, **mended, ATTRIBUTE: to_json(cited)},
     )
     with open_posterior(output) as posterior:
         cost, label = json.loads(posterior.attrs["cost"]), posterior.attrs["prior"]
-        reported = {k: v for k, v in json.loads(posterior.attrs["diagnostics"]).items() if k in REPORTED}
+        diagnostics = json.loads(posterior.attrs["diagnostics"])
+    reported = {name: diagnostics[name] for name in REPORTED if diagnostics.get(name) is not None}
     seconds = time.perf_counter() - start
     write_report(output, opened)
     summary = {
@@ -344,7 +348,7 @@ def _chi_square(writer: PosteriorWriter, measurement: Measurement) -> float:
 
 
 def draw_block(sampler: Sampler, prior: FlowPrior, measurement: Measurement, seed: int, block: int) -> Posterior:
-    """All samples of one block, wanted or not: so that no sample depends on how many there are."""
+    """All samples of one block, needed or not: so that no sample depends on how many there are."""
     size = sampler.block_of(measurement)
     streams = SampleStreams(seed, range(block * size, (block + 1) * size))
     torch.set_num_threads(1)
@@ -353,7 +357,7 @@ def draw_block(sampler: Sampler, prior: FlowPrior, measurement: Measurement, see
 
 @contextmanager
 def _about(path: object) -> Iterator[None]:
-    """Name the file in what is said of its contents."""
+    """Name the file in errors about its contents."""
     try:
         yield
     except InfieldError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.formats.simulation import SimulationWriter
 from infield.datasets.formats.zarr_group import check_new
 from infield.pipelines.commands.simulate_options import add_field_arguments as add_field_arguments
@@ -36,7 +36,7 @@ def run_fields(arguments: argparse.Namespace) -> int:
 
 
 def run_simulation(simulation: Simulation, arguments: argparse.Namespace) -> int:
-    """Simulate as options of `add_field_arguments` say."""
+    """Simulate by the options of `add_field_arguments`."""
     summary = simulate(
         simulation,
         arguments.output,
@@ -44,7 +44,7 @@ def run_simulation(simulation: Simulation, arguments: argparse.Namespace) -> int
         **run_settings(arguments),
     )
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
         return 0
     law = summary["parameters"]["law"]
     rows = {
@@ -121,7 +121,7 @@ def block_size(simulation: Simulation) -> int:
 
 
 def draw_block(simulation: Simulation, seed: int, size: int, block: int) -> dict[str, np.ndarray]:
-    """All samples of one block, wanted or not: so that no sample depends on how many there are."""
+    """All samples of one block, needed or not: so that no sample depends on how many there are."""
     torch.set_num_threads(1)
     found = simulation.samples(seed, range(block * size, (block + 1) * size))
     return {name: values.numpy() for name, values in found.items()}

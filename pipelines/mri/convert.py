@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.mri.convert import Undersampling, convert_mri
 from infield.datasets.mri.masks import POISSON, Seed, name_seed
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.volume or numbers is None or isinstance(numbers, int):
         facts = _convert(arguments, layout, numbers, arguments.output)
         if arguments.json:
-            print(json.dumps(facts))
+            print(to_json(facts))
         else:
             rows = {key.replace("_", " "): str(value) for key, value in facts.items() if key != "output"}
             table(str(arguments.output), rows)
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_new(output, arguments.overwrite)
     found = {number: _convert(arguments, layout, number, output) for number, output in outputs.items()}
     if arguments.json:
-        print(json.dumps({"output": str(arguments.output), "slices": list(found.values())}))
+        print(to_json({"output": str(arguments.output), "slices": list(found.values())}))
     else:
         rows = {
             output.name: f"{' x '.join(map(str, found[number]['shape']))}, {found[number]['coils']} coils, "

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.pet.centiloid import Line, centiloid_line
 from infield.datasets.pet.image import PETImage
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         facts = _images(arguments)
     if arguments.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
     else:
         table(str(arguments.output), {key.replace("_", " "): str(v) for key, v in facts.items() if key != "output"})
     return 0

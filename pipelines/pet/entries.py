@@ -13,6 +13,9 @@ ENTRIES = {
     "simulators": {
         "pet": Entry("infield.pipelines.pet.simulate_options", "a synthetic cohort of longitudinal amyloid PET"),
     },
+    "emulators": {
+        "bridge": Entry("infield.pipelines.pet.emulate_options", "follow-ups of amyloid PET, from a baseline")
+    },
     "cautions": {
         "pet-counts": Entry("infield.pipelines.pet.caution:counts_without_link", "counts of a field without a link"),
     },

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +14,7 @@ import torch
 import xarray as xr
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.anatomy.brain_template import template_folder
 from infield.datasets.formats.simulation import SimulationWriter
 from infield.datasets.formats.zarr_group import check_new
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     summary = simulate_cohort(phantom, arguments.output, **run_settings(arguments))
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
         return 0
     law, scanner = summary["parameters"]["law"], summary["parameters"]["scanner"]
     rows = {

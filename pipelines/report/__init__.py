@@ -14,8 +14,10 @@ from torch import Tensor
 from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
+from infield.core.local_path import local_path
 from infield.datasets.formats.field import read_field
 from infield.datasets.formats.measurement import open_measurement
+from infield.datasets.formats.output_lock import writing
 from infield.datasets.formats.posterior import open_posterior
 from infield.datasets.formats.zarr_group import explain_disk_full, json_attribute, refusal
 from infield.physics.measurement import Measurement
@@ -124,6 +126,7 @@ def check_new_report(report: Path, overwrite: bool) -> None:
     Raises:
         InfieldError: `report` exists and may not be replaced, or is no file.
     """
+    local_path(report)
     if report.is_dir() or (os.path.lexists(report) and not overwrite):
         kind = "a folder" if report.is_dir() else "an existing file"
         raise InfieldError(
@@ -237,10 +240,9 @@ def write_page(path: Path, text: str) -> None:
         InfieldError: The disk is full.
     """
     draft = path.with_name(path.name + ".draft")
-    try:
-        with explain_disk_full(path, "make room and start again"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    with explain_disk_full(path, "make room and start again"), writing(path):
+        try:
             draft.write_text(text, encoding="utf-8")
             draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+        finally:
+            draft.unlink(missing_ok=True)

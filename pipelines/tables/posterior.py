@@ -5,18 +5,18 @@
     infield convert posterior p.zarr -o map.tif
 
 Mean (under the name of the variable), standard deviation (NAME_sd), quantiles (NAME_q05, ...) and chosen draws
-(NAME_draws), with what CF says of the variable and its coordinates; land is missing. netCDF, or by the suffix .tif
+(NAME_draws), with the CF attributes of the variable and its coordinates; land is missing. netCDF, or by the suffix .tif
 GeoTIFF with a band for each (two evenly spaced axes; extra `maps`).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.pipelines.tables.output import add_output_arguments
 
 QUANTILES = (0.05, 0.5, 0.95)
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         if v.ndim and v.dtype.kind == "f"
     }
     if arguments.json:
-        print(json.dumps({"output": str(output), "variables": list(variables)}))
+        print(to_json({"output": str(output), "variables": list(variables)}))
     elif not arguments.quiet:
         table(str(output), variables)
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.wall_pressure.channel_file import PRESSURE, ChannelLayout, ChannelWriter, open_channel
 from infield.physics.wall_pressure.channel.boxes import BOXES
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         settings, arguments.output, dtype=arguments.dtype, overwrite=arguments.overwrite, quiet=arguments.json
     )
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
         return 0
     rows = {
         "flow": f"Re_tau {settings.re_tau:g}, box {settings.box}, {' x '.join(map(str, settings.points))} points",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from infield.core.grid import Grid
+from infield.core.json_text import to_json
 from infield.core.randomness import SampleStreams
 from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.wall_pressure.plane_file import WallPlanes, WallPlaneWriter
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         **run_settings(arguments),
     )
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
         return 0
     nz, nx = summary["shape"]
     rows = {

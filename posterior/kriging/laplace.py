@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import gammaincinv
 from torch import Generator, Tensor
 
 from infield.posterior.kriging.fit import ALL_TERMS, Fit, Fitting, Settings
@@ -96,5 +96,5 @@ def _directions(k: int, n: int, seed: int) -> Tensor:
         groups.append((Q * R.diagonal().sign()).mT)  # the signs that LAPACK gives taken out
     u = torch.cat(groups)[:pairs]
     places = (torch.randperm(pairs, generator=generator) + 0.5) / pairs
-    r = torch.from_numpy(stats.chi.ppf(places.numpy(), k))
+    r = torch.from_numpy(np.sqrt(2 * gammaincinv(k / 2, places.numpy())))
     return torch.stack([r[:, None] * u, -r[:, None] * u], 1).flatten(0, 1)[:n]

@@ -26,6 +26,7 @@ import h5py
 import numpy as np
 
 from infield.core.errors import InfieldError
+from infield.core.extras import require
 from infield.datasets.mri.kspace import KSpace, remove_oversampling
 from infield.datasets.mri.readers.common import KSpaceFile
 from infield.datasets.mri.readers.mrd_header import read_header
@@ -72,12 +73,7 @@ def open_ismrmrd(path: Path, file: h5py.File, group: str | None = None) -> KSpac
         )
     if group is not None and group not in groups:
         raise InfieldError(where=path, found=f"no scan '{group}'", expected=f"one of {', '.join(groups)}")
-    try:
-        import ismrmrd
-    except ModuleNotFoundError:
-        raise InfieldError(
-            where=path, found="an ISMRMRD file, which needs the package ismrmrd", remedy="pip install 'infield[mri]'"
-        ) from None
+    ismrmrd = require("ismrmrd", "mri", where=path)
     scan = _Scan(path, file[group or groups[0]], ismrmrd)
     return KSpaceFile(path=path, format="ISMRMRD", slices=len(scan.slices), read=scan.read)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from infield.core.errors import InfieldError
+from infield.core.extras import require
 
 
 def needs(package: str) -> Any:
@@ -17,12 +17,7 @@ def needs(package: str) -> Any:
     Raises:
         InfieldError: It is not installed.
     """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise InfieldError(
-            where=f"package {package}", found="it is not installed", expected="it", remedy="pip install 'infield[pet]'"
-        ) from error
+    return require(package, "pet")
 
 
 @contextmanager
