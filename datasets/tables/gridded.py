@@ -108,7 +108,7 @@ def _convert(source: Path, dataset: xr.Dataset, asked: Gridded) -> Converted:
         return np.asarray(own.variable.set_dims({d: len(index[d]) for d in dims}).transpose(*dims).values)
 
     values = laid_out(field)
-    values = np.where(np.isin(values.astype(np.float32), np.float32(asked.missing)), np.nan, values)
+    values = np.where(np.isin(values.astype(np.float32), np.array(asked.missing, dtype=np.float32)), np.nan, values)
     if not asked.no_missing:
         refuse_stand_ins(source, asked.variable, values)
     zeros = zeros_as_gaps(dataset[asked.variable])

@@ -26,7 +26,7 @@ def stand_ins(values: np.ndarray) -> tuple[float, int, float, float] | None:
         The number, how often it occurs, and the range of the others; None where there is none.
     """
     finite = values[np.isfinite(values)]
-    others = finite[~np.isin(finite.astype(np.float32), np.float32(CODES))]
+    others = finite[~np.isin(finite.astype(np.float32), np.array(CODES, dtype=np.float32))]
     if len(others) in (0, len(finite)):
         return None
     low, high = float(others.min()), float(others.max())
