@@ -11,7 +11,7 @@ from infield.core.errors import InfieldError
 from infield.datasets.formats.packing import PACKING, within_range
 
 STORED = (*PACKING, "coordinates", "actual_range", "dtype")
-"""Attributes that say how numbers were stored, or are no longer true of a part."""
+"""Attributes of how numbers were stored, or that no longer hold for a part."""
 
 
 def open_dataset(path: Path) -> xr.Dataset:

@@ -1,4 +1,4 @@
-"""A gridded field with gaps to a measurement: values under a mask, land told apart from what is missing."""
+"""A gridded field with gaps to a measurement: values under a mask, land distinguished from missing values."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def convert_grid(source: Path, asked: Gridded) -> Converted:
     """The measurement that a gridded field is.
 
     Raises:
-        InfieldError: The file, a variable or a setting is not as needed; one line says which.
+        InfieldError: The file, a variable or a setting is not as needed; one line names it.
     """
     with open_dataset(source) as dataset:
         return _convert(source, dataset, asked)

@@ -40,12 +40,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a text file does not say of itself.
+    """What a text file leaves open.
 
     Arguments:
         columns: Names of its columns, where it has no header.
         missing: Numbers that stand for missing values, e.g. -9999.
-        names: The columns that are wanted; formats that may read some alone read these.
+        names: The columns to read; formats that can read single columns read these alone.
     """
 
     columns: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ def open_table(path: Path, layout: Layout) -> Table:
     """Read a table by the suffix of its file, before `.gz`, `.xz` or `.bz2`; other suffixes are read as text.
 
     Raises:
-        InfieldError: The file is missing, empty or not what its suffix says, or lacks a column.
+        InfieldError: The file is missing, empty or not of the format of its suffix, or lacks a column.
     """
     if not path.exists():
         raise InfieldError(where=path, found="nothing there", expected="a table", remedy="check the path")

@@ -13,7 +13,7 @@ from infield.core.errors import InfieldError
 
 STANDARD = ("standard", "gregorian", "proleptic_gregorian")
 FORMATS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y-%m", "%Y")
-"""Of dates in calendars that pandas does not know."""
+"""Of dates in calendars that pandas does not support."""
 
 
 def as_numbers(
@@ -21,7 +21,7 @@ def as_numbers(
 ) -> tuple[np.ndarray, str, str]:
     """A column of times as numbers.
 
-    Numbers with units "... since ..." are taken as they are, or converted where other units are asked for; text and
+    Numbers with units "... since ..." are taken as they are, or converted if other units are requested; text and
     times become days since the day of the first of them. Times with a zone are those of UTC.
 
     Arguments:

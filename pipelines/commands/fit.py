@@ -23,19 +23,20 @@ from infield.datasets.formats import output_lock
 from infield.pipelines.package_data import config_path
 from infield.pipelines.run.fit_callbacks import Epochs, SameData
 from infield.pipelines.run.fit_errors import explained
-from infield.priors.storage.checkpoint import export_prior, read_entry_of_any_kind
+from infield.priors.denoiser_check import KEY, check_denoiser
+from infield.priors.storage.checkpoint import export_prior, load_flow_prior, read_entry_of_any_kind
 from infield.priors.training.flow_matching import AveragedWeights
 
 CONFIG = ("-c", "--config")
 LAST = "last.ckpt"
-"""Name of the checkpoint in a run's directory from which it goes on."""
+"""Name of the checkpoint in a run's directory from which it resumes."""
 
 
 class FitCommand(LightningCLI):
     """Adds two callbacks to Lightning's command line, and what is done before and after the training.
 
     `checkpoint` writes `last.ckpt` to the run's directory (`trainer.default_root_dir`), from which `--ckpt_path last`
-    goes on; `average` keeps the exponential moving average of the weights, which is what a prior's file holds.
+    resumes; `average` keeps the exponential moving average of the weights, which is what a prior's file holds.
     """
 
     exported: Path | None = None
@@ -49,7 +50,7 @@ class FitCommand(LightningCLI):
                 "trainer.default_root_dir": "runs/prior",
                 "trainer.gradient_clip_val": 1.0,
                 # One file, written at the end of every epoch. Not the callback's own `save_last`: it also writes after
-                # training has put the averaged weights in place of the current ones, from which it could not go on.
+                # training has put the averaged weights in place of the current ones, from which it could not resume.
                 "checkpoint.filename": LAST.removesuffix(".ckpt"),
                 "checkpoint.enable_version_counter": False,
             }
@@ -57,7 +58,7 @@ class FitCommand(LightningCLI):
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse options; refuse a checkpoint to go on from that is corrupt or another's, in one line."""
+        """Parse options; refuse a checkpoint to resume from that is corrupt or another's, in one line."""
         try:
             # Lightning's own method warns where arguments are passed although the process has some; ours are the same.
             self.config = parser.parse_args(args)  # type: ignore[arg-type]
@@ -96,7 +97,12 @@ class FitCommand(LightningCLI):
         directory = Path(self.trainer.default_root_dir)
         if self.trainer.is_global_zero and (directory / LAST).exists():
             kind, _ = read_entry_of_any_kind(directory / LAST)
-            self.exported = export_prior(directory / LAST, directory / f"{kind}.ckpt", overwrite=True)
+            about = {}
+            if kind == "prior":
+                check = check_denoiser(load_flow_prior(directory / LAST))
+                about = {KEY: check.to_json()}
+                print(f"denoiser: {check}")
+            self.exported = export_prior(directory / LAST, directory / f"{kind}.ckpt", overwrite=True, about=about)
             print(f"{kind}: {self.exported}")
 
 
@@ -107,13 +113,13 @@ def run(argv: list[str]) -> int:
 
 
 def train(argv: Sequence[str]) -> Path | None:
-    """Train as the options say, e.g. `["--config", "fit.yaml", "--trainer.max_steps", "1000"]`.
+    """Train by the options, e.g. `["--config", "fit.yaml", "--trainer.max_steps", "1000"]`.
 
     Returns:
         The slim checkpoint, where this process wrote it.
 
     Raises:
-        InfieldError: The data or the checkpoint to go on from are not as expected.
+        InfieldError: The data or the checkpoint to resume from are not as expected.
         KeyboardInterrupt: The training was interrupted; its last checkpoint is whole.
     """
     one_line = {"allow_abbrev": False, "exit_on_error": False}

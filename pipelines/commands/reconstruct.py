@@ -348,7 +348,7 @@ def _chi_square(writer: PosteriorWriter, measurement: Measurement) -> float:
 
 
 def draw_block(sampler: Sampler, prior: FlowPrior, measurement: Measurement, seed: int, block: int) -> Posterior:
-    """All samples of one block, wanted or not: so that no sample depends on how many there are."""
+    """All samples of one block, needed or not: so that no sample depends on how many there are."""
     size = sampler.block_of(measurement)
     streams = SampleStreams(seed, range(block * size, (block + 1) * size))
     torch.set_num_threads(1)
@@ -357,7 +357,7 @@ def draw_block(sampler: Sampler, prior: FlowPrior, measurement: Measurement, see
 
 @contextmanager
 def _about(path: object) -> Iterator[None]:
-    """Name the file in what is said of its contents."""
+    """Name the file in errors about its contents."""
     try:
         yield
     except InfieldError as error:

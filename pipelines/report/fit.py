@@ -25,7 +25,7 @@ def fit_pictures(fit: dict[str, Any], measurement: Measurement | None) -> list[P
     """
     if measurement is None or not is_point_data(measurement):
         return []
-    data = point_data(measurement, fit["trend"])
+    data = point_data(measurement, fit["trend"], tuple(fit.get("covariates", ())))
     law = StationaryLaw.from_json(data.geometry, fit)
     found = variogram(law, _with_noise(data, float(fit["noise_sd"])))
     caption = (

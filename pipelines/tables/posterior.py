@@ -5,7 +5,7 @@
     infield convert posterior p.zarr -o map.tif
 
 Mean (under the name of the variable), standard deviation (NAME_sd), quantiles (NAME_q05, ...) and chosen draws
-(NAME_draws), with what CF says of the variable and its coordinates; land is missing. netCDF, or by the suffix .tif
+(NAME_draws), with the CF attributes of the variable and its coordinates; land is missing. netCDF, or by the suffix .tif
 GeoTIFF with a band for each (two evenly spaced axes; extra `maps`).
 """
 

@@ -27,6 +27,7 @@ from infield.posterior.kriging.fitted import FittedField
 from infield.posterior.kriging.law import JITTER
 from infield.posterior.kriging.local import moments
 from infield.posterior.kriging.observations import Observations, evenly
+from infield.posterior.kriging.rivals import rivals
 
 CLOSED_FORM = 1000
 """Up to so many data leaving one out is done in closed form."""
@@ -190,10 +191,12 @@ SIGNIFICANT = 0.004
 
 
 def verdict(field: FittedField, validation: Validation | None) -> Verdict:
-    """Judge a fit by its warnings, its whitened residuals and its predictions of held-out data."""
+    """Judge a fit by its warnings, its whitened residuals, its predictions of held-out data, and rivals of its file."""
     if field.fit.warnings:
         return Verdict(0, "; ".join(field.fit.warnings))
     failed = [words for p, words in _checks(field, validation) if p < SIGNIFICANT]
+    if validation is not None:
+        failed += rivals(field)
     if validation is None:
         return Verdict(0, failed[0]) if failed else Verdict("unchecked", "no held-out data were predicted")
     tails = _heavy_tails(validation)

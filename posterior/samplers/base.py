@@ -55,7 +55,7 @@ class Posterior(Brief):
 @dataclass(frozen=True, repr=False)
 class Estimate(Posterior):
     """An optimum, or a point estimate, given as often as samples were requested: `samples` are no sample of a
-    posterior, and their spread is no uncertainty; `caveat` says what they are."""
+    posterior, and their spread is no uncertainty; `caveat` describes them."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ Trained = AmortisedModel
 """What samplers take in place of a prior: trained for a family of measurements."""
 
 BLOCK = 8
-"""Samples that `reconstruct` draws together, where a sampler does not say otherwise."""
+"""Samples that `reconstruct` draws together, if a sampler does not define another number."""
 
 
 class Sampler(ABC):
@@ -145,4 +145,4 @@ class Sampler(ABC):
 
     @abstractmethod
     def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
-        """The algorithm, in standardised units, without gradients unless it asks for them."""
+        """The algorithm, in standardised units, without gradients unless it enables them."""

@@ -94,11 +94,11 @@ def resumable_entry(
     """
     entry = checkpoint.get(name)
     if entry is None:
-        raise InfieldError(where=f"checkpoint to go on from: '{name}'", found="no such entry", expected=expected)
+        raise InfieldError(where=f"checkpoint to resume from: '{name}'", found="no such entry", expected=expected)
     for key, value in now.items():
         if entry[key] != value:
             raise InfieldError(
-                where=f"checkpoint to go on from: '{name}.{key}'",
+                where=f"checkpoint to resume from: '{name}.{key}'",
                 found=f"{entry[key]!r:.120}",
                 expected=f"{value!r:.120} as this run has",
                 remedy="use the run's own configuration, or start afresh in another directory",

@@ -6,9 +6,10 @@
 
 Parts: `points` (2,000 points to 128 x 128), `dense-cells` (20,000 to 64 x 64), `large` (20,000 to 512 x 512; with
 `--full` 100,000 to 1024 x 1024), `shapes` (anisotropy, units, trends, gaps, biases, very few data), `real` (files under
-$INFIELD_DATA), `calibration`, and `counts` (of an unknown rate, beside NIFTy). Dense kriging under the true law is the
-reference, an implementation of this bench's own. Every method runs in a process of its own with one thread; CPU seconds
-are of the whole process, memory is its peak over that of its imports. Peers: pip install 'infield[kriging]'.
+$INFIELD_DATA), `calibration`, `counts` (of an unknown rate, beside NIFTy), and `trust` (what `trusted` sees). Dense
+kriging under the true law is the reference, an implementation of this bench's own. Every method runs in a process of
+its own with one thread; CPU seconds are of the whole process, memory is its peak over that of its imports. Peers: pip
+install 'infield[kriging]'.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from infield.core.errors import InfieldError
-from infield.pipelines.bench.kriging import calibration, counts, large, points, real, shapes
+from infield.pipelines.bench.kriging import calibration, counts, large, points, real, shapes, trust
 from infield.pipelines.bench.kriging.peers import PEERS
 from infield.pipelines.bench.kriging.processes import Limits
 from infield.pipelines.bench.kriging.settings import Settings
@@ -34,6 +35,7 @@ PARTS = {
     "real": real.run,
     "calibration": calibration.run,
     "counts": counts.run,
+    "trust": trust.run,
 }
 
 NAMES = (*PEERS, counts.NIFTY)

@@ -30,7 +30,7 @@ class Settings:
     Arguments:
         seed: Of all cases.
         truths: Fields a case.
-        quick: Few, small, without peers, in this process: to see that it runs.
+        quick: Few, small, without peers, in this process: to check that it runs.
         full: Also what takes hours.
         peers: Names of `peers.PEERS`.
         limits: Of each process.

@@ -174,7 +174,7 @@ def test_what_cf_says_travels_to_the_map(source, tmp_path):
         for name, expected in (
             ("sst", draws.mean(0)),
             ("sst_sd", draws.std(0)),
-            ("sst_q25", draws.quantile(0.25, 0)),
+            ("sst_q25", draws.sort(0).values[:2].mean(0)),  # at .25 (5 + 1) of the ranks
             ("sst_q50", draws.quantile(0.5, 0)),
             ("sst_draws", draws[[4, 1], 0]),
         ):

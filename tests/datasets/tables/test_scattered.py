@@ -135,7 +135,7 @@ def test_data_at_one_place_stay_apart_where_the_noise_is_unknown(tmp_path):
     frame.to_csv(tmp_path / "obs.csv", index=False)
     converted = convert_table(tmp_path / "obs.csv", Scattered(value="v", at=("x",), grid=(1.0,)))
     assert converted.measurement.count == 4 and converted.facts["same_place"] == 1
-    assert "their difference tells the noise" in converted.notes[-1]
+    assert "their difference determines the noise" in converted.notes[-1]
 
 
 def test_noise_and_units_are_converted_together(tmp_path):
