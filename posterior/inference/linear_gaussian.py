@@ -117,7 +117,7 @@ class LinearGaussianData:
 
     @cached_property
     def sensors(self) -> PointSensorSolver | None:
-        """The data as point sensors on a torus, where that is the best way to see them."""
+        """The data as point sensors on a torus, if that is the cheapest form."""
         entries = self.measurement.count * math.prod(self.measurement.event_shape)
         few = self.dense and entries <= SENSOR_ENTRIES
         if few or self.measurement.count > SENSORS or not isinstance(self.modes, Hartley):
@@ -278,9 +278,10 @@ class LinearGaussianData:
 
     @cached_property
     def information(self) -> Tensor:
-        """Diagonal of T A^T R^{-1} A T^T, what the data say of each mode, shape `(modes,)`.
+        """Diagonal of T A^T R^{-1} A T^T, the information of the data on each mode, shape `(modes,)`.
 
-        Estimated with random signs (Bekas, Kokiopoulou & Saad 2007); it only preconditions, so a rough estimate serves.
+        Estimated with random signs (Bekas, Kokiopoulou & Saad 2007); it only preconditions, so a rough estimate
+        suffices.
         """
         shape = (PROBES, *self.measurement.event_shape)
         signs = torch.randint(0, 2, shape, generator=Generator().manual_seed(0), dtype=torch.int8).to(
@@ -331,7 +332,7 @@ class LinearGaussianData:
         return S(solution)
 
     def _of_regions(self, covariance: Covariance, diagonal: Tensor) -> Callable[[Tensor], Tensor] | None:
-        """The preconditioner of data that do not see whole regions, on modes; factors keep their diagonal."""
+        """The preconditioner of data without information on whole regions, on modes; factors keep their diagonal."""
         if self.unseen is None or not serves(covariance):
             return None
         of_modes = self.unseen.preconditioner(covariance, self.information.reshape(covariance.event_shape))
@@ -340,7 +341,7 @@ class LinearGaussianData:
 
     @cached_property
     def unseen(self) -> UnseenRegions | None:
-        """Windows on the regions of which the data say nothing: where the adjoint of random data is 0."""
+        """Windows on the regions without data: where the adjoint of random data is 0."""
         y = torch.randn(self.measurement.y[:1].shape, generator=Generator().manual_seed(0), dtype=torch.float64)
         back = self.adjoint(torch.where(self.observed, y.to(self.measurement.y), 0.0))
         return UnseenRegions.of((back[0] != 0).any(0))
