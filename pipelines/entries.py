@@ -1,10 +1,10 @@
-"""Commands, simulations and benches that serve every domain; see `core.registry`."""
+"""Commands, simulations and benches of every domain; see `core.registry`."""
 
 from __future__ import annotations
 
 from infield.core.registry import Entry
 
-FIELDS = "infield.pipelines.commands.simulate:FIELDS"
+FIELDS = "infield.pipelines.commands.simulate_options:FIELDS"
 
 ENTRIES = {
     "commands": {
@@ -12,13 +12,17 @@ ENTRIES = {
             "infield.pipelines.commands.convert", "tables, grids and raw data to a measurement; posteriors to maps"
         ),
         "simulate": Entry(
-            "infield.pipelines.commands.simulate",
+            "infield.pipelines.commands.simulate_options",
             "data sets of random fields and of solutions of partial differential equations",
         ),
-        "fit": Entry("infield.pipelines.commands.fit", "train a flow-matching prior from a YAML configuration"),
+        "fit": Entry(
+            "infield.pipelines.commands.fit_options",
+            "train a prior, a surrogate or an amortised posterior from a YAML configuration",
+        ),
         "reconstruct": Entry(
             "infield.pipelines.commands.reconstruct_options", "posterior samples of the field behind a measurement file"
         ),
+        "explain": Entry("infield.pipelines.commands.explain", "what each datum contributes to a feature"),
         "calibrate": Entry(
             "infield.pipelines.commands.calibrate", "is a sampler right on a measurement file, and what mends it"
         ),
@@ -29,8 +33,10 @@ ENTRIES = {
         "list": Entry("infield.pipelines.commands.list", "names of priors, samplers, operators, configurations, ..."),
         "cite": Entry("infield.pipelines.commands.cite", "BibTeX of what to cite, also of a posterior"),
         "demo": Entry(
-            "infield.pipelines.commands.demo", "the whole road in three minutes: measurement, posterior, report"
+            "infield.pipelines.commands.demo_options",
+            "the whole workflow in three minutes: measurement, posterior, report",
         ),
+        "emulate": Entry("infield.pipelines.commands.emulate", "new fields from a conditional prior"),
     },
     "checkpoint_folders": {"infield": Entry("infield.pipelines", "checkpoints of this package")},
     "tables": {"priors": Entry("infield.pipelines.run.names:priors", "all priors by name")},
@@ -58,5 +64,6 @@ ENTRIES = {
         "scaling": Entry("infield.pipelines.bench.scaling", "cost against the size of a field"),
         "trust": Entry("infield.pipelines.bench.trust", "are faulty posteriors found, and right ones left alone"),
         "spectrum": Entry("infield.pipelines.bench.spectrum", "spectra of draws of learned priors"),
+        "steps": Entry("infield.pipelines.bench.steps", "steps that are exact for Gaussian priors; denoisers; data"),
     },
 }

@@ -7,12 +7,12 @@ checkpoints by the entry point `infield.checkpoint_folders`, whose value is a pa
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.core.suggestions import did_you_mean
 
 ROOT = Path(str(files("infield.pipelines")))
 
@@ -103,9 +103,7 @@ def shipped_configs() -> dict[str, tuple[Path, str]]:
 def nearest(name: str, known: Iterable[str]) -> str:
     """The remedy for an unknown name: the nearest known one, or all of them where none is near."""
     known = list(known)
-    bare = Path(name).stem.removeprefix("fit_")
-    near = get_close_matches(bare, known, n=1) or [k for k in known if bare and bare in k][:1]
-    return f"did you mean '{near[0]}'?" if near else f"known names: {', '.join(known)}"
+    return did_you_mean(Path(name).stem.removeprefix("fit_"), known) or f"known names: {', '.join(known)}"
 
 
 def _checkpoint_folders() -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from examples.processes import HANG
+
+from infield.core import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
@@ -204,34 +207,96 @@ def test_help_loads_few_modules_and_nothing_heavy():
     assert "usage: infield VERB" in said and "infield.pipelines.cli" in loaded and not too_much(loaded)
 
 
-LIGHT = [
-    "reconstruct",
-    "list",
-    "cite",
-    "convert",
-    *(
-        f"convert {kind}"
-        for kind in ("table", "grid", "posterior", "wall-pressure", "wall-sensors", "lightcone-observation")
-    ),
-]
-"""Commands whose --help imports nothing of others."""
+GROUPS = {"convert": "converters", "simulate": "simulators", "bench": "benches"}
+"""Commands with commands of their own, and the group of the registry that names them."""
 
 
-@pytest.mark.parametrize("words", LIGHT)
-def test_help_of_commands_loads_nothing_heavy(words):
-    loaded, said = loaded_by(f"from infield.pipelines.cli import main\nassert main({words.split()} + ['--help']) == 0")
-    assert f"usage: infield {words}" in said and not too_much(loaded)
+def every_help() -> list[list[str]]:
+    """The words of every parser of the command line."""
+    commands = [[verb] for verb in registry.names("commands")]
+    return commands + [[verb, name] for verb, group in GROUPS.items() for name in registry.names(group)]
+
+
+HELP = """
+import contextlib, io, json, sys
+from infield.pipelines.cli import main
+{first}
+plain = set(sys.modules)
+for words in {words}:
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        assert main(words + ["--help"]) == 0
+    print(json.dumps([words, sorted(set(sys.modules) - plain), text.getvalue()]))
+    for name in set(sys.modules) - plain:
+        del sys.modules[name]
+"""
+
+
+def heavy_helps(words: list[list[str]], first: str = "") -> dict[str, str]:
+    """Commands whose help imports too much, and what; each is printed as if it were the first of its process."""
+    lines = fresh(HELP.format(first=first, words=words)).splitlines()
+    assert len(lines) == len(words)
+    found = {}
+    for said, loaded, text in map(json.loads, lines):
+        assert f"usage: infield {' '.join(said)}" in text and "-h, --help" in text
+        if too_much(set(loaded)):
+            found[" ".join(said)] = too_much(set(loaded))
+    return found
+
+
+def test_help_of_every_command_loads_nothing_heavy():
+    words = every_help()
+    assert len(words) > 45 and ["fit"] in words and ["convert", "mri"] in words and ["bench", "kriging"] in words
+    assert heavy_helps(words) == {}
+
+
+def test_a_heavy_help_is_seen():
+    dear = (
+        "import infield.pipelines.commands.demo_options as demo\n"
+        "demo.add_arguments = lambda parser: __import__('numpy')"
+    )
+    assert list(heavy_helps([["list"], ["demo"], ["cite"]], dear)) == ["demo"]
 
 
 def test_choices_that_options_repeat_are_those_of_the_heavy_modules():
+    from dataclasses import fields
+
+    from infield.datasets.mri import masks
+    from infield.datasets.mri.readers import arrays
+    from infield.datasets.pet.amyloid_law import AmyloidLaw
+    from infield.datasets.pet.scanner import Scanner
+    from infield.datasets.projection_mapping import surfaces
     from infield.datasets.wall_pressure import plane_file
     from infield.datasets.wall_pressure.readers import jhtdb
     from infield.physics.cm21 import telescopes
-    from infield.pipelines.cm21 import observe_options
-    from infield.pipelines.wall_pressure import convert_options
+    from infield.physics.wall_pressure import wall_units
+    from infield.physics.wall_pressure.channel import boxes, solver
+    from infield.pipelines.bench.kriging import run as kriging
+    from infield.pipelines.bench.kriging import run_options as kriging_options
+    from infield.pipelines.cm21 import emulate_options, observe_options
+    from infield.pipelines.commands import simulate_options as fields_options
+    from infield.pipelines.mri import convert_options as mri_options
+    from infield.pipelines.pet import simulate_options as pet_options
+    from infield.pipelines.pet.bench import run as pet_bench
+    from infield.pipelines.pet.bench import run_options as pet_bench_options
+    from infield.pipelines.projection_mapping import simulate as projection
+    from infield.pipelines.wall_pressure import channel_options, convert_options, simulate_options
+    from infield.priors.cm21 import prior
+    from infield.priors.random_fields import processes
 
     assert convert_options.WALLS == plane_file.WALLS and convert_options.FLOWS == tuple(jhtdb.FLOWS)
     assert observe_options.TELESCOPES == tuple(telescopes.TELESCOPES)
+    assert emulate_options.FLOW_STEPS == prior.FLOW_STEPS
+    assert fields_options.PROCESSES == tuple(processes.PROCESSES)
+    assert mri_options.MASKS == masks.MASKS
+    assert (mri_options.AXES, mri_options.CHOSEN, mri_options.AVERAGED) == (arrays.AXES, arrays.CHOSEN, arrays.AVERAGED)
+    assert {*pet_options.OF_LAW, "groups", "reg"} == {field.name for field in fields(AmyloidLaw)}
+    assert {*pet_options.OF_SCANNER, "shape", "spacing"} == {field.name for field in fields(Scanner)}
+    assert channel_options.BOXES == tuple(boxes.BOXES) and channel_options.LARGEST_CFL == solver.LARGEST_CFL
+    assert (simulate_options.DX_PLUS, simulate_options.DZ_PLUS) == (wall_units.DX_PLUS, wall_units.DZ_PLUS)
+    assert (projection.SURFACES, projection.TEXTURES) == (tuple(surfaces.SURFACES), tuple(surfaces.TEXTURES))
+    assert kriging_options.PARTS == tuple(kriging.PARTS) and kriging_options.NAMES == kriging.NAMES
+    assert (pet_bench_options.PARTS, pet_bench_options.TRUTHS) == (pet_bench.PARTS, pet_bench.TRUTHS)
 
 
 @pytest.mark.parametrize("code", ["import numpy", "import yaml", "import infield.core.grid"])

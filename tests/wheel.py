@@ -19,6 +19,7 @@ import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,14 +137,15 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--build-only", action="store_true")
+    parser.add_argument("--keep", type=Path, help="a new folder for copy and environment, kept afterwards")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext(arguments.keep) if arguments.keep else tempfile.TemporaryDirectory() as folder:
         copy_without_links(Path(folder) / "copy")
         wheels = build(arguments.python, Path(folder) / "copy", arguments.output)
         check_contents(wheels)
         if not arguments.build_only:
-            try_out(arguments.python, [wheel.resolve() for wheel in wheels], Path(folder))
+            try_out(arguments.python, [wheel.resolve() for wheel in wheels], Path(folder).resolve())
 
 
 if __name__ == "__main__":

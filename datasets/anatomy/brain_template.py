@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.extras import MissingExtra, require
 
 FILE = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 
@@ -86,7 +87,7 @@ def template_folder(folder: str = "", extra: str = "mri") -> Path:
     missing = [FILE.format(name) for name in ("t1", "gm", "wm") if not (path / FILE.format(name)).is_file()]
     if missing:
         found = f"no {missing[0]} in {path}" if folder else "no MNI152 template"
-        raise InfieldError(
+        raise (InfieldError if folder else MissingExtra)(
             where="brain template",
             found=found,
             expected="the one that nilearn carries",
@@ -107,12 +108,7 @@ def load_template(folder: str) -> BrainTemplate:
         InfieldError: They are not there, damaged or do not belong together, or nibabel is missing.
     """
     path = template_folder(folder)
-    try:
-        import nibabel
-    except ModuleNotFoundError:
-        raise InfieldError(
-            where="brain template", found="no package nibabel", remedy="pip install 'infield[mri]'"
-        ) from None
+    nibabel = require("nibabel", "mri", where="brain template")
     values, affines = [], []
     for name in ("t1", "gm", "wm"):
         file = path / FILE.format(name)

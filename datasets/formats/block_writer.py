@@ -1,4 +1,4 @@
-"""Zarr groups of many samples, written block by block so that a killed run goes on and ends with the same bytes.
+"""Zarr groups of many samples, written block by block so that a killed run resumes and ends with the same bytes.
 
 A run works in `<path>.partial` and only a finished one is renamed to `<path>`. A block counts once its flag in `done`
 is 1, and that flag is written after everything else of the block, so no interruption of the process can leave a flag
@@ -8,11 +8,8 @@ without its data.
 from __future__ import annotations
 
 import json
-import platform
 import shutil
-from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,9 @@ import zarr
 
 from infield.core import registry
 from infield.core.errors import InfieldError
-from infield.core.version import __version__
+from infield.core.json_text import to_json
+from infield.core.provenance import check_versions, this_run, versions
+from infield.datasets.formats import output_lock
 from infield.datasets.formats.zarr_group import (
     check_chunks,
     check_new,
@@ -35,7 +34,8 @@ from infield.datasets.formats.zarr_group import (
     remove_tree,
 )
 
-_LIBRARIES = ("torch", "deepinv", "numpy", "xarray", "zarr")
+RUNS = "infield_runs"
+"""Attribute: command, date, host, versions and commit of each run that wrote to a file, in order, as JSON."""
 
 
 class BlockWriter:
@@ -76,11 +76,19 @@ class BlockWriter:
             )
         check_new(self.path, overwrite)
         with self._disk_full():
-            if self.partial.exists():
-                self._check_same_run(kind, version, run)
-            else:
-                self._create(lay_out)
-            self._group = zarr.open_group(self.partial, mode="r+", use_consolidated=False)
+            new = output_lock.acquire(self.path)
+            try:
+                check_new(self.path, overwrite)  # another run may have finished it meanwhile
+                if self.partial.exists():
+                    self._check_same_run(kind, version, run)
+                else:
+                    self._create(lay_out)
+                self._group = zarr.open_group(self.partial, mode="r+", use_consolidated=False)
+                self._group.attrs[RUNS] = json.dumps([*self._recorded(RUNS), this_run()])
+            except BaseException:
+                if new:
+                    self.release()
+                raise
 
     @property
     def blocks(self) -> int:
@@ -111,12 +119,13 @@ class BlockWriter:
             for name, number in (numbers or {}).items():
                 self._array(name)[b : b + 1] = float(number)
             self._array("done")[own.start : own.stop] = 1
+        output_lock.renew(self.path)
 
     def _record_report(self, b: int, name: str, report: Mapping[str, float]) -> None:
-        """Keep what is said of one block in an attribute of the group: JSON, by number of the block."""
+        """Keep the report of one block in an attribute of the group: JSON, by number of the block."""
         with self._disk_full():
             told = {**self._reports(name), str(b): dict(report)}
-            self._group.attrs[name] = json.dumps(dict(sorted(told.items(), key=lambda block: int(block[0]))))
+            self._group.attrs[name] = to_json(dict(sorted(told.items(), key=lambda block: int(block[0]))))
 
     def _reports(self, name: str) -> dict[str, dict[str, float]]:
         told = self._group.attrs.get(name, "{}")
@@ -130,6 +139,22 @@ class BlockWriter:
                 self._array(name)[...] = values
             self._group.attrs.update({**attributes, "infield_complete": 1})
             publish(self.partial, self.path, self.overwrite)
+        self.release()
+
+    def release(self) -> None:
+        """Let other processes write the output; the end of the process does it, too."""
+        output_lock.release(self.path)
+
+    def record_workers(self, hosts: Sequence[str]) -> None:
+        """Add the hosts of a scheduler's workers to what is stored of this run; they have the versions of the run."""
+        runs = self._recorded(RUNS)
+        if hosts and runs:
+            with self._disk_full():
+                self._group.attrs[RUNS] = json.dumps([*runs[:-1], {**runs[-1], "workers": list(hosts)}])
+
+    def _recorded(self, name: str) -> list[dict[str, Any]]:
+        stored = self._group.attrs.get(name, "[]")
+        return list(json.loads(stored)) if isinstance(stored, str) else []
 
     def _array(self, name: str) -> zarr.Array:
         array = self._group[name]
@@ -140,18 +165,21 @@ class BlockWriter:
         return np.asarray(self._array(name)[...])
 
     def _disk_full(self) -> Any:
-        remedy = f"make room and start the same command again, it goes on from {self.partial.name}"
+        remedy = f"make room and start the same command again, it resumes from {self.partial.name}"
         return explain_disk_full(self.path, remedy)
 
     def _check_same_run(self, kind: str, version: int, run: Mapping[str, Any]) -> None:
         remedy = f"finish that run with its own settings, or remove {self.partial} to start afresh"
         try:
-            found = json_attribute(self.partial, open_group(self.partial, kind, version), "infield_run")
+            group = open_group(self.partial, kind, version)
+            found = json_attribute(self.partial, group, "infield_run")
         except InfieldError as error:
             raise error.with_remedy(f"remove {self.partial} to start afresh") from error
         for key in sorted(found.keys() | run.keys()):
             if found.get(key) != run.get(key):
                 raise refusal(self.partial, key, repr(found.get(key)), repr(run.get(key)), remedy)
+        made_by = json.loads(group.attrs.get("versions", "{}"))
+        check_versions(made_by, self.partial, f"finish it with that version, or remove {self.partial} to start afresh")
 
     def _create(self, lay_out: Callable[[Path], None]) -> None:
         """Lay out the partial group; it appears under its name only when the layout is whole."""
@@ -167,7 +195,7 @@ class BlockWriter:
 
 
 def open_finished(path: str | Path, kind: str, version: int) -> xr.Dataset:
-    """Open a group that says of itself that it is complete, its arrays still on disk.
+    """Open a group that is marked complete, its arrays still on disk.
 
     Raises:
         InfieldError: The path is missing or no zarr group; the group is foreign, newer or not complete.
@@ -176,7 +204,7 @@ def open_finished(path: str | Path, kind: str, version: int) -> xr.Dataset:
     group = open_group(path, kind, version)
     found = group.attrs.get("infield_complete")
     if found != 1:
-        remedy = "this run is not finished, start it again to go on"
+        remedy = "this run is not finished, start it again to resume"
         raise refusal(path, "infield_complete", repr(found), "1", remedy)
     return group
 
@@ -207,16 +235,5 @@ def create_done_flags(group: zarr.Group, samples: int, block: int) -> None:
 def makers() -> dict[str, str]:
     """Attributes that name what made a file: `versions`, and `plugins`, the other packages that took part, if any."""
     plugins = registry.plugins_so_far()
-    found = {"versions": json.dumps(installed_versions())}
+    found = {"versions": json.dumps(versions())}
     return {**found, "plugins": json.dumps(plugins)} if plugins else found
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of what made a file, for its attributes."""
-    versions = {"infield": __version__, "python": platform.python_version()}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = installed_version(library)
-        except PackageNotFoundError:
-            continue
-    return versions

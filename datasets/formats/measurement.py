@@ -25,6 +25,7 @@ from infield.datasets.formats.carried import Carried
 from infield.datasets.formats.field import CHANNEL, Field, read_field
 from infield.datasets.formats.measurement_context import read_context
 from infield.datasets.formats.measurement_layout import (
+    FINGERPRINT,
     UNTITLED,
     VERSION,
     as_operator_output,
@@ -36,6 +37,7 @@ from infield.datasets.formats.measurement_layout import (
     parts,
     version_of,
 )
+from infield.datasets.formats.output_lock import writing
 from infield.datasets.formats.zarr_group import (
     check_chunks,
     check_new,
@@ -52,7 +54,11 @@ from infield.datasets.formats.zarr_group import (
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import DATA
 from infield.physics.noise.registry import NoiseModel, noise_from_json
+from infield.physics.operators.rebuilt import fingerprint, same
 from infield.physics.operators.registry import build_operator
+
+REWRITTEN = "install the versions of its package that the file was written with, or remove this attribute"
+"""Remedy where an operator has another fingerprint: without one it is compared with itself alone."""
 
 
 def open_measurement(path: str | Path) -> Measurement:
@@ -77,9 +83,12 @@ def open_measurement(path: str | Path) -> Measurement:
     noise_json = json_attribute(path, group, "noise")
     arrays = {name: variable(path, group, name).values for name in named_arrays(operator_json)}
     try:
-        operator = build_operator(operator_json, arrays, field.grid, len(field.channels))
+        operator = build_operator(
+            operator_json, arrays, field.grid, len(field.channels), checked=FINGERPRINT in group.attrs
+        )
     except InfieldError as error:
         raise error.within(f"{path}: 'operator'") from error
+    _check_fingerprint(path, group, operator, field)
     shape: tuple[int, ...] = tuple(cast(Any, operator).data_shape)
     data = _read_data(path, group)
     y = as_operator_output(path, "data", data, parts(data.values), shape)
@@ -131,7 +140,8 @@ def validate_measurement(path: str | Path) -> None:
 
 
 def measurement_digest(path: str | Path) -> str:
-    """SHA-256 of what a measurement file says, whatever its chunks and compression; title and history do not count.
+    """SHA-256 of the contents of a measurement file, whatever its chunks and compression; title and history do not
+    count.
 
     Arguments:
         path: Directory of the zarr group.
@@ -193,6 +203,22 @@ def _digest(path: Path, group: xr.Dataset) -> str:
 
 def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
+
+
+def _check_fingerprint(path: Path, group: xr.Dataset, operator: Any, field: Field) -> None:
+    """Refuse an operator that is another one than when the file was written."""
+    if FINGERPRINT not in group.attrs:
+        return
+    stored = group.attrs[FINGERPRINT]
+    try:
+        then = [float(number) for number in json.loads(stored)]
+    except (TypeError, ValueError):
+        raise refusal(path, FINGERPRINT, repr(stored), "a list of numbers", REWRITTEN) from None
+    now = fingerprint(operator, (len(field.channels), *field.grid.shape))
+    if not same(then, now):
+        found = f"{', '.join(f'{number:.6g}' for number in now)} of the operator as it is built now"
+        expected = f"{', '.join(f'{number:.6g}' for number in then)} as when the file was written"
+        raise refusal(path, FINGERPRINT, found, expected, REWRITTEN)
 
 
 def _read_data(path: Path, group: xr.Dataset) -> xr.DataArray:
@@ -277,7 +303,7 @@ def write_measurement(
         overwrite: Whether an existing zarr group may be replaced.
         title: One line for people.
         history: What was done to the data, one line a step.
-        data_units: Units of the data, where the measurement does not know them.
+        data_units: Units of the data, if the measurement does not hold them.
         dims: Dimension names of variables, by variable name (`data` without the axis of real and imaginary part). By
             default the dimensions of `NAME` are `NAME_0`, `NAME_1`, ..., and data under a mask have the field's.
         extra: Further variables, carried along for people and other programs (held-out data, for example).
@@ -302,8 +328,7 @@ def write_measurement(
     dataset.attrs |= {"title": title or UNTITLED, "history": history}
     dataset.attrs |= {"plugins": json.dumps(plugins)} if plugins else {}
     draft = path.with_name(path.name + ".draft")
-    with explain_disk_full(path, "make room and start again"):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with explain_disk_full(path, "make room and start again"), writing(path):
         shutil.rmtree(draft, ignore_errors=True)
         try:
             encoding = {str(name): encoding_of(v) for name, v in dataset.variables.items()}

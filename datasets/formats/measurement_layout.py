@@ -15,17 +15,20 @@ from infield.datasets.formats.field import CHANNEL, COMPLEX_CHANNELS, Field
 from infield.datasets.formats.measurement_context import context_variables
 from infield.datasets.formats.zarr_group import CONVENTIONS, checked, refusal
 from infield.physics.measurement import Measurement
+from infield.physics.operators.rebuilt import fingerprint, foreign
 
 VERSION = 2
 """The newest version that is read: it adds a context, and `{"estimate": true}` in place of a variance."""
 
+FINGERPRINT = "operator_fingerprint"
+"""Attribute of files whose operator is of another package: its outputs on fixed fields, see `operators.rebuilt`."""
 
 UNTITLED = "Measurement of a field"
 """Title of a file that was given none."""
 
 
 def version_of(noise_json: Mapping[str, Any]) -> int:
-    """The oldest version that can say this of the noise."""
+    """The oldest version with this noise model."""
     laws = noise_json.get("laws")
     parts = [law for law in laws if isinstance(law, Mapping)] if isinstance(laws, list) else []
     return 2 if any(isinstance(law.get("variance"), Mapping) for law in (noise_json, *parts)) else 1
@@ -120,13 +123,16 @@ def dataset_of(measurement: Measurement, dims: Mapping[str, tuple[str, ...]], da
         "operator": json.dumps(measurement.description),
         "noise": json.dumps(measurement.noise.to_json()),
     }
+    if foreign(measurement.description):
+        shape = (len(measurement.channels), *measurement.grid.shape)
+        attributes[FINGERPRINT] = json.dumps(fingerprint(measurement.operator, shape))
     coordinates = field.coordinates()
     more, told = context_variables(measurement.context, field, {*variables, *coordinates, *field.dims})
     return xr.Dataset(variables | more, coords=coordinates, attrs=attributes | told)
 
 
 def _own_observed(measurement: Measurement) -> np.ndarray | None:
-    """Which data are observed, unless the operator says just that."""
+    """Which data are observed, unless the operator defines the same."""
     observed, known = measurement.observed, getattr(measurement.operator, "observed", None)
     if observed is None or (known is not None and torch.equal(observed, known)):
         return None

@@ -11,7 +11,8 @@ import numpy as np
 import xarray as xr
 
 from infield.core.grid import PointSet
-from infield.datasets.formats.block_writer import create_done_flags, installed_versions
+from infield.core.provenance import versions
+from infield.datasets.formats.block_writer import create_done_flags
 from infield.datasets.formats.carried import Carried
 from infield.datasets.formats.field import CHANNEL, Field
 from infield.datasets.formats.zarr_group import CONVENTIONS, checked, lay_out_group
@@ -101,5 +102,5 @@ def _attributes(field: Field, run: Mapping[str, Any], title: str) -> dict[str, A
         "infield_run": json.dumps(run),
         "field": field.attribute(),
         "title": title or "Posterior samples of a field",
-        "versions": json.dumps(installed_versions()),
+        "versions": json.dumps(versions()),
     }

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from zarr.errors import GroupNotFoundError
 
 from infield.core.checks import is_whole
 from infield.core.errors import InfieldError
+from infield.core.local_path import local_path
+from infield.datasets.formats.output_lock import check_free
 from infield.datasets.formats.sources import METADATA_FILES, is_netcdf, open_xarray, open_zarr_group
 
 CONVENTIONS = "CF-1.11"
@@ -146,13 +149,13 @@ def flags(path: Path, group: xr.Dataset, name: str) -> xr.DataArray:
 
 
 def check_chunks(path: Path, name: str, *, zeros_may_be_absent: bool) -> None:
-    """Refuse a variable of which a part is not on disk; zarr itself reads the fill value there and says nothing.
+    """Refuse a variable of which a part is not on disk; zarr itself reads the fill value there without an error.
 
     Arguments:
         path: Directory of the group.
         name: The variable.
         zeros_may_be_absent: Whether a chunk may be absent where the fill value is 0. That is how zarr stores a chunk of
-            zeros, unless it is told otherwise; any other fill value marks what was never written.
+            zeros, unless configured otherwise; any other fill value marks what was never written.
 
     Raises:
         InfieldError: A chunk is missing.
@@ -176,7 +179,7 @@ def check_chunks(path: Path, name: str, *, zeros_may_be_absent: bool) -> None:
 
 
 def checked(level: int = 0) -> list[Any]:
-    """Compressors of every array that is written: the checksum tells of a bent bit, which zstd alone decodes to other
+    """Compressors of every array that is written: the checksum detects a flipped bit, which zstd alone decodes to other
     numbers."""
     return [ZstdCodec(level=level), Crc32cCodec()]
 
@@ -190,12 +193,14 @@ def lay_out_group(path: Path, coordinates: xr.Dataset) -> zarr.Group:
 
 def check_new(path: Path, overwrite: bool) -> None:
     """Refuse an output that exists or cannot be written, and never let anything that is no zarr group be replaced."""
+    local_path(path)
     folder = next(parent for parent in path.absolute().parents if parent.exists())  # its children are made when needed
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         kind = "a folder that may not be written" if folder.is_dir() else "no folder"
         raise InfieldError(
             where=path, found=f"that {folder} is {kind}", expected="one for the output", remedy="choose another path"
         )
+    check_free(path)
     if not os.path.lexists(path):
         return
     if not overwrite:
@@ -213,8 +218,14 @@ def check_new(path: Path, overwrite: bool) -> None:
 
 
 def publish(finished: Path, path: Path, overwrite: bool) -> None:
-    """Rename a finished group to its final path, where it appears whole or not at all."""
+    """Rename a finished group to its final path, where it appears whole or not at all.
+
+    Its metadata are consolidated, so that `xarray.open_zarr` opens it with one read and without a warning.
+    """
     check_new(path, overwrite)
+    with warnings.catch_warnings():  # the metadata of all arrays in one place is no part of zarr 3's specification yet
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(finished)
     replaced = path.with_name(path.name + ".replaced")
     if path.exists():
         shutil.rmtree(replaced, ignore_errors=True)
@@ -248,7 +259,7 @@ def remove_tree(folder: Path) -> None:
 def _is_disk_full(error: BaseException | None) -> bool:
     if error is None:
         return False
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return True
     if isinstance(error, BaseExceptionGroup) and any(map(_is_disk_full, error.exceptions)):
         return True

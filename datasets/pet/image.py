@@ -12,9 +12,12 @@ import numpy as np
 import xarray as xr
 
 from infield.core.errors import InfieldError
+from infield.datasets.formats.output_lock import writing
 from infield.datasets.formats.zarr_group import check_new, explain_disk_full, publish, remove_tree
 
 FORMAT, VERSION = "pet-image", 1
+MNI, MNI_CODE = "MNI152", 4
+"""Name of the space in file names of BIDS, and its code in the header of NIfTI."""
 OBLIQUE = 0.05
 """Sine of the angle between a voxel axis and its world axis above which coordinates along world axes are no use."""
 SAME = 1e-3
@@ -92,6 +95,8 @@ class PETImage:
                 raise InfieldError(where=path, found="a file", expected="none", remedy="use {overwrite}",
                                    parameters=["overwrite"])  # fmt: skip
             image = nibabel.Nifti1Image(self.values.transpose(2, 1, 0).astype(np.float32), self.affine)
+            if self.facts.get("space") == MNI:
+                image.set_sform(self.affine, code=MNI_CODE)
             image.header["descrip"] = f"{self.units}; not for diagnosis".encode()
             nibabel.save(image, path)
             return
@@ -106,7 +111,7 @@ def write_group(path: Path, dataset: xr.Dataset, *, overwrite: bool = False) -> 
     """
     check_new(path, overwrite)
     draft = path.with_name(path.name + ".draft")
-    with explain_disk_full(path, "make room and start again"):
+    with explain_disk_full(path, "make room and start again"), writing(path):
         try:
             dataset.to_zarr(draft, mode="w", zarr_format=3, consolidated=False)
             publish(draft, path, overwrite)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import xarray as xr
+
 from infield.core.errors import InfieldError
 from infield.datasets.pet.image import PETImage, write_group
 
@@ -25,3 +28,20 @@ def write_pair(path: Path, baseline: PETImage, followup: PETImage, years: float,
     facts = {"baseline": dict(baseline.facts), "followup": dict(followup.facts)}
     data.attrs |= {"infield_format": FORMAT, "infield_version": VERSION, "years": years, "facts": json.dumps(facts)}
     write_group(path, data, overwrite=overwrite)
+
+
+def read_pair(path: Path) -> tuple[PETImage, PETImage, float]:
+    """Baseline, follow-up and the years between, of a file of `write_pair`.
+
+    Raises:
+        InfieldError: It is another format or a newer version.
+    """
+    data = xr.open_zarr(path, consolidated=False)
+    found = (data.attrs.get("infield_format"), data.attrs.get("infield_version"))
+    if found != (FORMAT, VERSION):
+        raise InfieldError(where=path, found=f"format {found[0]}, version {found[1]}", expected=f"{FORMAT}, {VERSION}")
+    affine, facts = np.array(json.loads(data.attrs["affine"])), json.loads(data.attrs["facts"])
+    first, second = (
+        PETImage(data[name].values, affine, data[name].attrs["units"], facts[name]) for name in ("baseline", "followup")
+    )
+    return first, second, float(data.attrs["years"])

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from infield.core._lightning import LightningDataModule
 from infield.core.errors import InfieldError
 from infield.datasets.formats.simulation import open_simulation
+from infield.datasets.pet.amyloid_law import AmyloidLaw
+from infield.datasets.pet.region_scans import RegionScans
 
 
 class RegionPairs(LightningDataModule):
@@ -26,19 +29,25 @@ class RegionPairs(LightningDataModule):
         batch_size: Pairs a batch.
         validation: Fraction of the subjects that is held out; 0 for none.
         seed: Of the order of the pairs.
+        pairs: Number of pairs to draw from the law of the cohort and from a linear model of its scans, which is fitted
+            to the subjects that are not held out (`datasets.pet.region_scans`): training then needs some hundred
+            simulated subjects. 0: the pairs are those of the file.
     """
 
     units = "SUVR"
 
-    def __init__(self, path: str, batch_size: int = 256, validation: float = 0.05, seed: int = 0) -> None:
+    def __init__(
+        self, path: str, batch_size: int = 256, validation: float = 0.05, seed: int = 0, pairs: int = 0
+    ) -> None:
         super().__init__()
-        if batch_size < 1 or not 0 <= validation < 1:
+        if batch_size < 1 or pairs < 0 or not 0 <= validation < 1:
             raise InfieldError(
                 where="pairs of regions",
-                found=f"batch_size {batch_size}, validation {validation}",
-                expected="at least 1 and a fraction in [0, 1)",
+                found=f"batch_size {batch_size}, validation {validation}, pairs {pairs}",
+                expected="at least 1, a fraction in [0, 1) and at least 0",
             )
         self.path, self.batch_size, self.validation, self.seed = Path(path), batch_size, validation, seed
+        self.pairs = pairs
 
     def setup(self, stage: str) -> None:
         """Read the regional means of all subjects."""
@@ -65,8 +74,14 @@ class RegionPairs(LightningDataModule):
             "data": self.path.name,
             "subjects": count,
             "parameters": json.loads(dataset.attrs.get("parameters", "{}")),
+            **_scale(dataset, self.regions),
         }
         self.training = TensorDataset(*(values[:count] for values in tensors))
+        if self.pairs:
+            self.training = TensorDataset(
+                *_drawn(dataset.isel(sample=slice(count)), years[:count], self.pairs, self.seed)
+            )
+            self.provenance["pairs"] = self.pairs
         self.held_out = TensorDataset(*(values[count:] for values in tensors))
 
     def examples(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,3 +95,41 @@ class RegionPairs(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         return DataLoader(self.held_out, self.batch_size) if len(self.held_out) else []
+
+
+def _drawn(dataset: xr.Dataset, years: np.ndarray, n: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs of the law of the cohort and of the linear model of its scans, float32, and their years."""
+    parameters = json.loads(dataset.attrs["parameters"])
+    law = AmyloidLaw(**{**parameters["law"], "groups": tuple(parameters["law"]["groups"])})
+    quantities = [str(q) for q in dataset["quantity"].values]
+
+    def both(kind: str) -> Tensor:
+        names = (f"baseline_regions{kind}", f"follow_up_regions{kind}")
+        return torch.stack([torch.from_numpy(dataset[name].values.astype(float)) for name in names])
+
+    subject = torch.from_numpy(dataset["subject"].values.astype(float))
+    reference = torch.stack([subject[:, quantities.index(name)] for name in ("ref_baseline", "ref_follow_up")])
+    scans = RegionScans.fit(both("_law"), both("_noise_free"), both(""), reference)
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (float(v) for v in parameters.get("years", (years.min(), years.max())))
+    when = low + (high - low) * torch.rand(n, generator=generator, dtype=torch.float64)
+    baseline, follow_up, _ = scans.pairs(law, n, when, generator)
+    return baseline.float(), follow_up.float(), when.float()
+
+
+def _scale(dataset: xr.Dataset, regions: tuple[str, ...]) -> dict[str, Any]:
+    """The composite, and a scale of the cohort's own: 0 without amyloid, 100 at the law's median capacity.
+
+    The line is the regression of the law's composite on the measured one at baseline.
+    """
+    law = json.loads(dataset.attrs.get("parameters", "{}")).get("law")
+    if law is None or "baseline_regions_law" not in dataset or len(law["groups"]) != len(regions):
+        return {}
+    inside = np.array([g >= 0 for g in law["groups"]])
+    measured, true = (dataset[name].values[:, inside].mean(1) for name in ("baseline_regions", "baseline_regions_law"))
+    slope, intercept = np.polyfit(measured, true, 1)
+    line = [100 * slope / law["capacity"], 100 * (intercept - 1) / law["capacity"]]
+    return {
+        "composite": [name for name, one in zip(regions, inside, strict=True) if one],
+        "synthetic_centiloid": [float(v) for v in line],
+    }

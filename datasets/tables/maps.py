@@ -11,8 +11,10 @@ import numpy as np
 import xarray as xr
 
 from infield.core.errors import InfieldError
+from infield.core.extras import require
 from infield.datasets.formats.carried import LAND
 from infield.datasets.formats.field import CHANNEL
+from infield.datasets.formats.output_lock import writing
 from infield.datasets.formats.posterior import open_posterior
 from infield.datasets.formats.zarr_group import CONVENTIONS, explain_disk_full
 
@@ -26,7 +28,7 @@ _OF_MAP = ("Conventions", "history", "institution", "source", "references", "com
 
 
 def map_of(path: Path, *, quantiles: Sequence[float] = QUANTILES, draws: Sequence[int] = ()) -> xr.Dataset:
-    """What a posterior says at each point, with the names of its field.
+    """Summaries of a posterior at each point, with the names of its field.
 
     Arguments:
         path: The posterior.
@@ -109,11 +111,19 @@ def _scalars(group: xr.Dataset) -> list[str]:
 
 
 def _quantiles(samples: xr.DataArray, quantiles: Sequence[float]) -> np.ndarray:
-    """Quantiles over the samples, shape `(quantiles, [channel,] *space)`, a part of the field in memory at a time."""
+    """Quantiles over the samples, shape `(quantiles, [channel,] *space)`, a part of the field in memory at a time.
+
+    That of p stands at p (n + 1) of n draws: an interval between two holds a new draw as often as it states.
+    """
     first, size = samples.dims[1], samples.shape[1]
     rows = max(1, VALUES_PER_READ // max(1, samples.size // size))
     parts = [
-        np.quantile(samples.isel({first: slice(start, start + rows)}).values.astype(np.float64), quantiles, axis=0)
+        np.quantile(
+            samples.isel({first: slice(start, start + rows)}).values.astype(np.float64),
+            quantiles,
+            axis=0,
+            method="weibull",
+        )
         for start in range(0, size, rows)
     ]
     return np.concatenate(parts, axis=1)
@@ -123,8 +133,7 @@ def write_netcdf(dataset: xr.Dataset, path: Path) -> None:
     """Write a map as netCDF 4; it appears under its name only when it is whole."""
     draft = path.with_name(path.name + ".draft")
     encoding = {n: {"zlib": True, "complevel": 4} for n, v in dataset.data_vars.items() if v.ndim > 1}
-    with explain_disk_full(path, "make room and start again"):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with explain_disk_full(path, "make room and start again"), writing(path):
         try:
             dataset.to_netcdf(draft, engine="netcdf4", encoding=encoding)
             draft.replace(path)
@@ -138,14 +147,8 @@ def write_geotiff(dataset: xr.Dataset, path: Path) -> None:
     Raises:
         InfieldError: rasterio is not installed, or the field is not on two evenly spaced axes.
     """
-    try:
-        import rasterio
-        from rasterio.transform import from_origin
-    except ImportError as error:
-        raise InfieldError(
-            where=path, found="GeoTIFF, and no rasterio", expected="it installed",
-            remedy="pip install 'infield[maps]', or write netCDF (.nc)",
-        ) from error  # fmt: skip
+    rasterio = require("rasterio", "maps", where=path, instead="or write netCDF (.nc)")
+    from_origin = require("rasterio.transform", "maps", where=path).from_origin
     bands = {n: v for n, v in dataset.data_vars.items() if v.ndim >= 2 and n != LAND and v.dtype.kind == "f"}
     y, x = next(iter(bands.values())).dims[-2:]
     steps = [np.diff(dataset[d].values) for d in (y, x)]
@@ -162,22 +165,22 @@ def write_geotiff(dataset: xr.Dataset, path: Path) -> None:
     transform = from_origin(float(dataset[x][0]) - dx / 2, float(dataset[y][-1]) + dy / 2, dx, dy)
     draft = path.with_name(path.name + ".draft")
     settings = {"height": len(dataset[y]), "width": len(dataset[x]), "count": len(images), "dtype": "float32"}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with rasterio.open(
-            draft, "w", driver="GTiff", crs=_crs(dataset, str(y), str(x)), transform=transform, nodata=np.nan,
-            compress="deflate", **settings,
-        ) as file:  # fmt: skip
-            for i, (name, image) in enumerate(zip(names, images, strict=True), start=1):
-                file.write(image.astype(np.float32), i)
-                file.set_band_description(i, name)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with explain_disk_full(path, "make room and start again"), writing(path):
+        try:
+            with rasterio.open(
+                draft, "w", driver="GTiff", crs=_crs(dataset, str(y), str(x)), transform=transform, nodata=np.nan,
+                compress="deflate", **settings,
+            ) as file:  # fmt: skip
+                for i, (name, image) in enumerate(zip(names, images, strict=True), start=1):
+                    file.write(image.astype(np.float32), i)
+                    file.set_band_description(i, name)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def _crs(dataset: xr.Dataset, y: str, x: str) -> str | None:
-    """The coordinate reference system, as PROJ writes it; None where the file does not say."""
+    """The coordinate reference system, as PROJ writes it; None if the file has none."""
     if all(str(dataset[d].attrs.get("units", "")).startswith("degree") for d in (y, x)):
         return "EPSG:4326"
     units = dataset[x].attrs.get("units")

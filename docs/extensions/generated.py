@@ -71,6 +71,7 @@ def registry_pages() -> dict[str, str]:
     pages = {
         "samplers.md": sampler_table(),
         "operators.md": fact_table("operators", "name"),
+        "deepinv_classes.md": deepinv_classes(),
         "noise_models.md": fact_table("noise_models", "model"),
     }
     for group in registry.GROUPS:
@@ -113,8 +114,6 @@ def command_help() -> str:
     parts = []
     for verb, entry in registry.table("commands").items():
         parts.append(f"## `infield {verb}`\n\n{_sentence(entry.help)}\n")
-        if verb == "fit":  # LightningCLI's own parser: its help is that of the configuration
-            continue
         parser = parser_of(verb, registry.load("commands", verb))
         parts.append(f"```text\n{parser.format_help().rstrip()}\n```\n")
         if verb in SUBCOMMANDS:
@@ -242,6 +241,21 @@ def target_table(paths: Iterable[Path]) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- cards and the gallery
+
+
+def deepinv_classes() -> str:
+    """What becomes of each operator of deepinv that a measurement file names."""
+    from infield.physics.operators.deepinv_classes import table
+
+    rows = [
+        (
+            f"`{row.name}`",
+            "linear" if row.linear else "nonlinear",
+            f"served, data {row.data_shape}" if not row.refused else f"refused: {row.refused.partition(': ')[2]}",
+        )
+        for row in table()
+    ]
+    return markdown_table(("class", "kind", "an example of a file is"), rows)
 
 
 def cards() -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from infield.core.errors import InfieldError
+from infield.core.extras import MissingExtra
 
 INSTALL = (
     "install it: pip install 'infield[cm21]'; it is compiled and needs GSL and FFTW with their headers (Debian: "
@@ -47,7 +48,7 @@ class Simulator21cmFAST:
     def check(self) -> None:
         """InfieldError where this Python has no simulator, and no other is named."""
         if self.python is None and importlib.util.find_spec("py21cmfast") is None:
-            raise InfieldError(
+            raise MissingExtra(
                 where="21cmFAST",
                 found="no package py21cmfast",
                 expected="the simulator",
@@ -56,7 +57,7 @@ class Simulator21cmFAST:
             )
 
     def line_of_sight(self, parameters: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """Comoving distances in Mpc and redshifts of the cells, and what the simulator says of itself.
+        """Comoving distances in Mpc and redshifts of the cells, and the simulator's description of itself.
 
         Raises:
             InfieldError: The simulator refuses a setting.

@@ -85,6 +85,11 @@ class CoilGaussianNoise(NoiseModel):
     def variance(self) -> Tensor:
         return (self.covariance.diagonal().real / 2).reshape(-1, *(1,) * self.k_dimensions)
 
+    @property
+    def precision(self) -> Tensor:
+        """R^{-1} between the coils, as it acts on complex samples: 2 Psi^{-1}, shape `(N, N)`."""
+        return 2 * self._inverse
+
     def _complex(self, r: Tensor) -> Tensor:
         """The data as complex vectors over coils, (batch, N, samples)."""
         coils = self.covariance.shape[0]
@@ -112,6 +117,14 @@ class CoilGaussianNoise(NoiseModel):
     def solve(self, r: Tensor) -> Tensor:
         n = self._complex(r)
         return self._real(2 * self._inverse.to(n) @ n, r)
+
+    def block(self, index: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """R between the data at some flat places of data of a shape, `(places, places)`."""
+        part, coil, *place = torch.unravel_index(index, shape)
+        psi = self.covariance[coil[:, None], coil] / 2
+        turned = part[:, None] - part  # the imaginary part of one beside the real part of the other
+        entries = torch.where(turned == 0, psi.real, turned * psi.imag)
+        return entries * torch.stack([k[:, None] == k for k in place]).all(0)
 
     def root(self, w: Tensor) -> Tensor:
         n = self._complex(w)

@@ -83,6 +83,22 @@ class LinearComposition(Composition, LeastSquaresMixin):
     def A_vjp(self, x: Tensor, v: Tensor) -> Tensor:
         return self.A_adjoint(v)
 
+    def adjoint_of_units(self, index: Tensor) -> Tensor:
+        """A^T of data that are 1 at one flat place each, for an outer operator that has it; `(places, *field)`."""
+        x: Tensor = self.operators[0].adjoint_of_units(index)
+        for operator in self.operators[1:]:
+            x = operator.A_adjoint(x)
+        return x
+
+    def normal(self, x: Tensor, precision: Tensor) -> Tensor:
+        """A^T P A x, for an outer operator that has it, see `physics.mri.multicoil`; shape of x."""
+        for operator in reversed(self.operators[1:]):
+            x = operator.A(x)
+        x = self.operators[0].normal(x, precision)
+        for operator in self.operators[1:]:
+            x = operator.A_adjoint(x)
+        return x
+
     def A_dagger(self, y: Tensor, **settings: Any) -> Tensor:
         """A^+ y; after one change of scale alone it is that of the outer operator."""
         if self.factor is None or self.row_power is not None:
@@ -100,6 +116,13 @@ class LinearComposition(Composition, LeastSquaresMixin):
         if self.factor is None or not isinstance(self.operators[0], LeastSquaresMixin):
             return super().prox_stationary(z, y, power, noise, **settings)
         return self.operators[0].prox_stationary(z, y / self.factor, power, noise / self.factor, **settings)
+
+
+def outermost_has(operator: Physics, method: str) -> bool:
+    """Whether an operator, or the outermost one of a composition, has a method that not all have."""
+    while isinstance(operator, LinearComposition):
+        operator = operator.operators[0]
+    return hasattr(operator, method)
 
 
 def strip_scaling(operator: Physics) -> Physics:

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import inspect
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import warnings
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from infield.core._deepinv import MRI, Inpainting, LinearPhysics, MultiCoilMRI, Physics, deepinv
+from infield.core._deepinv import MRI, Inpainting, MultiCoilMRI, Physics, deepinv
 from infield.core.checks import is_whole
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.physics.operators.base import ComplexBuffers, index_grid
+from infield.physics.operators.complex_channels import real_channels
 from infield.physics.operators.description import OperatorDescription
 from infield.physics.operators.linear_product import LinearProduct
+from infield.physics.operators.rebuilt import check_rebuilt, generators_at
+
+COMPLEX_FIELD = "complex_field"
+"""Parameter of a file: whether the channels of the field are real and imaginary parts of complex ones."""
 
 SEED = "seed"
 """Parameter of a file for operators that draw their numbers: of the generators while one is built."""
-
-ADJOINT_RTOL = 1e-5
-"""Relative error of an adjoint up to which it is rounding; an adjoint of another map is off by 0.01 and more."""
 
 
 class _PicklableDeepinv(ComplexBuffers):
@@ -89,21 +89,20 @@ def _build(
     own = dict(arguments)
     if seed is not None and "rng" in inspect.signature(getattr(deepinv.physics, name)).parameters:
         own["rng"] = torch.Generator().manual_seed(seed)
-    with _generators_at(state if state is not None else seed or 0):
+    precision = inspect.signature(getattr(deepinv.physics, name)).parameters.get("dtype")
+    if precision is not None and isinstance(precision.default, torch.dtype) and name != "Tomography":  # follows data
+        own.setdefault("dtype", torch.complex128 if precision.default.is_complex else torch.float64)
+    complex_field = bool(own.pop(COMPLEX_FIELD, False))
+    with generators_at(state if state is not None else seed or 0), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of deepinv's own defaults to come, which a file cannot mend
         operator = _class(name)(**own).to(torch.float64)
-    taken = sorted({"grid", "channels", "data_shape", "data_grid", "observed"} & _tensors_of(operator))
-    if taken:
-        raise TypeError(f"it has an attribute '{taken[0]}' of its own, which Infield's operators keep otherwise")
-    operator.recipe = (name, arguments, grid, channels, seed)
+        operator = _behind_real_channels(operator, grid, channels, complex_field)
+    operator.builder, operator.recipe = _build, (name, arguments, grid, channels, seed)
     operator.name = f"deepinv:{name}"
     operator.grid = grid
     operator.channels = channels
     with torch.no_grad():
         y = operator.A(torch.zeros(1, channels, *grid.shape, dtype=torch.float64))
-    if not isinstance(y, Tensor):
-        raise TypeError(f"its data are a {type(y).__name__}, not one tensor")
-    if y.is_complex():
-        raise TypeError("its data are complex numbers, and Infield's are real, with two channels for a complex field")
     if y.ndim < 2 or y.shape[0] != 1:
         raise TypeError(f"it makes data of shape {tuple(y.shape)} of one field, whose first axis is not the field's")
     operator.data_shape = tuple(y.shape[1:])
@@ -112,61 +111,23 @@ def _build(
     return operator
 
 
+def _behind_real_channels(operator: Physics, grid: Grid | PointSet, channels: int, complex_field: bool) -> Physics:
+    """The operator itself where fields and data are real tensors and no attribute clashes with those of Infield."""
+    taken = {"grid", "channels", "data_shape", "data_grid", "observed"} & _tensors_of(operator)
+    if not taken and not complex_field:
+        try:
+            with torch.no_grad():
+                y = operator.A(torch.zeros(1, channels, *grid.shape, dtype=torch.float64))
+        except Exception:  # perhaps it takes complex numbers only
+            y = None
+        if isinstance(y, Tensor) and not y.is_complex():
+            return operator
+    return real_channels(operator, grid, channels, complex_field=complex_field)
+
+
 def _tensors_of(operator: Physics) -> set[str]:
     """Names of parameters, buffers and modules, which no other attribute can have."""
     return set(operator._parameters) | set(operator._buffers) | set(operator._modules)
-
-
-@contextmanager
-def _generators_at(seed: int) -> Iterator[None]:
-    """The global generators of torch, numpy and Python at a seed; afterwards as they were."""
-    states = np.random.get_state(), random.getstate()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(states[0])  # noqa: NPY002
-            random.setstate(states[1])
-
-
-@torch.no_grad()
-def _check(description: OperatorDescription, operator: Physics, twin: Physics) -> None:
-    """Refuse an operator that is another one each time it is built, or whose adjoint is not that of its map.
-
-    Arguments:
-        description: As the file has it.
-        operator: As it will be used.
-        twin: The same, built once more, with global generators at another state.
-
-    Raises:
-        InfieldError: It is.
-    """
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn((1, operator.channels, *operator.grid.shape), generator=generator, dtype=torch.float64)
-    y = operator.A(x)
-    other = twin.A(x)
-    if other.shape != y.shape or not torch.allclose(other, y, rtol=1e-9, atol=1e-9 * float(y.abs().max())):
-        remedy = "give them as arrays" + ("" if "seed" in description.parameters else ", or add a parameter 'seed'")
-        raise description.error(
-            "found numbers that are drawn anew each time it is built, so that no two processes have one operator; "
-            f"{remedy}"
-        )
-    if not isinstance(operator, LinearPhysics):
-        return
-    v = y / y.norm().clamp_min(1e-300) + torch.randn(y.shape, generator=generator, dtype=y.dtype) / y.numel() ** 0.5
-    back = operator.A_adjoint(v)
-    if not isinstance(back, Tensor) or back.shape != x.shape or back.is_complex():
-        found = tuple(back.shape) if isinstance(back, Tensor) else type(back).__name__
-        raise description.error(f"found an adjoint that makes {found} of data, expected a real field {tuple(x.shape)}")
-    error = float(((y * v).sum() - (x * back).sum()).abs() / (y.norm() * v.norm()).clamp_min(1e-300))
-    if not error <= ADJOINT_RTOL:
-        raise description.error(
-            f"found an adjoint in deepinv {deepinv.__version__} that is not the one of its map, relative error "
-            f"{error:.2g}, expected at most {ADJOINT_RTOL:g}; samples would be wrong, use another operator"
-        )
 
 
 def _observed(operator: Physics, y: Tensor) -> Tensor | None:
@@ -180,8 +141,8 @@ def _observed(operator: Physics, y: Tensor) -> Tensor | None:
 def build_deepinv(description: OperatorDescription) -> Physics:
     """The operator `deepinv:<ClassName>`; parameters and arrays are its keyword arguments.
 
-    It is built twice, with the generators of torch, numpy and Python in two states, and its adjoint tested: an operator
-    whose numbers are drawn at construction needs a parameter `seed`.
+    Unless it was checked, it is built twice, see `operators.rebuilt`: an operator whose numbers are drawn when it is
+    built needs a parameter `seed`.
 
     `img_size` is filled in from the field where the constructor takes it and the file does not give it. Arrays arrive
     as float64, complex128 or integer tensors, and must have the shapes that deepinv documents. For `Inpainting`,
@@ -189,7 +150,7 @@ def build_deepinv(description: OperatorDescription) -> Physics:
 
     Raises:
         InfieldError: deepinv has no such operator, an argument is unknown, deepinv refuses the arguments or the field,
-            the operator differs from one process to the next, its adjoint is wrong, or its data are complex.
+            the operator differs from one process to the next, or its adjoint is wrong.
     """
     name = description.name.removeprefix("deepinv:")
     found = getattr(deepinv.physics, name, None)
@@ -200,7 +161,7 @@ def build_deepinv(description: OperatorDescription) -> Physics:
     constructors = [inspect.signature(cls) for cls in found.__mro__ if issubclass(cls, Physics)]
     known = {parameter for constructor in constructors for parameter in constructor.parameters} - {"kwargs"}
     ours = SEED not in known
-    description.expect(tuple(sorted({*known, SEED})), tuple(sorted(known)))
+    description.expect(tuple(sorted({*known, SEED, COMPLEX_FIELD})), tuple(sorted(known)))
     arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in description.parameters.items()}
     for role, array in description.arrays.items():
         tensor = torch.tensor(array)
@@ -209,17 +170,22 @@ def build_deepinv(description: OperatorDescription) -> Physics:
             torch.float64 if floats else torch.complex128 if tensor.is_complex() else tensor.dtype
         )
     if "img_size" in inspect.signature(found).parameters:
-        arguments.setdefault("img_size", (description.channels, *description.grid.shape))
+        halves = 2 if description.parameters.get(COMPLEX_FIELD) else 1
+        arguments.setdefault("img_size", (description.channels // halves, *description.grid.shape))
     seed = arguments.pop(SEED, None) if ours else None
     if seed is not None and not is_whole(seed):
         raise description.error(f"found seed {seed!r}, expected a whole number from 0 on")
     try:
         told = (name, arguments, description.grid, description.channels, seed)
         operator = _build(*told)
-        _check(description, operator, _build(*told, state=1 if seed is None else seed))
+        if not description.checked:
+            twin = _build(*told, state=1 if seed is None else seed)
+            remedy = "give them as arrays" + ("" if "seed" in description.parameters else ", or add a parameter 'seed'")
+            shape = (description.channels, *description.grid.shape)
+            check_rebuilt(f"deepinv {deepinv.__version__}", operator, twin, shape, remedy)
         return operator
-    except InfieldError:
-        raise
+    except InfieldError as error:
+        raise error.within(f"operator '{description.name}'") from error
     except Exception as error:  # whatever deepinv raises, the file is what has to be mended
         reason = " ".join(str(error).split()) or type(error).__name__
         field = (description.channels, *description.grid.shape)

@@ -25,6 +25,7 @@ class OperatorDescription:
         arrays: Arrays by their role in the operator ("mask"), already looked up.
         grid: Grid of the operator's input.
         channels: Number of channels of the operator's input.
+        checked: Whether it was verified to be the same operator each time it is built, see `operators.rebuilt`.
     """
 
     name: str
@@ -32,10 +33,16 @@ class OperatorDescription:
     arrays: Mapping[str, np.ndarray]
     grid: Grid | PointSet
     channels: int
+    checked: bool = False
 
     @classmethod
     def parse(
-        cls, description: Mapping[str, Any], arrays: Mapping[str, np.ndarray], grid: Grid | PointSet, channels: int
+        cls,
+        description: Mapping[str, Any],
+        arrays: Mapping[str, np.ndarray],
+        grid: Grid | PointSet,
+        channels: int,
+        checked: bool = False,
     ) -> OperatorDescription:
         """Look up the arrays that a description names.
 
@@ -75,7 +82,7 @@ class OperatorDescription:
                     "expected finite numbers"
                 )
             resolved[role] = array
-        return cls(name, parts["parameters"], resolved, grid, channels)
+        return cls(name, parts["parameters"], resolved, grid, channels, checked)
 
     def error(self, message: str) -> InfieldError:
         return InfieldError(f"operator '{self.name}': {message}")

@@ -84,14 +84,14 @@ def convert(kind: str, source: str | Path | list[Any], to: str | Path, **options
     return _run("convert", [kind, *map(os.fspath, sources), "--output", os.fspath(to)], options)
 
 
-def emulate(prior: str | Path, to: str | Path, params: str | Path, **options: Any) -> dict[str, Any]:
-    """Draw lightcones at parameters from a conditional prior; `infield emulate`.
+def emulate(prior: str | Path, to: str | Path, params: str | Path | None = None, **options: Any) -> dict[str, Any]:
+    """Draw new fields from a conditional prior: lightcones at parameters, follow-ups of a scan; `infield emulate`.
 
     Arguments:
         prior: A checkpoint, or its name.
         to: The file to write.
-        params: YAML file of the parameters.
-        options: Options of the command: `samples=8`, `points=64`.
+        params: YAML file of the parameters, of a prior of lightcones.
+        options: Options of the command: `samples=8`, `points=64`; of a bridge `from_="baseline.nii.gz"`, `years=2.5`.
 
     Returns:
         The summary that the command prints with `--json`.
@@ -99,7 +99,8 @@ def emulate(prior: str | Path, to: str | Path, params: str | Path, **options: An
     Raises:
         InfieldError: Whatever the caller can mend.
     """
-    return _run("emulate", ["--prior", str(prior), "--params", os.fspath(params), "--output", os.fspath(to)], options)
+    words = [] if params is None else ["--params", os.fspath(params)]
+    return _run("emulate", ["--prior", str(prior), *words, "--output", os.fspath(to)], options)
 
 
 def _run(verb: str, words: list[str], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from infield.core.errors import InfieldError
+from infield.core.local_path import local_path
 from infield.datasets.formats.posterior import open_posterior
 from infield.physics.measurement import Measurement
 from infield.pipelines.api.loading import sampler as sampler_named
 from infield.pipelines.commands import reconstruct as command
 from infield.pipelines.run.fitted_field import FitOptions
 from infield.pipelines.run.process import process_restored
+from infield.pipelines.run.reporting import warnings_of
 from infield.posterior.samplers.base import Sampler
 
 
@@ -34,7 +35,9 @@ def reconstruct(
     at: Mapping[str, float] | None = None,
     surrogate: str | Path | None = None,
     trend: str = "constant",
+    covariates: Sequence[str] = (),
     isotropic: bool = False,
+    azimuth: float | None = None,
     hyper: str = "auto",
     validation: bool = True,
     slices: int | None = None,
@@ -61,7 +64,9 @@ def reconstruct(
         at: Numbers that a conditional prior is given, beside the context of the measurement or in its place.
         surrogate: Checkpoint of a stand-in for the measurement's solver.
         trend: Without a prior, for point data: "none", "constant" or "linear" functions of position.
+        covariates: Without a prior, for point data: fields of the context on which the mean depends linearly.
         isotropic: Without a prior, for point data: one length for all axes of one unit.
+        azimuth: Without a prior, for point data: angle of unequal lengths in degrees; None where the data decide.
         hyper: Without a prior, for point data: "auto", "sample" or "plug-in" hyperparameters.
         validation: Without a prior, for point data: predict held-out data.
         slices: A prior of slices (y, x) for a volume (z, y, x): slices per task of a worker.
@@ -86,14 +91,14 @@ def reconstruct(
     ):
         if value not in known:
             raise InfieldError(where=name, found=repr(value), expected=f"one of {', '.join(known)}")
-    measured = measurement if isinstance(measurement, Measurement) else Path(measurement)
+    measured = measurement if isinstance(measurement, Measurement) else local_path(measurement)
     with process_restored(), _folder_of(to) as output:
         summary = command.reconstruct(
             measured,
             output,
             prior=prior,
             at=at,
-            surrogate=None if surrogate is None else Path(surrogate),
+            surrogate=None if surrogate is None else local_path(surrogate),
             sampler=sampler_named(sampler) if isinstance(sampler, str) else sampler,
             samples=samples,
             seed=seed,
@@ -101,17 +106,24 @@ def reconstruct(
             slices=slices,
             workers=workers,
             scheduler=scheduler,
-            calibration=None if calibration is None else Path(calibration),
-            report=None if report is None else Path(report),
+            calibration=None if calibration is None else local_path(calibration),
+            report=None if report is None else local_path(report),
             overwrite=overwrite,
             quiet=True,
-            fit=FitOptions(trend, isotropic, hyper, validation),  # type: ignore[arg-type]  # checked above
+            fit=FitOptions(
+                trend,  # type: ignore[arg-type]  # checked above
+                isotropic,
+                hyper,  # type: ignore[arg-type]
+                validation,
+                covariates=tuple(covariates),
+                azimuth=azimuth,
+            ),
         )
         posterior = open_posterior(output)
         if to is None:
             posterior = posterior.load()
             posterior.close()
-    for line in (summary.get("note"), *command.warnings_of(summary)):
+    for line in (summary.get("note"), *warnings_of(summary)):
         if line:
             warnings.warn(str(line).removeprefix("warning: "), stacklevel=2)
     return posterior
@@ -121,7 +133,7 @@ def reconstruct(
 def _folder_of(to: str | Path | None) -> Iterator[Path]:
     """Where the posterior is written: under its name, or in a folder that is removed."""
     if to is not None:
-        yield Path(os.fspath(to))
+        yield local_path(to)
         return
     folder = Path(tempfile.mkdtemp(prefix="infield-"))
     try:

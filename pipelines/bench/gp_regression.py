@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,21 +47,6 @@ METRICS = {
     "velocity_calls": ".0f",
     "seconds": ".2f",
 }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--prior",
-        choices=("closed-form", "learned"),
-        default="closed-form",
-        help="closed-form, or a network that learned it (default closed-form)",
-    )
-    learned = parser.add_argument_group("with --prior learned")
-    learned.add_argument("--kernel", choices=("matern", "gibbs"), help="one law (default both)")
-    learned.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="prior of that kernel; with --train, a new file"
-    )
-    learned.add_argument("--train", action="store_true", help="train anew, minutes for each law")
 
 
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:

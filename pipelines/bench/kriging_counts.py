@@ -16,13 +16,7 @@ from infield.pipelines.bench.kriging.settings import Settings
 from infield.pipelines.bench.kriging.tables import PartsBench
 from infield.pipelines.run.console import say
 
-__all__ = ["METHOD_NOTE", "METRICS", "add_arguments", "chosen", "run"]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--truths", type=int, metavar="N", help="fields a mean count (default 10, 1 when quick)")
-    parser.add_argument("--peer-truths", type=int, metavar="N", help="of them those that NIFTy is given (default all)")
-    parser.add_argument("--side", type=int, metavar="CELLS", help="cells along a side (default 64, 16 when quick)")
+__all__ = ["METHOD_NOTE", "METRICS", "chosen", "run"]
 
 
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:

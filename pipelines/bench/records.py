@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from infield.core.json_text import to_json
+
 PACKAGES = (
     *("infield", "torch", "deepinv", "azula", "numpy", "scipy", "sigpy"),
     *("gpboost", "PyKrige", "gstools", "gpytorch", "scikit-learn"),
@@ -23,14 +24,14 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Record:
-    """One figure: which bench and case, by which method, of what metric; of one that was asked for, also the target.
+    """One figure: which bench and case, by which method, of what metric; of one with a target, also the target.
 
     Arguments:
         bench, case, method, metric: What it is.
         value: The figure, or why there is none.
         unit: Of the value.
-        target: What was asked for, in words.
-        met: Whether the value meets it; None where that cannot be said.
+        target: The target, in words.
+        met: Whether the value meets it; None if that is undetermined.
     """
 
     bench: str
@@ -81,7 +82,7 @@ class Bench:
         A page of the documentation shows such a file from `docs/benchmarks/`.
         """
         run = {"title": self.name, "command": f"infield bench {self.name}", "date": date.today().isoformat()}
-        path.write_text(json.dumps(run | self.document, indent=1) + "\n", encoding="utf-8")
+        path.write_text(to_json(run | self.document, indent=1) + "\n", encoding="utf-8")
 
     @property
     def document(self) -> dict[str, Any]:

@@ -1,18 +1,8 @@
-"""Two ensembles of 21 cm lightcones beside each other: a report of one HTML file, and scores.
-
-    infield compare-cones simulated.zarr emulated.zarr -o report.html
-    infield compare-cones cones.zarr cones.zarr --first 0-31 --second 32-63 -o halves.html
-
-The first is the reference. Scores are those of Xia & Wise (arXiv 2605.29016): mean absolute differences of medians over
-the reference's spread (MAE_std) and of spreads (MAE_sigma), of global signal, exact zeros, power spectra of chunks of
-redshift (spherical and cylindrical) and scattering coefficients; each beside its floor, what two ensembles of one law
-and of these sizes score, from random halves of the reference. Cones are read a few at a time.
-"""
+"""Two ensembles of 21 cm lightcones compared; the options are in `compare_options`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,13 +13,14 @@ import torch
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.pipelines.cm21.members import Members, check_same_grid, members_of
 from infield.pipelines.cm21.report import Ensemble, lightcone_pictures
 from infield.pipelines.report import check_new_report, write_page
 from infield.pipelines.report.canvas import STYLE
 from infield.pipelines.report.page import page
 from infield.pipelines.run.console import progress, table
-from infield.pipelines.run.options import add_json, check_at_least
+from infield.pipelines.run.options import check_at_least
 from infield.posterior.cm21.summary import Comparison, compare
 
 BINS = 60
@@ -41,19 +32,6 @@ WORDS = {
     "cylindrical": "cylindrical spectrum",
     "scattering": "scattering coefficients",
 }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("reference", type=Path, metavar="A.zarr", help="the reference ensemble")
-    parser.add_argument("other", type=Path, metavar="B.zarr", help="what is compared with it")
-    parser.add_argument("--output", type=Path, required=True, metavar="REPORT.html", help="the report, a new file")
-    parser.add_argument("--first", metavar="A-B", help="members of the reference (default all)")
-    parser.add_argument("--second", metavar="A-B", help="members of the other (default all)")
-    parser.add_argument("--chunk", type=int, metavar="CELLS",
-                        help="cells of a chunk of the line of sight (default: as deep as a cone is wide)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of halves and bootstrap (default 0)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing report")
-    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         first, second, arguments.output, chunk=arguments.chunk, seed=arguments.seed, quiet=arguments.json
     )
     if arguments.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
         return 0
     rows = {"cones": f"{facts['members'][0]} and {facts['members'][1]}"}
     for name, words in WORDS.items():

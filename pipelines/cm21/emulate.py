@@ -1,21 +1,8 @@
-"""21 cm lightcones drawn from a conditional prior: an ensemble at given astrophysical parameters, of any depth.
-
-    infield emulate --prior PRIOR.ckpt --params params.yaml --samples 800 -o ensemble.zarr
-    infield emulate --prior PRIOR.ckpt --params params.yaml --redshift-range 8 12 --points 64 -o wide.zarr
-    infield compare-cones simulated.zarr ensemble.zarr -o report.html
-
-params.yaml is one point (NAME: VALUE, by 21cmFAST's names, a line a parameter), ranges (NAME: [LOW, HIGH]) for a Latin
-hypercube, or a list of points that share --samples evenly, in their order. Parameters outside the range of the prior's
-training are refused; --extrapolate insists, and the file says so. Where the prior's file holds an emulator, it
-draws, in one network call a cone; --steps asks for the flow. The line of sight is that of the prior, or the part
-of it that --redshift-range and --depth tell; memory does not grow with it. A run that was killed goes on when the same
-command is given again, and gives the same cones; each one depends on its `random_seed`, its parameters and the size.
-"""
+"""21 cm lightcones drawn from a conditional prior; the options are in `emulate_options`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -27,48 +14,26 @@ import torch
 from torch import Generator
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
 from infield.datasets.formats.zarr_group import check_new
 from infield.pipelines.cm21.convert import about, rows_of
 from infield.pipelines.cm21.emulation_points import EmulationPoints, read_points
 from infield.pipelines.cm21.parameter_design import cone_seeds
-from infield.pipelines.package_data import checkpoint_named
-from infield.pipelines.run.blocks import add_run_arguments, check_run, run_missing_blocks, run_settings
+from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.devices import device_named
-from infield.pipelines.run.options import Parser, check_at_least
+from infield.pipelines.run.options import check_at_least
 from infield.pipelines.run.process import one_thread
-from infield.priors.cm21.prior import HEUN_STEPS, LightconePrior
+from infield.priors.cm21.prior import FLOW_STEPS, LightconePrior
 from infield.priors.cm21.prior_entry import load_lightcone_prior
 
 REDSHIFT_RTOL = 1e-6
 """Of redshifts that a person types."""
 
 
-def add_arguments(parser: Parser) -> None:
-    parser.add_argument(
-        "--prior", required=True, metavar="PRIOR", help="checkpoint of a prior of lightcones, or its name"
-    )
-    parser.add_argument("--params", type=Path, required=True, metavar="PARAMS.yaml", help="astrophysical parameters")
-    parser.add_argument("--output", type=Path, required=True, metavar="CONES.zarr", help="the lightcones, a new file")
-    parser.add_argument("--depth", type=int, metavar="CELLS",
-                        help="cells along the line of sight (default: all of it)")  # fmt: skip
-    parser.add_argument("--redshift-range", type=float, nargs=2, metavar=("LOW", "HIGH"),
-                        help="lowest and highest redshift (default: all that the prior covers)")  # fmt: skip
-    parser.add_argument("--points", type=int, metavar="N", help="cells across (default: as in training)")
-    parser.add_argument("--steps", type=int, metavar="N",
-                        help="steps of the flow's integration, 2 N - 1 network calls a cone (default: one call of the "
-                             f"emulator where the prior has one, else {HEUN_STEPS} steps)")  # fmt: skip
-    parser.add_argument("--extrapolate", action="store_true", help="take parameters outside the range of training")
-    parser.add_argument(
-        "--device", default="auto", help="where networks run: auto, cpu, cuda, cuda:1 ... (default auto)"
-    )
-    parser.rename("--redshift", "--redshift-range")
-    add_run_arguments(parser, samples=64, of="cones")
-
-
 def run(arguments: argparse.Namespace) -> int:
-    prior = load_lightcone_prior(checkpoint_named(arguments.prior), device=device_named(arguments.device))
+    prior = load_lightcone_prior(arguments.prior, device=device_named(arguments.device))
     facts = emulate(
         prior,
         read_points(arguments.params),
@@ -81,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         **run_settings(arguments),
     )
     if arguments.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
         return 0
     rows = {"prior": facts["prior"], **rows_of(facts), "network calls a cone": str(facts["velocity_calls"])}
     if facts["emulator"]:
@@ -144,7 +109,7 @@ def emulate(
             *[f"extrapolated: {words}" for words in beyond],
         ),
     )
-    run_of = {"seed": seed, "steps": None if prior.uses_emulator(steps) else steps or HEUN_STEPS}
+    run_of = {"seed": seed, "steps": None if prior.uses_emulator(steps) else steps or FLOW_STEPS}
     writer = lightcone_writer(output, lightcones, run=run_of, title="21 cm lightcones, emulated", overwrite=overwrite)
 
     def write(i: int, result: Callable[[], np.ndarray]) -> None:
@@ -202,7 +167,7 @@ def part_of_line(known: np.ndarray, depth: int | None, redshift: tuple[float, fl
             raise InfieldError(
                 where="--redshift-range",
                 found=f"{low:g} to {high:g}",
-                expected=f"a lower and a higher one in {ends[0]:.6g} to {ends[1]:.6g}, what the prior knows",
+                expected=f"a lower and a higher one in {ends[0]:.6g} to {ends[1]:.6g}, the range of the prior",
             )
         inside = np.flatnonzero((known >= low - REDSHIFT_RTOL) & (known <= high + REDSHIFT_RTOL))
         first, stop = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
@@ -215,13 +180,13 @@ def part_of_line(known: np.ndarray, depth: int | None, redshift: tuple[float, fl
         raise InfieldError(
             where="--depth",
             found=f"{depth} cells",
-            expected=f"2 to {found}, what the prior knows from z = {known[first]:.4g} to {known[stop - 1]:.4g}",
+            expected=f"2 to {found}, the range of the prior from z = {known[first]:.4g} to {known[stop - 1]:.4g}",
         )
     return slice(first, stop if depth is None else first + depth)
 
 
 def _beyond(prior: LightconePrior, where: EmulationPoints, extrapolate: bool) -> list[str]:
-    """In words, what lies outside the range of training; refused, unless a person insists."""
+    """In words, what lies outside the range of training; refused, unless extrapolation is allowed."""
     found: dict[str, None] = {}
     for point in where.corners:
         try:

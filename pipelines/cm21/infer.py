@@ -1,23 +1,8 @@
-"""Astrophysical parameters of 21 cm lightcones, by simulation-based inference with the package sbi.
-
-    infield infer-parameters cone.zarr --simulations cones.zarr -o parameters.zarr --report parameters.html
-    infield infer-parameters cones.zarr --cone 0-4 --simulations cones.zarr -o parameters.zarr
-
-It needs the extra: pip install 'infield[sbi]'. CONES.zarr holds lightcones of many parameters, spread evenly over a
-box: of `infield simulate 21cm`, of `infield emulate`, or converted. Their summaries (mean temperature, share of exact
-zeros, power spectrum and scattering coefficients of each chunk of the line of sight), compressed, and their parameters
-train a neural posterior under the uniform prior of the box. A share of the cones is held out: the ranks of their
-parameters say how right the posterior is. Parameters that are stored with the cones of LIGHTCONES.zarr are only
-compared with. Where both files are one, the cones that are asked for are not trained with.
-
-Cones are taken as they are, without noise: both files must be of one kind. For cones seen through a telescope, pass the
-simulations through the same telescope first; this command does not do that.
-"""
+"""Astrophysical parameters of 21 cm lightcones; the options are in `infer_options`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,16 +17,18 @@ from scipy import stats
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.cm21.lightcone_file import PARAMETERS
 from infield.datasets.cm21.parameter_file import write_parameters
 from infield.datasets.formats.zarr_group import check_new
+from infield.pipelines.cm21.infer_options import COMPONENTS, HELD_OUT
 from infield.pipelines.cm21.members import Members, check_same_grid, members_of
 from infield.pipelines.cm21.report_parameters import parameter_pictures
 from infield.pipelines.report import check_new_report, write_page
 from infield.pipelines.report.canvas import STYLE
 from infield.pipelines.report.page import page
 from infield.pipelines.run.console import progress, say, table
-from infield.pipelines.run.options import Parser, add_json, check_at_least
+from infield.pipelines.run.options import check_at_least
 from infield.posterior.cm21.features import Compression, lightcone_features
 from infield.posterior.models.parameter_inference import (
     ParameterBox,
@@ -53,36 +40,12 @@ from infield.posterior.models.parameter_inference import (
 MIN_SIMULATIONS = 40
 """Simulations with which anything can be learned."""
 
-COMPONENTS, HELD_OUT, RANKED = 8, 0.2, 500
-"""Components of the summaries; share of the simulations that is held out; draws behind a rank."""
+RANKED = 500
+"""Draws behind a rank."""
 
 UNEVEN = 1e-3
-"""Probability of simulated parameters under the uniform law below which they are said not to follow it."""
-
-
-def add_arguments(parser: Parser) -> None:
-    parser.add_argument("lightcones", type=Path, metavar="LIGHTCONES.zarr", help="cones whose parameters are wanted")
-    parser.add_argument(
-        "--simulations", type=Path, required=True, metavar="CONES.zarr", help="cones of many parameters"
-    )
-    parser.add_argument("--output", type=Path, required=True, metavar="PARAMETERS.zarr",
-                        help="the draws of the parameters, a new file")  # fmt: skip
-    parser.add_argument("--cone", metavar="A-B", help="which cones of LIGHTCONES.zarr, A or A-B (default all)")
-    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a report with pictures")
-    parser.add_argument("--draws", type=int, default=1000, metavar="N", help="draws for each cone (default 1000)")
-    parser.add_argument("--hold-out", type=float, default=HELD_OUT, metavar="FRACTION",
-                        help="fraction of the simulations that is set aside, to judge with "
-                        f"(default {HELD_OUT})")  # fmt: skip
-    parser.add_argument("--components", type=int, default=COMPONENTS, metavar="N",
-                        help=f"numbers into which summaries are compressed (default {COMPONENTS})")  # fmt: skip
-    parser.add_argument("--chunk", type=int, metavar="CELLS",
-                        help="cells of a chunk of the line of sight (default: as deep as a cone is wide)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N",
-                        help="seed of the split, the training and the draws (default 0)")  # fmt: skip
-    parser.rename("--samples", "--draws")
-    parser.rename("--held-out", "--hold-out")
-    parser.add_argument("--overwrite", action="store_true", help="replace existing outputs")
-    add_json(parser)
+"""Probability of simulated parameters under the uniform law below which a warning is given that they do not follow
+it."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -102,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     simulations = members_of(arguments.simulations, None, "--simulations")
     facts = infer_parameters(wanted, simulations, arguments.output, quiet=arguments.json, **settings)
     if arguments.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
         return 0
     for warning in facts["warnings"]:
         say(f"infield infer-parameters: {warning}")
@@ -238,7 +201,7 @@ def _split(simulations: Members, without: set[int], share: float, seed: int) -> 
 
 
 def _range(told: Any, values: np.ndarray) -> tuple[float, float]:
-    """The range that a file tells where the values keep to it; else their extremes, a little wider as these are."""
+    """The range that a file states if the values keep to it; else their extremes, a little wider as these are."""
     low, high = float(values.min()), float(values.max())
     if isinstance(told, list) and len(told) == 2 and told[0] <= low and high <= told[1]:
         return float(told[0]), float(told[1])
@@ -324,7 +287,7 @@ def _warnings(facts: dict[str, Any], calibration: ParameterCalibration, wanted: 
     if calibration.is_miscalibrated:
         found.append("The ranks of the held-out simulations are not uniform: the posterior is not calibrated.")
     if len(split.held_out) < 50:
-        found.append(f"{len(split.held_out)} simulations are held out: so few see gross errors of calibration only.")
+        found.append(f"{len(split.held_out)} simulations are held out: so few detect gross errors of calibration only.")
     unit = split.box.unit(split.parameters[torch.cat([split.train, split.held_out])])
     for j, name in enumerate(split.box.names):
         if stats.kstest(unit[:, j].numpy(), "uniform").pvalue < UNEVEN:
@@ -373,7 +336,7 @@ def _found(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
 def _reading(facts: dict[str, Any]) -> str:
     return (
         "Each draw is one set of parameters with which the simulator could have made the cone, under a prior that is "
-        "uniform over the range of the simulations. Held-out simulations say how right that is on average over the "
+        "uniform over the range of the simulations. Held-out simulations test that on average over the "
         f"range; the summaries were compressed into {facts['components']} numbers, so that the posterior is wider than "
         "that of the whole cone. Cones are taken as they are, without an instrument or its noise."
     )

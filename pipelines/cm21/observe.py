@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.cm21.lightcone_file import TEMPERATURE, open_lightcones
 from infield.datasets.cm21.observation import Observation, ObservedField, read_layout
 from infield.datasets.formats.foreign_arrays import readable
@@ -40,14 +40,14 @@ def run(arguments: argparse.Namespace) -> int:
     field.write(arguments.output, measurement, history=history, overwrite=arguments.overwrite)
     facts = {"output": str(arguments.output), **about(field)}
     if arguments.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
     else:
         table(str(arguments.output), _rows(facts))
     return 0
 
 
 def about(field: ObservedField) -> dict[str, Any]:
-    """What there is to tell of an observation, in JSON types."""
+    """Summary of an observation, in JSON types."""
     o, observed = field.observation, field.mask
     signal_like = np.sqrt(2 * field.variance[observed])
     return {

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.pipelines.run.options import add_json
 from infield.pipelines.run.references import ATTRIBUTE, OWN, bibtex
 
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     keys = [OWN] if arguments.posterior is None else citations_of(arguments.posterior)
     entries = bibtex(keys)
-    print(json.dumps({"keys": keys, "bibtex": entries}) if arguments.json else entries)
+    print(to_json({"keys": keys, "bibtex": entries}) if arguments.json else entries)
     return 0
 
 

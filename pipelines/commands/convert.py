@@ -6,12 +6,13 @@
     infield convert posterior posterior.zarr -o map.nc
     infield convert mri KSPACE.npy -o brain.zarr
     infield convert pet PET.nii.gz -o suvr.nii.gz --to SUVR --reference cerebellum.nii.gz
+    infield convert projection CAPTURES -o setup.zarr
     infield convert wall-pressure PLANES.h5 -o planes.zarr
     infield convert wall-sensors planes.zarr -o measurement.zarr --fraction 0.0025 --noise-std 0.1
     infield convert lightcone cone_*.h5 -o cones.zarr
     infield convert lightcone-observation cones.zarr -o measurement.zarr --cells 0-63
 
-`infield convert KIND --help` tells what each takes; all of them take --json and --quiet.
+`infield convert KIND --help` lists the options of each; all of them take --json and --quiet.
 """
 
 from __future__ import annotations

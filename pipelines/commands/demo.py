@@ -1,16 +1,8 @@
-"""The whole road in a minute: a measurement, its prior, posterior samples, and a report that opens in a browser.
-
-    infield demo -o demo
-
-400 thermometers, none of them on the lake, measure the temperature of a square kilometre with an error of 0.3 K. The
-truth is drawn from the prior, so that the posterior is known in closed form and every figure has one to compare with.
-Given again, the command replaces what it wrote itself, and nothing else; killed, it goes on.
-"""
+"""The measurement, prior, posterior and report of `infield demo`; its options are in `demo_options`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import time
 from pathlib import Path
@@ -24,6 +16,7 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
+from infield.core.json_text import to_json
 from infield.datasets.formats.measurement import open_measurement, write_measurement
 from infield.datasets.formats.measurement_layout import VERSION
 from infield.datasets.formats.zarr_group import open_group
@@ -34,7 +27,7 @@ from infield.pipelines.commands.reconstruct import reconstruct
 from infield.pipelines.report import write_report
 from infield.pipelines.report.figures import scores
 from infield.pipelines.run.console import say
-from infield.pipelines.run.options import add_json, check_at_least
+from infield.pipelines.run.options import check_at_least
 from infield.pipelines.run.prior_choice import choose_prior
 from infield.pipelines.run.samplers import make_sampler
 from infield.priors.gaussian.laws import Matern
@@ -50,21 +43,13 @@ SAMPLES, SAMPLER = 64, ("faps", ["levels=20"])
 
 MEASUREMENT, PRIOR, POSTERIOR, REPORT = "measurement.zarr", "prior.yaml", "posterior.zarr", "report.html"
 MARK = "drawn by infield demo, seed "
-"""History of the demo's measurement: by it the demo knows its own folder."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, default=Path("demo"), metavar="FOLDER",
-                        help="folder of what is written (default demo)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N",
-                        help="seed of truth, noise and samples (default 0)")  # fmt: skip
-    add_json(parser)
+"""History of the demo's measurement: it marks the demo's own folder."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     summary = demo(arguments.output, seed=arguments.seed, quiet=arguments.json or arguments.quiet)
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
     if arguments.json or arguments.quiet:
         return 0
     rows: list[tuple[str, str, str]] = [
@@ -145,7 +130,7 @@ def choose_demo_prior(folder: Path) -> str:
 
 
 def _claim(folder: Path, seed: int) -> None:
-    """Make sure that the folder is new or the demo's own, and that a run of another seed is not gone on with."""
+    """Make sure that the folder is new or the demo's own, and that a run of another seed is not resumed."""
     names = (MEASUREMENT, PRIOR, POSTERIOR, f"{POSTERIOR}.partial", REPORT)
     found = [folder / name for name in names if (folder / name).exists()]
     if not found:

@@ -10,8 +10,8 @@ Also operators, noise-models, networks, kernels, readers, converters, simulators
 from __future__ import annotations
 
 import argparse
-import json
 
+from infield.core.json_text import to_json
 from infield.pipelines.run.names import KINDS, table_of
 from infield.pipelines.run.options import add_json, is_silent
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     names = table_of(arguments.kind)
     if arguments.json:
-        print(json.dumps(names.rows))
+        print(to_json(names.rows))
     elif not is_silent():
         print(names)
     return 0

@@ -14,12 +14,14 @@ import torch
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.core.randomness import SampleStreams
 from infield.datasets.formats.measurement import digest_in_memory, open_measurement
 from infield.datasets.formats.posterior import PosteriorWriter, open_posterior
 from infield.datasets.formats.zarr_group import check_new
 from infield.physics.measurement import Measurement
 from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
+from infield.pipelines.run.cluster import check_scheduler
 from infield.pipelines.run.console import say, table
 from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.fit_options import refuse_fit_of_others
@@ -49,7 +51,7 @@ from infield.pipelines.run.prior_choice import (
 from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.recalibration import Mending
 from infield.pipelines.run.references import ATTRIBUTE, citations
-from infield.pipelines.run.reporting import report_writer
+from infield.pipelines.run.reporting import report_writer, warnings_of
 from infield.pipelines.run.samplers import adapted, default_sampler, make_sampler, parameters_of
 from infield.pipelines.run.slices import draw_volumes
 from infield.posterior.models.surrogate import Surrogate, SurrogateMeasurement, load_surrogate, replace_solver
@@ -69,9 +71,6 @@ REPORTED = {
     "log_evidence": ("log evidence", ".2f"),
 }
 """What samplers report of themselves, means over the blocks: in words, and the format of the number."""
-
-COLLAPSED = 0.02
-"""Least effective share of particles below which sequential Monte Carlo has hardly more than one of them."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -96,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         summary = _in_tiles(arguments, sampler, common)
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
         return 0
     rows = {
         "prior": summary["prior"],
@@ -188,6 +187,7 @@ def reconstruct(
         )
     check_new(output, overwrite)
     write_report = report_writer(report, overwrite)
+    check_scheduler(scheduler)
     where = device_named(device)
     with registry.plugins_recorded() as plugins:
         opened = measurement = measured if isinstance(measured, Measurement) else open_measurement(measured)
@@ -246,7 +246,7 @@ def reconstruct(
         channels=measurement.channels,
         units=measurement.units,
         samples=samples,
-        block=sampler.block,
+        block=sampler.block_of(measurement),
         dtype=stored_dtype(measurement, chosen.prior if law is None else None),
         overwrite=overwrite,
         title=f"Posterior of {Path(about).name}",
@@ -283,6 +283,7 @@ def reconstruct(
     else:
         doubt = chosen.doubt or (UNCHECKED if chosen.fitted else None)
         judged = Judged.without_validation(law, doubt).given(chi_square, opened)
+    judged = judged.weighed(writer.block_means())
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     mended = {} if mending is None else mending.apply(writer)
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
@@ -290,11 +291,12 @@ def reconstruct(
     writer.finish(
         diagnostics={"chi_square": chi_square, **trust, **caveat, **judged.diagnostics},
         moments=None if fitted is None else moments_on_grid(fitted),
-        attributes={**judged.attributes, **result, **mended, ATTRIBUTE: json.dumps(cited)},
+        attributes={**judged.attributes, **result, **mended, ATTRIBUTE: to_json(cited)},
     )
     with open_posterior(output) as posterior:
         cost, label = json.loads(posterior.attrs["cost"]), posterior.attrs["prior"]
-        reported = {k: v for k, v in json.loads(posterior.attrs["diagnostics"]).items() if k in REPORTED}
+        diagnostics = json.loads(posterior.attrs["diagnostics"])
+    reported = {name: diagnostics[name] for name in REPORTED if diagnostics.get(name) is not None}
     seconds = time.perf_counter() - start
     write_report(output, opened)
     summary = {
@@ -313,8 +315,7 @@ def reconstruct(
         "seed": seed,
         "chi_square": chi_square,
         **judged.diagnostics,
-        "trusted": judged.verdict.trusted,
-        "trusted_because": judged.verdict.because,
+        **judged.attributes,
         "velocity_calls": cost["velocity_calls"] / max(writer.blocks, 1),
         "operator_calls": cost["operator_calls"] / max(writer.blocks, 1),
         "seconds": seconds,
@@ -322,19 +323,6 @@ def reconstruct(
     for line in warnings_of(summary):
         say(line, quiet=quiet)
     return summary
-
-
-def warnings_of(summary: Mapping[str, Any]) -> list[str]:
-    """What is to be said of a run that is done."""
-    found = []
-    if summary.get("effective_share", 1.0) < COLLAPSED:
-        found.append(
-            f"warning: the particles collapsed to {summary['effective_share']:.2%} of them: the data lie far outside "
-            "of what the prior expects, look at its mean and scale, or take more steps and particles"
-        )
-    if summary.get("trusted") == 0:
-        found.append(f"warning: not to be trusted: {summary['trusted_because']}")
-    return found + ([f"warning: {summary['caveat']}"] if summary.get("caveat") else [])
 
 
 def _replaced(measurement: Measurement, path: Path, surrogate: Surrogate) -> SurrogateMeasurement:
@@ -361,15 +349,16 @@ def _chi_square(writer: PosteriorWriter, measurement: Measurement) -> float:
 
 
 def draw_block(sampler: Sampler, prior: FlowPrior, measurement: Measurement, seed: int, block: int) -> Posterior:
-    """All samples of one block, wanted or not: so that no sample depends on how many there are."""
-    streams = SampleStreams(seed, range(block * sampler.block, (block + 1) * sampler.block))
+    """All samples of one block, needed or not: so that no sample depends on how many there are."""
+    size = sampler.block_of(measurement)
+    streams = SampleStreams(seed, range(block * size, (block + 1) * size))
     torch.set_num_threads(1)
-    return sampler(prior, measurement, sampler.block, streams)
+    return sampler(prior, measurement, size, streams)
 
 
 @contextmanager
 def _about(path: object) -> Iterator[None]:
-    """Name the file in what is said of its contents."""
+    """Name the file in errors about its contents."""
     try:
         yield
     except InfieldError as error:

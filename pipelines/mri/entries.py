@@ -5,8 +5,10 @@ from __future__ import annotations
 from infield.core.registry import Entry
 
 ENTRIES = {
-    "converters": {"mri": Entry("infield.pipelines.mri.convert", "k-space of a scanner to a measurement")},
-    "simulators": {"brain": Entry("infield.pipelines.mri.simulate:COMMAND", "complex slices of synthetic heads")},
+    "converters": {"mri": Entry("infield.pipelines.mri.convert_options", "k-space of a scanner to a measurement")},
+    "simulators": {
+        "brain": Entry("infield.pipelines.mri.simulate_options:COMMAND", "complex slices of synthetic heads")
+    },
     "benches": {
         "trust-mri": Entry(
             "infield.pipelines.mri.bench.trust", "faulty k-space files found, overconfident posteriors mended"

@@ -12,7 +12,6 @@ from infield.datasets.formats.simulation import Variable
 from infield.datasets.mri.brains import BrainPhantom
 from infield.pipelines.commands import simulate
 from infield.pipelines.run.simulations import Simulation, checked_shape, parameters_of_law, settings_of
-from infield.pipelines.run.subcommand import Subcommand
 
 BRAIN = "brain"
 
@@ -56,6 +55,3 @@ def make_brains(shape: Sequence[int] = (), settings: Sequence[str] = ()) -> Simu
     template_folder(law.template)
     grid = Grid.regular(shape, (law.fov,) * 2, units="mm", periodic=True)
     return Simulation(BRAIN, law, (Variable("image", "complex MR image of a synthetic head", complex=True),), grid)
-
-
-COMMAND = Subcommand(simulate.__doc__ or "", simulate.add_field_arguments, run)

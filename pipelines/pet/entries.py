@@ -11,10 +11,13 @@ ENTRIES = {
         "pet-longitudinal": Entry("infield.pipelines.pet.bench.longitudinal", "follow-ups of amyloid PET by bridges"),
     },
     "simulators": {
-        "pet": Entry("infield.pipelines.pet.simulate", "a synthetic cohort of longitudinal amyloid PET"),
+        "pet": Entry("infield.pipelines.pet.simulate_options", "a synthetic cohort of longitudinal amyloid PET"),
+    },
+    "emulators": {
+        "bridge": Entry("infield.pipelines.pet.emulate_options", "follow-ups of amyloid PET, from a baseline")
     },
     "cautions": {
         "pet-counts": Entry("infield.pipelines.pet.caution:counts_without_link", "counts of a field without a link"),
     },
-    "converters": {"pet": Entry("infield.pipelines.pet.convert", "PET images and counts of many formats")},
+    "converters": {"pet": Entry("infield.pipelines.pet.convert_options", "PET images and counts of many formats")},
 }

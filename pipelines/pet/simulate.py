@@ -1,25 +1,11 @@
-"""A synthetic longitudinal cohort of amyloid PET: baseline and follow-up of subjects, their MRI maps and the truth.
-
-    infield simulate pet --samples 2000 -o pet.zarr
-    infield simulate pet --samples 100 --volumes -o volumes.zarr
-    infield simulate pet --samples 600 --with ref=0.03 --with counts=1e5 -o other.zarr
-    infield simulate pet --samples 600 --second-cohort -o second.zarr
-
-Five slices of 48 x 56 points, 4 mm apart in their plane, 18 mm between them; --volumes has 29, 4 mm apart. Amyloid
-follows a law of Infield's own in 26 regions of Infield's own (`infield.datasets.pet.amyloid_law`), the anatomy is that
-of the MNI152 template that the package nilearn carries; images are reconstructed by OSEM from counts that were drawn on
-a finer grid. Nothing of it is a patient's. The second cohort, of another tracer gain, point spread, number of counts
-and rate, is for tests. A run that was killed goes on when the same command is given again; subject i depends on the
-seed and on i alone.
-"""
+"""A synthetic longitudinal cohort of amyloid PET; the options are in `simulate_options`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,36 +14,20 @@ import torch
 import xarray as xr
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.anatomy.brain_template import template_folder
 from infield.datasets.formats.simulation import SimulationWriter
 from infield.datasets.formats.zarr_group import check_new
-from infield.datasets.pet.amyloid_law import AmyloidLaw
 from infield.datasets.pet.brain_regions import NAMES
 from infield.datasets.pet.phantom import QUANTITIES, VOLUME, AmyloidPhantom
-from infield.datasets.pet.scanner import Scanner
-from infield.pipelines.run.blocks import add_run_arguments, check_run, run_missing_blocks, run_settings
+from infield.pipelines.pet.simulate_options import OF_LAW, OF_SCANNER
+from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import table
-from infield.pipelines.run.options import Parser
 from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.simulations import settings_of
 
 BLOCK = 8
 """Subjects that are drawn and stored together."""
-
-OF_LAW = tuple(f.name for f in fields(AmyloidLaw) if f.name not in ("groups", "reg"))
-OF_SCANNER = tuple(f.name for f in fields(Scanner) if f.name not in ("shape", "spacing"))
-
-
-def add_arguments(parser: Parser) -> None:
-    parser.add_argument("--output", type=Path, required=True, metavar="PET.zarr", help="the cohort, a new file")
-    parser.add_argument("--volumes", action="store_true", help="29 slices, 4 mm apart, in place of five")
-    parser.add_argument("--years", type=float, nargs=2, default=(0.5, 5.0), metavar=("LEAST", "MOST"),
-                        help="years between the scans (default 0.5 5)")  # fmt: skip
-    parser.add_argument("--second-cohort", action="store_true", help="the cohort that is for tests only")
-    parser.add_argument("--with", dest="settings", action="append", default=[], metavar="NAME=VALUE",
-                        help=f"one of {', '.join((*OF_LAW, *OF_SCANNER))}; may be repeated")  # fmt: skip
-    parser.rename("--n", "--samples")
-    add_run_arguments(parser, samples=2000, of="subjects")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -69,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     summary = simulate_cohort(phantom, arguments.output, **run_settings(arguments))
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
         return 0
     law, scanner = summary["parameters"]["law"], summary["parameters"]["scanner"]
     rows = {

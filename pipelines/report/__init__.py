@@ -14,8 +14,10 @@ from torch import Tensor
 from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
+from infield.core.local_path import local_path
 from infield.datasets.formats.field import read_field
 from infield.datasets.formats.measurement import open_measurement
+from infield.datasets.formats.output_lock import writing
 from infield.datasets.formats.posterior import open_posterior
 from infield.datasets.formats.zarr_group import explain_disk_full, json_attribute, refusal
 from infield.physics.measurement import Measurement
@@ -84,7 +86,7 @@ def write_report(
         given = None if measurement is None else _opened(measurement, posterior, dataset)
         truth = None if given is None or given.truth is None else given.truth[0].to(torch.float64)
         facts = _facts(posterior, draws)
-        of_fit = facts.get("fit")  # data act at their own positions: what the file says of them holds
+        of_fit = facts.get("fit")  # data act at their own positions: what the file states of them holds
         misfit = None if given is None or of_fit is not None else Misfit.of(draws, given)
         calibration = None
         if misfit is not None:
@@ -124,6 +126,7 @@ def check_new_report(report: Path, overwrite: bool) -> None:
     Raises:
         InfieldError: `report` exists and may not be replaced, or is no file.
     """
+    local_path(report)
     if report.is_dir() or (os.path.lexists(report) and not overwrite):
         kind = "a folder" if report.is_dir() else "an existing file"
         raise InfieldError(
@@ -207,7 +210,7 @@ def _of_spectrum(draws: Draws, measurement: Measurement | None, truth: Tensor | 
     figure = spectrum_figure(wavenumber, power, true_power, data_power, draws.field.units, per)
     caption = (
         "Power of each mode, averaged over shells of equal wavenumber and over channels. The draws of a right "
-        "posterior keep the truth's power at scales that the data do not see; their mean does not."
+        "posterior keep the truth's power at scales that the data do not resolve; their mean does not."
     )
     if not all(axis.periodic for axis in grid.axes):
         caption += " The axes are not periodic: jumps at the edges leak power to large wavenumbers, in all curves."
@@ -237,10 +240,9 @@ def write_page(path: Path, text: str) -> None:
         InfieldError: The disk is full.
     """
     draft = path.with_name(path.name + ".draft")
-    try:
-        with explain_disk_full(path, "make room and start again"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    with explain_disk_full(path, "make room and start again"), writing(path):
+        try:
             draft.write_text(text, encoding="utf-8")
             draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+        finally:
+            draft.unlink(missing_ok=True)

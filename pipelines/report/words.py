@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
+from infield.core.json_text import to_json
 from infield.pipelines.report.fit_words import Row, fit_rows, validation_rows
 
 LEVELS = (50, 80, 90, 95)
@@ -162,6 +162,4 @@ def _units(facts: dict[str, Any]) -> str:
 
 
 def _spelled(entries: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in entries.items()
-    )
+    return ", ".join(f"{key} {value if isinstance(value, str) else to_json(value)}" for key, value in entries.items())

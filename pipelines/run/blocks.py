@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from distributed import as_completed
 
+from infield.core.provenance import versions
 from infield.datasets.formats.block_writer import BlockWriter
 from infield.datasets.formats.zarr_group import remove_tree
-from infield.pipelines.run.cluster import client
+from infield.pipelines.run.cluster import client, hosts_of, on_worker
 from infield.pipelines.run.console import progress
 from infield.pipelines.run.run_options import add_run_arguments as add_run_arguments
 from infield.pipelines.run.run_options import check_run as check_run
@@ -44,11 +46,13 @@ def run_missing_blocks(
             missing = writer.missing_blocks()
             task = bar.add_task("samples", total=writer.samples, completed=writer.samples - samples_in(writer, missing))
             everywhere = cluster.scatter(list(shared), broadcast=True, hash=False)
-            futures = {cluster.submit(draw, *everywhere, block, pure=False): block for block in missing}
+            drawn = partial(cluster.submit, on_worker, versions(), draw, *everywhere, pure=False)
+            futures = {drawn(block): block for block in missing}
             for future in as_completed(futures, loop=cluster.loop):
                 write(futures[future], future.result)
                 bar.advance(task, len(writer.sample_range(futures[future])))
                 future.release()
+            writer.record_workers([] if scheduler is None else hosts_of(cluster))
 
 
 def samples_in(writer: BlockWriter, blocks: Iterable[int]) -> int:
@@ -58,10 +62,11 @@ def samples_in(writer: BlockWriter, blocks: Iterable[int]) -> int:
 
 @contextmanager
 def discard_if_empty(writer: BlockWriter) -> Iterator[None]:
-    """Remove a file without any block when the work on it is interrupted."""
+    """Remove a file without any block when the work on it is interrupted, and give its lock back."""
     try:
         yield
     except BaseException:
         if writer.partial.exists() and len(writer.missing_blocks()) == writer.blocks:  # nothing worth going on from
             remove_tree(writer.partial)
+        writer.release()
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.core.randomness import SampleStreams
 from infield.datasets.formats.calibration import CalibrationWriter
 from infield.datasets.formats.measurement import digest_in_memory, open_measurement
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         quiet=arguments.json,
     )
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
     elif arguments.plan:
         table(str(arguments.measurement), {key: str(value) for key, value in summary.items()})
     else:

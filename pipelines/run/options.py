@@ -12,9 +12,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from infield.core.errors import InfieldError
+from infield.core.local_path import local_path
 from infield.core.version import __version__
 
 SHORT_FORMS = {
@@ -40,7 +42,7 @@ class Renamed(NamedTuple):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and which takes no abbreviations.
+    """A parser whose errors are one line, and which takes no abbreviations; paths are those of `local_path`.
 
     Options get their short forms from `SHORT_FORMS`; those with a new name are found under the earlier one, see
     `rename`.
@@ -50,13 +52,14 @@ class Parser(argparse.ArgumentParser):
         self.renamed: dict[str, Renamed] = {}
         as_written = argparse.RawDescriptionHelpFormatter
         super().__init__(*words, **{"allow_abbrev": False, "formatter_class": as_written, **settings})
+        self.register("type", Path, _path)  # groups of options have it too
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
         short = [form for form, options in SHORT_FORMS.items() if form not in names and set(options) & set(names)]
         return super().add_argument(*short, *names, **settings)
 
     def error(self, message: str) -> NoReturn:
-        raise InfieldError(f"{message}; '{self.prog} --help' tells more")
+        raise InfieldError(f"{message}; '{self.prog} --help' lists the options")
 
     def rename(self, old: str, new: str, when: Callable[[str | None], bool] | None = None) -> None:
         """Let the earlier name of an option stand for it, with a warning on standard error, for one minor version.
@@ -92,6 +95,13 @@ class Parser(argparse.ArgumentParser):
         return found
 
 
+def _path(text: str) -> Path:
+    try:
+        return local_path(text)
+    except InfieldError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Options of every command and of every command within one."""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -109,7 +119,7 @@ def add_json(parser: argparse.ArgumentParser, default: Any = False) -> None:
 
 @contextmanager
 def silence(quiet: bool) -> Iterator[None]:
-    """No tables and no progress for a while, whoever makes them: what `--quiet` asks for."""
+    """No tables and no progress for a while, from any module: the effect of `--quiet`."""
     token = _silent.set(quiet or _silent.get())
     try:
         yield

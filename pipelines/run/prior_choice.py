@@ -30,7 +30,7 @@ from infield.priors.flows.flow import LearnedFlow
 from infield.priors.flows.patch_domains import SupportsDomains
 from infield.priors.flows.regrid import SupportsPoints
 from infield.priors.flows.slices import SlicePrior
-from infield.priors.storage.checkpoint import load_checkpoint, load_flow_prior, read_entry_of_any_kind, weights_sha256
+from infield.priors.storage.checkpoint import build_entry, check_kind, read_entry_of_any_kind, weights_sha256
 from infield.priors.storage.flow_entry import KIND
 from infield.priors.storage.from_yaml import DescribedPrior, read_description
 
@@ -61,11 +61,11 @@ class Slice:
 
 @dataclass(frozen=True)
 class ChosenPrior:
-    """A prior, and what a posterior file says of it.
+    """A prior, and its description in a posterior file.
 
     Arguments:
         prior: The prior on the measurement's grid, or what was trained for a family of measurements.
-        label: What the user asked for.
+        label: The name given by the user.
         sha256: Digest of its numbers: of the checkpoint's file, or of the tensors of a closed-form prior.
         fitted: Whether it was fitted to the measurement itself.
         conditioned_on: Names of the side information that it is conditioned on.
@@ -96,7 +96,7 @@ def choose_prior(
     """Resolve `--prior`.
 
     Arguments:
-        name: What was asked for: a name, a path, or a prior in memory, of any kind.
+        name: The value of `--prior`: a name, a path, or a prior in memory, of any kind.
         measurement: Of the field that is sought.
         device: Where networks run.
         at: Numbers that a conditional prior is given, beside those of the measurement's context or in their place.
@@ -113,10 +113,13 @@ def choose_prior(
         if at:
             raise InfieldError(where=f"--at {next(iter(at))}", found=f"prior {name!r}", expected="a conditional prior")
         return _in_memory(name, measurement)
+    stored = None
     if name is not None and name not in BUILT_IN and (path := prior_file(name)).suffix == ".ckpt":
-        conditional = _conditional(path, measurement, device, at or {})
-        if conditional is not None:
-            return conditional
+        stored = read_entry_of_any_kind(path)
+        kind, entry = stored
+        if getattr(registry.load("checkpoints", kind), "conditional", False):
+            prior = build_entry(path, kind, entry, device)
+            return _conditioned(prior, str(path), path.name, measurement, at or {})
     if at:
         raise InfieldError(
             where=f"--at {next(iter(at))}", found=f"prior {name}", expected="one of lightcones, which takes parameters"
@@ -129,7 +132,7 @@ def choose_prior(
         if measurement.linear_gaussian and isinstance(grid, Grid):
             closes = tuple(axis.name for axis in grid.axes if not axis.periodic and axis.size > 1)
         return ChosenPrior(prior, name or "fitted", _digest(prior), True, closes=closes)
-    return _from_file(name, measurement, device)
+    return _from_file(name, measurement, device, stored)
 
 
 def fitted_prior(name: str | None, fitted: FittedField, sampler: Sampler | None) -> ChosenPrior:
@@ -143,7 +146,7 @@ def fitted_prior(name: str | None, fitted: FittedField, sampler: Sampler | None)
 
 
 def choose_slice_prior(name: Any, measurement: Measurement, *, device: str = "cpu") -> ChosenPrior:
-    """Resolve `--prior` for a volume (z, y, x) of which the prior knows single slices (y, x).
+    """Resolve `--prior` for a volume (z, y, x) whose prior is one of single slices (y, x).
 
     Raises:
         InfieldError: If the field is no volume, or the prior is not one for its slices.
@@ -179,26 +182,28 @@ def prior_file(name: str) -> Path:
     return path
 
 
-def _from_file(name: str, measurement: Field, device: str) -> ChosenPrior:
+def _from_file(
+    name: str, measurement: Field, device: str, stored: tuple[str, dict[str, Any]] | None = None
+) -> ChosenPrior:
+    """The prior of a file.
+
+    Arguments:
+        name: A path, or the name of a shipped checkpoint.
+        measurement: Of the field that is sought.
+        device: Where networks run.
+        stored: Kind and entry of the checkpoint if it was read before.
+    """
     path = prior_file(name)
     if path.suffix in (".yaml", ".yml"):
         return _described(path, measurement)
-    kind, _ = read_entry_of_any_kind(path)
-    if kind == KIND or not getattr(registry.load("checkpoints", kind), "reconstructs", False):
-        flow = _on_grid_of(path, load_flow_prior(path, device=device), measurement)
-    else:
-        model = load_checkpoint(path, kind, device)
-        _check_grid_of(path, model, measurement)
-        return ChosenPrior(model, path.name, model.sha256, False)
-    return ChosenPrior(flow, path.name, flow.sha256, False)
-
-
-def _conditional(path: Path, measurement: Measurement, device: str, at: Mapping[str, float]) -> ChosenPrior | None:
-    """A prior that is conditioned on parameters, on the grid of a measurement; None where the file holds no such."""
-    kind, _ = read_entry_of_any_kind(path)
-    if not getattr(registry.load("checkpoints", kind), "conditional", False):
-        return None
-    return _conditioned(load_checkpoint(path, kind, device), str(path), path.name, measurement, at)
+    kind, entry = stored or read_entry_of_any_kind(path)
+    if not getattr(registry.load("checkpoints", kind), "reconstructs", False):
+        check_kind(path, kind, KIND)
+        flow = _on_grid_of(path, build_entry(path, kind, entry, device), measurement)
+        return ChosenPrior(flow, path.name, flow.sha256, False)
+    model = build_entry(path, kind, entry, device)
+    _check_grid_of(path, model, measurement)
+    return ChosenPrior(model, path.name, model.sha256, False)
 
 
 def _conditioned(prior: Any, where: str, label: str, measurement: Measurement, at: Mapping[str, float]) -> ChosenPrior:
@@ -238,7 +243,7 @@ def _in_memory(prior: Any, measurement: Field) -> ChosenPrior:
 def cautions(
     measurement: Measurement, prior: FlowPrior | Trained, conditioned_on: Collection[str] = frozenset()
 ) -> str | None:
-    """What there is to say of a measurement and a prior for it, in one line; None where nothing.
+    """Warnings on a measurement and a prior for it, in one line; None if there are none.
 
     Arguments:
         measurement: As it was opened.
@@ -331,7 +336,7 @@ def _check_extent(path: Path, prior: LearnedFlow | Trained, grid: Grid) -> None:
         if abs(found - expected) > 1e-3 * abs(expected) or not same_units(axis["units"], other.units):
             raise InfieldError(
                 f"--prior {path}: its axis '{axis['name']}' spans {found:g} {axis['units']}, the measurement's "
-                f"'{other.name}' {expected:g} {other.units}: a prior knows fields of one extent"
+                f"'{other.name}' {expected:g} {other.units}: a prior is valid on its training extent only"
             )
 
 

@@ -1,11 +1,15 @@
-"""The report that a run leaves beside its posterior."""
+"""Reports of a run: the page beside its posterior, and warnings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from infield.physics.measurement import Measurement
+
+COLLAPSED = 0.02
+"""Least effective share of particles below which sequential Monte Carlo has hardly more than one of them."""
 
 
 def report_writer(report: Path | None, overwrite: bool) -> Callable[[Path, Measurement], object]:
@@ -27,3 +31,16 @@ def report_writer(report: Path | None, overwrite: bool) -> Callable[[Path, Measu
 
     check_new_report(report, overwrite)
     return lambda posterior, measurement: write_report(posterior, report, measurement, overwrite=overwrite)
+
+
+def warnings_of(summary: Mapping[str, Any]) -> list[str]:
+    """The report of a finished run."""
+    found = []
+    if summary.get("effective_share", 1.0) < COLLAPSED:
+        found.append(
+            f"warning: the particles collapsed to {summary['effective_share']:.2%} of them: the data lie far outside "
+            "of what the prior expects, look at its mean and scale, or take more steps and particles"
+        )
+    if summary.get("trusted") == 0:
+        found.append(f"warning: not to be trusted: {summary['trusted_because']}")
+    return found + ([f"warning: {summary['caveat']}"] if summary.get("caveat") else [])

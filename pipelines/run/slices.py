@@ -16,10 +16,11 @@ import torch
 from distributed import Client, Future
 from torch import Tensor
 
+from infield.core.provenance import versions
 from infield.datasets.formats.block_writer import BlockWriter
 from infield.physics.measurement import Measurement
 from infield.pipelines.run.blocks import discard_if_empty, samples_in
-from infield.pipelines.run.cluster import client
+from infield.pipelines.run.cluster import client, hosts_of, on_worker
 from infield.pipelines.run.console import progress
 from infield.posterior.samplers.base import Posterior, Sampler
 from infield.priors.base import FlowPrior
@@ -43,7 +44,10 @@ class SlicesOnWorkers(SlicePrior):
     def velocity_of_slices(self, x: Tensor, t: float) -> Tensor:
         if x.requires_grad:  # a task does not pass derivatives on
             return super().velocity_of_slices(x, t)
-        tasks = [self.cluster.submit(velocity, self.remote, part, t, pure=False) for part in x.split(self.group)]
+        tasks = [
+            self.cluster.submit(on_worker, versions(), velocity, self.remote, part, t, pure=False)
+            for part in x.split(self.group)
+        ]
         return torch.cat(self.cluster.gather(tasks))
 
 
@@ -89,3 +93,4 @@ def draw_volumes(
             for block in missing:
                 write(block, partial(draw, sampler, spread, *others, block))
                 bar.advance(task, len(writer.sample_range(block)))
+            writer.record_workers([] if scheduler is None else hosts_of(cluster))

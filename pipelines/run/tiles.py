@@ -1,18 +1,17 @@
 """`reconstruct --tiles`: fields larger than memory, tile by tile, in turn or as tasks on any number of workers.
 
 A task is one level of one tile of one block of samples. It waits for its neighbours' level before, reads what the tile
-sees from the zarr group of the run and writes what the tile owns; nothing else is shared. Which worker does a task, and
-how often it had to be done again, leaves no trace in the numbers.
+needs from the zarr group of the run and writes what the tile owns; nothing else is shared. Which worker does a task,
+and how often it had to be done again, leaves no trace in the numbers.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,22 @@ from torch import Tensor
 from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
+from infield.core.json_text import to_json
+from infield.core.provenance import versions
 from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.formats.tiled_posterior import TiledPosteriorWriter, TileStore
 from infield.datasets.formats.zarr_group import check_new
 from infield.physics.measurement import Measurement
 from infield.physics.operators.sensors import PointSensors
 from infield.pipelines.run.blocks import check_run
-from infield.pipelines.run.cluster import client
+from infield.pipelines.run.cluster import check_scheduler, client, hosts_of, on_worker
 from infield.pipelines.run.console import progress, say
+from infield.pipelines.run.fitted_field import Judged
 from infield.pipelines.run.precision import stored_dtype
 from infield.pipelines.run.prior_choice import cautions
 from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.references import ATTRIBUTE, OWN
-from infield.pipelines.run.reporting import report_writer
+from infield.pipelines.run.reporting import report_writer, warnings_of
 from infield.posterior.inference.tiling import Tiling
 from infield.posterior.samplers.faps_tiled import TiledFAPS, TiledPosterior
 from infield.priors.storage.checkpoint import file_sha256, load_flow_prior
@@ -43,7 +45,7 @@ from infield.priors.storage.checkpoint import file_sha256, load_flow_prior
 
 @dataclass(frozen=True)
 class TileRun:
-    """What a worker needs to know: files that it can reach, and numbers.
+    """What a worker needs: files that it can reach, and numbers.
 
     Arguments:
         partial: The group of the run.
@@ -91,6 +93,7 @@ def reconstruct_in_tiles(
     check_run(samples, seed, workers, scheduler)
     check_new(output, overwrite)
     write_report = report_writer(report, overwrite)
+    check_scheduler(scheduler)
     measurement = open_measurement(measurement_path)
     digests = file_sha256(prior), str(measurement.digest)
     setup = TileRun(
@@ -137,15 +140,16 @@ def reconstruct_in_tiles(
         cost = {"velocity_calls": sampler.levels * sampler.block * overhead, "operator_calls": 0.0}
         writer.finish_block(b, {**cost, "seconds": seconds / writer.blocks})
     chi_square = _chi_square(writer, measurement)
+    judged = Judged.without_validation(None).given(chi_square, measurement)
     cited = [*registry.find("samplers", "faps").papers, *posterior.prior.papers]
     writer.finish(
         cost={"seen_over_owned": overhead},
         diagnostics={"chi_square": chi_square},
-        attributes={ATTRIBUTE: json.dumps([OWN, *cited])},
+        attributes={**judged.attributes, ATTRIBUTE: to_json([OWN, *cited])},
     )
     seconds = time.perf_counter() - start
     write_report(output, measurement)
-    return {
+    summary = {
         "output": str(output),
         "prior": f"{prior.name}: {posterior.prior.name}",
         "prior_sha256": digests[0],
@@ -156,10 +160,14 @@ def reconstruct_in_tiles(
         "tiles": len(tiling.tiles),
         "seen_over_owned": overhead,
         "chi_square": chi_square,
+        **judged.attributes,
         "velocity_calls": sampler.levels * overhead,
         "operator_calls": 0.0,
         "seconds": seconds,
     }
+    for line in warnings_of(summary):
+        say(line, quiet=quiet)
+    return summary
 
 
 def _plugins(posterior: TiledPosterior) -> dict[str, dict[str, str]]:
@@ -217,13 +225,15 @@ def _tasks(
         return
     with client(scheduler, workers or 1) as cluster:
         futures: dict[tuple[int, int, tuple[int, ...]], Any] = {}
+        submit = partial(cluster.submit, on_worker, versions(), advance_tile, setup, pure=False)
         for block, level, tile in todo:
             waits = [futures[key] for n in neighbours[tile] if (key := (block, level - 1, n)) in futures]
-            futures[block, level, tile] = cluster.submit(advance_tile, setup, block, level, tile, *waits, pure=False)
+            futures[block, level, tile] = submit(block, level, tile, *waits)
         for future in as_completed(list(futures.values()), loop=cluster.loop):
             with _unwrapped():
                 future.result()
             yield
+        writer.record_workers([] if scheduler is None else hosts_of(cluster))
 
 
 @contextmanager

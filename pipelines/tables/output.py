@@ -1,13 +1,13 @@
-"""What `infield convert table` and `grid` have in common: where the result goes, and what is said of it."""
+"""What `infield convert table` and `grid` have in common: where the result goes, and its summary."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infield.core.json_text import to_json
 from infield.pipelines.options import as_option
 from infield.pipelines.run.options import add_json
 
@@ -30,7 +30,7 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 
 def finish(converted: Converted, arguments: argparse.Namespace) -> int:
-    """Write a measurement and say what it is; returns the exit status."""
+    """Write a measurement and print its summary; returns the exit status."""
     from infield.pipelines.run.console import say, table
 
     notes = tuple(re.sub(r"\{(\w+)\}", lambda found: as_option(found[1]), note) for note in converted.notes)
@@ -39,14 +39,14 @@ def finish(converted: Converted, arguments: argparse.Namespace) -> int:
         say(note, quiet=(arguments.quiet or arguments.json) and not note.startswith("warning"))
     facts = summary(converted)
     if arguments.json:
-        print(json.dumps({"output": str(arguments.output), **facts, "notes": notes}))
+        print(to_json({"output": str(arguments.output), **facts, "notes": notes}))
     elif not arguments.quiet:
         table(str(arguments.output), _rows(converted, facts))
     return 0
 
 
 def summary(converted: Converted) -> dict[str, Any]:
-    """What there is to tell, in plain JSON types."""
+    """The summary, in plain JSON types."""
     from infield.core.grid import Grid
 
     measurement, grid = converted.measurement, converted.measurement.grid

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.formats.foreign_arrays import readable
 from infield.datasets.formats.zarr_group import check_new, remove_tree
 from infield.datasets.wall_pressure.plane_file import PRESSURE, WallPlaneWriter, open_wall_planes
@@ -30,7 +30,7 @@ def run_planes(arguments: argparse.Namespace) -> int:
         arguments.source, arguments.output, stated, overwrite=arguments.overwrite, quiet=arguments.json
     )
     if arguments.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
         return 0
     for note in facts["notes"]:
         say(f"infield convert: {note}")
@@ -76,6 +76,7 @@ def convert_planes(
         except BaseException:
             if len(writer.missing_blocks()) == writer.blocks:  # nothing worth going on from
                 remove_tree(writer.partial)
+                writer.release()
             raise
         writer.finish()
     dz_plus, dx_plus = planes.grid.spacing
@@ -130,7 +131,7 @@ def run_sensors(arguments: argparse.Namespace) -> int:
         "noise": noise_std,
     }
     if arguments.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
     else:
         rows = {key: str(value) for key, value in facts.items() if key != "output"}
         table(str(arguments.output), rows)

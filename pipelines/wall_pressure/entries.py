@@ -17,8 +17,10 @@ ENTRIES = {
         "wall-pressure": Entry("infield.pipelines.wall_pressure.bench.run", "pressure below a turbulent flow"),
     },
     "simulators": {
-        "channel": Entry("infield.pipelines.wall_pressure.channel", "one turbulent flow"),
-        "wall-pressure": Entry("infield.pipelines.wall_pressure.simulate", "a synthetic stand-in for wall pressure"),
+        "channel": Entry("infield.pipelines.wall_pressure.channel_options", "one turbulent flow"),
+        "wall-pressure": Entry(
+            "infield.pipelines.wall_pressure.simulate_options", "a synthetic stand-in for wall pressure"
+        ),
     },
     "converters": {
         "wall-pressure": Entry("infield.pipelines.wall_pressure.convert_options:PLANES", "planes of many formats"),

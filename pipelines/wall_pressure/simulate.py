@@ -1,19 +1,9 @@
-"""Planes of a SYNTHETIC stand-in for the wall pressure of a turbulent channel, for domains that no simulation reaches.
-
-    infield simulate wall-pressure --re-tau 500 --length 16pi -o long.zarr --samples 100
-
-No flow is computed: a random field with the spectrum, the streamwise correlation lobe and the heavy tails of wall
-pressure is drawn (`infield.priors.wall_pressure.synthetic`), in wall units, on a periodic domain. Spacings are the same
-at every Reynolds number. The file has the wall-pressure format, with `synthetic` 1; a prior is trained on it by
-`infield fit` with the variable `pressure`. A killed run goes on; sample i depends on the seed and on i alone.
-"""
+"""Planes of a synthetic stand-in for wall pressure; the options are in `simulate_options`."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,11 +13,12 @@ import numpy as np
 import torch
 
 from infield.core.grid import Grid
+from infield.core.json_text import to_json
 from infield.core.randomness import SampleStreams
 from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.wall_pressure.plane_file import WallPlanes, WallPlaneWriter
-from infield.physics.wall_pressure.wall_units import DX_PLUS, DZ_PLUS, wall_grid
-from infield.pipelines.run.blocks import add_run_arguments, check_run, run_missing_blocks, run_settings
+from infield.physics.wall_pressure.wall_units import wall_grid
+from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.options import check_at_least
 from infield.pipelines.run.process import one_thread
@@ -36,25 +27,6 @@ from infield.priors.wall_pressure.synthetic import WallPressure
 
 MAX_VALUES_PER_BLOCK = 2**21
 """Values that are drawn and stored together, in blocks of at least 1 and at most 256 planes."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, required=True, metavar="PLANES.zarr", help="the planes, a new file")
-    parser.add_argument("--re-tau", type=float, required=True, metavar="RE",
-                        help="friction Reynolds number, at least 150")  # fmt: skip
-    parser.add_argument("--length", type=half_heights, default=4 * math.pi, metavar="LX",
-                        help="streamwise period in half heights, e.g. 16pi (default 4pi)")  # fmt: skip
-    parser.add_argument("--width", type=half_heights, default=4 / 3 * math.pi, metavar="LZ",
-                        help="spanwise period in half heights (default 4/3pi)")  # fmt: skip
-    parser.add_argument("--dx-plus", type=float, default=DX_PLUS, metavar="DX",
-                        help=f"streamwise spacing in wall units (default {DX_PLUS:.2f})")  # fmt: skip
-    parser.add_argument("--dz-plus", type=float, default=DZ_PLUS, metavar="DZ",
-                        help=f"spanwise spacing in wall units (default {DZ_PLUS:.2f})")  # fmt: skip
-    parser.add_argument("--multiple", type=int, default=2, metavar="N",
-                        help="round the numbers of points to multiples of N (default 2)")  # fmt: skip
-    parser.add_argument("--flatness", type=float, default=5.0, metavar="K",
-                        help="fourth moment over the squared variance, at least 3 (default 5)")  # fmt: skip
-    add_run_arguments(parser, samples=100, of="planes")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -75,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         **run_settings(arguments),
     )
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
         return 0
     nz, nx = summary["shape"]
     rows = {
@@ -151,7 +123,7 @@ def block_size(grid: Grid) -> int:
 
 
 def draw_block(law: WallPressure, grid: Grid, seed: int, size: int, block: int) -> np.ndarray:
-    """All planes of one block, wanted or not: so that no plane depends on how many there are."""
+    """All planes of one block, needed or not: so that no plane depends on how many there are."""
     torch.set_num_threads(1)
     numbers = range(block * size, (block + 1) * size)
     return law.draw(grid, SampleStreams(seed, numbers).normal).numpy()

@@ -165,8 +165,7 @@ def functional_of(text: str, grid: Grid | PointSet, channels: Sequence[str]) -> 
 
 
 def _refused(text: str, found: str, expected: object) -> InfieldError:
-    where = f"{{functional}} {text}"
-    return InfieldError(where=where, found=found, expected=expected, parameters=["functional"])
+    return InfieldError(where=f"{{functional}} {text}", found=found, expected=expected, parameters=["functional"])
 
 
 def _region_mean(text: str, region: str, grid: Grid | PointSet, channels: Sequence[str]) -> Functional:

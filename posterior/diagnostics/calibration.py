@@ -1,7 +1,7 @@
 """Is a posterior right? Distances to exact draws, z-scores, ranks, coverage and scores. All in plain tensors.
 
 Draws are `(n, *event)` and a truth is `(*event)`, in the units of the field; many cases are `(cases, n, *event)` and
-`(cases, *event)`. Each function says what it computes, what values it can take, and what is best.
+`(cases, *event)`. Each function documents what it computes, its range, and its best value.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy import stats
 from torch import Generator, Tensor
 
 from infield.core.spectra import Bins, wave_axes, wavenumbers
@@ -116,7 +115,9 @@ def rank_uniformity(rank: Tensor, n: int, *, bins: int = 20) -> float:
     edges = torch.linspace(0, n + 1, bins + 1, dtype=torch.float64).round()
     counts = torch.histogram(rank.to(torch.float64) + 0.5, edges).hist
     expected = edges.diff() / (n + 1) * rank.numel()
-    return float(stats.chisquare(counts.numpy(), expected.numpy()).pvalue)
+    from scipy.stats import chisquare  # half a second of a processor
+
+    return float(chisquare(counts.numpy(), expected.numpy()).pvalue)
 
 
 def tarp_ranks(samples: Tensor, truth: Tensor, reference: Tensor) -> Tensor:
@@ -144,15 +145,17 @@ def uniformity(rank: Tensor, n: int, generator: Generator) -> float:
     """p-value of the Kolmogorov-Smirnov test that independent ranks among n draws are uniform on 0 ... n.
 
     A uniform number places each truth within its rank, as in `coverage`. In (0, 1); small where the ranks are not
-    uniform. It sees shifts of the ranks that the chi-square of `rank_uniformity` does not, and the reverse.
+    uniform. It detects shifts of the ranks that the chi-square of `rank_uniformity` misses, and the reverse.
 
     Arguments:
         rank: One rank an independent case, of `ranks` of one value or of `tarp_ranks`.
         n: Number of draws behind each rank.
         generator: Draws the uniform numbers.
     """
+    from scipy.stats import kstest  # half a second of a processor
+
     u = (rank + torch.rand(rank.shape, generator=generator, dtype=torch.float64)) / (n + 1)
-    return float(stats.kstest(u.flatten().numpy(), "uniform").pvalue)
+    return float(kstest(u.flatten().numpy(), "uniform").pvalue)
 
 
 def crps(samples: Tensor, truth: Tensor) -> float:

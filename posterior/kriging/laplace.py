@@ -5,7 +5,7 @@ J. Am. Stat. Assoc. 81, 82): no further evaluation of the evidence is needed to 
 with C = L L^T, directions u orthogonal in groups and radii r at quantiles of the chi distribution, so that few of them
 have the moments of many (orthogonal random numbers: Yu et al. 2016, arXiv:1610.09072).
 
-Plugging the mode in serves where the posterior of the field hardly depends on what the data leave open of theta: near
+Plugging the mode in suffices where the posterior of the field hardly depends on what the data leave open of theta: near
 many data. Far from them it does depend on it. `unsettled` measures it on some targets.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import gammaincinv
 from torch import Generator, Tensor
 
 from infield.posterior.kriging.fit import ALL_TERMS, Fit, Fitting, Settings
@@ -96,5 +96,5 @@ def _directions(k: int, n: int, seed: int) -> Tensor:
         groups.append((Q * R.diagonal().sign()).mT)  # the signs that LAPACK gives taken out
     u = torch.cat(groups)[:pairs]
     places = (torch.randperm(pairs, generator=generator) + 0.5) / pairs
-    r = torch.from_numpy(stats.chi.ppf(places.numpy(), k))
+    r = torch.from_numpy(np.sqrt(2 * gammaincinv(k / 2, places.numpy())))
     return torch.stack([r[:, None] * u, -r[:, None] * u], 1).flatten(0, 1)[:n]

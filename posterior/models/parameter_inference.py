@@ -11,8 +11,8 @@ Gaussians of logit(theta), so that no mass leaves the box; a network makes it of
 such densities, fitted from other starts with other simulations set apart for stopping: of few simulations one alone is
 too sure. (Masked autoregressive flows took 1.5 to 2.5 times as long and came no nearer to a posterior that is known.)
 
-How right it is, held-out simulations say (`ParameterCalibration`): simulation-based calibration (Talts et al. 2018,
-arXiv 1804.06788). It speaks of the average over the box, and only for data that the simulator could have made.
+Held-out simulations test it (`ParameterCalibration`): simulation-based calibration (Talts et al. 2018,
+arXiv 1804.06788). It tests the average over the box, and only for data that the simulator could have made.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import torch
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.extras import missing_extra
 from infield.posterior.diagnostics.calibration import coverage, ranks, tarp_ranks, uniformity
 
 NETWORKS = 5
@@ -44,7 +45,6 @@ STEPS_PER_EPOCH = 12
 """Of an epoch, about: batches of 16 to 200 simulations."""
 
 TRAINING = {"learning_rate": 3e-3, "validation_fraction": 0.15, "stop_after_epochs": 30}
-INSTALL = "found no package sbi, which infers parameters; install it: pip install 'infield[sbi]'"
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def fit_posterior(
 
 @dataclass(frozen=True)
 class ParameterCalibration:
-    """What held-out simulations say of a posterior.
+    """Calibration of a posterior on held-out simulations.
 
     Arguments:
         n: Draws behind each rank.
@@ -205,13 +205,13 @@ class ParameterCalibration:
 
 
 def check_installed() -> None:
-    """InfieldError where the extra is not installed."""
+    """MissingExtra if sbi is not installed."""
     if importlib.util.find_spec("sbi") is None:
-        raise InfieldError(INSTALL)
+        raise missing_extra("sbi", "sbi", where="inference of parameters")
 
 
 class _NoTracker:
-    """sbi writes TensorBoard files into the working folder, unless it is given something else to tell."""
+    """sbi writes TensorBoard files into the working folder, unless it is given another logger."""
 
     log_dir = None
 

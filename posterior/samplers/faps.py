@@ -11,7 +11,7 @@ covariance C,
 so that for a Gaussian prior every level, even a single one, is exact; for other priors the mean stays exact and the
 covariance is the Gaussian one. Linear data with Gaussian noise are conditioned on in closed form. For other operators
 and noise laws the local law is sampled by Metropolis-corrected Langevin steps that a linearisation of the data
-preconditions (`posterior.inference.langevin`); a chain goes on at the next level from where it is, which costs no
+preconditions (`posterior.inference.langevin`); a chain continues at the next level from its state, which costs no
 evaluation. All chains start around one most probable field: where the data leave several fields far apart, as u^2
 leaves the sign of u, they find one of them; the slow `posterior.samplers.elliptical_slice` with its rungs looks for the
 others.
@@ -29,6 +29,7 @@ others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ from infield.physics.measurement import Measurement
 from infield.posterior.inference.constraints import LinearConstraints, PosteriorCovariance
 from infield.posterior.inference.langevin import ChainState, check_finite, langevin, start
 from infield.posterior.inference.laplace import LaplaceApproximation, Linearisation, find_map
-from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.inference.linear_gaussian import BATCH_ENTRIES, LinearGaussianData
 from infield.posterior.inference.whitening import Whitening
 from infield.posterior.samplers.base import Draws, Sampler
 from infield.priors.base import FlowPrior, denoise
@@ -69,7 +70,7 @@ class FAPS(Sampler):
         closed_form: Whether linear data with Gaussian noise are conditioned on in closed form; if not, by a chain.
         tolerance: Where conjugate gradients stop in the closed form, for data too many for matrices: their error in
             posterior standard deviations, root mean square over the field. Errors of levels add up, and where few modes
-            of the field are measured they are all in these: 0.01 serves there.
+            of the field are measured they are all in these: 0.01 suffices there.
         conservation: Constraints on the field in its units, which the closed form keeps at every level; where there is
             a chain, `posterior.inference.constraints.ConstrainedSampler` keeps them at the end.
     """
@@ -93,6 +94,12 @@ class FAPS(Sampler):
                 found=f"steps={self.steps}, rank={self.rank}, ramp={self.ramp}, tolerance={self.tolerance}",
                 expected="steps and rank of at least 1, a positive ramp and tolerance",
             )
+
+    def block_of(self, measurement: Measurement) -> int:
+        """Samples that conjugate gradients would treat one by one are drawn so."""
+        entries = math.prod(measurement.y.shape[1:])
+        together = max(8 * BATCH_ENTRIES // entries, 1)
+        return min(self.block, together) if measurement.linear_gaussian and self.closed_form else self.block
 
     def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         K = self.levels or (1 if prior.gaussian else LEVELS)
@@ -174,7 +181,7 @@ class GaussianConditional:
 
 @dataclass
 class LangevinConditional:
-    """The local law of any data: chains that go on from level to level.
+    """The local law of any data: chains that continue from level to level.
 
     Arguments:
         measurement: Any operator, any noise law.

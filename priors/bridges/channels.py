@@ -101,7 +101,7 @@ class PoissonChannel(Channel):
     r"""Counts that arrive, equation (1); the target is at least 0.
 
     `draw_target` draws Gamma variables around a log-normal common factor, :math:`\ln g = \ln D + \epsilon z -
-    |\epsilon|^2 / 2` and :math:`x \sim \mathrm{Gamma}` of mean g, so that mean and variance are those asked for, and
+    |\epsilon|^2 / 2` and :math:`x \sim \mathrm{Gamma}` of mean g, so that mean and variance are the given ones, and
     the covariance is to first order in :math:`U / D`.
     """
 
@@ -126,6 +126,8 @@ class PoissonChannel(Channel):
             z = _shared_normal(moments.factors, generator, subjects)
             g = mean * torch.exp((epsilon * z).sum(1) - epsilon.square().sum(1) / 2)
             square = square + common
+        if not own.count_nonzero():  # everything is in the factors
+            return g
         shape = (square / own.clamp_min(_SMALLEST)).clamp_max(_LARGEST_SHAPE)
         return g * torch._standard_gamma(shape, generator=generator) / shape
 

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.registry import StoredKind, entry_key
-from infield.priors.bridges.bridge import BridgePrior
+from infield.priors.bridges.bridge import BridgePrior, Steps
 from infield.priors.bridges.channels import BrownianChannel, Channel, PoissonChannel
 from infield.priors.bridges.regions import ChangeModel, RegionContext, RegionDenoiser
 from infield.priors.storage.network import build_network, network_description, with_plugins
@@ -34,8 +34,9 @@ class RegionBridge:
         clock: Steps of tau.
         regions: Names of the values, in their order.
         units: Of the values.
-        synthetic: Whether it was trained on synthetic data; every output says so.
+        synthetic: Whether it was trained on synthetic data; every output records it.
         provenance: Record of data and training, in JSON types.
+        steps: Plain, or compound where the network has a dispersion.
         sha256: Digest of the file.
     """
 
@@ -46,6 +47,7 @@ class RegionBridge:
     units: str
     synthetic: bool
     provenance: dict[str, Any]
+    steps: Steps = "plain"
     sha256: str = ""
 
     @property
@@ -55,8 +57,8 @@ class RegionBridge:
 
     @property
     def prior(self) -> BridgePrior:
-        """As a bridge with plain steps."""
-        return BridgePrior(self.channel, self.denoiser, self.clock)
+        """As a bridge."""
+        return BridgePrior(self.channel, self.denoiser, self.clock, self.steps)
 
     def to(self, device: torch.device | str) -> RegionBridge:
         """The same, its network run elsewhere."""
@@ -96,7 +98,7 @@ class RegionBridge:
                 where="bridge: years",
                 found=f"{float(context.years.min()):g} to {float(context.years.max()):g}",
                 expected=f"the range of training, {low:.3g} to {high:.3g}",
-                remedy="insist by {extrapolate}",
+                remedy="allow it by {extrapolate}",
                 parameters=["extrapolate"],
             )
         drawn = []
@@ -142,6 +144,7 @@ def to_entry(bridge: RegionBridge) -> dict[str, Any]:
         },
         "channel": {"name": bridge.channel.name, **asdict(bridge.channel)},  # type: ignore[call-overload]
         "clock": list(bridge.clock),
+        "steps": bridge.steps,
         "regions": list(bridge.regions),
         "units": bridge.units,
         "synthetic": bridge.synthetic,
@@ -169,6 +172,7 @@ def from_entry(entry: Mapping[str, Any], sha256: str = "") -> RegionBridge:
         entry["units"],
         bool(entry["synthetic"]),
         dict(entry["provenance"]),
+        entry.get("steps") or "plain",  # files of before the dispersion
         sha256,
     )
 

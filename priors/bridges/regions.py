@@ -12,6 +12,15 @@ which is equation (8) of `priors.bridges.bridge` for correlated values: at tau =
 counts. The network F takes :math:`\ell / \sqrt\lambda`, the baseline, the years and tau, and starts at 0. Regional
 means are what a U-Net of voxels finds last: the few directions of C in which regions change together get their counts
 early.
+
+A network of two channels also learns the dispersion, ln s of each mode, so that the covariance of the follow-up given
+the counts is
+
+.. math:: V = U U^T, \qquad U = R^{1/2} Q\, \mathrm{diag}\Bigl(\sqrt{\tfrac{\lambda}{1 + \lambda \tau}}\; s\Bigr),
+    \tag{12}
+
+which compound steps (6) draw from. s is fitted to the errors of D itself, so that what D misses widens the draws; plain
+steps lack it.
 """
 
 from __future__ import annotations
@@ -24,6 +33,8 @@ from torch import Tensor, nn
 
 from infield.core.errors import InfieldError
 from infield.priors.bridges.channels import Channel, Moments
+
+MAX_LOG_DISPERSION = 6.0
 
 SMALLEST = 1e-4
 """Least mean of a follow-up, SUVR: counts have no negative rate."""
@@ -132,13 +143,18 @@ class RegionDenoiser:
     Arguments:
         change: The Gaussian model.
         network: Maps `(batch, 2, regions)` and `(batch, 2)` to `(batch, channels, regions)`, e.g. a `Perceptron`; its
-            first channel is F.
+            first channel is F, the second, if it has one, ln s of equation (12).
         positive: Whether the mean is kept above 0, as counts need it.
     """
 
     change: ChangeModel
     network: nn.Module
     positive: bool = True
+
+    @property
+    def disperses(self) -> bool:
+        """Whether the network has a dispersion beside the mean."""
+        return int(getattr(self.network, "channels", 1)) > 1
 
     def parts(self, state: Tensor, tau: Tensor, context: RegionContext) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """m, then in modes: l, the standard deviation that is left, and what the network returns.
@@ -163,11 +179,29 @@ class RegionDenoiser:
     def __call__(self, state: Tensor, tau: float, context: RegionContext) -> Moments:
         m, towards, left, found = self.parts(state, torch.full_like(context.years, tau), context)
         mean = m + self.change.from_modes(towards + left * found[:, 0])
-        return Moments(mean.clamp_min(SMALLEST) if self.positive else mean)
+        mean = mean.clamp_min(SMALLEST) if self.positive else mean
+        if found.shape[1] < 2:
+            return Moments(mean)
+        sd = left * log_dispersion(found).exp()
+        directions = self.change.noise.to(mean).sqrt() * self.change.modes.to(mean).T  # a mode a row
+        return Moments(mean, torch.zeros_like(mean), sd[:, :, None] * directions)  # (12)
+
+
+def log_dispersion(found: Tensor) -> Tensor:
+    """ln s of equation (12) from what the network returns, `(batch, regions)`."""
+    return found[:, 1].clamp(-MAX_LOG_DISPERSION, MAX_LOG_DISPERSION)
 
 
 def bridge_loss(denoiser: RegionDenoiser, state: Tensor, tau: Tensor, x_f: Tensor, context: Any) -> Tensor:
-    """Mean square error of D in modes, over the variance that the Gaussian model leaves: one number a pair."""
+    """Mean square error of D in modes, over the variance that the Gaussian model leaves: one number per pair.
+
+    With a dispersion, minus the log-likelihood of these errors under it is added; its gradient does not reach D, which
+    stays the conditional mean.
+    """
     m, towards, left, found = denoiser.parts(state, tau, context)
     wanted = (denoiser.change.to_modes(x_f - m) - towards) / left
-    return (found[:, 0] - wanted).square().mean(1)
+    error = (found[:, 0] - wanted).square()
+    if found.shape[1] < 2:
+        return error.mean(1)
+    log_s = log_dispersion(found)
+    return (error + error.detach() * (-2 * log_s).exp() / 2 + log_s).mean(1)

@@ -51,11 +51,12 @@ class BridgeMatching(LightningModule):
     """Trains a network to the mean of the follow-up given the state of a channel.
 
     Arguments:
-        network: A `Perceptron` of 1 channel on the regions, with 2 inputs and 2 times.
+        network: A `Perceptron` on the regions, with 2 inputs and 2 times: 1 channel for the mean, 2 for the dispersion
+            too, whose draws take compound steps.
         channel: "poisson" or "brownian".
         s: Standard deviation of the Brownian channel's increments of unit length.
         clock: First and last tau, and the number of steps in which draws are taken.
-        fully_ionised_fraction: Fraction of the pairs with tau = 0; 1 for a regression alone.
+        regression_fraction: Fraction of the pairs with tau = 0; 1 for a regression alone.
         learning_rate: Peak learning rate of AdamW; a cosine reduces it to a hundredth over a run of known length.
         warmup: Steps of linear warm-up.
         weight_decay: Weight decay of AdamW.
@@ -68,7 +69,7 @@ class BridgeMatching(LightningModule):
         channel: str = "poisson",
         s: float = 1.0,
         clock: tuple[float, float, int] = (0.5, 2e4, 120),
-        fully_ionised_fraction: float = 0.1,
+        regression_fraction: float = 0.1,
         learning_rate: float = 1e-3,
         warmup: int = 100,
         weight_decay: float = 0.0,
@@ -78,11 +79,11 @@ class BridgeMatching(LightningModule):
         self.network, self.channel = network, make_channel(channel, s)
         self.description = network_description(network)
         self.clock = geometric_clock(clock[0], clock[1], int(clock[2]))
-        if not 0 <= fully_ionised_fraction <= 1:
+        if not 0 <= regression_fraction <= 1:
             raise InfieldError(
-                where="bridge: fully_ionised_fraction", found=f"{fully_ionised_fraction!r}", expected="a fraction"
+                where="bridge: regression_fraction", found=f"{regression_fraction!r}", expected="a fraction"
             )
-        self.fully_ionised_fraction, self.seed = fully_ionised_fraction, seed
+        self.regression_fraction, self.seed = regression_fraction, seed
         self.learning_rate, self.warmup, self.weight_decay = learning_rate, warmup, weight_decay
 
     def setup(self, stage: str) -> None:
@@ -107,7 +108,7 @@ class BridgeMatching(LightningModule):
         generator = batch_generator(self.seed, epoch, number, self.trainer.global_rank)
         uniform = torch.rand(2, len(x_b), generator=generator)
         low, high = math.log(self.clock[0] / 2), math.log(self.clock[-1])
-        tau = torch.exp(low + (high - low) * uniform[0]) * (uniform[1] >= self.fully_ionised_fraction)
+        tau = torch.exp(low + (high - low) * uniform[0]) * (uniform[1] >= self.regression_fraction)
         prior = BridgePrior(self.channel, self.denoiser, self.clock)
         state = prior.corrupt(x_f.cpu(), tau[:, None], generator).to(x_f)
         return bridge_loss(self.denoiser, state, tau.to(x_f), x_f, RegionContext(x_b, years)).mean()
@@ -137,5 +138,6 @@ class BridgeMatching(LightningModule):
             self.data.units,
             self.data.synthetic,
             {**self.data.provenance, "training": training_record(self.trainer, checkpoint)},
+            "compound" if denoiser.disperses else "plain",
         )
         checkpoint[ENTRY] = to_entry(bridge)

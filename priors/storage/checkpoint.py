@@ -1,7 +1,7 @@
 """Checkpoints of `infield fit`: reading what one holds, of any kind, and writing the slim file of it.
 
-What a kind stores is said where it is defined (`priors.storage.flow_entry` for the priors of flows); all of it is plain
-tensors and JSON types.
+The entry of a kind is documented where it is defined (`priors.storage.flow_entry` for the priors of flows); all of it
+is plain tensors and JSON types.
 """
 
 from __future__ import annotations
@@ -36,6 +36,16 @@ def read_entry(path: str | Path, kind: str = "prior") -> dict[str, Any]:
         InfieldError: The file is missing or corrupt, holds nothing of that kind, or is of a newer version.
     """
     found, entry = read_entry_of_any_kind(path, kind)
+    check_kind(path, found, kind)
+    return entry
+
+
+def check_kind(path: str | Path, found: str, kind: str) -> None:
+    """Check that a checkpoint holds what is expected.
+
+    Raises:
+        InfieldError: It is of another kind.
+    """
     if found != kind:
         raise InfieldError(
             where=f"{path}: '{entry_key(kind)}'",
@@ -43,7 +53,6 @@ def read_entry(path: str | Path, kind: str = "prior") -> dict[str, Any]:
             expected=f"a {kind} trained by `infield fit`",
             remedy=f"this checkpoint is a {found}",
         )
-    return entry
 
 
 def read_entry_of_any_kind(path: str | Path, expected: str = "prior") -> tuple[str, dict[str, Any]]:
@@ -162,8 +171,25 @@ def load_checkpoint(path: str | Path, kind: str | None = None, device: torch.dev
         InfieldError: As `read_entry_of_any_kind`, or it is of another kind, or a part is missing or of another shape.
     """
     found, entry = read_entry_of_any_kind(path) if kind is None else (kind, read_entry(path, kind))
-    stored: Storable = registry.load("checkpoints", found)
-    with parts_of(path, found):
+    return build_entry(path, found, entry, device)
+
+
+def build_entry(path: str | Path, kind: str, entry: Mapping[str, Any], device: torch.device | str = "cpu") -> Any:
+    """Build what an entry holds that `read_entry_of_any_kind` has read.
+
+    Arguments:
+        path: The checkpoint.
+        kind, entry: What was read of it.
+        device: Device of its tensors.
+
+    Returns:
+        As `load_checkpoint`.
+
+    Raises:
+        InfieldError: A part is missing or of another shape.
+    """
+    stored: Storable = registry.load("checkpoints", kind)
+    with parts_of(path, kind):
         return stored.from_entry(entry, sha256=file_sha256(path)).to(device)
 
 
@@ -177,7 +203,14 @@ def load_flow_prior(path: str | Path, device: torch.device | str = "cpu") -> Lea
     return prior
 
 
-def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = False, half: bool = False) -> Path:
+def export_prior(
+    checkpoint: str | Path,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    half: bool = False,
+    about: Mapping[str, Any] | None = None,
+) -> Path:
     """Write the prior, or the surrogate, of a training checkpoint without the state of the training.
 
     The file appears whole or not at all.
@@ -188,6 +221,7 @@ def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = 
         overwrite: Replace a file that exists.
         half: Weights of networks in half precision, which moves each by a relative 2^-11 at most; they are used in
             single precision again.
+        about: Further entries of its provenance, in JSON types.
 
     Raises:
         InfieldError: As `read_entry_of_any_kind`, or the output exists, or a weight is too large for half precision.
@@ -195,12 +229,14 @@ def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = 
     path = Path(path)
     if path.exists() and not overwrite:
         raise InfieldError(
-            where=path, found="an existing file", expected="a new path", remedy="choose another or ask to overwrite it"
+            where=path, found="an existing file", expected="a new path", remedy="choose another or overwrite it"
         )
     kind, entry = read_entry_of_any_kind(checkpoint)
     if half:
         with parts_of(checkpoint, kind):
             entry = _with_half_weights(entry)
+    if about:
+        entry = {**entry, "provenance": {**entry["provenance"], **about}}
     draft = path.with_name(path.name + ".partial")
     try:
         torch.save({entry_key(kind): entry}, draft)

@@ -138,11 +138,6 @@ def samples(path: Path) -> np.ndarray:
         return posterior["samples"].values
 
 
-def contents(path: Path) -> dict[str, bytes]:
-    """Every file under a folder with its bytes."""
-    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
-
-
 def kspace(shape=(48, 40), coils=4, centre=20, std=0.004, seed=0, share=0.45) -> np.ndarray:
     """Raw k-space of a complex head seen by several coils, (coil, ky, kx); 0 where nothing was sampled."""
     rng = np.random.default_rng(seed)

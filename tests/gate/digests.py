@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-IGNORED = {"seconds", "versions", "date_created", "created", "date", "duration", "modified"}
+IGNORED = {"seconds", "versions", "date_created", "created", "date", "duration", "modified", "infield_runs"}
 """Attributes and variables that differ from run to run."""
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?(\.\d+)?(Z|[+-]\d\d:\d\d)?)?")
 

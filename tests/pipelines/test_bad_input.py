@@ -13,7 +13,8 @@ import pytest
 import torch
 import xarray as xr
 import zarr
-from examples.example_files import GAUSSIAN, MIXTURE, checkpoint, contents, counts, line, plane, samples, save
+from examples.example_files import GAUSSIAN, MIXTURE, checkpoint, counts, line, plane, samples, save
+from examples.zarr_files import contents
 
 from infield import InfieldError
 from infield.datasets.formats.posterior import open_posterior

@@ -12,7 +12,9 @@ import infield as package
 from infield import InfieldError
 from infield.core import registry
 
-VERBS = "convert simulate fit reconstruct bench list cite demo emulate compare-cones infer-parameters".split()
+VERBS = (
+    "convert simulate fit reconstruct calibrate bench list cite demo emulate compare-cones infer-parameters"
+).split()
 
 
 def test_help_names_every_verb(infield):
@@ -42,7 +44,7 @@ def test_help_of_a_verb(infield, verb):
 @pytest.mark.parametrize("verb", ["recon", "--colour", "", "cli", "../fit"])
 def test_unknown_verb(infield, verb):
     infield(verb).refused(
-        f"'{verb}'", "expected one of convert, simulate, fit, reconstruct, bench, list, cite, demo, emulate"
+        f"'{verb}'", "expected one of convert, simulate, fit, reconstruct, calibrate, bench, list, cite, demo, emulate"
     )
 
 
@@ -59,7 +61,7 @@ def test_unknown_verb(infield, verb):
     ],
 )
 def test_wrong_arguments_are_one_line(infield, arguments, words):
-    infield(*arguments).refused(words, f"'infield {arguments[0]} --help' tells more")
+    infield(*arguments).refused(words, f"'infield {arguments[0]} --help' lists the options")
 
 
 def test_help_of_the_script_imports_no_package_of_others(start):

@@ -1,6 +1,6 @@
 """Raw data in the ISMRMRD format (Inati et al. 2017, doi:10.1002/mrm.26089; files .h5 or .mrd): Cartesian 2-D scans.
 
-Lines are put where their counters say: the readout's sample j at kx = j - center_sample, the line at ky =
+Lines are placed by their counters: the readout's sample j at kx = j - center_sample, the line at ky =
 kspace_encode_step_1 - center of the encoding limits, so that partial Fourier and partial echoes leave holes in the mask
 and nothing else. Lines that were read in reverse are turned round first; where their centre then lies the peak decides.
 
@@ -26,6 +26,7 @@ import h5py
 import numpy as np
 
 from infield.core.errors import InfieldError
+from infield.core.extras import require
 from infield.datasets.mri.kspace import KSpace, remove_oversampling
 from infield.datasets.mri.readers.common import KSpaceFile
 from infield.datasets.mri.readers.mrd_header import read_header
@@ -72,12 +73,7 @@ def open_ismrmrd(path: Path, file: h5py.File, group: str | None = None) -> KSpac
         )
     if group is not None and group not in groups:
         raise InfieldError(where=path, found=f"no scan '{group}'", expected=f"one of {', '.join(groups)}")
-    try:
-        import ismrmrd
-    except ModuleNotFoundError:
-        raise InfieldError(
-            where=path, found="an ISMRMRD file, which needs the package ismrmrd", remedy="pip install 'infield[mri]'"
-        ) from None
+    ismrmrd = require("ismrmrd", "mri", where=path)
     scan = _Scan(path, file[group or groups[0]], ismrmrd)
     return KSpaceFile(path=path, format="ISMRMRD", slices=len(scan.slices), read=scan.read)
 
@@ -95,7 +91,7 @@ class _Scan:
         self._sort(ismrmrd)
 
     def _sort(self, ismrmrd: Any) -> None:
-        """Which line serves what."""
+        """The role of each line."""
         flags, idx = self.heads["flags"], self.heads["idx"]
 
         def flagged(*names: str) -> np.ndarray:

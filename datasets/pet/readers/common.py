@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from infield.core.errors import InfieldError
+from infield.core.extras import require
 
 
 def needs(package: str) -> Any:
@@ -17,17 +17,12 @@ def needs(package: str) -> Any:
     Raises:
         InfieldError: It is not installed.
     """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise InfieldError(
-            where=f"package {package}", found="it is not installed", expected="it", remedy="pip install 'infield[pet]'"
-        ) from error
+    return require(package, "pet")
 
 
 @contextmanager
 def readable(path: Path, kind: str) -> Iterator[None]:
-    """Turn what a library says of a file that it cannot read into one line.
+    """Turn a library's error on a file that it cannot read into one line.
 
     Raises:
         InfieldError: The file is missing, empty or not of this kind.

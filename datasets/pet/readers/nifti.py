@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from infield.core.errors import InfieldError
+from infield.datasets.pet.image import MNI, MNI_CODE
 from infield.datasets.pet.readers.common import needs, readable
 from infield.datasets.pet.readers.frames import FrameFile
 from infield.datasets.pet.sidecar import check_sidecar, read_sidecar
@@ -28,13 +29,16 @@ def open_nifti(path: Path, *, units: str | None = None) -> FrameFile:
     facts: dict[str, Any] = {}
     starts = durations = None
     if units is None:
-        facts = read_sidecar(path)
+        facts = dict(read_sidecar(path))
         try:
             check_sidecar(facts, frames)
         except InfieldError as error:
             raise error.within(path) from error
         units = facts["Units"]
         starts, durations = tuple(facts["FrameTimesStart"]), tuple(facts["FrameDuration"])
+
+    if int(image.header["sform_code"]) == MNI_CODE or f"_space-{MNI}" in path.name:
+        facts["space"] = MNI
 
     def read(k: int) -> np.ndarray:
         with readable(path, "NIfTI"):

@@ -6,9 +6,10 @@
 
 Parts: `points` (2,000 points to 128 x 128), `dense-cells` (20,000 to 64 x 64), `large` (20,000 to 512 x 512; with
 `--full` 100,000 to 1024 x 1024), `shapes` (anisotropy, units, trends, gaps, biases, very few data), `real` (files under
-$INFIELD_DATA), `calibration`, and `counts` (of an unknown rate, beside NIFTy). Dense kriging under the true law is the
-reference, an implementation of this bench's own. Every method runs in a process of its own with one thread; CPU seconds
-are of the whole process, memory is its peak over that of its imports. Peers: pip install 'infield[kriging]'.
+$INFIELD_DATA), `calibration`, `counts` (of an unknown rate, beside NIFTy), and `trust` (what `trusted` sees). Dense
+kriging under the true law is the reference, an implementation of this bench's own. Every method runs in a process of
+its own with one thread; CPU seconds are of the whole process, memory is its peak over that of its imports. Peers: pip
+install 'infield[kriging]'.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from infield.core.errors import InfieldError
-from infield.pipelines.bench.kriging import calibration, counts, large, points, real, shapes
+from infield.pipelines.bench.kriging import calibration, counts, large, points, real, shapes, trust
 from infield.pipelines.bench.kriging.peers import PEERS
 from infield.pipelines.bench.kriging.processes import Limits
 from infield.pipelines.bench.kriging.settings import Settings
@@ -34,6 +35,7 @@ PARTS = {
     "real": real.run,
     "calibration": calibration.run,
     "counts": counts.run,
+    "trust": trust.run,
 }
 
 NAMES = (*PEERS, counts.NIFTY)
@@ -42,35 +44,6 @@ METHOD_NOTE = (
     "Means over n truths; of costs and noise levels the median. RMSE and CRPS are of the noise-free field (of held-out "
     "data under `real`), CRPS from mean and sd; rim: outer 5 %; far: the tenth of cells farthest from data; one thread."
 )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, metavar="PART", help=f"some of {', '.join(PARTS)} (default all)"
-    )
-    parser.add_argument("--truths", type=int, metavar="N", help="fields a case (default 10, 1 when quick)")
-    parser.add_argument(
-        "--peers", nargs="*", choices=NAMES, metavar="PEER", help=f"some of {', '.join(NAMES)} (default all)"
-    )
-    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name holds this text (default all)")
-    parser.add_argument(
-        "--keep",
-        type=Path,
-        nargs="+",
-        metavar="FILE",
-        help="take finished cases from these files and add those of this run to the first: a stopped run goes on",
-    )
-    parser.add_argument("--full", action="store_true", help="also what takes hours: 100,000 points, slopes of cost")
-    parser.add_argument(
-        "--memory", type=float, default=12.0, metavar="GIB", help="most that a process may hold, in GiB (default 12)"
-    )
-    parser.add_argument(
-        "--cpu",
-        type=float,
-        default=3600.0,
-        metavar="SECONDS",
-        help="most of a core that it may use, in seconds (default 3600)",
-    )
 
 
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
@@ -92,10 +65,10 @@ def run(
     memory: float = 12.0,
     cpu: float = 3600.0,
 ) -> PartsBench:
-    """The parts that were asked for.
+    """The requested parts.
 
     Raises:
-        InfieldError: Of truths there are none, or no case has the name that was asked for.
+        InfieldError: Of truths there are none, or no case has the requested name.
     """
     if truths is not None and truths < 1:
         raise InfieldError(where="--truths", found=truths, expected="at least 1")

@@ -24,7 +24,10 @@ from infield.priors.training.flow_matching import AveragedWeights
 YEARS = (0.5, 5.0)
 PAIRS, BATCH = 120_000, 256
 
-CLOCK = (0.5, 2e4, 120)
+CLOCK = (0.5, 2e4, 24)
+PLAIN = 120
+"""Plain steps over the same range of tau."""
+
 BROWNIAN_S = 1.0
 """Its noise is near that of counts, whose variance is the SUVR, 1 to 2."""
 
@@ -85,10 +88,10 @@ class GaussianMatching(BridgeMatching):
 
 
 def train(law: AmyloidLaw, steps: int, seed: int, **options: Any) -> RegionBridge:
-    """What `infield fit` does to a bridge, or, with `fully_ionised_fraction` 1, to a regression; averaged weights."""
+    """What `infield fit` does to a bridge, or, with `regression_fraction` 1, to a regression; averaged weights."""
     seed_everything(seed, verbose=False)
     kind = options.pop("kind", BridgeMatching)
-    network = Perceptron(2 if kind is GaussianMatching else 1, (len(NAMES),), width=128, depth=3, inputs=2, times=2)
+    network = Perceptron(2, (len(NAMES),), width=192, depth=3, inputs=2, times=2)
     module = kind(network, clock=CLOCK, seed=seed, **options)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(

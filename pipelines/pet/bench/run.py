@@ -60,18 +60,13 @@ METHOD_NOTE = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--parts", nargs="+", choices=PARTS, metavar="PART", help=f"some of {', '.join(PARTS)}")
-    parser.add_argument("--truths", type=int, metavar="N", help=f"truths (default {TRUTHS}, quick 1)")
-
-
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """This bench with its options."""
     return sys.modules[__name__], {"parts": arguments.parts, "truths": arguments.truths}
 
 
 def run(*, quick: bool = False, seed: int = 0, parts: list[str] | None = None, truths: int | None = None) -> Bench:
-    """The parts that were asked for.
+    """The requested parts.
 
     Raises:
         InfieldError: There are no truths.
@@ -159,7 +154,7 @@ def _enter_image(bench: Bench, name: str, method: str, image: Tensor, case: Case
 
 
 def _verdicts(bench: Bench, group: str, *, chain: bool, large: bool) -> None:
-    """The figures that are asked for, each over the truths of one number of counts."""
+    """The target figures, each over the truths of one number of counts."""
 
     def values(method: str, metric: str) -> list[float]:
         found = (r for r in bench.records if r.target is None and group_of(r.case) == group)

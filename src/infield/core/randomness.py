@@ -10,6 +10,12 @@ import torch
 from torch import Generator, Tensor
 
 
+def sample_generator(seed: int, i: int) -> Generator:
+    """The generator of sample i of a run, on the processor."""
+    key = int(np.random.SeedSequence([seed, i]).generate_state(1, np.uint64)[0])
+    return Generator().manual_seed(key >> 1)
+
+
 @dataclass
 class SampleStreams:
     """One generator per sample, keyed by the seed of the run and the index of the sample alone.
@@ -24,10 +30,7 @@ class SampleStreams:
     _generators: list[Generator] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._generators = []
-        for i in self.indices:
-            key = int(np.random.SeedSequence([self.seed, i]).generate_state(1, np.uint64)[0])
-            self._generators.append(Generator().manual_seed(key >> 1))
+        self._generators = [sample_generator(self.seed, i) for i in self.indices]
 
     def __len__(self) -> int:
         return len(self._generators)

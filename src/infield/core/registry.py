@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import cache
 from importlib import metadata, util
 from typing import Any, NamedTuple, Protocol
 
 from infield.core.errors import InfieldError
+from infield.core.suggestions import did_you_mean
 from infield.domains import DOMAINS
 
 HOUSE = "infield"
@@ -62,6 +62,11 @@ GROUPS = {
     ),
     "simulators": Group("pipelines", "simulator", "a module with `add_arguments(parser)` and `run(arguments)`"),
     "converters": Group("pipelines", "converter", "a module with `add_arguments(parser)` and `run(arguments)`"),
+    "emulators": Group(
+        "pipelines",
+        "emulator",
+        "a module with `add_arguments(group)`, `NEEDS` and `run(arguments)`; a kind of checkpoint",
+    ),
     "benches": Group("pipelines", "bench", "a module with `run(quick, seed, ...)`, `METRICS` and `METHOD_NOTE`"),
     "report_sections": Group("pipelines", "section of reports", "a function, see `pipelines.report.Section`"),
     "cautions": Group("pipelines", "caution", "a function of a measurement and a prior: a line, or None"),
@@ -173,12 +178,11 @@ def find(group: str, name: str) -> Entry:
     ]
     one = GROUPS[group].one
     if not claims:
-        near = get_close_matches(name, names(group), n=1)
         raise InfieldError(
             where=one,
             found=f"'{name}'",
             expected=f"one of {', '.join(names(group)) or 'none'}",
-            remedy=f"did you mean '{near[0]}'?" if near else "",
+            remedy=did_you_mean(name, names(group)),
         )
     if len(claims) > 1:
         packages = " and in ".join(sorted({entry.origin for entry in claims}, key=lambda p: (p != HOUSE, p)))

@@ -12,10 +12,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.machinery import PathFinder
+from types import ModuleType
 from typing import Any
 
 PACKAGE = "torchvision"
+COMPILER = "torch._dynamo"
 HOOK = "infield_torchvision_hook"
 """Name of the copy in site-packages, and of the .pth file that starts it."""
 
@@ -23,16 +27,46 @@ HOOK = "infield_torchvision_hook"
 def import_torchvision_first() -> None:
     """Import torchvision; only where its compiled half is missing, declare the two operator schemas and try again.
 
-    Where torchvision works, nothing is changed. `core._deepinv` and `core._lightning` call this, and so must whoever
-    imports deepinv, lightning or torchmetrics by themselves.
+    Where torchvision works, nothing is changed. `core._deepinv` and `core._lightning` call this, and so must any module
+    that imports deepinv, lightning or torchmetrics by themselves.
     """
     try:
-        importlib.import_module(PACKAGE)
+        with compiler_deferred():
+            importlib.import_module(PACKAGE)
     except ModuleNotFoundError:
-        return  # not installed: who needs it says so better than we can
+        return  # not installed: the module that needs it raises the clearer error
     except RuntimeError as error:
         _declare(error)
-        importlib.import_module(PACKAGE)
+        with compiler_deferred():
+            importlib.import_module(PACKAGE)
+
+
+@contextmanager
+def compiler_deferred() -> Iterator[None]:
+    """Import torchvision without the compiler of torch: a second of a processor, for a function that is hardly called.
+
+    `torchvision.ops.roi_align` takes `is_compile_supported` from it; here it gets one that imports it when called.
+    """
+    if COMPILER in sys.modules or PACKAGE in sys.modules:
+        yield
+        return
+    deferred = {name: ModuleType(name) for name in (COMPILER, f"{COMPILER}.utils")}
+    deferred[COMPILER].__path__ = []
+    deferred[f"{COMPILER}.utils"].is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
+    sys.modules.update(deferred)
+    try:
+        yield
+    finally:
+        for name, module in deferred.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+        torch = vars(sys.modules["torch"]) if "torch" in sys.modules else {}  # asking for it would import it
+        if torch.get("_dynamo") is deferred[COMPILER]:
+            del torch["_dynamo"]
+
+
+def _is_compile_supported(device_type: str) -> bool:
+    return bool(importlib.import_module(f"{COMPILER}.utils").is_compile_supported(device_type))
 
 
 def _declare(error: RuntimeError) -> None:
@@ -82,7 +116,7 @@ class _Finder:
 
 
 def install_hook() -> None:
-    """From now on `import torchvision`, whoever does it first, is mended where it has to be."""
+    """From now on `import torchvision`, in whatever module it comes first, is mended where it has to be."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 

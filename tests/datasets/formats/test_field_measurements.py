@@ -192,3 +192,47 @@ def test_no_sensor_at_all(tmp_path):
     data = dataset(operator=operator, at=(("none", "axis"), np.zeros((0, 2))))
     with pytest.raises(InfieldError, match="found no sensor, expected the coordinates of at least one"):
         open_measurement(written(tmp_path / "m.zarr", data))
+
+
+def test_the_operator_of_another_package_is_compared_with_its_fingerprint(tmp_path, monkeypatch):
+    """The one in the file is compared, nothing is built twice; another operator is refused until it is gone."""
+    from infield.core._deepinv import deepinv
+    from infield.datasets.formats.measurement import write_measurement
+    from infield.physics.operators import deepinv as named
+
+    class Weights(deepinv.physics.LinearPhysics):
+        version = 1.0
+
+        def __init__(self, img_size, **settings):
+            super().__init__(**settings)
+            self.register_buffer("weights", self.version + torch.rand(img_size))
+
+        def A(self, x):
+            return self.weights * x
+
+        def A_adjoint(self, y):
+            return self.weights * y
+
+    monkeypatch.setattr(deepinv.physics, "Weights", Weights, raising=False)
+    operator = {"name": "deepinv:Weights", "parameters": {"seed": 3}}
+    by_hand = written(tmp_path / "hand.zarr", dataset(operator=operator).drop_vars("mask"))
+    found = open_measurement(by_hand)
+    assert "operator_fingerprint" not in found.attributes
+    write_measurement(tmp_path / "ours.zarr", found)
+    assert len(json.loads(xr.open_zarr(tmp_path / "ours.zarr", consolidated=False).attrs["operator_fingerprint"])) == 8
+    with monkeypatch.context() as patch:
+        patch.setattr(named, "check_rebuilt", lambda *arguments: pytest.fail("built twice"))
+        again = open_measurement(tmp_path / "ours.zarr")
+    x = torch.ones(1, 1, 3, 4, dtype=torch.float64)
+    assert torch.equal(again.operator.A(x), found.operator.A(x))
+    monkeypatch.setattr(Weights, "version", 1.001)
+    with pytest.raises(
+        InfieldError, match=r"ours.zarr: 'operator_fingerprint': found .* now, expected .*; install"
+    ) as e:
+        open_measurement(tmp_path / "ours.zarr")
+    assert "remove this attribute" in e.value.remedy
+    said = tmp_path / "ours.zarr/zarr.json"
+    about = json.loads(said.read_text(encoding="utf-8"))
+    del about["attributes"]["operator_fingerprint"]
+    said.write_text(json.dumps(about), encoding="utf-8")
+    assert not torch.equal(open_measurement(tmp_path / "ours.zarr").operator.A(x), found.operator.A(x))

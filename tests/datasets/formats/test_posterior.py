@@ -12,6 +12,7 @@ import pytest
 import torch
 import xarray as xr
 import zarr
+from examples.zarr_files import contents
 
 from infield import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
@@ -49,11 +50,6 @@ def write(path, blocks=(0, 1, 2), finish=True, **changes):
     if finish:
         w.finish({"device": "cpu"}, {"chi_square": 1.02})
     return w
-
-
-def contents(path):
-    """Every file of a zarr group with its bytes."""
-    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
 
 
 def test_posterior_says_what_it_is(tmp_path):
@@ -124,7 +120,7 @@ def test_a_block_half_written_is_missing(tmp_path, full_disk):
     """Whatever write of a block is the last to succeed, the block does not count before its flag is written."""
     w = write(tmp_path / "p.zarr", (0,), finish=False)
     for writes in range(6):  # diagnostics, samples, three costs, flag
-        with full_disk(after=writes), pytest.raises(InfieldError, match=r"full.*goes on from p\.zarr\.partial"):
+        with full_disk(after=writes), pytest.raises(InfieldError, match=r"full.*resumes from p\.zarr\.partial"):
             w.write_block(1, block(1), COST)
         assert writer(tmp_path / "p.zarr").missing_blocks() == [1, 2]
     with full_disk(after=6):
@@ -156,7 +152,7 @@ def test_run_that_was_killed_goes_on(tmp_path):
     write(tmp_path / "whole.zarr", samples=7, block=3)
     script = """
         import sys
-        sys.path.insert(0, sys.argv[2])
+        sys.path[:0] = [sys.argv[2], sys.argv[2] + "/../.."]
         from test_posterior import COST, block, writer
         w = writer(sys.argv[1])
         while True:  # the same two blocks again and again, until killed

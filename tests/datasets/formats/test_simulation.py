@@ -7,6 +7,7 @@ import pytest
 import torch
 import xarray as xr
 import zarr
+from examples.zarr_files import contents
 
 from infield import InfieldError
 from infield.core.grid import Axis, Grid
@@ -37,11 +38,6 @@ def write(path, blocks=(0, 1, 2), finish=True, **changes):
     if finish:
         w.finish()
     return w
-
-
-def contents(path):
-    """Every file of a zarr group with its bytes."""
-    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
 
 
 def test_a_data_set_says_what_it_is(tmp_path):

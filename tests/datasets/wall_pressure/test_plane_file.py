@@ -8,6 +8,7 @@ import torch
 import xarray as xr
 import zarr
 from examples.wall_files import fluctuation, smooth
+from examples.zarr_files import contents
 
 from infield import InfieldError
 from infield.core.grid import Axis, Grid
@@ -49,10 +50,6 @@ def write(path, blocks=(0, 1, 2), *, finish=True, **changes):
     if finish:
         w.finish()
     return w
-
-
-def contents(path):
-    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
 
 
 def test_a_file_says_what_it_is(tmp_path):

@@ -8,6 +8,7 @@ import examples.lightcone_prior_example as example
 import numpy as np
 import pytest
 import torch
+from examples.zarr_files import contents
 
 from infield import InfieldError
 from infield.datasets.cm21.lightcone_file import SEED, TEMPERATURE, open_lightcones
@@ -33,11 +34,6 @@ def run(infield, prior, tmp_path):
         return infield("emulate", *files, "--steps", 2, "--workers", 2, *options, "--json")
 
     return emulated
-
-
-def contents(path):
-    """Every file of a zarr group with its bytes."""
-    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
 
 
 def test_the_file_holds_what_the_prior_draws_from_its_seeds(run, prior, tmp_path):
@@ -123,7 +119,7 @@ def test_parts_of_the_line_of_sight_and_other_sizes(run, prior, tmp_path):
     for options, words in (
         (("--depth", 13), ["--depth", "13", "2 to 12", f"{z[0]:.4g}"]),
         (("--redshift-range", z[4], z[-1], "--depth", 10), ["--depth", "2 to 8"]),
-        (("--redshift-range", 6, z[3]), ["--redshift-range", "6 to", "what the prior knows"]),
+        (("--redshift-range", 6, z[3]), ["--redshift-range", "6 to", "the range of the prior"]),
         (("--redshift-range", z[3], 30), ["--redshift-range", "30"]),
         (("--redshift-range", z[5], z[3]), ["--redshift-range", "lower and a higher"]),
         (("--redshift-range", z[3], "nan"), ["--redshift-range", "nan"]),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from examples.example_files import checkpoint, contents, kspace, samples
+from examples.example_files import checkpoint, kspace, samples
+from examples.zarr_files import contents
 
 from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.mri.converted import open_held_out

@@ -82,3 +82,10 @@ def test_another_field_is_refused(change, words, checkpoint):
     with pytest.raises(InfieldError, match=words) as error:
         choose_prior(str(checkpoint), change(measurement(line(96))))
     assert str(error.value).startswith(f"--prior {checkpoint}") and "\n" not in str(error.value)
+
+
+def test_a_checkpoint_is_read_once(checkpoint, monkeypatch):
+    read, load = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda path, **settings: read.append(path) or load(path, **settings))
+    choose_prior(str(checkpoint), measurement(line(96)))
+    assert read == [checkpoint]

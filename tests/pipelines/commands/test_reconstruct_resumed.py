@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import zarr
-from examples.example_files import contents, line, plane, samples, save
+from examples.example_files import line, plane, samples, save
 from examples.processes import HANG
+from examples.zarr_files import contents
 
 from infield import InfieldError
 from infield.datasets.formats.posterior import PosteriorWriter, open_posterior

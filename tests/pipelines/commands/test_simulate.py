@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from examples.zarr_files import contents
 
 from infield.core.grid import Grid
 from infield.datasets.formats.simulation import SimulationWriter, open_simulation
@@ -23,11 +24,6 @@ from infield.priors.storage.checkpoint import load_flow_prior
 @pytest.fixture
 def simulate(infield):
     return lambda *arguments: infield("simulate", *arguments)
-
-
-def contents(path):
-    """Every file of a zarr group with its bytes."""
-    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
 
 
 @pytest.mark.parametrize("kind", ["darcy", "poisson", "helmholtz", "navier-stokes"])

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 import torch
-import xarray as xr
+from examples.pet_cohort import write_cohort
 
-from infield.core.grid import Grid
-from infield.datasets.formats.simulation import SimulationWriter, Variable
-from infield.datasets.pet.amyloid_law import AmyloidLaw
-from infield.datasets.pet.brain_regions import GROUPS, NAMES
-from infield.datasets.pet.phantom import QUANTITIES
+from infield.datasets.pet.brain_regions import NAMES
 from infield.pipelines.cli import main
 from infield.pipelines.package_data import CONFIGS
 from infield.pipelines.pet.bench.longitudinal_scores import bootstrap_error, covered, fair_crps, variances
@@ -49,35 +44,14 @@ def test_bootstrap_error_of_a_mean():
 
 
 def test_fit_trains_a_bridge_that_says_synthetic(tmp_path):
-    law, n = AmyloidLaw(groups=GROUPS), 512
-    years = 0.5 + 4 * torch.rand(n, generator=rng(), dtype=torch.float64)
-    baseline, follow_up, _ = law.pairs(n, years, rng(1))
-    regions, quantities = (("region", 26),), (("quantity", len(QUANTITIES)),)
-    variables = [Variable(f"{k}_regions", k, axes=regions) for k in ("baseline", "follow_up")]
-    writer = SimulationWriter(
-        tmp_path / "pet.zarr",
-        grid=Grid.regular((3,)),
-        variables=[*variables, Variable("subject", "numbers", axes=quantities)],
-        samples=n,
-        block=n,
-        run={"kind": "pet", "parameters": {}, "seed": 0, "synthetic": 1},
-        coordinates={
-            "region": xr.Variable("region", np.array(NAMES)),
-            "quantity": xr.Variable("quantity", np.array(QUANTITIES)),
-        },
-    )
-    subject = torch.zeros(n, len(QUANTITIES), dtype=torch.float64)
-    subject[:, QUANTITIES.index("years")] = years
-    fields = {"baseline_regions": baseline, "follow_up_regions": follow_up, "subject": subject}
-    writer.write_block(0, {name: values.numpy() for name, values in fields.items()})
-    writer.finish()
+    baseline, follow_up, _ = write_cohort(tmp_path / "pet.zarr")
     command = ["fit", "--config", str(CONFIGS / "fit_pet_bridge.yaml"), "--trainer.default_root_dir", str(tmp_path)]
     command += ["--data.init_args.path", str(tmp_path / "pet.zarr"), "--data.init_args.batch_size", "64"]
     command += ["--trainer.max_steps", "12", "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
     assert main(command) == 0
     bridge = load_checkpoint(tmp_path / "bridge.ckpt", "bridge")
     assert bridge.synthetic and bridge.regions == NAMES and bridge.provenance["subjects"] == 461
-    assert bridge.provenance["training"]["steps"] == 12
+    assert bridge.provenance["training"]["steps"] == 12 and bridge.steps == "compound"
     x = bridge.sample(baseline[:5].float(), 2.0, 3, rng())
     assert x.shape == (5, 3, 26) and float((x.mean(1) - follow_up[:5]).abs().max()) < 0.5
     assert main([*command, "--model.init_args.network.init_args.shape", "[25]", "--trainer.max_steps", "13"]) == 2

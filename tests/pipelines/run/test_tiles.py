@@ -100,6 +100,20 @@ def test_the_chi_square_is_that_of_the_samples(files, reconstruct):
     assert summary["chi_square"] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.field
+def test_contradicting_data_are_said_and_marked(files, reconstruct):
+    """Two sensors at nearly one place, a thousand noise levels apart; the control is the file as it was measured."""
+    for name, wrong in (("right", False), ("wrong", True)):
+        group = zarr.open_group(files / "m.zarr", mode="r+", use_consolidated=False)
+        if wrong:
+            group["data"][0] = 200.0
+        quick = [part for part in command(files, f"{name}.zarr", "--samples", 2) if part not in ("--json",)]
+        said = reconstruct(*("levels=1" if part == "levels=3" else part for part in quick))
+        assert ("not to be trusted: data chi-square" in said.err) == wrong, said.err
+        with open_posterior(files / f"{name}.zarr") as posterior:
+            assert posterior.attrs["trusted"] == (0 if wrong else "unchecked")
+
+
 def test_a_run_that_was_killed_goes_on(files, reconstruct, monkeypatch):
     assert reconstruct(*command(files, "whole.zarr")).status == 0
     done, advance = [], tiles.advance_tile

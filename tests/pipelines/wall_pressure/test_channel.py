@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from examples.zarr_files import contents
 
 from infield.datasets.wall_pressure.channel_file import ChannelWriter, open_channel
 from infield.physics.wall_pressure.channel.boxes import BOXES
@@ -28,11 +29,6 @@ def simulate(infield):
 def small_blocks(monkeypatch):
     for module in (channel, channel_run):
         monkeypatch.setattr(module, "BLOCK", 2)
-
-
-def contents(path):
-    """Every file of a zarr group with its bytes."""
-    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
 
 
 def test_it_stores_the_flow_at_its_times(simulate, tmp_path):

@@ -14,6 +14,7 @@ import pytest
 import torch
 import xarray as xr
 from examples.wall_files import NX, NZ, binary, fluctuation, hdf5, netcdf, smooth
+from examples.zarr_files import contents
 
 from infield import open_measurement
 from infield.datasets.training.fields import FieldFile
@@ -30,11 +31,6 @@ from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.wall_pressure.synthetic import WallPressure
 
 DRAW = ("simulate", "wall-pressure", "--re-tau", 180, "--length", "2pi", "--width", "4/3pi", "--dx-plus", 40)
-
-
-def contents(path):
-    """Every file of a zarr group with its bytes."""
-    return {str(f.relative_to(path)): f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +250,7 @@ def test_bad_planes(infield, tmp_path, case):
 def test_what_a_descriptor_says_is_not_stated_beside_it(infield, tmp_path, words):
     binary(tmp_path)
     said = infield("convert", "wall-pressure", tmp_path / "p.yaml", "-o", tmp_path / "p.zarr", *words)
-    said.refused(f"p.yaml: found {words[0]}, expected none for a descriptor, which says it")
+    said.refused(f"p.yaml: found {words[0]}, expected none for a descriptor, which holds it")
 
 
 def test_an_output_that_exists_is_left_alone(infield, tmp_path):

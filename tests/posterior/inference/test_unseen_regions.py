@@ -13,7 +13,7 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
-from infield.posterior.inference.unseen_regions import CONDITION, UnseenRegions, serves
+from infield.posterior.inference.unseen_regions import CONDITION, UnseenRegions, _Waves, serves
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley, Pixels
 
@@ -102,7 +102,7 @@ def test_the_preconditioner_is_symmetric_and_positive():
     assert not (regions.windows * seen).any()  # they vanish on what is seen
     c = torch.full_like(K.diagonal, 1e4)
     matrix = regions.preconditioner(K, c)(torch.eye(480, dtype=torch.float64))
-    torch.testing.assert_close(matrix, matrix.mT, atol=1e-9 * float(matrix.abs().max()), rtol=0)
+    torch.testing.assert_close(matrix, matrix.mT, atol=1e-5 * float(matrix.abs().max()), rtol=0)  # single precision
     assert float(torch.linalg.eigvalsh(matrix)[0]) > 0
 
 
@@ -113,7 +113,9 @@ def test_chebyshev_steps_are_made_for_the_spectrum(c):
     regions, S = UnseenRegions.of(seen), K.diagonal.sqrt()
     assert regions is not None
     unit = torch.eye(480, dtype=torch.float64).reshape(480, 1, 24, 20)
-    B = regions.schwarz(K, torch.full_like(S, c))(unit).reshape(480, 480)
+    waves = _Waves.of(K, torch.full_like(S, c))
+    half = waves.spectrum(K.modes.synthesise(unit).to(waves.dtype))
+    B = K.modes.analyse(waves.fields(regions.schwarz(K, torch.full_like(S, c), waves)(half))).double().reshape(480, 480)
     fields = K.modes.synthesise(S * unit)
     M = torch.eye(480) + (c * S * K.modes.analyse(seen * fields)).reshape(480, 480)
     L = torch.linalg.cholesky(M)

@@ -17,6 +17,7 @@ from infield.posterior.kriging.fit import Settings
 from infield.posterior.kriging.fitted import FittedField
 from infield.posterior.kriging.law import Geometry
 from infield.posterior.kriging.observations import Observations
+from infield.posterior.kriging.rivals import rivals
 from infield.posterior.kriging.validation import leave_one_out, prior_covariance_of_data, validate, verdict, whitened
 from infield.posterior.kriging.variogram import variogram
 
@@ -108,3 +109,29 @@ def test_the_fitted_variogram_is_the_laws_and_data_follow_it():
     assert int(found.pairs.sum()) > 10_000
     short = found.distance < 0.5
     assert float((found.empirical[short] / found.fitted[short]).log().abs().max()) < 0.5
+
+
+def on_the_square(noise, stated, periodic=False, n=120, seed=4):
+    """Matern 3/2 data of the unit square, length 0.3, with noise of one variance where the file states another."""
+    random = np.random.default_rng(seed)
+    axis = tuple(i / 8 for i in range(8)) if periodic else tuple(i / 7 for i in range(8))
+    grid = Grid(tuple(Axis(name, axis, "m", periodic) for name in "yx"))
+    x = 0.999 * random.random((n, 2))
+    r = np.sqrt(3) * np.linalg.norm(x[:, None] - x, axis=-1) / 0.3
+    f = np.linalg.cholesky((1 + r) * np.exp(-r) + 1e-9 * np.eye(n)) @ random.standard_normal(n)
+    y = torch.from_numpy(f + np.sqrt(noise) * random.standard_normal(n))
+    operator = PointSensors.at_coordinates(grid, 1, torch.from_numpy(x))
+    law = GaussianNoise(torch.tensor(stated, dtype=torch.float64))
+    measurement = Measurement(y=y[None, None], operator=operator, noise=law, grid=grid)
+    return FittedField.of(measurement, hyper="plug-in")
+
+
+def test_what_a_file_states_wrongly_is_seen_by_its_rivals():
+    """Noise that is stated too small passes for a rough field; an axis that is said to close, for a rougher one."""
+    right = on_the_square(0.09, 0.09)
+    assert rivals(right) == [] and verdict(right, validate(right)).trusted == 1
+    louder = on_the_square(0.09, 0.09 / 25)
+    assert any("favour noise" in words for words in rivals(louder))
+    seam = on_the_square(0.01, 0.01, periodic=True)
+    assert any("closes on itself" in words for words in rivals(seam))
+    assert all(verdict(field, validate(field)).trusted == 0 for field in (louder, seam))

@@ -33,12 +33,15 @@ def pairs(n, seed=0):
     return x_b, x_b + 0.02 * years[:, None] + 0.03 * years[:, None] * z, years
 
 
-def bridge(channel=None, steps=20):
+def bridge(channel=None, steps=20, channels=1):
     channel = channel or BrownianChannel(1.0)
     torch.manual_seed(0)
-    denoiser = RegionDenoiser(ChangeModel.fit(*pairs(20000), channel), Perceptron(1, (REGIONS,), 16, 1, 2, times=2))
+    denoiser = RegionDenoiser(
+        ChangeModel.fit(*pairs(20000), channel), Perceptron(channels, (REGIONS,), 16, 1, 2, times=2)
+    )
     names = tuple(f"region {i}" for i in range(REGIONS))
-    return RegionBridge(denoiser, channel, geometric_clock(0.5, 1e5, steps), names, "SUVR", True, {"data": "test"})
+    clock, kind = geometric_clock(0.5, 1e5, steps), "compound" if channels == 2 else "plain"
+    return RegionBridge(denoiser, channel, clock, names, "SUVR", True, {"data": "test"}, kind)
 
 
 def test_the_gaussian_model_alone_draws_gaussian_pairs():
@@ -54,6 +57,36 @@ def test_the_gaussian_model_alone_draws_gaussian_pairs():
         x_b, context, rng()
     )
     assert not torch.allclose(torch.cov(((x - x_b) / years[:, None]).T), expected, atol=0.3 * float(expected[0, 0]))
+
+
+def test_a_dispersion_draws_gaussian_pairs_in_a_few_steps():
+    """Before training it is that of the Gaussian model: compound steps are exact where plain ones miss a third."""
+    x_b, x_f, years = pairs(6000, 1)
+    context, covariances = RegionContext(x_b, years), []
+    for prior in (bridge(steps=6, channels=2), bridge(PoissonChannel(), steps=6, channels=2), bridge(steps=6)):
+        x = prior.prior.sample(x_b, context, rng())
+        covariances.append(torch.cov(((x - x_b) / years[:, None]).T))
+    expected = torch.cov(((x_f - x_b) / years[:, None]).T)
+    for found in covariances[:2]:
+        assert torch.allclose(found, expected, atol=0.1 * float(expected.diagonal().mean()))
+    assert float(covariances[2].trace() / expected.trace()) < 0.7
+
+
+def test_the_dispersion_is_fitted_to_errors_that_it_does_not_move():
+    x_b, x_f, years = pairs(500, 3)
+    tau = torch.full((500,), 20.0, dtype=torch.float64)
+    state = PoissonChannel().draw_increments(x_f, tau[:, None], rng())
+    gradients = []
+    for channels in (1, 2):
+        prior = bridge(PoissonChannel(), channels=channels)
+        loss = bridge_loss(prior.denoiser, state, tau, x_f, RegionContext(x_b, years)).mean()
+        loss.backward()
+        gradients.append(prior.denoiser.network.layers[-1].bias.grad.reshape(channels, REGIONS))
+    assert float(loss.detach()) == pytest.approx(1.5, abs=0.15)  # of the right Gaussian model, s = 1
+    assert torch.allclose(gradients[0][0], gradients[1][0]) and float(gradients[1][1].abs().max()) < 0.1
+    state = PoissonChannel().draw_increments(x_b + 3 * (x_f - x_b), tau[:, None], rng())
+    bridge_loss(prior.denoiser, state, tau, x_b + 3 * (x_f - x_b), RegionContext(x_b, years)).mean().backward()
+    assert float(prior.denoiser.network.layers[-1].bias.grad.reshape(2, REGIONS)[1].max()) < -0.2  # it would widen
 
 
 def test_posterior_in_modes_is_that_of_dense_algebra():
@@ -84,9 +117,10 @@ def test_loss_is_one_for_the_gaussian_model():
 
 
 def test_a_file_holds_the_bridge():
-    prior = bridge(PoissonChannel())
+    prior = bridge(PoissonChannel(), channels=2)
     x_b, _, years = pairs(4, 4)
     again = from_entry(to_entry(prior))
+    assert again.steps == "compound" and from_entry({**to_entry(bridge()), "steps": None}).steps == "plain"
     assert again.synthetic and again.clock == prior.clock and again.regions == prior.regions
     found, expected = (b.sample(x_b, years, 3, rng(5)) for b in (again, prior))
     assert torch.equal(found, expected) and found.shape == (4, 3, REGIONS) and float(found.min()) > 0

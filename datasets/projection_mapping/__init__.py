@@ -1,0 +1,1 @@
+"""Set-ups of projection mapping: captures, their decoder, and an independent renderer."""

@@ -1,0 +1,123 @@
+r"""Compensation pixel by pixel: the drives whose appearance comes nearest to a target, within bounds.
+
+The error is measured in linear light, in the sRGB code or in Lab. Linear light is the bounded least squares of
+`gamut.nearest`. Code: the same with rows scaled by the secant slope of the code between appearance and target, a few
+rounds. Lab: Gauss-Newton with steps 1, 1/2 and 1/4, kept only where the error falls. Peers beside it: the inverse of
+each projector on its share of the target, clipped (Nayar et al. 2003; Grossberg et al. 2004), and least squares,
+clipped; the solution starts from the former wherever that is better in the error that is minimised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from infield.physics.projection_mapping.choices import Error
+from infield.physics.projection_mapping.colour import encode, lab, lab_jacobian
+from infield.physics.projection_mapping.gamut import WORKING, nearest
+
+CODED_ROUNDS = 3
+LAB_ROUNDS = 4
+MARGIN = 1e-4
+"""By how much, of the squared error, another start has to be better."""
+
+
+def solve_pixels(
+    columns: np.ndarray,
+    background: np.ndarray,
+    target: np.ndarray,
+    weights: np.ndarray,
+    error: Error = "coded",
+    to_srgb: np.ndarray | None = None,
+) -> np.ndarray:
+    """Drives, as emitted light, of each pixel.
+
+    Arguments:
+        columns: As of `gamut.nearest`.
+        background: Camera light with all drives at 0, shape `(pixels, 3)`.
+        target: Camera light that is wanted, the same shape.
+        weights: w of each column, see `gamut.nearest`.
+        error: What is minimised.
+        to_srgb: Camera channels to linear sRGB; the identity by default.
+
+    Returns:
+        Shape `(pixels, columns)`.
+    """
+    colour = np.eye(3) if to_srgb is None else to_srgb
+    rgb, ground, wanted = columns @ colour.T, background @ colour.T, target @ colour.T
+    s = nearest(rgb, wanted - ground, weights, stages=WORKING).drives
+    if error == "linear":
+        return s
+    cost = cost_of(rgb, ground, wanted, error)
+    _keep(s, linear_clipped(columns, target - background, weights), cost)
+    for _ in range(CODED_ROUNDS):
+        slope = secant_slope(_appearance(rgb, ground, s), wanted)
+        trial = nearest(rgb * slope[:, None], slope * (wanted - ground), weights, stages=WORKING).drives
+        _keep(s, trial, cost)
+    for _ in range(LAB_ROUNDS if error == "lab" else 0):
+        a = _appearance(rgb, ground, s)
+        jacobian = lab_jacobian(torch.from_numpy(a)).numpy()
+        wish = _lab(wanted) - _lab(a) + np.einsum("pij,pj->pi", jacobian, a - ground)
+        trial = nearest(np.einsum("pij,pnj->pni", jacobian, rgb), wish, weights, stages=WORKING).drives
+        better = np.zeros(len(s), bool)
+        before, old = cost(s), s.copy()
+        for length in (1.0, 0.5, 0.25):
+            step = old + length * (trial - old)
+            now = ~better & (cost(step) < before * (1 - MARGIN))
+            s[now], better = step[now], better | now
+    return s
+
+
+def linear_clipped(columns: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Each projector inverts its mixing on its share of the target, clipped (Nayar et al. 2003), shape of drives."""
+    pixels, n = columns.shape[:2]
+    share = weights[:, ::3] / np.maximum(weights[:, ::3].sum(1, keepdims=True), 1e-12)
+    s = np.empty((pixels, n))
+    for p in range(n // 3):
+        mixing = columns[:, 3 * p : 3 * p + 3].transpose(0, 2, 1).astype(np.float64)
+        sees = np.abs(np.linalg.det(mixing)) > 1e-12
+        s[:, 3 * p : 3 * p + 3] = 0
+        wish = (share[:, p, None] * b)[sees]
+        s[sees, 3 * p : 3 * p + 3] = np.linalg.solve(mixing[sees], wish[..., None])[..., 0]
+    return np.clip(s, 0, 1)
+
+
+def least_squares_clipped(columns: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """V^T (V V^T)^-1 b, clipped."""
+    V = columns.transpose(0, 2, 1).astype(np.float64)
+    gram = V @ V.transpose(0, 2, 1)
+    gram += 1e-9 * np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(3) + 1e-15 * np.eye(3)
+    return np.clip(np.einsum("pcj,pc->pj", V, np.linalg.solve(gram, b[..., None])[..., 0]), 0, 1)
+
+
+def secant_slope(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Slope of the code between two colours, shape of both."""
+    apart = np.where(np.abs(a - b) < 1e-5, 1e-5, a - b)
+    code = [encode(torch.from_numpy(x)).numpy() for x in (b + apart, b)]
+    return np.asarray((code[0] - code[1]) / apart)
+
+
+def cost_of(
+    rgb: np.ndarray, ground: np.ndarray, wanted: np.ndarray, error: Error
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The squared error of drives, shape `(pixels,)`."""
+    measure = {"linear": lambda x: x, "coded": lambda x: encode(torch.from_numpy(x)).numpy(), "lab": _lab}[error]
+    goal = measure(wanted)
+    return lambda s: ((measure(_appearance(rgb, ground, s)) - goal) ** 2).sum(1)
+
+
+def _keep(s: np.ndarray, other: np.ndarray, cost: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Replace drives where another choice has the smaller error."""
+    before, after = cost(s), cost(other)
+    better = (after < before * (1 - MARGIN)) & (before > 1e-7 * max(float(before.max()), 1e-30))
+    s[better] = other[better]
+
+
+def _appearance(rgb: np.ndarray, ground: np.ndarray, s: np.ndarray) -> np.ndarray:
+    return ground + np.einsum("pnc,pn->pc", rgb, s)
+
+
+def _lab(light: np.ndarray) -> np.ndarray:
+    return np.asarray(lab(torch.from_numpy(np.ascontiguousarray(light, np.float64))).numpy())

@@ -1,0 +1,128 @@
+"""A page about one predicted follow-up: baseline, predicted change with intervals, the measured one where known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from infield.pipelines.pet.prediction import Prediction
+from infield.pipelines.report import write_page
+from infield.pipelines.report.canvas import INK, MEAN, STYLE, TRUTH, UNSEEN, WIDTH, label_axes
+from infield.pipelines.report.charts import as_picture
+from infield.pipelines.report.page import Picture, page
+from infield.pipelines.report.words import Row
+from infield.posterior.pet.regions import RegionalChange
+
+SLICES = 3
+
+
+def write_prediction_report(path: Path, prediction: Prediction, band: float) -> None:
+    """Write the page.
+
+    Arguments:
+        path: HTML file, which appears when it is whole.
+        prediction: What is shown.
+        band: Test-retest band as a fraction of the baseline.
+    """
+    with matplotlib.rc_context(STYLE):
+        pictures = [_bars(prediction, band), _maps(prediction)]
+    subtitle = (
+        f"{prediction.baseline.source}: {len(prediction.draws)} draws of the bridge {prediction.prior} over "
+        f"{prediction.years:.3g} years"
+    )
+    warnings = ["This is not for diagnosis."]
+    warnings += [f"The prior: {words}." for words in prediction.cautions if "diagnosis" not in words]
+    level = prediction.changes[0].level
+    reading = [
+        f"Each draw is what a scan at the follow-up would measure, its noise and the error of its reference region "
+        f"included. Of {len(prediction.draws)} draws, the intervals hold a new one with probability {level:.3f}, by "
+        "order statistics. SUVR is the ratio to the reference region; left is the subject's left."
+    ]
+    tables = {"Change of SUVR": [_row(c, band, prediction) for c in reversed(prediction.changes)]}
+    write_page(path, page("Predicted follow-up of amyloid PET", subtitle, warnings, reading, pictures, tables))
+
+
+def _row(change: RegionalChange, band: float, prediction: Prediction) -> Row:
+    """One region: SUVR, its change with interval, the same in the scale of the synthetic cohort."""
+    value = (
+        f"{change.baseline:.3f} at baseline, {change.change:+.3f} "
+        f"({100 * change.level:.0f} %: {change.low:+.3f} to {change.high:+.3f})"
+    )
+    note = f"beyond {100 * band:g} %: probability {change.exceeds:.2f}"
+    if prediction.centiloid is not None and change.region == "composite":
+        in_cl = change.in_centiloid(prediction.centiloid[0])
+        note += f"; {in_cl.change:+.1f} ({in_cl.low:+.1f} to {in_cl.high:+.1f}) synthetic CL"
+    return change.region, value, note
+
+
+def _bars(prediction: Prediction, band: float) -> Picture:
+    """Change of each region with its interval."""
+    changes = prediction.changes
+    figure = Figure((WIDTH * 0.8, 0.24 * len(changes) + 1.2), layout="constrained")
+    ax, rows = figure.subplots(), np.arange(len(changes))
+    middle, low, high = (np.array([getattr(c, k) for c in changes]) for k in ("change", "low", "high"))
+    reach = band * np.array([c.baseline for c in changes])
+    ax.barh(rows, 2 * reach, left=-reach, height=0.8, color=UNSEEN, label=f"test-retest, {100 * band:g} %")
+    ax.hlines(rows, low, high, color=MEAN, linewidth=2, label=f"{100 * changes[0].level:.0f} % of the draws")
+    ax.plot(middle, rows, "o", color=MEAN, markersize=4, label="mean")
+    measured = prediction.baseline.follow_up
+    if measured is not None:
+        found = (measured - prediction.baseline.values).numpy()
+        if len(changes) > len(found):
+            found = np.append(found, found[prediction.composite].mean())
+        ax.plot(found, rows, "x", color=TRUTH, markersize=5, label="measured")
+    ax.axvline(0, color=INK, linewidth=0.8, linestyle=":")
+    ax.set_yticks(rows, [c.region for c in changes])
+    label_axes(ax, "change of SUVR", "", "1", "1")
+    ax.legend(loc="lower right")
+    text = "Predicted change of each region with its interval, against the band of two scans without any change."
+    return as_picture("Change by region", figure, text)
+
+
+def _maps(prediction: Prediction) -> Picture:
+    """Baseline, and the change of the region of each voxel: its mean, one draw, the measured one."""
+    baseline = prediction.baseline
+    image, labels = baseline.image, baseline.labels
+    before = baseline.values.numpy()
+    maps = {"mean change": prediction.draws.mean(0).numpy() - before, "one draw": prediction.draws[0].numpy() - before}
+    if baseline.follow_up is not None:
+        maps["measured change"] = baseline.follow_up.numpy() - before
+    filled = np.flatnonzero((labels >= 0).any((1, 2)))
+    shown = filled[np.linspace(0, len(filled) - 1, min(SLICES + 2, len(filled))).round().astype(int)]
+    shown = shown[1:-1] if len(shown) > SLICES else shown
+    reach = max(float(np.abs(values).max()) for values in maps.values()) or 1.0
+    figure = Figure((WIDTH, 2.9 * len(shown)), layout="constrained")
+    panels = figure.subplots(len(shown), 1 + len(maps), squeeze=False)
+    top = float(np.quantile(image.values[shown], 0.999))
+    for row, k in zip(panels, shown, strict=True):
+        height = image.affine[2, 3] + image.affine[2, 2] * k
+        drawn = _slice(row[0], image.values[k], image.affine, "viridis", 0.0, top)
+        row[0].set_title(f"baseline, z = {height:.0f} mm")
+        figure.colorbar(drawn, ax=row[0], label="SUVR", shrink=0.8)
+        for ax, (name, values) in zip(row[1:], maps.items(), strict=True):
+            painted = np.where(labels[k] >= 0, values[labels[k]], np.nan)
+            drawn = _slice(ax, painted, image.affine, "RdBu_r", -reach, reach)
+            ax.set_title(name)
+        figure.colorbar(drawn, ax=row[-1], label="change of SUVR", shrink=0.8)
+    text = (
+        "Slices from below, L and R of the subject. Changes are those of regional means, painted onto the grey matter "
+        "of each region: no image was predicted. Grey: no region."
+    )
+    return as_picture("Where", figure, text)
+
+
+def _slice(ax: Axes, values: np.ndarray, affine: np.ndarray, colours: str, low: float, high: float) -> Any:
+    """One slice `(y, x)` in mm; L and R at the sides."""
+    x, y = (affine[k, 3] + affine[k, k] * np.array([-0.5, values.shape[1 - k] - 0.5]) for k in (0, 1))
+    ax.set_facecolor(UNSEEN)
+    drawn = ax.imshow(values, origin="lower", extent=(*x, *y), cmap=colours, vmin=low, vmax=high, rasterized=True)
+    for text, place in (("L", 0.03), ("R", 0.97)):
+        ax.text(place, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=INK, weight="bold",
+                bbox={"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 1})  # fmt: skip
+    label_axes(ax, "x", "y", "mm", "mm")
+    return drawn

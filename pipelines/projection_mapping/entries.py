@@ -1,0 +1,21 @@
+"""Entries of projection mapping in the registry; see `core.registry`."""
+
+from __future__ import annotations
+
+from infield.core.registry import Entry
+
+ENTRIES = {
+    "commands": {
+        "project": Entry(
+            "infield.pipelines.projection_mapping.project", "pictures for projectors from a set-up and a target"
+        ),
+    },
+    "converters": {
+        "projection": Entry("infield.pipelines.projection_mapping.convert", "captures of projectors to a set-up"),
+    },
+    "simulators": {
+        "projection": Entry(
+            "infield.pipelines.projection_mapping.simulate", "captures of a rendered set-up of projectors"
+        ),
+    },
+}

@@ -1,0 +1,81 @@
+"""Pictures for projectors: the drives that make a surface look as nearly as possible like a target.
+
+    infield project setup.zarr --target picture.png -o OUT
+    infield project setup.zarr --target picture.png -o OUT --error lab --scale smooth --bits 16
+
+The set-up is one of `infield convert projection`. The folder gets a PNG for each projector, the predicted appearance,
+the residual, the distance from the gamut, and a report. The target is sRGB-coded and is cropped to the camera's aspect.
+What is no correct prediction: pixels that no projector reaches are masked, never guessed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from infield.physics.projection_mapping.choices import ERRORS, SCALES
+from infield.pipelines.projection_mapping.output import output_folder
+from infield.pipelines.run.options import Parser, add_json, check_at_least, check_positive
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("setup", type=Path, metavar="SETUP.zarr", help="a set-up of `infield convert projection`")
+    parser.add_argument("--target", type=Path, required=True, metavar="IMAGE", help="what the surface is to look like")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a new folder")
+    parser.add_argument("--exposure", type=float, metavar="E", help="camera light of the target's white (default: what "
+                        "the median pixel can show of it)")  # fmt: skip
+    parser.add_argument("--error", choices=ERRORS, default="coded", help="what is minimised: linear light, the sRGB "
+                        "code or Lab (default coded)")  # fmt: skip
+    parser.add_argument("--scale", choices=SCALES, default="none",
+                        help="one gain, or a smooth gain and lift against traces of the surface")  # fmt: skip
+    parser.add_argument("--iterations", type=int, default=60, metavar="N", help="of the joint solve; 0 for pixel by "
+                        "pixel alone (default 60)")  # fmt: skip
+    parser.add_argument("--bits", type=int, choices=(8, 16), default=8, help="of the projectors' pictures (default 8)")
+    parser.add_argument("--dither", action="store_true", help="round at random, so that means of neighbours are right")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the dither (default 0)")
+    parser.add_argument("--off", action="append", default=[], metavar="NAME", help="a projector that stays black; may "
+                        "be repeated")  # fmt: skip
+    parser.add_argument(
+        "--mask", type=Path, metavar="IMAGE", help="of the camera's size: 0 where the surface stays dark"
+    )
+    parser.add_argument("--warp-correction", type=Path, metavar="FILE.npy", help="offsets of the warp (v, u) in "
+                        "projector pixels on a coarse grid over the image: (rows, columns, 2)")  # fmt: skip
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder of this command")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from infield.datasets.projection_mapping.setup_file import open_setup
+    from infield.pipelines.projection_mapping.compensation import in_words, prepared, project
+    from infield.pipelines.run.console import table
+
+    check_at_least(0, iterations=arguments.iterations, seed=arguments.seed)
+    check_positive(exposure=1 if arguments.exposure is None else arguments.exposure)
+    with output_folder(arguments.output, arguments.overwrite) as folder:
+        setup = prepared(open_setup(arguments.setup), arguments.off, arguments.mask, arguments.warp_correction)
+        facts = project(
+            setup,
+            arguments.target,
+            folder,
+            exposure=arguments.exposure,
+            error=arguments.error,
+            scale=arguments.scale,
+            iterations=arguments.iterations,
+            bits=arguments.bits,
+            dither=arguments.dither,
+            seed=arguments.seed,
+        )
+    facts = {"output": str(arguments.output), **facts}
+    if facts["outside"] > 0.5:
+        print(
+            f"infield project: {100 * facts['outside']:.0f} % of the picture lies outside the gamut of the projectors; "
+            f"98 % of it would be inside up to --exposure {facts['largest_exposure']:.3g}",
+            file=sys.stderr,
+        )
+    if arguments.json:
+        print(json.dumps(facts))
+    else:
+        table(str(arguments.output), {k.replace("_", " "): in_words(v) for k, v in facts.items() if k != "output"})
+    return 0
