@@ -77,13 +77,18 @@ class CoilGaussianNoise(NoiseModel):
                 "correlated coil noise"
             )
 
-    def of_mean(self, count: int) -> CoilGaussianNoise:
+    def of_mean(self, count: float) -> CoilGaussianNoise:
         """Of the mean of several data: a covariance so many times smaller."""
         return CoilGaussianNoise(self.covariance / count, self.k_dimensions)
 
     @property
     def variance(self) -> Tensor:
         return (self.covariance.diagonal().real / 2).reshape(-1, *(1,) * self.k_dimensions)
+
+    @property
+    def precision(self) -> Tensor:
+        """R^{-1} between the coils, as it acts on complex samples: 2 Psi^{-1}, shape `(N, N)`."""
+        return 2 * self._inverse
 
     def _complex(self, r: Tensor) -> Tensor:
         """The data as complex vectors over coils, (batch, N, samples)."""

@@ -21,7 +21,7 @@ LOG_LENGTH = (math.log(0.25), 1.5)
 """Of log(length / extent of the data)."""
 
 LOG_NOISE = (math.log(0.1), 2.0)
-"""Of log(variance of the noise / variance of the data around their trend), where the data's file does not know it."""
+"""Of log(variance of the noise / variance of the data around their trend), if the data's file leaves it open."""
 
 TREND_SD = 10.0
 """Standard deviation of coefficients of the trend, in standard deviations of the data around it."""

@@ -65,6 +65,10 @@ def adamw_with_cosine(
     """
     optimizer = torch.optim.AdamW(module.parameters(), learning_rate, weight_decay=weight_decay)
     total = module.trainer.estimated_stepping_batches
+    if total < 1:
+        raise InfieldError(
+            where="training", found="no step", expected="at least one", remedy="look at the trainer's limits"
+        )
 
     def factor(step: int) -> float:
         progress = min(step / total, 1.0)
