@@ -90,9 +90,8 @@ def _moments(measurement: Measurement, generator: Generator) -> tuple[Tensor, fl
     ]
     y, of_constants = weight * measurement.y.flatten()[data.index], weight * of_constants
     probes = torch.randn((4, channels, *space), generator=generator, dtype=torch.float64)
-    gain = float(
-        (weight * measurement.operator.A(probes).flatten(1)[:, data.index]).square().sum() / 4
-    )  # trace(A A^T) of whitened data, Hutchinson
+    squares = [(weight * measurement.operator.A(x).flatten()[data.index]).square().sum() for x in probes.split(1)]
+    gain = float(sum(squares)) / len(probes)  # trace(A A^T) of whitened data, Hutchinson
     unseen = of_constants.square().sum(1, keepdim=True) <= 1e-12 * gain  # rounding alone
     of_constants = torch.where(unseen, torch.zeros_like(of_constants), of_constants)
     mean = torch.linalg.lstsq(of_constants.mT, y[:, None], driver="gelsd").solution  # least norm where unseen

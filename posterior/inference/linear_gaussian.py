@@ -32,7 +32,7 @@ from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.noise.registry import GaussianNoiseModel
-from infield.physics.operators.composition import has_adjoint_of_units
+from infield.physics.operators.composition import outermost_has
 from infield.posterior.inference.conjugate_gradients import conjugate_gradients
 from infield.posterior.inference.point_sensor_solver import PointSensorSolver
 from infield.posterior.inference.unseen_regions import UnseenRegions, serves
@@ -152,7 +152,7 @@ class LinearGaussianData:
     def operator_rows(self, index: Tensor) -> Tensor:
         """Rows of A T^T for the data at some places: A acting on the modes' coordinates, shape `(places, modes)`."""
         operator: Any = self.measurement.operator
-        if has_adjoint_of_units(operator):
+        if outermost_has(operator, "adjoint_of_units"):
             few = max(UNIT_ENTRIES // math.prod(self.measurement.event_shape), 1)
             fields = (operator.adjoint_of_units(part) for part in index.split(few))
             return torch.cat([self.modes.analyse(x).flatten(1) for x in fields])
@@ -289,11 +289,18 @@ class LinearGaussianData:
         )
         signs = 2 * signs - 1
         few = max(BATCH_ENTRIES // self.observed.numel(), 1)
-        through = [self.adjoint(self.noise.solve(self._data(self.modes.synthesise(part)))) for part in signs.split(few)]
+        through = [self.normal(self.modes.synthesise(part)) for part in signs.split(few)]
         estimate = (signs * self.modes.analyse(torch.cat(through))).mean(0).flatten()
         if self.unseen is not None:  # of what is seen
             estimate = estimate / self.unseen.seen
         return estimate.clamp_min(0.1 * float(estimate.mean()))
+
+    def normal(self, x: Tensor) -> Tensor:
+        """A^T R^{-1} A x, shape of x."""
+        operator: Any = self.measurement.operator
+        if self.masked_by_operator and hasattr(self.noise, "precision") and outermost_has(operator, "normal"):
+            return cast(Tensor, operator.normal(x, self.noise.precision))
+        return self.adjoint(self.noise.solve(self._data(x)))
 
     def _data(self, x: Tensor) -> Tensor:
         return self.mask_unobserved(self.measurement.operator.A(x))
@@ -310,7 +317,7 @@ class LinearGaussianData:
             return torch.cat([root * c, c @ F.mT], dim=1)
 
         def normal_operator(w: Tensor) -> Tensor:
-            return w + S_T(self.adjoint(self.noise.solve(self._data(S(w)))))
+            return w + S_T(self.normal(S(w)))
 
         diagonal = 1 + torch.cat([root**2 * self.information, F**2 @ self.information])
         right = S_T(self.adjoint(self.noise.solve(r)))

@@ -135,7 +135,10 @@ class Sampler(ABC):
         data = measurement.pullback(units)
         transpose = "A_adjoint" if isinstance(data.operator, LinearPhysics) else "A_vjp"
         network = prior.evaluation if isinstance(prior, Trained) else "velocity"
-        velocity, operator = Calls(prior, network), Calls(data.operator, "A", transpose, derivatives=True)
+        velocity, operator = (
+            Calls(prior, network),
+            Calls(data.operator, "A", transpose, derivatives=True, pairs=("normal",)),
+        )
         with torch.no_grad():
             draws = self.draw(velocity.counted, replace(data, operator=operator.counted), n, generator)
         cost = {"velocity_calls": velocity.fields / n, "operator_calls": operator.fields / n}
