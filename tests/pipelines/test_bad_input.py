@@ -240,9 +240,15 @@ PRIORS = {
     "no law": (described("prior: gaussian"), "key 'law' is missing"),
     "unknown law": (described("prior: gaussian\nlaw: {law: brown}"), "brown"),
     "negative length": (described("prior: gaussian\nlaw: {law: matern, nu: 1.5, length: -1}"), "length"),
-    "description in other units": (described(GAUSSIAN + "units: mm"), "in units 'mm', the measurement's field in 'K'"),
+    "description in other units": (
+        described(GAUSSIAN + "units: mm"),
+        "found units 'mm', expected 'K', as the measurement's field",
+    ),
     "mixture without source": (described(MIXTURE.split("source")[0]), "key 'source': found none"),
-    "mixture in other units": (described(MIXTURE + "units: mm"), "in units 'mm', the measurement's field in 'K'"),
+    "mixture in other units": (
+        described(MIXTURE + "units: mm"),
+        "found units 'mm', expected 'K', as the measurement's field",
+    ),
 }
 
 
