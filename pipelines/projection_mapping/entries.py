@@ -5,6 +5,11 @@ from __future__ import annotations
 from infield.core.registry import Entry
 
 ENTRIES = {
+    "benches": {
+        "projection": Entry(
+            "infield.pipelines.projection_mapping.bench.run", "gamut, compensation and calibration of projectors"
+        ),
+    },
     "commands": {
         "project": Entry(
             "infield.pipelines.projection_mapping.project", "pictures for projectors from a set-up and a target"

@@ -17,7 +17,7 @@ import torch
 from scipy import stats
 from torch import Generator, Tensor
 
-from infield.pipelines.pet.bench.targets import TargetBench
+from infield.pipelines.bench.targets import TargetBench
 from infield.pipelines.run.console import progress
 from infield.priors.bridges.bridge import BridgePrior, Steps, bridge_counts
 from infield.priors.bridges.channels import BrownianChannel, Channel, Moments, PoissonChannel

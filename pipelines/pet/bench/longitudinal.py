@@ -23,6 +23,7 @@ from torch import Generator, Tensor
 
 from infield.datasets.pet.amyloid_law import AmyloidLaw, best_prediction
 from infield.datasets.pet.brain_regions import GROUPS
+from infield.pipelines.bench.targets import TargetBench
 from infield.pipelines.pet.bench.longitudinal_rows import (
     BROWNIAN_S,
     CLOCK,
@@ -41,7 +42,6 @@ from infield.pipelines.pet.bench.longitudinal_scores import (
     square_error,
     variances,
 )
-from infield.pipelines.pet.bench.targets import TargetBench
 from infield.pipelines.run.console import progress
 from infield.priors.bridges.clocks import brownian_clock, geometric_clock
 from infield.priors.bridges.region_bridge import RegionBridge
