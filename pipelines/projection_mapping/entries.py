@@ -16,6 +16,9 @@ ENTRIES = {
         ),
     },
     "converters": {
+        "gamut": Entry(
+            "infield.pipelines.projection_mapping.convert_gamut", "what projectors can show, to a measurement"
+        ),
         "projection": Entry("infield.pipelines.projection_mapping.convert", "captures of projectors to a set-up"),
     },
     "simulators": {

@@ -46,6 +46,7 @@ SCENES = {
     "relief-mild-1": Case("relief", "mild", 1, 1.5, 0.7, 3),
     "corner-mild-2": Case("corner", "mild", 2, 0.8, 0.55, 4),
 }
+SEAM = {"seam-mild-2": Case("plane", "mild", 2, 0.5, 0.7, 1)}
 CORNER = "corner-mild-2"
 PHOTOGRAPHS = (
     *("astronaut", "chelsea", "coffee", "rocket", "motorcycle_left", "retina"),
@@ -57,7 +58,7 @@ OUTSIDE_SHARE = 0.05
 
 @cache
 def scene(name: str, height: int) -> Scene:
-    case = SCENES[name]
+    case = (SCENES | SEAM)[name]
     return Scene(
         case.surface, case.texture, case.projectors, height, case.defocus, case.albedo, case.surface == "corner",
         seed=case.seed,
@@ -101,7 +102,7 @@ def inside_target(setup: Setup, picture: np.ndarray) -> np.ndarray:
         gain = 0.5 * (bounds[0] + bounds[1])
         target = low + gain * soft
         far = nearest(columns, (target - setup.background)[:, covered].T).distance > IN_GAMUT
-        bounds[far.mean() > OUTSIDE_SHARE] = gain
+        bounds[int(far.mean() > OUTSIDE_SHARE)] = gain
     return np.asarray(low + bounds[0] * soft)
 
 

@@ -47,7 +47,7 @@ def run(
         "calibration": lambda: calibration.calibration(bench, height, quick, seed),
         "inside": lambda: inside.inside(bench, height, quick, seed),
         "outside": lambda: outside.outside(bench, height, quick, seed),
-        "seams": lambda: seams.seams(bench, height, seed),
+        "seams": lambda: seams.seams(bench, quick, seed),
     }
     with progress() as bar:
         for part in bar.track(parts, description="projection"):

@@ -5,25 +5,25 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from infield.physics.projection_mapping.compensate import pixelwise_light, quantise
+from infield.physics.projection_mapping.compensate import drives_to_rasters, pixelwise_light, quantise
 from infield.physics.projection_mapping.gamut import nearest
 from infield.physics.projection_mapping.setup import Setup
 from infield.pipelines.bench.targets import TargetBench
 from infield.pipelines.projection_mapping.bench.cases import judged, truth
 
 DRIFT = 0.05
-NAME = "plane-mild-2"
+NAME = "seam-mild-2"
+HEIGHT, QUICK_HEIGHT = 180, 96
+"""A border fades over pixels, so that steps depend on their number."""
 
 
-def seams(bench: TargetBench, height: int, seed: int) -> None:
-    """At twice the height of the other parts: a border fades over pixels."""
-    setup = truth(NAME, 2 * height)
+def seams(bench: TargetBench, quick: bool, seed: int) -> None:
+    """A surface of its own, sharper and larger than those of the other parts."""
+    setup = truth(NAME, QUICK_HEIGHT if quick else HEIGHT)
     target = np.full((3, *setup.shape), 0.5 * float(np.quantile(_white(setup).min(0)[judged(setup)], 0.02)))
     light = pixelwise_light(setup, target, "linear")
     columns = setup.columns()
     b = (target - setup.background)[:, setup.covered].T
-    from infield.physics.projection_mapping.compensate import drives_to_rasters
-
     least = drives_to_rasters(setup, nearest(columns, b).drives)
     case = f"{NAME}, uniform target, one lamp 5 % brighter"
     bench.judge(case, "feathered ridge", "99.9 % of steps, of the target", _steps(setup, light, target), None, 0.005)
