@@ -1,4 +1,4 @@
-"""Readers that serve every domain, by kind and suffix; see `core.registry`."""
+"""Readers of every domain, by kind and suffix; see `core.registry`."""
 
 from __future__ import annotations
 

@@ -37,11 +37,11 @@ class Measurement(Brief):
         y: Data, shape `(1, *data)` or `data`, a tensor or array; entries that are not observed may hold anything.
         operator: The forward operator A, linear or not; also a function of fields, see `operators.callables`.
         noise: Law of the data given A x.
-        grid: Where the field lives; by default where the operator says.
+        grid: Where the field lives; by default the grid of the operator.
         channels: Names of the field's channels.
         units: Units of the field.
-        observed: Bool, shape `data`: which entries of `y` are data. None: those that the operator observes if it says
-            so, else all.
+        observed: Bool, shape `data`: which entries of `y` are data. None: those that the operator observes if it
+            defines so, else all.
         truth: The field, if known, shape `(1, channel, *space)`.
         description: The operator as `build_operator` reads it.
         arrays: The arrays that the description names.
@@ -49,9 +49,9 @@ class Measurement(Brief):
         context: What else is known of this field, by name: numbers, and fields on the same grid, on which a prior may
             be conditioned.
         source: The file that this was read from; what is derived from a measurement keeps it, and the next two.
-        digest: SHA-256 of what the file says.
+        digest: SHA-256 of the file's contents.
         attributes: The file's attributes.
-        carried: What its file says of the field beside numbers, for the files that are made of it.
+        carried: Metadata of the field in its file, for the files derived from it.
 
     Raises:
         InfieldError: If shapes do not match, an observed datum is not finite, or nothing is observed; if the noise is

@@ -21,7 +21,7 @@ CIRCLE = 360.0
 """Degrees after which longitudes repeat."""
 
 NONE = ("1", "")
-"""What files say where there are no units, or where nobody stated them."""
+"""Spellings in files without units."""
 
 
 def on_earth(units: tuple[str, ...]) -> bool:
@@ -47,7 +47,7 @@ class Conversion:
 def same_units(one: str, other: str) -> bool:
     """Whether two spellings mean one unit: 'K' and 'kelvin', 'm s-1' and 'm/s'.
 
-    What no parser knows is the same only where it is spelled the same.
+    Units that no parser reads are the same only if they are spelled the same.
 
     Examples:
         >>> same_units("m s-1", "m/s"), same_units("degC", "K")
@@ -89,7 +89,7 @@ def conversion(one: str, other: str) -> Conversion:
 
 
 def known_units(text: str) -> bool:
-    """Whether the parser knows these units."""
+    """Whether the parser reads these units."""
     return text in NONE or _parsed(text) is not None
 
 

@@ -44,7 +44,7 @@ def reconstruct(argv: Sequence[str] | None = None) -> int:
 
 
 def _leave(status: int) -> int:
-    """Hand back the exit status of a process; at once where samples are still being drawn that nobody waits for.
+    """Hand back the exit status of a process; at once where samples are still being drawn that are no longer needed.
 
     A thread in the middle of tensor algebra cannot be stopped, and the interpreter aborts when it meets one at its end.
     """
@@ -76,11 +76,11 @@ def _run(verb: str, arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print(f"infield {verb}: interrupted; rerun the same command to resume", file=sys.stderr)
         return 130
-    except SystemExit as leave:  # a parser that has said what it had to say
+    except SystemExit as leave:  # a parser that has printed its message
         if isinstance(leave.code, str):
             print(f"infield {verb}: {' '.join(leave.code.split())}", file=sys.stderr)
         return leave.code if isinstance(leave.code, int) else 2 * (leave.code is not None)
-    except BrokenPipeError:  # whoever reads the output, such as `head`, has enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except Exception as error:
@@ -106,5 +106,5 @@ def _usage() -> str:
     commands = registry.table(GROUP)
     width = max(map(len, commands))
     verbs = "\n".join(f"  {verb.ljust(width)}  {entry.help}" for verb, entry in commands.items())
-    more = "infield VERB --help tells more; --debug shows tracebacks; -V prints the version."
+    more = "infield VERB --help lists options; --debug shows tracebacks; -V prints the version."
     return f"usage: infield VERB ...\n\n{verbs}\n\n{more}"

@@ -1,4 +1,4 @@
-"""Commands, simulations and benches that serve every domain; see `core.registry`."""
+"""Commands, simulations and benches of every domain; see `core.registry`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ ENTRIES = {
         "reconstruct": Entry(
             "infield.pipelines.commands.reconstruct_options", "posterior samples of the field behind a measurement file"
         ),
+        "explain": Entry("infield.pipelines.commands.explain", "what each datum contributes to a feature"),
         "calibrate": Entry(
             "infield.pipelines.commands.calibrate", "is a sampler right on a measurement file, and what mends it"
         ),
@@ -29,7 +30,8 @@ ENTRIES = {
         "list": Entry("infield.pipelines.commands.list", "names of priors, samplers, operators, configurations, ..."),
         "cite": Entry("infield.pipelines.commands.cite", "BibTeX of what to cite, also of a posterior"),
         "demo": Entry(
-            "infield.pipelines.commands.demo_options", "the whole road in three minutes: measurement, posterior, report"
+            "infield.pipelines.commands.demo_options",
+            "the whole workflow in three minutes: measurement, posterior, report",
         ),
         "emulate": Entry("infield.pipelines.commands.emulate", "new fields from a conditional prior"),
     },
@@ -58,5 +60,6 @@ ENTRIES = {
         "pde": Entry("infield.pipelines.bench.pde.run", "coefficients of partial differential equations"),
         "scaling": Entry("infield.pipelines.bench.scaling", "cost against the size of a field"),
         "spectrum": Entry("infield.pipelines.bench.spectrum", "spectra of draws of learned priors"),
+        "steps": Entry("infield.pipelines.bench.steps", "steps that are exact for Gaussian priors; denoisers; data"),
     },
 }

@@ -1,4 +1,4 @@
-"""Samplers that serve every domain; see `core.registry`."""
+"""Samplers of every domain; see `core.registry`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ ENTRIES = {
             papers=("shi2026faps",),
             facts=facts(
                 DIFFERENTIABLE,
-                "nothing: it is biased even under a perfect prior, and serves comparisons",
+                "nothing: it is biased even under a perfect prior, and is for comparisons",
                 "about 820 velocity evaluations, 2000 Langevin steps",
                 arxiv("Shi, Ross & Yue 2026", "2606.22346"),
             ),

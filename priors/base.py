@@ -5,7 +5,7 @@ Time convention, fixed here once for the whole suite: t = 0 is the source, t = 1
 
     x_t = t x_1 + (1 - t) x_0,    v(x, t) = E[x_1 - x_0 | x_t = x],    E[x_1 | x_t] = x_t + (1 - t) v(x_t, t).
 
-A prior speaks of standardised fields x; a user's field in its own units is `shift + scale x`, channel by channel.
+A prior is defined on standardised fields x; a user's field in its own units is `shift + scale x`, channel by channel.
 """
 
 from __future__ import annotations
@@ -13,20 +13,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
 
+from infield.core.renamed import old_names
 from infield.core.transform import Affine, Chain, Transform
 from infield.priors.covariance.base import Covariance
+from infield.priors.integrator import GaussianFlow, integrate
+
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__)
 
 
 @dataclass(frozen=True)
 class Standardisation(Affine):
     """Field in units = shift + scale * standardised field, both of shape `(channel, 1, ...)`; what is between a field
-    and what a prior speaks of, where it is more, is a subclass."""
+    and a prior on more than that is a subclass."""
 
     @classmethod
     def identity(cls, event_shape: tuple[int, ...]) -> Standardisation:
@@ -43,7 +47,7 @@ class Standardisation(Affine):
 
 
 class ChainedStandardisation(Standardisation, ABC):
-    """Field in units = what a chain of transforms makes of a field that a prior speaks of."""
+    """Field in units = a chain of transforms of a field of the prior."""
 
     @property
     @abstractmethod
@@ -186,23 +190,16 @@ def score(prior: FlowPrior, x: Tensor, t: float) -> Tensor:
 
 
 def sample(prior: FlowPrior, n: int, generator: Generator, *, steps: int = 50) -> Tensor:
-    """Draw n fields in their units by integrating dx/dt = v(x, t) from the source with Heun's method.
+    """Draw n fields in their units by integrating dx/dt = v(x, t) from the source (`priors.integrator`).
 
-    The last step, to t = 1, is an Euler step (there the velocity of a closed-form prior may not be defined): it lands
-    on E[x_1 | x_t]. Cost: 2 steps - 1 velocity calls.
+    Cost: one velocity call a step; 8 to 16 leave an error of a few per cent of a standard deviation.
 
     Returns:
         Fields of shape `(n, channel, *space)`.
     """
-    times = torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist()
-    return prior.standardisation.to_units(heun(prior, prior.source.sample(n, generator), times))
+    return prior.standardisation.to_units(flow(prior, prior.source.sample(n, generator), steps))
 
 
-def heun(prior: FlowPrior, x: Tensor, times: Sequence[float]) -> Tensor:
-    """Integrate dx/dt = v(x, t) over increasing times by Heun's method, a step to t = 1 by Euler's; shape of x."""
-    for t, t_next in pairwise(times):
-        v = prior.velocity(x, t)
-        if t_next < 1:
-            v = (v + prior.velocity(x + (t_next - t) * v, t_next)) / 2
-        x = x + (t_next - t) * v
-    return x
+def flow(prior: FlowPrior, x_0: Tensor, steps: int) -> Tensor:
+    """Phi(x_0), the field that the flow of a prior makes of one of its source, both standardised; shape of x_0."""
+    return integrate(prior.velocity, GaussianFlow.of(prior.source, prior.covariance, prior.mean), x_0, steps)

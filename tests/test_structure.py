@@ -265,6 +265,7 @@ def test_choices_that_options_repeat_are_those_of_the_heavy_modules():
     from infield.datasets.mri.readers import arrays
     from infield.datasets.pet.amyloid_law import AmyloidLaw
     from infield.datasets.pet.scanner import Scanner
+    from infield.datasets.projection_mapping import surfaces
     from infield.datasets.wall_pressure import plane_file
     from infield.datasets.wall_pressure.readers import jhtdb
     from infield.physics.cm21 import telescopes
@@ -278,13 +279,14 @@ def test_choices_that_options_repeat_are_those_of_the_heavy_modules():
     from infield.pipelines.pet import simulate_options as pet_options
     from infield.pipelines.pet.bench import run as pet_bench
     from infield.pipelines.pet.bench import run_options as pet_bench_options
+    from infield.pipelines.projection_mapping import simulate as projection
     from infield.pipelines.wall_pressure import channel_options, convert_options, simulate_options
     from infield.priors.cm21 import prior
     from infield.priors.random_fields import processes
 
     assert convert_options.WALLS == plane_file.WALLS and convert_options.FLOWS == tuple(jhtdb.FLOWS)
     assert observe_options.TELESCOPES == tuple(telescopes.TELESCOPES)
-    assert emulate_options.HEUN_STEPS == prior.HEUN_STEPS
+    assert emulate_options.FLOW_STEPS == prior.FLOW_STEPS
     assert fields_options.PROCESSES == tuple(processes.PROCESSES)
     assert mri_options.MASKS == masks.MASKS
     assert (mri_options.AXES, mri_options.CHOSEN, mri_options.AVERAGED) == (arrays.AXES, arrays.CHOSEN, arrays.AVERAGED)
@@ -292,6 +294,7 @@ def test_choices_that_options_repeat_are_those_of_the_heavy_modules():
     assert {*pet_options.OF_SCANNER, "shape", "spacing"} == {field.name for field in fields(Scanner)}
     assert channel_options.BOXES == tuple(boxes.BOXES) and channel_options.LARGEST_CFL == solver.LARGEST_CFL
     assert (simulate_options.DX_PLUS, simulate_options.DZ_PLUS) == (wall_units.DX_PLUS, wall_units.DZ_PLUS)
+    assert (projection.SURFACES, projection.TEXTURES) == (tuple(surfaces.SURFACES), tuple(surfaces.TEXTURES))
     assert kriging_options.PARTS == tuple(kriging.PARTS) and kriging_options.NAMES == kriging.NAMES
     assert (pet_bench_options.PARTS, pet_bench_options.TRUTHS) == (pet_bench.PARTS, pet_bench.TRUTHS)
 

@@ -49,7 +49,7 @@ PARAMETERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Lightcones:
-    """What a file of lightcones says of them.
+    """Lightcones of a file: their metadata.
 
     Arguments:
         grid: Axes (x, y, los) in Mpc.
@@ -164,7 +164,7 @@ def lightcone_writer(
 
 
 def open_lightcones(path: str | Path) -> tuple[xr.Dataset, Lightcones]:
-    """Open a finished file of lightcones, the temperatures still on disk, and what it says of itself.
+    """Open a finished file of lightcones, the temperatures still on disk, and its metadata.
 
     Raises:
         InfieldError: The path is missing or no zarr group; the file is foreign, newer, not complete or truncated, or a

@@ -1,11 +1,11 @@
-"""Posteriors of astrophysical parameters: draws for each cone, and what held-out simulations say of them.
+"""Posteriors of astrophysical parameters: draws for each cone, and their calibration on held-out simulations.
 
 A zarr group. For each parameter, under its own name and in its units: `NAME (cone, draw)`, with `prior_low` and
 `prior_high`; `NAME_truth (cone)`, NaN where it is not known; `NAME_rank (held_out)` and `NAME_held_out (held_out)`, the
 rank of a held-out simulation's parameter among its `draws` draws, and that parameter. `distance (cone)` and
-`distance_held_out (held_out)` say how far a cone's summaries are from the nearest simulated ones. `cone` and `held_out`
-are numbers of cones in their files. Attributes: `parameters` (JSON), `calibration` (JSON), `seed`, `simulations`,
-`lightcones`, `versions`.
+`distance_held_out (held_out)` give how far a cone's summaries are from the nearest simulated ones. `cone` and
+`held_out` are numbers of cones in their files. Attributes: `parameters` (JSON), `calibration` (JSON), `seed`,
+`simulations`, `lightcones`, `versions`.
 """
 
 from __future__ import annotations

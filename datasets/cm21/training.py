@@ -22,7 +22,7 @@ from infield.datasets.formats.zarr_group import refusal
 from infield.datasets.training.fields import EpochOrder
 
 Window = tuple[Tensor, ...]
-"""Values `(batch, channel, x, y, window)`, parameters `(batch, parameters)` and first cells `(batch,)`; where wanted,
+"""Values `(batch, channel, x, y, window)`, parameters `(batch, parameters)` and first cells `(batch,)`; optionally
 also boxes of initial conditions, `(batch, 1, x, y, los)`."""
 
 STATISTICS = 512
@@ -88,7 +88,7 @@ class LightconeFile(LightningDataModule):
         self.with_boxes, self.workers, self.num_workers = boxes, workers, num_workers
 
     def setup(self, stage: str) -> None:
-        """Read the files and check what they say of themselves."""
+        """Read the files and check their metadata."""
         opened = [open_lightcones(path) for path in self.paths]
         path, (_, about) = self.paths[0], opened[0]
         parameters = self._joined([other for _, other in opened])
@@ -149,7 +149,7 @@ class LightconeFile(LightningDataModule):
         return {name: np.concatenate([one.parameters[name] for one in files]) for name in first.parameters}
 
     def _initial_conditions(self, groups: list[xr.Dataset], count: int) -> Tensor:
-        """Boxes of so many cones, `(cones, 1, x, y, los)` in half precision; none where they are not asked for."""
+        """Boxes of so many cones, `(cones, 1, x, y, los)` in half precision; none if they are not requested."""
         found: list[Tensor] = []
         for path, group in zip(self.paths, groups, strict=True):
             if not self.with_boxes or len(found) == count:

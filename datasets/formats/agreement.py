@@ -1,4 +1,4 @@
-"""Whether the parts of a measurement file speak of the same axes in one order, and of the same units."""
+"""Whether the parts of a measurement file have the same axes in one order, and the same units."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def axes_by_name(group: xr.Dataset, field: Field) -> xr.Dataset:
 
 def with_increasing_axes(dataset: xr.Dataset, dims: Iterable[str]) -> xr.Dataset:
     """A dataset in which the coordinates of dimensions increase where they can: those that decrease are turned with all
-    that lies along them, and longitudes that cross the date line go on beyond 180 degrees."""
+    that lies along them, and longitudes that cross the date line continue beyond 180 degrees."""
     for name in dims:
         if name not in dataset.variables or dataset[name].dims != (name,) or dataset[name].dtype.kind not in "iuf":
             continue

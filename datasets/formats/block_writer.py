@@ -1,4 +1,4 @@
-"""Zarr groups of many samples, written block by block so that a killed run goes on and ends with the same bytes.
+"""Zarr groups of many samples, written block by block so that a killed run resumes and ends with the same bytes.
 
 A run works in `<path>.partial` and only a finished one is renamed to `<path>`. A block counts once its flag in `done`
 is 1, and that flag is written after everything else of the block, so no interruption of the process can leave a flag
@@ -122,7 +122,7 @@ class BlockWriter:
         output_lock.renew(self.path)
 
     def _record_report(self, b: int, name: str, report: Mapping[str, float]) -> None:
-        """Keep what is said of one block in an attribute of the group: JSON, by number of the block."""
+        """Keep the report of one block in an attribute of the group: JSON, by number of the block."""
         with self._disk_full():
             told = {**self._reports(name), str(b): dict(report)}
             self._group.attrs[name] = to_json(dict(sorted(told.items(), key=lambda block: int(block[0]))))
@@ -165,7 +165,7 @@ class BlockWriter:
         return np.asarray(self._array(name)[...])
 
     def _disk_full(self) -> Any:
-        remedy = f"make room and start the same command again, it goes on from {self.partial.name}"
+        remedy = f"make room and start the same command again, it resumes from {self.partial.name}"
         return explain_disk_full(self.path, remedy)
 
     def _check_same_run(self, kind: str, version: int, run: Mapping[str, Any]) -> None:
@@ -195,7 +195,7 @@ class BlockWriter:
 
 
 def open_finished(path: str | Path, kind: str, version: int) -> xr.Dataset:
-    """Open a group that says of itself that it is complete, its arrays still on disk.
+    """Open a group that is marked complete, its arrays still on disk.
 
     Raises:
         InfieldError: The path is missing or no zarr group; the group is foreign, newer or not complete.
@@ -204,7 +204,7 @@ def open_finished(path: str | Path, kind: str, version: int) -> xr.Dataset:
     group = open_group(path, kind, version)
     found = group.attrs.get("infield_complete")
     if found != 1:
-        remedy = "this run is not finished, start it again to go on"
+        remedy = "this run is not finished, start it again to resume"
         raise refusal(path, "infield_complete", repr(found), "1", remedy)
     return group
 

@@ -1,4 +1,4 @@
-"""What a measurement says of its field beside numbers, and a posterior and a map say again: attributes of CF, bounds of
+"""Metadata of the field, carried from a measurement to its posterior and maps: attributes of CF, bounds of
 cells, the projection, land."""
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Carried:
 
     @classmethod
     def of_group(cls, path: Path, group: xr.Dataset, field: Field, operator_json: Mapping[str, Any]) -> Carried:
-        """What a measurement file says of its field."""
+        """Metadata of the field in a measurement file."""
         own = group["data"].attrs if operator_json.get("name") in VALUES_OF_FIELD else {}
         of_field = {key: own[key] for key in OF_FIELD if key in own}
         of_axes = {name: _others(group[name].attrs) for name in field.dims if name in group.variables}

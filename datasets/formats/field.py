@@ -21,7 +21,7 @@ COMPLEX_CHANNELS = ("real", "imag")
 
 @dataclass(frozen=True)
 class Field:
-    """What a file says of the unknown field.
+    """Metadata of the unknown field in a file.
 
     Arguments:
         grid: Where it lives.

@@ -78,7 +78,7 @@ def open_arrays(path: Path) -> Iterator[StoredArrays]:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn what a library says of a file that it cannot read into one line."""
+    """Turn a library's error on a file that it cannot read into one line."""
     try:
         yield
     except InfieldError:

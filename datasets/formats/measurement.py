@@ -140,7 +140,8 @@ def validate_measurement(path: str | Path) -> None:
 
 
 def measurement_digest(path: str | Path) -> str:
-    """SHA-256 of what a measurement file says, whatever its chunks and compression; title and history do not count.
+    """SHA-256 of the contents of a measurement file, whatever its chunks and compression; title and history do not
+    count.
 
     Arguments:
         path: Directory of the zarr group.
@@ -302,7 +303,7 @@ def write_measurement(
         overwrite: Whether an existing zarr group may be replaced.
         title: One line for people.
         history: What was done to the data, one line a step.
-        data_units: Units of the data, where the measurement does not know them.
+        data_units: Units of the data, if the measurement does not hold them.
         dims: Dimension names of variables, by variable name (`data` without the axis of real and imaginary part). By
             default the dimensions of `NAME` are `NAME_0`, `NAME_1`, ..., and data under a mask have the field's.
         extra: Further variables, carried along for people and other programs (held-out data, for example).

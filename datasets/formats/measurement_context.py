@@ -21,7 +21,7 @@ SINCE = 2
 
 
 def read_context(path: Path, group: xr.Dataset, field: Field, named: Collection[str]) -> dict[str, Quantity]:
-    """Read what a file knows of its field beside the data.
+    """Read what a file holds of its field beside the data.
 
     Arguments:
         path: Directory of the group.
@@ -35,7 +35,7 @@ def read_context(path: Path, group: xr.Dataset, field: Field, named: Collection[
 
     Raises:
         InfieldError: The attribute names a variable that is missing or neither a number nor a field on the grid, or has
-            no units; or the file says that it is of version 1.
+            no units; or the file is marked as version 1.
     """
     if KEY not in group.attrs:
         return _carried_numbers(path, group, {"data", "observed", "truth", *named})

@@ -21,14 +21,14 @@ VERSION = 2
 """The newest version that is read: it adds a context, and `{"estimate": true}` in place of a variance."""
 
 FINGERPRINT = "operator_fingerprint"
-"""Attribute of files whose operator is of another package: what it makes of fixed fields, see `operators.rebuilt`."""
+"""Attribute of files whose operator is of another package: its outputs on fixed fields, see `operators.rebuilt`."""
 
 UNTITLED = "Measurement of a field"
 """Title of a file that was given none."""
 
 
 def version_of(noise_json: Mapping[str, Any]) -> int:
-    """The oldest version that can say this of the noise."""
+    """The oldest version with this noise model."""
     laws = noise_json.get("laws")
     parts = [law for law in laws if isinstance(law, Mapping)] if isinstance(laws, list) else []
     return 2 if any(isinstance(law.get("variance"), Mapping) for law in (noise_json, *parts)) else 1
@@ -132,7 +132,7 @@ def dataset_of(measurement: Measurement, dims: Mapping[str, tuple[str, ...]], da
 
 
 def _own_observed(measurement: Measurement) -> np.ndarray | None:
-    """Which data are observed, unless the operator says just that."""
+    """Which data are observed, unless the operator defines the same."""
     observed, known = measurement.observed, getattr(measurement.operator, "observed", None)
     if observed is None or (known is not None and torch.equal(observed, known)):
         return None

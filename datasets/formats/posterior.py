@@ -1,6 +1,6 @@
 """The posterior format: samples with coordinates, mean and standard deviation, and what they cost.
 
-The format is specified in docs/formats.md; how a run is written and goes on after a kill, in `block_writer`.
+The format is specified in docs/formats.md; how a run is written and resumes after a kill, in `block_writer`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BLOCK_DIAGNOSTICS = "block_diagnostics"
 
 
 class PosteriorWriter(BlockWriter):
-    """Writes a posterior block by block into `<path>.partial`, and goes on where an earlier run of it was stopped.
+    """Writes a posterior block by block into `<path>.partial`, and resumes an earlier run of it that was stopped.
 
     Arguments:
         path: The posterior to write.
@@ -135,11 +135,11 @@ class PosteriorWriter(BlockWriter):
         """Add mean and standard deviation, mark the posterior complete and rename it to its path.
 
         Arguments:
-            cost: Further costs of the run, beside the sums over blocks of what `write_block` was told.
+            cost: Further costs of the run, beside the sums over blocks of the costs given to `write_block`.
             diagnostics: How far the samples can be trusted (reduced chi-square of the data, ...), beside the means over
-                blocks of what `write_block` was told.
+                blocks of the diagnostics given to `write_block`.
             moments: `mean` and `std`, `(channel, *space)`, where they are known otherwise than from the samples; each
-                with attributes that say how.
+                with attributes that describe how.
             attributes: Further attributes of the file, in JSON types.
 
         Raises:
@@ -190,14 +190,15 @@ class PosteriorWriter(BlockWriter):
         return {"mean": mean, "std": std}
 
     def _told(self, cost: Mapping[str, Any], diagnostics: Mapping[str, Any]) -> dict[str, str]:
-        """What the attributes say of the run as a whole."""
+        """Attributes of the run as a whole."""
         totals = {name: float(self._read(name).sum()) for name in COSTS}
         return {
             "cost": to_json({**totals, **cost}),
-            "diagnostics": to_json({**self._block_means(), **diagnostics}),
+            "diagnostics": to_json({**self.block_means(), **diagnostics}),
         }
 
-    def _block_means(self) -> dict[str, float]:
+    def block_means(self) -> dict[str, float]:
+        """Means over the blocks that are written of what `write_block` recorded."""
         reports = list(self._reports(BLOCK_DIAGNOSTICS).values())
         names = dict.fromkeys(name for report in reports for name in report)
         known = {name: [report[name] for report in reports if report.get(name) is not None] for name in names}

@@ -2,7 +2,7 @@
 them.
 
 A zarr group with the variables of the simulation `(sample, *space)`, their units, the coordinates of the grid with
-units and `periodic`, and attributes that say how it was made. How it is written and goes on after a kill: see
+units and `periodic`, and attributes that describe how it was made. How it is written and resumes after a kill: see
 `block_writer`.
 """
 
@@ -61,7 +61,7 @@ class Variable:
 
 
 class SimulationWriter(BlockWriter):
-    """Writes a data set block by block into `<path>.partial`, and goes on where an earlier run of it was stopped.
+    """Writes a data set block by block into `<path>.partial`, and resumes an earlier run of it that was stopped.
 
     Arguments:
         path: The data set to write.

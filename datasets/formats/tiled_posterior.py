@@ -2,8 +2,8 @@
 
 The finished file is a posterior like any other (`posterior_file`), in chunks of tiles. Until then the group holds
 `tile_state (2, sample, *torus)`, the state of each level in turn, and `tile_level (block, *tiles)`, how many levels of
-a tile are done, written after everything else of that level. A tile goes on to level k + 1 after all its neighbours
-have done level k; so a level overwrites the state before the last only when nobody needs it any more, and a tile whose
+a tile are done, written after everything else of that level. A tile continues to level k + 1 after all its neighbours
+have done level k; so a level overwrites the state before the last only when no tile needs it any more, and a tile whose
 worker died is done again with the same numbers.
 """
 

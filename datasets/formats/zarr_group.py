@@ -149,13 +149,13 @@ def flags(path: Path, group: xr.Dataset, name: str) -> xr.DataArray:
 
 
 def check_chunks(path: Path, name: str, *, zeros_may_be_absent: bool) -> None:
-    """Refuse a variable of which a part is not on disk; zarr itself reads the fill value there and says nothing.
+    """Refuse a variable of which a part is not on disk; zarr itself reads the fill value there without an error.
 
     Arguments:
         path: Directory of the group.
         name: The variable.
         zeros_may_be_absent: Whether a chunk may be absent where the fill value is 0. That is how zarr stores a chunk of
-            zeros, unless it is told otherwise; any other fill value marks what was never written.
+            zeros, unless configured otherwise; any other fill value marks what was never written.
 
     Raises:
         InfieldError: A chunk is missing.
@@ -179,7 +179,7 @@ def check_chunks(path: Path, name: str, *, zeros_may_be_absent: bool) -> None:
 
 
 def checked(level: int = 0) -> list[Any]:
-    """Compressors of every array that is written: the checksum tells of a bent bit, which zstd alone decodes to other
+    """Compressors of every array that is written: the checksum detects a flipped bit, which zstd alone decodes to other
     numbers."""
     return [ZstdCodec(level=level), Crc32cCodec()]
 

@@ -84,8 +84,8 @@ def cut_open(column: Column, step: float, wrap: float | None = None, closed: boo
     Arguments:
         column: Longitudes in degrees.
         step: Spacing of the grid.
-        wrap: First longitude of the piece, where the caller knows it.
-        closed: Whether the axis is periodic, where the caller knows it.
+        wrap: First longitude of the piece, if the caller gives it.
+        closed: Whether the axis is periodic, if the caller gives it.
 
     Returns:
         The column, and one line of what was done; empty where nothing was.
@@ -122,7 +122,7 @@ def cut_open(column: Column, step: float, wrap: float | None = None, closed: boo
             found=f"longitudes on both sides of the cut at {finite.min():g}, and the widest part without data "
             f"{gap:g} degrees wide up to {begin:g}",
             expected="data within half of the circle",
-            remedy="say where the circle is cut open ({wrap}, a longitude), or that it is closed ({circle})",
+            remedy="give where the circle is cut open ({wrap}, a longitude), or that it is closed ({circle})",
             parameters={"wrap": None, "circle": "closed"},
         )
     start = begin if begin <= CIRCLE / 2 else begin - CIRCLE

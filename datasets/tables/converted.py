@@ -1,4 +1,4 @@
-"""What a conversion leaves: a measurement, what goes along with it in its file, and what there is to say of it."""
+"""What a conversion leaves: a measurement, what accompanies it in its file, and a summary of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from infield.physics.noise.gaussian import GaussianNoise, UnknownGaussianNoise
 
 @dataclass(frozen=True)
 class Converted:
-    """A measurement that was made of somebody's file.
+    """A measurement converted from an external file.
 
     Arguments:
         measurement: It.
@@ -116,7 +116,7 @@ def noise_of(source: Path, std: float | None, stds: np.ndarray | None, count: in
 
 
 def noise_model(variances: np.ndarray | None, values: np.ndarray) -> GaussianNoise:
-    """Gaussian noise of these variances; where there are none, one whose variance the data are to tell."""
+    """Gaussian noise of these variances; without any, one whose variance is estimated from the data."""
     if variances is None:
         return UnknownGaussianNoise.of_data(values)
     return GaussianNoise(torch.as_tensor(variances.ravel()[0] if variances.size == 1 else variances))

@@ -23,7 +23,7 @@ def join(paths: Sequence[Path]) -> Converted:
     """One measurement of what several files measure.
 
     Raises:
-        InfieldError: Their fields differ, or an operator or noise model cannot be told of flattened data.
+        InfieldError: Their fields differ, or an operator or noise model has no form for flattened data.
     """
     parts = [open_measurement(path) for path in paths]
     for path, part in zip(paths[1:], parts[1:], strict=True):
@@ -68,7 +68,7 @@ def join(paths: Sequence[Path]) -> Converted:
 
 
 class _Seen:
-    """What `stacked_observed` asks of a part."""
+    """The interface that `stacked_observed` requires of a part."""
 
     def __init__(self, part: Measurement) -> None:
         self.observed, self.data_shape = part.observed, tuple(part.y.shape[1:])

@@ -28,7 +28,7 @@ _OF_MAP = ("Conventions", "history", "institution", "source", "references", "com
 
 
 def map_of(path: Path, *, quantiles: Sequence[float] = QUANTILES, draws: Sequence[int] = ()) -> xr.Dataset:
-    """What a posterior says at each point, with the names of its field.
+    """Summaries of a posterior at each point, with the names of its field.
 
     Arguments:
         path: The posterior.
@@ -111,11 +111,19 @@ def _scalars(group: xr.Dataset) -> list[str]:
 
 
 def _quantiles(samples: xr.DataArray, quantiles: Sequence[float]) -> np.ndarray:
-    """Quantiles over the samples, shape `(quantiles, [channel,] *space)`, a part of the field in memory at a time."""
+    """Quantiles over the samples, shape `(quantiles, [channel,] *space)`, a part of the field in memory at a time.
+
+    That of p stands at p (n + 1) of n draws: an interval between two holds a new draw as often as it states.
+    """
     first, size = samples.dims[1], samples.shape[1]
     rows = max(1, VALUES_PER_READ // max(1, samples.size // size))
     parts = [
-        np.quantile(samples.isel({first: slice(start, start + rows)}).values.astype(np.float64), quantiles, axis=0)
+        np.quantile(
+            samples.isel({first: slice(start, start + rows)}).values.astype(np.float64),
+            quantiles,
+            axis=0,
+            method="weibull",
+        )
         for start in range(0, size, rows)
     ]
     return np.concatenate(parts, axis=1)
@@ -172,7 +180,7 @@ def write_geotiff(dataset: xr.Dataset, path: Path) -> None:
 
 
 def _crs(dataset: xr.Dataset, y: str, x: str) -> str | None:
-    """The coordinate reference system, as PROJ writes it; None where the file does not say."""
+    """The coordinate reference system, as PROJ writes it; None if the file has none."""
     if all(str(dataset[d].attrs.get("units", "")).startswith("degree") for d in (y, x)):
         return "EPSG:4326"
     units = dataset[x].attrs.get("units")

@@ -90,14 +90,14 @@ def reference_system(name: str) -> tuple[dict[str, Any], tuple[str, str], bool]:
         Attributes of a grid mapping, units of the two horizontal axes (x first), and whether these are degrees.
 
     Raises:
-        InfieldError: pyproj is not installed, or knows no such system of two horizontal axes.
+        InfieldError: pyproj is not installed, or has no such system of two horizontal axes.
     """
     pyproj = require("pyproj", "maps", where="coordinate reference system")
     try:
         system = pyproj.CRS.from_user_input(name)
     except pyproj.exceptions.CRSError as error:
         raise InfieldError(
-            where="{crs}", found=f"'{name}'", expected="one that PROJ knows, e.g. EPSG:25832", parameters=["crs"]
+            where="{crs}", found=f"'{name}'", expected="one of PROJ's, e.g. EPSG:25832", parameters=["crs"]
         ) from error
     axes = {axis.direction: axis.unit_name for axis in system.axis_info}
     if system.is_geographic:

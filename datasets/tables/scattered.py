@@ -16,9 +16,12 @@ from infield.core.grid import Axis, Grid
 from infield.datasets.formats.field import Field
 from infield.datasets.tables.axes import NAMES, Column, cut_open, grid_line, in_order, kind_of
 from infield.datasets.tables.converted import Converted, noise_model, noise_of, refuse_constant
+from infield.datasets.tables.covariate_fields import on_grid
+from infield.datasets.tables.hints import units_in_a_name, westward
 from infield.datasets.tables.merged import merge
 from infield.datasets.tables.onto import along, field_of, grid_of, time_units
 from infield.datasets.tables.projection import azimuthal_equidistant, centre_of, grid_mapping, reference_system
+from infield.datasets.tables.stand_ins import refuse_stand_ins
 from infield.datasets.tables.table import Layout, Table, attributes_of, numbers, open_table
 from infield.datasets.tables.times import as_numbers
 from infield.physics.measurement import Measurement
@@ -37,7 +40,7 @@ class Scattered:
         at: Columns of their places, e.g. longitude, latitude, time.
         grid: Spacing of the grid: one number, or one for each of `at`; after projection, in kilometres.
         units: Of the data; those of the file where None.
-        at_units: Of the places: one for each of `at`, or one for all but times; those of the file, or what names say.
+        at_units: Of the places: one for each of `at`, or one for all but times; those of the file, or by the names.
         convert: Units to convert the data to.
         noise_std: Standard deviation of the noise, in the units of the data before conversion.
         noise_column: Column of such standard deviations. With neither, the variance is to be estimated.
@@ -47,7 +50,8 @@ class Scattered:
         calendar: Of dates.
         crs: Coordinate reference system of the places, e.g. "EPSG:25832"; the first two of `at` are x and y.
         onto: Measurement file whose field the data are of, in place of a grid.
-        layout: What a text file does not say.
+        covariates: Gridded variables that go along in the context, each with its file.
+        layout: What a text file leaves open.
     """
 
     value: str
@@ -64,6 +68,7 @@ class Scattered:
     calendar: str | None = None
     crs: str | None = None
     onto: Path | None = None
+    covariates: tuple[tuple[str, Path], ...] = ()
     layout: Layout = field(default_factory=Layout)
 
 
@@ -71,7 +76,7 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
     """The measurement that a table is.
 
     Raises:
-        InfieldError: The table, a column or a setting is not as needed; one line says which.
+        InfieldError: The table, a column or a setting is not as needed; one line names it.
     """
     _check(asked)
     known = None if asked.onto is None else field_of(asked.onto)
@@ -86,9 +91,15 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
     if repeated:
         notes.append(f"{repeated} rows repeat another in every column and were left out")
     values = numbers(source, table, asked.value)
+    _refuse_stand_ins(source, asked.value, values, asked)
     columns = [_column(source, table, name, asked, i, known) for i, name in enumerate(asked.at)]
     columns, system = (columns, None) if asked.crs is None else _in_system(columns, asked.crs)
     stds = None if asked.noise_column is None else numbers(source, table, asked.noise_column)
+    if stds is not None:
+        _refuse_stand_ins(source, str(asked.noise_column), stds, asked)
+    if asked.units is None:
+        notes += units_in_a_name(asked.value, attributes_of(table, asked.value))
+    notes += [note for c in columns for note in westward(c)]
     kept = np.isfinite(values) & np.all([np.isfinite(c.values) for c in columns], axis=0)
     if stds is not None:
         kept &= np.isfinite(stds)
@@ -121,7 +132,7 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
         notes.append(
             f"{merged} data share the place of another and were merged by their noise"
             if variances is not None
-            else f"{merged} data share the place of another: both stay, their difference tells the noise"
+            else f"{merged} data share the place of another: both stay, their difference determines the noise"
         )
     grid = _grid(columns, steps) if known is None else grid_of(known)
     description = {"name": "points", "arrays": {"coordinates": "positions"}}
@@ -135,6 +146,7 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
         units=units,
         description=description,
         arrays=arrays,
+        context={name: on_grid(name, path, grid) for name, path in asked.covariates},
     )
     extra, about = _carried(columns, table, asked, kept, first, mapping)
     return Converted(
@@ -183,7 +195,9 @@ def _column(source: Path, table: Table, name: str, asked: Scattered, i: int, kno
         stated = stated or time_units(known, kind_of(name, attributes))
     kind = kind_of(name, {**attributes, "units": stated} if stated else attributes)
     if kind == "time" or (asked.calendar is not None and _is_text(table, name)):
-        values, units, calendar = as_numbers(name, table.frame[name], attributes, stated, asked.calendar)
+        values, units, calendar = as_numbers(
+            name, table.frame[name], attributes, stated, asked.calendar, asked.layout.dates
+        )
         about = {**attributes, "standard_name": "time", "axis": "T", **({"calendar": calendar} if calendar else {})}
         return Column(name, values, units, "time" if " since " in units else "other", about)
     values = numbers(source, table, name)
@@ -195,7 +209,13 @@ def _column(source: Path, table: Table, name: str, asked: Scattered, i: int, kno
         _check_degrees(source, name, kind, values)
         axis = "X" if kind == "longitude" else "Y"
         return Column(name, values, default, kind, {**attributes, "standard_name": kind, "axis": axis})
+    _refuse_stand_ins(source, name, values, asked)
     return Column(name, values, units, kind, attributes)
+
+
+def _refuse_stand_ins(source: Path, name: str, values: np.ndarray, asked: Scattered) -> None:
+    if not asked.layout.no_missing:
+        refuse_stand_ins(source, name, values)
 
 
 def _in_system(columns: list[Column], crs: str) -> tuple[list[Column], dict[str, Any]]:
@@ -203,7 +223,7 @@ def _in_system(columns: list[Column], crs: str) -> tuple[list[Column], dict[str,
     mapping, units, degrees = reference_system(crs)
     if len(columns) < 2:
         raise InfieldError(where="{crs}", found="one axis", expected="two", parameters=["crs"])
-    if degrees:  # which is longitude, the columns say
+    if degrees:  # the columns define which is longitude
         return columns, mapping
     found = []
     for column, unit, letter in zip(columns[:2], units, "xy", strict=True):
@@ -324,7 +344,7 @@ def _grid(columns: list[Column], steps: Mapping[str, float]) -> Grid:
 def units_of(
     name: str, attributes: Mapping[str, Any], stated: str | None, convert: str | None
 ) -> tuple[str, Conversion]:
-    """Units of data, and the conversion to those that are asked for.
+    """Units of data, and the conversion to the requested ones.
 
     Raises:
         InfieldError: There is no such conversion, or no units to convert from.

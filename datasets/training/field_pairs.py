@@ -52,7 +52,7 @@ class FieldPairs(LightningDataModule):
         self.files = tuple(FieldFile(path, name, *settings) for name in (field, solution))
 
     def setup(self, stage: str) -> None:
-        """Open the file and check what it says of itself."""
+        """Open the file and check its metadata."""
         for file in self.files:
             file.setup(stage)
         first, second = self.files

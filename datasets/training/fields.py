@@ -69,7 +69,7 @@ class FieldFile(LightningDataModule):
         self.memory_gib, self.num_workers, self.seed = memory_gib, num_workers, seed
 
     def setup(self, stage: str) -> None:
-        """Open the file and check what it says of itself."""
+        """Open the file and check its metadata."""
         dataset = open_dataset(self.path)
         if self.variable not in dataset:
             names = ", ".join(map(str, dataset.data_vars)) or "no variable"
@@ -166,7 +166,7 @@ class EpochOrder(Sampler[int]):
     """Every sample once an epoch, in an order that depends on seed and epoch alone."""
 
     def __init__(self, count: int, seed: int, epoch: Callable[[], int]) -> None:
-        # The epoch is asked for: what Lightning 2.6 tells a sampler by `set_epoch` is one behind in a run that goes on.
+        # The epoch is read from the trainer: `set_epoch` of Lightning 2.6 is one behind in a run that was resumed.
         self.count, self.seed, self.epoch = count, seed, epoch
 
     def __len__(self) -> int:

@@ -21,14 +21,14 @@ if not TYPE_CHECKING:
 
 
 class OperatorFamily:
-    """What training asks of a family."""
+    """The interface that training requires of a family."""
 
     def draw(self, grid: Grid, channels: int, generator: Generator) -> LinearPhysics:
         """One operator, float64, on the processor."""
         raise NotImplementedError
 
     def numbers(self, operator: LinearPhysics) -> tuple[str, dict[str, float]]:
-        """Its name, and what tells it from others of the family."""
+        """Its name, and the fingerprint that distinguishes it within the family."""
         return operator_fingerprint(operator)
 
 

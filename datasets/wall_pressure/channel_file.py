@@ -8,7 +8,7 @@ end of the spin-up, `wall` is 0 at the bottom (y = -1), 1 at the top. Attributes
 finished file `u_tau_measured`, from the mean wall shear. `datasets.wall_pressure.readers.open` reads it as other files
 of planes.
 
-How it is written and goes on after a kill: see `block_writer`. The flow itself goes on from `<path>.restart.npz`.
+How it is written and resumes after a kill: see `block_writer`. The flow itself resumes from `<path>.restart.npz`.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class ChannelLayout:
 
 
 class ChannelWriter(BlockWriter):
-    """Writes a channel flow block by block into `<path>.partial`, and goes on where an earlier run of it was stopped.
+    """Writes a channel flow block by block into `<path>.partial`, and resumes an earlier run of it that was stopped.
 
     Arguments:
         path: The file to write.
@@ -167,7 +167,7 @@ class ChannelWriter(BlockWriter):
         self._write_block(b, {name: values.astype(self._array(name).dtype) for name, values in found.items()})
 
     def save_restart(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep what the run goes on from; it takes the place of the one before whole or not at all.
+        """Keep the state from which the run resumes; it takes the place of the one before whole or not at all.
 
         Raises:
             InfieldError: The disk is full.

@@ -42,7 +42,7 @@ LARGEST_CHUNK = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class WallPlanes:
-    """What a file of planes says of them.
+    """Planes of a file: their metadata.
 
     Arguments:
         grid: Axes (z, x) in nu/u_tau.
@@ -102,7 +102,7 @@ class WallPlanes:
 
 
 class WallPlaneWriter(BlockWriter):
-    """Writes planes block by block into `<path>.partial`, and goes on where an earlier run of it was stopped.
+    """Writes planes block by block into `<path>.partial`, and resumes an earlier run of it that was stopped.
 
     Arguments:
         path: The file to write.
@@ -216,7 +216,7 @@ class WallPlaneWriter(BlockWriter):
 
 
 def open_wall_planes(path: str | Path) -> tuple[xr.Dataset, WallPlanes]:
-    """Open a finished file of planes, the pressure still on disk, and what it says of itself.
+    """Open a finished file of planes, the pressure still on disk, and its metadata.
 
     Raises:
         InfieldError: The path is missing or no zarr group; the file is foreign, newer, not complete or truncated.
@@ -247,7 +247,7 @@ def open_wall_planes(path: str | Path) -> tuple[xr.Dataset, WallPlanes]:
 
 
 def check_re_tau(path: str | Path, found: float, expected: float) -> None:
-    """Refuse planes of another flow than wanted.
+    """Refuse planes of another flow than expected.
 
     Raises:
         InfieldError: The Reynolds numbers differ by more than 1 %.

@@ -22,7 +22,7 @@ from infield.physics.operators.registry import build_operator
 
 @dataclass(frozen=True, eq=False)
 class WallSensors:
-    """Point sensors on a plane; between grid points they see the four around them, weighted (operator `points`).
+    """Point sensors on a plane; between grid points they read the four around them, weighted (operator `points`).
 
     Arguments:
         grid: Axes (z, x) of the plane that is to be reconstructed, in nu/u_tau.
@@ -178,7 +178,7 @@ def write_wall_measurement(
     history: str = "",
     overwrite: bool = False,
 ) -> None:
-    """Write a measurement file that also says of which flow it is: variables `Re_tau` and `synthetic`.
+    """Write a measurement file that also names its flow: variables `Re_tau` and `synthetic`.
 
     Arguments:
         path: Directory to write.
@@ -205,6 +205,6 @@ def write_wall_measurement(
 
 def measured_re_tau(path: str | Path) -> float | None:
     """The friction Reynolds number that a measurement file states; None where it states none. Old name of what a
-    measurement's context says."""
+    measurement's context holds."""
     context = open_measurement(path).context
     return context["Re_tau"].number if "Re_tau" in context else None

@@ -71,6 +71,7 @@ def registry_pages() -> dict[str, str]:
     pages = {
         "samplers.md": sampler_table(),
         "operators.md": fact_table("operators", "name"),
+        "deepinv_classes.md": deepinv_classes(),
         "noise_models.md": fact_table("noise_models", "model"),
     }
     for group in registry.GROUPS:
@@ -240,6 +241,21 @@ def target_table(paths: Iterable[Path]) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- cards and the gallery
+
+
+def deepinv_classes() -> str:
+    """What becomes of each operator of deepinv that a measurement file names."""
+    from infield.physics.operators.deepinv_classes import table
+
+    rows = [
+        (
+            f"`{row.name}`",
+            "linear" if row.linear else "nonlinear",
+            f"served, data {row.data_shape}" if not row.refused else f"refused: {row.refused.partition(': ')[2]}",
+        )
+        for row in table()
+    ]
+    return markdown_table(("class", "kind", "an example of a file is"), rows)
 
 
 def cards() -> dict[str, str]:

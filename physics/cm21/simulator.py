@@ -57,7 +57,7 @@ class Simulator21cmFAST:
             )
 
     def line_of_sight(self, parameters: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """Comoving distances in Mpc and redshifts of the cells, and what the simulator says of itself.
+        """Comoving distances in Mpc and redshifts of the cells, and the simulator's description of itself.
 
         Raises:
             InfieldError: The simulator refuses a setting.

@@ -85,6 +85,11 @@ class CoilGaussianNoise(NoiseModel):
     def variance(self) -> Tensor:
         return (self.covariance.diagonal().real / 2).reshape(-1, *(1,) * self.k_dimensions)
 
+    @property
+    def precision(self) -> Tensor:
+        """R^{-1} between the coils, as it acts on complex samples: 2 Psi^{-1}, shape `(N, N)`."""
+        return 2 * self._inverse
+
     def _complex(self, r: Tensor) -> Tensor:
         """The data as complex vectors over coils, (batch, N, samples)."""
         coils = self.covariance.shape[0]

@@ -22,7 +22,7 @@ class NoiseModel(Protocol):
     `y` is `(1, *data)` or `(batch, *data)`, `z` is `(batch, *data)`. `observed` is a bool tensor of shape `data`: which
     entries count; all of them when it is omitted. A model inherits from this class. A model of independent errors may
     also have `fisher(z)`, the Fisher information of each datum about its noiseless value: fits to data behind links,
-    and `mgvi`, ask for it.
+    and `mgvi`, require it.
     """
 
     def check(self, y: Tensor, observed: Tensor | None = None) -> None:
@@ -53,7 +53,7 @@ class NoiseModel(Protocol):
         return moved
 
     def of_mean(self, count: int) -> NoiseModel:
-        """The model of the mean of several independent data of one field, where that mean is all they say of the field.
+        """The model of the mean of several independent data of one field, if their mean is a sufficient statistic.
 
         Raises:
             InfieldError: The mean is no sufficient statistic, or not known to be one.
@@ -61,7 +61,7 @@ class NoiseModel(Protocol):
         raise InfieldError(
             where=f"noise {type(self).__name__}",
             found="a model of which two data cannot be joined",
-            expected="one whose mean of several data says all: Gaussian noise, or counts",
+            expected="one for which the mean of several data is sufficient: Gaussian noise, or counts",
         )
 
     def log_prob(self, y: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:

@@ -19,10 +19,10 @@ if not TYPE_CHECKING:
     __getattr__ = old_names(__name__)
 
 DATA = "data"
-"""Under this name a reader gives the observed data to a noise model whose variance they are to tell."""
+"""Name under which a reader passes the observed data to a noise model whose variance is estimated from them."""
 
 ESTIMATE: Mapping[str, bool] = {"estimate": True}
-"""What a file says in place of a variance that is to be estimated."""
+"""Stored in place of a variance that is to be estimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ class UnknownGaussianNoise(GaussianNoise):
 
 
 def unknown_variance() -> InfieldError:
-    """What is said where a noise level is needed that the measurement leaves open."""
+    """Remedy where a noise level is needed that the measurement leaves open."""
     return InfieldError(
         where="noise 'gaussian'",
         found="a variance that is to be estimated from the data",

@@ -167,7 +167,7 @@ def as_operator(operator: Any, grid: Grid | PointSet, channels: int) -> Physics:
 
 
 def _first_data(operator: Any, x: Tensor) -> tuple[torch.dtype | None, Tensor]:
-    """The precision that a function insists on (None for any), and its data of two fields."""
+    """The precision that a function requires (None for any), and its data of two fields."""
     reason: Exception | None = None
     for dtype in (None, torch.float32):
         for fields in (x, x.abs() + 0.1):

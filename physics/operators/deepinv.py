@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -15,9 +16,13 @@ from infield.core.checks import is_whole
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.physics.operators.base import ComplexBuffers, index_grid
+from infield.physics.operators.complex_channels import real_channels
 from infield.physics.operators.description import OperatorDescription
 from infield.physics.operators.linear_product import LinearProduct
 from infield.physics.operators.rebuilt import check_rebuilt, generators_at
+
+COMPLEX_FIELD = "complex_field"
+"""Parameter of a file: whether the channels of the field are real and imaginary parts of complex ones."""
 
 SEED = "seed"
 """Parameter of a file for operators that draw their numbers: of the generators while one is built."""
@@ -84,27 +89,40 @@ def _build(
     own = dict(arguments)
     if seed is not None and "rng" in inspect.signature(getattr(deepinv.physics, name)).parameters:
         own["rng"] = torch.Generator().manual_seed(seed)
-    with generators_at(state if state is not None else seed or 0):
+    precision = inspect.signature(getattr(deepinv.physics, name)).parameters.get("dtype")
+    if precision is not None and isinstance(precision.default, torch.dtype) and name != "Tomography":  # follows data
+        own.setdefault("dtype", torch.complex128 if precision.default.is_complex else torch.float64)
+    complex_field = bool(own.pop(COMPLEX_FIELD, False))
+    with generators_at(state if state is not None else seed or 0), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of deepinv's own defaults to come, which a file cannot mend
         operator = _class(name)(**own).to(torch.float64)
-    taken = sorted({"grid", "channels", "data_shape", "data_grid", "observed"} & _tensors_of(operator))
-    if taken:
-        raise TypeError(f"it has an attribute '{taken[0]}' of its own, which Infield's operators keep otherwise")
-    operator.recipe = (name, arguments, grid, channels, seed)
+        operator = _behind_real_channels(operator, grid, channels, complex_field)
+    operator.builder, operator.recipe = _build, (name, arguments, grid, channels, seed)
     operator.name = f"deepinv:{name}"
     operator.grid = grid
     operator.channels = channels
     with torch.no_grad():
         y = operator.A(torch.zeros(1, channels, *grid.shape, dtype=torch.float64))
-    if not isinstance(y, Tensor):
-        raise TypeError(f"its data are a {type(y).__name__}, not one tensor")
-    if y.is_complex():
-        raise TypeError("its data are complex numbers, and Infield's are real, with two channels for a complex field")
     if y.ndim < 2 or y.shape[0] != 1:
         raise TypeError(f"it makes data of shape {tuple(y.shape)} of one field, whose first axis is not the field's")
     operator.data_shape = tuple(y.shape[1:])
     operator.data_grid = grid if operator.data_shape[1:] == grid.shape else index_grid(operator.data_shape[1:])
     operator.register_buffer("observed", _observed(operator, y))
     return operator
+
+
+def _behind_real_channels(operator: Physics, grid: Grid | PointSet, channels: int, complex_field: bool) -> Physics:
+    """The operator itself where fields and data are real tensors and no attribute clashes with those of Infield."""
+    taken = {"grid", "channels", "data_shape", "data_grid", "observed"} & _tensors_of(operator)
+    if not taken and not complex_field:
+        try:
+            with torch.no_grad():
+                y = operator.A(torch.zeros(1, channels, *grid.shape, dtype=torch.float64))
+        except Exception:  # perhaps it takes complex numbers only
+            y = None
+        if isinstance(y, Tensor) and not y.is_complex():
+            return operator
+    return real_channels(operator, grid, channels, complex_field=complex_field)
 
 
 def _tensors_of(operator: Physics) -> set[str]:
@@ -132,7 +150,7 @@ def build_deepinv(description: OperatorDescription) -> Physics:
 
     Raises:
         InfieldError: deepinv has no such operator, an argument is unknown, deepinv refuses the arguments or the field,
-            the operator differs from one process to the next, its adjoint is wrong, or its data are complex.
+            the operator differs from one process to the next, or its adjoint is wrong.
     """
     name = description.name.removeprefix("deepinv:")
     found = getattr(deepinv.physics, name, None)
@@ -143,7 +161,7 @@ def build_deepinv(description: OperatorDescription) -> Physics:
     constructors = [inspect.signature(cls) for cls in found.__mro__ if issubclass(cls, Physics)]
     known = {parameter for constructor in constructors for parameter in constructor.parameters} - {"kwargs"}
     ours = SEED not in known
-    description.expect(tuple(sorted({*known, SEED})), tuple(sorted(known)))
+    description.expect(tuple(sorted({*known, SEED, COMPLEX_FIELD})), tuple(sorted(known)))
     arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in description.parameters.items()}
     for role, array in description.arrays.items():
         tensor = torch.tensor(array)
@@ -152,7 +170,8 @@ def build_deepinv(description: OperatorDescription) -> Physics:
             torch.float64 if floats else torch.complex128 if tensor.is_complex() else tensor.dtype
         )
     if "img_size" in inspect.signature(found).parameters:
-        arguments.setdefault("img_size", (description.channels, *description.grid.shape))
+        halves = 2 if description.parameters.get(COMPLEX_FIELD) else 1
+        arguments.setdefault("img_size", (description.channels // halves, *description.grid.shape))
     seed = arguments.pop(SEED, None) if ours else None
     if seed is not None and not is_whole(seed):
         raise description.error(f"found seed {seed!r}, expected a whole number from 0 on")

@@ -25,7 +25,7 @@ class OperatorDescription:
         arrays: Arrays by their role in the operator ("mask"), already looked up.
         grid: Grid of the operator's input.
         channels: Number of channels of the operator's input.
-        checked: Whether it is known to be the same operator each time it is built, see `operators.rebuilt`.
+        checked: Whether it was verified to be the same operator each time it is built, see `operators.rebuilt`.
     """
 
     name: str

@@ -82,7 +82,7 @@ class LeastSquaresMixin(LinearPhysics):
         return z + Q_root(conjugate_gradient(system, right, eps=1e-30, parallel_dim=[0], **settings))
 
     def _solve(self, right: Tensor, shift: float) -> Tensor:
-        """(A^T A + shift I)^-1 of a field that the operator sees; what it does not see stays zero."""
+        """(A^T A + shift I)^-1 of a field in the row space of A; the null space stays zero."""
         return conjugate_gradient(
             lambda x: self.A_adjoint(self.A(x)) + shift * x,
             right,
@@ -94,5 +94,5 @@ class LeastSquaresMixin(LinearPhysics):
 
 
 def null_projection(operator: LinearPhysics, x: Tensor) -> Tensor:
-    """(I - A^+ A) x, the part of a field that the operator does not see, shape of x."""
+    """(I - A^+ A) x, the part of a field in the null space of A, shape of x."""
     return x - operator.A_dagger(operator.A(x))

@@ -1,4 +1,4 @@
-"""A linear map and its adjoint as autograd sees them: each is the other's derivative, and no field is kept."""
+"""A linear map and its adjoint for autograd: each is the other's derivative, and no field is kept."""
 
 from __future__ import annotations
 

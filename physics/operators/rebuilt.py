@@ -1,7 +1,7 @@
 """Whether an operator that a file names is one and the same each time it is built, in whatever process and version.
 
 Classes of other packages may draw numbers when they are built, and may change from version to version. Before a file
-is written, or where a file says nothing, such an operator is built twice, with the generators of torch, numpy and
+is written, or where a file does not state it, such an operator is built twice, with the generators of torch, numpy and
 Python in two states, and its adjoint tested. A file that is written keeps its fingerprint: what it makes of fixed
 fields. An operator with that fingerprint is taken as it is, another one is refused.
 """

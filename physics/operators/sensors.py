@@ -77,7 +77,7 @@ class PointSensors(LinearOperator):
     Arguments:
         grid: Grid of the field.
         channels: Number of channels.
-        corners: Flat indices of the grid points that a sensor sees, shape `(corners, sensors)`.
+        corners: Flat indices of the grid points around a sensor, shape `(corners, sensors)`.
         weights: Their weights, float64, same shape.
         sensors: Positions of the sensors.
     """
@@ -115,7 +115,7 @@ class PointSensors(LinearOperator):
     def at_coordinates(cls, grid: Grid, channels: int, coordinates: Tensor) -> PointSensors:
         """Sensors anywhere in the domain, by multilinear interpolation; periodic axes wrap.
 
-        Beyond the outermost points, but in their cells, a sensor sees the field as on the rim.
+        Beyond the outermost points, but in their cells, a sensor reads the field as on the boundary.
 
         Arguments:
             grid: Grid of the field.

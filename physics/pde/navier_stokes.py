@@ -78,8 +78,8 @@ class NavierStokes(Physics):
         """The vorticity at time T, in the precision of the field; differentiable, and under `torch.func` too.
 
         Raises:
-            ForwardModelError: A trajectory has blown up, or its time step is not stable (says which sample, and when).
-            InfieldError: The field has another shape.
+            ForwardModelError: A trajectory has blown up, or its time step is not stable (the message names the sample
+            and the time). InfieldError: The field has another shape.
         """
         if x.shape[1:] != self.data_shape:
             found = tuple(x.shape[1:])

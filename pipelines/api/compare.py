@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
-from torch import Tensor
+from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.randomness import SampleStreams
@@ -16,6 +16,7 @@ from infield.pipelines.api.loading import sampler as sampler_named
 from infield.pipelines.run.prior_choice import choose_prior
 from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.samplers import adapted
+from infield.posterior.diagnostics.calibration import coverage, ranks
 from infield.posterior.samplers.base import Sampler
 
 
@@ -76,7 +77,6 @@ def _against(truth: Tensor | None, samples: Tensor) -> dict[str, float]:
     """Error and coverage of samples `(n, channel, *space)` beside the truth."""
     if truth is None:
         return {}
-    low, high = samples.quantile(0.05, dim=0), samples.quantile(0.95, dim=0)
-    inside = (truth[0] >= low) & (truth[0] <= high)
     error = (samples.mean(0) - truth[0]).square().mean().sqrt()
-    return {"rmse": float(error), "coverage_90": float(inside.double().mean())}
+    inside = coverage(ranks(samples, truth[0]), len(samples), 0.9, Generator().manual_seed(0))
+    return {"rmse": float(error), "coverage_90": inside}

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,9 @@ def reconstruct(
     at: Mapping[str, float] | None = None,
     surrogate: str | Path | None = None,
     trend: str = "constant",
+    covariates: Sequence[str] = (),
     isotropic: bool = False,
+    azimuth: float | None = None,
     hyper: str = "auto",
     validation: bool = True,
     slices: int | None = None,
@@ -61,7 +63,9 @@ def reconstruct(
         at: Numbers that a conditional prior is given, beside the context of the measurement or in its place.
         surrogate: Checkpoint of a stand-in for the measurement's solver.
         trend: Without a prior, for point data: "none", "constant" or "linear" functions of position.
+        covariates: Without a prior, for point data: fields of the context on which the mean depends linearly.
         isotropic: Without a prior, for point data: one length for all axes of one unit.
+        azimuth: Without a prior, for point data: angle of unequal lengths in degrees; None where the data decide.
         hyper: Without a prior, for point data: "auto", "sample" or "plug-in" hyperparameters.
         validation: Without a prior, for point data: predict held-out data.
         slices: A prior of slices (y, x) for a volume (z, y, x): slices per task of a worker.
@@ -102,7 +106,14 @@ def reconstruct(
             report=None if report is None else local_path(report),
             overwrite=overwrite,
             quiet=True,
-            fit=FitOptions(trend, isotropic, hyper, validation),  # type: ignore[arg-type]  # checked above
+            fit=FitOptions(
+                trend,  # type: ignore[arg-type]  # checked above
+                isotropic,
+                hyper,  # type: ignore[arg-type]
+                validation,
+                covariates=tuple(covariates),
+                azimuth=azimuth,
+            ),
         )
         posterior = open_posterior(output)
         if to is None:

@@ -48,7 +48,7 @@ def add_beside_exact(
         methods: Sampler, and the prior (or posterior in one step) that it is given, by method.
         draws: Draws of each, and of the two sets of exact draws: the reference, and the floor that others have to it.
         generator: Source of all random numbers but the directions of the sliced distance.
-        classifier: Also train a classifier to tell the draws from the reference.
+        classifier: Also train a classifier between the draws and the reference.
     """
     reference, others = (Exact()(exact_prior, measurement, draws, generator).samples for _ in range(2))
     floor = sliced_wasserstein(others, reference, Generator().manual_seed(7))

@@ -1,6 +1,6 @@
 """The posterior under a learned prior: what training costs in rightness, where the exact posterior is known.
 
-A Fourier neural operator learns a periodic Matern 3/2 field (length 0.15, 64 points) from 4096 draws, through
+A Fourier neural operator is trained on a periodic Matern 3/2 field (length 0.15, 64 points) from 4096 draws, through
 `infield fit` and its file, without the closed-form skip: it has to learn all of the law. Then FAPS draws posteriors
 under it, 6 observations, noise variance 0.01. Beside it: the same sampler under the closed-form prior, and, on
 purpose, under the same network with all its weights set to zero.

@@ -230,7 +230,8 @@ def point_measurement(y: Tensor, index: Tensor, n: int, units: str) -> Measureme
 def _compare_laws(bench: Bench, kernel: str, priors: dict[int, LearnedFlow], draws: int, seed: int) -> None:
     """Prior draws on the shared points, each finer grid beside the first.
 
-    Paths from one source part a little also under the exact velocity, which knows more where there are more points.
+    Paths from one source part a little also under the exact velocity, which is better determined where there are more
+    points.
     """
     exact = {n: closed_form(kernel, prior, n) for n, prior in priors.items()}
     every: dict[str, Mapping[int, FlowPrior]] = {"faps-flow": priors, "faps-flow-closed-form": exact}

@@ -37,7 +37,7 @@ LENGTHS = (0.03, 0.1, 0.3, 0.8)
 SOURCE = {"law": "matern", "nu": 0.5, "length": 0.01}
 
 SLOW = EllipticalSlice(chains=16, burn_in=100, draws=32, thin=3, flow_steps=10)
-"""16 chains of 200 sweeps: half a minute, and far from converged on this prior, as its R-hat says."""
+"""16 chains of 200 sweeps: half a minute, and far from converged on this prior, by its R-hat."""
 
 LEARNED = TwistedSMC(steps=48, particles=3, exponent=2.0, refresh=3)
 """Together with its vector-Jacobian products not above 500 velocity calls a draw."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def peak_mib() -> float:
-    """Of this process: of its own, where the system tells it apart from that of the one it came from."""
+    """Of this process: of its own, where the system distinguishes it from that of its parent."""
     status = Path("/proc/self/status")
     if status.is_file():
         line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))

@@ -1,6 +1,6 @@
 """Samplers of other libraries, each called as its own documentation calls it, on the same denoiser and data.
 
-All of them speak of x + sigma noise, white: their denoiser is D(x, sigma) = E[x_0 | x_0 + sigma eps = x].
+All of them are formulated for x + sigma noise, white: their denoiser is D(x, sigma) = E[x_0 | x_0 + sigma eps = x].
 """
 
 from __future__ import annotations

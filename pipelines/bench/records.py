@@ -24,14 +24,14 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Record:
-    """One figure: which bench and case, by which method, of what metric; of one that was asked for, also the target.
+    """One figure: which bench and case, by which method, of what metric; of one with a target, also the target.
 
     Arguments:
         bench, case, method, metric: What it is.
         value: The figure, or why there is none.
         unit: Of the value.
-        target: What was asked for, in words.
-        met: Whether the value meets it; None where that cannot be said.
+        target: The target, in words.
+        met: Whether the value meets it; None if that is undetermined.
     """
 
     bench: str

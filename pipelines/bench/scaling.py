@@ -34,7 +34,7 @@ LAW, SOURCE = Matern(nu=1.5, length=0.1), Matern(nu=0.5, length=0.01)
 OBSERVED, NOISE_VARIANCE = 0.5, 0.1
 
 METHOD_NOTE = (
-    "slope: d log(seconds) / d log(N log N) by least squares over the sides; about 1 is wanted. The posterior's "
+    "slope: d log(seconds) / d log(N log N) by least squares over the sides; about 1 is the aim. The posterior's "
     "seconds hold its conjugate-gradient iterations, whose number grows with the data; an operator call is one half of "
     "an iteration. Median seconds of repeated draws, one thread."
 )

@@ -3,16 +3,16 @@
 The field: Matern 3/2, length 0.12, variance 1, on a periodic unit square of 64 x 64 points; from the largest to the
 smallest scale its spectrum falls by six decades. 8192 draws of it train a Fourier neural operator through `infield fit`
 and its file (configs/fit_spectrum_2d.yaml), for `CORE_MINUTES` of one core a row; then 256 draws of the prior, 64
-Heun steps each (32 steps leave 6 % in the corners even with the exact velocity, 64 leave 2 %). Rows: our default, in
-which the network adds to a Gaussian with the data's spectrum; a network that learns everything from a rough Matern
-source; and, on purpose wrong, one that learns everything from a white source and one that learned nothing. Beside them
-exact draws, which have the Monte Carlo error alone, and the exact velocity with the same steps.
+steps each (the exact velocity needs one). Rows: our default, in which the network adds to a Gaussian with the data's
+spectrum; a network that learns everything from a rough Matern source; and, on purpose wrong, one that learns everything
+from a white source and one that learned nothing. Beside them exact draws, which have the Monte Carlo error alone, and
+the exact velocity with the same steps.
 
 Spectrum error of a shell: in each annulus k - 1/2 <= |k| < k + 1/2, the mean over modes and draws of the power over the
 true power of the mode, less 1, in absolute value; of that the mean over the shell's annuli. The corners of the square
 of modes, |k| from 33 to 45, are a shell of their own.
 
-In full about 70 minutes of one core. Every row that was trained stays in `FOLDER`, and a run that was stopped goes on
+In full about 70 minutes of one core. Every row that was trained stays in `FOLDER`, and a stopped run resumes
 after the last of them; remove the folder to train anew.
 """
 

@@ -58,7 +58,7 @@ def convert_lightcones(
         for i in bar.track(writer.missing_blocks(), description="cones"):
             try:
                 cone = source.read(i)
-            except InfieldError:  # a file that is mended is another one: there is nothing to go on from
+            except InfieldError:  # a corrected file is another one: there is nothing to resume from
                 remove_tree(writer.partial)
                 writer.release()
                 raise
@@ -68,7 +68,7 @@ def convert_lightcones(
 
 
 def about(cones: Lightcones) -> dict[str, Any]:
-    """What there is to tell of lightcones, in JSON types."""
+    """Summary of lightcones, in JSON types."""
     axes = cones.grid.axes
     return {
         "cones": cones.samples,

@@ -14,8 +14,8 @@ _LIGHTCONES = """Lightcones to one file: brightness temperatures (sample, x, y, 
 
 FILE is what 21cmFAST 4 or 3.4 saves (HDF5), a stack of ml21cm (HDF5), numpy arrays (.npz, or .npy as tools21cm has
 them), or a FITS cube with frequency first. Redshifts, frequencies and comoving distances become coordinates; the
-parameters and the seed of each cone, where the file tells them, variables. Cones of one file are of one box and one
-line of sight. A killed run goes on.
+parameters and the seed of each cone, if the file holds them, variables. Cones of one file are of one box and one
+line of sight. A killed run resumes.
 """
 
 
@@ -28,7 +28,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--parameters", type=lambda text: tuple(text.split(",")), metavar="NAMES",
                         help="parameters to keep (default ION_Tvir_MIN, HII_EFF_FACTOR and what varies)")  # fmt: skip
-    plain = parser.add_argument_group("plain arrays and cubes, where the file does not say")
+    plain = parser.add_argument_group("plain arrays and cubes, where the file leaves it open")
     plain.add_argument("--redshifts", type=Path, metavar="FILE", help="redshifts of the cells: .npy, or one a line")
     plain.add_argument("--box-size", type=float, metavar="MPC", help="size across, in comoving Mpc")
     plain.add_argument("--hubble", type=float, metavar="H0", help="Hubble constant, in km/s/Mpc (default 67.66)")

@@ -25,7 +25,7 @@ from infield.pipelines.run.console import table
 from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.options import check_at_least
 from infield.pipelines.run.process import one_thread
-from infield.priors.cm21.prior import HEUN_STEPS, LightconePrior
+from infield.priors.cm21.prior import FLOW_STEPS, LightconePrior
 from infield.priors.cm21.prior_entry import load_lightcone_prior
 
 REDSHIFT_RTOL = 1e-6
@@ -109,7 +109,7 @@ def emulate(
             *[f"extrapolated: {words}" for words in beyond],
         ),
     )
-    run_of = {"seed": seed, "steps": None if prior.uses_emulator(steps) else steps or HEUN_STEPS}
+    run_of = {"seed": seed, "steps": None if prior.uses_emulator(steps) else steps or FLOW_STEPS}
     writer = lightcone_writer(output, lightcones, run=run_of, title="21 cm lightcones, emulated", overwrite=overwrite)
 
     def write(i: int, result: Callable[[], np.ndarray]) -> None:
@@ -167,7 +167,7 @@ def part_of_line(known: np.ndarray, depth: int | None, redshift: tuple[float, fl
             raise InfieldError(
                 where="--redshift-range",
                 found=f"{low:g} to {high:g}",
-                expected=f"a lower and a higher one in {ends[0]:.6g} to {ends[1]:.6g}, what the prior knows",
+                expected=f"a lower and a higher one in {ends[0]:.6g} to {ends[1]:.6g}, the range of the prior",
             )
         inside = np.flatnonzero((known >= low - REDSHIFT_RTOL) & (known <= high + REDSHIFT_RTOL))
         first, stop = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
@@ -180,13 +180,13 @@ def part_of_line(known: np.ndarray, depth: int | None, redshift: tuple[float, fl
         raise InfieldError(
             where="--depth",
             found=f"{depth} cells",
-            expected=f"2 to {found}, what the prior knows from z = {known[first]:.4g} to {known[stop - 1]:.4g}",
+            expected=f"2 to {found}, the range of the prior from z = {known[first]:.4g} to {known[stop - 1]:.4g}",
         )
     return slice(first, stop if depth is None else first + depth)
 
 
 def _beyond(prior: LightconePrior, where: EmulationPoints, extrapolate: bool) -> list[str]:
-    """In words, what lies outside the range of training; refused, unless a person insists."""
+    """In words, what lies outside the range of training; refused, unless extrapolation is allowed."""
     found: dict[str, None] = {}
     for point in where.corners:
         try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from infield.pipelines.run.subcommand import deferred
 
-HEUN_STEPS = 8
+FLOW_STEPS = 8
 """As in `priors.cm21.prior`, which is heavy."""
 
 NEEDS = ("params",)
@@ -26,8 +26,8 @@ def add_arguments(parser: Any) -> None:
                         help="lowest and highest redshift (default: all that the prior covers)")  # fmt: skip
     parser.add_argument("--points", type=int, metavar="N", help="cells across (default: as in training)")
     parser.add_argument("--steps", type=int, metavar="N",
-                        help="steps of the flow's integration, 2 N - 1 network calls per lightcone (default: one call "
-                             f"of the emulator where the prior has one, else {HEUN_STEPS} steps)")  # fmt: skip
+                        help="steps of the flow's integration, one network call each (default: one call "
+                             f"of the emulator where the prior has one, else {FLOW_STEPS} steps)")  # fmt: skip
 
 
 run = deferred("infield.pipelines.cm21.emulate:run")

@@ -22,7 +22,7 @@ from infield.pipelines.cm21.parameter_design import Design
 
 @dataclass(frozen=True)
 class EmulationPoints:
-    """What such a file says.
+    """Contents of such a file.
 
     Arguments:
         path: The file.
@@ -67,7 +67,7 @@ def read_points(path: Path) -> EmulationPoints:
     """Read such a file.
 
     Raises:
-        InfieldError: It is missing or no YAML, or says nothing that can be a point.
+        InfieldError: It is missing or no YAML, or holds nothing that can be a point.
     """
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What 21 cm adds to the registry; see `core.registry`."""
+"""Entries of 21 cm in the registry; see `core.registry`."""
 
 from __future__ import annotations
 

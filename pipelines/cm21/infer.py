@@ -44,7 +44,8 @@ RANKED = 500
 """Draws behind a rank."""
 
 UNEVEN = 1e-3
-"""Probability of simulated parameters under the uniform law below which they are said not to follow it."""
+"""Probability of simulated parameters under the uniform law below which a warning is given that they do not follow
+it."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -200,7 +201,7 @@ def _split(simulations: Members, without: set[int], share: float, seed: int) -> 
 
 
 def _range(told: Any, values: np.ndarray) -> tuple[float, float]:
-    """The range that a file tells where the values keep to it; else their extremes, a little wider as these are."""
+    """The range that a file states if the values keep to it; else their extremes, a little wider as these are."""
     low, high = float(values.min()), float(values.max())
     if isinstance(told, list) and len(told) == 2 and told[0] <= low and high <= told[1]:
         return float(told[0]), float(told[1])
@@ -286,7 +287,7 @@ def _warnings(facts: dict[str, Any], calibration: ParameterCalibration, wanted: 
     if calibration.is_miscalibrated:
         found.append("The ranks of the held-out simulations are not uniform: the posterior is not calibrated.")
     if len(split.held_out) < 50:
-        found.append(f"{len(split.held_out)} simulations are held out: so few see gross errors of calibration only.")
+        found.append(f"{len(split.held_out)} simulations are held out: so few detect gross errors of calibration only.")
     unit = split.box.unit(split.parameters[torch.cat([split.train, split.held_out])])
     for j, name in enumerate(split.box.names):
         if stats.kstest(unit[:, j].numpy(), "uniform").pvalue < UNEVEN:
@@ -335,7 +336,7 @@ def _found(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
 def _reading(facts: dict[str, Any]) -> str:
     return (
         "Each draw is one set of parameters with which the simulator could have made the cone, under a prior that is "
-        "uniform over the range of the simulations. Held-out simulations say how right that is on average over the "
+        "uniform over the range of the simulations. Held-out simulations test that on average over the "
         f"range; the summaries were compressed into {facts['components']} numbers, so that the posterior is wider than "
         "that of the whole cone. Cones are taken as they are, without an instrument or its noise."
     )

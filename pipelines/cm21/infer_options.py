@@ -7,8 +7,8 @@ It needs the extra: pip install 'infield[sbi]'. CONES.zarr holds lightcones of m
 box: of `infield simulate 21cm`, of `infield emulate`, or converted. Their summaries (mean temperature, share of exact
 zeros, power spectrum and scattering coefficients of each chunk of the line of sight), compressed, and their parameters
 train a neural posterior under the uniform prior of the box. A share of the cones is held out: the ranks of their
-parameters say how right the posterior is. Parameters that are stored with the cones of LIGHTCONES.zarr are only
-compared with. Where both files are one, the cones that are asked for are not trained with.
+parameters test the posterior. Parameters that are stored with the cones of LIGHTCONES.zarr are only
+compared with. Where both files are one, the cones of interest are not trained with.
 
 Cones are taken as they are, without noise: both files must be of one kind. For cones seen through a telescope, pass the
 simulations through the same telescope first; this command does not do that.
@@ -26,7 +26,7 @@ COMPONENTS, HELD_OUT = 8, 0.2
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("lightcones", type=Path, metavar="LIGHTCONES.zarr", help="cones whose parameters are wanted")
+    parser.add_argument("lightcones", type=Path, metavar="LIGHTCONES.zarr", help="cones whose parameters are inferred")
     parser.add_argument(
         "--simulations", type=Path, required=True, metavar="CONES.zarr", help="cones of many parameters"
     )

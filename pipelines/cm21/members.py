@@ -31,7 +31,7 @@ class Members:
     Arguments:
         path: The file.
         group: The same, open.
-        cones: What it says.
+        cones: Its metadata.
         numbers: Which members.
     """
 

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def about(field: ObservedField) -> dict[str, Any]:
-    """What there is to tell of an observation, in JSON types."""
+    """Summary of an observation, in JSON types."""
     o, observed = field.observation, field.mask
     signal_like = np.sqrt(2 * field.variance[observed])
     return {

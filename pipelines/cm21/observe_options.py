@@ -17,7 +17,7 @@ _OBSERVATION = """A lightcone to a mock observation of it: gridded visibilities 
 
 The telescopes are like their namesakes: as many stations in the same extent, placed by a formula; --layout takes true
 positions. The mean of each channel is not measured. --wedge cuts the foregrounds' wedge, up to the horizon at 90, in
-the Fourier space of each segment of channels (--channels-per-segment). What noise is and where is told in
+the Fourier space of each segment of channels (--channels-per-segment). The noise is described in
 infield.physics.cm21.radiometer and infield.physics.cm21.uv_coverage. The mock holds no foregrounds: they are avoided,
 not removed.
 """

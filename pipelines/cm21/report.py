@@ -31,7 +31,7 @@ class Ensemble:
 
     Arguments:
         name: In legends.
-        cones: What its file says.
+        cones: The metadata of its file.
         summary: Its summaries.
         example: One cone in mK, `(x, y, los)`.
     """

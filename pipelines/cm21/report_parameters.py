@@ -39,7 +39,7 @@ def parameter_pictures(
         numbers: Of the cones.
         draws, truth: Of the cones, `(cones, n, parameters)` and `(cones, parameters)`, NaN where not known.
         judged, judged_truth: The same of held-out simulations.
-        calibration: What these say.
+        calibration: Their result.
     """
     shown = sorted({round(i) for i in np.linspace(0, len(numbers) - 1, min(SHOWN, len(numbers)))})
     plane = (

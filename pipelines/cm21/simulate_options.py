@@ -7,8 +7,8 @@
 It needs the extra: pip install 'infield[cm21]', or --python with another Python that has py21cmfast. Sources have a
 constant ionising efficiency, spin temperatures are computed; without --range the box is ION_Tvir_MIN 4 to 6 (log10 K)
 and HII_EFF_FACTOR 10 to 250, and X_RAY_Tvir_MIN is the same as ION_Tvir_MIN. One cone is one process with one thread;
---workers says how many run at a time. A run that was killed goes on when the same command is given again, with the same
-cones. The file also keeps the density of the initial conditions, from which `fit_emulator.yaml` learns. One of 64 x 64
+--workers sets how many run at a time. A killed run resumes when the same command is given again, with the same
+cones. The file also keeps the density of the initial conditions, with which `fit_emulator.yaml` trains. One of 64 x 64
 x 520 cells takes about three minutes of a core, one of 32 x 32 x 256 with coarse settings ten seconds.
 """
 

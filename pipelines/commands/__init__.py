@@ -1,1 +1,1 @@
-"""The commands that serve every domain."""
+"""The commands of every domain."""

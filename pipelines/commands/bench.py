@@ -2,7 +2,7 @@
 
     infield bench mixture --quick --records mixture.json
 
-`infield bench NAME --help` tells what options a bench has of its own.
+`infield bench NAME --help` lists a bench's own options.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _add_common(parser: Parser) -> None:
     """Options of every bench, before or behind its name: without defaults, so that the second leaves the first."""
     silent = argparse.SUPPRESS
     add = parser.add_argument
-    add("--quick", action="store_true", default=silent, help="few cases, to see that it runs")
+    add("--quick", action="store_true", default=silent, help="few cases, to check that it runs")
     add("--records", type=Path, metavar="FILE", default=silent, help="write the records to this file, as JSON")
     add("--seed", type=int, metavar="N", default=silent, help="seed of all cases (default 0)")
     add_json(parser, default=silent)

@@ -12,7 +12,7 @@
     infield convert lightcone cone_*.h5 -o cones.zarr
     infield convert lightcone-observation cones.zarr -o measurement.zarr --cells 0-63
 
-`infield convert KIND --help` tells what each takes; all of them take --json and --quiet.
+`infield convert KIND --help` lists the options of each; all of them take --json and --quiet.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ SAMPLES, SAMPLER = 64, ("faps", ["levels=20"])
 
 MEASUREMENT, PRIOR, POSTERIOR, REPORT = "measurement.zarr", "prior.yaml", "posterior.zarr", "report.html"
 MARK = "drawn by infield demo, seed "
-"""History of the demo's measurement: by it the demo knows its own folder."""
+"""History of the demo's measurement: it marks the demo's own folder."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -130,7 +130,7 @@ def choose_demo_prior(folder: Path) -> str:
 
 
 def _claim(folder: Path, seed: int) -> None:
-    """Make sure that the folder is new or the demo's own, and that a run of another seed is not gone on with."""
+    """Make sure that the folder is new or the demo's own, and that a run of another seed is not resumed."""
     names = (MEASUREMENT, PRIOR, POSTERIOR, f"{POSTERIOR}.partial", REPORT)
     found = [folder / name for name in names if (folder / name).exists()]
     if not found:

@@ -1,10 +1,10 @@
-"""The whole road in a minute: a measurement, its prior, posterior samples, and a report that opens in a browser.
+"""The whole workflow in a minute: a measurement, its prior, posterior samples, and a report that opens in a browser.
 
     infield demo -o demo
 
 400 thermometers, none of them on the lake, measure the temperature of a square kilometre with an error of 0.3 K. The
 truth is drawn from the prior, so that the posterior is known in closed form and every figure has one to compare with.
-Given again, the command replaces what it wrote itself, and nothing else; killed, it goes on.
+Given again, the command replaces what it wrote itself, and nothing else; a killed run resumes.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ The prior decides which options apply. Lightcones: params.yaml is one point (NAM
 per parameter), ranges (NAME: [LOW, HIGH]) for a Latin hypercube, or a list of points that share --samples evenly, in
 their order; where the prior's file holds an emulator, it draws, in one network call per lightcone, and --steps takes
 the flow. Follow-ups: --from is the baseline, SUVR in MNI152. What lies outside the range of training is refused;
---extrapolate insists, and the file records it. Draw number i depends on the seed, i and the conditions alone.
+--extrapolate allows it, and the file records it. Draw number i depends on the seed, i and the conditions alone.
 """
 
 from __future__ import annotations

@@ -283,6 +283,7 @@ def reconstruct(
     else:
         doubt = chosen.doubt or (UNCHECKED if chosen.fitted else None)
         judged = Judged.without_validation(law, doubt).given(chi_square, opened)
+    judged = judged.weighed(writer.block_means())
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     mended = {} if mending is None else mending.apply(writer)
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
@@ -348,7 +349,7 @@ def _chi_square(writer: PosteriorWriter, measurement: Measurement) -> float:
 
 
 def draw_block(sampler: Sampler, prior: FlowPrior, measurement: Measurement, seed: int, block: int) -> Posterior:
-    """All samples of one block, wanted or not: so that no sample depends on how many there are."""
+    """All samples of one block, needed or not: so that no sample depends on how many there are."""
     size = sampler.block_of(measurement)
     streams = SampleStreams(seed, range(block * size, (block + 1) * size))
     torch.set_num_threads(1)
@@ -357,7 +358,7 @@ def draw_block(sampler: Sampler, prior: FlowPrior, measurement: Measurement, see
 
 @contextmanager
 def _about(path: object) -> Iterator[None]:
-    """Name the file in what is said of its contents."""
+    """Name the file in errors about its contents."""
     try:
         yield
     except InfieldError as error:

@@ -3,7 +3,7 @@
     reconstruct MEASUREMENT.zarr -o POSTERIOR.zarr --prior PRIOR --sampler faps --samples 64 --seed 0 --device auto
 
 PRIOR is a checkpoint (.ckpt), a YAML description, or a built-in name; without one, a Gaussian prior is fitted to the
-measurement itself. A run that was killed goes on when the same command is given again, and gives the same samples as
+measurement itself. A killed run resumes when the same command is given again, and gives the same samples as
 one that was not.
 """
 
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="points of a tile along each axis: fields larger than memory, tile by tile (default of "
                         "--workers then 1), for priors of patches and point sensors")  # fmt: skip
     parser.add_argument("--halo", type=int, nargs="+", metavar="POINTS",
-                        help="points that a tile sees beyond its own (default: half of --tiles)")  # fmt: skip
+                        help="points around a tile that enter its computation (default: half of --tiles)")  # fmt: skip
     parser.add_argument("--slices", type=int, metavar="N",
                         help="use a prior of slices (y, x) for the volume (z, y, x), N slices per task of a "
                         "worker")  # fmt: skip

@@ -36,7 +36,7 @@ def run_fields(arguments: argparse.Namespace) -> int:
 
 
 def run_simulation(simulation: Simulation, arguments: argparse.Namespace) -> int:
-    """Simulate as options of `add_field_arguments` say."""
+    """Simulate by the options of `add_field_arguments`."""
     summary = simulate(
         simulation,
         arguments.output,
@@ -121,7 +121,7 @@ def block_size(simulation: Simulation) -> int:
 
 
 def draw_block(simulation: Simulation, seed: int, size: int, block: int) -> dict[str, np.ndarray]:
-    """All samples of one block, wanted or not: so that no sample depends on how many there are."""
+    """All samples of one block, needed or not: so that no sample depends on how many there are."""
     torch.set_num_threads(1)
     found = simulation.samples(seed, range(block * size, (block + 1) * size))
     return {name: values.numpy() for name, values in found.items()}

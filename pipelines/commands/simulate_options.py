@@ -13,8 +13,8 @@ Kinds: darcy, poisson, helmholtz, navier-stokes (variables coefficient and solut
 (variable image, complex slices of synthetic heads; needs the extra mri), channel, one turbulent flow in time,
 wall-pressure, 21cm, lightcones of 21cmFAST (needs the extra cm21), pet, a synthetic cohort of longitudinal amyloid
 PET (needs the extra pet), and projection, captures of projectors on a surface (needs the extra projection).
-`infield simulate KIND --help` tells what each takes; all of them take --json and --quiet. A prior is trained on such a
-file by `infield fit`. A run that was killed goes on when the same command is given again;
+`infield simulate KIND --help` lists the options of each; all of them take --json and --quiet. A prior is trained on
+such a file by `infield fit`. A killed run resumes when the same command is given again;
 sample i depends on the seed and on i alone (of 21cm on the number of cones too).
 """
 

@@ -11,32 +11,31 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.randomness import sample_generator
 from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.pet.baseline import Baseline, read_baseline
 from infield.datasets.pet.image import write_group
-from infield.pipelines.pet.emulate_options import BAND
+from infield.pipelines.pet.prediction import Prediction
+from infield.pipelines.pet.report import write_prediction_report
 from infield.pipelines.report import check_new_report
 from infield.pipelines.run.blocks import check_run
 from infield.pipelines.run.console import table
 from infield.pipelines.run.options import check_positive
-from infield.posterior.pet.regions import RegionalChange, regional_changes
+from infield.posterior.pet.regions import regional_changes
 from infield.priors.bridges.region_bridge import RegionBridge
 from infield.priors.storage.checkpoint import load_checkpoint
 
 FORMAT, VERSION = "pet-prediction", 1
 COMPOSITE = "composite"
-LEVEL = 0.9
+LEVEL, BAND = 0.9, 0.03
 
 FAR = 6.0
 """Standard deviations of the training's baselines beyond which a region is out of range."""
@@ -81,31 +80,6 @@ def run(arguments: argparse.Namespace) -> int:
     }
     table(str(arguments.output), rows)
     return 0
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What is stored and shown.
-
-    Arguments:
-        baseline: What it starts from.
-        years: To the follow-up.
-        draws: SUVR, `(samples, regions)`.
-        changes: Of every region, then of the composite where the bridge has one.
-        composite: Which regions are in it, bool `(regions,)`.
-        cautions: What every output says.
-        centiloid: Slope and intercept of the bridge's own scale, or None.
-        prior: Name of the bridge.
-    """
-
-    baseline: Baseline
-    years: float
-    draws: Tensor
-    changes: tuple[RegionalChange, ...]
-    composite: np.ndarray
-    cautions: tuple[str, ...]
-    centiloid: tuple[float, float] | None
-    prior: str
 
 
 def predict(
@@ -154,8 +128,6 @@ def predict(
     )
     write_group(output, _dataset(prediction, bridge, band, seed), overwrite=overwrite)
     if report is not None:
-        from infield.pipelines.pet.report import write_prediction_report
-
         write_prediction_report(report, prediction, band)
     return {
         "output": str(output),

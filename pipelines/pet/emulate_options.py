@@ -9,6 +9,7 @@ from infield.pipelines.run.subcommand import deferred
 
 NEEDS = ("baseline",)
 BAND = 0.03
+"""As in `pipelines.pet.emulate`, which is heavy."""
 
 
 def add_arguments(parser: Any) -> None:

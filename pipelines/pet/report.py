@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from infield.pipelines.pet.prediction import Prediction
 from infield.pipelines.report import write_page
 from infield.pipelines.report.canvas import INK, MEAN, STYLE, TRUTH, UNSEEN, WIDTH, label_axes
 from infield.pipelines.report.charts import as_picture
 from infield.pipelines.report.page import Picture, page
 from infield.pipelines.report.words import Row
-
-if TYPE_CHECKING:
-    from infield.pipelines.pet.emulate import Prediction
-    from infield.posterior.pet.regions import RegionalChange
+from infield.posterior.pet.regions import RegionalChange
 
 SLICES = 3
 

@@ -9,7 +9,7 @@ Five slices of 48 x 56 points, 4 mm apart in their plane, 18 mm between them; --
 follows a law of Infield's own in 26 regions of Infield's own (`infield.datasets.pet.amyloid_law`), the anatomy is that
 of the MNI152 template that the package nilearn carries; images are reconstructed by OSEM from counts that were drawn on
 a finer grid. Nothing of it is a patient's. The second cohort, of another tracer gain, point spread, number of counts
-and rate, is for tests. A run that was killed goes on when the same command is given again; subject i depends on the
+and rate, is for tests. A killed run resumes when the same command is given again; subject i depends on the
 seed and on i alone.
 """
 

@@ -14,7 +14,6 @@ import argparse
 from pathlib import Path
 
 from infield.core.json_text import to_json
-from infield.pipelines.run.console import table
 from infield.pipelines.run.options import Parser, add_json
 
 
@@ -30,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     from infield.datasets.projection_mapping.calibrate import calibrate
     from infield.datasets.projection_mapping.captures import open_captures
     from infield.datasets.projection_mapping.setup_file import write_setup
+    from infield.pipelines.run.console import table
 
     check_new(arguments.output, arguments.overwrite)
     setup = calibrate(open_captures(arguments.captures))

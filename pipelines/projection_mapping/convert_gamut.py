@@ -14,7 +14,6 @@ import argparse
 from pathlib import Path
 
 from infield.core.json_text import to_json
-from infield.pipelines.run.console import table
 from infield.pipelines.run.options import Parser, add_json, check_at_least, check_positive
 
 
@@ -35,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from infield.datasets.formats.zarr_group import check_new
     from infield.datasets.projection_mapping.setup_file import open_setup
     from infield.physics.projection_mapping.gamut_measurement import gamut_measurement
+    from infield.pipelines.run.console import table
 
     check_positive(exposure=arguments.exposure, tolerance=arguments.tolerance)
     check_at_least(1, every=arguments.every)

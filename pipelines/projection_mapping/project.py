@@ -17,7 +17,6 @@ from pathlib import Path
 from infield.core.json_text import to_json
 from infield.physics.projection_mapping.choices import ERRORS, SCALES
 from infield.pipelines.projection_mapping.output import output_folder
-from infield.pipelines.run.console import table
 from infield.pipelines.run.options import Parser, add_json, check_at_least, check_positive
 
 
@@ -50,6 +49,7 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from infield.datasets.projection_mapping.setup_file import open_setup
     from infield.pipelines.projection_mapping.compensation import in_words, prepared, project
+    from infield.pipelines.run.console import table
 
     check_at_least(0, iterations=arguments.iterations, seed=arguments.seed)
     check_positive(exposure=1 if arguments.exposure is None else arguments.exposure)

@@ -15,15 +15,16 @@ from pathlib import Path
 
 from infield.core.errors import InfieldError
 from infield.core.json_text import to_json
-from infield.datasets.projection_mapping.surfaces import SURFACES, TEXTURES
 from infield.pipelines.projection_mapping.output import output_folder
-from infield.pipelines.run.console import progress, table
 from infield.pipelines.run.options import Parser, add_json, check_at_least, check_positive
+
+SURFACES, TEXTURES = ("plane", "curved", "corner", "relief"), ("mild", "hard")
+"""Names in `datasets.projection_mapping.surfaces`, which is heavy."""
 
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a new folder")
-    parser.add_argument("--surface", choices=tuple(SURFACES), default="plane", help="(default plane)")
+    parser.add_argument("--surface", choices=SURFACES, default="plane", help="(default plane)")
     parser.add_argument("--texture", choices=TEXTURES, default="mild", help="(default mild)")
     parser.add_argument("--projectors", type=int, default=2, metavar="N", help="1 to 8 (default 2)")
     parser.add_argument("--height", type=int, default=120, metavar="N", help="of the camera's image, in pixels (120); "
@@ -42,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from infield.datasets.projection_mapping.renderer import Scene
     from infield.datasets.projection_mapping.setup_file import write_setup
     from infield.physics.projection_mapping.camera import Camera
+    from infield.pipelines.run.console import progress, table
 
     check_at_least(0, defocus=arguments.defocus, seed=arguments.seed)
     check_at_least(24, height=arguments.height)

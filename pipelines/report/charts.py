@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from infield.pipelines.report.canvas import DATA, INK, MEAN, TRUTH, WIDTH, label_axes
 from infield.pipelines.report.figures import CURVE, RANK_BINS, RESIDUAL_EDGES, Calibration, Misfit, band
 from infield.pipelines.report.page import Picture
+from infield.posterior.diagnostics.order_statistics import ORDER_STATISTICS, largest_probability
 
 BAND: dict[str, Any] = {"color": MEAN, "alpha": 0.25, "label": "99 % of draws in its place"}
 
@@ -37,8 +38,9 @@ def spectrum_figure(
     ax = figure.subplots()
     seen = wavenumber > 0  # a shell may hold no mode
     k = wavenumber[seen].numpy()
-    low, middle, high = np.quantile(power[:, seen].numpy(), [0.05, 0.5, 0.95], axis=0)
-    ax.fill_between(k, low, high, color=MEAN, alpha=0.25, linewidth=0, label="draws, 5 to 95 %")
+    low, middle, high = np.quantile(power[:, seen].numpy(), [0.05, 0.5, 0.95], axis=0, method=ORDER_STATISTICS)
+    label = f"{100 * min(0.9, largest_probability(len(power))):.0f} % of the draws"
+    ax.fill_between(k, low, high, color=MEAN, alpha=0.25, linewidth=0, label=label)
     ax.plot(k, middle, color=MEAN, linewidth=1.8, label="draws, median")
     if data is not None:
         ax.plot(k, data[seen].numpy(), color=DATA, linewidth=1.3, linestyle=":", label="data")

@@ -20,12 +20,12 @@ def fit_pictures(fit: dict[str, Any], measurement: Measurement | None) -> list[P
     """The variogram of the data with the fitted curve; none without the measurement.
 
     Arguments:
-        fit: What the posterior file says of the fit.
+        fit: The fit in the posterior file.
         measurement: That the posterior is of.
     """
     if measurement is None or not is_point_data(measurement):
         return []
-    data = point_data(measurement, fit["trend"])
+    data = point_data(measurement, fit["trend"], tuple(fit.get("covariates", ())))
     law = StationaryLaw.from_json(data.geometry, fit)
     found = variogram(law, _with_noise(data, float(fit["noise_sd"])))
     caption = (

@@ -29,6 +29,10 @@ def fit_rows(fit: dict[str, Any], units: str) -> list[Row]:
     note = _error(errors, "noise", 2) if fit["noise_estimated"] else "as stated by the file"
     rows.append(("standard deviation of the noise", _with_units(fit["noise_sd"], units), note))
     rows.append(("trend", str(fit["trend"]), "its uncertainty is part of the spread"))
+    for name, found in fit.get("covariates", {}).items():
+        rows.append((f"change with one unit of {name}", f"{found['slope']:.4g} {units}", f"± {found['error']:.2g}"))
+    for number, sd in enumerate(fit.get("noise_sds", ())):
+        rows.append((f"noise of instrument {number + 1}, or of known levels", _with_units(sd, units), ""))
     lead = fit["log_evidence"] - fit["log_evidence_white_noise"]
     rows.append(("log evidence over white noise", f"{lead:.1f}", "below 0 no field is seen in the data"))
     return rows

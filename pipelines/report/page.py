@@ -43,9 +43,9 @@ class Picture:
     """A figure of the page.
 
     Arguments:
-        heading: Above it; empty to go on under the last heading.
+        heading: Above it; empty to continue under the last heading.
         png: Its data address.
-        caption: What it shows; also the text for those who do not see it.
+        caption: What it shows; also the alternative text.
         width: Share of the page's width.
     """
 

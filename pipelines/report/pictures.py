@@ -27,6 +27,7 @@ from infield.pipelines.report.canvas import (
 )
 from infield.pipelines.report.data import DataPanel, View
 from infield.pipelines.report.figures import Draws
+from infield.posterior.diagnostics.order_statistics import ORDER_STATISTICS, largest_probability
 
 DRAWS_SHOWN = 3
 
@@ -134,8 +135,9 @@ def line_figure(draws: Draws, view: View, mean: Tensor, truth: Tensor | None, da
     rows = figure.subplots(2 if below else 1, 1, squeeze=False, height_ratios=[2, 1] if below else None)[:, 0]
     ax = rows[0]
     for low, high, alpha in ((0.05, 0.95, 0.18), (0.25, 0.75, 0.3)):
-        edges = np.quantile(samples, [low, high], axis=0)
-        label = f"{100 * (high - low):.0f} % of the draws"
+        edges = np.quantile(samples, [low, high], axis=0, method=ORDER_STATISTICS)
+        share = min(high - low, largest_probability(len(samples)))  # that a new draw lies between them
+        label = f"{100 * share:.0f} % of the draws"
         ax.fill_between(x[order], *edges, color=MEAN, alpha=alpha, linewidth=0, label=label)
     for i, sample in enumerate(samples[:DRAWS_SHOWN]):
         ax.plot(x[order], sample, color=DRAW, linewidth=0.9, label="draws" if i == 0 else None)

@@ -30,7 +30,7 @@ def _is_of_interest(record: logging.LogRecord) -> bool:
     """Whether a record of asyncio is more than the wake-up call of a connection that was closed before it rang.
 
     distributed waits for messages to send by tornado's Event.wait(timeout); where a connection closes meanwhile, the
-    timeout belongs to nobody, and asyncio reports it whenever memory is collected, long after the run.
+    timeout has no owner, and asyncio reports it whenever memory is collected, long after the run.
     """
     error = record.exc_info[1] if record.exc_info else None
     wake_up = isinstance(error, TornadoTimeout) and str(error) == "Timeout"
@@ -42,7 +42,7 @@ logging.getLogger("asyncio").addFilter(_is_of_interest)
 
 @contextmanager
 def client(scheduler: str | None, workers: int) -> Iterator[Client]:
-    """A Dask client that leaves it to us to say what went wrong: errors arrive with the results.
+    """A Dask client that leaves the report of errors to us: errors arrive with the results.
 
     Arguments:
         scheduler: Address of a running scheduler; None for threads on this machine.

@@ -1,4 +1,4 @@
-"""What a person sees while waiting, and in the end: progress with time left, short tables."""
+"""Output for people during a run, and in the end: progress with time left, short tables."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def say(line: str, *, quiet: bool = False) -> None:
 
 
 def table(title: str, rows: Mapping[str, str]) -> None:
-    """A two-column table on standard output, unless a person wants none."""
+    """A two-column table on standard output, unless output is silenced."""
     if is_silent():
         return
     sheet = Table(title=title, show_header=False)

@@ -14,7 +14,7 @@ from infield.physics.measurement import Measurement
 
 
 def operator_digest(measurement: Measurement) -> str:
-    """SHA-256 of an operator: what its file says of it, which data are observed, and the field's grid and units.
+    """SHA-256 of an operator: its description in the file, which data are observed, and the field's grid and units.
 
     Of an operator without a description: what it makes of fixed random fields, to six digits.
     """

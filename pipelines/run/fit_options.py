@@ -20,7 +20,9 @@ class FitOptions:
 
     Arguments:
         trend: Functions of position around which the field varies.
+        covariates: Fields of the file's context on which the mean depends linearly.
         isotropic: One length for all axes of one unit.
+        azimuth: Angle of unequal lengths in degrees; None where the data decide.
         hyper: Whether hyperparameters are drawn from their posterior, or plugged in at their most probable values.
         validation: Whether held-out data are predicted.
         given: Names of the options that were given, be it with their default; those that differ from it are.
@@ -31,17 +33,28 @@ class FitOptions:
     hyper: Hyper = "auto"
     validation: bool = True
     given: frozenset[str] = frozenset()
+    covariates: tuple[str, ...] = ()
+    azimuth: float | None = None
 
     def of_law(self) -> dict[str, Any]:
         """Those that make the law and its draws what they are, in JSON types: part of a run's identity."""
-        return {name: getattr(self, name) for name in _FLAGS if name != "validation"}
+        own = {name: getattr(self, name) for name in ("trend", "isotropic", "hyper")}
+        more = {"covariates": list(self.covariates), "azimuth": self.azimuth}
+        return own | {name: value for name, value in more.items() if value not in ([], None)}
 
     def explicit(self) -> list[str]:
         """Names of the options that were given."""
         return [name for name in _FLAGS if name in self.given or getattr(self, name) != getattr(FitOptions, name)]
 
 
-_FLAGS = {"trend": "--trend", "isotropic": "--isotropic", "hyper": "--hyper", "validation": "--no-validation"}
+_FLAGS = {
+    "trend": "--trend",
+    "covariates": "--covariates",
+    "isotropic": "--isotropic",
+    "azimuth": "--azimuth",
+    "hyper": "--hyper",
+    "validation": "--no-validation",
+}
 
 
 def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +62,12 @@ def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("without a prior, for data at points", "a stationary law is fitted to the data")
     group.add_argument("--trend", choices=("none", "constant", "linear"),
                        help="functions of position around which the field varies (default constant)")  # fmt: skip
-    group.add_argument("--isotropic", action="store_true", default=None, help="one length for all axes of one unit")
+    group.add_argument("--covariates", nargs="+", metavar="NAME",
+                       help="fields of the file's context on which the mean depends linearly")  # fmt: skip
+    lengths = group.add_mutually_exclusive_group()
+    lengths.add_argument("--isotropic", action="store_true", default=None, help="one length for all axes of one unit")
+    lengths.add_argument("--azimuth", type=float, metavar="DEGREES",
+                         help="angle by which unequal lengths are turned (default: as the data say)")  # fmt: skip
     group.add_argument("--hyper", choices=("auto", "sample", "plug-in"),
                        help="draw the hyperparameters from their posterior, or plug in the most probable ones (default "
                        "auto: drawn for few data)")  # fmt: skip
@@ -60,6 +78,8 @@ def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
 def fit_options(arguments: argparse.Namespace) -> FitOptions:
     """These options as `reconstruct` takes them."""
     given = {name: getattr(arguments, name) for name in _FLAGS if getattr(arguments, name) is not None}
+    if "covariates" in given:
+        given["covariates"] = tuple(given["covariates"])
     return FitOptions(**given, given=frozenset(given))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise.base import GaussianNoiseModel
@@ -20,7 +22,7 @@ from infield.pipelines.run.fit_options import refuse_unused_fit as refuse_unused
 from infield.posterior.kriging.family import Shape
 from infield.posterior.kriging.fit import Settings
 from infield.posterior.kriging.fitted import FittedField
-from infield.posterior.kriging.law import ORDERS
+from infield.posterior.kriging.law import ORDERS, Geometry
 from infield.posterior.kriging.measured import is_point_data
 from infield.posterior.kriging.validation import Verdict, validate, verdict
 from infield.posterior.samplers.base import Sampler
@@ -61,8 +63,25 @@ def fit_to_points(
     """
     shapes: tuple[Shape, ...] = ("isotropic",) if options.isotropic else ("isotropic", "axes", "turned")
     hyper = options.hyper if takes_fitted_field(sampler) else "plug-in"
-    settings = Settings(orders=ORDERS if nu is None else (nu,), shapes=shapes)
-    return FittedField.of(measurement, trend=options.trend, settings=settings, hyper=hyper, seed=seed)
+    azimuth = None if options.azimuth is None else math.radians(options.azimuth)
+    if azimuth is not None:
+        shapes = ("isotropic", "turned")
+        _check_plane(measurement)
+    settings = Settings(orders=ORDERS if nu is None else (nu,), shapes=shapes, azimuth=azimuth)
+    return FittedField.of(
+        measurement, trend=options.trend, covariates=options.covariates, settings=settings, hyper=hyper, seed=seed
+    )
+
+
+def _check_plane(measurement: Measurement) -> None:
+    """InfieldError where axes cannot be turned: the first two that are open must have one unit."""
+    geometry = Geometry.of(measurement.grid)
+    plane = set(geometry.planar[:2])
+    if len(plane) < 2 or not any(plane <= set(group) for group in geometry.groups):
+        raise InfieldError(
+            where="{azimuth}", found=f"axes {', '.join(geometry.names)} ({', '.join(geometry.units)})",
+            expected="two open axes of one unit off the sphere", remedy="leave it out", parameters=["azimuth"],
+        )  # fmt: skip
 
 
 def with_fitted_noise(measurement: Measurement, fitted: FittedField) -> Measurement:
@@ -85,7 +104,7 @@ def _at_level(noise: object, factor: float) -> GaussianNoise:
 
 
 def moments_on_grid(fitted: FittedField) -> dict[str, tuple[np.ndarray, dict[str, Any]]]:
-    """Mean and standard deviation on the grid in closed form, with what the file says of them."""
+    """Mean and standard deviation on the grid in closed form, with their attributes in the file."""
     targets, shape = fitted.grid.points(), (len(fitted.data.channels), *fitted.grid.shape)
     found = [fitted.moments_at(targets, c) for c in range(len(fitted.data.channels))]
     parts = [moments for moments, _ in found]
@@ -163,6 +182,20 @@ class Judged:
         because = (
             f"data chi-square {chi_square:.3g} per datum where 1 is expected: the data contradict each other, their "
             "noise or the prior"
+        )
+        return replace(self, verdict=Verdict(0, because))
+
+    def weighed(self, means: Mapping[str, float]) -> Judged:
+        """The same, unless weights of particles collapsed in some block: then not to be trusted.
+
+        Arguments:
+            means: Of the sampler's diagnostics over blocks.
+        """
+        if not means.get("weights_collapsed", 0.0) > 0:
+            return self
+        because = (
+            f"the weights of smc collapsed (effective share {means['effective_share']:.2g}): its samples descend from "
+            "few particles; take more steps or particles"
         )
         return replace(self, verdict=Verdict(0, because))
 

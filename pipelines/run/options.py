@@ -59,7 +59,7 @@ class Parser(argparse.ArgumentParser):
         return super().add_argument(*short, *names, **settings)
 
     def error(self, message: str) -> NoReturn:
-        raise InfieldError(f"{message}; '{self.prog} --help' tells more")
+        raise InfieldError(f"{message}; '{self.prog} --help' lists the options")
 
     def rename(self, old: str, new: str, when: Callable[[str | None], bool] | None = None) -> None:
         """Let the earlier name of an option stand for it, with a warning on standard error, for one minor version.
@@ -119,7 +119,7 @@ def add_json(parser: argparse.ArgumentParser, default: Any = False) -> None:
 
 @contextmanager
 def silence(quiet: bool) -> Iterator[None]:
-    """No tables and no progress for a while, whoever makes them: what `--quiet` asks for."""
+    """No tables and no progress for a while, from any module: the effect of `--quiet`."""
     token = _silent.set(quiet or _silent.get())
     try:
         yield

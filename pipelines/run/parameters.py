@@ -28,7 +28,7 @@ def named_numbers(option: str, texts: Sequence[str]) -> dict[str, float]:
 
 
 def finite_number(where: str, text: str) -> float:
-    """A number as text says it.
+    """A number written as text.
 
     Raises:
         InfieldError: It is no finite number.

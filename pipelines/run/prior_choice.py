@@ -61,11 +61,11 @@ class Slice:
 
 @dataclass(frozen=True)
 class ChosenPrior:
-    """A prior, and what a posterior file says of it.
+    """A prior, and its description in a posterior file.
 
     Arguments:
         prior: The prior on the measurement's grid, or what was trained for a family of measurements.
-        label: What the user asked for.
+        label: The name given by the user.
         sha256: Digest of its numbers: of the checkpoint's file, or of the tensors of a closed-form prior.
         fitted: Whether it was fitted to the measurement itself.
         conditioned_on: Names of the side information that it is conditioned on.
@@ -96,7 +96,7 @@ def choose_prior(
     """Resolve `--prior`.
 
     Arguments:
-        name: What was asked for: a name, a path, or a prior in memory, of any kind.
+        name: The value of `--prior`: a name, a path, or a prior in memory, of any kind.
         measurement: Of the field that is sought.
         device: Where networks run.
         at: Numbers that a conditional prior is given, beside those of the measurement's context or in their place.
@@ -146,7 +146,7 @@ def fitted_prior(name: str | None, fitted: FittedField, sampler: Sampler | None)
 
 
 def choose_slice_prior(name: Any, measurement: Measurement, *, device: str = "cpu") -> ChosenPrior:
-    """Resolve `--prior` for a volume (z, y, x) of which the prior knows single slices (y, x).
+    """Resolve `--prior` for a volume (z, y, x) whose prior is one of single slices (y, x).
 
     Raises:
         InfieldError: If the field is no volume, or the prior is not one for its slices.
@@ -243,7 +243,7 @@ def _in_memory(prior: Any, measurement: Field) -> ChosenPrior:
 def cautions(
     measurement: Measurement, prior: FlowPrior | Trained, conditioned_on: Collection[str] = frozenset()
 ) -> str | None:
-    """What there is to say of a measurement and a prior for it, in one line; None where nothing.
+    """Warnings on a measurement and a prior for it, in one line; None if there are none.
 
     Arguments:
         measurement: As it was opened.
@@ -336,7 +336,7 @@ def _check_extent(path: Path, prior: LearnedFlow | Trained, grid: Grid) -> None:
         if abs(found - expected) > 1e-3 * abs(expected) or not same_units(axis["units"], other.units):
             raise InfieldError(
                 f"--prior {path}: its axis '{axis['name']}' spans {found:g} {axis['units']}, the measurement's "
-                f"'{other.name}' {expected:g} {other.units}: a prior knows fields of one extent"
+                f"'{other.name}' {expected:g} {other.units}: a prior is valid on its training extent only"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a run says of its result: the report beside its posterior, and warnings."""
+"""Reports of a run: the page beside its posterior, and warnings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def report_writer(report: Path | None, overwrite: bool) -> Callable[[Path, Measu
 
 
 def warnings_of(summary: Mapping[str, Any]) -> list[str]:
-    """What is to be said of a run that is done."""
+    """The report of a finished run."""
     found = []
     if summary.get("effective_share", 1.0) < COLLAPSED:
         found.append(

@@ -14,7 +14,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, samples: int, of: str 
 
     Arguments:
         parser: Gets them.
-        samples: How many, where nothing is said.
+        samples: The default number.
         of: What the samples are called.
     """
     parser.add_argument("--samples", type=int, default=samples, metavar="N",
@@ -36,7 +36,7 @@ def run_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 def check_run(
     samples: int, seed: int, workers: int | None, scheduler: str | None = None, *, least_samples: int = 1
 ) -> None:
-    """InfieldError where a number of a run is too small, or workers are asked for that a scheduler has of its own."""
+    """InfieldError where a number of a run is too small, or workers are given beside a scheduler, which has its own."""
     check_at_least(least_samples, samples=samples)
     check_at_least(1, workers=workers)
     check_at_least(0, seed=seed)

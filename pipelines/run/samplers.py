@@ -1,4 +1,4 @@
-"""The samplers by the names that commands know, and their parameters from `--with NAME=VALUE`."""
+"""The samplers by the names that commands take, and their parameters from `--with NAME=VALUE`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def make_sampler(name: str, settings: Sequence[str] = ()) -> Sampler:
 
 
 def default_sampler(measurement: Measurement, fitted: bool) -> Sampler:
-    """The sampler where none was asked for: FAPS, or, under a prior that was fitted to data which are not linear in the
+    """The default sampler: FAPS, or, under a prior that was fitted to data which are not linear in the
     field or not Gaussian, MGVI, whose posterior is of the fit's own kind and takes seconds."""
     return make_sampler("mgvi" if fitted and not measurement.linear_gaussian else "faps")
 

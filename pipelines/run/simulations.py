@@ -45,7 +45,7 @@ STORED_NAMES: dict[type, str] = {
     LogNormalProcess: "LogNormalProcess",
     MixtureProcess: "MixtureProcess",
 }
-"""Names under which files know the laws, whatever the classes are called."""
+"""Names of the laws in files, whatever the classes are called."""
 
 
 def stored_name(law: FieldLaw) -> str:

@@ -12,10 +12,10 @@ from infield.pipelines.run.options import Parser, add_common
 
 
 class Subcommand(NamedTuple):
-    """What an entry of `converters` or `simulators` leads to; a module with these three serves as well.
+    """What an entry of `converters` or `simulators` leads to; a module with these three can take its place.
 
     Arguments:
-        description: What its help says.
+        description: The text of its help.
         add_arguments: Adds its options to a parser.
         run: Runs it, and returns the exit status.
     """

@@ -1,8 +1,8 @@
 """`reconstruct --tiles`: fields larger than memory, tile by tile, in turn or as tasks on any number of workers.
 
 A task is one level of one tile of one block of samples. It waits for its neighbours' level before, reads what the tile
-sees from the zarr group of the run and writes what the tile owns; nothing else is shared. Which worker does a task, and
-how often it had to be done again, leaves no trace in the numbers.
+needs from the zarr group of the run and writes what the tile owns; nothing else is shared. Which worker does a task,
+and how often it had to be done again, leaves no trace in the numbers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from infield.priors.storage.checkpoint import file_sha256, load_flow_prior
 
 @dataclass(frozen=True)
 class TileRun:
-    """What a worker needs to know: files that it can reach, and numbers.
+    """What a worker needs: files that it can reach, and numbers.
 
     Arguments:
         partial: The group of the run.

@@ -6,16 +6,16 @@
     infield convert grid profiles.nc -o m.zarr --variable theta --select depth=0 --convert degC
 
 netCDF, HDF5 or zarr, whatever the file is called; scales, offsets, fill values and valid ranges are applied. Missing
-values (NaN) are gaps: the measurement sees the field where there are values; --no-gaps refuses them. Land is no gap:
---mask names a variable of 0 and 1, or says that cells which are missing at all times are land; maps of the posterior
+values (NaN) are gaps: the field is measured where there are values; --no-gaps refuses them. Land is no gap:
+--mask names a variable of 0 and 1, or declares cells that are missing at all times as land; maps of the posterior
 leave it out.
 
 Axes that decrease are turned, longitudes that go around the cut of their file as well, and those that fill the circle
 are periodic; axes are ordered time, height, others, latitude, longitude. Attributes of the variable and of its
 coordinates (standard_name, long_name, calendar, bounds, grid_mapping, ...) go along, up to the posterior.
 
-Noise: its standard deviation (--noise-std), a variable of them (--noise-variable), or neither: then the file says that
-the level is to be estimated, and `reconstruct` without --prior does so.
+Noise: its standard deviation (--noise-std), a variable of them (--noise-variable), or neither: then the file records
+that the level is to be estimated, and `reconstruct` without --prior does so.
 """
 
 from __future__ import annotations
@@ -39,8 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time", metavar="INDEX|DATE", help="one time: its index, or a date or the beginning of one")
     parser.add_argument("--select", action="append", default=[], metavar="DIM=INDEX|VALUE",
                         help="one place of another dimension; may be repeated")  # fmt: skip
+    parser.add_argument("--missing", type=float, nargs="+", default=[], metavar="NUMBER",
+                        help="a number that stands for missing values though the file does not say so")  # fmt: skip
+    parser.add_argument("--no-missing", action="store_true", help="numbers such as -9999 are values like the others")
     parser.add_argument("--no-gaps", action="store_true", help="refuse missing values, which else are gaps")
-    parser.add_argument("--units", help="of the data, where the file is wrong or says nothing")
+    parser.add_argument("--units", help="of the data, where those of the file are wrong or missing")
     parser.add_argument("--convert", metavar="UNITS", help="convert the data to these units")
     parser.add_argument("--wrap", type=float, metavar="LONGITUDE", help="where the circle is cut open, in degrees")
     parser.add_argument("--circle", choices=("closed", "open"),
@@ -65,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         convert=arguments.convert,
         wrap=arguments.wrap,
         closed=None if arguments.circle is None else arguments.circle == "closed",
+        missing=tuple(arguments.missing),
+        no_missing=arguments.no_missing,
     )
     return finish(convert_grid(arguments.source, asked), arguments)
 

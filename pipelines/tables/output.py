@@ -1,4 +1,4 @@
-"""What `infield convert table` and `grid` have in common: where the result goes, and what is said of it."""
+"""What `infield convert table` and `grid` have in common: where the result goes, and its summary."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 
 def finish(converted: Converted, arguments: argparse.Namespace) -> int:
-    """Write a measurement and say what it is; returns the exit status."""
+    """Write a measurement and print its summary; returns the exit status."""
     from infield.pipelines.run.console import say, table
 
     notes = tuple(re.sub(r"\{(\w+)\}", lambda found: as_option(found[1]), note) for note in converted.notes)
@@ -46,7 +46,7 @@ def finish(converted: Converted, arguments: argparse.Namespace) -> int:
 
 
 def summary(converted: Converted) -> dict[str, Any]:
-    """What there is to tell, in plain JSON types."""
+    """The summary, in plain JSON types."""
     from infield.core.grid import Grid
 
     measurement, grid = converted.measurement, converted.measurement.grid

@@ -3,15 +3,18 @@
     infield convert posterior p.zarr -o map.nc
     infield convert posterior p.zarr -o map.nc --quantiles 0.025 0.975 --with-samples 0 1 2
     infield convert posterior p.zarr -o map.tif
+    infield convert posterior p.zarr -o draws.nc --arviz
 
 Mean (under the name of the variable), standard deviation (NAME_sd), quantiles (NAME_q05, ...) and chosen draws
-(NAME_draws), with what CF says of the variable and its coordinates; land is missing. netCDF, or by the suffix .tif
-GeoTIFF with a band for each (two evenly spaced axes; extra `maps`).
+(NAME_draws), with the CF attributes of the variable and its coordinates; land is missing. netCDF, or by the suffix .tif
+GeoTIFF with a band for each (two evenly spaced axes; extra `maps`). With --arviz all draws and nothing else, in
+netCDF with the group `posterior` along (chain, draw), which arviz.from_netcdf and xarray.open_datatree read.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from pathlib import Path
 
@@ -31,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"each a fraction (default {' '.join(map(str, QUANTILES))})")  # fmt: skip
     parser.add_argument("--with-samples", type=int, nargs="+", default=[], metavar="I",
                         help="samples that go along, by their numbers")  # fmt: skip
+    parser.add_argument("--arviz", action="store_true", help="all samples as ArviZ has them, in place of a map")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -45,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
             where=output, found="an existing output", expected="a new path",
             remedy="choose another, or replace it ({overwrite})", parameters={"overwrite": True},
         )  # fmt: skip
+    if arguments.arviz:
+        return _draws(arguments)
     found = map_of(arguments.posterior, quantiles=tuple(arguments.quantiles), draws=tuple(arguments.with_samples))
     (write_geotiff if suffix in GEOTIFF else write_netcdf)(found, output)
     variables = {
@@ -54,6 +60,29 @@ def run(arguments: argparse.Namespace) -> int:
     }
     if arguments.json:
         print(to_json({"output": str(output), "variables": list(variables)}))
+    elif not arguments.quiet:
+        table(str(output), variables)
+    return 0
+
+
+def _draws(arguments: argparse.Namespace) -> int:
+    from infield.datasets.tables.draws import draws_of, write_draws
+    from infield.pipelines.run.console import table
+
+    output = arguments.output
+    if output.suffix.lower() not in NETCDF or arguments.with_samples:
+        raise InfieldError(
+            where="--arviz", found=f"'{output.suffix}'" if not arguments.with_samples else "--with-samples",
+            expected=f"all samples, in {', '.join(NETCDF)}",
+        )  # fmt: skip
+    tree = draws_of(arguments.posterior)
+    write_draws(tree, output)
+    variables = {
+        f"posterior/{name}": " x ".join(f"{n} {size}" for n, size in v.sizes.items())
+        for name, v in tree["posterior"].data_vars.items()
+    }
+    if arguments.json:
+        print(json.dumps({"output": str(output), "variables": list(variables)}))
     elif not arguments.quiet:
         table(str(output), variables)
     return 0

@@ -14,14 +14,18 @@ latitude, longitude.
 
 Places: columns that are called or marked longitude and latitude are degrees, and --project makes kilometres of them
 around the middle of the data (azimuthal equidistant, described in the file as CF does). Longitudes that go around the
-cut of their file are turned where half of the circle is empty; else --wrap or --circle says what is meant. Dates become
+cut of their file are turned where half of the circle is empty; else --wrap or --circle decides. Dates become
 days since the first; numbers with units "... since ..." stay, of any --calendar.
 
-Noise: its standard deviation (--noise-std), a column of them (--noise-column), or neither: then the file says that the
-level is to be estimated, and `reconstruct` without --prior does so.
+--covariate height=dem.nc takes a gridded field along, interpolated to the grid: `reconstruct --covariates height` lets
+the mean depend on it.
+
+Noise: its standard deviation (--noise-std), a column of them (--noise-column), or neither: then the file records that
+the level is to be estimated, and `reconstruct` without --prior does so.
 
 Rows without a value, a place or a noise level are left out and counted; so are rows that repeat another in every
-column. Data at one place are merged by their noise; where that is unknown they stay, since their difference tells it.
+column. Data at one place are merged by their noise; where that is unknown they stay, since their difference determines
+it.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from infield.core.errors import InfieldError
 from infield.pipelines.tables.output import add_output_arguments, finish, prepare
 
 
@@ -51,6 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--noise-std", type=float, metavar="STD", help="standard deviation of the noise, in the data's own units"
     )
     noise.add_argument("--noise-column", metavar="COLUMN", help="a standard deviation for each datum")
+    parser.add_argument("--covariate", action="append", default=[], metavar="NAME=FIELD",
+                        help="a gridded variable on which the mean may depend; may be repeated")  # fmt: skip
     parser.add_argument("--project", action="store_true", help="make kilometres of degrees")
     parser.add_argument("--wrap", type=float, metavar="LONGITUDE", help="where the circle is cut open, in degrees")
     parser.add_argument("--circle", choices=("closed", "open"),
@@ -61,6 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--columns", nargs="+", default=[], metavar="NAME", help="names, of a text without a header")
     parser.add_argument("--missing", type=float, nargs="+", default=[], metavar="NUMBER",
                         help="a number that stands for missing values, e.g. -9999; or several")  # fmt: skip
+    parser.add_argument("--no-missing", action="store_true", help="numbers such as -9999 are values like the others")
+    parser.add_argument("--dates", choices=("day-first", "month-first"), help="how dates such as 03/04/2020 are read")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -83,6 +92,19 @@ def run(arguments: argparse.Namespace) -> int:
         calendar=arguments.calendar,
         crs=arguments.crs,
         onto=arguments.onto,
-        layout=Layout(columns=tuple(arguments.columns), missing=tuple(arguments.missing)),
+        covariates=tuple(_named_file(text) for text in arguments.covariate),
+        layout=Layout(
+            columns=tuple(arguments.columns),
+            missing=tuple(arguments.missing),
+            no_missing=arguments.no_missing,
+            dates=arguments.dates,
+        ),
     )
     return finish(convert_table(arguments.source, asked), arguments)
+
+
+def _named_file(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise InfieldError(where="--covariate", found=f"'{text}'", expected="NAME=FIELD, e.g. height=dem.nc")
+    return name, Path(path)

@@ -12,7 +12,7 @@ def another_flow(measurement: Measurement, prior: Any) -> str | None:
     """A line where a measurement is of another flow than the prior's training; None where not.
 
     Arguments:
-        measurement: A measurement; its context says of which flow it is.
+        measurement: A measurement; its context names its flow.
         prior: A prior, or what was trained for a family of measurements.
     """
     known = getattr(prior, "provenance", {}).get("data", {}).get("Re_tau")

@@ -5,7 +5,7 @@
 
 Time is in eddy turnovers h / u_tau. The box `minimal` (565 x 192 wall units, 32 x 65 x 32 points at Re_tau 180) takes
 about half a minute of one core a turnover; its statistics are right near the walls only. The box `full` (4 pi x 4/3 pi,
-128 x 129 x 128 points) is meant for a GPU. A run that was killed goes on when the same command is given again, and ends
+128 x 129 x 128 points) is meant for a GPU. A killed run resumes when the same command is given again, and ends
 with the same bytes.
 """
 

@@ -5,7 +5,7 @@
 No flow is computed: a random field with the spectrum, the streamwise correlation lobe and the heavy tails of wall
 pressure is drawn (`infield.priors.wall_pressure.synthetic`), in wall units, on a periodic domain. Spacings are the same
 at every Reynolds number. The file has the wall-pressure format, with `synthetic` 1; a prior is trained on it by
-`infield fit` with the variable `pressure`. A killed run goes on; sample i depends on the seed and on i alone.
+`infield fit` with the variable `pressure`. A killed run resumes; sample i depends on the seed and on i alone.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class TransverseModeSolver:
         matrices: A_k F^H, complex, shape `(modes, channels of data, channel of field * los)`.
         variance: V_k, shape `(modes, channels of data)`; 1 where nothing was measured.
         places: Of the modes, kx and ky in the data, each of shape `(modes,)`.
-        modes: F and the basis of the covariances that it serves.
+        modes: F and the basis of the covariances that it supports.
     """
 
     matrices: Tensor
@@ -106,7 +106,7 @@ class TransverseModeSolver:
 
         Arguments:
             r: Data.
-            covariance: K, such that `serves` says so.
+            covariance: K, for which `serves` is true.
         """
         kx, ky = self.places
         D = covariance.diagonal[:, kx, ky].movedim(0, 1).flatten(1)  # of mode, channel and place

@@ -1,6 +1,6 @@
-"""Any sampler on lightcones: it draws temperature and the place of the ionised region, and is asked for temperatures.
+"""Any sampler on lightcones: it draws temperature and the ionised region, and returns temperatures.
 
-The prior of lightcones (`priors.cm21.flow`) has two channels where it tells exact zeros apart. Data are of the
+The prior of lightcones (`priors.cm21.flow`) has two channels if it represents exact zeros. Data are of the
 temperature alone: the operator is that of the data after the selection of the first channel. Of a draw, ionised voxels
 are exactly 0 mK (`priors.cm21.ionised_zeros`).
 """
@@ -72,7 +72,7 @@ class LightconeSampler(Sampler):
 
 
 def add_ionisation_channel(measurement: Measurement) -> Measurement:
-    """The same measurement of a field with a second channel, of which it says nothing."""
+    """The same measurement of a field with a second channel, that it does not observe."""
     select = SelectChannel(measurement.grid, channels=2, index=0)
     return dataclasses.replace(
         measurement,

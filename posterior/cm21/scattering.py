@@ -2,10 +2,10 @@ r"""Wavelet scattering coefficients of images (Mallat 2012; Bruna & Mallat 2013)
 
     S_1(j, t) = <|x * psi_{j,t}|>,    S_2(j, t, j', t') = <||x * psi_{j,t}| * psi_{j',t'}|>  for j' > j,
 
-with Morlet wavelets of width 0.8 2^j and wavenumber 3 pi / 4 2^-j along the angle pi t / L, as elongated as L asks for.
+with Morlet wavelets of width 0.8 2^j and wavenumber 3 pi / 4 2^-j along the angle pi t / L, as elongated as L requires.
 *Reduced*: S_1 is the mean over t, S_2 over t at fixed l = (t' - t) mod L, for fields without a direction; as Xia & Wise
 (arXiv 2605.29016) sort them. Images are taken as periodic. kymatio, their library, cannot be imported beside scipy 1.17
-(it asks for `scipy.special.sph_harm`, which is gone), hence this page.
+(it requires `scipy.special.sph_harm`, which was removed), hence this module.
 """
 
 from __future__ import annotations

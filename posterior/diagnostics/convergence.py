@@ -18,7 +18,7 @@ from infield.core.errors import InfieldError
 def r_hat(chains: Tensor) -> Tensor:
     """Split R-hat of every value: the larger of that of its normalised ranks and that of its folded values.
 
-    The ranks see chains that differ in where they are, the folded values chains that differ in how wide they are.
+    The ranks detect chains of different location, the folded values chains of different scale.
 
     Arguments:
         chains: Shape `(chain, draw, *event)`, at least 4 draws.

@@ -8,10 +8,19 @@ one between them with probability (n + 1 - 2 k) / (n + 1), whatever the law. Int
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Literal
 
 from torch import Tensor
 
 from infield.core.errors import InfieldError
+
+ORDER_STATISTICS: Literal["weibull"] = "weibull"
+"""Method of `numpy.quantile` whose quantile p of n draws stands at p (n + 1), within the draws."""
+
+
+def largest_probability(n: int) -> float:
+    """Probability that a new draw lies between the least and the largest of n."""
+    return (n - 1) / (n + 1)
 
 
 def order_interval(draws: Tensor, level: float = 0.9) -> tuple[Tensor, Tensor, Fraction]:

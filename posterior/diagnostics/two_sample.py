@@ -1,4 +1,4 @@
-"""Do two sets of draws have one law? The accuracy of a classifier that tries to tell them apart (C2ST)."""
+"""Do two sets of draws have one law? The accuracy of a classifier between them (C2ST)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from infield.core.errors import InfieldError
 def classifier_accuracy(
     samples: Tensor, reference: Tensor, *, components: int = 64, folds: int = 5, seed: int = 0
 ) -> float:
-    """Classifier two-sample test: how often a classifier says rightly from which set a draw comes.
+    """Classifier two-sample test: how often a classifier names the right set of a draw.
 
     Lopez-Paz & Oquab 2017, "Revisiting classifier two-sample tests" (arXiv 1610.06545). 0.5 where the laws are equal,
-    with a standard deviation by chance of about 0.5 / sqrt(2 n); 1 where they share nothing; what it does not see may
-    still be there, so it is a lower bound of the difference. Accuracy over `folds` held-out folds of gradient-boosted
-    trees (scikit-learn's `HistGradientBoostingClassifier`).
+    with a standard deviation by chance of about 0.5 / sqrt(2 n); 1 where they share nothing; differences that it misses
+    may still be there, so it is a lower bound of the difference. Accuracy over `folds` held-out folds of
+    gradient-boosted trees (scikit-learn's `HistGradientBoostingClassifier`).
 
     Fields are first projected on the leading principal components of both sets together, each scaled to variance one,
     which keeps rough and smooth parts alike at a cost that does not grow with the grid. Both sets together, because
-    components of the reference alone would let the classifier see that it was whitened and the other set was not.
+    components of the reference alone would let the classifier detect that it was whitened and the other set was not.
     Differences outside these components are not seen.
 
     Arguments:

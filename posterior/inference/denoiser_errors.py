@@ -2,8 +2,8 @@ r"""The law of x_1 given x_t as the errors of a prior's denoiser show it: a vari
 
 `posterior.samplers.faps` takes for the covariance of x_1 | x_t what a Gaussian with the prior's covariance would have:
 the same at all points, whatever x_t holds. Images are not so. Their background is known almost at once, their borders
-late, and a network that is not trained out errs by more than it knows. Here the covariance is measured: with fields x_1
-of the prior's law, x_t = t x_1 + (1 - t) x_0 and e = x_1 - E[x_1 | x_t],
+late, and the errors of an undertrained network exceed its own estimate. Here the covariance is measured: with fields
+x_1 of the prior's law, x_t = t x_1 + (1 - t) x_0 and e = x_1 - E[x_1 | x_t],
 
     x_1 | x_t ~ N(m, D^{1/2} T^T diag(s_t) T D^{1/2}),    m = E[x_1 | x_t],    D = exp(w_t^T f(m)),
 

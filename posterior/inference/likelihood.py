@@ -1,4 +1,5 @@
-"""The likelihood of a field as chains need it: value and gradient in one pass, and what the data tell of A u."""
+"""The likelihood of a field as chains need it: value and gradient in one pass, and the information of the data on A
+u."""
 
 from __future__ import annotations
 
@@ -90,7 +91,7 @@ def fisher_information(measurement: Measurement, z: Tensor) -> Tensor:
     """Fisher information of each datum about its noiseless value, zero where nothing was observed; shape of z.
 
     Raises:
-        InfieldError: If the noise law has none to each datum: its errors hang together, or it does not say.
+        InfieldError: If the noise law has none to each datum: its errors are correlated, or it does not define one.
     """
     if not hasattr(measurement.noise, "fisher"):
         raise InfieldError(

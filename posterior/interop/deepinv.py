@@ -1,7 +1,7 @@
 r"""A prior and a measurement as the samplers of deepinv take them: a denoiser, and an operator with white noise.
 
-They know white noise alone, x + sigma eps. In the coordinates that whiten a prior's source, u = C_0^{-1/2} x, there the
-source is white, and
+They support white noise alone, x + sigma eps. In the coordinates that whiten a prior's source, u = C_0^{-1/2} x, there
+the source is white, and
 
     u_t / t = u_1 + sigma eps,    sigma = (1 - t) / t,
 

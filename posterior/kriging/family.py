@@ -21,7 +21,7 @@ LOG_LENGTH = (math.log(0.25), 1.5)
 """Of log(length / extent of the data)."""
 
 LOG_NOISE = (math.log(0.1), 2.0)
-"""Of log(variance of the noise / variance of the data around their trend), where the data's file does not know it."""
+"""Of log(variance of the noise / variance of the data around their trend), if the data's file leaves it open."""
 
 TREND_SD = 10.0
 """Standard deviation of coefficients of the trend, in standard deviations of the data around it."""
@@ -53,6 +53,7 @@ class Family:
         extents: Of the data, `extents`.
         noise: How many levels of the noise are hyperparameters.
         several: Whether noise has columns: a level each, and one of known variances, whose factor is 1.
+        azimuth: Angle of turned axes in radians; None where it is a hyperparameter.
     """
 
     geometry: Geometry
@@ -61,6 +62,7 @@ class Family:
     extents: Tensor
     noise: int
     several: bool = False
+    azimuth: float | None = None
 
     @property
     def sharing(self) -> tuple[tuple[int, ...], ...]:
@@ -72,10 +74,15 @@ class Family:
         return (sphere, *alone) if sphere else alone
 
     @property
+    def turns(self) -> bool:
+        """Whether an angle is among the hyperparameters."""
+        return self.shape == "turned" and self.azimuth is None
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the entries of theta."""
         of_lengths = ("length " + " ".join(self.geometry.names[i] for i in group) for group in self.sharing)
-        turned = ("azimuth",) if self.shape == "turned" else ()
+        turned = ("azimuth",) if self.turns else ()
         levels = ("noise",) if not self.several else tuple(f"noise of part {k + 1}" for k in range(self.noise))
         return ("variance", *of_lengths, *turned, *(levels if self.noise else ()))
 
@@ -90,7 +97,7 @@ class Family:
         for group in self.sharing:
             own = list(turned if group[0] in turned else group)
             rows.append((LOG_LENGTH[0] + math.log(float(self.extents[own].max())), LOG_LENGTH[1]))
-        if self.shape == "turned":
+        if self.turns:
             rows.append((0.0, math.inf))
         rows += [LOG_NOISE] * self.noise
         table = torch.tensor(rows, dtype=torch.float64)
@@ -109,7 +116,9 @@ class Family:
         sharing = self.sharing
         of = {i: theta[1 + j] for j, group in enumerate(sharing) for i in group}
         lengths = torch.stack([of[i] for i in range(self.geometry.ndim)]).exp()
-        azimuth = theta[1 + len(sharing)] if self.shape == "turned" else None
+        azimuth = theta[1 + len(sharing)] if self.turns else None
+        if self.shape == "turned" and self.azimuth is not None:
+            azimuth = torch.full_like(theta[0], self.azimuth)
         one = torch.ones_like(theta[0])
         if self.several:
             factor = torch.cat([theta[len(theta) - self.noise :].exp(), one[None]])
@@ -120,7 +129,7 @@ class Family:
     def packed(self, variance: Tensor, lengths: Tensor, azimuth: Tensor | None, factor: Tensor) -> Tensor:
         """The inverse of `unpack`; lengths that are shared are averaged."""
         entries = [variance.log(), *(lengths[list(group)].log().mean() for group in self.sharing)]
-        if self.shape == "turned":
+        if self.turns:
             entries.append(torch.zeros_like(variance) if azimuth is None else azimuth)
         entries += list(factor.reshape(-1)[: self.noise].log())
         return torch.stack(entries)

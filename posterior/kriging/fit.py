@@ -70,11 +70,13 @@ class Settings:
         orders: Orders nu to choose from.
         shapes: Shapes to choose from; the first is always tried.
         seed: Seed of the order of the data.
+        azimuth: Angle of turned axes in radians; None where the data decide.
     """
 
     orders: tuple[float, ...] = ORDERS
     shapes: tuple[Shape, ...] = ("isotropic", "axes", "turned")
     seed: int = 0
+    azimuth: float | None = None
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ class Fitting:
         return (data.terms_sd(TREND_SD * self.scale) / self.scale) ** 2
 
     def family(self, nu: float, shape: Shape) -> Family:
-        return Family(self.geometry, nu, shape, self.extents, self.levels, self.several)
+        return Family(self.geometry, nu, shape, self.extents, self.levels, self.several, self.settings.azimuth)
 
     def shapes(self) -> list[Shape]:
         """Shapes that this geometry has, in order of their number of lengths."""
@@ -250,7 +252,7 @@ class Fitting:
         as_before = family.packed(variance, lengths, azimuth, factor)
         if family.shape == "turned":
             tried = [(self.geometry.planar[0], self.geometry.planar[:2])]
-            angles: list[float | None] = [k * math.pi / 4 for k in range(4)]
+            angles: list[float | None] = [k * math.pi / 4 for k in range(4)] if family.turns else [family.azimuth]
         else:
             shared = [group for group in self.geometry.groups if len(group) > 1 and group != self.geometry.on_sphere]
             tried = [(i, group) for group in shared for i in (group if len(group) > 2 else group[:1])]

@@ -29,7 +29,7 @@ from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 SAMPLED = 500
-"""Up to so many data hyperparameters are drawn from their posterior where nothing else is asked for."""
+"""Up to so many data hyperparameters are drawn from their posterior by default."""
 
 UNSETTLED = 0.05
 """Of more data they are drawn where they move the log of the field's standard deviation by more than this."""
@@ -81,7 +81,7 @@ class FittedField(Brief):
 
     Arguments:
         data: What was measured.
-        grid: Where the field is wanted.
+        grid: Where the field is predicted.
         units: Of the field.
         fit: The law, by its most probable hyperparameters.
         states: Hyperparameters: those of the fit alone, or draws of their posterior.
@@ -114,6 +114,7 @@ class FittedField(Brief):
         measurement: Measurement,
         *,
         trend: TrendKind = "constant",
+        covariates: Sequence[str] = (),
         settings: Settings | None = None,
         hyper: Hyper = "auto",
         seed: int = 0,
@@ -123,6 +124,7 @@ class FittedField(Brief):
         Arguments:
             measurement: Values at points.
             trend: Functions of position around which the field varies.
+            covariates: Fields of the measurement's context on which its mean depends linearly.
             settings: What is fixed of the fit.
             hyper: Whether hyperparameters are drawn from their posterior ("sample"), plugged in at their most probable
                 values ("plug-in"), or drawn where there are at most `SAMPLED` data and where the field's standard
@@ -132,7 +134,7 @@ class FittedField(Brief):
         Raises:
             InfieldError: If the data cannot be fitted; see `fit`.
         """
-        data = point_data(measurement, trend)
+        data = point_data(measurement, trend, covariates)
         found = fit(data.channels, data.geometry, noise_known=data.noise_known, settings=settings)
         plain = cls(data, measurement.grid, measurement.units, found, (State.of(found),))
         if hyper == "plug-in":
@@ -173,7 +175,9 @@ class FittedField(Brief):
         ]
         if not self.data.noise_known:
             parts.append(f"noise sd {self.noise_sd:.3g} {self.units}")
-        return f"Gaussian fitted to the data, {', '.join(parts)}, {self.data.trend.kind} trend"
+        fields = ", ".join(covariate.name for covariate in self.data.trend.covariates)
+        with_fields = f" with {fields}" if fields else ""
+        return f"Gaussian fitted to the data, {', '.join(parts)}, {self.data.trend.kind} trend{with_fields}"
 
     @property
     def noise_sd(self) -> float:
@@ -196,6 +200,7 @@ class FittedField(Brief):
         return {
             **self.fit.law.to_json(),
             "trend": self.data.trend.kind,
+            **({"covariates": self._slopes()} if self.data.trend.covariates else {}),
             "noise_sd": self.noise_sd,
             "noise_estimated": not self.data.noise_known,
             **({"noise_sds": self.noise_sds} if self.noise_sds else {}),
@@ -204,6 +209,16 @@ class FittedField(Brief):
             "log_evidence_white_noise": self.fit.log_evidence_white,
             **self.about_states,
         }
+
+    def _slopes(self) -> dict[str, dict[str, float]]:
+        """Change of the field with one unit of each covariate, mean over the channels, and its error."""
+        last = self.data.trend(self.data.channels[0].x[:1]).shape[1]
+        found, fields = {}, self.data.trend.covariates
+        for column, covariate in zip(range(last - len(fields), last), fields, strict=True):
+            own = [(float(c.mean[column]), float(c.covariance[column, column])) for c in self.fit.coefficients]
+            slope, variance = (sum(values) / len(own) for values in zip(*own, strict=True))
+            found[covariate.name] = {"slope": slope / covariate.scale, "error": variance**0.5 / covariate.scale}
+        return found
 
     @property
     def sha256(self) -> str:

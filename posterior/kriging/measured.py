@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -16,6 +17,7 @@ from infield.physics.noise.low_rank import LowRankGaussianNoise
 from infield.physics.noise.stack import StackedNoise
 from infield.physics.operators.sensors import Mask, PointSensors
 from infield.physics.operators.stack import Stack
+from infield.posterior.kriging.covariates import covariates_of
 from infield.posterior.kriging.law import Geometry
 from infield.posterior.kriging.observations import Observations, Trend
 
@@ -101,12 +103,13 @@ def _instruments(measurement: Measurement) -> list[_Instrument]:
     return found
 
 
-def point_data(measurement: Measurement, trend: TrendKind = "constant") -> PointData:
+def point_data(measurement: Measurement, trend: TrendKind = "constant", covariates: Sequence[str] = ()) -> PointData:
     """The data of a measurement as values at positions.
 
     Arguments:
         measurement: Such that `is_point_data` holds.
         trend: Which functions of position are fitted along.
+        covariates: Fields of the measurement's context that are fitted along.
 
     Raises:
         InfieldError: If the trend is none of the known ones, or a channel has no data.
@@ -114,7 +117,8 @@ def point_data(measurement: Measurement, trend: TrendKind = "constant") -> Point
     if trend not in get_args(TrendKind):
         raise InfieldError(where="{trend}", found=trend, expected=", ".join(get_args(TrendKind)), parameters=["trend"])
     geometry, instruments = Geometry.of(measurement.grid), _instruments(measurement)
-    functions = Trend.of(trend, geometry, torch.cat([part.x[part.observed.any(0)] for part in instruments]))
+    fields = covariates_of(covariates, measurement.context, measurement.grid)
+    functions = Trend.of(trend, geometry, torch.cat([part.x[part.observed.any(0)] for part in instruments]), fields)
     channels = []
     for c, name in enumerate(measurement.channels):
         own = [part.observed[c] for part in instruments]

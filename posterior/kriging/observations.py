@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
+from infield.posterior.kriging.covariates import Covariate
 from infield.posterior.kriging.law import Geometry
 
 
@@ -67,25 +68,28 @@ class Trend:
         geometry: Of the domain.
         centre: Of the data, shape `(ndim,)`.
         scale: Half-width of the data along each coordinate, shape `(ndim,)`.
+        covariates: Further functions of position.
     """
 
     kind: str
     geometry: Geometry
     centre: Tensor
     scale: Tensor
+    covariates: tuple[Covariate, ...] = ()
 
     @classmethod
-    def of(cls, kind: str, geometry: Geometry, x: Tensor) -> Trend:
+    def of(cls, kind: str, geometry: Geometry, x: Tensor, covariates: tuple[Covariate, ...] = ()) -> Trend:
         """For data at positions x."""
         low, high = x.amin(0), x.amax(0)
         half = (high - low) / 2
-        return cls(kind, geometry, (low + high) / 2, torch.where(half > 0, half, torch.ones_like(half)))
+        return cls(kind, geometry, (low + high) / 2, torch.where(half > 0, half, torch.ones_like(half)), covariates)
 
     def __call__(self, x: Tensor) -> Tensor:
         """The functions at positions x, shape `(n, terms)`."""
         columns = [] if self.kind == "none" else [x.new_ones(len(x))]
         if self.kind == "linear":
             columns += [(x[:, i] - self.centre[i]) / self.scale[i] for i in self.geometry.planar]
+        columns += [covariate(x) for covariate in self.covariates]
         return torch.stack(columns, 1) if columns else x.new_zeros((len(x), 0))
 
 

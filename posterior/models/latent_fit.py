@@ -1,11 +1,11 @@
-r"""A stationary Gaussian prior of a latent field, fitted to data that no linear-Gaussian fit serves: counts, links.
+r"""A stationary Gaussian prior of a latent field, fitted to data that are not linear-Gaussian: counts, links.
 
 Where the data are of any law and any operator with a derivative, the parameters of a Matern law of the latent field
 (Rasmussen & Williams 2006, eq. 4.14) maximise Laplace's approximation of the evidence
 (`posterior.inference.laplace_evidence`). The law is that of the domain as it is: open axes are embedded in a torus
 (`priors.gaussian.circulant_embedding`), periodic ones close, scattered points have their dense matrix. The mean of the
 field is not a parameter: it has a wide Gaussian law of its own, so that the evidence is that of data from which it was
-marginalised, and the posterior knows how little the data say of it.
+marginalised, and the posterior includes its uncertainty.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.torus_window import Window, WindowedStandardisation
 
 ORDERS = (1.5, 0.5, 2.5)
-"""Orders that are tried where none is asked for, the usual one first."""
+"""Orders that are tried if none is given, the usual one first."""
 
 MEAN_STD = 10.0
 """Standard deviation of the law of the mean, in those of the field where the fit starts."""
@@ -48,14 +48,15 @@ LONGEST, SHORTEST, RANGE = 2.0, 0.5, 5.0
 both sides of its start."""
 
 SLIGHT = 2.0
-"""Gain of log evidence over a constant field below which the fit says that it is slight: two parameters were fitted."""
+"""Gain of log evidence over a constant field below which the fit warns that it is slight: two parameters were
+fitted."""
 
 FEWER = 16
 """Evidences of the search of another order, from where the first one ended."""
 
 STEP, TOLERANCE, SEEN = 0.3, 0.05, 6.0
 """Of log standard deviation and log length: the first step, and where the search ends; and how far below the largest
-log evidence others still tell of its curvature."""
+log evidence others still determine its curvature."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _start(measurement: Measurement) -> tuple[Tensor, float]:
     seen = measurement.y[0] if measurement.observed is None else measurement.y[0][measurement.observed]
     if isinstance(noise, PoissonNoise) and not seen.any():
         raise InfieldError(
-            f"all {measurement.count} counts are zero: they say that the rate is low, and nothing of the field's law",
+            f"all {measurement.count} counts are zero: they bound the rate, and leave the field's law open",
             remedy="name a prior with {prior}",
             parameters=["prior"],
         )
@@ -255,7 +256,7 @@ class _Domain:
             raise InfieldError(
                 where="a prior fitted to the data",
                 found=f"axes in {' and '.join(units)}",
-                expected="one unit: one correlation length cannot serve both",
+                expected="one unit: one correlation length cannot be in both",
                 remedy="name a prior with {prior}",
                 parameters=["prior"],
             )

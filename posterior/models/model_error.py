@@ -3,14 +3,14 @@ r"""The error of a model as noise of the data: its law, from errors that were se
 This is the enhanced error model (Kaipio & Somersalo 2007, "Statistical inverse problems: discretization, model
 reduction and inverse crimes").
 
-Data are y = z + e + n with z what the model says, e the error of the model and n ~ N(0, D) the noise of the instrument.
+Data are y = z + e + n with z the model's output, e the error of the model and n ~ N(0, D) the noise of the instrument.
 With e taken as Gaussian and independent of the field, n + e has covariance
 
     R = D + (1 - rho) C + rho diag(C),
 
-C the covariance of K seen errors. Few errors know C in K - 1 directions only and none of them well; the share rho that
-goes to the diagonal makes up for it (Schaefer & Strimmer 2005, doi 10.2202/1544-6115.1175, target D). It is the one
-under which errors that were left out are most probable.
+C the covariance of K known errors. Few errors determine C in K - 1 directions only and none of them well; the share rho
+that goes to the diagonal makes up for it (Schaefer & Strimmer 2005, doi 10.2202/1544-6115.1175, target D). It is the
+one under which errors that were left out are most probable.
 """
 
 from __future__ import annotations

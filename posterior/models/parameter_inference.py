@@ -11,8 +11,8 @@ Gaussians of logit(theta), so that no mass leaves the box; a network makes it of
 such densities, fitted from other starts with other simulations set apart for stopping: of few simulations one alone is
 too sure. (Masked autoregressive flows took 1.5 to 2.5 times as long and came no nearer to a posterior that is known.)
 
-How right it is, held-out simulations say (`ParameterCalibration`): simulation-based calibration (Talts et al. 2018,
-arXiv 1804.06788). It speaks of the average over the box, and only for data that the simulator could have made.
+Held-out simulations test it (`ParameterCalibration`): simulation-based calibration (Talts et al. 2018,
+arXiv 1804.06788). It tests the average over the box, and only for data that the simulator could have made.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def fit_posterior(
 
 @dataclass(frozen=True)
 class ParameterCalibration:
-    """What held-out simulations say of a posterior.
+    """Calibration of a posterior on held-out simulations.
 
     Arguments:
         n: Draws behind each rank.
@@ -211,7 +211,7 @@ def check_installed() -> None:
 
 
 class _NoTracker:
-    """sbi writes TensorBoard files into the working folder, unless it is given something else to tell."""
+    """sbi writes TensorBoard files into the working folder, unless it is given another logger."""
 
     log_dir = None
 

@@ -55,7 +55,7 @@ class Posterior(Brief):
 @dataclass(frozen=True, repr=False)
 class Estimate(Posterior):
     """An optimum, or a point estimate, given as often as samples were requested: `samples` are no sample of a
-    posterior, and their spread is no uncertainty; `caveat` says what they are."""
+    posterior, and their spread is no uncertainty; `caveat` describes them."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ Trained = AmortisedModel
 """What samplers take in place of a prior: trained for a family of measurements."""
 
 BLOCK = 8
-"""Samples that `reconstruct` draws together, where a sampler does not say otherwise."""
+"""Samples that `reconstruct` draws together, if a sampler does not define another number."""
 
 
 class Sampler(ABC):
@@ -135,7 +135,10 @@ class Sampler(ABC):
         data = measurement.pullback(units)
         transpose = "A_adjoint" if isinstance(data.operator, LinearPhysics) else "A_vjp"
         network = prior.evaluation if isinstance(prior, Trained) else "velocity"
-        velocity, operator = Calls(prior, network), Calls(data.operator, "A", transpose, derivatives=True)
+        velocity, operator = (
+            Calls(prior, network),
+            Calls(data.operator, "A", transpose, derivatives=True, pairs=("normal",)),
+        )
         with torch.no_grad():
             draws = self.draw(velocity.counted, replace(data, operator=operator.counted), n, generator)
         cost = {"velocity_calls": velocity.fields / n, "operator_calls": operator.fields / n}
@@ -145,4 +148,4 @@ class Sampler(ABC):
 
     @abstractmethod
     def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
-        """The algorithm, in standardised units, without gradients unless it asks for them."""
+        """The algorithm, in standardised units, without gradients unless it enables them."""

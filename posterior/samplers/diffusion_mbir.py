@@ -39,7 +39,7 @@ class DiffusionMBIR(Sampler):
         levels: N; two velocity evaluations of each slice a level.
         sigma_max, sigma_min: Noise levels in standardised units, in geometric steps.
         snr: r, length of the corrector's steps.
-        tv: lambda, of the total variation across slices, as a share of what a datum says of the field.
+        tv: lambda, of the total variation across slices, as a fraction of the information of a datum on the field.
         penalty: rho of ADMM, likewise.
     """
 

@@ -6,7 +6,8 @@ A flow turns its source into data by a deterministic map x_1 = Phi(x_0), so that
 
 holds no Jacobian and no approximation: Phi of its draws are draws of the posterior under the law of Phi(x_0). Murray,
 Adams & MacKay 2010, "Elliptical slice sampling" (arXiv 1001.0740, figure 2) leave such a law invariant without a step
-size or a gradient. Phi is Heun's method with a fixed number of steps: the prior that is meant is the discretised flow.
+size or a gradient. Phi is the integrator of `priors.integrator` with a fixed number of steps, and the prior that is
+meant is the discretised flow; of a Gaussian prior with independent modes it is the prior itself.
 
 With informative data, or with modes, a chain mixes slowly. `rungs` > 1 runs replica exchange (Geyer 1991; Earl & Deem
 2005): copies of a chain at the laws N(x_0; 0, C_0) L(x_0)^beta, 0 = beta_1 < ... < beta_r = 1, neighbours of which are
@@ -37,7 +38,7 @@ from infield.core.randomness import Randomness, SampleStreams, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.diagnostics.convergence import effective_sample_size, r_hat
 from infield.posterior.samplers.base import Draws, Sampler
-from infield.priors.base import FlowPrior, heun
+from infield.priors.base import FlowPrior, flow
 
 SHRINKS = 60
 """Angles that are tried before a chain stays where it is for a sweep; each shrinks the bracket by a third or so."""
@@ -70,7 +71,7 @@ class _Chains:
 class EllipticalSlice(Sampler):
     """Elliptical slice sampling in source space, many chains at a time, with R-hat and effective sample sizes.
 
-    Exact once its chains have converged, of which they must be asked: on the bench mixture (7 data on 128 points) R-hat
+    Exact once its chains have converged, which must be checked: on the bench mixture (7 data on 128 points) R-hat
     of 16 chains was 5.9 after 100 sweeps with one rung, and 1.28 and 1.14 in two cases with 16 rungs after 450.
 
     Every chain makes `burn_in` sweeps and then `draws` times `thin` more, each followed by a record. With `chains` of
@@ -88,7 +89,7 @@ class EllipticalSlice(Sampler):
         thin: Sweeps from one record to the next.
         rungs: Temperatures; 1 is the sampler as published.
         power: Of the ladder, beta_j = ((j - 1) / (rungs - 1))^power.
-        flow_steps: Heun steps of Phi; 2 flow_steps - 1 velocity calls.
+        flow_steps: Steps of Phi, and velocity calls.
     """
 
     chains: int | None = None
@@ -221,7 +222,7 @@ class _ChainRun:
             sample = self.generator.indices[chain] if isinstance(self.generator, SampleStreams) else chain
             raise InfieldError(
                 f"sampler {self.sampler.method}, chain of sample {sample}: its likelihood is NaN, expected a number; "
-                "the field diverged, or the operator does not serve all fields of the prior"
+                "the field diverged, or the operator is not defined for all fields of the prior"
             )
         return u, log_l
 
@@ -235,14 +236,6 @@ class _ChainRun:
     def _uniform(self, *shape: int) -> Tensor:
         """Numbers in (0, 1), shape `(chains, *shape)`."""
         return torch.special.ndtr(normal(self.generator, self.chains, shape))
-
-
-def flow(prior: FlowPrior, x_0: Tensor, steps: int) -> Tensor:
-    """Phi(x_0) by Heun's method; shape of x_0.
-
-    The times sin^2(pi i / (2 steps)) lie close at both ends, where a flow bends most.
-    """
-    return heun(prior, x_0, torch.linspace(0, math.pi / 2, steps + 1, dtype=torch.float64).sin().square().tolist())
 
 
 def _tempered(beta: Tensor, log_l: Tensor) -> Tensor:

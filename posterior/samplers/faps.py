@@ -11,7 +11,7 @@ covariance C,
 so that for a Gaussian prior every level, even a single one, is exact; for other priors the mean stays exact and the
 covariance is the Gaussian one. Linear data with Gaussian noise are conditioned on in closed form. For other operators
 and noise laws the local law is sampled by Metropolis-corrected Langevin steps that a linearisation of the data
-preconditions (`posterior.inference.langevin`); a chain goes on at the next level from where it is, which costs no
+preconditions (`posterior.inference.langevin`); a chain continues at the next level from its state, which costs no
 evaluation. All chains start around one most probable field: where the data leave several fields far apart, as u^2
 leaves the sign of u, they find one of them; the slow `posterior.samplers.elliptical_slice` with its rungs looks for the
 others.
@@ -70,7 +70,7 @@ class FAPS(Sampler):
         closed_form: Whether linear data with Gaussian noise are conditioned on in closed form; if not, by a chain.
         tolerance: Where conjugate gradients stop in the closed form, for data too many for matrices: their error in
             posterior standard deviations, root mean square over the field. Errors of levels add up, and where few modes
-            of the field are measured they are all in these: 0.01 serves there.
+            of the field are measured they are all in these: 0.01 suffices there.
         conservation: Constraints on the field in its units, which the closed form keeps at every level; where there is
             a chain, `posterior.inference.constraints.ConstrainedSampler` keeps them at the end.
     """
@@ -181,7 +181,7 @@ class GaussianConditional:
 
 @dataclass
 class LangevinConditional:
-    """The local law of any data: chains that go on from level to level.
+    """The local law of any data: chains that continue from level to level.
 
     Arguments:
         measurement: Any operator, any noise law.

@@ -4,11 +4,11 @@ r"""FAPS on fields that are larger than memory: one level on one tile at a time.
 takes in the state of its surroundings, a halo of some points on each side, and gives out its own points alone. On tile
 and halo, which for this one step are made to close on themselves, the steps are those of `FAPS`: the prior is the same
 there (`priors.flows.patch_domains`), the data are the sensors that lie inside. White noise belongs to places, levels
-and samples (`posterior.inference.tiling`), so that neighbours see the same noise in what they share.
+and samples (`posterior.inference.tiling`), so that neighbours have the same noise in what they share.
 
 Where tile and halo are the whole domain this is FAPS. Otherwise it errs by what the halo cuts off: of the covariance
-and its root, and of what sensors beyond it say. The result does not depend on the order of tiles or on who computes
-them.
+and its root, and of the data of sensors beyond it. The result does not depend on the order of tiles or on which worker
+computes them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class TiledFAPS:
 
     Arguments:
         tile: Points of a tile along each axis.
-        halo: Points that it sees beyond, on each side. The lattice of the prior's patches is the same in all tiles
+        halo: Points of its surroundings, on each side. The lattice of the prior's patches is the same in all tiles
             where tile and halo are multiples of its stride (patch less overlap).
         levels: K, the levels of annealing.
         block: Samples that are drawn together. Part of a run's identity.
@@ -93,7 +93,7 @@ class TiledPosterior:
         operator, noise, grid = self.measurement.operator, self.measurement.noise, self.measurement.grid
         if not isinstance(self.prior.network, SupportsDomains):
             raise InfieldError(
-                f"tiles need a prior of patches, whose network serves domains of any size: prior '{self.prior.name}' "
+                f"tiles need a prior of patches, whose network takes domains of any size: prior '{self.prior.name}' "
                 "is none"
             )
         if not isinstance(operator, PointSensors) or not isinstance(noise, GaussianNoise) or operator.channels != 1:
@@ -120,7 +120,7 @@ class TiledPosterior:
             tile: Which one.
             level: k, from 0.
             samples: Numbers of the samples.
-            u_t: State at t = k / K of what the tile sees, shape `(samples, 1, *region)`; None at level 0.
+            u_t: State at t = k / K of the tile with its halo, shape `(samples, 1, *region)`; None at level 0.
 
         Returns:
             Shape `(samples, 1, *core)`, float64.
@@ -153,13 +153,13 @@ class TiledPosterior:
         return u_1[own]
 
     def local_prior(self, tile: tuple[int, ...]) -> LearnedFlow:
-        """The prior on what a tile sees, as if it closed."""
+        """The prior on a tile with its halo, as if it were periodic."""
         grid = self.measurement.grid
         whole = self.tiling.whole(tile) and grid.shape == self.tiling.shape
         return on_domain(self.prior, self._grid(tile), whole=whole)
 
     def local_data(self, tile: tuple[int, ...]) -> tuple[Measurement | None, Tensor]:
-        """The sensors all of whose points a tile sees, and their numbers."""
+        """The sensors all of whose points lie in a tile with its halo, and their indices."""
         operator, grid, tiling = self.measurement.operator, self._grid(tile), self.tiling
         assert isinstance(operator, PointSensors) and isinstance(self.measurement.noise, GaussianNoise)
         places = torch.unravel_index(operator.corners, operator.grid.shape)
@@ -191,7 +191,7 @@ class TiledPosterior:
         ), inside
 
     def _grid(self, tile: tuple[int, ...]) -> Grid:
-        """What a tile sees, as a grid that closes."""
+        """A tile with its halo, as a periodic grid."""
         grid = self.measurement.grid
         assert isinstance(grid, Grid)
 

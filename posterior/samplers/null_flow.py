@@ -4,7 +4,7 @@ r"""Posterior draws from exact data in one evaluation of a network that moves in
 
 .. math:: x_0 = A^+ y + P e,   e \sim N(0, \tau^2 I),   P = I - A^+ A,   x_1 = x_0 + P u(x_0, 0, 1 | y),
 
-so that A x_1 = y whatever the network says. Noise in the data stays in the draws: for noisy data there is `snap`.
+so that A x_1 = y whatever the network gives. Noise in the data stays in the draws: for noisy data there is `snap`.
 """
 
 from __future__ import annotations

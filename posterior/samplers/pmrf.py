@@ -8,7 +8,7 @@ transport:
 .. math:: x_0 = f(y) + \sigma_s e,   dx_t = v(x_t, t) dt,   t = 0 ... 1.
 
 **Its draws are not draws of the posterior.** Those of one measurement differ by e alone, which stands for no doubt that
-the data leave: wherever the data tell something, they are too much alike. Their law is right over many measurements
+the data leave: wherever the data are informative, they are too much alike. Their law is right over many measurements
 together, not for any one of them.
 
 | paper | here |

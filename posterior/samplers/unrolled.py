@@ -20,7 +20,7 @@ from infield.priors.amortised.unrolled import Unrolled
 
 @dataclass(frozen=True, kw_only=True)
 class UnrolledEstimate(Sampler):
-    """The network's approximation of the posterior mean, as often as samples are asked for."""
+    """The network's approximation of the posterior mean, repeated for each sample."""
 
     method: ClassVar[str] = "unrolled"
     accepts: ClassVar[Accepts] = trained_model(

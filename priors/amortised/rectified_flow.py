@@ -5,7 +5,7 @@ arXiv:2410.00418). With f(y) = E[x_1 | y],
 
 .. math:: x_0 = f(y) + \sigma_s e,   x_t = t x_1 + (1 - t) x_0,   v(x, t) = E[x_1 - x_0 | x_t = x],
 
-the flow of v carries the law of x_0 to the law of the fields. The flow sees x_t alone, not the data.
+the flow of v carries the law of x_0 to the law of the fields. The flow is a function of x_t alone, not of the data.
 """
 
 from __future__ import annotations

@@ -27,10 +27,10 @@ The baseline enters through D alone: it is the preconditioner (`precondition`) a
 
 .. math:: N_t = \mathrm{Binomial}(n_b, 1 - t) + \mathrm{Binomial}(n_f, t), \tag{7}
 
-counts that leave while others arrive (`bridge_counts`). The sampler sees which counts left, so the only news in (7) is
-the part that arrived, which is B. Not built, on purpose: drawing :math:`x_f` and its counts anew at each step forgets
-the last one (standard deviations of .5 to .7 of the right ones), and a deterministic flow from one baseline has one end
-(`tests/priors/bridges`, rows in brackets of `infield bench pet-bridge`).
+counts that leave while others arrive (`bridge_counts`). The counts that left are an input of the sampler, so the only
+new information in (7) is the part that arrived, which is B. Not built, on purpose: drawing :math:`x_f` and its counts
+anew at each step forgets the last one (standard deviations of .5 to .7 of the right ones), and a deterministic flow
+from one baseline has one end (`tests/priors/bridges`, rows in brackets of `infield bench pet-bridge`).
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class BridgePrior:
 
 
 def precondition(state: Tensor, tau: Tensor | float, x_b: Tensor, v0: Tensor | float) -> tuple[Tensor, Tensor]:
-    r"""The baseline and the counts in proportion to what each says, and the standard deviation that is left:
+    r"""The baseline and the counts weighted by their precisions, and the remaining standard deviation:
 
     .. math:: D = x_b + g (B / \tau - x_b) + \sqrt{v_0 (1 - g)}\, F, \qquad g = v_0 / (v_0 + x_b / \tau). \tag{8}
 

@@ -101,7 +101,7 @@ class PoissonChannel(Channel):
     r"""Counts that arrive, equation (1); the target is at least 0.
 
     `draw_target` draws Gamma variables around a log-normal common factor, :math:`\ln g = \ln D + \epsilon z -
-    |\epsilon|^2 / 2` and :math:`x \sim \mathrm{Gamma}` of mean g, so that mean and variance are those asked for, and
+    |\epsilon|^2 / 2` and :math:`x \sim \mathrm{Gamma}` of mean g, so that mean and variance are the given ones, and
     the covariance is to first order in :math:`U / D`.
     """
 

@@ -4,7 +4,7 @@ r"""Laws whose denoiser is exact: what every sampler of a bridge must reproduce.
 :math:`V = D / (b + \tau)`, and :math:`B_T \sim \mathrm{NegBin}(a, b / (b + T))`.
 
 `CommonFactorLaw`: values with one common factor c, :math:`x_j \mid c \sim \mathrm{Gamma}(k, k / c)`, where c takes some
-values with some probabilities; counts of all values then say something of c.
+values with some probabilities; counts of all values then inform c.
 """
 
 from __future__ import annotations

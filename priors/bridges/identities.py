@@ -6,7 +6,7 @@ to statistics"). With :math:`p_\tau` the marginal of :math:`B_\tau` and D of equ
     \mathrm{Cov}(x_i, x_j \mid B) &= D_i(B) \bigl( D_j(B + e_i) - D_j(B) \bigr). \tag{10}
 
 They test any D, a trained one too: (10) must be symmetric, with a diagonal that is not negative. It costs a call of D
-for each value, so that it serves regions and not voxels.
+for each value, so that it is for regions and not for voxels.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class RegionBridge:
         clock: Steps of tau.
         regions: Names of the values, in their order.
         units: Of the values.
-        synthetic: Whether it was trained on synthetic data; every output says so.
+        synthetic: Whether it was trained on synthetic data; every output records it.
         provenance: Record of data and training, in JSON types.
         steps: Plain, or compound where the network has a dispersion.
         sha256: Digest of the file.
@@ -98,7 +98,7 @@ class RegionBridge:
                 where="bridge: years",
                 found=f"{float(context.years.min()):g} to {float(context.years.max()):g}",
                 expected=f"the range of training, {low:.3g} to {high:.3g}",
-                remedy="insist by {extrapolate}",
+                remedy="allow it by {extrapolate}",
                 parameters=["extrapolate"],
             )
         drawn = []

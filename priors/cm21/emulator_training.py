@@ -92,7 +92,7 @@ class EmulatorTraining(LightningModule):
             raise InfieldError(
                 where=f"emulator: {prior}",
                 found=f"the transform '{transform.kind}'{'' if transform.atom else ', no atom'}",
-                remedy="expected a prior of kind 'linear' with exact zeros told apart",
+                remedy="expected a prior of kind 'linear' that represents exact zeros",
             )
 
     def setup(self, stage: str) -> None:
@@ -176,7 +176,7 @@ class EmulatorTraining(LightningModule):
         checkpoint[ENTRY] = to_entry(replace(self.base, emulator=emulator))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with a network or a prior that is another."""
+        """Refuse to resume with another network or prior."""
         entry = resumable_entry(checkpoint, ENTRY, {}, "one of this training").get("emulator", {})
         told = {"network": entry.get("network"), "prior": entry.get("provenance", {}).get("prior")}
         now = {"network": self.network.arguments, "prior": self.base.sha256}

@@ -7,7 +7,7 @@ those of the simulator; with p = t^2 + (1 - t)^2
 
 .. math:: v(\xi, t) = \frac{t - (1 - t)}{p} \xi + p^{-1/2} F(p^{-1/2} \xi, p^{-1/2} S \xi, t, \theta, \text{profiles}),
 
-so that the network F sees inputs and a target of unit variance (Karras et al. 2022, arXiv:2206.00364, section 5), at
+so that the network F has inputs and a target of unit variance (Karras et al. 2022, arXiv:2206.00364, section 5), at
 every scale; to its output comes a linear part that it misses (`priors.cm21.linear_correction`). The first term alone is
 the exact flow of a Gaussian lightcone, whose draws have mean, contrast and spectra before anything is learned: what F
 learns is what is not Gaussian. What power draws are still short of, or have too much of, is measured on draws at the

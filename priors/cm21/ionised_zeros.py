@@ -1,7 +1,7 @@
 """Exact zeros of lightcones that are drawn.
 
 Where a flow learned the temperatures of ionised voxels as the zeros that they are (`priors.cm21.voxel_transform`
-without `fill`), a draw says twice what is ionised: by the place of the ionised region, and by temperatures near 0. A
+without `fill`), a draw represents ionisation twice: by the ionised region, and by temperatures near 0. A
 learned law agrees with itself only nearly, and what is observed of a lightcone bears on its temperatures alone. So how
 much of a slice is ionised is taken from the place, and which voxels from the temperatures: those that are nearest to 0,
 or beyond it, as seen from the mean of the slice. Then zeros change the temperatures as little as they can; set by the

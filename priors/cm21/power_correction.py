@@ -20,7 +20,7 @@ import torch
 from torch import Generator, Tensor
 
 from infield.priors.cm21.flow import LightconeFlow
-from infield.priors.cm21.prior import HEUN_STEPS, LightconePrior
+from infield.priors.cm21.prior import FLOW_STEPS, LightconePrior
 from infield.priors.cm21.slice_network import fit_to_slices
 from infield.priors.cm21.slice_spectra import ENDS, Filters, SliceSpectra
 
@@ -45,7 +45,7 @@ def of_flow(
     for at in theta.split(together):
         flow = _flow(prior, at)
         xi = torch.randn((len(at), *flow.event_shape), generator=generator).to(theta.device)
-        fields = (flow.innovations.colour(x) for x in (prior.evolved(flow, xi, HEUN_STEPS), xi))
+        fields = (flow.innovations.colour(x) for x in (prior.evolved(flow, xi, FLOW_STEPS), xi))
         yield from zip(*fields, strict=True)
 
 

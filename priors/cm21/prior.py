@@ -16,7 +16,6 @@ from infield.core.brief import Brief
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.core.renamed import old_names
-from infield.priors.base import heun
 from infield.priors.cm21.box_repeats import BoxRepeatNetwork
 from infield.priors.cm21.emulator import ConditionedEmulator, Emulator
 from infield.priors.cm21.flow import LightconeFlow, Profiles
@@ -26,13 +25,15 @@ from infield.priors.cm21.slice_spectra import SliceSpectra
 from infield.priors.cm21.slice_statistics import SliceStatistics
 from infield.priors.cm21.voxel_transform import VoxelTransform
 from infield.priors.cm21.whitening import WhiteningTransform, vecchia_whitening
+from infield.priors.integrator import GaussianFlow, integrate
 from infield.priors.networks.local_unet import LocalUNet
 
 if not TYPE_CHECKING:
     __getattr__ = old_names(__name__)
 
-HEUN_STEPS = 8
-"""Default number of steps of Heun's method: 15 network calls per lightcone."""
+FLOW_STEPS = 8
+"""Default number of steps of the flow, and network calls per lightcone; as near to the path as 15 calls of Heun's
+method."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -112,7 +113,7 @@ class LightconePrior(Brief):
                     where=f"parameter {name}",
                     found=f"{value:g}",
                     expected=f"{low:g} to {high:g}, the range of training",
-                    remedy="{extrapolate} insists",
+                    remedy="allow it by {extrapolate}",
                     parameters={"extrapolate": True},
                 )
             theta.append((value - low) / (high - low))
@@ -255,14 +256,14 @@ class LightconePrior(Brief):
         extrapolate: bool = False,
     ) -> Tensor:
         """Lightcones `(n, x, y, los)` in mK, float32, exactly 0 where ionised; of the emulator, in one network call per
-        lightcone, or of the flow, in 2 steps - 1.
+        lightcone, or of the flow, in one per step.
 
         Arguments:
             parameters: By 21cmFAST's names.
             generator: Generator of the source, or of initial conditions.
             n: Number of lightcones.
             points, cells, extrapolate: As in `at`.
-            steps: Steps of Heun's method; None for the emulator if there is one, else for `HEUN_STEPS`.
+            steps: Steps of the flow; None for the emulator if there is one, else for `FLOW_STEPS`.
 
         Raises:
             InfieldError: As `at`.
@@ -271,7 +272,7 @@ class LightconePrior(Brief):
             theta = self.theta(parameters, extrapolate=extrapolate)
             return self.conditioned_emulator(theta, points, cells).draw(generator, n)
         flow = self.at(parameters, points=points, cells=cells, extrapolate=extrapolate)
-        return self.integrate(flow, generator, n, steps or HEUN_STEPS)
+        return self.integrate(flow, generator, n, steps or FLOW_STEPS)
 
     def conditioned_emulator(
         self,
@@ -313,14 +314,14 @@ class LightconePrior(Brief):
 
     def calls(self, steps: int | None = None) -> int:
         """Network calls per lightcone of `draw`."""
-        return 1 if self.uses_emulator(steps) else 2 * (steps or HEUN_STEPS) - 1
+        return 1 if self.uses_emulator(steps) else steps or FLOW_STEPS
 
     def uses_emulator(self, steps: int | None = None) -> bool:
         """Whether `draw` uses the emulator."""
         return steps is None and self.emulator is not None
 
     def integrate(self, flow: LightconeFlow, generator: Generator, n: int, steps: int) -> Tensor:
-        """Cones `(n, x, y, los)` in mK of one of its flows, by Heun's method."""
+        """Cones `(n, x, y, los)` in mK of one of its flows."""
         return self.temperature(flow, self.innovations(flow, generator, n, steps))[:, 0]
 
     def innovations(self, flow: LightconeFlow, generator: Generator, n: int, steps: int) -> Tensor:
@@ -330,8 +331,8 @@ class LightconePrior(Brief):
         return self.evolved(flow, xi, steps)
 
     def evolved(self, flow: LightconeFlow, xi: Tensor, steps: int) -> Tensor:
-        """Integrate the flow from white noise `(n, channel, x, y, los)` by Heun's method."""
-        return heun(flow, xi, torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist())
+        """Integrate the flow from white noise `(n, channel, x, y, los)`."""
+        return integrate(flow.velocity, GaussianFlow.white(xi.ndim - 1), xi, steps)
 
     def temperature(self, flow: LightconeFlow, xi: Tensor) -> Tensor:
         """Temperatures in mK, exactly 0 where ionised, of innovations; shape `(batch, 1, x, y, los)`."""

@@ -51,7 +51,7 @@ class SliceSpectra(SliceNetwork):
         parameters: Number of parameters.
         channels: Channels of the fields.
         width: Width of the four hidden layers.
-        statistics: Arguments of the statistics of slices whose course it is told; None for none. It then says sigma a,
+        statistics: Arguments of the slice statistics that are its inputs; None for none. It then gives sigma a,
             with their sigma, and not a itself: sigma may be off, and sigma a is not.
         members: Networks whose mean of log a it is.
     """
@@ -75,7 +75,7 @@ class SliceSpectra(SliceNetwork):
 
     def forward(self, theta: Tensor, s: Tensor) -> Tensor:
         """a, shape `(batch, channels, functions, los)`, of parameters `(batch, parameters)` and places `(batch, los)`;
-        1 before the fit, the spectrum of white noise of unit variance (1 over sigma where it is told the course)."""
+        1 before the fit, the spectrum of white noise of unit variance (1 over sigma if the statistics are inputs)."""
         return self.amplitudes(theta, s, *(self.statistics.course(theta, s) if self.statistics else ()))
 
     def amplitudes(self, theta: Tensor, s: Tensor, *course: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ def fit_slice_spectra(
         cones: Standardised fields of each training cone, shape `(channel, x, y, los)`.
         theta: Parameters of the cones in [0, 1], shape `(cones, parameters)`.
         s: Places of the slices in [0, 1], shape `(los,)`.
-        statistics: By which they are standardised, and whose course the network is told; a copy becomes a part of it.
+        statistics: By which they are standardised, and which are inputs of the network; a copy becomes a part of it.
         members: Networks that are trained apart, and their mean taken: most of what one errs by is not in the cones.
         seed: Random seed of initial weights and batches.
         steps, batch: Training steps of each, and slices per step.

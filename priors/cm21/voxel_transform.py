@@ -1,4 +1,4 @@
-r"""From 21 cm brightness temperatures to the values that a flow learns, and back.
+r"""From 21 cm brightness temperatures to the values that a flow models, and back.
 
 Values are made voxel by voxel with one law for all of them, after Xia & Wise 2026 (arXiv:2605.29016), whose released
 code has the formulas (the full text was not at hand):
@@ -19,7 +19,7 @@ What the paper lacks: ionised voxels are exactly 0 mK, a third to a half of all 
 voxel, and a continuous flow draws it with probability zero. So, as for two-phase media (`physics.operators.level_set`),
 a second channel gives the ionised region: the signed distance to its boundary, positive inside. The first
 channel then either leaves the zeros where they are, so that with `kind` "linear" it is the temperature itself, and what
-a telescope measures is linear in it; or (`fill`) goes on smoothly into the ionised region, which is easier to learn.
+a telescope measures is linear in it; or (`fill`) continues smoothly into the ionised region, which is easier to learn.
 
 *No trace of the mean.* With the paper's 1000 steps from 1e-4 to 0.02, the last one keeps 0.00635 of the data: the mean
 m of a cube of 64 x 64 x 1024 = 4.2 M voxels, in standard deviations of a voxel, then stands 0.00635 sqrt(4.2e6) |m| =
@@ -74,7 +74,7 @@ class VoxelTransform:
         knee: k: 0 for a plain factor A, else > 0.
         atom: Whether a second channel marks exact zeros.
         width: In cells, > 0: the second channel is tanh(distance / width).
-        fill: With the atom: whether values of neutral voxels go on into the ionised region.
+        fill: With the atom: whether values of neutral voxels continue into the ionised region.
         periodic: Whether each axis (x, y, line of sight) is periodic.
 
     Raises:
@@ -203,7 +203,7 @@ class VoxelTransform:
 
         An ionised voxel gets the mean of the neutral ones about it, weighted by a Gaussian of half `width` that is cut
         off at half `reach`, and of the value 0 (the middle of the standardised values) with the weight
-        `IONISED_WEIGHT`: neutral voxels' values go on into the region and fade to 0 in its depth.
+        `IONISED_WEIGHT`: neutral voxels' values continue into the region and fade to 0 in its depth.
         """
         neutral = (~ionised).astype(np.float64)
 

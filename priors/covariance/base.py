@@ -60,7 +60,7 @@ class Covariance(Brief):
         return self.modes.synthesise(self.apply_to_modes(self.modes.analyse(x)))
 
     def apply_to_modes(self, c: Tensor) -> Tensor:
-        """The same product for fields that are given, and wanted, in the modes' coordinates."""
+        """The same product for fields in the modes' coordinates, input and output."""
         if self.rank == 0:
             return self.diagonal * c
         weights = c.flatten(1) @ self.factors.flatten(1).mT

@@ -105,7 +105,7 @@ class HartleyAcross(FixedBasis):
 
 
 class FoundBasis:
-    """White noise of a basis that a decomposition found, whose signs a draw must not see (`Modes.white`)."""
+    """White noise of a basis that a decomposition found, on whose signs no draw may depend (`Modes.white`)."""
 
     def white(self: Modes, w: Tensor) -> Tensor:
         return self.analyse(w)

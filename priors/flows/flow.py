@@ -39,7 +39,7 @@ class Parametrisation:
 
     The first two terms are the exact velocity of N(m, s), mode by mode (`priors.gaussian.prior.bridge`). What they
     leave of u_1 - u_0 has variance s / p in each mode. The bars are means over the modes of a channel, so that the
-    network F sees an input and a target of unit variance (Karras et al. 2022, arXiv:2206.00364, section 5, for one
+    network F has an input and a target of unit variance (Karras et al. 2022, arXiv:2206.00364, section 5, for one
     variance). They are one number a channel and not one a mode, because an input whitened mode by mode hides large
     structures in small-scale noise: tried, it learned nothing. A network that returns zero is the Gaussian prior with
     that spectrum.
@@ -233,7 +233,7 @@ class LearnedFlow(Brief):
             return self
         if self.skip != "scalar":
             raise InfieldError(
-                f"it was trained with `skip: {self.skip}`, whose network sees fields whitened on one grid; use a prior "
+                f"it was trained with `skip: {self.skip}`, whose network takes fields whitened on one grid; use one "
                 "trained on this grid, or one trained with `skip: scalar`"
             )
         spec = self.provenance.get("source")
@@ -261,14 +261,14 @@ def on_domain(prior: LearnedFlow, site: GridLike, *, whole: bool = True) -> Lear
 
     Arguments:
         prior: The prior on its grid of training.
-        site: Grid on which it is wanted.
+        site: Grid of the result.
         whole: Whether the site is the domain; False for a tile of one, which has a mean.
 
     Raises:
         InfieldError: As `Domain`; or the source is not on record.
     """
     if not isinstance(prior.network, SupportsDomains):
-        raise InfieldError(f"its network, {type(prior.network).__name__}, does not see patches")
+        raise InfieldError(f"its network, {type(prior.network).__name__}, is not a network of patches")
     domain = Domain(grid_from_json(prior.grid_description), site)
     if whole and domain.closed and domain.window.shape == prior.covariance.event_shape[1:] and not any(domain.origin):
         return prior

@@ -41,7 +41,7 @@ class Domain:
 
     Arguments:
         start: The grid of training.
-        site: The grid where the prior is wanted.
+        site: The grid of the result.
 
     Raises:
         InfieldError: The two differ in axes, units or spacings, or the site is no uniform grid.

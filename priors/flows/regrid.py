@@ -59,7 +59,7 @@ class Regrid:
 
     Arguments:
         start: Grid or points on which values are known.
-        site: Grid or points on which values are wanted.
+        site: Grid or points of the result.
         law: Kernel of the source.
         channels: Number of channels.
 
@@ -86,7 +86,7 @@ class Regrid:
             if short or first - low > slack or high - last > slack:
                 raise InfieldError(
                     f"its axis '{axis.name}' spans {first:g} to {last:g} {axis.units}, the measurement's "
-                    f"{low:g} to {high:g}: a prior knows fields of one domain; use one trained on this domain"
+                    f"{low:g} to {high:g}: a prior is valid on its training domain only; use one trained on this domain"
                 )
 
     @property

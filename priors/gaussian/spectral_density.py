@@ -1,4 +1,4 @@
-r"""The spectrum of a stationary field as a density over wavenumber: known on one periodic box, wanted on another.
+r"""The spectrum of a stationary field as a density over wavenumber: given on one periodic box, evaluated on another.
 
 The orthonormal Fourier modes of a stationary field have variances that depend on the spacing of the grid and on the
 wavenumber, not on the size of the box (sums over many cells go over into S(k) / cell). So the spectrum of a short box

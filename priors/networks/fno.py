@@ -22,7 +22,7 @@ class FNO(nn.Module):
     Arguments:
         channels: Channels of the field.
         ndim: Number of space axes, 1 to 3.
-        modes: Fourier modes that the spectral layers see, along each half-axis; a coarser grid uses those that it has.
+        modes: Fourier modes of the spectral layers, along each half-axis; a coarser grid uses those that it has.
         width: Channels of the hidden layers.
         layers: Number of spectral layers.
         coordinates: Positions as further input channels: `linear` in [0, 1), `circle` (cosine and sine, for periodic

@@ -1,4 +1,4 @@
-r"""A network that sees patches, as a velocity on domains of any size: patch-additive flow matching.
+r"""A network of patches, as a velocity on domains of any size: patch-additive flow matching.
 
 "Patched Flow Matching: Generative Wall-Pressure Reconstruction Beyond Training-Domain Scales from Sparse Sensors"
 (arXiv:2606.22084); the partition with a moving offset is that of PaDIS (Hu et al. 2024, arXiv:2406.02462), the weighted

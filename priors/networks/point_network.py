@@ -36,7 +36,7 @@ class PointNetwork(nn.Module):
 
     with w the share of the domain nearest to each point, so that more points of the same field, also unevenly more, are
     the same integral. Self-attention blocks work on z, whatever the number of points; the way back is the same kernel
-    with the queries in the points' place. What is finer than the lattice, the network sees only in a point's own value.
+    with the queries in the points' place. Structure finer than the lattice enters only through a point's own value.
 
     Arguments:
         channels: Channels of the field.

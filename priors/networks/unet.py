@@ -134,7 +134,7 @@ class UNet(nn.Module):
         return h[inside]
 
     def start_without(self, count: int) -> None:
-        """Set the weights of the first `count` channels that go in to zero: what they say is learned later."""
+        """Set the weights of the first `count` channels that go in to zero: their effect is learned later."""
         with torch.no_grad():
             self.stem.weight[:, : count * self.cell**self.ndim] = 0  # type: ignore[index, operator]
 

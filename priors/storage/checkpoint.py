@@ -1,7 +1,7 @@
 """Checkpoints of `infield fit`: reading what one holds, of any kind, and writing the slim file of it.
 
-What a kind stores is said where it is defined (`priors.storage.flow_entry` for the priors of flows); all of it is plain
-tensors and JSON types.
+The entry of a kind is documented where it is defined (`priors.storage.flow_entry` for the priors of flows); all of it
+is plain tensors and JSON types.
 """
 
 from __future__ import annotations
@@ -203,7 +203,14 @@ def load_flow_prior(path: str | Path, device: torch.device | str = "cpu") -> Lea
     return prior
 
 
-def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = False, half: bool = False) -> Path:
+def export_prior(
+    checkpoint: str | Path,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    half: bool = False,
+    about: Mapping[str, Any] | None = None,
+) -> Path:
     """Write the prior, or the surrogate, of a training checkpoint without the state of the training.
 
     The file appears whole or not at all.
@@ -214,6 +221,7 @@ def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = 
         overwrite: Replace a file that exists.
         half: Weights of networks in half precision, which moves each by a relative 2^-11 at most; they are used in
             single precision again.
+        about: Further entries of its provenance, in JSON types.
 
     Raises:
         InfieldError: As `read_entry_of_any_kind`, or the output exists, or a weight is too large for half precision.
@@ -221,12 +229,14 @@ def export_prior(checkpoint: str | Path, path: str | Path, *, overwrite: bool = 
     path = Path(path)
     if path.exists() and not overwrite:
         raise InfieldError(
-            where=path, found="an existing file", expected="a new path", remedy="choose another or ask to overwrite it"
+            where=path, found="an existing file", expected="a new path", remedy="choose another or overwrite it"
         )
     kind, entry = read_entry_of_any_kind(checkpoint)
     if half:
         with parts_of(checkpoint, kind):
             entry = _with_half_weights(entry)
+    if about:
+        entry = {**entry, "provenance": {**entry["provenance"], **about}}
     draft = path.with_name(path.name + ".partial")
     try:
         torch.save({entry_key(kind): entry}, draft)

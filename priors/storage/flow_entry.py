@@ -13,6 +13,7 @@ from infield.core.registry import StoredKind, entry_key
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Eigenbasis, Hartley, LeadingDirections, Modes, Pixels
+from infield.priors.denoiser_check import warn_of_denoiser
 from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.spectral_density import fold, unfold
 from infield.priors.networks.patched import Patched
@@ -94,6 +95,7 @@ def from_entry(entry: Mapping[str, Any], network: nn.Module | None = None, *, sh
         if isinstance(network, PointNetwork):
             network = network.on(points_of(entry["grid"]))
         network.eval().requires_grad_(False)
+    warn_of_denoiser(entry["name"], entry["provenance"])
     modes = _modes_from_entry(entry["modes"])
     return LearnedFlow(
         name=entry["name"],

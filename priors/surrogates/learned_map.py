@@ -57,7 +57,7 @@ class StoredSurrogate(Brief):
         map: The map.
         grid: Description of the grid of both fields, in JSON types.
         units: Units of input and output.
-        operator: The solver that it was trained on, as `build_operator` reads it; None where the data did not say.
+        operator: The solver that it was trained on, as `build_operator` reads it; None if the data did not name it.
         residuals: Solver minus map for held-out fields, shape `(pairs, channel, *space)`, float32, in units.
         witness: One held-out field and its solution, shape `(2, channel, *space)`, by which the solver is recognised.
         provenance: Record of the training and the measured `error`, in JSON types.

@@ -65,6 +65,10 @@ def adamw_with_cosine(
     """
     optimizer = torch.optim.AdamW(module.parameters(), learning_rate, weight_decay=weight_decay)
     total = module.trainer.estimated_stepping_batches
+    if total < 1:
+        raise InfieldError(
+            where="training", found="no step", expected="at least one", remedy="look at the trainer's limits"
+        )
 
     def factor(step: int) -> float:
         progress = min(step / total, 1.0)
@@ -90,11 +94,11 @@ def resumable_entry(
     """
     entry = checkpoint.get(name)
     if entry is None:
-        raise InfieldError(where=f"checkpoint to go on from: '{name}'", found="no such entry", expected=expected)
+        raise InfieldError(where=f"checkpoint to resume from: '{name}'", found="no such entry", expected=expected)
     for key, value in now.items():
         if entry[key] != value:
             raise InfieldError(
-                where=f"checkpoint to go on from: '{name}.{key}'",
+                where=f"checkpoint to resume from: '{name}.{key}'",
                 found=f"{entry[key]!r:.120}",
                 expected=f"{value!r:.120} as this run has",
                 remedy="use the run's own configuration, or start afresh in another directory",

@@ -154,7 +154,7 @@ class FlowMatching(LightningModule):
         periodic = grid.periodic if isinstance(grid, Grid) else ()
         if self.rank or not isinstance(source.modes, Hartley) or not periodic:
             raise InfieldError(
-                where="a patched network knows one law for all places of a uniform grid",
+                where="a patched network represents one distribution for all places of a uniform grid",
                 found=f"rank {self.rank} and modes {type(source.modes).__name__}",
                 remedy="set `rank: 0`, and a source that is white or, where axes do not close, has `wrap: true`",
             )

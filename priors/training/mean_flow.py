@@ -14,7 +14,7 @@ those of "NullFlow" (Shi et al. 2026, arXiv:2606.22696) and, with noise, of "SNa
 | weight 1 / (error + c) of every example | 1 / (c + square of (t - r) du/dr), with a score: it does not depend on v, so that the minimiser stays the conditional mean and the draws calibrated; else none |
 | conditional v in du/dt | the marginal one, u(z, r, r), as in Improved Mean Flows (arXiv:2512.02012): less noise, the same minimiser |
 
-The identity learns from short steps first, and what it has not learned yet is spread: a step that is too sure contracts
+The identity is learned from short steps first; until it is learned for long ones, a single step contracts
 to the mean. So a score of mean and variance of two draws in one step may be added, whose least value the exact average
 velocity has too: `dawid_sebastiani_score`. Both are then taken in units of the variance of each measurement's source: one that
 leaves little open counts as much as one that leaves much. What is left is measured on held-out fields when a checkpoint

@@ -84,7 +84,7 @@ class PosteriorMean(FamilyTraining):
     def from_entry(self, entry: Mapping[str, Any]) -> Unrolled:
         if len(entry["variances"]) != len(self.log_variances):
             raise InfieldError(
-                where="checkpoint to go on from",
+                where="checkpoint to resume from",
                 found=f"{len(entry['variances']) - 1} steps",
                 expected=f"{len(self.log_variances) - 1} as this run has",
                 remedy="use the run's own configuration, or start afresh in another directory",

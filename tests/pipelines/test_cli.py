@@ -61,7 +61,7 @@ def test_unknown_verb(infield, verb):
     ],
 )
 def test_wrong_arguments_are_one_line(infield, arguments, words):
-    infield(*arguments).refused(words, f"'infield {arguments[0]} --help' tells more")
+    infield(*arguments).refused(words, f"'infield {arguments[0]} --help' lists the options")
 
 
 def test_help_of_the_script_imports_no_package_of_others(start):

@@ -22,7 +22,7 @@ from infield.datasets.cm21.lightcone_file import TEMPERATURE
 from infield.datasets.cm21.readers.common import RawLightcones, UserMetadata
 from infield.datasets.cm21.readers.sanity import check_cell, check_distances, check_kelvin, check_redshifts
 
-ASSUMED = "temperatures are taken to be in mK, as the file does not say"
+ASSUMED = "temperatures are taken to be in mK, as the file does not state units"
 _UNITS = {"mK": 1.0, "K": 1e3}
 _CENTI = "brightness_temp_centi_mK"
 _NAMES = {"log10_Tvir_K": "ION_Tvir_MIN", "zeta_HII_EFF_FACTOR": "HII_EFF_FACTOR"}
@@ -33,7 +33,7 @@ def array_cones(path: Path, stated: UserMetadata) -> RawLightcones:
     """Lightcones of numpy arrays.
 
     Raises:
-        InfieldError: The file is damaged, or says too little.
+        InfieldError: The file is damaged or incomplete.
     """
     arrays, cubes, scale = _open(path, stated)
     if cubes.ndim not in (3, 4) or cubes.dtype.kind not in "iuf":
@@ -72,7 +72,7 @@ def array_cones(path: Path, stated: UserMetadata) -> RawLightcones:
         parameters=_parameters(path, arrays, samples),
         seeds=np.asarray(arrays["seed"]).astype(np.int64).reshape(samples) if "seed" in arrays else None,
         read=_reader(cubes.reshape(samples, nx, ny, depth), scale),
-        provenance={"simulator": "unknown: the arrays do not say", "field": stated.variable or TEMPERATURE},
+        provenance={"simulator": "unknown: not stored with the arrays", "field": stated.variable or TEMPERATURE},
         history=(ASSUMED,) if assumed else (),
         notes=(ASSUMED,) if assumed else (),
         unused=("hubble", "omega_m") if _has_distances(arrays, stated) else (),

@@ -22,7 +22,7 @@ MAIN_PARAMETERS = ("ION_Tvir_MIN", "HII_EFF_FACTOR")
 
 @dataclass(frozen=True)
 class UserMetadata:
-    """What a user says of lightcones, where files do not.
+    """Metadata of lightcones given by the user, where files lack them.
 
     Arguments:
         variable: Name of the field; None for the brightness temperature.
@@ -63,9 +63,9 @@ class RawLightcones:
         read: Reads some cells of one cone in mK, `(x, y, cells)`, in the order of the file.
         provenance: In JSON types.
         history: What was done, one line a step.
-        notes: What a user should know.
+        notes: Notes for the user.
         simulated: Whether it is of a simulation, which has no foregrounds.
-        unused: Names of what may be `UserMetadata` that the file itself says.
+        unused: Names of what may be `UserMetadata` that the file itself holds.
     """
 
     path: Path
@@ -92,7 +92,7 @@ class LightconeSource:
     Arguments:
         cones: What is known of them.
         files: The files.
-        notes: What a user should know.
+        notes: Notes for the user.
         uneven: Distances of the files' cells where the cones have even ones; None where they are the same.
     """
 
@@ -153,7 +153,7 @@ def join(files: Sequence[RawLightcones], stated: UserMetadata) -> LightconeSourc
             raise InfieldError(
                 where=files[0].path,
                 found=f"{{{name}}}",
-                expected=f"none for a file of this kind ({files[0].format}), which says it",
+                expected=f"none for a file of this kind ({files[0].format}), which holds it",
                 parameters=[name],
             )
     notes = [f"{file.path}: {note}" for file in files for note in file.notes]

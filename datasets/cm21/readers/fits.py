@@ -1,6 +1,6 @@
 """Adapter: image cubes in FITS, as the SKA data challenges have them: frequency first, then y and x (in numpy's order).
 
-The WCS tells frequencies (CTYPE FREQ; Hz unless CUNIT says otherwise) and the size of a pixel (degrees). Values are in
+The WCS gives frequencies (CTYPE FREQ; Hz unless CUNIT differs) and the size of a pixel (degrees). Values are in
 mK, K or Jy/beam; the latter become a brightness temperature, T = lambda^2 S / (2 k Omega), with the solid angle of the
 beam Omega = pi BMAJ BMIN / (4 ln 2). Planes are read one part at a time.
 
@@ -162,7 +162,7 @@ def _beams(file: fits.HDUList) -> np.ndarray | None:
 def _to_millikelvin(
     path: Path, header: Any, frequency: np.ndarray, beams: np.ndarray | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """What each channel is multiplied with, `(channels,)`, and what to say of it."""
+    """What each channel is multiplied with, `(channels,)`, and a note on it."""
     told = str(header.get("BUNIT", ""))
     unit = "".join(told.split()).lower()
     if unit in _KELVIN:

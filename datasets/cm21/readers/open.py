@@ -1,7 +1,7 @@
 """The door to files of lightcones: which reader reads which file.
 
 By its suffix, reader `cm21.fits` of the registry, a function of the path and what is `UserMetadata`, returns
-`RawLightcones`; HDF5 files are told apart by their keys.
+`RawLightcones`; HDF5 files are distinguished by their keys.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def open_lightcone_files(paths: Sequence[Path], stated: UserMetadata) -> Lightco
     """Lightcones of files of any of the formats, as one set; cones themselves stay on disk.
 
     Raises:
-        InfieldError: A file is missing, damaged or says too little, or the files do not fit together.
+        InfieldError: A file is missing, damaged or incomplete, or the files do not fit together.
     """
     return join([_open(path, stated) for path in paths], stated)
 

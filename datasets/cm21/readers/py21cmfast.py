@@ -124,7 +124,7 @@ def _field(path: Path, file: h5py.File, stated: UserMetadata) -> str:
 
 
 def _refuse_unfinished(path: Path, file: h5py.File) -> None:
-    """Version 4 writes a cone while it grows, and says -1 once it is whole."""
+    """Version 4 writes a cone while it grows, and stores -1 once it is complete."""
     last = int(file.attrs.get("last_completed_lcidx", -1))
     if last > 0:
         raise InfieldError(

@@ -33,7 +33,7 @@ def check_redshifts(where: object, redshift: np.ndarray) -> None:
 
     Raises:
         InfieldError: They are not finite, not positive, or beyond `MAX_REDSHIFT`; where they would be frequencies of
-            the line, the message says so.
+            the line, the message states it.
     """
     values = np.asarray(redshift, dtype=float)
     if values.size == 0 or not np.isfinite(values).all():

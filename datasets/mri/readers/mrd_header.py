@@ -1,4 +1,4 @@
-"""What an MRD header (XML) says of a Cartesian scan; elements that are missing are taken as is the custom."""
+"""A Cartesian scan as an MRD header (XML) describes it; elements that are missing are taken as is the custom."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Header:
         nx: Samples of a whole readout.
         ny: Lines of a whole phase encoding.
         recon_x: Points of the image along the readout, after oversampling is taken off.
-        voxel: Size of a point along y and x, mm; None where the header does not say.
+        voxel: Size of a point along y and x, mm; None if the header lacks it.
         centre: Counter of the line at ky = 0.
         bandwidth_ratio: Noise bandwidth of the receiver over the sampling bandwidth.
         trajectory: In lower case.
@@ -36,7 +36,7 @@ def read_header(path: Path, text: bytes | str) -> Header:
     """Read it.
 
     Arguments:
-        path: The file, for what is said of it.
+        path: The file, for messages.
         text: The XML.
 
     Raises:

@@ -1,6 +1,6 @@
 """Files of k-space, in whatever format: opened lazily, read slice by slice, refused in one line.
 
-Which reader opens a file is told by its suffix: reader `mri.npy` of the registry, a function of the path, an
+The suffix of a file selects its reader: reader `mri.npy` of the registry, a function of the path, an
 `ArrayLayout` and a `contextlib.ExitStack` for what is to be closed, returns a `KSpaceFile`.
 """
 
@@ -24,7 +24,7 @@ DOMAIN = "mri"
 
 @contextmanager
 def open_kspace(path: str | Path, layout: ArrayLayout | None = None) -> Iterator[KSpaceFile]:
-    """Open a file of any format that a reader of the registry is for; data are read when a slice is asked for.
+    """Open a file of any format that a reader of the registry is for; data are read when a slice is requested.
 
     Arguments:
         path: The file.

@@ -40,7 +40,7 @@ _NUMBERS = (*_FLOW, "dt", "start")
 
 def described_planes(path: Path, stated: UserMetadata, stack: ExitStack) -> RawPlanes:
     """As `binary_planes`: a reader of the registry."""
-    stated.refuse(path, "a descriptor, which says it", "variable", "order", "flow")
+    stated.refuse(path, "a descriptor, which holds it", "variable", "order", "flow")
     return binary_planes(path)
 
 
@@ -48,7 +48,7 @@ def binary_planes(path: Path) -> RawPlanes:
     """The planes that a descriptor describes; the file is mapped, not read.
 
     Raises:
-        InfieldError: The descriptor is no such one, or the file is of another size than it says.
+        InfieldError: The descriptor is no such one, or the file is of another size than it states.
     """
     entries = _descriptor(path)
     source = path.parent / str(entries.get("file", ""))

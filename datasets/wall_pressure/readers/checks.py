@@ -94,7 +94,7 @@ def time_gaps(values: np.ndarray) -> list[tuple[int, float]]:
 
 
 def checked_times(where: str, values: np.ndarray, notes: Callable[[str], None]) -> np.ndarray:
-    """Times of planes, float64; gaps are told.
+    """Times of planes, float64; gaps are noted.
 
     Raises:
         InfieldError: A time does not come after the one before.

@@ -1,7 +1,7 @@
 """Planes of wall pressure as users have them, made even: axes in order, in wall units, checked, read block by block.
 
-An adapter says what it found in a file (`RawPlanes`); `make_source` turns that into a `WallPlaneSource`. Whatever is
-corrected on the way is said in its notes and in the history of the file that is written from it.
+An adapter returns what it found in a file (`RawPlanes`); `make_source` turns that into a `WallPlaneSource`. Whatever is
+corrected on the way is listed in its notes and in the history of the file that is written from it.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from infield.physics.wall_pressure.wall_units import (
 
 @dataclass(frozen=True, kw_only=True)
 class UserMetadata:
-    """What a user says of the planes; it must agree with what the file says.
+    """Metadata of the planes given by the user; they must agree with those of the file.
 
     Arguments:
         re_tau, u_tau, nu, half_height, rho: Of the flow, the last four in the file's own units.
         variable: Name of the pressure in the file.
         order: Names of its axes in the order of the file, slowest first: `time`, `wall`, `z`, `x`.
         lengths: Period of the domain along x and z in half heights.
-        wall: "bottom", "top" or "both": which wall the planes are of, or which of both are wanted.
+        wall: "bottom", "top" or "both": which wall the planes are of, or which of both are read.
         flow: Name of a flow whose numbers are known, see `wall_plane_jhtdb.FLOWS`.
     """
 
@@ -60,7 +60,7 @@ class UserMetadata:
 
 @dataclass(frozen=True)
 class Positions:
-    """A coordinate of a file: values, units, and whether the axis closes on itself, where the file says so."""
+    """A coordinate of a file: values, units, and whether the axis is periodic, if the file states it."""
 
     values: np.ndarray
     units: str = ""
@@ -77,15 +77,15 @@ class RawPlanes:
         sizes: Number of points along `z` and `x`, of `time`s, and of `wall`s (1 where there is one only).
         read: Reads planes: times, number of the wall -> shape `(times, z, x)`.
         flow: `re_tau`, `u_tau`, `nu`, `half_height`, `rho`, and the periods `length_x` and `length_z` in the units of
-            the coordinates, as far as the file says.
-        pressure_units: As the file has them; "" where it says nothing.
+            the coordinates, as far as the file has them.
+        pressure_units: As the file has them; "" if it has none.
         coordinates: Of `z`, `x` and `time`, as far as the file has them.
         length_units: Units of lengths where the file has no coordinates.
-        walls: Which walls there are, 0 bottom or 1 top, in order; None where the file does not say.
-        synthetic: Whether the file says that it is a stand-in.
+        walls: Which walls there are, 0 bottom or 1 top, in order; None if the file does not state them.
+        synthetic: Whether the file is marked as a stand-in.
         provenance: Further facts, in JSON types.
         history: What was corrected so far.
-        order_is_named: Whether the axes were found by their names; if not, the values are asked.
+        order_is_named: Whether the axes were found by their names; if not, the values decide.
         z_is_fastest: Whether neighbours along z are neighbours in the file.
     """
 
@@ -116,7 +116,7 @@ class WallPlaneSource:
     Arguments:
         planes: What they are.
         read: Reads planes by their numbers: p / (rho u_tau^2), shape `(samples, z, x)`, float64.
-        notes: What a user should hear: corrections and gaps.
+        notes: Notes for the user: corrections and gaps.
     """
 
     planes: WallPlanes
@@ -128,7 +128,7 @@ def make_source(raw: RawPlanes, stated: UserMetadata) -> WallPlaneSource:
     """Bring planes to wall units, lazily. Of two walls, the planes of one time follow each other, bottom first.
 
     Raises:
-        InfieldError: Something is missing or contradicts itself; the message says what and where.
+        InfieldError: Something is missing or contradicts itself; the message names it and its place.
     """
     where = str(raw.path)
     units = WallUnits.of(where, **_agreed(where, raw.flow, stated))
@@ -176,7 +176,7 @@ def make_source(raw: RawPlanes, stated: UserMetadata) -> WallPlaneSource:
 
 
 def _agreed(where: str, found: Mapping[str, float], stated: UserMetadata) -> dict[str, float | None]:
-    """What file and user say of the flow."""
+    """The flow by the metadata of file and user."""
     flow: dict[str, float | None] = {}
     for name in ("re_tau", "u_tau", "nu", "half_height", "rho"):
         inside, outside = found.get(name), getattr(stated, name)
@@ -216,12 +216,12 @@ def _axis(raw: RawPlanes, stated: UserMetadata, units: WallUnits, name: str, not
             raise InfieldError(where=where, found="periodic 0 and points that fill the period", expected="periodic 1")
         closes = True
     if closes is None:
-        notes.append(f"{name} taken as open, since nothing says that it closes (stated lengths would)")
+        notes.append(f"{name} taken as open, since nothing marks it as periodic (stated lengths would)")
     return Axis(name, tuple(first + step * i for i in range(n)), WALL_LENGTH, bool(closes))
 
 
 def _length(raw: RawPlanes, stated: UserMetadata, units: WallUnits, name: str) -> float | None:
-    """Period of the domain along an axis in wall units, where user or file say."""
+    """Period of the domain along an axis in wall units, if user or file give it."""
     if stated.lengths is not None:
         return stated.lengths[0 if name == STREAMWISE else 1] * units.re_tau
     found = raw.flow.get(f"length_{name}")

@@ -45,9 +45,9 @@ def jhtdb_planes(file: StoredArrays, stated: UserMetadata) -> RawPlanes:
     """The wall planes of a cut-out.
 
     Raises:
-        InfieldError: It does not say of which flow it is, has no plane on a wall, or is no cut-out.
+        InfieldError: It does not name its flow, has no plane on a wall, or is no cut-out.
     """
-    stated.refuse(file.path, "a cut-out of the JHTDB, which says it", "variable", "order")
+    stated.refuse(file.path, "a cut-out of the JHTDB, which holds it", "variable", "order")
     name = str(stated.flow or file.attributes.get("dataset", ""))
     flow = _flow(file, name, stated)
     frames = _frames(file)

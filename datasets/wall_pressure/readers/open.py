@@ -61,7 +61,7 @@ def open_planes(path: Path, stated: UserMetadata) -> Iterator[WallPlaneSource]:
     """Open planes of any of the formats; the file stays open meanwhile.
 
     Raises:
-        InfieldError: The file is missing, damaged, or says too little or another thing than stated.
+        InfieldError: The file is missing, damaged or incomplete, or contradicts what was stated.
     """
     name = DOMAIN + path.suffix.lower()
     if registry.known("readers", name):
@@ -74,14 +74,14 @@ def open_planes(path: Path, stated: UserMetadata) -> Iterator[WallPlaneSource]:
 
 
 def array_planes(file: StoredArrays, stated: UserMetadata) -> RawPlanes:
-    """Planes in an array with named axes, or with axes that can be told apart.
+    """Planes in an array with named axes, or with axes that can be distinguished.
 
     Raises:
         InfieldError: There is no such array, or more than one way to understand it.
     """
     if file.attributes.get("infield_complete", 1) != 1:
         raise InfieldError(
-            where=file.path, found="a run that is not finished", expected="all of it", remedy="start it again to go on"
+            where=file.path, found="a run that is not finished", expected="all of it", remedy="start it again to resume"
         )
     stated.refuse(file.path, "planes that are no cut-out of the JHTDB", "flow")
     array = _pressure(file, stated)
@@ -177,7 +177,7 @@ def _role(name: str | None) -> str | None:
 
 
 def _order(file: StoredArrays, array: StoredArray, stated: UserMetadata) -> tuple[tuple[str, ...], bool, list[str]]:
-    """What each axis of the pressure is, whether names told, and what to say of it."""
+    """What each axis of the pressure is, whether by names, and a note on it."""
     where = f"{file.path}: '{array.name}' of shape {array.shape}"
     named = [_role(name) for name in array.dims]
     all_named = None not in named and len(set(named)) == len(named)

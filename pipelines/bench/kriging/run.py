@@ -65,10 +65,10 @@ def run(
     memory: float = 12.0,
     cpu: float = 3600.0,
 ) -> PartsBench:
-    """The parts that were asked for.
+    """The requested parts.
 
     Raises:
-        InfieldError: Of truths there are none, or no case has the name that was asked for.
+        InfieldError: Of truths there are none, or no case has the requested name.
     """
     if truths is not None and truths < 1:
         raise InfieldError(where="--truths", found=truths, expected="at least 1")

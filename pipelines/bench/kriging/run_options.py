@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-PARTS = ("points", "dense-cells", "large", "shapes", "real", "calibration", "counts")
+PARTS = ("points", "dense-cells", "large", "shapes", "real", "calibration", "counts", "trust")
 NAMES = (
     "gpboost",
     "gpboost-anisotropic",

@@ -1,4 +1,4 @@
-"""Records of this bench as Markdown: a table a part, and what was asked for beside what was found."""
+"""Records of this bench as Markdown: a table per part, and targets beside results."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class PartsBench(Bench):
     def judge(
         self, group: str, metric: str, value: float | None, high: float, low: float | None = None, peers: Any = ()
     ) -> None:
-        """A figure that was asked for: `met` where it lies within bounds, unknown where a named peer did not run.
+        """A figure with a target: `met` where it lies within bounds, unknown where a named peer did not run.
 
         Arguments:
             group: Case.
@@ -179,7 +179,7 @@ class PartsBench(Bench):
         return "\n".join(lines)
 
     def targets(self) -> str:
-        """What was asked for, what was found, and whether it is met."""
+        """Target, result, and whether it is met."""
         words = {True: "yes", False: "no", None: "unknown: a named peer did not run"}
         lines = ["| case | figure | target | found | met |", "| --- | --- | --- | ---: | --- |"]
         for r in self.records:
@@ -199,5 +199,5 @@ def _summary(metric: str) -> Callable[[list[float]], float]:
 
 
 def _plain(met: object) -> bool | None:
-    """A truth value of numpy as one of Python, which JSON knows."""
+    """A truth value of numpy as one of Python, which JSON supports."""
     return None if met is None else bool(met)

@@ -1,8 +1,8 @@
 """Samplers of other libraries and papers on a prior of functions, each with the operator of a measurement.
 
-All but FAPS know white noise only. So they see the field in the coordinates that whiten the source, u = C_0^{-1/2} x:
-there the source is white, u_t / t = u_1 + sigma eps with sigma = (1 - t) / t is their diffusion, and A C_0^{1/2} their
-operator (`posterior.interop.deepinv`).
+All but FAPS support white noise only. So they work on the field in the coordinates that whiten the source, u =
+C_0^{-1/2} x: there the source is white, u_t / t = u_1 + sigma eps with sigma = (1 - t) / t is their diffusion, and A
+C_0^{1/2} their operator (`posterior.interop.deepinv`).
 """
 
 from __future__ import annotations

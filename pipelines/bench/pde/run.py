@@ -68,7 +68,7 @@ OUR_SHARE, SLOW_SHARE = 4.0, 0.5
 """Draws of ours, and of the slow methods, a draw of others: ours linearises a solver once for all of its draws."""
 
 LAW_STEPS = 1000
-"""Steps of the chains that know the law."""
+"""Steps of the chains under the true distribution."""
 
 QUICK_POINTS = 24
 
@@ -86,7 +86,7 @@ METHOD_NOTE = (
     f"{' and '.join(SLOW)} (half of that for Navier-Stokes), {DRAWS} of others. "
     f"Peers: {STEPS} steps, coordinates in which the source is white. Noise-free: variance 1e-6. Darcy: the prior is "
     "one of the distance to the interface; its smooth step stands before the solver, and what that gets wrong is in "
-    "the noise, for peers as white noise. 'chains (true law)' know the law of the field and no network. One thread."
+    "the noise, for peers as white noise. 'chains (true law)' use the field's distribution and no network. One thread."
 )
 
 
@@ -142,7 +142,7 @@ def run(
     """Run every method on every case of every problem and setting.
 
     Arguments:
-        quick: A 24 x 24 grid, priors that have learned nothing, one case: to see that it runs.
+        quick: A 24 x 24 grid, untrained priors, one case: to check that it runs.
         seed: Of truths, sensors, noise and draws.
         problems: Which, of `PROBLEMS`.
         methods: Which; None for all.
@@ -184,7 +184,7 @@ def _check_methods(methods: Sequence[str] | None, problems: Sequence[Problem], s
 
 
 def methods_of(problem: Problem, setting: Setting, prior: FlowPrior, size: Size) -> dict[str, Method | str]:
-    """All methods by name; in place of one that cannot serve, the reason."""
+    """All methods by name; in place of one that does not apply, the reason."""
     steps, h = size.steps, langevin_step(setting)
     published = {"levels": 20, "flow_steps": 10, "langevin_steps": 40}
     ours = our_sampler(problem, setting)
@@ -227,7 +227,8 @@ def our_sampler(problem: Problem, setting: Setting) -> FAPS:
     One level, in which the prior is the Gaussian with its moments, is exact for the law of Navier-Stokes' fields. On
     the distance to Darcy's interface the posterior hardly depends on the number of levels (128 noisy data: CRPS 0.100,
     0.102 and 0.100 with 1, 4 and 20), on the field itself it did: there the one covariance of the local law froze
-    phases too early (0.28 with 1 level, 0.40 with 20). Noise-free data need a rank that leaves none of what they say.
+    phases too early (0.28 with 1 level, 0.40 with 20). Noise-free data need a rank that loses none of their
+    information.
     """
     if problem.linear:
         return FAPS(levels=20)
@@ -364,7 +365,7 @@ def _add_calibration(
 ) -> None:
     """Spread over skill and coverage of all cases together, the same number under each.
 
-    The sources of Poisson and Helmholtz are zero on the rim: nothing is to be known there, and no rank says anything.
+    The sources of Poisson and Helmholtz are zero on the rim: nothing is unknown there, and no rank is informative.
     """
     truths = torch.stack([case.truth for case in cases])
     fields = torch.stack([problem.field(draws.sampled) for draws in found])

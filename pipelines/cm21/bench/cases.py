@@ -150,14 +150,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Training:
-    """The simulator's cones that a prior was trained on, as a regression sees them.
+    """The simulator's cones that a prior was trained on, as inputs of a regression.
 
     Arguments:
         members: All of them.
         names: Of the prior's parameters.
 
     Raises:
-        InfieldError: The file does not tell one of the parameters.
+        InfieldError: The file lacks one of the parameters.
     """
 
     members: Members
@@ -208,7 +208,7 @@ def open_cases(
     Arguments:
         paths: One file a point.
         training: Cones of simulations; on the same grid.
-        prior: What is judged; it knows the line of sight.
+        prior: What is judged; it holds the line of sight.
         most: Members that are read; None for all.
         seed: That of the first case; the others' follow.
 

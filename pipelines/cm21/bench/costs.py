@@ -27,7 +27,7 @@ def simulator_core_seconds(cones: Lightcones, point: dict[str, float], python: s
     """Seconds of a core for one cone of the simulator on the grid and with the settings of a file, less its start.
 
     Raises:
-        InfieldError: The simulator is not there or fails, or the file does not tell its settings.
+        InfieldError: The simulator is not there or fails, or the file lacks its settings.
     """
     settings: dict[str, Any] | None = cones.provenance.get("settings")
     if settings is None:

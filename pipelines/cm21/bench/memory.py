@@ -1,7 +1,7 @@
 """How the memory of drawing a lightcone grows with its depth.
 
 Peak memory is that of a process of its own that draws one cone of 128 or of 1024 cells. Where the prior's line of sight
-has fewer, it is asked for as many places between its two ends, closer together: a cone of no universe, but the same
+has fewer, it gets as many places between its two ends, closer together: a cone of no universe, but the same
 work.
 """
 
@@ -21,7 +21,7 @@ from infield.pipelines.bench.records import Bench
 from infield.priors.cm21.prior_entry import load_lightcone_prior
 
 DEPTHS = (128, 1024)
-HEUN_STEPS = 2
+FLOW_STEPS = 2
 """Of the integration; more of them need no more memory."""
 
 
@@ -49,7 +49,7 @@ def _draw(path: str, depth: int) -> dict[str, float]:
     generator = Generator().manual_seed(0)
     if prior.emulator is None:
         s = torch.linspace(0, 1, depth, dtype=torch.float64)[None]
-        cone = prior.integrate(prior.on(theta, s, prior.points), generator, 1, HEUN_STEPS)
+        cone = prior.integrate(prior.on(theta, s, prior.points), generator, 1, FLOW_STEPS)
     else:
         cone = prior.conditioned_emulator(theta, depth=depth).draw(generator)
     assert cone.shape[-1] == depth

@@ -5,7 +5,7 @@
 Ensembles of `infield simulate 21cm --at ...`, each of one point of the parameters, are tens of megabytes each; what a
 comparison with them needs is not: the global signal, the share of exact zeros and Delta^2 of every member, and, of the
 first member of the first file, the stretch where about half of the voxels are ionised, with mean and power spectrum of
-the other members there, from which Wiener filtering is made, and with its initial conditions where the file tells them.
+the other members there, from which Wiener filtering is made, and with its initial conditions if the file holds them.
 `lightcones_32_reference.npz` beside the checkpoints is such a file; notebook 40 reads it.
 """
 
@@ -129,7 +129,7 @@ class Reference:
         return gaussian_of(self.mean, self.variance)
 
     def measure(self, observation: Observation, seed: int) -> Measurement:
-        """What a telescope sees of the truth; the seed is that of the noise."""
+        """An observation of the truth by a telescope; the seed is that of the noise."""
         field = ObservedField(self.cones, range(self.cells.start, self.cells.stop), observation)
         return field.measure(self.truth, seed)
 

@@ -10,10 +10,10 @@ zeros. Errors are multiples of the floor: what random halves of the reference di
 Beside the prior: `gaussian`, a conditional Gaussian field with the mean and the spectra of the training cones, by local
 regression over the parameters (`priors.cm21.gaussian`); `unconditional`, the same prior at parameters taken at
 random from the range of training; and `simulator`, one half of the reference against the other. The prior draws as
-`infield emulate` does: by its emulator where it has one, by its flow where --steps says so.
+`infield emulate` does: by its emulator where it has one, by its flow with --steps.
 
 Costs: network calls and seconds a cone of one thread, those of the simulator (--simulator-seconds, or one cone by
-py21cmfast, of this Python or of --python, where TRAIN.zarr tells its settings), and peak memory of a process that draws
+py21cmfast, of this Python or of --python, if TRAIN.zarr holds its settings), and peak memory of a process that draws
 128 or 1024 cells of the line of sight. Seconds of a core do not depend on what else the machine does.
 """
 
@@ -152,7 +152,7 @@ def run(
         python: A Python that has py21cmfast; None for this one.
         workers: Cones that are drawn at a time.
         parts: Which of `PARTS`; "all" for all of them.
-        quick: Eight cones of each, two steps, no memory: to see that it runs.
+        quick: Eight cones of each, two steps, no memory: to check that it runs.
         seed: Of draws and halvings.
 
     Raises:
@@ -192,7 +192,7 @@ def run(
 
 
 def add_emulation(bench: Bench, setting: Setting) -> None:
-    """Ensembles beside those of the simulator, and what is asked of them."""
+    """Ensembles beside those of the simulator, and their targets."""
     numbers = [setting.samples or len(case.members.numbers) for case in setting.cases]
     with progress() as bar:
         task = bar.add_task("cones", total=max(numbers) + 2 * sum(numbers))
@@ -232,7 +232,7 @@ def add_costs(bench: Bench, setting: Setting) -> None:
 
 
 def add_reconstruction(bench: Bench, setting: Setting) -> None:
-    """Cones through a telescope (`cm21_telescope`), and what is asked of their posteriors."""
+    """Cones through a telescope (`cm21_telescope`), and the targets of their posteriors."""
     add_telescope(bench, setting, **({"truths": 1, "draws": 4} if setting.quick else {}))
     _ask(bench, "cross-correlation, least lead over Wiener in a bin", ahead(bench), 0, most=False)
     off = abs(bench.over_cases(SUMMARY, OURS, "coverage_90") - 0.9)
@@ -299,7 +299,7 @@ def _gaussian(setting: Setting, case: Case) -> Draw:
 
 
 def _counted(draw: Draw, bar: Progress, task: TaskID) -> Draw:
-    """The same draws, told to a progress bar."""
+    """The same draws, with a progress bar."""
 
     def counted(numbers: range) -> Tensor:
         cones = draw(numbers)
@@ -310,7 +310,7 @@ def _counted(draw: Draw, bar: Progress, task: TaskID) -> Draw:
 
 
 def _ask(bench: Bench, figure: str, found: float, asked: float, *, most: bool) -> None:
-    """A figure beside what is asked of it; one that is not known is left out."""
+    """A figure beside its target; an unknown one is left out."""
     if math.isnan(found):
         return
     reached = found <= asked if most else found >= asked

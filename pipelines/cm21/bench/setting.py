@@ -20,12 +20,12 @@ class Setting:
         training: What it was trained on.
         cases: Points that it has not seen, all on the grid of the training.
         samples: Cones that are drawn at a point; None for as many as the reference has.
-        steps: Of the integration; None for what `infield emulate` does without being told.
+        steps: Of the integration; None for the default of `infield emulate`.
         seed: Of draws and halvings.
         simulator_seconds: Of a core for one cone of the simulator; None to run it.
         python: A Python that has py21cmfast; None for this one.
         memory: Whether peak memory is measured.
-        quick: Whether this is only to see that it runs.
+        quick: Whether this is only a check that it runs.
         workers: Cones that are drawn at a time, each by one thread.
     """
 

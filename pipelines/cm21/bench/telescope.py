@@ -1,7 +1,7 @@
 """A lightcone through a telescope: posteriors with the learned prior beside Wiener filtering with the true spectrum.
 
 Truths are members of the reference ensembles, at parameters that the prior's training has not seen and that both
-methods are told. A stretch of each is observed by an SKA-Low-like array for 1000 hours, without a wedge cut. Rows:
+methods are given. A segment of each is observed by an SKA-Low-like array for 1000 hours, without a wedge cut. Rows:
 
 * `faps`: the learned prior (`posterior.samplers.faps`), temperatures with exact zeros;
 * `wiener`: the Gaussian with the mean of each slice and the power spectrum of the other members of the reference; its
@@ -78,7 +78,7 @@ class Seen:
 
 
 def add_telescope(bench: Bench, setting: Setting, *, truths: int = TRUTHS, draws: int = DRAWS) -> None:
-    """Posteriors of members of every reference, and what is asked of them."""
+    """Posteriors of members of every reference, and their targets."""
     levels = 2 if setting.quick else LEVELS
     with progress() as bar:
         task = bar.add_task("posteriors", total=2 * truths * len(setting.cases))

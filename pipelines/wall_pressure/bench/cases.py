@@ -20,7 +20,7 @@ from infield.physics.wall_pressure.wall_units import wall_grid
 from infield.pipelines.wall_pressure.bench.spectra import Octaves, finer
 from infield.posterior.samplers.exact import posterior_mean
 from infield.posterior.samplers.faps import FAPS
-from infield.priors.base import FlowPrior, heun
+from infield.priors.base import FlowPrior, flow
 from infield.priors.flows.flow import LearnedFlow
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 from infield.priors.wall_pressure.synthetic import WallPressure
@@ -32,7 +32,7 @@ SHARE, NOISE_STD = 0.0025, 0.1
 """Of the points that have a sensor; of a sensor's noise, in rho u_tau^2."""
 
 SENSED = 0.5
-"""Share of an octave's energy in the mean of kriging from which on sensors can know it."""
+"""Share of an octave's energy in the mean of kriging from which on it counts as measured by the sensors."""
 
 BLOCK = 4
 """Planes that are drawn together."""
@@ -43,7 +43,7 @@ Known = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Drawn:
-    """Planes `(truths, draws, z, x)` in rho u_tau^2, and what a draw cost; 0 seconds where nobody looked."""
+    """Planes `(truths, draws, z, x)` in rho u_tau^2, and what a draw cost; 0 seconds if not measured."""
 
     planes: Tensor
     seconds: float = 0.0
@@ -89,7 +89,7 @@ class Case:
 
     @property
     def sensed(self) -> Known:
-        """Octaves that the sensors can know."""
+        """Octaves that the sensors measure."""
         return {name: 10 ** (error / 10) >= SENSED for name, error in self.octaves.errors(self.means).items()}
 
     @property
@@ -114,12 +114,11 @@ def draws_of(sampler: FAPS, prior: FlowPrior, measured: Sequence[Measurement], n
 def draws_alone(prior: FlowPrior, case: Case, n: int, steps: int, seed: int) -> tuple[Drawn, Tensor]:
     """Draws of a prior, the same for all truths, and Gaussian planes `(n, z, x)` of the law's exact spectrum from the
     same source fields."""
-    times, generator = torch.linspace(0, 1, steps + 1, dtype=torch.float64).tolist(), Generator().manual_seed(seed)
-    start, source = time.perf_counter(), prior.source.sample(n, generator)
+    start, source = time.perf_counter(), prior.source.sample(n, Generator().manual_seed(seed))
     with torch.no_grad():
-        fields = torch.cat([heun(prior, some, times) for some in source.split(BLOCK)])
+        fields = torch.cat([flow(prior, some, steps) for some in source.split(BLOCK)])
     planes = prior.standardisation.to_units(fields)[:, 0].expand(len(case.truths), -1, -1, -1)
-    drawn = Drawn(planes, (time.perf_counter() - start) / n, 2 * steps - 1)
+    drawn = Drawn(planes, (time.perf_counter() - start) / n, steps)
     modes, to_law = prior.source.modes, (case.kriging.covariance.diagonal / prior.source.diagonal).sqrt()
     return drawn, modes.synthesise(to_law * modes.analyse(source))[:, 0]
 

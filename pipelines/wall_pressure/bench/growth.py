@@ -1,7 +1,7 @@
 """What a posterior of a wall-pressure plane costs as the domain grows, tile by tile, and what a second worker brings.
 
 Every size is one run of `infield reconstruct --tiles` in a process of its own, whose peak memory is that of the whole
-process. The sizes have as many levels and samples, and tiles that see as much beyond themselves. Time is the
+process. The sizes have as many levels and samples, and tiles with the same halo. Time is the
 processor's, without imports, so that other work on the machine does not matter.
 """
 
@@ -28,7 +28,7 @@ from infield.pipelines.wall_pressure.bench.cases import NOISE_STD, SHARE
 from infield.priors.wall_pressure.synthetic import WallPressure
 
 RE_TAU, BASE, TILE, HALO = 180.0, (64, 128), (32, 64), (16, 32)
-"""Base: 4/3 pi x 4 pi half heights at Re_tau 180, which a tile just sees all of."""
+"""Base: 4/3 pi x 4 pi half heights at Re_tau 180, which one tile with its halo just covers."""
 
 
 def write_measurement(folder: Path, factor: int, seed: int) -> Path:

@@ -12,14 +12,14 @@ mean energy of the draws over that of the law, in dB, the largest in absolute va
 below the first wavenumber of the short domain, which no training field holds (modes 1 to 3); `x`, the other ones of
 k_x; `z`, all of k_z.
 
-*Known*: the largest over the octaves that a prior or the sensors can know. A prior of the same Re_tau can know all of
-them: from the first wavenumber of the short domain on it has seen them, and below it continues the density. A prior of
-another Re_tau can know those in which the two laws, in wall units, differ by at most 1 dB; none from 180 to 500, where
-they differ by 1.8 to 4.7 dB. Sensors can know those in which the mean of kriging holds at least half of the energy. An
+*Known*: the largest over the octaves that a prior or the sensors determine. A prior of the same Re_tau determines all
+of them: from the first wavenumber of the short domain on it has seen them, and below it continues the density. A prior
+of another Re_tau those in which the two laws, in wall units, differ by at most 1 dB; none from 180 to 500, where
+they differ by 1.8 to 4.7 dB. Sensors determine those in which the mean of kriging holds at least half of the energy. An
 octave counts if either is true.
 
 *Scale from sensors*: a prior of another Re_tau is multiplied by one number, so that its variance is that of the
-readings less their noise. What it can know are then the octaves in which the laws, brought to one variance, agree.
+readings less their noise. What it determines are then the octaves in which the laws, brought to one variance, agree.
 
 *Without inner scaling*: lengths in half heights in place of wall units, so that a patch and a spacing of Re_tau 180 are
 500 / 180 times as long in wall units at Re_tau 500; draws come to the fine grid by their Fourier series, and what the
@@ -116,7 +116,7 @@ class Size:
         draws: Posterior draws of each, by Re_tau.
         prior_draws: Draws of the priors alone, by Re_tau.
         levels: Of FAPS.
-        steps: Of Heun's method, for draws of the priors alone.
+        steps: Of the flow, for draws of the priors alone.
         length: Of the domain, in half heights.
         factors: Sizes of the growing domain over the first one.
         growth: Levels and samples of its runs.
@@ -156,7 +156,7 @@ def run(*, quick: bool = False, seed: int = 0, size: Size | None = None, parts: 
     """Posteriors at every Re_tau, the ablation, growth and workers.
 
     Arguments:
-        quick: Two Re_tau, half of the length, hardly any draw, no workers: to see that it runs.
+        quick: Two Re_tau, half of the length, hardly any draw, no workers: to check that it runs.
         seed: Of truths, sensors, noise and draws.
         size: How much.
         parts: Which of "posteriors", "growth", "workers"; "all" for all of them.
@@ -240,7 +240,7 @@ def _add(bench: Bench, case: Case, row: str, drawn: Drawn, known: Known, paired:
     """All figures of a method at one Re_tau.
 
     Arguments:
-        known: Octaves that it can know.
+        known: Octaves that it determines.
         paired: See `Octaves.errors`.
     """
     name, planes, n = f"{case.re_tau:g}", drawn.planes, drawn.planes.shape[1]

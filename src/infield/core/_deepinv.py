@@ -1,4 +1,4 @@
-"""deepinv, imported after torchvision was mended; nobody else imports it (`core.torchvision_remedy`)."""
+"""deepinv, imported after torchvision was mended; no other module imports it (`core.torchvision_remedy`)."""
 # ruff: noqa: E402
 
 from infield.core.torchvision_remedy import import_torchvision_first

@@ -9,9 +9,12 @@ from lightning.pytorch import LightningDataModule as LightningDataModule
 from lightning.pytorch import LightningModule as LightningModule
 from lightning.pytorch import Trainer as Trainer
 from lightning.pytorch import seed_everything as seed_everything
+from lightning.pytorch.callbacks import Callback as Callback
 from lightning.pytorch.callbacks import ModelCheckpoint as ModelCheckpoint
+from lightning.pytorch.callbacks import RichProgressBar as RichProgressBar
 from lightning.pytorch.callbacks import WeightAveraging as WeightAveraging
 from lightning.pytorch.cli import ArgsType as ArgsType
 from lightning.pytorch.cli import LightningArgumentParser as LightningArgumentParser
 from lightning.pytorch.cli import LightningCLI as LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException as MisconfigurationException
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig as OptimizerLRSchedulerConfig

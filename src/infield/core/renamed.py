@@ -361,7 +361,7 @@ physics.channel_start:REACH -> physics.wall_pressure.channel.initial_condition:D
 physics.wall_units:SAME -> physics.wall_pressure.wall_units:RE_TAU_RTOL
 pipelines.bench.cm21_cases:LEAST -> pipelines.cm21.bench.cases:MIN_REFERENCE_LIGHTCONES
 pipelines.bench.cm21_cases:NEAR -> pipelines.cm21.bench.cases:MAX_OFFSET_CELLS
-pipelines.bench.cm21_memory:STEPS -> pipelines.cm21.bench.memory:HEUN_STEPS
+pipelines.bench.cm21_memory:STEPS -> pipelines.cm21.bench.memory:FLOW_STEPS
 pipelines.bench.cm21_reference:TOGETHER -> pipelines.cm21.bench.reference:LIGHTCONES_PER_READ
 pipelines.bench.cm21_telescope:FAINT -> pipelines.cm21.bench.telescope:MIN_SIGNAL_TO_NOISE
 pipelines.emulate:ROUNDING -> pipelines.cm21.emulate:REDSHIFT_RTOL
@@ -403,7 +403,7 @@ priors.lightcone_emulator:MOST -> priors.cm21.emulator:MAX_MU_OVER_SIGMA
 priors.emulator_training:FAINT -> priors.cm21.emulator_training:POWER_FLOORS
 priors.drawn_power:SMALL -> priors.cm21.power_correction:POWER_OFFSET
 priors.slice_spectra:SMALL -> priors.cm21.slice_spectra:POWER_OFFSET
-priors.lightcones:STEPS -> priors.cm21.prior:HEUN_STEPS
+priors.lightcones:STEPS -> priors.cm21.prior:FLOW_STEPS
 priors.voxel_transform:REACH -> priors.cm21.voxel_transform:HALO_WIDTHS
 priors.voxel_transform:FEW -> priors.cm21.voxel_transform:IONISED_WEIGHT
 priors.flow:BLOCK_VALUES -> priors.flows.flow:MAX_VALUES_PER_CALL
@@ -420,13 +420,13 @@ pipelines.bench.cm21_telescope:TOGETHER -> pipelines.cm21.bench.telescope:SAMPLE
 pipelines.bench.mri_baselines:LEAST -> pipelines.mri.bench.baselines:MIN_WEIGHT
 pipelines.bench.mri_baselines:MOST -> pipelines.mri.bench.baselines:MAX_WEIGHT
 pipelines.bench.one_step:BATCH -> pipelines.mri.bench.one_step:BATCH_SIZE
-pipelines.emulate:STEPS -> pipelines.cm21.emulate:HEUN_STEPS
+pipelines.emulate:STEPS -> pipelines.cm21.emulate:FLOW_STEPS
 posterior.linearised:ENOUGH -> posterior.inference.laplace:GAIN_TOL
 posterior.linearised:HALVINGS -> posterior.inference.laplace:MAX_BACKTRACKS
 posterior.linearised:ROUNDS -> posterior.inference.laplace:MAX_LINEARISATIONS
 posterior.linearised:TRIES -> posterior.inference.laplace:MAX_STEPS
 posterior.measured_law:BATCH -> posterior.inference.denoiser_errors:BATCH_SIZE
-priors.drawn_power:STEPS -> priors.cm21.power_correction:HEUN_STEPS
+priors.drawn_power:STEPS -> priors.cm21.power_correction:FLOW_STEPS
 priors.emulator_training:CELL -> priors.cm21.emulator_training:UNSHUFFLE
 priors.initial_density:CELL -> priors.cm21.initial_density:UNSHUFFLE
 priors.lightcone_emulator:CELL -> priors.cm21.emulator:UNSHUFFLE
@@ -530,6 +530,8 @@ posterior.for_deepinv:decomposed -> posterior.interop.deepinv:to_decomposable_ph
 posterior.twist:Guess -> posterior.inference.twist:TwistValue
 datasets.kspace:without_oversampling -> datasets.mri.kspace:remove_oversampling
 priors.flow:FlowPrior -> priors.flows.flow:LearnedFlow
+priors.prior:heun -> pipelines.bench.integrators:heun
+priors.base:heun -> pipelines.bench.integrators:heun
 posterior.one_step:ask -> posterior.inference.one_step:check_one_step
 datasets.mri:ESPIRIT -> datasets.mri.map_sources:ESPIRIT
 datasets.mri:FROM_FILE -> datasets.mri.map_sources:FROM_FILE

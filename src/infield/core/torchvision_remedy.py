@@ -27,14 +27,14 @@ HOOK = "infield_torchvision_hook"
 def import_torchvision_first() -> None:
     """Import torchvision; only where its compiled half is missing, declare the two operator schemas and try again.
 
-    Where torchvision works, nothing is changed. `core._deepinv` and `core._lightning` call this, and so must whoever
-    imports deepinv, lightning or torchmetrics by themselves.
+    Where torchvision works, nothing is changed. `core._deepinv` and `core._lightning` call this, and so must any module
+    that imports deepinv, lightning or torchmetrics by themselves.
     """
     try:
         with compiler_deferred():
             importlib.import_module(PACKAGE)
     except ModuleNotFoundError:
-        return  # not installed: who needs it says so better than we can
+        return  # not installed: the module that needs it raises the clearer error
     except RuntimeError as error:
         _declare(error)
         with compiler_deferred():
@@ -116,7 +116,7 @@ class _Finder:
 
 
 def install_hook() -> None:
-    """From now on `import torchvision`, whoever does it first, is mended where it has to be."""
+    """From now on `import torchvision`, in whatever module it comes first, is mended where it has to be."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 

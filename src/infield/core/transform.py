@@ -1,6 +1,6 @@
-"""Transforms: invertible maps x = T(z) from what a model speaks of to a field in its units.
+"""Transforms: invertible maps x = T(z) from the variable of a model to a field in its units.
 
-A prior speaks of standardised fields, of a field on a torus of which a domain is a part, of white noise behind a
+A prior is defined on standardised fields, on a torus of which a domain is a part, of white noise behind a
 correlated field, or of a field of any sign behind one that is positive or bounded. A `Chain` joins several; a
 measurement of x becomes one of z by `Measurement.pullback(transform)`, with the same likelihood.
 """
@@ -126,7 +126,7 @@ class Window(Transform):
         return self.crop(z)
 
     def inverse(self, x: Tensor) -> Tensor:
-        raise InfieldError("a field seen through a window does not say what the torus around it looks like")
+        raise InfieldError("a field on a window does not determine the field on the rest of the torus")
 
     def log_abs_det(self, z: Tensor) -> Tensor:
         raise InfieldError("a window onto a torus has no determinant: it shows a part of the field")

@@ -38,7 +38,7 @@ def check_operator(
 ) -> None:
     """Check a forward operator.
 
-    Data have the shape that `data_shape` says, are finite, and the same when they are computed again; the field is left
+    Data have the shape `data_shape`, are finite, and the same when they are computed again; the field is left
     as it was, and row i of a batch is the same as alone; a linear operator is linear, and its adjoint is the transposed
     map; the transposed Jacobian (`A_vjp`) and, if there is one, the Jacobian (`A_jvp`) agree with central differences;
     the operator works in single precision, on other devices that are there, after pickling, and, if it has a
@@ -49,7 +49,7 @@ def check_operator(
         fields: At least two fields of its domain, shape `(batch, channel, *space)`, float64; standard normal by
             default.
         grid: Grid of the field, where the operator has none.
-        channels: Channels of the field, where the operator does not say.
+        channels: Channels of the field, if the operator does not define them.
         description: The operator as a measurement file describes it; by default what `infield.operator` noted.
         arrays: The arrays that the description names.
         tolerance: Of linearity, adjoint and batches, relative.

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from infield.core.errors import InfieldError
 from infield.core.registry import Storable
 from infield.priors.base import FlowPrior, sample
+from infield.priors.denoiser_check import check_denoiser
 from infield.testing.failure import CheckFailed, require, require_close, require_shape, require_z
 
 TIMES = (0.0, 0.3, 0.7, 0.95)
@@ -29,9 +30,10 @@ def check_prior(
 
     The velocity has the shape and the precision of the field, is the same when it is computed again and for a field
     alone, and agrees with its derivative; the modes are orthonormal, and the source has the variances that its
-    covariance says; a map to units and back is the identity. The mean of x_1 given x_t, which the velocity gives,
+    covariance gives; a map to units and back is the identity. The mean of x_1 given x_t, which the velocity gives,
     leaves a remainder that is orthogonal to functions of x_t, for fields that are draws of the prior: this proves the
-    velocity. A Gaussian prior's draws through its flow have its mean and covariance.
+    velocity. The derivative of that mean, times C_0, is symmetric and positive, as a conditional covariance is. A
+    Gaussian prior's draws through its flow have its mean and covariance.
 
     Arguments:
         prior: The prior.
@@ -61,6 +63,10 @@ def check_prior(
         _check_conditional_mean(prior, exact, rng)
     if prior.gaussian:
         _check_flow(prior, rng, draws)
+    check = check_denoiser(prior, exact, seed=seed)
+    require(check.passed, "denoiser", f"(dE[x_1 | x_t]/dx_t) C_0 is no covariance: {check}")
+    if getattr(prior, "components", None) is not None:
+        require(check.asymmetry < 1e-3, "denoiser", f"found {check} of a closed form, expected symmetry")
     if stored_as is not None:
         _check_stored(prior, stored_as, x)
 
@@ -142,7 +148,7 @@ def _z(values: Tensor) -> Tensor:
 
 
 def _check_flow(prior: Any, rng: Generator, draws: int) -> None:
-    """Draws through the flow in the covariance's modes; Heun's error with 100 steps is below the scatter."""
+    """Draws through the flow in the covariance's modes; its error with 100 steps is below the scatter."""
     x = prior.standardisation
     fields = sample(prior, draws, rng, steps=100)
     try:

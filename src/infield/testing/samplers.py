@@ -78,7 +78,9 @@ def check_sampler(
     require(not torch.equal(other.samples, first.samples), "streams", "other streams give the same samples")
     if caveat is None:
         require(
-            bool((first.samples.std(0) > 0).any()), "spread", "all samples are the same field, and no caveat says so"
+            bool((first.samples.std(0) > 0).any()),
+            "spread",
+            "all samples are the same field, and no caveat declares it",
         )
         mean, covariance = exact or exact_posterior(prior, measurement)
         parts = [draw(start, min(together, draws - start)) for start in range(0, draws, together)]

@@ -120,7 +120,7 @@ def test_a_block_half_written_is_missing(tmp_path, full_disk):
     """Whatever write of a block is the last to succeed, the block does not count before its flag is written."""
     w = write(tmp_path / "p.zarr", (0,), finish=False)
     for writes in range(6):  # diagnostics, samples, three costs, flag
-        with full_disk(after=writes), pytest.raises(InfieldError, match=r"full.*goes on from p\.zarr\.partial"):
+        with full_disk(after=writes), pytest.raises(InfieldError, match=r"full.*resumes from p\.zarr\.partial"):
             w.write_block(1, block(1), COST)
         assert writer(tmp_path / "p.zarr").missing_blocks() == [1, 2]
     with full_disk(after=6):

@@ -80,7 +80,7 @@ def test_a_mask_that_calls_zeros_measured_is_refused(tmp_path):
     k = kspace(SHAPE) * PATTERNS["partial echo"]
     np.savez(tmp_path / "k.npz", kspace=k, mask=np.ones(SHAPE))
     share = 1 - PATTERNS["partial echo"].mean()
-    with pytest.raises(InfieldError, match=f"found {share:.0%} zeros among samples said to be measured"):
+    with pytest.raises(InfieldError, match=f"found {share:.0%} zeros among samples that the mask marks as measured"):
         read(tmp_path / "k.npz")
     np.savez(tmp_path / "k.npz", kspace=k)  # the remedy
     assert read(tmp_path / "k.npz").mask.mean() == pytest.approx(1 - share)

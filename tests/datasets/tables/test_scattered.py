@@ -135,7 +135,7 @@ def test_data_at_one_place_stay_apart_where_the_noise_is_unknown(tmp_path):
     frame.to_csv(tmp_path / "obs.csv", index=False)
     converted = convert_table(tmp_path / "obs.csv", Scattered(value="v", at=("x",), grid=(1.0,)))
     assert converted.measurement.count == 4 and converted.facts["same_place"] == 1
-    assert "their difference tells the noise" in converted.notes[-1]
+    assert "their difference determines the noise" in converted.notes[-1]
 
 
 def test_noise_and_units_are_converted_together(tmp_path):
@@ -217,6 +217,6 @@ def test_a_coordinate_reference_system_goes_along(tmp_path):
         assert mapping["longitude_of_central_meridian"] == 9.0 and group["e"].attrs["units"] == "m"
         assert group["e"].attrs["standard_name"] == "projection_x_coordinate"
     assert open_measurement(tmp_path / "m.zarr").grid.names == ("n", "e")
-    for wrong, said in (({"crs": "EPSG:0"}, "one that PROJ knows"), ({"at_units": ("km",)}, "those of EPSG:25832")):
+    for wrong, said in (({"crs": "EPSG:0"}, "one of PROJ"), ({"at_units": ("km",)}, "those of EPSG:25832")):
         with pytest.raises(InfieldError, match=said):
             convert_table(tmp_path / "obs.csv", replace(asked, **wrong))

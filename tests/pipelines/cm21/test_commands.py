@@ -140,7 +140,7 @@ def test_convert_tells_what_it_found(infield, tmp_path):
     said = infield("convert", "lightcone", tmp_path / "c.npz", "-o", tmp_path / "c.zarr", "--json")
     assert said.summary["cones"] == 2 and said.summary["parameters"]["HII_EFF_FACTOR"] == [20, 30]
     assert said.summary["redshift"] == pytest.approx([8.0, 8.05])
-    assert ["mK, as the file does not say" in note for note in said.summary["notes"]] == [True]
+    assert ["mK, as the file does not state units" in note for note in said.summary["notes"]] == [True]
     np.testing.assert_array_equal(open_lightcones(tmp_path / "c.zarr")[0][TEMPERATURE], values)
     said = infield("convert", "lightcone", tmp_path / "c.npz", "-o", tmp_path / "d.zarr", "--depth", 4)
     assert said.status == 0 and "4 x 4 x 4" in said.out and "8 to 8.03" in said.out

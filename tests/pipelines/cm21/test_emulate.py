@@ -119,7 +119,7 @@ def test_parts_of_the_line_of_sight_and_other_sizes(run, prior, tmp_path):
     for options, words in (
         (("--depth", 13), ["--depth", "13", "2 to 12", f"{z[0]:.4g}"]),
         (("--redshift-range", z[4], z[-1], "--depth", 10), ["--depth", "2 to 8"]),
-        (("--redshift-range", 6, z[3]), ["--redshift-range", "6 to", "what the prior knows"]),
+        (("--redshift-range", 6, z[3]), ["--redshift-range", "6 to", "the range of the prior"]),
         (("--redshift-range", z[3], 30), ["--redshift-range", "30"]),
         (("--redshift-range", z[5], z[3]), ["--redshift-range", "lower and a higher"]),
         (("--redshift-range", z[3], "nan"), ["--redshift-range", "nan"]),

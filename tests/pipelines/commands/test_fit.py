@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -18,6 +19,7 @@ from infield.core.grid import Grid
 from infield.datasets.training.fields import EpochOrder, FieldFile
 from infield.pipelines.commands.fit import run
 from infield.pipelines.package_data import CONFIGS
+from infield.pipelines.run.fit_callbacks import Epochs
 from infield.priors.storage.checkpoint import load_flow_prior
 from infield.priors.storage.flow_entry import ENTRY
 from infield.priors.training.flow_matching import FlowMatching, TrainingFields
@@ -140,10 +142,66 @@ def test_going_on_from_a_damaged_or_another_runs_checkpoint_is_refused(functions
             run([*argv, "--ckpt_path", asked])
 
 
-def test_options_that_do_not_exist_leave_with_status_2(functions, tmp_path, capfd):
-    with pytest.raises(SystemExit) as leaving:
-        run([*options(functions, tmp_path / "run", 4), "--model.init_args.speed", "3"])
-    assert leaving.value.code == 2 and "Traceback" not in capfd.readouterr().err
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["--model.init_args.lerning_rate", "3"], r"--model: FlowMatching: Option .*, perhaps learning_rate;"),
+        (["--model.init_args.network.init_args.widht", "3"], r"'network': FNO: Option .widht. .*, perhaps width"),
+        (["--trainer.max_steps", "many"], r"--trainer.max_steps: Expected a .*int.*many"),
+        (["--trainer.max_steps", "0"], r"--trainer.max_steps: found 0, expected at least 1"),
+        (["--trainer.accelerator", "tpu"], r"the trainer: .*(TPU|torch_xla)"),
+        (["--colour", "red"], r"unrecognized arguments: --colour red; 'infield fit --help'"),
+        (["--model", "infield.nothing.Here"], r"--model: Here: module 'infield' has no attribute 'nothing'"),
+        (["--ckpt_path", "best"], "best: found no file there"),
+        (["--trainer.default_root_dir", "s3://bucket/run"], "expected a path on this machine"),
+    ],
+)
+def test_wrong_options_are_one_line(functions, tmp_path, capfd, wrong, words):
+    with pytest.raises(InfieldError, match=words) as error:
+        run([*options(functions, tmp_path / "run", 4), *wrong])
+    said = capfd.readouterr()
+    assert "\n" not in str(error.value) and "usage" not in said.err and said.out == ""
+    assert not (tmp_path / "run" / "last.ckpt.lock").exists()
+
+
+def test_an_interrupted_training_is_a_keyboard_interrupt(functions, tmp_path, monkeypatch):
+    """The command then leaves with status 130; Lightning would leave with 1."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(FlowMatching, "training_step", interrupt)
+            run([*options(functions, tmp_path / "run", 4), *SMALL_FNO])
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_run_does_not_go_on_with_other_data(functions, tmp_path):
+    argv = [*options(functions, tmp_path / "run", 4), *SMALL_FNO]
+    run(argv)
+    moved = tmp_path / "moved.zarr"
+    functions.rename(moved)
+    again = [*options(moved, tmp_path / "run", 5), *SMALL_FNO, "--ckpt_path", "last"]
+    run(again)  # negative control: the same data elsewhere
+    assert steps(tmp_path / "run") == 5
+    other = dataset()
+    other["field"] = other["field"] + np.float32(0.001)
+    other.to_zarr(moved, mode="w", consolidated=False)
+    with pytest.raises(InfieldError, match="checkpoint to resume from: found other training data"):
+        run(again)
+
+
+def test_a_run_limited_by_steps_counts_no_epochs():
+    bar = Epochs()
+    for limit, text in ((-1, "Epoch 3"), (None, "Epoch 3"), (5, "Epoch 3/4")):
+        bar._trainer = SimpleNamespace(max_epochs=limit, sanity_checking=False)
+        assert bar._get_train_description(3).rstrip() == text
+
+
+def test_a_configuration_that_is_not_there(functions, tmp_path):
     with pytest.raises(InfieldError, match=r"missing.yaml': found no such file"):
         run([*options(functions, tmp_path / "run", 4), "--config", str(tmp_path / "missing.yaml")])
 

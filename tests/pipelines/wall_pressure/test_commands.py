@@ -250,7 +250,7 @@ def test_bad_planes(infield, tmp_path, case):
 def test_what_a_descriptor_says_is_not_stated_beside_it(infield, tmp_path, words):
     binary(tmp_path)
     said = infield("convert", "wall-pressure", tmp_path / "p.yaml", "-o", tmp_path / "p.zarr", *words)
-    said.refused(f"p.yaml: found {words[0]}, expected none for a descriptor, which says it")
+    said.refused(f"p.yaml: found {words[0]}, expected none for a descriptor, which holds it")
 
 
 def test_an_output_that_exists_is_left_alone(infield, tmp_path):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 
 from infield.core.errors import InfieldError
-from infield.posterior.diagnostics.order_statistics import order_interval
+from infield.posterior.diagnostics.order_statistics import ORDER_STATISTICS, largest_probability, order_interval
 from infield.posterior.pet.regions import regional_changes, regional_suvr
 
 
@@ -25,6 +26,17 @@ def test_an_interval_holds_a_new_draw_with_its_probability(n, exact):
     assert abs(float(((new >= low) & (new <= high)).double().mean()) - float(level)) < 4 * error
     q = torch.quantile(draws, torch.tensor([0.05, 0.95], dtype=torch.float64), dim=0)
     assert float(((new >= q[0]) & (new <= q[1])).double().mean()) < 0.9 - 4 * error  # the negative control
+
+
+def test_bands_of_few_draws_hold_what_they_state():
+    draws, new = normal(24, 100_000).numpy(), normal(100_000, seed=1).numpy()
+    held = []
+    for method in (ORDER_STATISTICS, "linear"):
+        low, high = np.quantile(draws, [0.05, 0.95], axis=0, method=method)
+        held.append(float(((new >= low) & (new <= high)).mean()))
+    assert held[0] == pytest.approx(0.9, abs=0.01) and held[1] < 0.84
+    inside = (new >= draws[:9].min(0)) & (new <= draws[:9].max(0))
+    assert float(inside.mean()) == pytest.approx(largest_probability(9), abs=0.01)
 
 
 def test_too_few_draws_are_refused():

@@ -19,9 +19,9 @@ from infield.physics.noise.registry import GaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.diagnostics.calibration import gaussian_z_scores, sliced_wasserstein
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
-from infield.posterior.samplers.elliptical_slice import EllipticalSlice, flow
+from infield.posterior.samplers.elliptical_slice import EllipticalSlice
 from infield.posterior.samplers.exact import Exact
-from infield.priors.base import FlowPrior
+from infield.priors.base import FlowPrior, flow
 from infield.priors.gaussian.laws import Matern, White
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
@@ -73,6 +73,9 @@ def z_of(x: Tensor, law: tuple[Tensor, Tensor]) -> float:
 @pytest.mark.parametrize(("steps", "rungs"), [(2, 1), (2, 4), (12, 1)])
 def test_draws_have_the_posterior_of_the_discretised_flow_exactly(steps, rungs):
     prior, measurement = smooth_prior(), at_points([2.5, -1.0], 0.3)
+    if steps == 2:  # modes that depend on each other: two steps are not exact
+        C, factor = prior.covariance, torch.tensor([[[2.0, -1.5, 1.0, 1.5, -1.0]]], dtype=torch.float64)
+        prior = replace(prior, covariance=replace(C, factors=factor))
     sampler = EllipticalSlice(burn_in=30, draws=4, thin=1, rungs=rungs, flow_steps=steps)
     x = sampler(prior, measurement, DRAWS, rng(0)).samples
     assert z_of(x, posterior_law(*law_of_flow(prior, steps), measurement)) < THRESHOLD
@@ -100,18 +103,11 @@ class Square(Physics):
         return x**2
 
 
-class Still(GaussianPrior):
-    """A flow that goes nowhere: Phi is the identity, the prior is the source, and every sweep is cheap."""
-
-    def velocity(self, x: Tensor, t: float) -> Tensor:
-        return torch.zeros_like(x)
-
-
 def signs() -> tuple[FlowPrior, Measurement]:
     """Four independent u ~ N(0.2, 1), of each of which u^2 = 2.5 +- 0.3 is known: 16 modes of unequal weight."""
     grid = Grid.regular((4,), 1.0)
     y = torch.full((1, 1, 4), 2.5, dtype=torch.float64)
-    prior = Still(**vars(gaussian_prior(White(), grid).in_units(0.2, 1.0)))
+    prior = gaussian_prior(White(), grid).in_units(0.2, 1.0)  # Phi is the identity, in one step
     return prior, Measurement(y=y, operator=Square(), noise=GaussianNoise(0.09), grid=grid)
 
 

@@ -148,26 +148,9 @@ def smooth_prior() -> GaussianPrior:
     return replace(gaussian(), source=source, covariance=Covariance.diagonal_in(Hartley(1), diagonal))
 
 
-def euler(prior: FlowPrior, x: Tensor, steps: int) -> Tensor:
-    for i in range(steps):
-        x = x + prior.velocity(x, i / steps) / steps
-    return x
-
-
-def test_sampling_converges_to_the_flow_map_with_order_two_and_euler_with_order_one():
-    prior, counts = smooth_prior(), np.array([16, 32, 64, 128])
-    exact = exact_flow_map(prior, prior.source.sample(50, rng(1)))
-    heun = [float((sample(prior, 50, rng(1), steps=n) - exact).norm()) for n in counts]
-    first = [float((euler(prior, prior.source.sample(50, rng(1)), n) - exact).norm()) for n in counts]
-    order = [-np.polyfit(np.log(counts), np.log(errors), 1)[0] for errors in (heun, first)]
-    assert order[0] == pytest.approx(2, abs=0.15)
-    assert order[1] == pytest.approx(1, abs=0.15)
-    assert heun[-1] < 1e-3 * float(exact.norm()) < first[-1]
-
-
 def test_samples_are_in_units_and_have_the_priors_law():
     prior = smooth_prior().in_units(5.0, 2.0)
-    x = sample(prior, 4000, rng(2), steps=60).flatten(1)
+    x = sample(prior, 4000, rng(2), steps=1).flatten(1)
     mean = 5 + 2 * prior.mean.flatten()
     L = torch.linalg.cholesky(4 * matrix(prior.covariance))
     z = torch.linalg.solve_triangular(L, (x - mean).mT, upper=False).mT

@@ -89,7 +89,7 @@ def test_the_command(infield, files, tmp_path):
             assert len(found[method, f"{name}_MAE_sigma"]) == 2
         assert len(found[method, "spectrum_rel"]) == len(found[method, "zeros_within"]) == 2
         assert {f"spectrum_rel_{chunk}" for chunk in range(3)} <= {metric for m, metric in found if m == method}
-    assert found["prior", "velocity_calls"] == [3, 3]  # two steps of Heun's method
+    assert found["prior", "velocity_calls"] == [2, 2]  # two steps of the flow
     assert len(found["prior", "seconds"]) == 16 and found["simulator", "core_seconds"] == [8]
     asked = {method: values[0] for (method, metric), values in found.items() if metric == "reached"}
     assert len(asked) == 6 and asked["network calls a cone"] == 1

@@ -1,0 +1,117 @@
+"""The integrator of flows: exact for Gaussian priors, of second order for others, and its peers of the bench."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from infield.core.grid import Grid
+from infield.pipelines.bench.integrators import close_at_ends, dpm_solver, heun, midpoint, uniform
+from infield.priors.base import flow
+from infield.priors.covariance.base import Covariance
+from infield.priors.covariance.modes import Hartley
+from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.mixture import MixturePrior
+from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
+from infield.priors.integrator import GaussianFlow, integrate
+
+GRID = Grid.regular((16,), 1.0, periodic=True)
+
+
+def gaussian(length: float, level: float = 0.5) -> GaussianPrior:
+    prior = gaussian_prior(Matern(2.5, length), GRID, source=Matern(0.5, 0.05))
+    return replace(prior, mean=torch.full((1, 16), level, dtype=torch.float64))
+
+
+@pytest.fixture(scope="module")
+def mixture() -> MixturePrior:
+    return MixturePrior((gaussian(0.05, -0.5), gaussian(0.3)), torch.tensor([0.4, 0.6], dtype=torch.float64))
+
+
+def source_fields(prior: GaussianPrior | MixturePrior) -> Tensor:
+    return prior.source.sample(30, Generator().manual_seed(1))
+
+
+def test_one_step_is_exact_for_a_gaussian_prior():
+    prior = gaussian(0.2)
+    x_0, modes = source_fields(prior), prior.source.modes
+    expected = prior.mean + modes.synthesise(
+        (prior.covariance.diagonal / prior.source.diagonal).sqrt() * modes.analyse(x_0)
+    )
+    torch.testing.assert_close(flow(prior, x_0, 1), expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(flow(prior, x_0, 5), expected, rtol=0, atol=1e-10)
+    assert float((heun(prior, x_0, uniform(20)) - expected).abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("method", "order"),
+    [
+        (flow, 2),
+        (lambda prior, x, n: heun(prior, x, uniform(n)), 2),
+        (lambda prior, x, n: midpoint(prior, x, uniform(n)), 2),
+        (lambda prior, x, n: dpm_solver(prior, x, close_at_ends(n)), 2),
+        (lambda prior, x, n: x + sum_of_euler(prior, x, n), 1),
+    ],
+    ids=["Infield", "Heun", "midpoint", "DPM-Solver++(2M)", "Euler"],
+)
+def test_orders_of_convergence(mixture, method, order):
+    x_0, counts = source_fields(mixture), np.array([40, 80, 160])
+    fine = flow(mixture, x_0, 1500)
+    errors = [float((method(mixture, x_0, int(n)) - fine).norm()) for n in counts]
+    assert -np.polyfit(np.log(counts), np.log(errors), 1)[0] == pytest.approx(order, abs=0.3)
+
+
+def sum_of_euler(prior: MixturePrior, x_0: Tensor, steps: int) -> Tensor:
+    x = x_0
+    for k in range(steps):
+        x = x + prior.velocity(x, k / steps) / steps
+    return x - x_0
+
+
+def test_half_of_the_calls_of_heun_leave_no_larger_error(mixture):
+    x_0 = source_fields(mixture)
+    fine = flow(mixture, x_0, 1500)
+
+    def error(x: Tensor) -> float:
+        return float((x - fine).norm())
+
+    for calls in (8, 16, 32):
+        assert error(flow(mixture, x_0, calls)) < error(heun(mixture, x_0, uniform(calls)))  # 2 calls - 1
+
+
+def test_modes_without_variance_are_integrated_as_they_are():
+    prior = gaussian(0.2, 0.0)
+    c, d = prior.source.diagonal.clone(), prior.covariance.diagonal.clone()
+    c[0, 1] = c[0, 2] = d[0, 2] = d[0, 3] = 0.0
+    modes = Hartley(1)
+    prior = replace(prior, source=Covariance.diagonal_in(modes, c), covariance=Covariance.diagonal_in(modes, d))
+    x_0 = source_fields(prior)
+
+    def velocity(x: Tensor, t: float) -> Tensor:  # that of the prior; a third of a unit where nothing varies
+        z = modes.analyse(x)
+        p = t**2 * d + (1 - t) ** 2 * c
+        gain = torch.where((c > 0) & (d > 0), (t * d - (1 - t) * c) / p.clamp_min(1e-30), 0.0)
+        return modes.synthesise(torch.where((c > 0) & (d > 0), gain * z, 1 / 3))
+
+    x = modes.analyse(integrate(velocity, GaussianFlow.of(prior.source, prior.covariance, prior.mean), x_0, 3))
+    assert torch.isfinite(x).all()
+    z_0 = modes.analyse(x_0)
+    torch.testing.assert_close(x[:, 0, 1:4], z_0[:, 0, 1:4] + 1 / 3)
+    torch.testing.assert_close(x[:, 0, 4], (d[0, 4] / c[0, 4]).sqrt() * z_0[:, 0, 4])
+
+
+def test_single_precision_and_calls(mixture):
+    calls = []
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        calls.append(t)
+        return mixture.velocity(x.double(), t).float()
+
+    x = integrate(
+        velocity, GaussianFlow.of(mixture.source, mixture.covariance, mixture.mean), source_fields(mixture).float(), 4
+    )
+    assert x.dtype == torch.float32 and calls == [0, 0.25, 0.5, 0.75]
