@@ -362,7 +362,7 @@ INDEFINITE = np.array([[1.0, 2.0], [2.0, 1.0]])
     [
         (
             {"law": "cauchy"},
-            "found law 'cauchy', expected one of gaussian, poisson, poisson-gaussian, low-rank-gaussian, stack, coil-ga",
+            "found law 'cauchy', expected one of gaussian, poisson, poisson-gaussian, low-rank-gaussian, stack",
         ),
         ({}, "found law None"),
         ({"law": "gaussian"}, r"found the entries \[\], expected \['variance'\]"),
