@@ -77,7 +77,7 @@ class CoilGaussianNoise(NoiseModel):
                 "correlated coil noise"
             )
 
-    def of_mean(self, count: int) -> CoilGaussianNoise:
+    def of_mean(self, count: float) -> CoilGaussianNoise:
         """Of the mean of several data: a covariance so many times smaller."""
         return CoilGaussianNoise(self.covariance / count, self.k_dimensions)
 

@@ -72,7 +72,7 @@ class LowRankGaussianNoise(NoiseModel):
     def variance(self) -> Tensor:
         return self.diagonal.expand(self._deviation.shape) + self.factors.square().sum(0)
 
-    def of_mean(self, count: int) -> LowRankGaussianNoise:
+    def of_mean(self, count: float) -> LowRankGaussianNoise:
         """Of the mean of several data: a covariance so many times smaller."""
         return LowRankGaussianNoise(self.diagonal / count, self.factors / math.sqrt(count))
 
