@@ -21,7 +21,7 @@ from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.storage.checkpoint import load_flow_prior
 
 CALLS = (8, 16, 32)
-LEARNED = ("gp_mixture", "pde_darcy", "brain_64")
+LEARNED = ("gp_mixture", "pde_darcy")
 FINE_STEPS = {"closed": 400, "learned": 96}
 
 Method = Callable[[FlowPrior, Tensor, int], Tensor]

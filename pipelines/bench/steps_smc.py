@@ -30,7 +30,7 @@ def run(bench: TargetBench, quick: bool, seed: int) -> None:
             index = torch.randperm(POINTS, generator=generator)[:count].sort().values.numpy()
             description = {"name": "points", "arrays": {"indices": "indices"}}
             operator = build_operator(description, {"indices": index}, grid, 1)
-            noise = GaussianNoise(sd**2)
+            noise = GaussianNoise(torch.tensor(sd**2, dtype=torch.float64))
             y = noise.sample(operator.A(prior.covariance.sample(1, generator)), generator)
             measurement = Measurement(y, operator=operator, noise=noise, grid=grid)
             data = LinearGaussianData(measurement, prior.covariance.modes)
