@@ -69,13 +69,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(summary))
         return 0
-    composite = summary["regions"][COMPOSITE]
+    name = list(summary["regions"])[-1]  # the composite where there is one
+    shown = summary["regions"][name]
     rows = {
         "from": f"{summary['from']}, over {summary['years']:.3g} years",
-        "composite SUVR": f"{composite['baseline']:.3f} at baseline",
-        "its change": f"{composite['change']:+.3f}, {100 * composite['level']:.0f} % in "
-        f"{composite['low']:+.3f} to {composite['high']:+.3f}",
-        f"beyond {100 * summary['band']:g} %": f"probability {composite['exceeds']:.2f}",
+        f"{name}, SUVR": f"{shown['baseline']:.3f} at baseline",
+        "its change": f"{shown['change']:+.3f}, {100 * shown['level']:.0f} % in "
+        f"{shown['low']:+.3f} to {shown['high']:+.3f}",
+        f"beyond {100 * summary['band']:g} %": f"probability {shown['exceeds']:.2f}",
         "draws": f"{summary['samples']}, {'; '.join(summary['cautions'])}",
     }
     table(str(arguments.output), rows)
@@ -235,7 +236,7 @@ def _dataset(prediction: Prediction, bridge: RegionBridge, band: float, seed: in
     if prediction.centiloid is not None:
         attributes["synthetic_centiloid"] = json.dumps(prediction.centiloid)
     coordinates = {
-        "region": ("region", np.array(bridge.regions)),
+        "region": ("region", np.array(bridge.regions, dtype=object)),
         "sample": ("sample", np.arange(len(prediction.draws))),
         "in_composite": ("region", prediction.composite.astype(np.int8)),
     }
