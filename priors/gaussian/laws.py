@@ -78,7 +78,9 @@ class White:
 
     def __post_init__(self) -> None:
         if not 0 < self.variance < math.inf:
-            raise InfieldError(f"white law: the variance must be positive and finite, found {self.variance}")
+            raise InfieldError(
+                where="white law", found=f"variance {self.variance}", expected="a positive and finite one"
+            )
 
     def on(self, grid: GridLike, channels: int = 1) -> Covariance:
         return self.within(Pixels(), grid, channels)
@@ -138,10 +140,12 @@ class Matern:
             if isinstance(value, int) and abs(value) > 2**53:  # torch takes no larger ones
                 object.__setattr__(self, name, float(value))
         if not all(0 < value < math.inf for value in (self.nu, self.length, self.variance)):
-            raise InfieldError(f"Matern law: nu, length and variance must be positive and finite, found {self}")
+            raise InfieldError(where="Matern law", found=self, expected="positive and finite nu, length and variance")
         if not all(1 / MAX_SCALE < value < MAX_SCALE for value in (self.length, self.variance)):
             raise InfieldError(
-                f"Matern law: length and variance must lie between {1 / MAX_SCALE:g} and {MAX_SCALE:g}, found {self}"
+                where="Matern law",
+                found=self,
+                expected=f"length and variance between {1 / MAX_SCALE:g} and {MAX_SCALE:g}",
             )
         if self.nu > LARGEST_ORDER:
             raise InfieldError(
@@ -266,7 +270,7 @@ def spacing_of(grid: GridLike) -> tuple[float, ...]:
 def regular(grid: GridLike) -> Grid:
     """The grid itself; InfieldError where it is scattered points, which have no spacing."""
     if not isinstance(grid, Grid):
-        raise InfieldError("scattered points have no spacing: expected a regular grid")
+        raise InfieldError(found="scattered points, which have no spacing", expected="a regular grid")
     return grid
 
 

@@ -151,7 +151,7 @@ def run(
     torch.set_num_threads(1)
     for name in problems:
         if name not in PROBLEMS:
-            raise InfieldError(f"--problem {name}: expected one of {', '.join(PROBLEMS)}")
+            raise InfieldError(where=f"--problem {name}", expected=f"one of {', '.join(PROBLEMS)}")
     size = size or (QUICK if quick else Size())
     _check_methods(methods, [Problem(name, size.points) for name in problems], size)
     bench = Bench("pde", seed)
