@@ -26,6 +26,9 @@ ENTRIES = {
         "calibrate": Entry(
             "infield.pipelines.commands.calibrate", "is a sampler right on a measurement file, and what mends it"
         ),
+        "check": Entry(
+            "infield.pipelines.commands.check", "do prior, operator and noise of a posterior fit its own data"
+        ),
         "bench": Entry("infield.pipelines.commands.bench", "calibration and cost beside named peers, in one run"),
         "list": Entry("infield.pipelines.commands.list", "names of priors, samplers, operators, configurations, ..."),
         "cite": Entry("infield.pipelines.commands.cite", "BibTeX of what to cite, also of a posterior"),
@@ -52,6 +55,9 @@ ENTRIES = {
         "navier-stokes": Entry(FIELDS, "vorticities, and those at a later time"),
         "process": Entry(FIELDS, "random functions"),
     },
+    "report_sections": {
+        "contributions": Entry("infield.pipelines.report.contributions:section", "which data move the mean"),
+    },
     "benches": {
         "calibration": Entry("infield.pipelines.bench.calibration", "simulation-based calibration of samplers"),
         "gp-regression": Entry("infield.pipelines.bench.gp_regression", "regression beside its closed form"),
@@ -61,6 +67,7 @@ ENTRIES = {
         "mixture": Entry("infield.pipelines.bench.mixture", "posteriors of several modes"),
         "pde": Entry("infield.pipelines.bench.pde.run", "coefficients of partial differential equations"),
         "scaling": Entry("infield.pipelines.bench.scaling", "cost against the size of a field"),
+        "trust": Entry("infield.pipelines.bench.trust", "are faulty posteriors found, and right ones left alone"),
         "spectrum": Entry("infield.pipelines.bench.spectrum", "spectra of draws of learned priors"),
         "steps": Entry("infield.pipelines.bench.steps", "steps that are exact for Gaussian priors; denoisers; data"),
     },

@@ -181,7 +181,7 @@ class Calibration:
         path: Of its file.
         dataset: Its arrays, on disk.
         run: What the simulations depend on.
-        verdict: What they said.
+        verdict: Their result.
     """
 
     path: Path

@@ -194,10 +194,11 @@ class PosteriorWriter(BlockWriter):
         totals = {name: float(self._read(name).sum()) for name in COSTS}
         return {
             "cost": to_json({**totals, **cost}),
-            "diagnostics": to_json({**self._block_means(), **diagnostics}),
+            "diagnostics": to_json({**self.block_means(), **diagnostics}),
         }
 
-    def _block_means(self) -> dict[str, float]:
+    def block_means(self) -> dict[str, float]:
+        """Means over the blocks that are written of what `write_block` recorded."""
         reports = list(self._reports(BLOCK_DIAGNOSTICS).values())
         names = dict.fromkeys(name for report in reports for name in report)
         known = {name: [report[name] for report in reports if report.get(name) is not None] for name in names}

@@ -11,7 +11,7 @@ from infield.core.errors import InfieldError
 
 OUTER_FRACTION = 0.1
 LEAST_LINES, LEAST_PLACES = 8, 3
-"""Whole lines, and quiet places along them, from which noise can be told."""
+"""Whole lines, and quiet places along them, from which the noise can be estimated."""
 _LIGHT_TAIL = 0.9  # quantile of the squared distance up to which a sample keeps its full weight
 
 

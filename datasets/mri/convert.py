@@ -41,7 +41,7 @@ from infield.physics.mri.noise import CoilGaussianNoise
 from infield.physics.operators.registry import build_operator
 
 DIVIDED = "divided by"
-"""How the step begins that says of the scale."""
+"""Beginning of the step that records the scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def convert_mri(
     crop: float = CROP,
     unchecked: bool = False,
 ) -> ConvertedMRI:
-    """Turn a slice of raw k-space into a measurement; what the file does not say is estimated from the data.
+    """Turn a slice of raw k-space into a measurement; what the file lacks is estimated from the data.
 
     *Coil maps*: ESPIRiT on the largest fully sampled centred square, at most 24 wide, cropped to the support of the
     image: sum_c |s_c|^2 = 1 inside, 0 outside. On the brain slice of sigpy's tutorial the crop leaves 0.5 % of the
@@ -92,7 +92,7 @@ def convert_mri(
     interpolated data it is unknown.
     *Scale*: the 99th percentile of the magnitude of the zero-filled coil combination becomes 1.
 
-    Held-out samples enter neither the noise nor the scale, and the maps see the calibration block alone; samples that
+    Held-out samples enter neither the noise nor the scale, and the maps use the calibration block alone; samples that
     undersampling leaves out enter none of them. (Of a slice whose resolution is lowered, the noise comes from the
     samples beyond.)
 
@@ -106,17 +106,17 @@ def convert_mri(
         undersampling: What to leave out of a complete slice.
         resolution: Size of a point, mm, to which the image is coarsened, by leaving the outer samples out; None to
             leave it as it is.
-        voxel: Size of a point along y and x, mm, where the file does not tell it.
+        voxel: Size of a point along y and x, mm, if the file lacks it.
         layout: Of a plain array.
         noise: Standard deviation of the real and of the imaginary part of each coil's noise, in the source's units;
             None to estimate it.
         noise_from: A .npy file of noise alone `(coil, ...)`, or of its covariance Psi `(coil, coil)`.
         crop: ESPIRiT's, see `coil_maps.coil_maps`.
-        unchecked: Accept arrays that look like no k-space and maps that do not fit; the file says so.
+        unchecked: Accept arrays that look like no k-space and maps that do not fit; the file records it.
 
     Raises:
         InfieldError: The file is missing or of another format, its contents are no centred multi-coil k-space, there
-            are neither coil maps nor samples to estimate them from, or more is asked for than there is.
+            are neither coil maps nor samples to estimate them from, or more is requested than there is.
     """
     source = Path(source)
     with open_kspace(source, layout) as file:
@@ -204,7 +204,7 @@ def measurement_of(
     else:
         psi, noise_words = (
             kspace.noise_covariance,
-            "noise as given" if given is not None else "noise as the file tells it",
+            "noise as given" if given is not None else "noise as the file states it",
         )
     fit = fit_of_maps(calibration, maps, calibrated, psi)
     doubts: tuple[str, ...] = ()
@@ -282,7 +282,7 @@ def _coarser(kspace: KSpace, resolution: float) -> tuple[int, int]:
             where="{resolution}",
             found="no size of a point in the file",
             expected="one",
-            remedy="tell it ({voxel})",
+            remedy="give it ({voxel})",
             parameters=["resolution", "voxel"],
         )
     if not max(kspace.voxel) <= resolution < math.inf:

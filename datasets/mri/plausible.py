@@ -1,4 +1,4 @@
-"""Whether an array is k-space at all, centred, and of coils that can be told apart."""
+"""Whether an array is k-space at all, centred, and of distinguishable coils."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class Fit:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What the file's history says of it."""
+        """The line of it in the file's history."""
         found: tuple[str, ...] = (
             f"the maps leave {self.unexplained:.2%} of the calibration block's energy unexplained",
         )

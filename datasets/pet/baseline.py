@@ -121,7 +121,7 @@ def _nifti(path: Path, units: str | None) -> PETImage:
                 where=path,
                 found="no units",
                 expected="SUVR",
-                remedy="`infield convert pet ... --to SUVR` writes them; where it is SUVR, say so: {units}",
+                remedy="`infield convert pet ... --to SUVR` writes them; where it is SUVR, state it: {units}",
                 parameters=["units"],
             )
         units = "SUVR"

@@ -1,6 +1,6 @@
 """Regions of Infield's own in MNI152, for the synthetic cohort: every place belongs to the nearest of 26 points.
 
-They are no atlas, and none is behind them: 13 points in mm on either side, of which the names say where they lie.
+They are no atlas, and none is behind them: 13 points in mm on either side, whose names describe where they lie.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ TABLE = (
 )
 """Windows are in minutes after injection, empty where the source that was read does not state one. For change over time
 composite and white-matter references are steadier (Royse et al. 2021) and have lines of their own, which are not here:
-none of these lines serves in their place."""
+none of these lines can replace them."""
 
 
 def centiloid_line(tracer: str, pipeline: str, reference: str) -> Line:

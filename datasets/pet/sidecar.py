@@ -1,4 +1,4 @@
-"""What a BIDS sidecar says of a PET image, checked (BIDS 1.11, schema 1.11.2)."""
+"""Metadata of a PET image from a BIDS sidecar, checked (BIDS 1.11, schema 1.11.2)."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def calibrate(captures: Captures) -> Setup:
     for name in left_out:
         warnings.warn(f"projector '{name}' is seen by no camera pixel and is left out", stacklevel=2)
     if not projectors:
-        raise InfieldError(where="captures", found="no projector that the camera sees", expected="at least one")
+        raise InfieldError(where="captures", found="no projector in view of the camera", expected="at least one")
     background = np.mean(blacks, 0)
     facts["background"] = {"sd_between_captures": float(np.std(blacks, 0).mean())}
     facts["left_out"] = left_out
@@ -167,7 +167,7 @@ def _check_order(one: ProjectorCaptures, gray: np.ndarray, lit: np.ndarray) -> N
     """Refuse a Gray code in another order, or with pictures and inverses swapped: rows and columns must be smooth.
 
     Raises:
-        InfieldError: Positions jump about where the camera sees the projector.
+        InfieldError: Positions jump within the camera's view of the projector.
     """
     if len(gray) != pattern_count(one.height, one.width):
         raise InfieldError(where=one.folder, found=f"{len(gray)} images", expected=pattern_count(one.height, one.width))

@@ -56,7 +56,7 @@ class Refined(NamedTuple):
 
 
 def bits_of(length: int) -> int:
-    """Patterns, without inverses, that tell `length` positions apart."""
+    """Patterns, without inverses, that distinguish `length` positions."""
     return max(1, int(np.ceil(np.log2(length))))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,20 @@ def open_dataset(path: Path) -> xr.Dataset:
     """
     if not path.exists():
         raise InfieldError(where=path, found="nothing there", expected="netCDF or zarr", remedy="check the path")
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(19) == b"MATLAB 5.0 MAT-file":
+                raise InfieldError(
+                    where=path,
+                    found="a MATLAB file of version 5",
+                    expected="netCDF, HDF5 or zarr",
+                    remedy="save it as HDF5 (MATLAB: save -v7.3), or from Python as netCDF with xarray",
+                )
     engine = {"engine": "zarr", "consolidated": None} if path.is_dir() else {"engine": "netcdf4"}
     try:
-        dataset = xr.open_dataset(path, decode_times=False, chunks=None, **engine)  # type: ignore[arg-type]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated metadata")  # slower, no more
+            dataset = xr.open_dataset(path, decode_times=False, chunks=None, **engine)  # type: ignore[arg-type]
     except Exception as error:  # the libraries pass on whatever they meet
         raise InfieldError(
             where=path, found=" ".join(f"{type(error).__name__}: {error}".split()), expected="netCDF, HDF5 or zarr"
@@ -39,3 +51,12 @@ def valid(values: xr.DataArray) -> np.ndarray:
     scale, offset = values.encoding.get("scale_factor", 1.0), values.encoding.get("add_offset", 0.0)
     array = within_range(array, values.attrs, scale, offset)
     return np.where(np.isfinite(array), array, np.nan)
+
+
+def zeros_as_gaps(values: xr.DataArray) -> int:
+    """How many zeros of a zarr array count as missing because its fill value is 0, zarr's own default in version 2."""
+    fill = values.encoding.get("_FillValue")
+    of_zarr = "filters" in values.encoding and "preferred_chunks" in values.encoding
+    if not of_zarr or fill is None or not np.isscalar(fill) or fill != 0:
+        return 0
+    return int(np.isnan(np.asarray(values.values, dtype=np.float64)).sum())

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 import xarray as xr
 
-from infield.core.errors import InfieldError
+from infield.core.errors import ArgumentError, InfieldError
 from infield.core.grid import Axis, Grid, snap
 from infield.datasets.formats.carried import LAND, LAND_FLAGS
 from infield.datasets.tables.axes import CIRCLE, ORDER, Column, cut_open, kind_of
 from infield.datasets.tables.converted import Converted, noise_model, noise_of, refuse_constant
-from infield.datasets.tables.dataset import STORED, open_dataset, valid
+from infield.datasets.tables.dataset import STORED, open_dataset, valid, zeros_as_gaps
 from infield.datasets.tables.scattered import units_of
+from infield.datasets.tables.stand_ins import refuse_stand_ins
 from infield.physics.measurement import Measurement
 from infield.physics.operators.registry import build_operator
 
@@ -44,6 +45,8 @@ class Gridded:
         convert: Units to convert the data to.
         wrap: Longitude at which the circle is cut open.
         closed: Whether the axis of longitude is periodic; None where the data decide.
+        missing: Numbers that stand for missing values though the file does not say so.
+        no_missing: Whether numbers such as -9999 are values like the others where they are not named.
     """
 
     variable: str
@@ -56,6 +59,8 @@ class Gridded:
     convert: str | None = None
     wrap: float | None = None
     closed: bool | None = None
+    missing: tuple[float, ...] = ()
+    no_missing: bool = False
 
 
 def convert_grid(source: Path, asked: Gridded) -> Converted:
@@ -65,7 +70,12 @@ def convert_grid(source: Path, asked: Gridded) -> Converted:
         InfieldError: The file, a variable or a setting is not as needed; one line names it.
     """
     with open_dataset(source) as dataset:
-        return _convert(source, dataset, asked)
+        try:
+            return _convert(source, dataset, asked)
+        except ArgumentError:
+            raise
+        except InfieldError as error:
+            raise (error if error.where.startswith("{") else error.within(source)) from error
 
 
 def _convert(source: Path, dataset: xr.Dataset, asked: Gridded) -> Converted:
@@ -98,6 +108,12 @@ def _convert(source: Path, dataset: xr.Dataset, asked: Gridded) -> Converted:
         return np.asarray(own.variable.set_dims({d: len(index[d]) for d in dims}).transpose(*dims).values)
 
     values = laid_out(field)
+    values = np.where(np.isin(values.astype(np.float32), np.array(asked.missing, dtype=np.float32)), np.nan, values)
+    if not asked.no_missing:
+        refuse_stand_ins(source, asked.variable, values)
+    zeros = zeros_as_gaps(dataset[asked.variable])
+    if zeros:
+        notes.append(f"warning: 0 is the fill value of '{asked.variable}': {zeros} zeros in its file count as missing")
     present = np.isfinite(values)
     land = None if asked.mask is None else _land(source, cut, asked, never, laid_out, present)
     gaps = int((~present if land is None else ~present & ~land).sum())
@@ -230,6 +246,15 @@ def _axes(
             order = order[::-1]
             column = dataclasses.replace(column, values=values[::-1])
             notes.append(f"'{dim}' turned to increase")
+        twice = column.values[:-1][np.diff(column.values) == 0]
+        if len(twice):
+            raise InfieldError(
+                where=f"{source}: '{dim}'",
+                found=f"the coordinate {twice[0]:g} twice"
+                + (f" (and {len(twice) - 1} more)" if len(twice) > 1 else ""),
+                expected="each once",
+                remedy="leave one of them out, or average both: xarray's drop_duplicates or groupby(...).mean()",
+            )
         if (np.diff(column.values) <= 0).any():
             raise InfieldError(
                 where=f"{source}: '{dim}'", found="coordinates in no order", expected="increasing or decreasing ones"

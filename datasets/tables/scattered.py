@@ -17,9 +17,11 @@ from infield.datasets.formats.field import Field
 from infield.datasets.tables.axes import NAMES, Column, cut_open, grid_line, in_order, kind_of
 from infield.datasets.tables.converted import Converted, noise_model, noise_of, refuse_constant
 from infield.datasets.tables.covariate_fields import on_grid
+from infield.datasets.tables.hints import units_in_a_name, westward
 from infield.datasets.tables.merged import merge
 from infield.datasets.tables.onto import along, field_of, grid_of, time_units
 from infield.datasets.tables.projection import azimuthal_equidistant, centre_of, grid_mapping, reference_system
+from infield.datasets.tables.stand_ins import refuse_stand_ins
 from infield.datasets.tables.table import Layout, Table, attributes_of, numbers, open_table
 from infield.datasets.tables.times import as_numbers
 from infield.physics.measurement import Measurement
@@ -89,9 +91,15 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
     if repeated:
         notes.append(f"{repeated} rows repeat another in every column and were left out")
     values = numbers(source, table, asked.value)
+    _refuse_stand_ins(source, asked.value, values, asked)
     columns = [_column(source, table, name, asked, i, known) for i, name in enumerate(asked.at)]
     columns, system = (columns, None) if asked.crs is None else _in_system(columns, asked.crs)
     stds = None if asked.noise_column is None else numbers(source, table, asked.noise_column)
+    if stds is not None:
+        _refuse_stand_ins(source, str(asked.noise_column), stds, asked)
+    if asked.units is None:
+        notes += units_in_a_name(asked.value, attributes_of(table, asked.value))
+    notes += [note for c in columns for note in westward(c)]
     kept = np.isfinite(values) & np.all([np.isfinite(c.values) for c in columns], axis=0)
     if stds is not None:
         kept &= np.isfinite(stds)
@@ -187,7 +195,12 @@ def _column(source: Path, table: Table, name: str, asked: Scattered, i: int, kno
         stated = stated or time_units(known, kind_of(name, attributes))
     kind = kind_of(name, {**attributes, "units": stated} if stated else attributes)
     if kind == "time" or (asked.calendar is not None and _is_text(table, name)):
-        values, units, calendar = as_numbers(name, table.frame[name], attributes, stated, asked.calendar)
+        try:
+            values, units, calendar = as_numbers(
+                name, table.frame[name], attributes, stated, asked.calendar, asked.layout.dates
+            )
+        except InfieldError as error:
+            raise error.within(source) from error
         about = {**attributes, "standard_name": "time", "axis": "T", **({"calendar": calendar} if calendar else {})}
         return Column(name, values, units, "time" if " since " in units else "other", about)
     values = numbers(source, table, name)
@@ -199,7 +212,13 @@ def _column(source: Path, table: Table, name: str, asked: Scattered, i: int, kno
         _check_degrees(source, name, kind, values)
         axis = "X" if kind == "longitude" else "Y"
         return Column(name, values, default, kind, {**attributes, "standard_name": kind, "axis": axis})
+    _refuse_stand_ins(source, name, values, asked)
     return Column(name, values, units, kind, attributes)
+
+
+def _refuse_stand_ins(source: Path, name: str, values: np.ndarray, asked: Scattered) -> None:
+    if not asked.layout.no_missing:
+        refuse_stand_ins(source, name, values)
 
 
 def _in_system(columns: list[Column], crs: str) -> tuple[list[Column], dict[str, Any]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import lzma
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +21,9 @@ from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.extras import missing_extra
 from infield.datasets.tables.dataset import open_dataset, valid
+
+ROWS_SEEN = 1000
+"""Rows of a text in which decimal commas are looked for."""
 
 COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
@@ -45,11 +50,15 @@ class Layout:
     Arguments:
         columns: Names of its columns, where it has no header.
         missing: Numbers that stand for missing values, e.g. -9999.
+        no_missing: Whether such numbers are values like the others where they are not named.
+        dates: Whether of dates such as 03/04/2020 the day or the month is first: "day-first" or "month-first".
         names: The columns to read; formats that can read single columns read these alone.
     """
 
     columns: tuple[str, ...] = ()
     missing: tuple[float, ...] = ()
+    no_missing: bool = False
+    dates: str | None = None
     names: tuple[str, ...] = ()
 
 
@@ -89,7 +98,8 @@ def read_text(path: Path, layout: Layout) -> Table:
         InfieldError: It is no text, or its rows are of several lengths.
     """
     try:
-        comments, first, rest = _head(path)
+        encoding = _encoding(path)
+        comments, first, rest = _head(path, encoding)
         separator = _separator(first)
         width = len(_split(first, separator))
         header, names = 0, layout.columns
@@ -108,7 +118,8 @@ def read_text(path: Path, layout: Layout) -> Table:
             skiprows=len(comments),
             header=None if header < 0 else 0,
             names=[n.strip() for n in names] if names else None,
-            decimal="," if separator == ";" and _decimal_commas(first, rest) else ".",
+            decimal="," if separator != "," and _decimal_commas(first, *rest) else ".",
+            encoding=encoding,
             skipinitialspace=True,
             engine="c",
             low_memory=False,
@@ -176,14 +187,27 @@ def _values(values: xr.DataArray) -> xr.Variable:
     return xr.Variable(values.dims, valid(values) if values.dtype.kind in "iuf" else values.values)
 
 
-def _head(path: Path) -> tuple[list[str], str, str]:
-    """Comments and blank lines before the first row, that row, and the next."""
+def _encoding(path: Path) -> str:
+    """UTF-8 with or without its mark, UTF-16 by its mark, else the Latin alphabet of Windows."""
+    with COMPRESSED.get(path.suffix, open)(path, "rb") as file:
+        start = file.read(1 << 20)
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)  # a letter may be cut at the end
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8-sig"
+
+
+def _head(path: Path, encoding: str) -> tuple[list[str], str, list[str]]:
+    """Comments and blank lines before the first row, that row, and some of the next."""
     opened: IO[str]
     comments: list[str] = []
-    with COMPRESSED.get(path.suffix, open)(path, "rt", encoding="utf-8-sig") as opened:
+    with COMPRESSED.get(path.suffix, open)(path, "rt", encoding=encoding) as opened:
         for line in opened:
             if line.strip() and not line.lstrip().startswith("#"):
-                return comments, line.rstrip("\r\n"), opened.readline().rstrip("\r\n")
+                return comments, line.rstrip("\r\n"), [row.rstrip("\r\n") for row in islice(opened, ROWS_SEEN)]
             comments.append(line.strip().lstrip("#").strip())
     raise pd.errors.EmptyDataError
 
@@ -198,6 +222,7 @@ def _separator(line: str) -> str:
 
 
 def _decimal_commas(*rows: str) -> bool:
+    rows = tuple(re.sub(r"\d{1,2}\.\d{1,2}\.(\d{4}|\d{2})|\d{4}\.\d{1,2}\.\d{1,2}", "", row) for row in rows)  # dates
     return any(re.search(r"\d,\d", row) for row in rows) and not any(re.search(r"\d\.\d", row) for row in rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,12 @@ FORMATS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d
 
 
 def as_numbers(
-    name: str, column: pd.Series, attributes: Mapping[str, Any], units: str | None, calendar: str | None
+    name: str,
+    column: pd.Series,
+    attributes: Mapping[str, Any],
+    units: str | None,
+    calendar: str | None,
+    order: str | None = None,
 ) -> tuple[np.ndarray, str, str]:
     """A column of times as numbers.
 
@@ -30,6 +36,7 @@ def as_numbers(
         attributes: CF attributes of the file, with `units` and `calendar`.
         units: Units that the caller states: of numbers without units, else those to convert to.
         calendar: Calendar that the caller states.
+        order: Of dates such as 03/04/2020, see `_year_first`.
 
     Returns:
         Numbers (NaN where there is none), their units, their calendar.
@@ -42,7 +49,8 @@ def as_numbers(
         return _converted(name, column.to_numpy(dtype=np.float64), attributes.get("units"), units, calendar)
     try:
         if pd.api.types.is_datetime64_any_dtype(column) or calendar in STANDARD:
-            times = pd.to_datetime(column, utc=True, format=None if _is_time(column) else "mixed")
+            written = column if _is_time(column) else _year_first(column, order)
+            times = pd.to_datetime(written, utc=True, format=None if _is_time(column) else "mixed")
             first = times.min()
             units = units or f"days since {first:%Y-%m-%d}"
             unit, since = _parts(name, units)
@@ -59,9 +67,47 @@ def as_numbers(
             where=f"column '{name}'",
             found=" ".join(str(error).split("\n")[0].split()),
             expected=f"dates of the calendar '{calendar}', e.g. 2001-02-28T12:00",
-            remedy="name the calendar ({calendar}), or the units of numbers ({at_units})",
-            parameters=["calendar", "at_units"],
+            remedy=(
+                "state what comes first ({dates}), name the calendar ({calendar}), or the units of numbers ({at_units})"
+            ),
+            parameters={"dates": "day-first", "calendar": None, "at_units": None},
         ) from error
+
+
+_NUMBERS = re.compile(r"\s*(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d{2})(?!\d)(.*)", re.DOTALL)
+
+
+def _year_first(column: pd.Series, order: str | None) -> pd.Series:
+    """Text of dates, with those of the kind 31/12/2020 turned to 2020-12-31: one order for the whole column.
+
+    Arguments:
+        column: Text.
+        order: "day-first" or "month-first"; None where the dates themselves decide: one that can be read in one way
+            alone, or dots, which stand after days.
+
+    Raises:
+        ValueError: They do not decide, or some are of one kind and some of the other.
+    """
+    found = [None if pd.isna(cell) else _NUMBERS.fullmatch(str(cell)) for cell in column]
+    dates = [match for match in found if match is not None]
+    if not dates:
+        return column
+    day_first = next((m for m in dates if int(m[1]) > 12), None)
+    month_first = next((m for m in dates if int(m[3]) > 12), None)
+    if order is None and day_first is not None and month_first is not None:
+        raise ValueError(f"'{day_first[0].strip()}' and '{month_first[0].strip()}', days first and months first")
+    open_ = [m for m in dates if m[2] != "." and (len(m[4]) == 2 or (day_first is None and month_first is None))]
+    if order is None and open_:
+        raise ValueError(f"'{open_[0][0].strip()}', of which day, month or year may be the first")
+    days = order == "day-first" if order is not None else month_first is None
+
+    def turned(match: re.Match[str]) -> str:
+        day, month = (match[1], match[3]) if days else (match[3], match[1])
+        year = match[4] if len(match[4]) == 4 else f"{1900 if int(match[4]) >= 69 else 2000:d}"[:2] + match[4]
+        return f"{year}-{int(month):02d}-{int(day):02d}{match[5]}"
+
+    turned_cells = [cell if m is None else turned(m) for cell, m in zip(column, found, strict=True)]
+    return pd.Series(turned_cells, index=column.index, name=column.name)
 
 
 def _is_time(column: pd.Series) -> bool:

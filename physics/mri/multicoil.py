@@ -14,6 +14,9 @@ from infield.physics.operators.base import ComplexBuffers, LinearOperator, index
 from infield.physics.operators.description import OperatorDescription
 from infield.physics.operators.least_squares import LeastSquaresMixin
 
+CACHED_PIXELS = 1 << 18
+"""Pixels of the coil images that are transformed together (4 MiB)."""
+
 
 class _CoilsThroughFFT(ComplexBuffers):
     """A and its adjoint, of coil images `(coil, [z,] y, x)`.
@@ -37,19 +40,53 @@ class _CoilsThroughFFT(ComplexBuffers):
         constant = _constant_phase(tuple(mask.shape[-2:]))
         self.register_buffer("kspace_side", (phase * constant).expand(mask.shape)[mask])
 
+    def _groups(self) -> list[slice]:
+        """Coils whose images are transformed together: arrays that fit into a cache, whatever the number of coils."""
+        coils, pixels = self.data_shape[1], math.prod(self.data_shape[2:])
+        few = max(CACHED_PIXELS // pixels, 1)
+        return [slice(i, min(i + few, coils)) for i in range(0, coils, few)]
+
+    def _samples(self, image: Tensor, coils: slice) -> Tensor:
+        """Measured samples of some coils, without the phase of k-space, `(batch, coil, samples)`."""
+        kspace = torch.fft.fft2(self.image_side[coils] * image, norm="ortho").flatten(2)
+        return kspace[..., self.sampled]
+
+    def _image(self, samples: Tensor, coils: slice) -> Tensor:
+        """The adjoint of `_samples`, `(batch, [z,] y, x)`."""
+        kspace = samples.new_zeros((*samples.shape[:2], math.prod(self.data_shape[2:])))
+        kspace[..., self.sampled] = samples
+        images = torch.fft.ifft2(kspace.unflatten(2, self.data_shape[2:]), norm="ortho")
+        return (images * self.image_side[coils].conj()).sum(1)
+
     def A(self, x: Tensor) -> Tensor:
         image = torch.complex(x[:, 0], x[:, 1])[:, None]
-        kspace = torch.fft.fft2(self.image_side * image, norm="ortho").flatten(2)
-        samples = torch.view_as_real(kspace[..., self.sampled] * self.kspace_side).movedim(-1, 1)
         y = x.new_zeros((len(x), *self.data_shape)).flatten(3)
-        return y.index_copy_(3, self.sampled, samples).unflatten(3, self.data_shape[2:])
+        for coils in self._groups():
+            samples = torch.view_as_real(self._samples(image, coils) * self.kspace_side).movedim(-1, 1)
+            y[:, :, coils].index_copy_(3, self.sampled, samples)
+        return y.unflatten(3, self.data_shape[2:])
 
     def A_adjoint(self, y: Tensor) -> Tensor:
-        samples = y.flatten(3)[..., self.sampled]
-        kspace = self.image_side.new_zeros((len(y), *self.data_shape[1:])).flatten(2)
-        kspace[..., self.sampled] = torch.complex(samples[:, 0], samples[:, 1]) * self.kspace_side.conj()
-        images = torch.fft.ifft2(kspace.unflatten(2, self.data_shape[2:]), norm="ortho")
-        return torch.view_as_real((images * self.image_side.conj()).sum(1)).movedim(-1, 1)
+        y, turned = y.flatten(3), self.kspace_side.conj()
+        parts = []
+        for coils in self._groups():
+            samples = y[:, :, coils][..., self.sampled]
+            parts.append(self._image(torch.complex(samples[:, 0], samples[:, 1]) * turned, coils))
+        return torch.view_as_real(sum(parts[1:], start=parts[0])).movedim(-1, 1)
+
+    def normal(self, x: Tensor, precision: Tensor) -> Tensor:
+        """A^H P A x for a Hermitian matrix P between the coils, the same for all samples; shape of x.
+
+        Arguments:
+            x: Shape `(batch, 2, [z,] y, x)`.
+            precision: P, complex, shape `(N, N)`.
+        """
+        image = torch.complex(x[:, 0], x[:, 1])[:, None]
+        samples = precision.to(image) @ torch.cat([self._samples(image, coils) for coils in self._groups()], dim=1)
+        total = torch.zeros_like(image[:, 0])
+        for coils in self._groups():
+            total += self._image(samples[:, coils], coils)
+        return torch.view_as_real(total).movedim(-1, 1)
 
     def adjoint_of_units(self, index: Tensor) -> Tensor:
         """A^T of data that are 1 at one place each: plane waves under the map of one coil, which need no transform.

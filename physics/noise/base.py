@@ -52,7 +52,7 @@ class NoiseModel(Protocol):
                 object.__setattr__(moved, name, value.to(device))
         return moved
 
-    def of_mean(self, count: int) -> NoiseModel:
+    def of_mean(self, count: float) -> NoiseModel:
         """The model of the mean of several independent data of one field, if their mean is a sufficient statistic.
 
         Raises:

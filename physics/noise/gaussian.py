@@ -51,7 +51,7 @@ class GaussianNoise(NoiseModel):
             return UnknownGaussianNoise.of_data(description.arrays.get(DATA, np.zeros(0)))
         return cls(description.value("variance"))
 
-    def of_mean(self, count: int) -> GaussianNoise:
+    def of_mean(self, count: float) -> GaussianNoise:
         """Of the mean of several data: a variance so many times smaller."""
         return GaussianNoise(self.variance / count)
 
@@ -123,7 +123,7 @@ class UnknownGaussianNoise(GaussianNoise):
     def _refuse(self) -> NoReturn:
         raise unknown_variance()
 
-    def of_mean(self, count: int) -> GaussianNoise:
+    def of_mean(self, count: float) -> GaussianNoise:
         self._refuse()
 
     def apply(self, r: Tensor) -> Tensor:

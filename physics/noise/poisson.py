@@ -51,7 +51,7 @@ class PoissonNoise(NoiseModel):
         if negative:
             raise InfieldError(where="measurement", found=f"{negative} negative counts", expected="none below zero")
 
-    def of_mean(self, count: int) -> PoissonNoise:
+    def of_mean(self, count: float) -> PoissonNoise:
         """Of the mean of several data: their counts add up, each worth so many times less."""
         return PoissonNoise(self.gain / count)
 

@@ -90,6 +90,15 @@ class LinearComposition(Composition, LeastSquaresMixin):
             x = operator.A_adjoint(x)
         return x
 
+    def normal(self, x: Tensor, precision: Tensor) -> Tensor:
+        """A^T P A x, for an outer operator that has it, see `physics.mri.multicoil`; shape of x."""
+        for operator in reversed(self.operators[1:]):
+            x = operator.A(x)
+        x = self.operators[0].normal(x, precision)
+        for operator in self.operators[1:]:
+            x = operator.A_adjoint(x)
+        return x
+
     def A_dagger(self, y: Tensor, **settings: Any) -> Tensor:
         """A^+ y; after one change of scale alone it is that of the outer operator."""
         if self.factor is None or self.row_power is not None:
@@ -109,11 +118,11 @@ class LinearComposition(Composition, LeastSquaresMixin):
         return self.operators[0].prox_stationary(z, y / self.factor, power, noise / self.factor, **settings)
 
 
-def has_adjoint_of_units(operator: Physics) -> bool:
-    """Whether an operator has a way of its own to A^T of unit data."""
+def outermost_has(operator: Physics, method: str) -> bool:
+    """Whether an operator, or the outermost one of a composition, has a method that not all have."""
     while isinstance(operator, LinearComposition):
         operator = operator.operators[0]
-    return hasattr(operator, "adjoint_of_units")
+    return hasattr(operator, method)
 
 
 def strip_scaling(operator: Physics) -> Physics:
@@ -269,7 +278,9 @@ def build_sum(weights: object, operators: Sequence[Physics]) -> LinearCombinatio
         )
     for operator in operators:
         if not isinstance(operator, LinearPhysics):
-            raise InfieldError(f"operator 'sum': '{operator.name}' is not linear, expected linear operators")
+            raise InfieldError(
+                where="operator 'sum'", found=f"'{operator.name}', which is not linear", expected="linear operators"
+            )
     shapes = [operator.data_shape for operator in operators]
     if len(set(shapes)) > 1:
         raise InfieldError(where="operator 'sum'", found=f"data of shapes {shapes}", expected="one and the same")

@@ -13,7 +13,7 @@ from infield.physics.projection_mapping.multi_projector import pooling
 
 
 def positions_from_depth(depth: np.ndarray, focal: float, centre: tuple[float, float]) -> np.ndarray:
-    """Points that a pinhole camera sees, shape `(3, y, x)` in the units of the depth.
+    """Points in the view of a pinhole camera, shape `(3, y, x)` in the units of the depth.
 
     Arguments:
         depth: Along the optical axis, shape `(y, x)`.
@@ -37,7 +37,7 @@ def patch_form_factors(positions: np.ndarray, covered: np.ndarray, patches: tupl
         another.
     """
     down, across = (np.gradient(positions, axis=axis) for axis in (1, 2))
-    vector = np.cross(down, across, axis=0)  # its length is the area that a pixel sees
+    vector = np.cross(down, across, axis=0)  # its length is the area in view of a pixel
     vector = np.where((vector * positions).sum(0) > 0, -vector, vector)
     pools = [pooling(n, m) for n, m in zip(covered.shape, patches, strict=True)]
     pool = lambda image: (pools[0] @ (image * covered) @ pools[1].T).reshape(*image.shape[:-2], -1)  # noqa: E731

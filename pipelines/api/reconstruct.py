@@ -41,6 +41,7 @@ def reconstruct(
     hyper: str = "auto",
     validation: bool = True,
     slices: int | None = None,
+    calibration: str | Path | None = None,
     report: str | Path | None = None,
     overwrite: bool = False,
     workers: int | None = None,
@@ -69,6 +70,8 @@ def reconstruct(
         hyper: Without a prior, for point data: "auto", "sample" or "plug-in" hyperparameters.
         validation: Without a prior, for point data: predict held-out data.
         slices: A prior of slices (y, x) for a volume (z, y, x): slices per task of a worker.
+        calibration: What `calibrate` wrote for this measurement, prior and sampler: recalibrated samples and conformal
+            intervals are kept beside the samples.
         report: HTML file to write.
         overwrite: Whether existing outputs may be replaced.
         workers: Blocks of samples at a time on this machine; None for as many as it has cores.
@@ -103,6 +106,7 @@ def reconstruct(
             slices=slices,
             workers=workers,
             scheduler=scheduler,
+            calibration=None if calibration is None else local_path(calibration),
             report=None if report is None else local_path(report),
             overwrite=overwrite,
             quiet=True,

@@ -283,6 +283,7 @@ def reconstruct(
     else:
         doubt = chosen.doubt or (UNCHECKED if chosen.fitted else None)
         judged = Judged.without_validation(law, doubt).given(chi_square, opened)
+    judged = judged.weighed(writer.block_means())
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     mended = {} if mending is None else mending.apply(writer)
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}

@@ -88,7 +88,7 @@ def _numbers(arguments: argparse.Namespace, layout: ArrayLayout) -> int | range 
 def _convert(
     arguments: argparse.Namespace, layout: ArrayLayout, numbers: int | range | None, output: Path
 ) -> dict[str, Any]:
-    """Convert one slice, or several to a volume; returns what there is to tell of it, in plain JSON types."""
+    """Convert one slice, or several to a volume; returns its summary, in plain JSON types."""
     check_new(output, arguments.overwrite)
     settings: dict[str, Any] = {
         "hold_out": arguments.hold_out,
@@ -148,7 +148,7 @@ def _refuse_unused(arguments: argparse.Namespace) -> None:
 
 
 def _undersampling(arguments: argparse.Namespace) -> Undersampling | None:
-    """What to leave out, as the options say."""
+    """The undersampling of the options."""
     if arguments.acceleration is None:
         return None
     seed: Seed = arguments.seed or 0

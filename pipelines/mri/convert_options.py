@@ -53,7 +53,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--unchecked",
         action="store_true",
-        help="accept what looks like no k-space, and maps that do not fit; the file says so",
+        help="accept what looks like no k-space, and maps that do not fit; the file records it",
     )
     thinning = parser.add_argument_group("leave samples of a complete slice out, and keep its image as the truth")
     thinning.add_argument("--acceleration", type=float, metavar="R", help="all samples over those kept, e.g. 4 or 8")
@@ -63,7 +63,7 @@ def add_arguments(parser: Parser) -> None:
     thinning.add_argument("--mask-seed", metavar="N|name",
                           help="seed of the mask; name: fastMRI's from the file's name (default --seed)")  # fmt: skip
     thinning.add_argument("--along", choices=["ky", "kx"], help="leave out lines of this axis (default: the phases)")
-    array = parser.add_argument_group("a plain array (.npy, .npz, .mat, .cfl, .h5), where it does not say")
+    array = parser.add_argument_group("a plain array (.npy, .npz, .mat, .cfl, .h5), where it leaves them open")
     array.add_argument("--variable", metavar="NAME", help="its name; or that of one scan in an MRD file")
     axes = ", ".join((*AXES, *CHOSEN, AVERAGED))
     array.add_argument("--order", type=lambda text: tuple(text.split(",")), metavar="AXES",

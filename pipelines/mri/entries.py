@@ -10,6 +10,9 @@ ENTRIES = {
         "brain": Entry("infield.pipelines.mri.simulate_options:COMMAND", "complex slices of synthetic heads")
     },
     "benches": {
+        "trust-mri": Entry(
+            "infield.pipelines.mri.bench.trust", "faulty k-space files found, overconfident posteriors mended"
+        ),
         "kspace": Entry("infield.pipelines.mri.bench.kspace", "measured k-space of a head"),
         "mri": Entry("infield.pipelines.mri.bench.run", "slices of heads under several masks"),
         "one-step": Entry("infield.pipelines.mri.bench.one_step", "posteriors in one step, of heads"),

@@ -14,7 +14,8 @@ def counts_without_link(measurement: Measurement, prior: Any) -> str | None:
     """A line where counts are those of projections of the field itself, under a Gaussian prior; None where not.
 
     Arguments:
-        measurement: Its noise and operator say whether it is one of counts, and whether a link begins the operator.
+        measurement: Its noise and operator determine whether it is one of counts, and whether a link begins the
+            operator.
         prior: A prior, or what was trained for a family of measurements.
     """
     if not isinstance(measurement.noise, PoissonNoise | PoissonGaussianNoise) or not is_affine(measurement.operator):

@@ -97,7 +97,7 @@ def _images(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _image(path: Path, arguments: argparse.Namespace) -> PETImage:
-    """One image in the quantity that was asked for."""
+    """One image in the requested quantity."""
     file = open_image(path, units=arguments.units)
     frames = _range("--frames", arguments.frames, file.frames)
     image = file.image(frames.start, frames.stop - 1)

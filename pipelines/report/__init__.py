@@ -87,7 +87,7 @@ def write_report(
         given = None if measurement is None else _opened(measurement, posterior, dataset)
         truth = None if given is None or given.truth is None else given.truth[0].to(torch.float64)
         facts = _facts(posterior, draws)
-        of_fit = facts.get("fit")  # data act at their own positions: what the file says of them holds
+        of_fit = facts.get("fit")  # data act at their own positions: what the file states of them holds
         misfit = None if given is None or of_fit is not None else Misfit.of(draws, given)
         calibration = None
         if misfit is not None:
@@ -211,7 +211,7 @@ def _of_spectrum(draws: Draws, measurement: Measurement | None, truth: Tensor | 
     figure = spectrum_figure(wavenumber, power, true_power, data_power, draws.field.units, per)
     caption = (
         "Power of each mode, averaged over shells of equal wavenumber and over channels. The draws of a right "
-        "posterior keep the truth's power at scales that the data do not see; their mean does not."
+        "posterior keep the truth's power at scales that the data do not resolve; their mean does not."
     )
     if not all(axis.periodic for axis in grid.axes):
         caption += " The axes are not periodic: jumps at the edges leak power to large wavenumbers, in all curves."

@@ -29,7 +29,7 @@ WIDTH = 11.0
 """Width of a page in inches; letters then come out at about 13 pixels."""
 
 INK, MEAN, TRUTH, DATA, DRAW = "#222222", "#0072B2", "#000000", "#D55E00", "#56B4E9"
-"""Okabe and Ito's colours, which colour-blind eyes tell apart."""
+"""Okabe and Ito's colours, which colour-blind readers can distinguish."""
 
 VERTICAL = ("y", "z", "lat", "latitude", "north", "northing", "height", "depth")
 """Names of coordinates that go upwards where they come first; otherwise the first goes to the right."""

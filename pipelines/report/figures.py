@@ -33,7 +33,7 @@ class Draws:
 
     Arguments:
         dataset: The open file.
-        field: What it says of the field.
+        field: Its metadata of the field.
     """
 
     dataset: xr.Dataset

@@ -20,7 +20,7 @@ def fit_pictures(fit: dict[str, Any], measurement: Measurement | None) -> list[P
     """The variogram of the data with the fitted curve; none without the measurement.
 
     Arguments:
-        fit: What the posterior file says of the fit.
+        fit: The fit in the posterior file.
         measurement: That the posterior is of.
     """
     if measurement is None or not is_point_data(measurement):

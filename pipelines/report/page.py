@@ -25,7 +25,7 @@ class Picture:
     Arguments:
         heading: Above it; empty to continue under the last heading.
         png: Its data address.
-        caption: What it shows; also the text for those who do not see it.
+        caption: What it shows; also the alternative text.
         width: Fraction of the page's width.
     """
 

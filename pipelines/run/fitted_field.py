@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,7 +32,7 @@ from infield.posterior.samplers.kriging import Kriging
 def fits_points(measurement: Measurement) -> bool:
     """Whether the default for a measurement is a law fitted to values at points.
 
-    On a grid that closes along every axis and has noise of known level the spectrum is fitted instead
+    On a grid that is periodic along every axis and has noise of known level the spectrum is fitted instead
     (`posterior.inference.empirical_bayes`).
     """
     grid = measurement.grid
@@ -181,6 +182,20 @@ class Judged:
         because = (
             f"data chi-square {chi_square:.3g} per datum where 1 is expected: the data contradict each other, their "
             "noise or the prior"
+        )
+        return replace(self, verdict=Verdict(0, because))
+
+    def weighed(self, means: Mapping[str, float]) -> Judged:
+        """The same, unless weights of particles collapsed in some block: then not to be trusted.
+
+        Arguments:
+            means: Of the sampler's diagnostics over blocks.
+        """
+        if not means.get("weights_collapsed", 0.0) > 0:
+            return self
+        because = (
+            f"the weights of smc collapsed (effective share {means['effective_share']:.2g}): its samples descend from "
+            "few particles; take more steps or particles"
         )
         return replace(self, verdict=Verdict(0, because))
 

@@ -39,12 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time", metavar="INDEX|DATE", help="one time: its index, or a date or the beginning of one")
     parser.add_argument("--select", action="append", default=[], metavar="DIM=INDEX|VALUE",
                         help="one place of another dimension; may be repeated")  # fmt: skip
+    parser.add_argument("--missing", type=float, nargs="+", default=[], metavar="NUMBER",
+                        help="a number that stands for missing values though the file does not say so")  # fmt: skip
+    parser.add_argument("--no-missing", action="store_true", help="numbers such as -9999 are values like the others")
     parser.add_argument("--no-gaps", action="store_true", help="refuse missing values, which else are gaps")
     parser.add_argument("--units", help="of the data, where those of the file are wrong or missing")
     parser.add_argument("--convert", metavar="UNITS", help="convert the data to these units")
     parser.add_argument("--wrap", type=float, metavar="LONGITUDE", help="where the circle is cut open, in degrees")
     parser.add_argument("--circle", choices=("closed", "open"),
-                        help="whether longitudes close on themselves (default: as the data do)")  # fmt: skip
+                        help="whether longitudes are periodic (default: as the data do)")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         convert=arguments.convert,
         wrap=arguments.wrap,
         closed=None if arguments.circle is None else arguments.circle == "closed",
+        missing=tuple(arguments.missing),
+        no_missing=arguments.no_missing,
     )
     return finish(convert_grid(arguments.source, asked), arguments)
 

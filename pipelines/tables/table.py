@@ -61,13 +61,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--project", action="store_true", help="make kilometres of degrees")
     parser.add_argument("--wrap", type=float, metavar="LONGITUDE", help="where the circle is cut open, in degrees")
     parser.add_argument("--circle", choices=("closed", "open"),
-                        help="whether longitudes close on themselves (default: as the data do)")  # fmt: skip
+                        help="whether longitudes are periodic (default: as the data do)")  # fmt: skip
     parser.add_argument("--crs", metavar="EPSG:CODE",
                         help="reference system of the first two of --at, x and y (extra `maps`)")  # fmt: skip
     parser.add_argument("--calendar", help="of dates, as CF names it, e.g. 360_day")
     parser.add_argument("--columns", nargs="+", default=[], metavar="NAME", help="names, of a text without a header")
     parser.add_argument("--missing", type=float, nargs="+", default=[], metavar="NUMBER",
                         help="a number that stands for missing values, e.g. -9999; or several")  # fmt: skip
+    parser.add_argument("--no-missing", action="store_true", help="numbers such as -9999 are values like the others")
+    parser.add_argument("--dates", choices=("day-first", "month-first"), help="how dates such as 03/04/2020 are read")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -91,7 +93,12 @@ def run(arguments: argparse.Namespace) -> int:
         crs=arguments.crs,
         onto=arguments.onto,
         covariates=tuple(_named_file(text) for text in arguments.covariate),
-        layout=Layout(columns=tuple(arguments.columns), missing=tuple(arguments.missing)),
+        layout=Layout(
+            columns=tuple(arguments.columns),
+            missing=tuple(arguments.missing),
+            no_missing=arguments.no_missing,
+            dates=arguments.dates,
+        ),
     )
     return finish(convert_table(arguments.source, asked), arguments)
 

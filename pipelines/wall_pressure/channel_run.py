@@ -1,4 +1,4 @@
-"""A run of a channel flow, from where it was left to its end, with what it stores and what it goes on from."""
+"""A run of a channel flow, from where it was left to its end, with its outputs and its restart state."""
 
 from __future__ import annotations
 

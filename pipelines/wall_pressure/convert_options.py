@@ -19,7 +19,7 @@ _PLANES = """Planes of wall pressure to the wall-pressure format: wall units, th
 FILE is HDF5, netCDF or zarr with an array (time, [wall,] z, x), coordinates and attributes (infield.datasets.
 wall_plane_files), such as `infield simulate channel` writes; a cut-out of the JHTDB; or a YAML descriptor of a raw
 binary file, as Fortran writes it (infield.datasets.wall_pressure.readers.binary). It is read block by block; a killed
-run goes on.
+run resumes.
 """
 
 _SENSORS = """A plane of a wall-pressure file to a measurement of it by a few sensors, with Gaussian noise.
@@ -31,7 +31,7 @@ _SENSORS = """A plane of a wall-pressure file to a measurement of it by a few se
 def add_plane_arguments(parser: Parser) -> None:
     parser.add_argument("source", type=Path, metavar="FILE", help="the planes, or the descriptor of a binary file")
     parser.add_argument("--output", type=Path, required=True, metavar="PLANES.zarr", help="the planes, a new file")
-    flow = parser.add_argument_group("the flow, where the file does not say; it must agree where it does")
+    flow = parser.add_argument_group("the flow, if the file does not state it; else it must agree")
     flow.add_argument("--re-tau", type=float, metavar="RE", help="friction Reynolds number")
     flow.add_argument("--u-tau", type=float, metavar="U", help="friction velocity, in the file's own units")
     flow.add_argument("--nu", type=float, metavar="NU", help="kinematic viscosity, in the file's own units")
@@ -39,7 +39,7 @@ def add_plane_arguments(parser: Parser) -> None:
                       help="half height of the channel, in the file's own units")  # fmt: skip
     flow.add_argument("--rho", type=float, metavar="RHO", help="density, in the file's own units (default 1)")
     flow.add_argument("--flow", choices=list(FLOWS), help="of a JHTDB cut-out without a name")
-    layout = parser.add_argument_group("the layout of the file, where it does not say")
+    layout = parser.add_argument_group("the layout of the file, where it leaves it open")
     layout.add_argument("--variable", metavar="NAME", help="the pressure's name")
     layout.add_argument("--order", type=lambda text: tuple(text.split(",")), metavar="AXES",
                         help="its axes in the order of the file, slowest first, e.g. time,z,x")  # fmt: skip

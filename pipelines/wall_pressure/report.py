@@ -1,7 +1,7 @@
 """The science of a wall-pressure posterior in pictures: spectra, correlations, p.d.f., r.m.s., and errors in decibel.
 
 Reference tables are the user's (`wall_pressure/` in the folder that INFIELD_DATA names); where they are not there,
-nothing is drawn of them and the legend says so.
+nothing is drawn of them and the legend states it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ LARGEST_SEPARATION = 1200.0
 
 
 def reference_table(re_tau: float | None) -> tuple[WallTable | None, str]:
-    """The reference table of a Reynolds number, and what a legend says of it.
+    """The reference table of a Reynolds number, and its text in a legend.
 
     Raises:
         InfieldError: A file of that name is no such table.
@@ -83,7 +83,7 @@ def statistics_figure(
         re_tau: Friction Reynolds number, None where it is not known.
         truth: Of the true plane.
         others: Of further ensembles by name, whose medians are drawn (kriging, the prior alone).
-        synthetic: Whether truth and prior stand in for a flow; the title says so.
+        synthetic: Whether truth and prior stand in for a flow; the title states it.
         name: What the legend calls the draws.
     """
     table, told = reference_table(re_tau)
@@ -246,7 +246,7 @@ def wall_pictures(
     Arguments:
         draws: Of the posterior.
         truth: Shape `(1, z, x)`, where it is known.
-        re_tau, synthetic: As the measurement says.
+        re_tau, synthetic: Those of the measurement.
     """
     grid = draws.field.grid
     if not on_a_wall(grid) or len(draws.field.channels) != 1:

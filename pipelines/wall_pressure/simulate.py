@@ -123,7 +123,7 @@ def block_size(grid: Grid) -> int:
 
 
 def draw_block(law: WallPressure, grid: Grid, seed: int, size: int, block: int) -> np.ndarray:
-    """All planes of one block, wanted or not: so that no plane depends on how many there are."""
+    """All planes of one block, needed or not: so that no plane depends on how many there are."""
     torch.set_num_threads(1)
     numbers = range(block * size, (block + 1) * size)
     return law.draw(grid, SampleStreams(seed, numbers).normal).numpy()

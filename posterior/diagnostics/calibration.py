@@ -1,7 +1,7 @@
 """Is a posterior right? Distances to exact draws, z-scores, ranks, coverage and scores. All in plain tensors.
 
 Draws are `(n, *event)` and a truth is `(*event)`, in the units of the field; many cases are `(cases, n, *event)` and
-`(cases, *event)`. Each function says what it computes, what values it can take, and what is best.
+`(cases, *event)`. Each function documents what it computes, its range, and its best value.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def uniformity(rank: Tensor, n: int, generator: Generator) -> float:
     """p-value of the Kolmogorov-Smirnov test that independent ranks among n draws are uniform on 0 ... n.
 
     A uniform number places each truth within its rank, as in `coverage`. In (0, 1); small where the ranks are not
-    uniform. It sees shifts of the ranks that the chi-square of `rank_uniformity` does not, and the reverse.
+    uniform. It detects shifts of the ranks that the chi-square of `rank_uniformity` misses, and the reverse.
 
     Arguments:
         rank: One rank an independent case, of `ranks` of one value or of `tarp_ranks`.

@@ -19,7 +19,7 @@ from infield.priors.amortised.unrolled import Unrolled
 
 @dataclass(frozen=True)
 class AmortisedProblem:
-    """A measurement of standardised fields that a model serves.
+    """A measurement of standardised fields within a model's training range.
 
     Arguments:
         measurement: The measurement.
@@ -56,7 +56,7 @@ def check_amortised(method: str, model: AmortisedModel, measurement: Measurement
 def check_noise(
     method: str, model: AverageVelocity | AmortisedModel, measurement: Measurement, *, exact: bool = False
 ) -> float:
-    """Standard deviation of the noise of a measurement that a model serves.
+    """Standard deviation of the noise of a measurement within a model's training range.
 
     Arguments:
         method: Name of the sampler, for messages.

@@ -4,7 +4,7 @@ With m(x) = E[x_1 | x_t = x] = x + (1 - t) v(x, t), the second moment of Tweedie
 
     V(x) = Cov(x_1 | x_t = x) = ((1 - t)^2 / t) (dm/dx) C_0 = ((1 - t)^2 / t) C_0 (dm/dx)^T,    0 < t < 1,
 
-so that V b for a field b costs one vector-Jacobian product. Gaussian and mixture priors know V in closed form.
+so that V b for a field b costs one vector-Jacobian product. Gaussian and mixture priors have V in closed form.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Reversal:
         return self.c * x_1 + self.rho * x + self.tau * e
 
     def shift(self, x: Tensor, m: Tensor, x_next: Tensor) -> Tensor:
-        """d, what x' says of x_1 - m, equation (3); shape `(batch, channel, *space)`."""
+        """d, the estimate of x_1 - m from x', equation (3); shape `(batch, channel, *space)`."""
         return x_next - self.t_next * m - self.rho * (x - self.t * m)
 
     def update(self, d: Tensor, K_next: Covariance, source: Covariance) -> Tensor:

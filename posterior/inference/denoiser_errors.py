@@ -2,8 +2,8 @@ r"""The law of x_1 given x_t as the errors of a prior's denoiser show it: a vari
 
 `posterior.samplers.faps` takes for the covariance of x_1 | x_t what a Gaussian with the prior's covariance would have:
 the same at all points, whatever x_t holds. Images are not so. Their background is known almost at once, their borders
-late, and a network that is not trained out errs by more than it knows. Here the covariance is measured: with fields x_1
-of the prior's law, x_t = t x_1 + (1 - t) x_0 and e = x_1 - E[x_1 | x_t],
+late, and the errors of an undertrained network exceed its own estimate. Here the covariance is measured: with fields
+x_1 of the prior's law, x_t = t x_1 + (1 - t) x_0 and e = x_1 - E[x_1 | x_t],
 
     x_1 | x_t ~ N(m, D^{1/2} T^T diag(s_t) T D^{1/2}),    m = E[x_1 | x_t],    D = exp(w_t^T f(m)),
 
@@ -102,7 +102,7 @@ def fit_denoiser_errors(
     """Measure the law on fields that the prior was trained for, but best not on.
 
     Arguments:
-        prior: On a grid that closes on itself, of one spacing along all axes.
+        prior: On a periodic grid, of one spacing along all axes.
         fields: In units, shape `(batch, channel, *space)`; a dozen images suffice.
         times: 0 <= t < 1, rising.
         generator: Draws x_0.
@@ -113,8 +113,9 @@ def fit_denoiser_errors(
     modes, C_0 = prior.covariance.modes, prior.source
     if not isinstance(modes, Hartley):
         raise InfieldError(
-            f"prior '{prior.name}': its local law cannot be measured on this domain, expected a uniform grid that "
-            "closes on itself"
+            where=f"prior '{prior.name}'",
+            found="a domain on which its denoiser errors cannot be measured",
+            expected="a uniform periodic grid",
         )
     x_1 = prior.standardisation.from_units(fields.to(torch.float64))
     weights, bounds, spectra = [], [], []

@@ -1,7 +1,7 @@
 r"""A Gaussian prior from the measurement itself: what to use where the user names none.
 
 The prior is stationary around a constant mean. On a regular grid log S(k), the power spectrum of its modes, is
-piecewise linear in log k with a smoothness prior on the changes of slope; or, where an order nu is asked for, S is
+piecewise linear in log k with a smoothness prior on the changes of slope; or, if an order nu is given, S is
 that of a Matern field (Rasmussen & Williams 2006, eq. 4.15),
 
     S(k) = a (1 + (k / k_0)^2)^{-p},    p = nu + d / 2,    k_0 = sqrt(2 nu) / (2 pi l).
@@ -46,7 +46,7 @@ KNOTS, SLOPE_CHANGE = 8, 0.3
 """Knots of log S over log k, and the prior standard deviation of its second differences from knot to knot."""
 
 NU = 1.5
-"""Order of the Matern law on scattered points, where the data seldom say more than a length."""
+"""Order of the Matern law on scattered points, where the data seldom determine more than a length."""
 
 
 def fit_prior(measurement: Measurement, *, nu: float | None = None, seed: int = 0) -> GaussianPrior:
@@ -79,7 +79,7 @@ def fit_prior(measurement: Measurement, *, nu: float | None = None, seed: int = 
 def _moments(measurement: Measurement, generator: Generator) -> tuple[Tensor, float]:
     """Mean of each channel by least squares, and the variance of a value that explains the power of the data.
 
-    Data count by the inverse of their noise. A mean that the operator does not see is zero.
+    Data count by the inverse of their noise. A mean in the operator's null space is zero.
     """
     channels, *space = measurement.event_shape
     data = LinearGaussianData(measurement, Pixels())
@@ -90,9 +90,8 @@ def _moments(measurement: Measurement, generator: Generator) -> tuple[Tensor, fl
     ]
     y, of_constants = weight * measurement.y.flatten()[data.index], weight * of_constants
     probes = torch.randn((4, channels, *space), generator=generator, dtype=torch.float64)
-    gain = float(
-        (weight * measurement.operator.A(probes).flatten(1)[:, data.index]).square().sum() / 4
-    )  # trace(A A^T) of whitened data, Hutchinson
+    squares = [(weight * measurement.operator.A(x).flatten()[data.index]).square().sum() for x in probes.split(1)]
+    gain = float(sum(squares)) / len(probes)  # trace(A A^T) of whitened data, Hutchinson
     unseen = of_constants.square().sum(1, keepdim=True) <= 1e-12 * gain  # rounding alone
     of_constants = torch.where(unseen, torch.zeros_like(of_constants), of_constants)
     mean = torch.linalg.lstsq(of_constants.mT, y[:, None], driver="gelsd").solution  # least norm where unseen
@@ -231,7 +230,9 @@ def _shells(k: Tensor) -> Bins:
 
 def _most_probable_law(measurement: Measurement, points: PointSet, nu: float, generator: Generator) -> GaussianPrior:
     if points.size > DENSE_LIMIT:
-        raise InfieldError(f"a prior can be fitted on at most {DENSE_LIMIT} scattered points, found {points.size}")
+        raise InfieldError(
+            where="fit of a prior", found=f"{points.size} scattered points", expected=f"at most {DENSE_LIMIT}"
+        )
     groups, x = list(_groups(measurement, Pixels(), generator)), points.points()
     extent = float((x.amax(0) - x.amin(0)).max())
 

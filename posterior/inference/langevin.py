@@ -13,9 +13,9 @@ for this reference measure is
 g is grad Phi, but for a share of the gradient that is cut where it is far longer than under the linearised posterior
 (the truncated drift of Roberts & Tweedie 1996): there the data are far from linear, and the whole of it would overshoot
 to where no solver works. The proposal is defined on functions: refining the grid does not lower its acceptance. That
-Gamma holds what the data say is the likelihood-informed proposal of Cui, Law & Marzouk (2016, arXiv 1411.3688). For
-linear data with Gaussian noise Phi is linear, every proposal is accepted, and h = 2 draws independent samples; the step
-says how far from linear they are.
+Gamma holds the informed directions is the likelihood-informed proposal of Cui, Law & Marzouk (2016, arXiv 1411.3688).
+For linear data with Gaussian noise Phi is linear, every proposal is accepted, and h = 2 draws independent samples; the
+step measures how far from linear they are.
 
 | paper (Cotter et al.) | here |
 | --- | --- |
@@ -214,6 +214,6 @@ def check_finite(u: Tensor, generator: Randomness, what: str) -> None:
 
 
 def _names(generator: Randomness, bad: Tensor) -> int:
-    """Number of the first bad sample: in the run where the streams know it, else in the batch."""
+    """Number of the first bad sample: in the run if the streams hold it, else in the batch."""
     first = int(bad.nonzero()[0])
     return generator.indices[first] if isinstance(generator, SampleStreams) else first

@@ -1,4 +1,4 @@
-r"""What the data say to first order: a low-rank Gauss-Newton Hessian, and the most probable field where it is taken.
+r"""Laplace's approximation: the MAP field, and a low-rank Gauss-Newton Hessian at it.
 
 At a field u* the log-likelihood is approximated by
 
@@ -47,7 +47,7 @@ RADIUS = 3.0
 """Longest step of the search, as a multiple of 1 + sqrt(informed directions), in prior standard deviations."""
 
 INFORMED = 0.5
-"""Root of the number of informed directions below which the data count as saying nothing where the search ended."""
+"""Root of the number of informed directions below which the data count as uninformative where the search ended."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def linearise(
 ) -> Linearisation:
     """The quadratic model at a field.
 
-    Directions are added, by doubling, until the data say less of the last one than the prior, so that a rank of r costs
+    Directions are added, by doubling, until the data inform the last one less than the prior, so that a rank of r costs
     at most 2 r backward and 2 r forward passes and a few. It is exact, up to the curvature of A along a difference,
     where there are no more data than directions.
 
@@ -201,10 +201,12 @@ def find_map(measurement: Measurement, mean: Tensor, whitening: Whitening, rank:
     white = torch.zeros((1, mean.numel()), dtype=mean.dtype, device=mean.device)
     value, _ = value_and_gradient(measurement, mean)
     if not torch.isfinite(value).all():
-        measurement.log_likelihood(mean)  # an operator that refuses it says why
+        measurement.log_likelihood(mean)  # an operator that refuses it gives the reason
         raise InfieldError(
-            f"sampler faps: the log-likelihood of the prior's mean is {float(value)}, expected a finite number; "
-            "give the prior a mean that the data allow (positive for counts)"
+            where="sampler faps",
+            found=f"log-likelihood {float(value)} at the prior's mean",
+            expected="a finite number",
+            remedy="give the prior a mean that the data allow (positive for counts)",
         )
     found, best = _search(measurement, mean, whitening, rank, white)
     if LaplaceApproximation(found, whitening).informed < INFORMED:

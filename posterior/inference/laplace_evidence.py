@@ -48,7 +48,7 @@ Product = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class LaplaceEvidence:
-    """The most probable field, and what Laplace's method says of the evidence.
+    """The MAP field, and Laplace's approximation of the evidence.
 
     Arguments:
         measurement: The data.

@@ -32,7 +32,7 @@ from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import refuse_unknown_variance
 from infield.physics.noise.registry import GaussianNoiseModel
-from infield.physics.operators.composition import has_adjoint_of_units
+from infield.physics.operators.composition import outermost_has
 from infield.posterior.inference.conjugate_gradients import conjugate_gradients
 from infield.posterior.inference.point_sensor_solver import PointSensorSolver
 from infield.posterior.inference.unseen_regions import UnseenRegions, serves
@@ -117,7 +117,7 @@ class LinearGaussianData:
 
     @cached_property
     def sensors(self) -> PointSensorSolver | None:
-        """The data as point sensors on a torus, where that is the best way to see them."""
+        """The data as point sensors on a torus, if that is the cheapest form."""
         entries = self.measurement.count * math.prod(self.measurement.event_shape)
         few = self.dense and entries <= SENSOR_ENTRIES
         if few or self.measurement.count > SENSORS or not isinstance(self.modes, Hartley):
@@ -152,7 +152,7 @@ class LinearGaussianData:
     def operator_rows(self, index: Tensor) -> Tensor:
         """Rows of A T^T for the data at some places: A acting on the modes' coordinates, shape `(places, modes)`."""
         operator: Any = self.measurement.operator
-        if has_adjoint_of_units(operator):
+        if outermost_has(operator, "adjoint_of_units"):
             few = max(UNIT_ENTRIES // math.prod(self.measurement.event_shape), 1)
             fields = (operator.adjoint_of_units(part) for part in index.split(few))
             return torch.cat([self.modes.analyse(x).flatten(1) for x in fields])
@@ -278,9 +278,10 @@ class LinearGaussianData:
 
     @cached_property
     def information(self) -> Tensor:
-        """Diagonal of T A^T R^{-1} A T^T, what the data say of each mode, shape `(modes,)`.
+        """Diagonal of T A^T R^{-1} A T^T, the information of the data on each mode, shape `(modes,)`.
 
-        Estimated with random signs (Bekas, Kokiopoulou & Saad 2007); it only preconditions, so a rough estimate serves.
+        Estimated with random signs (Bekas, Kokiopoulou & Saad 2007); it only preconditions, so a rough estimate
+        suffices.
         """
         shape = (PROBES, *self.measurement.event_shape)
         signs = torch.randint(0, 2, shape, generator=Generator().manual_seed(0), dtype=torch.int8).to(
@@ -288,11 +289,18 @@ class LinearGaussianData:
         )
         signs = 2 * signs - 1
         few = max(BATCH_ENTRIES // self.observed.numel(), 1)
-        through = [self.adjoint(self.noise.solve(self._data(self.modes.synthesise(part)))) for part in signs.split(few)]
+        through = [self.normal(self.modes.synthesise(part)) for part in signs.split(few)]
         estimate = (signs * self.modes.analyse(torch.cat(through))).mean(0).flatten()
         if self.unseen is not None:  # of what is seen
             estimate = estimate / self.unseen.seen
         return estimate.clamp_min(0.1 * float(estimate.mean()))
+
+    def normal(self, x: Tensor) -> Tensor:
+        """A^T R^{-1} A x, shape of x."""
+        operator: Any = self.measurement.operator
+        if self.masked_by_operator and hasattr(self.noise, "precision") and outermost_has(operator, "normal"):
+            return cast(Tensor, operator.normal(x, self.noise.precision))
+        return self.adjoint(self.noise.solve(self._data(x)))
 
     def _data(self, x: Tensor) -> Tensor:
         return self.mask_unobserved(self.measurement.operator.A(x))
@@ -309,7 +317,7 @@ class LinearGaussianData:
             return torch.cat([root * c, c @ F.mT], dim=1)
 
         def normal_operator(w: Tensor) -> Tensor:
-            return w + S_T(self.adjoint(self.noise.solve(self._data(S(w)))))
+            return w + S_T(self.normal(S(w)))
 
         diagonal = 1 + torch.cat([root**2 * self.information, F**2 @ self.information])
         right = S_T(self.adjoint(self.noise.solve(r)))
@@ -324,7 +332,7 @@ class LinearGaussianData:
         return S(solution)
 
     def _of_regions(self, covariance: Covariance, diagonal: Tensor) -> Callable[[Tensor], Tensor] | None:
-        """The preconditioner of data that do not see whole regions, on modes; factors keep their diagonal."""
+        """The preconditioner of data without information on whole regions, on modes; factors keep their diagonal."""
         if self.unseen is None or not serves(covariance):
             return None
         of_modes = self.unseen.preconditioner(covariance, self.information.reshape(covariance.event_shape))
@@ -333,7 +341,7 @@ class LinearGaussianData:
 
     @cached_property
     def unseen(self) -> UnseenRegions | None:
-        """Windows on the regions of which the data say nothing: where the adjoint of random data is 0."""
+        """Windows on the regions without data: where the adjoint of random data is 0."""
         y = torch.randn(self.measurement.y[:1].shape, generator=Generator().manual_seed(0), dtype=torch.float64)
         back = self.adjoint(torch.where(self.observed, y.to(self.measurement.y), 0.0))
         return UnseenRegions.of((back[0] != 0).any(0))

@@ -1,4 +1,4 @@
-"""What samplers of one step share: the trained model that they are given, asked whether it serves a measurement."""
+"""Shared by samplers of one step: check that a measurement is within the training range of the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THIRD = 0.4307273
 
 @dataclass(frozen=True)
 class OneStepProblem:
-    """A model and a measurement that it serves, in standardised units.
+    """A model and a measurement within its training range, in standardised units.
 
     Arguments:
         model: The model.
@@ -35,7 +35,8 @@ class OneStepProblem:
     scale: float
 
     def source(self, n: int, generator: Randomness, *, noise: float) -> tuple[Tensor, Tensor]:
-        """x_0, widened as the model asks, and its mean, shapes `(n, channel, *space)` and `(1, channel, *space)`."""
+        """x_0, inflated by the factor of the model, and its mean, shapes `(n, channel, *space)` and `(1, channel,
+        *space)`."""
         y, observed, A = self.measurement.y, self.measurement.observed, self.measurement.operator
         seen = torch.ones_like(y) if observed is None else observed.to(y)[None]
         y = torch.where(seen > 0, y, torch.zeros_like(y))

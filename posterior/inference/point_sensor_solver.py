@@ -81,7 +81,7 @@ class PointSensorSolver:
         """A K A^T between some data, shape `(len(index), len(index))`.
 
         Arguments:
-            covariance: K, such that `serves` says so.
+            covariance: K, for which `serves` is true.
             index: Flat places of these data among the entries of y.
         """
         function = torch.fft.ifftn(covariance.diagonal[0]).real.flatten()

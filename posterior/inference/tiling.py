@@ -1,4 +1,4 @@
-"""A domain as tiles with halos: which points a tile owns, which it sees, and random numbers that belong to places."""
+"""A domain as tiles with halos: the core and the region of a tile, and random numbers that belong to places."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Tiling:
     Arguments:
         shape: Points of the domain along each axis.
         tile: Points of a tile; the last one along an axis may be smaller.
-        halo: Points that a tile sees beyond its own, on each side.
+        halo: Points around the core of a tile, on each side.
     """
 
     shape: tuple[int, ...]
@@ -62,9 +62,9 @@ class Tiling:
         return tuple(range(i * size, min((i + 1) * size, n)) for i, size, n in axes)
 
     def region(self, tile: tuple[int, ...]) -> tuple[range, ...]:
-        """The points that it sees; they may begin before 0 and end behind the domain, which closes.
+        """The points of its region; they may begin before 0 and end behind the domain, which is periodic.
 
-        Along an axis that core and halos fill, it sees the whole axis as it is.
+        Along an axis that core and halos fill, the region is the whole axis.
         """
         axes = zip(self.core(tile), self.halo, self.shape, strict=True)
         return tuple(
@@ -73,16 +73,16 @@ class Tiling:
         )
 
     def whole(self, tile: tuple[int, ...]) -> bool:
-        """Whether a tile sees the whole domain."""
+        """Whether the region of a tile is the whole domain."""
         return tuple(map(len, self.region(tile))) == self.shape
 
     def own(self, tile: tuple[int, ...]) -> tuple[slice, ...]:
-        """Where what a tile owns lies in what it sees."""
+        """The core of a tile within its region."""
         pairs = zip(self.core(tile), self.region(tile), strict=True)
         return tuple(slice(core.start - seen.start, core.stop - seen.start) for core, seen in pairs)
 
     def neighbours(self, tile: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """The tiles that see something of a tile, and those of which it sees something; itself among them."""
+        """The tiles whose regions overlap the core of a tile, or whose cores overlap its region; itself among them."""
         axes = []
         for axis, i in enumerate(tile):
             others = range(self.counts[axis])
@@ -90,7 +90,7 @@ class Tiling:
         return list(itertools.product(*axes))
 
     def _sees(self, axis: int, i: int, j: int) -> bool:
-        """Whether tile i along an axis sees points of tile j."""
+        """Whether the region of tile i along an axis overlaps the core of tile j."""
         seen = self.region(tuple(i if a == axis else 0 for a in range(len(self.shape))))[axis]
         core = self.core(tuple(j if a == axis else 0 for a in range(len(self.shape))))[axis]
         n = self.shape[axis]
@@ -102,7 +102,7 @@ def normal_at(key: Sequence[int], region: Sequence[range], shape: Sequence[int])
 
     Arguments:
         key: What else they depend on, e.g. the seed of a run and the number of a sample.
-        region: Points along each axis, of a domain that closes.
+        region: Points along each axis, of a periodic domain.
         shape: Points of the domain.
 
     Returns:

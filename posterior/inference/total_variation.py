@@ -18,7 +18,7 @@ enough (section 3.3, "variable sharing").
 The volume ends where its slices end: D_z has one row less than there are slices (Neumann boundary), where the authors'
 code joins the last slice to the first. Their quadratic has R = 1: their lambda and rho are sigma^2 times ours.
 
-Total variation stands for a law of neighbours that nobody has learned, and the anchor for a law of the estimate: what
+Total variation stands for an unknown distribution of neighbours, and the anchor for a law of the estimate: what
 comes out is a good estimate, and its spread is too small.
 """
 
@@ -39,7 +39,7 @@ CAVEAT = (
     "slices are tied by a penalty, not by a law that was learned: a good estimate of the volume, but the spread of its "
     "samples is too small for a posterior"
 )
-"""What samplers of this kind say of themselves."""
+"""Caveat of samplers of this kind."""
 
 
 def difference(x: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class SliceTotalVariation:
 
     @property
     def curvature(self) -> float:
-        """What a datum says of the field: the Rayleigh quotient of A^T R^{-1} A at A^T R^{-1} y."""
+        """Information of a datum on the field: the Rayleigh quotient of A^T R^{-1} A at A^T R^{-1} y."""
         square = float(self._right.square().sum())
         return float((self._right * self.precision(self._right)).sum()) / square if square > 0 else 1.0
 
@@ -132,7 +132,7 @@ def across_slices(
         )
     if not measurement.linear_gaussian:
         raise InfieldError(
-            "it needs a linear operator and Gaussian noise",
+            expected="a linear operator and Gaussian noise",
             where=f"sampler {method}",
             remedy="use {sampler}",
             parameters={"sampler": "faps"},

@@ -23,7 +23,7 @@ from infield.priors.gaussian.bridge import Bridge
 
 @dataclass(frozen=True)
 class TwistValue:
-    """What a twist says of particles x.
+    """A twist evaluated at particles x.
 
     Arguments:
         mean: m(x), shape `(batch, channel, *space)`.

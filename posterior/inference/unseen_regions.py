@@ -1,10 +1,10 @@
-r"""A preconditioner for data that do not see all of the domain: coil maps that end at a head, gaps in an image.
+r"""A preconditioner for data that do not cover the domain: coil maps that end at a head, gaps in an image.
 
-With the prior's precision Q = K^{-1} and information c where the data see the field (the indicator D), the posterior's
-precision is about M = Q + D c D. What is smooth and outside D is as improbable for Q + c as anything seen, though the
-prior alone rules there; conjugate gradients preconditioned by Q + c take as many iterations as the signal-to-noise
-ratio is large. An overlapping additive Schwarz method (Dryja & Widlund 1987; Toselli & Widlund 2005, chapter 2) has
-no such factor:
+With the prior's precision Q = K^{-1} and information c where the data cover the field (the indicator D), the
+posterior's precision is about M = Q + D c D. What is smooth and outside D is as improbable for Q + c as anything seen,
+though the prior alone rules there; conjugate gradients preconditioned by Q + c take as many iterations as the
+signal-to-noise ratio is large. An overlapping additive Schwarz method (Dryja & Widlund 1987; Toselli & Widlund 2005,
+chapter 2) has no such factor:
 
     B = (Q + c)^{-1} + sum_j phi_j (Q + c_j)^{-1} phi_j,    c_j = Q(k_j),    k_j = 0.2 / rho_j.
 
@@ -42,8 +42,8 @@ STEPS, CONDITION, POWERS = 6, 60.0, 12
 `tests/posterior/inference/test_unseen_regions.py`; and the power iterations that find the largest."""
 
 SINGLE = 2e3
-"""Ratio of the prior's to the data's standard deviation of a mode up to which single precision serves: the eigenvalues
-of what is preconditioned change by less than a tenth then, and stay positive up to 5,000."""
+"""Ratio of the prior's to the data's standard deviation of a mode up to which single precision suffices: the
+eigenvalues of what is preconditioned change by less than a tenth then, and stay positive up to 5,000."""
 
 MARGIN = 1.2
 """The largest eigenvalue is taken so much larger than it was found: then the polynomial is positive."""
@@ -54,7 +54,7 @@ WHOLE = 0.8
 
 @dataclass(frozen=True)
 class UnseenRegions:
-    """Windows on what the data do not see.
+    """Windows on the regions without data.
 
     Arguments:
         inside: D, bool, shape `(*space)`.
@@ -68,7 +68,7 @@ class UnseenRegions:
 
     @property
     def seen(self) -> float:
-        """Share of the domain that the data see."""
+        """Fraction of the domain that the data cover."""
         return float(self.inside.double().mean())
 
     @classmethod
@@ -139,8 +139,8 @@ class UnseenRegions:
     ) -> Callable[[Tensor], Tensor]:
         r"""B on half spectra of those coordinates, see `_Waves`.
 
-        Its windows are S^{-1} phi_j S (1 + c_j S^2)^{-1} S phi_j S^{-1}. Modes of which the data say nothing are damped
-        by c S^2 / (1 + c S^2) before S^{-1}: the unit matrix serves them already.
+        Its windows are S^{-1} phi_j S (1 + c_j S^2)^{-1} S phi_j S^{-1}. Modes without information in the data are
+        damped by c S^2 / (1 + c S^2) before S^{-1}: the unit matrix is right for them already.
         """
         waves = waves or _Waves.of(covariance, information)
         S2 = covariance.diagonal

@@ -26,7 +26,7 @@ J. Am. Stat. Assoc. 90, 773). Below, data of either kind are common: of 200 righ
 known, 2 % favoured white noise, none of them by this factor."""
 
 APART = 0.1
-"""Median correlation of the field at neighbouring data below which the field is hard to tell from noise."""
+"""Median correlation of the field at neighbouring data below which the field is hard to distinguish from noise."""
 
 
 def log_evidence_of_white(

@@ -29,7 +29,7 @@ from infield.priors.gaussian.laws import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 SAMPLED = 500
-"""Up to so many data hyperparameters are drawn from their posterior where nothing else is asked for."""
+"""Up to so many data hyperparameters are drawn from their posterior by default."""
 
 UNSETTLED = 0.05
 """Of more data they are drawn where they move the log of the field's standard deviation by more than this."""
@@ -81,7 +81,7 @@ class FittedField(Brief):
 
     Arguments:
         data: What was measured.
-        grid: Where the field is wanted.
+        grid: Where the field is predicted.
         units: Of the field.
         fit: The law, by its most probable hyperparameters.
         states: Hyperparameters: those of the fit alone, or draws of their posterior.

@@ -64,7 +64,7 @@ STREAM = 18
 
 @dataclass(frozen=True)
 class Chain:
-    """Draws of the hyperparameters; state i serves sample i.
+    """Draws of the hyperparameters; state i is for sample i.
 
     Arguments:
         states: Standardised hyperparameters, shape `(S, theta)`.

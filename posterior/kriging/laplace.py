@@ -5,7 +5,7 @@ J. Am. Stat. Assoc. 81, 82): no further evaluation of the evidence is needed to 
 with C = L L^T, directions u orthogonal in groups and radii r at quantiles of the chi distribution, so that few of them
 have the moments of many (orthogonal random numbers: Yu et al. 2016, arXiv:1610.09072).
 
-Plugging the mode in serves where the posterior of the field hardly depends on what the data leave open of theta: near
+Plugging the mode in suffices where the posterior of the field hardly depends on what the data leave open of theta: near
 many data. Far from them it does depend on it. `unsettled` measures it on some targets.
 """
 

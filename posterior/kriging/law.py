@@ -31,7 +31,7 @@ EARTH_RADIUS = 6371.0088
 
 DEGREES_EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e")
 DEGREES_NORTH = ("degrees_north", "degree_north", "degrees_n", "degree_n")
-"""Units by which CF knows longitude and latitude, lower case."""
+"""Units by which CF recognises longitude and latitude, lower case."""
 
 
 JITTER = 1e-10
@@ -46,7 +46,7 @@ class Geometry:
     Arguments:
         names: Names of the coordinates.
         units: Their units.
-        periods: Period of each coordinate, None for one that does not close on itself.
+        periods: Period of each coordinate, None for a non-periodic one.
         sphere: Indices of longitude and latitude among the coordinates, in degrees; None off the sphere.
     """
 

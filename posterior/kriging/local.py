@@ -6,9 +6,9 @@ coefficients have the posterior N(b, V), 2.41 and 2.42 (universal kriging):
     mean = F* b + k*^T K^-1 (y - F b),
     variance = k** - k*^T K^-1 k* + g V g^T,    g = F* - k*^T K^-1 F.
 
-Targets that lie together share their data, so that one Cholesky factor serves a block (a moving neighbourhood; Chiles
-and Delfiner 2012, "Geostatistics", section 3.6). The number of data is doubled until the moments no longer change; with
-all data in one neighbourhood the moments are exact.
+Targets that lie together share their data, so that one Cholesky factor is shared by a block (a moving neighbourhood;
+Chiles and Delfiner 2012, "Geostatistics", section 3.6). The number of data is doubled until the moments no longer
+change; with all data in one neighbourhood the moments are exact.
 """
 
 from __future__ import annotations

@@ -97,7 +97,8 @@ class _Together:
 
 @dataclass(frozen=True)
 class Plan:
-    """An order of targets with their neighbours, chosen by one law; it serves others of the same data and targets.
+    """An order of targets with their neighbours, chosen by one law; it is valid for others of the same data and
+    targets.
 
     Arguments:
         order: Of the data.

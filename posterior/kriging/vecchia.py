@@ -12,7 +12,7 @@ so that gradients need no derivative of a factorisation. Coefficients of the tre
 exactly within the approximation: y and the trend functions are whitened by the same w.
 
 A sum over some of the i, chosen at random, with their neighbours among all data, weighted to stand for all, is an
-unbiased estimate of the whole and sees its finest scales: fits start from that.
+unbiased estimate of the whole and resolves its finest scales: fits start from that.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 r"""How near a reconstructed image comes to its target, in the measures that MRI reconstruction is compared by.
 
-Two conventions are in use, and their figures differ by much more than methods do; so every name says whose it is.
+Two conventions are in use, and their figures differ by much more than methods do; so every name states its origin.
 
 *fastMRI* (Zbontar et al. 2018, arXiv:1811.08839, and its public `evaluate.py`): of magnitude volumes
 `(slice, y, x)`, with the maximum M of the target *volume* as data range,
@@ -9,7 +9,8 @@ Two conventions are in use, and their figures differ by much more than methods d
 
 each over the whole volume at once, and SSIM slice by slice with data range M, then averaged: windows of 7 x 7 equal
 weights inside the image, sample variances (divided by 48), K_1 = 0.01, K_2 = 0.03. Estimate and target are cropped to
-the square of the target's width first, where the target is at least as high as wide (fastMRI's code knows no other).
+the square of the target's width first, where the target is at least as high as wide (fastMRI's code covers no other
+case).
 
 *InverseBench* (Zheng et al. 2025, arXiv:2503.11043, and its public `eval.py`): of each slice on its own, with the
 maximum m of the magnitude of that target *slice* as data range and the estimate clipped to [0, m]:

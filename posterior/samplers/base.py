@@ -128,14 +128,19 @@ class Sampler(ABC):
             )
         if prior.units is not None and not same_units(prior.units, measurement.units):
             raise InfieldError(
-                f"prior '{prior.name}' is in units '{prior.units}', the measurement's field in '{measurement.units}': "
-                "convert one of them"
+                where=f"prior '{prior.name}'",
+                found=f"units '{prior.units}'",
+                expected=f"'{measurement.units}', as the measurement's field",
+                remedy="convert one of them",
             )
         start, units = time.perf_counter(), prior.standardisation
         data = measurement.pullback(units)
         transpose = "A_adjoint" if isinstance(data.operator, LinearPhysics) else "A_vjp"
         network = prior.evaluation if isinstance(prior, Trained) else "velocity"
-        velocity, operator = Calls(prior, network), Calls(data.operator, "A", transpose, derivatives=True)
+        velocity, operator = (
+            Calls(prior, network),
+            Calls(data.operator, "A", transpose, derivatives=True, pairs=("normal",)),
+        )
         with torch.no_grad():
             draws = self.draw(velocity.counted, replace(data, operator=operator.counted), n, generator)
         cost = {"velocity_calls": velocity.fields / n, "operator_calls": operator.fields / n}

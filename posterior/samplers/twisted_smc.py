@@ -40,7 +40,9 @@ from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.conditioned_transition import ConditionedTransition, Reversal, conditional
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.inference.log_determinant import estimated_log_evidence
 from infield.posterior.inference.particles import ParticleWeights
+from infield.posterior.inference.residual_twist import ResidualTwist
 from infield.posterior.inference.twist import LocalTwist
 from infield.posterior.samplers.base import Draws, Sampler
 from infield.priors.base import FlowPrior
@@ -50,13 +52,18 @@ TOLERANCE = 0.01
 """Error of conjugate gradients in posterior standard deviations, root mean square."""
 
 
+MIN_EFFECTIVE = 10.0
+"""Effective particles of an island below which its weights have collapsed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TwistedSMC(Sampler):
-    """Twisted SMC for linear operators and Gaussian noise. Exact as steps and particles grow, for any prior.
+    """Twisted SMC for linear operators and Gaussian noise, and for laws of residuals of few values. Exact as steps and
+    particles grow, for any prior.
 
     The samples of one call come from one island of particles and so depend on each other; `log_evidence` is the
-    island's estimate of log p(y), where the data are few enough for a determinant, `effective_share` the smallest
-    effective share of particles that was met.
+    island's estimate of log p(y) (of many data with `log_evidence_error`, that of the determinant), `effective_share`
+    the smallest effective share of particles that was met, `weights_collapsed` 1 where that was hardly more than one.
 
     Arguments:
         steps: K, velocity evaluations of each particle.
@@ -102,14 +109,20 @@ class TwistedSMC(Sampler):
         return [1 - (1 - k / (self.steps + 1)) ** self.exponent for k in range(1, self.steps + 1)]
 
     def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
-        data = LinearGaussianData(measurement, prior.covariance.modes, TOLERANCE)
-        few = data.dense and measurement.count <= self.local_data
-        island = self._guided if few and not prior.gaussian else self._conditioned
         noise = _Noise(generator, n, self.particles)
-        x_1, particles, diagnostics = island(prior, data, noise)
+        if hasattr(measurement.noise, "residual_rows"):
+            x_1, particles, diagnostics = self._guided(prior, ResidualTwist(prior, measurement), noise)
+        else:
+            data = LinearGaussianData(measurement, prior.covariance.modes, TOLERANCE)
+            few = data.dense and measurement.count <= self.local_data
+            if few and not prior.gaussian:
+                x_1, particles, diagnostics = self._guided(prior, LocalTwist(prior, data), noise)
+            else:
+                x_1, particles, diagnostics = self._conditioned(prior, data, noise)
         chosen = particles.choose(n, noise.uniform())
         shuffled = torch.randperm(n, generator=Generator().manual_seed(int(2**53 * noise.uniform())))
         diagnostics |= {"effective_share": particles.least_share, "resampled": float(particles.resampled)}
+        diagnostics["weights_collapsed"] = float(collapsed(particles))
         return Draws(x_1[chosen[shuffled]], diagnostics)
 
     def _conditioned(self, prior: FlowPrior, data: LinearGaussianData, noise: _Noise) -> _Island:
@@ -131,11 +144,17 @@ class TwistedSMC(Sampler):
                 chosen = particles.resample(noise.uniform())
                 x, m = x[chosen], m[chosen]
         log_psi_0 = transition.log_evidence()
-        return x_1, particles, {} if log_psi_0 is None else {"log_evidence": log_psi_0 + particles.log_evidence}
+        if log_psi_0 is not None:
+            return x_1, particles, {"log_evidence": log_psi_0 + particles.log_evidence}
+        estimated = estimated_log_evidence(data, prior.mean, prior.covariance)
+        if estimated is None:
+            return x_1, particles, {}
+        value, error = estimated
+        return x_1, particles, {"log_evidence": value + particles.log_evidence, "log_evidence_error": error}
 
-    def _guided(self, prior: FlowPrior, data: LinearGaussianData, noise: _Noise) -> _Island:
+    def _guided(self, prior: FlowPrior, twist: LocalTwist | ResidualTwist, noise: _Noise) -> _Island:
         """Equations are those of the paper."""
-        C, C_0, twist = prior.covariance, prior.source, LocalTwist(prior, data)
+        C, C_0 = prior.covariance, prior.source
         t = self.times[0]  # the law of x_t so near to the source is that of the Gaussian surrogate
         x_1 = prior.mean + C.colour(noise(*C.event_shape), noise(*C.event_shape) if C.rank else None)
         x = t * x_1 + (1 - t) * noise.coloured(C_0)
@@ -183,6 +202,13 @@ class _Noise:
     def coloured(self, C_0: Covariance) -> Tensor:
         """Draws of N(0, C_0)."""
         return C_0.modes.synthesise(C_0.diagonal.sqrt() * C_0.modes.white(self(*C_0.event_shape)))
+
+
+def collapsed(particles: ParticleWeights) -> bool:
+    """Whether fewer particles than `MIN_EFFECTIVE`, or of few a tenth, counted at some step: the samples of an island
+    then descend from hardly more than one."""
+    count = len(particles.log_weights)
+    return particles.least_share * count < min(MIN_EFFECTIVE, count / 10)
 
 
 def log_odds(t: float, t_next: float) -> float:

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from infield.pipelines.api.loading import operator as operator
     from infield.pipelines.api.loading import sampler as sampler
     from infield.pipelines.api.reconstruct import reconstruct as reconstruct
+    from infield.pipelines.api.trust import calibrate as calibrate
+    from infield.pipelines.api.trust import check as check
     from infield.pipelines.run.names import configs as configs
     from infield.pipelines.run.names import networks as networks
     from infield.pipelines.run.names import operators as operators
@@ -59,6 +61,8 @@ _LAZY = {
     "Grid": "infield.core.grid:Grid",
     "Measurement": "infield.physics.measurement:Measurement",
     "PointSet": "infield.core.grid:PointSet",
+    "calibrate": "infield.pipelines.api.trust:calibrate",
+    "check": "infield.pipelines.api.trust:check",
     "compare": "infield.pipelines.api.compare:compare",
     "configs": "infield.pipelines.run.names:configs",
     "convert": "infield.pipelines.api.commands:convert",
@@ -90,6 +94,8 @@ __all__ = [
     "Measurement",
     "PointSet",
     "__version__",
+    "calibrate",
+    "check",
     "compare",
     "configs",
     "convert",

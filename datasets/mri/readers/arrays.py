@@ -1,6 +1,6 @@
 """k-space as plain arrays: numpy's .npy and .npz, MATLAB's .mat (version 5 and 7.3), BART's .cfl with its .hdr.
 
-What an array does not say of itself is taken as is the custom of its format; another `order` can be given:
+What an array leaves open is taken as is the custom of its format; another `order` can be given:
 
 | format | axes of 2, 3 and 4 dimensions | beside it in the file, by name |
 | --- | --- | --- |
@@ -208,7 +208,7 @@ def _hdf5(item: object, *, reverse: bool) -> _Array | None:
 
 
 def _variable(path: Path, name: str, shape: tuple[int, ...], kind: str) -> _Array:
-    """A variable of a MATLAB 5 file, read when it is needed: even to know whether it is complex."""
+    """A variable of a MATLAB 5 file, read when it is needed, even for its data type."""
     loaded: list[np.ndarray] = []
 
     def values() -> np.ndarray:
@@ -339,7 +339,7 @@ def _in_order(array: _Array, order: tuple[str, ...], at: Mapping[str, int]) -> n
 def _beside(
     arrays: Mapping[str, _Array], order: tuple[str, ...], at: Mapping[str, int], names: set[str]
 ) -> dict[str, Any]:
-    """What else the file says of the slice."""
+    """Further metadata of the slice in the file."""
     lower = {name.lower(): name for name in names}
     of_slice = tuple(axis for axis in order if axis in AXES[1:])
     of_volume = tuple(axis for axis in order if axis in AXES)

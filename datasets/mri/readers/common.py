@@ -1,4 +1,4 @@
-"""What readers of k-space share: an open file, how a plain array is to be read, and what is said of a damaged one."""
+"""What readers of k-space share: an open file, how a plain array is to be read, and errors on a damaged one."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class KSpaceFile:
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayLayout:
-    """How a plain array is to be read, where its format does not say.
+    """How a plain array is to be read, where its format leaves it open.
 
     Arguments:
         variable: Name of the array in a file of several.
@@ -73,13 +73,13 @@ class ArrayLayout:
 
     @property
     def given(self) -> bool:
-        """Whether anything is said."""
+        """Whether anything is given."""
         return self != ArrayLayout()
 
 
 @contextmanager
 def readable(path: Path, kind: str) -> Iterator[None]:
-    """Turn what a library says of a file that it cannot read, and what is wrong with a slice, into one line."""
+    """Turn a library's error on a file that it cannot read, and what is wrong with a slice, into one line."""
     try:
         yield
     except InfieldError as error:

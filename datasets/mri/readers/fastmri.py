@@ -1,7 +1,7 @@
 """fastMRI's HDF5 files (Zbontar et al. 2018, arXiv:1811.08839), and others of the same layout such as M4Raw's.
 
 `kspace (slice, [coil,] rows, columns)`; rows are the readout, oversampled twofold, columns the phases, of which whole
-ones are left out. `ismrmrd_header` (XML) tells the sizes; `mask` (of the columns) is there in test files only, and the
+ones are left out. `ismrmrd_header` (XML) holds the sizes; `mask` (of the columns) is there in test files only, and the
 target `reconstruction_rss` or `reconstruction_esc` in the others. Here rows become ky and columns kx, as the images are
 shown.
 
@@ -101,7 +101,7 @@ def open_fastmri(path: Path, file: h5py.File) -> KSpaceFile:
 
 
 class _Sizes:
-    """What the header says: rows of the image, measured columns, mm of a point; None for what it does not say."""
+    """From the header: rows of the image, measured columns, mm of a point; None for what it lacks."""
 
     rows: int | None = None
     columns: slice | None = None

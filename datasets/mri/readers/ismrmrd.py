@@ -1,6 +1,6 @@
 """Raw data in the ISMRMRD format (Inati et al. 2017, doi:10.1002/mrm.26089; files .h5 or .mrd): Cartesian 2-D scans.
 
-Lines are put where their counters say: the readout's sample j at kx = j - center_sample, the line at ky =
+Lines are placed by their counters: the readout's sample j at kx = j - center_sample, the line at ky =
 kspace_encode_step_1 - center of the encoding limits, so that partial Fourier and partial echoes leave holes in the mask
 and nothing else. Lines that were read in reverse are turned round first; where their centre then lies the peak decides.
 
@@ -91,7 +91,7 @@ class _Scan:
         self._sort(ismrmrd)
 
     def _sort(self, ismrmrd: Any) -> None:
-        """Which line serves what."""
+        """The role of each line."""
         flags, idx = self.heads["flags"], self.heads["idx"]
 
         def flagged(*names: str) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""What an MRD header (XML) says of a Cartesian scan; elements that are missing are taken as is the custom."""
+"""A Cartesian scan as an MRD header (XML) describes it; elements that are missing are taken as is the custom."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,7 +18,7 @@ class Header:
         nx: Samples of a whole readout.
         ny: Lines of a whole phase encoding.
         recon_x: Points of the image along the readout, after oversampling is taken off.
-        voxel: Size of a point along y and x, mm; None where the header does not say.
+        voxel: Size of a point along y and x, mm; None if the header lacks it.
         centre: Counter of the line at ky = 0.
         bandwidth_ratio: Noise bandwidth of the receiver over the sampling bandwidth.
         trajectory: In lower case.
@@ -36,7 +37,7 @@ def read_header(path: Path, text: bytes | str) -> Header:
     """Read it.
 
     Arguments:
-        path: The file, for what is said of it.
+        path: The file, for messages.
         text: The XML.
 
     Raises:
@@ -46,9 +47,13 @@ def read_header(path: Path, text: bytes | str) -> Header:
     def refuse(reason: str) -> InfieldError:
         return InfieldError(where=f"{path}: 'xml'", found=f"no header of an MRD file ({reason})", expected="one")
 
-    raw = text.encode() if isinstance(text, str) else bytes(text)
+    raw = (text.encode() if isinstance(text, str) else bytes(text)).strip(b"\0 \r\n\t\xef\xbb\xbf")
     try:
-        root = ElementTree.fromstring(raw.strip(b"\0 \r\n\t\xef\xbb\xbf"))
+        raw.decode()
+    except UnicodeDecodeError:  # names in the alphabet of Windows under a declaration of UTF-8, or none
+        raw = re.sub(rb"^<\?xml[^>]*\?>", b"", raw).decode("cp1252", "replace").encode()
+    try:
+        root = ElementTree.fromstring(raw)
     except (ElementTree.ParseError, ValueError) as error:
         raise refuse(" ".join(str(error).split())[:200]) from error
 

@@ -1,4 +1,4 @@
-"""Which samples of an array were measured, where only zeros say it: one rule for all formats, before any cropping."""
+"""Which samples of an array were measured, where only zeros mark it: one rule for all formats, before any cropping."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Sampled:
     Arguments:
         mask: Bool `(ky, kx)`.
         rounded: Share of the samples that are not 0 but rounding errors, which are no data.
-        history: What there is to say of it.
+        history: Its line in the history.
     """
 
     mask: np.ndarray
@@ -38,7 +38,7 @@ def measured(samples: np.ndarray, said: np.ndarray | None = None) -> Sampled:
 
     Arguments:
         samples: `(coil, ky, kx)`.
-        said: Samples of which the file says that they were measured, bool `(ky, kx)`; None where it says nothing.
+        said: Samples that the file marks as measured, bool `(ky, kx)`; None if it marks none.
 
     Raises:
         InfieldError: Of samples that were measured by the file's own mask more than one in a hundred are 0.
@@ -67,9 +67,9 @@ def measured(samples: np.ndarray, said: np.ndarray | None = None) -> Sampled:
         zeros = float((said & ~found).sum() / max(said.sum(), 1))
         if zeros > FEW:
             raise InfieldError(
-                found=f"{zeros:.0%} zeros among samples said to be measured by the mask",
+                found=f"{zeros:.0%} zeros among samples that the mask marks as measured",
                 expected="a mask that is 0 where nothing was measured",
-                remedy="set it 0 there, or leave the mask out: then zeros tell what was not measured",
+                remedy="set it 0 there, or leave the mask out: then zeros mark what was not measured",
             )
         found = said
     return Sampled(found, rounded if rounded > FEW else 0.0, tuple(words))

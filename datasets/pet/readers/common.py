@@ -22,7 +22,7 @@ def needs(package: str) -> Any:
 
 @contextmanager
 def readable(path: Path, kind: str) -> Iterator[None]:
-    """Turn what a library says of a file that it cannot read into one line.
+    """Turn a library's error on a file that it cannot read into one line.
 
     Raises:
         InfieldError: The file is missing, empty or not of this kind.

@@ -1,4 +1,4 @@
-"""An image of several frames as readers give it: nothing is read before a frame is asked for."""
+"""An image of several frames as readers give it: nothing is read before a frame is requested."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class FrameFile:
         frames: Number of frames.
         read: Reads one frame `(i, j, k)` by its number.
         affine: From (i, j, k) to RAS+ mm.
-        units: As the file has them; None if it does not say.
-        starts: When frames start, s; None if the file does not say.
+        units: As the file has them; None if it has none.
+        starts: When frames start, s; None if the file lacks them.
         durations: How long they last, s; likewise.
-        facts: What the file says beside.
+        facts: Further metadata of the file.
     """
 
     path: Path

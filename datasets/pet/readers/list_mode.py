@@ -1,8 +1,9 @@
 """List mode of the Siemens Biograph mMR to sinograms: prompts and delayeds apart, single-slice rebinning.
 
-A word of 32 bits is an event where bit 31 is 0; bit 30 then tells a prompt from a delayed coincidence, and the lower 30
-bits are the address ((plane * 252) + view) * 344 + bin. Planes come in the order of segments 0, +1, -1, ... +60, -60 of
-one ring difference each: 4084 in all. Bins are those of detectors, s = R sin(pi k / 504): not evenly spaced.
+A word of 32 bits is an event where bit 31 is 0; bit 30 then distinguishes a prompt from a delayed coincidence, and the
+lower 30 bits are the address ((plane * 252) + view) * 344 + bin. Planes come in the order of segments 0, +1, -1, ...
++60, -60 of one ring difference each: 4084 in all. Bins are those of detectors, s = R sin(pi k / 504): not evenly
+spaced.
 
 Single-slice rebinning (Daube-Witherspoon & Muehllehner 1987) takes an oblique plane for the direct one in its middle.
 Off the axis by r that is wrong by up to r times the tangent of the tilt: for a brain (r = 80 mm) and all ring

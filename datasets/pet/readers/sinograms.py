@@ -30,7 +30,7 @@ def open_sinograms(
     Arguments:
         path: The file.
         bin_width: Of a plain array, mm.
-        order: Axes of a plain array, of `AXES`, slowest first; (angle, radial) where it has two and says nothing.
+        order: Axes of a plain array, of `AXES`, slowest first; (angle, radial) if it has two and no names.
         blank: A plain array of the same order: the counts without an absorber.
         ring_difference: Of list mode.
 

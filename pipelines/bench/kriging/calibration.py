@@ -20,7 +20,7 @@ from infield.pipelines.bench.kriging.settings import OURS, TRUE_LAW, Settings
 from infield.pipelines.bench.kriging.tables import PartsBench
 
 FIELDS, SIDE, LEVELS = 20, 24, (50, 80, 95)
-"""Fields for each of the truths that are asked for, 10 by default; cells along a side; central intervals."""
+"""Fields for each of the requested truths, 10 by default; cells along a side; central intervals."""
 
 METHODS = {
     OURS: ("--no-validation", "--hyper", "sample"),
@@ -31,7 +31,7 @@ PLACES = ("anywhere", "rim")
 
 
 def run(bench: PartsBench, settings: Settings) -> None:
-    """All fields, the draws of each in this process: costs are not asked for."""
+    """All fields, the draws of each in this process: costs are not needed."""
     fields = 2 if settings.quick else FIELDS * settings.truths
     group = "calibration: fields from the prior"
     if not settings.wants(group):

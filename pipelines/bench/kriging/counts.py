@@ -1,8 +1,8 @@
 """Counts of an unknown rate to a map of its logarithm, beside NIFTy's metric Gaussian variational inference.
 
 A log rate of Matern 3/2, length 0.1 of the side of an open square, standard deviation 1, one Poisson count in each of
-64 x 64 cells; mean count 0.3, 3 and 30. Nobody is told the law: ours is the default of `reconstruct` (a stationary
-prior fitted by Laplace's evidence, then MGVI), NIFTy learns the power spectrum with the field (its correlated-field
+64 x 64 cells; mean count 0.3, 3 and 30. No method is given the law: ours is the default of `reconstruct` (a stationary
+prior fitted by Laplace's evidence, then MGVI), NIFTy fits the power spectrum with the field (its correlated-field
 model on a torus half as long again, MGVI). Both run in this process. The peer: pip install nifty jax.
 """
 
@@ -37,7 +37,7 @@ NIFTY, PEER = "nifty", "NIFTy, MGVI"
 """The peer's name among the options, and its row."""
 
 RATIO, POINTS = 1.05, 0.03
-"""What is asked for: RMSE over the peer's, and the distance of the cover from 0.9 (or two standard errors)."""
+"""Targets: RMSE over the peer's, and the distance of the cover from 0.9 (or two standard errors)."""
 
 
 def run(bench: PartsBench, settings: Settings, *, side: int | None = None, peer_truths: int | None = None) -> None:
@@ -113,7 +113,7 @@ def _enter(
 
 
 def judge(bench: PartsBench, group: str) -> None:
-    """What issue 18 asks of a mean count."""
+    """Targets of a mean count."""
     bench.judge(group, "rmse_over_nifty", bench.ratio(group, OURS, [PEER], "rmse"), RATIO, peers=[PEER])
     cover = list(bench.values(group, OURS, "coverage_90").values())
     error = statistics.stdev(cover) / len(cover) ** 0.5 if len(cover) > 1 else 0.0

@@ -19,7 +19,7 @@ LOST = 1e-4
 
 @dataclass(frozen=True)
 class Problem:
-    """Point data of a field, the grid on which it is wanted, and what every method is told.
+    """Point data of a field, the grid of the map, and what every method is given.
 
     Arguments:
         points: Where data are, shape `(n, axes)`.
@@ -28,8 +28,8 @@ class Problem:
         noise_sd: Standard deviation of independent errors; None where it is to be found.
         order: Order of the Matern law; None where it is to be found.
         truth: The noise-free field on the grid, flat, or None.
-        drift: "constant" or "linear": what all are told of the mean.
-        held_out: Places and values that no method sees, or None.
+        drift: "constant" or "linear": what all are given of the mean.
+        held_out: Places and values that no method is given, or None.
     """
 
     points: Array
@@ -56,7 +56,7 @@ class Problem:
         return tuple(len(axis) for axis in self.axes)
 
     def told(self, *, noise_sd: float | None, order: float | None) -> Problem:
-        """The same data, with this said of noise and order."""
+        """The same data, with this given of noise and order."""
         return replace(self, noise_sd=noise_sd, order=order)
 
 
@@ -66,7 +66,7 @@ def on_unit_square(law: Law, data: int, side: int, noise_sd: float, rng: Generat
     Arguments:
         law: Of the field.
         data: How many.
-        side: Points of the grid along each axis, the first and last on the rim of the square.
+        side: Points of the grid along each axis, the first and last on the boundary of the square.
         noise_sd: Standard deviation of the errors.
         rng: Draws all.
         refine: Steps of the lattice in one of the grid.

@@ -88,7 +88,7 @@ def _under_own_law(
 def _draws(
     bench: PartsBench, group: str, problem: Problem, settings: Settings, cells: np.ndarray, exact: Answer, draws: int
 ) -> None:
-    """64 joint draws of ours, and of the peers that say they can."""
+    """64 joint draws of ours, and of the peers that support them."""
 
     def of_samples(answer: Answer) -> dict[str, float]:
         assert answer.samples is not None

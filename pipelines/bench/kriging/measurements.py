@@ -1,4 +1,4 @@
-"""Problems as measurement files, written as docs/formats.md says, with xarray alone."""
+"""Problems as measurement files, written by docs/formats.md, with xarray alone."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Layout:
-    """What a file says beyond the problem's numbers.
+    """Contents of a file beyond the problem's numbers.
 
     Arguments:
         names: Of the axes.
         units: Of the axes.
         scale: The file's coordinates over the problem's, one an axis: for other units of the same places.
         value_units: Of the field and the data.
-        link: Pointwise operator between the field and what the points see, by name; None for none.
+        link: Pointwise operator between the field and the data, by name; None for none.
         factors: What data share, `(rows, n)`: covariance F^T F beside the independent errors; None for none.
         on_grid: Data are cells of the grid: the operator is a mask.
     """

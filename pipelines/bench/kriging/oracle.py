@@ -71,7 +71,7 @@ def dense_kriging(
         points: Where data are, `(n, axes)`.
         values: The data, `(n,)`.
         noise: Covariance of their errors `(n, n)`, variance of each `(n,)`, or of all.
-        targets: Where the field is wanted, `(m, axes)`.
+        targets: Places of the predictions, `(m, axes)`.
         drift: "none" (mean zero), "constant" or "linear".
         batch: Targets at a time.
 

@@ -1,4 +1,4 @@
-"""The default road, as a person walks it: a measurement file, `infield reconstruct` without a prior, the map."""
+"""The default workflow of a user: a measurement file, `infield reconstruct` without a prior, the map."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ORDERS = {0.5: "matern-1/2", 1.5: "matern-3/2", 2.5: "matern-5/2"}
 
 @dataclass(frozen=True)
 class Posterior(Answer):
-    """What a posterior file says.
+    """Contents of a posterior file.
 
     Arguments:
         attributes: Of the file.
@@ -57,11 +57,11 @@ def reconstruct(
     """Write the measurement, reconstruct it in a process of its own (or in this one), and read the map.
 
     Arguments:
-        problem: Data and grid; its order, where it is told, is that of a built-in prior.
+        problem: Data and grid; its order, if it is given, is that of a built-in prior.
         limits: Of the process.
         options: Of `reconstruct`.
         layout: Of the file.
-        in_process: Run here, where costs are not asked for; hyperparameters are plugged in where nothing else is said.
+        in_process: Run here, without costs; hyperparameters are plugged in by default.
         draws: Whether to read the samples as well.
     """
     layout = layout or Layout()

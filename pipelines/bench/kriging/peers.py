@@ -1,4 +1,4 @@
-"""Geostatistics by other libraries, each called as its own documentation calls it. They are told what ours is told.
+"""Geostatistics by other libraries, each called as its own documentation calls it. They are given what ours is given.
 
 Each takes a problem and returns mean and standard deviation of the noise-free field at its targets; the noise level
 where it found one.
@@ -110,7 +110,7 @@ def gpboost_space_time(problem: Problem) -> Answer:
 
 
 def gpboost_free_order(problem: Problem) -> Answer:
-    """GPBoost that finds the order as well, whatever it was told."""
+    """GPBoost that fits the order as well, whatever it was given."""
     return gpboost(problem.told(noise_sd=problem.noise_sd, order=None))
 
 

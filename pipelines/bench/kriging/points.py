@@ -1,6 +1,6 @@
 """Scattered points to a map on the open unit square: few data a cell, and many.
 
-Matern fields of order 1/2 and 3/2, length 0.1 and standard deviation 2, errors of 0.2. The order is told to all or to
+Matern fields of order 1/2 and 3/2, length 0.1 and standard deviation 2, errors of 0.2. The order is given to all or to
 none, and so is the noise level.
 """
 
@@ -88,7 +88,7 @@ def _groups(name: str, nu: float, quick: bool) -> dict[str, dict[str, float | No
 
 
 def arms(nu: float, quick: bool) -> dict[str, dict[str, float | None]]:
-    """What is told: the order or not, the noise level or not."""
+    """What is given: the order or not, the noise level or not."""
     if quick:
         return {"order free, noise known": {"order": None, "noise_sd": NOISE_SD}}
     return {
@@ -111,7 +111,7 @@ def scores(problem: Problem, exact: Answer, answer: Answer) -> dict[str, float]:
 
 
 def judge(bench: PartsBench, group: str, nu: float) -> None:
-    """What issue 18 asks of this arm."""
+    """Targets of this arm."""
     named = labels(*PEERS)
     for metric in ("rmse", "crps"):
         bench.judge(group, f"{metric}_over_best_peer", bench.ratio(group, OURS, named, metric), 1.02, peers=named)
@@ -125,5 +125,5 @@ def judge(bench: PartsBench, group: str, nu: float) -> None:
         found = list(bench.values(group, OURS, "noise_sd").values())
         off = abs(statistics.median(found) / NOISE_SD - 1) if found else None
         bench.judge(group, "noise_sd_relative_error_of_median", off, 0.1)
-    elif "estimated" in group:  # 100 truths were asked for; fewer tell less
+    elif "estimated" in group:  # the target is for 100 truths; fewer are less precise
         bench.judge(group, "noise_sd_in_interval", bench.mean(group, OURS, "noise_sd_in_interval"), 0.97, 0.8)

@@ -35,7 +35,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Outcome:
-    """An answer with its costs, or the line that says why there is none."""
+    """An answer with its costs, or the line with the reason why there is none."""
 
     answer: Any = None
     cost: dict[str, float] = field(default_factory=dict)
@@ -79,7 +79,7 @@ def _run(job: dict[str, Any], problem: Problem | None, limits: Limits) -> Outcom
 
 
 def _why(done: subprocess.CompletedProcess[str], limits: Limits) -> str:
-    """The last line that a process said, or the signal that ended it."""
+    """The last line that a process printed, or the signal that ended it."""
     if done.returncode in (-24, -9):
         return f"stopped at {limits.seconds:.0f} CPU seconds or by the system"
     lines = [line for line in done.stderr.strip().splitlines() if line.strip()]

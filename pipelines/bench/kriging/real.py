@@ -44,7 +44,7 @@ LARGE_PEERS = ("gpboost", "gpboost-anisotropic", "pykrige-32")
 
 @dataclass(frozen=True)
 class RealFile:
-    """A table of places in kilometres and values, and the grid that is wanted.
+    """A table of places in kilometres and values, and the grid of the map.
 
     Arguments:
         name: Row.
@@ -54,7 +54,7 @@ class RealFile:
         units: Of the values.
         kept: Data of a fit, at most.
         held_out: Data that judge, at most.
-        drift: What all are told of the mean.
+        drift: What all are given of the mean.
     """
 
     name: str
@@ -107,7 +107,7 @@ def _enter(bench: PartsBench, case: str, number: int, problem: Problem, layout: 
 
 
 def _judge(bench: PartsBench, group: str, peers: tuple[str, ...]) -> None:
-    """Of what was told the same as the peers."""
+    """Of ours with the same information as the peers."""
     named = labels(*(peer for peer in peers if peers == PEERS or peer != "pykrige-32"))  # it holds all pairs: tried
     ours = f"{OURS} {' '.join(TREND)}" if "linear" in group else OURS
     bench.judge(group, "rmse_over_best_peer", bench.ratio(group, ours, named, "rmse"), 1.02, peers=named)

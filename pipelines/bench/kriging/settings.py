@@ -25,7 +25,7 @@ TRUE_LAW = "kriging, true law"
 
 @dataclass(frozen=True)
 class Settings:
-    """What was asked for.
+    """The settings of a run.
 
     Arguments:
         seed: Of all cases.
@@ -46,7 +46,7 @@ class Settings:
     only: str = ""
 
     def wants(self, group: str) -> bool:
-        """Whether a case was asked for."""
+        """Whether a case is requested."""
         return self.only in group
 
     def rng(self, *case: int) -> Generator:
@@ -54,7 +54,7 @@ class Settings:
         return np.random.default_rng([self.seed, *case])
 
     def chosen(self, *names: str) -> Iterator[Peer]:
-        """Peers of these names that were asked for."""
+        """Requested peers of these names."""
         return (PEERS[name] for name in names if name in self.peers)
 
 
@@ -100,7 +100,7 @@ def enter_ours(
 def enter_peers(
     bench: PartsBench, case: str, number: int, problem: Problem, settings: Settings, scores: Scores, *names: str
 ) -> None:
-    """The peers that were asked for; slow ones on the first truths alone."""
+    """The requested peers; slow ones on the first truths alone."""
     for peer in settings.chosen(*names):
         if not peer.truths or number < peer.truths:
             enter(bench, case, peer.label, of_peer(peer, problem, settings.limits), scores)

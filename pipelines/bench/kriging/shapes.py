@@ -1,6 +1,6 @@
 """Data as they come: anisotropic, turned, in any units, with trends, gaps and biases, on the sphere, very few.
 
-Each shape is drawn from its exact law by Cholesky; kriging under that law, with all it knows, is the reference.
+Each shape is drawn from its exact law by Cholesky; kriging under that law, with all its parameters, is the reference.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EARTH_KM = 6371.0
 
 @dataclass(frozen=True)
 class Shape:
-    """A problem, its true law and what its file says.
+    """A problem, its true law and the contents of its file.
 
     Arguments:
         problem: Data and grid in the file's places.
@@ -37,7 +37,7 @@ class Shape:
         layout: Of the file.
         options: Of `reconstruct`.
         again: The same file in other units, or None.
-        peers: Which of them can be told all of this.
+        peers: Which of them can be given all of this.
     """
 
     problem: Problem
@@ -69,7 +69,7 @@ def run(bench: PartsBench, settings: Settings) -> None:
                 _moved(bench, case, shape, settings)
             told = shape.problem.told(
                 noise_sd=shape.problem.noise_sd, order=1.5
-            )  # of all these laws, but not told to ours
+            )  # of all these laws, but not given to ours
             enter_peers(bench, case, number, told, settings, score, *shape.peers)
             bench.finish(case)
         _judge(bench, group, name)
@@ -111,7 +111,7 @@ def _square(
     mean: Callable[[Array], Array] | None = None,
     axis: Array | None = None,
 ) -> Problem:
-    """A field on the unit square, seen where `keep` says, around a mean."""
+    """A field on the unit square, measured where `keep` is true, around a mean."""
     axis = np.linspace(0, 1, side) if axis is None else axis
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
     places = rng.random((20 * data, 2))

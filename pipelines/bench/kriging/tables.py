@@ -1,4 +1,4 @@
-"""Records of this bench as Markdown: a table a part, and what was asked for beside what was found."""
+"""Records of this bench as Markdown: a table per part, and targets beside results."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ from infield.core.errors import InfieldError
 from infield.pipelines.bench.records import Bench, Record
 
 COSTS = ("cpu_seconds", "cpu_seconds_import", "memory", "memory_over_import")
+
+SHOWN = (
+    *("rmse", "crps", "rmse_over_kriging", "sd_over_kriging", "coverage_90", "coverage_90_rim", "coverage_90_far"),
+    *("noise_sd", "trusted", "cpu_seconds", "memory_over_import"),
+)
+"""Metrics of the table on a page."""
 
 DERIVED = ("rank_p_value", "slope")
 """Of several cases at once: computed anew from what earlier runs kept."""
@@ -45,9 +51,15 @@ FORMATS = {
 
 @dataclass
 class PartsBench(Bench):
-    """The records of several parts; a case is "part: case" or, for the n-th truth of it, "part: case #n"."""
+    """The records of several parts; a case is "part: case" or, for the n-th truth of it, "part: case #n".
+
+    Arguments:
+        kept: File of finished cases.
+        closed: Whether cases that no earlier run finished are left out.
+    """
 
     kept: Path | None = None
+    closed: bool = False
     _finished: set[str] = field(default_factory=set)
 
     def load(self, paths: list[Path]) -> None:
@@ -78,8 +90,8 @@ class PartsBench(Bench):
             self._finished |= {record.case for record in new}
 
     def pending(self, case: str) -> bool:
-        """Whether a case is to be run: an earlier run did not finish it."""
-        return case not in self._finished
+        """Whether a case is to be run: an earlier run did not finish it, and this one runs any."""
+        return not self.closed and case not in self._finished
 
     def finish(self, case: str) -> None:
         """All methods of a case have answered: it is kept, so that a run that was stopped goes on behind it."""
@@ -118,7 +130,7 @@ class PartsBench(Bench):
     def judge(
         self, group: str, metric: str, value: float | None, high: float, low: float | None = None, peers: Any = ()
     ) -> None:
-        """A figure that was asked for: `met` where it lies within bounds, unknown where a named peer did not run.
+        """A figure with a target: `met` where it lies within bounds, unknown where a named peer did not run.
 
         Arguments:
             group: Case.
@@ -130,6 +142,8 @@ class PartsBench(Bench):
         """
         target = f"at most {high:g}" if low is None else f"{low:g} to {high:g}"
         ran = {r.method for r in self.records if group_of(r.case) == group and r.metric != "absent"}
+        if self.closed and not ran:
+            return
         met: bool | None = value is not None and (low is None or value >= low) and value <= high
         answered = any(method.startswith("infield") for method in ran)
         if not set(peers) <= ran and (met or (value is None and answered)):
@@ -147,6 +161,11 @@ class PartsBench(Bench):
                 top, bottom = (_summary(metric)([v[c] for c in both]) for v in (mine, theirs))
                 found.append(top / bottom)
         return max(found) if found else None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As every bench, with the metrics that a page shows."""
+        return super().document | {"metrics": {name: name.replace("_", " ") for name in SHOWN}}
 
     def print(self, metrics: Any = None, note: str = "", summary: Any = None) -> None:
         """One Markdown table a part, and one of targets."""
@@ -179,7 +198,7 @@ class PartsBench(Bench):
         return "\n".join(lines)
 
     def targets(self) -> str:
-        """What was asked for, what was found, and whether it is met."""
+        """Target, result, and whether it is met."""
         words = {True: "yes", False: "no", None: "unknown: a named peer did not run"}
         lines = ["| case | figure | target | found | met |", "| --- | --- | --- | ---: | --- |"]
         for r in self.records:
@@ -199,5 +218,5 @@ def _summary(metric: str) -> Callable[[list[float]], float]:
 
 
 def _plain(met: object) -> bool | None:
-    """A truth value of numpy as one of Python, which JSON knows."""
+    """A truth value of numpy as one of Python, which JSON supports."""
     return None if met is None else bool(met)

@@ -1,4 +1,4 @@
-"""Images that users of multi-coil MRI know, by sigpy: CG-SENSE, L1-wavelet, total variation. One image each.
+"""Common reconstructions of multi-coil MRI, by sigpy: CG-SENSE, L1-wavelet, total variation. One image each.
 
 sigpy's problems have white noise: coils are whitened first, samples and maps alike, so that the noise of a complex
 sample of each coil has variance 1, and the image is scaled so that the maps' squares sum to 1 at most. There the

@@ -1,7 +1,7 @@
 """Undersampled k-space to judge samplers by: simulated, where the truth is known, and real.
 
-Coils are mixed and scaled so that noise is white and the squares of the maps sum to 1 at most: libraries that know
-white noise alone see the same problem, and weights of penalties and guidance mean the same in every case.
+Coils are mixed and scaled so that noise is white and the squares of the maps sum to 1 at most: libraries that support
+white noise alone then have the same problem, and weights of penalties and guidance mean the same in every case.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.registry import build_operator
 
 SPACING = 1.875
-"""Size of a point that the shipped prior of brains knows, mm."""
+"""Pixel size of the shipped prior of brains, mm."""
 
 COILS, NOISE = 8, 0.02
 UNSEEN = 2000
@@ -67,7 +67,7 @@ class HeldOut:
     variance: float
 
     def predict(self, x: Tensor) -> Tensor:
-        """What images `(batch, 2, y, x)` say of them, without noise, shape `(batch, data)`."""
+        """Noise-free data of images `(batch, 2, y, x)`, shape `(batch, data)`."""
         return self.operator.A(x)[:, self.operator.observed]
 
 
@@ -111,7 +111,7 @@ def thinned(path: Path, voxel: float, seed: int) -> Case:
     """The real 8-channel slice: half of its samples outside the calibration block are set aside.
 
     Arguments:
-        path: Of the file, which does not tell the size of its points.
+        path: Of the file, which lacks the size of its points.
         voxel: That size, mm; the image is coarsened to 1.875 mm.
         seed: Of the choice.
     """
@@ -135,7 +135,7 @@ def fully_sampled(path: Path, acceleration: int, *, fov: float = 240.0) -> Case:
     """The real single-coil slice, sagittal: its reference is the image of all samples, coarsened alike, noise and all.
 
     Arguments:
-        path: Of the file, which does not tell its field of view.
+        path: Of the file, which lacks its field of view.
         acceleration: 4 or 8, of fastMRI's equispaced masks.
         fov: Field of view, mm.
     """

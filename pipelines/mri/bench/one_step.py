@@ -5,11 +5,11 @@ The toy of the SNaP paper.
 Four Gaussians in a plane, means (+-2.5, +-2.5), deviation 0.35; the first coordinate is observed with noise of
 deviation 0.3, the second is not observed at all, so that its posterior has two modes far from each other. A perceptron
 learns the average velocity through `priors.training.common.mean_flow`, as users train it; then draws from one
-evaluation a sample stand beside those of samplers that know the velocity of the law exactly.
+evaluation a sample stand beside those of samplers with the exact velocity.
 
 Calibration ratio (SNaP, equation 17): mean variance of the draws over the mean square error of their mean, less what
 the number of draws adds to that; 1 where the posterior is right, below 1 where it is too sure, 0 where all draws are
-one. Row '(untrained)' is the same network before training, '(half the noise)' the trained one that is told half the
+one. Row '(untrained)' is the same network before training, '(half the noise)' the trained one that is given half the
 noise of the data.
 """
 
@@ -180,7 +180,7 @@ def scale() -> float:
 
 
 def measure(truth: Tensor, generator: Generator, *, told: float = NOISE) -> Measurement:
-    """The first coordinate of a point `(1, 2)` with noise; `told` is what the measurement says of it."""
+    """The first coordinate of a point `(1, 2)` with noise; `told` is its value in the measurement."""
     y = torch.zeros(1, 1, 2, dtype=torch.float64)
     y[0, 0, 0] = truth[0, 0] + NOISE * torch.randn((), generator=generator, dtype=torch.float64)
     operator = Mask(GRID, 1, torch.tensor([True, False]))

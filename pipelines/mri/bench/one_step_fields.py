@@ -52,7 +52,7 @@ DPS_WEIGHT = 300.0
 """Of DPS's guidance: the best of 10, 30, 100 and 300 for k-space, inpainting and deblurring of another truth."""
 
 NOISELESS_STD = 1e-6
-"""What a measurement file says of exact data: a noise law needs a variance."""
+"""The noise of exact data in a measurement file: a noise model needs a variance."""
 
 METRICS = {
     "calibration": ".3f",
@@ -69,7 +69,7 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Task:
-    """One kind of measurement and the model that serves it.
+    """One kind of measurement and the model for it.
 
     Arguments:
         family: Draws its operators.
@@ -151,7 +151,7 @@ def add_fields(bench: Bench, *, truths: int, drawn: int, draws: int, dps_steps: 
 
     Arguments:
         bench: Where they go.
-        truths: Measurements of each; squared errors differ so much from head to head that a ratio of sums wants many.
+        truths: Measurements of each; squared errors differ so much from head to head that a ratio of sums needs many.
         drawn: The first of them, which get all draws; the others get a few, of which V and B are as little biased.
         draws: Of each of these.
         dps_steps: Of DPS.

@@ -96,8 +96,8 @@ DPS_WEIGHT = 36.0
 """Of DPS's guidance: the best of 4, 12 and 36 at 50 steps, on a smaller brain."""
 
 VOXEL = 1.0
-"""Size of a point of the 8-channel slice, mm, which its file does not tell. On another split of its samples the error
-of `faps-measured` was 0.97 of that of L1-wavelet at 1 mm, and 0.96 at 1.2 mm: the prior serves both alike."""
+"""Size of a point of the 8-channel slice, mm, which its file lacks. On another split of its samples the error
+of `faps-measured` was 0.97 of that of L1-wavelet at 1 mm, and 0.96 at 1.2 mm: the prior is as good for both."""
 
 INSIDE = 0.05
 WEIGHTS = (0.06, 0.12, 0.25, 0.5, 1.0)
@@ -111,7 +111,7 @@ ABSENT = {
     "exact": "Gaussian",
     "deepinv-ddrm": "matrix",
 }
-"""What cannot run here, in a word; `METHOD_NOTE` says more."""
+"""What cannot run here, in a word; `METHOD_NOTE` has details."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,9 @@ def _cases(seed: int, *, quick: bool, points: int) -> list[Callable[[], Case]]:
     folder = Path(os.environ.get("INFIELD_DATA", ""))
     for name in (SLICE, COMPLETE):
         if not (folder / name).is_file():
-            raise InfieldError(f"{folder / name}: no such file; set INFIELD_DATA to the folder that holds {name}")
+            raise InfieldError(
+                where=folder / name, found="no such file", remedy=f"set INFIELD_DATA to the folder that holds {name}"
+            )
     cases: list[Callable[[], Case]] = [
         lambda number=number, acceleration=acceleration: simulated(10 * seed + number, acceleration)  # type: ignore[misc]
         for number in range(2)

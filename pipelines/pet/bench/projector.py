@@ -17,7 +17,7 @@ from infield.pipelines.pet.bench.cases import FIELD_OF_VIEW, image_grid
 OURS, PEER = "projection", "deepinv Tomography"
 REPEATS = 3
 DISCS = {64: 0.012, 128: 0.006}
-"""Relative error of the projections of a disc that is asked for, by the points along a side."""
+"""Relative error of the projections of a disc that is the target, by the points along a side."""
 
 
 def run(bench: Bench, *, side: int, angles: int) -> None:

@@ -66,7 +66,7 @@ def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
 
 
 def run(*, quick: bool = False, seed: int = 0, parts: list[str] | None = None, truths: int | None = None) -> Bench:
-    """The parts that were asked for.
+    """The requested parts.
 
     Raises:
         InfieldError: There are no truths.
@@ -154,7 +154,7 @@ def _enter_image(bench: Bench, name: str, method: str, image: Tensor, case: Case
 
 
 def _verdicts(bench: Bench, group: str, *, chain: bool, large: bool) -> None:
-    """The figures that are asked for, each over the truths of one number of counts."""
+    """The target figures, each over the truths of one number of counts."""
 
     def values(method: str, metric: str) -> list[float]:
         found = (r for r in bench.records if r.target is None and group_of(r.case) == group)

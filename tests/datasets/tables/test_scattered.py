@@ -217,6 +217,6 @@ def test_a_coordinate_reference_system_goes_along(tmp_path):
         assert mapping["longitude_of_central_meridian"] == 9.0 and group["e"].attrs["units"] == "m"
         assert group["e"].attrs["standard_name"] == "projection_x_coordinate"
     assert open_measurement(tmp_path / "m.zarr").grid.names == ("n", "e")
-    for wrong, said in (({"crs": "EPSG:0"}, "one that PROJ knows"), ({"at_units": ("km",)}, "those of EPSG:25832")):
+    for wrong, said in (({"crs": "EPSG:0"}, "one of PROJ"), ({"at_units": ("km",)}, "those of EPSG:25832")):
         with pytest.raises(InfieldError, match=said):
             convert_table(tmp_path / "obs.csv", replace(asked, **wrong))

@@ -73,8 +73,8 @@ def test_the_noise_of_all_slices_is_that_of_each():
 
 
 @pytest.mark.parametrize("operator", [volume_of(), slice_of(1)], ids=["slices", "a slice"])
-def test_unit_data_need_no_transform(operator):
-    """A^T of unit data in closed form, and the noise between a few data, are those of the maps themselves."""
+def test_short_cuts_are_what_they_stand_for(operator, monkeypatch):
+    """A^T of unit data, the noise between a few data, A^T R^{-1} A, and coils one by one."""
     shape = operator.data_shape
     index = operator.observed.flatten().nonzero()[::17, 0]
     unit = torch.zeros(len(index), math.prod(shape), dtype=torch.float64)
@@ -84,6 +84,12 @@ def test_unit_data_need_no_transform(operator):
     assert not torch.allclose(operator.adjoint_of_units(index.flip(0)), expected)
     root = torch.view_as_complex(normal(COILS, COILS, 2, seed=2))
     noise = CoilGaussianNoise(root @ root.mH + torch.eye(COILS), len(shape) - 2)
+    x = normal(2, 2, *shape[2:], seed=5)
+    expected = operator.A_adjoint(noise.solve(operator.A(x)))
+    torch.testing.assert_close(operator.normal(x, noise.precision), expected)
+    assert not torch.allclose(operator.normal(x, noise.precision.conj()), expected)
+    monkeypatch.setattr("infield.physics.mri.multicoil.CACHED_PIXELS", 1)  # coil by coil
+    torch.testing.assert_close(operator.A_adjoint(noise.solve(operator.A(x))), expected)
     places = torch.cat([index[:5], torch.arange(0, math.prod(shape), math.prod(shape[2:]))])  # the latter of one sample
     unit = torch.eye(math.prod(shape), dtype=torch.float64)[places].reshape(-1, *shape)
     torch.testing.assert_close(noise.block(places, shape), noise.apply(unit).flatten(1)[:, places])

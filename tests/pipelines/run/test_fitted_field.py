@@ -68,3 +68,10 @@ def test_what_kriging_alone_heeds_is_refused_beside_another_sampler(options):
     for sampler in (None, Kriging()):
         refuse_fit_of_others(given(*options), sampler)
     refuse_fit_of_others(given("--trend", "linear", "--isotropic", "--hyper", "plug-in"), Exact())  # heeded by the fit
+
+
+def test_collapsed_weights_are_not_trusted():
+    judged = Judged.without_validation(None)
+    assert judged.weighed({"chi_square": 1.0}) is judged and judged.weighed({"weights_collapsed": 0.0}) is judged
+    found = judged.weighed({"weights_collapsed": 0.25, "effective_share": 0.004}).verdict
+    assert found.trusted == 0 and "collapsed (effective share 0.004)" in found.because

@@ -21,7 +21,7 @@ from infield.posterior.inference.particles import ParticleWeights
 from infield.posterior.inference.twist import LocalTwist
 from infield.posterior.samplers.exact import Exact, posterior_mean
 from infield.posterior.samplers.faps import FAPS
-from infield.posterior.samplers.twisted_smc import TwistedSMC
+from infield.posterior.samplers.twisted_smc import TwistedSMC, collapsed
 from infield.priors.base import denoise
 from infield.priors.gaussian.bridge import Bridge
 from infield.priors.gaussian.laws import Matern, White
@@ -253,3 +253,15 @@ def test_a_negative_variance_of_the_jacobian_counts_as_none():
     guide = torch.zeros(3, 1, 24, dtype=torch.float64)
     guide[:, 0, index] = gains[index] * r / spread  # of V fixed at x: (dm/dx)^T A^T z
     torch.testing.assert_close(prior.source.modes.synthesise(guess.guide), guide)
+
+
+def test_weights_that_collapse_are_marked():
+    few = ParticleWeights(torch.zeros(200, dtype=torch.float64))
+    assert not collapsed(few)
+    few.reweigh(torch.where(torch.arange(200) < 12, 0.0, -100.0).double())
+    assert not collapsed(few)  # 12 of 200
+    few.reweigh(torch.where(torch.arange(200) < 3, 0.0, -100.0).double())
+    few.resample(torch.tensor(0.5))
+    assert collapsed(few) and few.ess_fraction == pytest.approx(1)  # resampling does not hide it
+    small = ParticleWeights(torch.tensor([0.0, -1.0, -1.0, -1.0]).double())
+    assert not collapsed(small)
