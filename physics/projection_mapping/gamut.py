@@ -15,7 +15,7 @@ The nearest point has a dual with three unknowns, the residual r = b - V s of
 D = w^2 where 0 < s < 1, else 0. F is the gradient of a convex, piecewise quadratic function of r: semismooth Newton
 (Qi & Sun 1993), with a regula falsi on the slope along the step where the full one overshoots, ends after finitely many
 steps. lam falls in stages, relative to the mean |v_j|^2. The distance d = |r| errs by less than 1e-6 of full scale with
-the stages `TIGHT` and 3e-4 with `WORKING`, beside bounded least squares. The gradient of d^2 / 2 in b is r, and its
+the stages `TIGHT` and about 3e-4 with `WORKING`, beside bounded least squares. The gradient of d^2 / 2 in b is r, and its
 curvature 1 - P, P the projector onto the free columns.
 """
 
@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 WORKING = (1e-2, 1e-5)
-TIGHT = (1e-2, 1e-4, 1e-6, 1e-8)
+TIGHT = (1e-2, 1e-4, 1e-6, 1e-8, 1e-9)
 
 MAX_NEWTON_STEPS = 60
 MAX_LINE_TRIALS = 40
@@ -362,7 +362,7 @@ def _nearest(
         for stage in range(len(stages)):
             lam = stages[stage] * power
             # |error of r| <= |F|, and rounding alone leaves so much of F
-            enough = size * (1e-3 if stage + 1 < len(stages) else 1e-9 + 2e-16 / stages[stage])
+            enough = size * (1e-3 if stage + 1 < len(stages) else 1e-10 + 5e-17 / stages[stage])
             _evaluate(Vx, bx, w2, s0, r, lam, s, F)
             for _ in range(MAX_NEWTON_STEPS):
                 if abs(F[0]) + abs(F[1]) + abs(F[2]) <= enough:
