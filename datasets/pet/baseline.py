@@ -79,7 +79,9 @@ def read_baseline(
     if found not in (PAIR, "pet-image", "nifti"):
         return _of_cohort(path, index, grey_matter)
     if index is not None:
-        raise InfieldError(where="index", found=f"{path.name}, one subject", expected="a cohort", parameters=["index"])
+        raise InfieldError(
+            where="{index}", found=f"{path.name}, one subject", expected="a cohort", parameters=["index"]
+        )
     follow_up = years = None
     if found == PAIR:
         image, later, years = read_pair(path)
@@ -200,7 +202,7 @@ def _of_cohort(path: Path, index: int | None, grey_matter: Path | None) -> Basel
             where=path, found="no variable baseline_regions", expected="a file of `infield simulate pet`"
         )
     if grey_matter is not None:
-        raise InfieldError(where="grey_matter", found="a cohort, which has its own regions", expected="an image",
+        raise InfieldError(where="{grey_matter}", found="a cohort, which has its own regions", expected="an image",
                            parameters=["grey_matter"])  # fmt: skip
     count = data.sizes["sample"]
     if index is None or not 0 <= index < count:
