@@ -53,6 +53,9 @@ ENTRIES = {
         "navier-stokes": Entry(FIELDS, "vorticities, and those at a later time"),
         "process": Entry(FIELDS, "random functions"),
     },
+    "report_sections": {
+        "contributions": Entry("infield.pipelines.report.contributions:section", "which data move the mean"),
+    },
     "benches": {
         "calibration": Entry("infield.pipelines.bench.calibration", "simulation-based calibration of samplers"),
         "gp-regression": Entry("infield.pipelines.bench.gp_regression", "regression beside its closed form"),

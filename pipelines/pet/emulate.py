@@ -111,7 +111,7 @@ def predict(
     if report is not None:
         check_new_report(report, overwrite)
     years = _interval(baseline, years)
-    beyond = _check(bridge, baseline, accept_synthetic, extrapolate)
+    beyond = _check(bridge, baseline, years, accept_synthetic, extrapolate)
     x_b = baseline.values.float()[None]
     draws = torch.cat(
         [bridge.sample(x_b, years, 1, sample_generator(seed, i), extrapolate=extrapolate)[0] for i in range(samples)]
@@ -160,7 +160,9 @@ def _interval(baseline: Baseline, years: float | None) -> float:
     return years
 
 
-def _check(bridge: RegionBridge, baseline: Baseline, accept_synthetic: bool, extrapolate: bool) -> tuple[str, ...]:
+def _check(
+    bridge: RegionBridge, baseline: Baseline, years: float, accept_synthetic: bool, extrapolate: bool
+) -> tuple[str, ...]:
     """Refuse what the bridge was not trained for; in words, what is out of range and insisted on."""
     if len(bridge.regions) != len(baseline.values):
         raise InfieldError(
@@ -195,7 +197,9 @@ def _check(bridge: RegionBridge, baseline: Baseline, accept_synthetic: bool, ext
             parameters=["extrapolate"],
         )
     low, high = bridge.years
-    return beyond + ((f"extrapolated beyond {low:.3g} to {high:.3g} years",) if extrapolate else ())
+    if not low <= years <= high:  # drawing refuses it otherwise
+        beyond += (f"extrapolated beyond {low:.3g} to {high:.3g} years",)
+    return beyond
 
 
 def _dataset(prediction: Prediction, bridge: RegionBridge, band: float, seed: int) -> xr.Dataset:

@@ -66,8 +66,10 @@ def conjugate_gradients(
         rho = torch.where(active, rho_next, rho)
     worst = float(r.norm(dim=1).max()) / right.shape[1] ** 0.5
     raise InfieldError(
-        f"conjugate gradients: residual {worst:.1e} after {max_iterations} iterations, expected {tolerance:.0e}; "
-        "the noise level may be far too small for these data, or the operator's adjoint wrong"
+        where="conjugate gradients",
+        found=f"residual {worst:.1e} after {max_iterations} iterations",
+        expected=f"{tolerance:.0e}",
+        remedy="the noise level may be far too small for these data, or the operator's adjoint wrong",
     )
 
 

@@ -263,7 +263,9 @@ class _Domain:
         domain = cls(grid, measurement.event_shape[0], wide)
         if not domain.uniform and grid.size > DENSE_LIMIT:
             raise InfieldError(
-                f"a prior can be fitted on at most {DENSE_LIMIT} points that are no uniform grid, found {grid.size}",
+                where="fit of a prior",
+                found=f"{grid.size} points that are no uniform grid",
+                expected=f"at most {DENSE_LIMIT}",
                 remedy="name a prior with {prior}",
                 parameters=["prior"],
             )

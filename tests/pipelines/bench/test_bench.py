@@ -116,7 +116,7 @@ def test_a_prior_of_functions_is_trained_as_its_configuration_says(tmp_path):
     [
         (["mixture", "--prior", "learned"], "unrecognized arguments: --prior learned"),
         (["gp-regression", "--train"], "--prior learned"),
-        (["gp-regression", "--prior", "learned", "--checkpoint", "p.ckpt"], "give --kernel too"),
+        (["gp-regression", "--prior", "learned", "--checkpoint", "p.ckpt"], "--checkpoint: found no --kernel"),
         (
             ["gp-regression", "--prior", "learned", "--kernel", "gibbs", "--checkpoint", "p.ckpt"],
             "p.ckpt: found no file",

@@ -252,3 +252,22 @@ def test_a_truncated_posterior_is_refused(tmp_path):
     with pytest.raises(InfieldError, match="samples"):
         write_report(posterior, tmp_path / "r.html", measurement)
     assert not (tmp_path / "r.html").exists()
+
+
+def test_which_data_matter_is_a_section_where_it_can_be_computed(tmp_path):
+    """Two sensors side by side share what one alone contributes; an estimate has no such picture."""
+    import infield
+    from infield.pipelines.report import write_report
+
+    grid = infield.Grid.regular((12,), 1.0)
+    operator = infield.operator("points", grid, indices=np.array([2, 3, 9]))
+    y = torch.tensor([[[0.5, 0.4, -0.2]]], dtype=torch.float64)
+    m = infield.Measurement(y, operator=operator, noise=infield.noise.Gaussian(0.04), grid=grid)
+    infield.write_measurement(tmp_path / "m.zarr", m)
+    (tmp_path / "p.yaml").write_text("prior: gaussian\nlaw: {law: matern, nu: 1.5, length: 0.3}\n")
+    for name, samples in (("p", 64), ("few", 8)):
+        to, prior = tmp_path / f"{name}.zarr", tmp_path / "p.yaml"
+        infield.reconstruct(tmp_path / "m.zarr", to=to, prior=prior, sampler="exact", samples=samples)
+        write_report(tmp_path / f"{name}.zarr", tmp_path / f"{name}.html", tmp_path / "m.zarr")
+    assert "Which data matter" in (tmp_path / "p.html").read_text()
+    assert "Which data matter" not in (tmp_path / "few.html").read_text()
