@@ -123,7 +123,7 @@ def _nifti(path: Path, units: str | None) -> PETImage:
                 where=path,
                 found="no units",
                 expected="SUVR",
-                remedy="`infield convert pet ... --to SUVR` writes them; where it is SUVR, state it: {units}",
+                remedy="`infield convert pet` writes them; where it is SUVR, state it: {units}",
                 parameters=["units"],
             )
         units = "SUVR"
@@ -138,7 +138,7 @@ def _check(image: PETImage) -> None:
             where="units",
             found=f"'{image.units}'",
             expected="SUVR",
-            remedy="convert it: infield convert pet ... --to SUVR --reference MASK --reference-region NAME",
+            remedy="convert it with `infield convert pet`, to SUVR with a mask and the name of the reference region",
         )
     if image.facts.get("space") != MNI:
         raise InfieldError(
