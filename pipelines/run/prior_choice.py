@@ -69,7 +69,7 @@ class ChosenPrior:
         sha256: Digest of its numbers: of the checkpoint's file, or of the tensors of a closed-form prior.
         fitted: Whether it was fitted to the measurement itself.
         conditioned_on: Names of the side information that it is conditioned on.
-        closes: Names of open axes that a fitted prior closes on themselves.
+        closes: Names of open axes that a fitted prior treats as periodic.
     """
 
     prior: FlowPrior | Trained
@@ -85,9 +85,7 @@ class ChosenPrior:
         if not self.closes:
             return None
         axes = f"axis {self.closes[0]}" if len(self.closes) == 1 else f"axes {', '.join(self.closes)}"
-        return (
-            f"the prior fitted to the data closes open {axes}: the field near one edge is tied to that near the other"
-        )
+        return f"the prior fitted to the data treats open {axes} as periodic: opposite edges of the field are tied"
 
 
 def choose_prior(

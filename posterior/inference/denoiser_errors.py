@@ -102,7 +102,7 @@ def fit_denoiser_errors(
     """Measure the law on fields that the prior was trained for, but best not on.
 
     Arguments:
-        prior: On a grid that closes on itself, of one spacing along all axes.
+        prior: On a periodic grid, of one spacing along all axes.
         fields: In units, shape `(batch, channel, *space)`; a dozen images suffice.
         times: 0 <= t < 1, rising.
         generator: Draws x_0.

@@ -104,7 +104,7 @@ class Matern:
     most `DENSE_LIMIT` points of which an axis is not periodic, it is dense. More scattered points get the leading
     directions and a constant remainder, O(N r). On a larger uniform grid of which an axis is not periodic, it is
     embedded in a law on a torus (`embedded`), as `priors.gaussian.prior.gaussian_prior` does of itself; or `wrap` lets
-    correlations close around the domain: an error that reaches about one `length` in from the edges.
+    correlations wrap around the domain: an error that reaches about one `length` in from the edges.
 
     On the sphere the distance is the chord's: a Matern function of it is positive definite for every order, since it is
     the law of a field in space, seen on the sphere. Of the great-circle distance it is so for nu <= 1/2 only (Gneiting
@@ -242,7 +242,7 @@ class Matern:
         if grid.size > DENSE_LIMIT:
             raise InfieldError(
                 f"Matern law on {grid.size} points of a grid that is not periodic: expected at most {DENSE_LIMIT}; "
-                "set `wrap: true` to let correlations close around the domain (a Gaussian prior needs no such thing: "
+                "set `wrap: true` to let correlations wrap around the domain (a Gaussian prior needs no such thing: "
                 "`gaussian_prior` embeds it in a torus)"
             )
         if self._by_fft(grid):

@@ -365,7 +365,7 @@ def _add_calibration(
 ) -> None:
     """Spread over skill and coverage of all cases together, the same number under each.
 
-    The sources of Poisson and Helmholtz are zero on the rim: nothing is unknown there, and no rank is informative.
+    The sources of Poisson and Helmholtz are zero on the boundary: nothing is unknown there, and no rank is informative.
     """
     truths = torch.stack([case.truth for case in cases])
     fields = torch.stack([problem.field(draws.sampled) for draws in found])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from infield.physics.projection_mapping.choices import SCALES
 from infield.physics.projection_mapping.colour import XYZ_OF_SRGB
-from infield.physics.projection_mapping.compensate import pixelwise_light
+from infield.physics.projection_mapping.compensate import compensate
 from infield.physics.projection_mapping.extra import require
 from infield.physics.projection_mapping.pixelwise import least_squares_clipped, linear_clipped, solve_pixels
-from infield.physics.projection_mapping.scale import scale_target
 from infield.physics.projection_mapping.setup import Setup
 from infield.pipelines.bench.targets import TargetBench
 from infield.pipelines.projection_mapping.bench.cases import (
@@ -27,6 +27,9 @@ from infield.pipelines.projection_mapping.bench.cases import (
     truth,
 )
 
+BRIGHTNESS = 2.0
+"""White of the pictures over what the median pixel can show of it."""
+SCALE_ITERATIONS = 25
 HIGH_PASS = 6.0
 """Pixels of the Gaussian whose blur is subtracted before a surface's trace is looked for, at a height of 60."""
 
@@ -37,7 +40,7 @@ def outside(bench: TargetBench, height: int, quick: bool, seed: int) -> None:
         setup = truth(name, height)
         rows: dict[str, list[float]] = {}
         for picture in pictures(setup.shape, count).values():
-            target = bright_target(setup, picture)
+            target = bright_target(setup, picture, BRIGHTNESS)
             _pixelwise(setup, target, rows)
             _scaled(name, height, setup, target, rows)
         several = len(setup.projectors) > 1
@@ -80,15 +83,17 @@ def _pixelwise(setup: Setup, target: np.ndarray, rows: dict[str, list[float]]) -
 
 def _scaled(name: str, height: int, setup: Setup, target: np.ndarray, rows: dict[str, list[float]]) -> None:
     """Rendered pictures of the three scales, exposures matched."""
-    rendered, inside, columns = scene(name, height), judged(setup), setup.columns()
-    traces, similar, ratio = {}, {}, {}
-    for kind in ("none", "smooth", "global"):
-        scaled = scale_target(setup, columns, target, kind)  # type: ignore[arg-type]
-        image = show(rendered, setup, pixelwise_light(setup, scaled.target, "coded", columns))
-        traces[kind] = _trace(setup, image, scaled.target, inside, height)
+    rendered, inside = scene(name, height), judged(setup)
+    traces, similar, ratio, outside = {}, {}, {}, {}
+    for kind in SCALES:
+        found = compensate(setup, target, scale=kind, iterations=SCALE_ITERATIONS)
+        image = show(rendered, setup, found.light)
+        outside[kind] = found.outside(setup.covered)
+        traces[kind] = _trace(setup, image, found.scaled.target, inside, height)
         similar[kind] = _ssim_exposed(image, target, inside)
         ratio[kind] = psnr(image, target, inside)
     add = lambda key, value: rows.setdefault(key, []).append(value)  # noqa: E731
+    add("share of pixels outside, none", outside["none"])
     add("trace of the surface, none", traces["none"])
     add("trace of the surface, smooth", traces["smooth"])
     add("trace of the surface, smooth over none", traces["smooth"] / max(traces["none"], 1e-9))
