@@ -13,7 +13,7 @@ SOLVED = 1e-9
 """Residual, as a share of the right-hand side, below which `conjugate_gradient_steps` takes no more of them."""
 
 DELAY, SHARE = 5, 0.1
-"""Iterations whose decrease of the error estimates what is left of it, and the share of the tolerance that it may be."""
+"""Iterations whose decrease of the error estimates what is left of it, and its share of the tolerance at the end."""
 
 
 def conjugate_gradients(
