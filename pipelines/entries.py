@@ -32,6 +32,8 @@ ENTRIES = {
         "bench": Entry("infield.pipelines.commands.bench", "calibration and cost beside named peers, in one run"),
         "list": Entry("infield.pipelines.commands.list", "names of priors, samplers, operators, configurations, ..."),
         "cite": Entry("infield.pipelines.commands.cite", "BibTeX of what to cite, also of a posterior"),
+        "view": Entry("infield.pipelines.commands.view", "the report of a posterior in a browser"),
+        "doctor": Entry("infield.pipelines.commands.doctor", "checks the installation: versions, devices, folders"),
         "demo": Entry(
             "infield.pipelines.commands.demo_options",
             "the whole workflow in three minutes: measurement, posterior, report",
