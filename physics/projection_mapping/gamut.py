@@ -15,8 +15,8 @@ The nearest point has a dual with three unknowns, the residual r = b - V s of
 D = w^2 where 0 < s < 1, else 0. F is the gradient of a convex, piecewise quadratic function of r: semismooth Newton
 (Qi & Sun 1993), with a regula falsi on the slope along the step where the full one overshoots, ends after finitely many
 steps. lam falls in stages, relative to the mean |v_j|^2. The distance d = |r| errs by less than 1e-6 of full scale with
-the stages `TIGHT` and about 3e-4 with `WORKING`, beside bounded least squares. The gradient of d^2 / 2 in b is r, and its
-curvature 1 - P, P the projector onto the free columns.
+the stages `TIGHT` and about 3e-4 with `WORKING`, beside bounded least squares. The gradient of d^2 / 2 in b is r,
+and its curvature 1 - P, P the projector onto the free columns.
 """
 
 from __future__ import annotations
