@@ -176,6 +176,7 @@ def assess(
     *,
     misfits: Sequence[str] = (),
     seed: int = 0,
+    power: bool = True,
 ) -> Assessment:
     """Judge a sampler by simulations, one of which is in memory at a time.
 
@@ -187,6 +188,7 @@ def assess(
         source: Of the truths.
         misfits: Names of the kinds of data of `Simulation.misfits`.
         seed: Of exchanges and ties.
+        power: Whether the smallest faults that are found are computed, which takes most of the time.
 
     Raises:
         InfieldError: There are fewer than 20 simulations, or a functional of the user is constant or raises.
@@ -212,7 +214,9 @@ def assess(
     chosen, correlation = choose(every, correlations(scores), table.std(1).mean(0))
     one_sign = torch.tensor([every[j].one_sign for j in chosen])
     test = exchange_test(scores[:, :, chosen], one_sign, generator)
-    power = smallest_faults(table[:, :, chosen], one_sign, generator)
+    faults = Power(0.0, math.inf, math.inf)
+    if power:
+        faults = smallest_faults(table[:, :, chosen], one_sign, generator)
     n = table.shape[1] - 1
     return Assessment(
         source,
@@ -220,7 +224,7 @@ def assess(
         n,
         tuple(every[j].name for j in chosen),
         test,
-        power,
+        faults,
         correlation,
         counter.result,
         uniformity(torch.cat(tarp), n, generator),
