@@ -207,7 +207,7 @@ def assess(
         v, e = variance_and_error(fields[1:], fields[0])
         variance, error, energy = variance + v, error + e, energy + energy_score(fields[1:], fields[0])
         reference = one.truth
-    of_data = [Functional(name, _no_field) for name in misfits]
+    of_data = [Functional(name, _no_field, own=True) for name in misfits]  # kept: they see data left out, as none else
     every = [*of_data, *functionals]
     table = torch.stack(values)
     scores = normal_scores(table, generator)
