@@ -271,7 +271,9 @@ class Measurement(Brief):
         z = self.operator.A(x)
         if z.shape[1:] != self.y.shape[1:]:
             found, expected = tuple(z.shape[1:]), tuple(self.y.shape[1:])
-            raise InfieldError(f"measurement: the operator gives data of shape {found}, expected that of y, {expected}")
+            raise InfieldError(
+                where="measurement", found=f"an operator with data of shape {found}", expected=f"that of y, {expected}"
+            )
         return z
 
     def _pair(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -74,7 +74,8 @@ def _run(verb: str, arguments: list[str]) -> int:
         print(f"infield {verb}: {' '.join(error.render(as_option).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"infield {verb}: interrupted; rerun the same command to resume", file=sys.stderr)
+        how = "add --ckpt_path last to resume" if verb == "fit" else "rerun the same command to resume"
+        print(f"infield {verb}: interrupted; {how}", file=sys.stderr)
         return 130
     except SystemExit as leave:  # a parser that has printed its message
         if isinstance(leave.code, str):

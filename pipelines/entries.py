@@ -32,6 +32,8 @@ ENTRIES = {
         "bench": Entry("infield.pipelines.commands.bench", "calibration and cost beside named peers, in one run"),
         "list": Entry("infield.pipelines.commands.list", "names of priors, samplers, operators, configurations, ..."),
         "cite": Entry("infield.pipelines.commands.cite", "BibTeX of what to cite, also of a posterior"),
+        "view": Entry("infield.pipelines.commands.view", "the report of a posterior in a browser"),
+        "doctor": Entry("infield.pipelines.commands.doctor", "checks the installation: versions, devices, folders"),
         "demo": Entry(
             "infield.pipelines.commands.demo_options",
             "the whole workflow in three minutes: measurement, posterior, report",
@@ -52,6 +54,9 @@ ENTRIES = {
         "helmholtz": Entry(FIELDS, "sources, and solutions of -Laplacian u + k^2 u = f"),
         "navier-stokes": Entry(FIELDS, "vorticities, and those at a later time"),
         "process": Entry(FIELDS, "random functions"),
+    },
+    "report_sections": {
+        "contributions": Entry("infield.pipelines.report.contributions:section", "which data move the mean"),
     },
     "benches": {
         "all": Entry("infield.pipelines.bench.all", "every other bench, to see that it runs"),

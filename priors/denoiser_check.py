@@ -30,9 +30,10 @@ from infield.priors.base import FlowPrior, denoise, flow
 TIMES = (0.1, 0.3)
 """Early: there a circulation is large beside the conditional covariance."""
 
-MAX_ASYMMETRY = 1.65
-"""Of W = C_0^{-1/2}: above it the square of the antisymmetric part is more than twice that of the symmetric one, as no
-error of independent entries makes it. Set from shipped priors and planted circulations (`infield bench steps`)."""
+MAX_ASYMMETRY = 1.8
+"""Of W = C_0^{-1/2}: above it the square of the antisymmetric part is more than four times that of the symmetric one,
+2.7 standard errors of 16 pairs beyond independent errors. Set from shipped priors, at most 1.05, and planted
+circulations, at least 1.9 (`infield bench steps`)."""
 
 MAX_NEGATIVE = 0.25
 
@@ -56,7 +57,14 @@ class DenoiserCheck:
 
     @property
     def passed(self) -> bool:
-        return self.asymmetry <= MAX_ASYMMETRY and self.negative <= MAX_NEGATIVE
+        """Whether there is no circulation. Negative probes alone are no failure: a network that was hardly trained has
+        them, and its draws show it."""
+        return self.asymmetry <= MAX_ASYMMETRY
+
+    @property
+    def positive(self) -> bool:
+        """Whether hardly a probe is negative."""
+        return self.negative <= MAX_NEGATIVE
 
     def to_json(self) -> dict[str, float]:
         """The figures, for the provenance of a checkpoint."""

@@ -34,7 +34,7 @@ class Column:
         units: As CF writes them; "1" for none.
         kind: "longitude", "latitude", "time", "vertical" or "other".
         attributes: Further CF attributes (`standard_name`, `calendar`, ...).
-        periodic: Whether the axis closes on itself after `CIRCLE`.
+        periodic: Whether the axis is periodic, with the period `CIRCLE`.
     """
 
     name: str

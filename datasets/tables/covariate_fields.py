@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.interpolate import RegularGridInterpolator
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
@@ -23,6 +22,8 @@ def on_grid(name: str, path: Path, grid: Grid) -> Quantity:
         InfieldError: There is no such variable, its axes are not those of the grid, it does not cover it, or it has
             gaps there.
     """
+    from scipy.interpolate import RegularGridInterpolator  # a second of imports, for covariates alone
+
     dataset = open_dataset(path)
     if name not in dataset.data_vars:
         found = ", ".join(map(str, dataset.data_vars)) or "no variable"

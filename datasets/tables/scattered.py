@@ -195,9 +195,12 @@ def _column(source: Path, table: Table, name: str, asked: Scattered, i: int, kno
         stated = stated or time_units(known, kind_of(name, attributes))
     kind = kind_of(name, {**attributes, "units": stated} if stated else attributes)
     if kind == "time" or (asked.calendar is not None and _is_text(table, name)):
-        values, units, calendar = as_numbers(
-            name, table.frame[name], attributes, stated, asked.calendar, asked.layout.dates
-        )
+        try:
+            values, units, calendar = as_numbers(
+                name, table.frame[name], attributes, stated, asked.calendar, asked.layout.dates
+            )
+        except InfieldError as error:
+            raise error.within(source) from error
         about = {**attributes, "standard_name": "time", "axis": "T", **({"calendar": calendar} if calendar else {})}
         return Column(name, values, units, "time" if " since " in units else "other", about)
     values = numbers(source, table, name)

@@ -53,5 +53,5 @@ def refuse_stand_ins(source: Path, name: str, values: np.ndarray) -> None:
         found=f"{code:g} in {count} of {values.size} values, the others from {low:g} to {high:g}",
         expected="data, and missing values that are empty, NaN or marked by the file",
         remedy="name it ({missing}), or say that it is a value like the others ({no_missing})",
-        parameters={"missing": f"{code:g}", "no_missing": None},
+        parameters={"missing": int(code) if code == round(code) and abs(code) < 1e9 else code, "no_missing": None},
     )

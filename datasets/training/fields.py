@@ -1,7 +1,7 @@
 """Training fields from any file that xarray opens: a variable `(sample, [channel,] *space)` with coordinates and units.
 
 What the file must have: the variable's attribute `units`; for every space dimension a coordinate with `units`, and with
-`periodic: 1` where the axis closes on itself. The length of the source is in the units of these coordinates.
+`periodic: 1` where the axis is periodic. The length of the source is in the units of these coordinates.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class WallSensors:
         """Sensors at positions `(sensors, 2)` of z and x in nu/u_tau.
 
         Raises:
-            InfieldError: There is none, or one lies outside the domain: on an axis that closes it is not wrapped, since
+            InfieldError: There is none, or one lies outside the domain: on a periodic axis it is not wrapped, since
                 a position beyond the period is more often a mistake in its units.
         """
         positions = np.asarray(positions, dtype=np.float64)
@@ -81,7 +81,7 @@ class WallSensors:
     def lattice(cls, grid: Grid, dz_plus: float, dx_plus: float) -> WallSensors:
         """Sensors on the grid points nearest to a lattice that starts at the first point.
 
-        On an axis that closes, the lattice's spacing is the nearest one that divides the period.
+        On a periodic axis, the lattice's spacing is the nearest one that divides the period.
 
         Raises:
             InfieldError: A spacing is below that of the grid or beyond the domain.
@@ -162,7 +162,7 @@ def _noise(std: float) -> GaussianNoise:
 
 
 def _extent(axis: Axis) -> tuple[float, float]:
-    """First and last position of an axis; the last of one that closes is where it meets the first."""
+    """First and last position of an axis; the last of a periodic one is where it meets the first."""
     first, last = axis.coordinates[0], axis.coordinates[-1] + (axis.spacing if axis.periodic else 0.0)
     slack = 1e-9 * axis.spacing
     return first - slack, last + slack

@@ -186,7 +186,8 @@ def origin(document: dict[str, Any], name: str) -> str:
 
 
 def _pivoted(document: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Records as a table: a row per case and method; with a `summary` over the cases, a row per method.
+    """Records as a table: a row per case and method, the mean over its truths ("case #n"); with a `summary` over the
+    cases, a row per method.
 
     `metrics` of a document names the metrics to show and their titles; without it all are shown.
     """
@@ -195,8 +196,10 @@ def _pivoted(document: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     units = {r["metric"]: "" if r["unit"] == "1" else f" ({r['unit']})" for r in records}
     summary = SUMMARIES.get(document.get("summary", ""))
     values: dict[tuple[str, ...], dict[str, list[Any]]] = {}
-    for r in records:
-        row = (r["method"],) if summary else (r["case"], r["method"])
+    for r in sorted(records, key=lambda r: r.get("target") is not None):  # a judged mean does not count again
+        row = (r["method"],) if summary else (r["case"].partition(" #")[0], r["method"])
+        if r.get("target") is not None and r["metric"] in values.get(row, {}):
+            continue
         values.setdefault(row, {}).setdefault(r["metric"], []).append(r["value"])
     rows = []
     for (*case, method), found in values.items():
@@ -219,7 +222,7 @@ def _figure(values: list[Any], summary: Callable[[list[float]], float] | None) -
         return ""
     if isinstance(values[0], str):
         return values[0]
-    value = summary(values) if summary else values[0]
+    value = (summary or statistics.mean)([v for v in values if not isinstance(v, str)])
     size = abs(value)
     digits = 0 if size >= 100 or float(value).is_integer() else 1 if size >= 10 else 2 if size >= 1 else 3
     return f"{value:.{digits}f}" if size >= 0.001 or value == 0 else f"{value:.1e}"

@@ -43,16 +43,24 @@ class CoilGaussianNoise(NoiseModel):
                 where="noise 'coil-gaussian'", found=f"a covariance of shape {found}", expected="(coils, coils)"
             )
         if not torch.isfinite(torch.view_as_real(covariance)).all():
-            raise InfieldError("noise 'coil-gaussian': the covariance holds NaN or Inf, expected finite numbers")
+            raise InfieldError(
+                where="noise 'coil-gaussian'", found="a covariance with NaN or Inf", expected="finite numbers"
+            )
         if (covariance - covariance.mH).abs().max() > 1e-6 * covariance.abs().max():
-            raise InfieldError("noise 'coil-gaussian': the covariance is not Hermitian; store E[n n^H] of the coils")
+            raise InfieldError(
+                where="noise 'coil-gaussian'",
+                found="a covariance that is not Hermitian",
+                expected="E[n n^H] of the coils",
+            )
         covariance = (covariance + covariance.mH) / 2
         cholesky, info = torch.linalg.cholesky_ex(covariance)
         if info.item() != 0:
             lowest = torch.linalg.eigvalsh(covariance)[0].item()
             raise InfieldError(
-                f"noise 'coil-gaussian': the covariance is not positive definite (lowest eigenvalue {lowest:.3g}); "
-                "estimate it from more noise samples"
+                where="noise 'coil-gaussian'",
+                found=f"a covariance with the lowest eigenvalue {lowest:.3g}",
+                expected="a positive definite one",
+                remedy="estimate it from more noise samples",
             )
         object.__setattr__(self, "covariance", covariance)
         object.__setattr__(self, "_cholesky", cholesky)
@@ -73,8 +81,9 @@ class CoilGaussianNoise(NoiseModel):
         super().check(y, observed)
         if observed is not None and (observed != observed[:1, :1]).any():
             raise InfieldError(
-                "measurement: a k-space sample is observed in some coils only, expected all or none of them with "
-                "correlated coil noise"
+                where="measurement",
+                found="a k-space sample observed in some coils only",
+                expected="all or none of them with correlated coil noise",
             )
 
     def of_mean(self, count: float) -> CoilGaussianNoise:

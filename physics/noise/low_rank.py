@@ -46,7 +46,9 @@ class LowRankGaussianNoise(NoiseModel):
                 expected="(rows, *data) and data",
             )
         if not torch.isfinite(factors).all():
-            raise InfieldError("noise 'low-rank-gaussian': the factors hold NaN or Inf, expected finite numbers")
+            raise InfieldError(
+                where="noise 'low-rank-gaussian'", found="factors with NaN or Inf", expected="finite numbers"
+            )
         deviation = diagonal.sqrt().expand(data)
         _, singular, V = torch.linalg.svd((factors / deviation).flatten(1), full_matrices=False)
         for name, value in (("diagonal", diagonal), ("factors", factors), ("_deviation", deviation)):
@@ -65,7 +67,9 @@ class LowRankGaussianNoise(NoiseModel):
         super().check(y, observed)
         if observed is not None and self.factors.to(observed.device)[:, ~observed].any():
             raise InfieldError(
-                "measurement: the factors of its low-rank noise reach data that are not observed, expected zeros"
+                where="measurement",
+                found="factors of its low-rank noise on data that are not observed",
+                expected="zeros there",
             )
 
     @property

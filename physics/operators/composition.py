@@ -278,7 +278,9 @@ def build_sum(weights: object, operators: Sequence[Physics]) -> LinearCombinatio
         )
     for operator in operators:
         if not isinstance(operator, LinearPhysics):
-            raise InfieldError(f"operator 'sum': '{operator.name}' is not linear, expected linear operators")
+            raise InfieldError(
+                where="operator 'sum'", found=f"'{operator.name}', which is not linear", expected="linear operators"
+            )
     shapes = [operator.data_shape for operator in operators]
     if len(set(shapes)) > 1:
         raise InfieldError(where="operator 'sum'", found=f"data of shapes {shapes}", expected="one and the same")

@@ -74,12 +74,15 @@ class OperatorDescription:
                 )
             array = np.asarray(arrays[variable])
             if array.dtype.kind not in "biufc":
-                raise InfieldError(f"operator '{name}': {role} '{variable}' is of type {array.dtype}, expected numbers")
+                raise InfieldError(
+                    where=f"operator '{name}': {role} '{variable}'", found=f"type {array.dtype}", expected="numbers"
+                )
             wrong = int((~np.isfinite(array)).sum())
             if wrong:
                 raise InfieldError(
-                    f"operator '{name}': {role} '{variable}' holds {wrong} NaN or Inf of {array.size} values, "
-                    "expected finite numbers"
+                    where=f"operator '{name}': {role} '{variable}'",
+                    found=f"{wrong} NaN or Inf of {array.size} values",
+                    expected="finite numbers",
                 )
             resolved[role] = array
         return cls(name, parts["parameters"], resolved, grid, channels, checked)

@@ -89,7 +89,7 @@ def _(part: Affine, grid: Grid | PointSet, channels: int, like: Tensor) -> Inner
 @inner_operator.register
 def _(part: Window, grid: Grid | PointSet, channels: int, like: Tensor) -> Inner:
     if not isinstance(grid, Grid):
-        raise InfieldError("a prior on a torus was given for a field on scattered points: expected one on a grid")
+        raise InfieldError(found="a prior on a torus for a field on scattered points", expected="one on a grid")
     torus = torus_around(grid, part.torus)
     seen = {"shape": list(grid.shape), "periodic": [axis.periodic for axis in grid.axes]}
     return Inner(Crop(torus, grid, channels), torus, {"name": Crop.name, "parameters": seen})
@@ -98,7 +98,7 @@ def _(part: Window, grid: Grid | PointSet, channels: int, like: Tensor) -> Inner
 @inner_operator.register
 def _(part: Whitening, grid: Grid | PointSet, channels: int, like: Tensor) -> Inner:
     if not isinstance(grid, Grid):
-        raise InfieldError("a prior of white noise was given for a field on scattered points: expected one on a grid")
+        raise InfieldError(found="a prior of white noise for a field on scattered points", expected="one on a grid")
     return Inner(Colour(grid, channels, part.root), grid, None)
 
 

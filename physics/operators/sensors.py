@@ -106,7 +106,9 @@ class PointSensors(LinearOperator):
         if outside.any():
             sensor = int(outside.nonzero()[0])
             raise InfieldError(
-                f"operator 'points': sensor {sensor} has index {int(indices[sensor])}, expected 0 to {grid.size - 1}"
+                where="operator 'points'",
+                found=f"index {int(indices[sensor])} of sensor {sensor}",
+                expected=f"0 to {grid.size - 1}",
             )
         places = _point_set(grid, grid.points()[indices])
         return cls(grid, channels, indices[None], torch.ones(1, len(indices), dtype=torch.float64), places)

@@ -26,13 +26,13 @@ def check_dirichlet_grid(operator: str, grid: Grid | PointSet) -> Grid:
         raise InfieldError(
             where=f"operator '{operator}'",
             found="a field on scattered points",
-            expected="one on a regular grid with its rim",
+            expected="one on a regular grid with its boundary",
         )
     for axis in grid.axes:
         where = f"along axis '{axis.name}'"
         if axis.periodic:
             raise InfieldError(
-                where=f"operator '{operator}'", found=f"a periodic grid {where}", expected="one with a rim"
+                where=f"operator '{operator}'", found=f"a periodic grid {where}", expected="one with a boundary"
             )
         if axis.size < 3:
             raise InfieldError(

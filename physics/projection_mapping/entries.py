@@ -5,7 +5,28 @@ from __future__ import annotations
 from infield.core.registry import Entry
 
 ENTRIES = {
+    "noise_models": {
+        "gamut": Entry(
+            "infield.physics.projection_mapping.gamut_law:GamutNoise",
+            "pictures that projectors can show: a likelihood without data",
+            facts={
+                "entries": "`mixing`: the name of a variable (projector, 3, 3, *space*); `background`: likewise, (3, "
+                "*space*); `tolerance` s",
+                "meaning, with z the noiseless data": "log p = -sum d² / 2s², d the distance of z from the gamut "
+                "of each pixel; the data are zeros",
+            },
+        ),
+    },
     "operators": {
+        "display": Entry(
+            "infield.physics.projection_mapping.display:build_display",
+            "sRGB-coded picture to linear camera light",
+            facts={
+                "parameters": "`exposure` (1), camera light of white; `to_srgb`, camera channels to linear sRGB",
+                "arrays (role: shape)": "",
+                "output S": "(3, *space*): exposure · T⁻¹ · decode(x); the field has the channels red, green, blue",
+            },
+        ),
         "multi-projector": Entry(
             "infield.physics.projection_mapping.multi_projector:build_multi_projector",
             "light of several projectors on a surface, seen by a camera",

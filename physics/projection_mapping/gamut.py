@@ -271,9 +271,10 @@ def _evaluate(
     F: np.ndarray,
 ) -> None:
     """s(r) and F(r) of equation (4)."""
+    inverse = 1.0 / lam
     F[0], F[1], F[2] = r[0] - b[0], r[1] - b[1], r[2] - b[2]
     for j in range(len(s)):
-        t = s0[j] + w2[j] * (Vx[j, 0] * r[0] + Vx[j, 1] * r[1] + Vx[j, 2] * r[2]) / lam
+        t = s0[j] + w2[j] * inverse * (Vx[j, 0] * r[0] + Vx[j, 1] * r[1] + Vx[j, 2] * r[2])
         t = min(max(t, 0.0), 1.0)
         s[j] = t
         F[0] += Vx[j, 0] * t
@@ -355,12 +356,14 @@ def _nearest(
             r_out[x] = 0.0
             continue
         r[:] = F
-        size = 1e-13 * (np.sqrt(power) * n + abs(bx[0]) + abs(bx[1]) + abs(bx[2]))
+        size = np.sqrt(power) * n + abs(bx[0]) + abs(bx[1]) + abs(bx[2])
         for stage in range(len(stages)):
             lam = stages[stage] * power
+            # |error of r| <= |F|, and rounding alone leaves so much of F
+            enough = size * (1e-3 if stage + 1 < len(stages) else 1e-9 + 2e-16 / stages[stage])
             _evaluate(Vx, bx, w2, s0, r, lam, s, F)
             for _ in range(MAX_NEWTON_STEPS):
-                if abs(F[0]) + abs(F[1]) + abs(F[2]) <= size:
+                if abs(F[0]) + abs(F[1]) + abs(F[2]) <= enough:
                     break
                 _gram(Vx, w2, s, True, 1.0, 1.0 / lam, A)
                 _solve3(A, F, step)

@@ -13,8 +13,8 @@ from infield.physics.projection_mapping.setup import Setup
 
 SHARE_INSIDE = 0.98
 PERCENTILE, WINDOW, SMOOTHING = 5, 15, 8.0
-"""Of the smooth gain: percentile of the largest gains, its window, then a Gaussian, in pixels at a height of 240."""
-REFERENCE_HEIGHT = 240
+"""Of the smooth gain: percentile of the largest gains, its window, then a Gaussian, in pixels at a height of 60."""
+REFERENCE_HEIGHT = 60
 
 
 class Scaled(NamedTuple):

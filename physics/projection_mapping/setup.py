@@ -14,7 +14,7 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.physics.projection_mapping.multi_projector import MultiProjector
 
-FEATHER = 0.15
+FEATHER = 0.3
 """Width over which a projector's share falls to zero at the border of its image, over the width of that image."""
 
 
@@ -122,8 +122,8 @@ class Setup:
             padded = np.pad(seen, 1)  # the frame of the camera is a border too
             parts.append(np.minimum(1, ndimage.distance_transform_edt(padded)[1:-1, 1:-1] / width)[self.covered])
         weights = np.stack(parts, 1)
-        smooth = weights**2 * (3 - 2 * weights)
-        return np.asarray(smooth / np.maximum(smooth.max(1, keepdims=True), 1e-9))
+        root = np.sqrt(weights)  # drives of equal projectors go with w squared: their shares fade linearly
+        return np.asarray(root / np.maximum(root.max(1, keepdims=True), 1e-9))
 
     def without(self, *names: str) -> Setup:
         """The set-up with some projectors switched off; their black level stays in the background.

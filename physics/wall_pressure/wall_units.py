@@ -218,7 +218,7 @@ def wall_grid(
             nearest whole number of `multiple` spacings.
         dx_plus, dz_plus: Spacings in nu/u_tau.
         multiple: What the number of points along each axis is a multiple of.
-        periodic: Whether both axes close on themselves.
+        periodic: Whether both axes are periodic.
 
     Returns:
         Axes (z, x) from 0, in nu/u_tau.

@@ -99,9 +99,11 @@ def run(
     """
     torch.set_num_threads(1)
     if checkpoint is not None and len(kernels) != 1:
-        raise InfieldError("--checkpoint is the prior of one law: give --kernel too")
+        raise InfieldError(where="--checkpoint", found="no --kernel", expected="the kernel that it is a prior of")
     if train and checkpoint is not None and (checkpoint.exists() or not checkpoint.parent.is_dir()):
-        raise InfieldError(f"--checkpoint {checkpoint}: with --train, expected a new file in a folder that exists")
+        raise InfieldError(
+            where=f"--checkpoint {checkpoint}", expected="a new file in a folder that exists, with --train"
+        )
     bench = Bench("gp-regression", seed)
     kernels, sizes = (kernels[:1], (POINTS, OTHER_POINTS[0])) if quick else (kernels, (POINTS, *OTHER_POINTS))
     count, draws, steps = (1, 64, QUICK_STEPS) if quick else (4, 256, STEPS)

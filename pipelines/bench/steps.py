@@ -4,7 +4,8 @@ datum contributes.
     infield bench steps --parts integrator --records steps.json
 
 Parts: `integrator` (draws of priors beside Heun's method, the midpoint rule and DPM-Solver++ at equal calls),
-`denoisers` (shipped priors, and priors with a planted circulation), `explain` (sensitivities beside exact ones).
+`denoisers` (shipped priors, and priors with a planted circulation), `explain` (sensitivities beside exact ones),
+`smc` (Gaussian priors, 40 and 60 data).
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Any
 
 import torch
 
-from infield.pipelines.bench import steps_denoisers, steps_explain, steps_integrator
+from infield.pipelines.bench import steps_denoisers, steps_explain, steps_integrator, steps_smc
 from infield.pipelines.bench.steps_options import PARTS
 from infield.pipelines.bench.targets import TargetBench
 
-RUN = dict(zip(PARTS, (steps_integrator.run, steps_denoisers.run, steps_explain.run), strict=True))
+RUN = dict(zip(PARTS, (steps_integrator.run, steps_denoisers.run, steps_explain.run, steps_smc.run), strict=True))
 
 METRICS: dict[str, str] = {}
 METHOD_NOTE = (

@@ -21,7 +21,7 @@ from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.storage.checkpoint import load_flow_prior
 
 CALLS = (8, 16, 32)
-LEARNED = ("gp_mixture", "pde_darcy", "brain_64")
+LEARNED = ("gp_mixture", "pde_darcy")
 FINE_STEPS = {"closed": 400, "learned": 96}
 
 Method = Callable[[FlowPrior, Tensor, int], Tensor]
@@ -49,25 +49,28 @@ def run(bench: TargetBench, quick: bool, seed: int) -> None:
     for name in () if quick else LEARNED:
         priors[name] = load_flow_prior(CHECKPOINTS / f"{name}.ckpt")
     for name, prior in priors.items():
-        n = 8 if prior.mean.numel() > 1000 else 16 if quick else 64
-        x_0 = prior.source.sample(n, Generator().manual_seed(seed))
-        fine = flow(prior, x_0, FINE_STEPS["learned" if name in LEARNED else "closed"])
-        errors = {}
-        for calls in CALLS[: 2 if quick else 3]:
-            for method, integrate in METHODS.items():
-                x = integrate(prior, x_0, calls)
-                errors[method, calls] = float((x - fine).square().mean().sqrt() / fine.std())
-                worst = float((octaves(prior, x) / octaves(prior, fine) - 1).abs().max())
-                ours = method == "Infield"
-                bench.judge(f"{name}, {calls} calls", method, "path_error_over_sd", errors[method, calls])
-                high = {8: 0.1, 16: 0.05}.get(calls) if ours else None
-                bench.judge(f"{name}, {calls} calls", method, "power_of_an_octave_off_at_most", worst, high=high)
-            ratio = errors["Infield", calls] / errors["Heun", calls]
-            bench.judge(f"{name}, {calls} calls", "Infield", "path_error_over_that_of_Heun", ratio, high=0.5)
-        at_half = errors["Infield", 16] / float(
-            (heun(prior, x_0, uniform(16)) - fine).square().mean().sqrt() / fine.std()
-        )
-        bench.judge(name, "Infield", "path_error_of_16_calls_over_that_of_Heun_of_31", at_half, high=1.0)
+        of_prior(bench, name, prior, quick, seed)
+
+
+def of_prior(bench: TargetBench, name: str, prior: FlowPrior, quick: bool, seed: int) -> None:
+    """The records of one prior."""
+    n = 8 if prior.mean.numel() > 1000 else 16 if quick else 64
+    x_0 = prior.source.sample(n, Generator().manual_seed(seed))
+    fine = flow(prior, x_0, FINE_STEPS["learned" if name in LEARNED else "closed"])
+    errors = {}
+    for calls in CALLS[: 2 if quick else 3]:
+        for method, integrate in METHODS.items():
+            x = integrate(prior, x_0, calls)
+            errors[method, calls] = float((x - fine).square().mean().sqrt() / fine.std())
+            worst = float((octaves(prior, x) / octaves(prior, fine) - 1).abs().max())
+            ours = method == "Infield"
+            bench.judge(f"{name}, {calls} calls", method, "path_error_over_sd", errors[method, calls])
+            high = {8: 0.1, 16: 0.05}.get(calls) if ours else None
+            bench.judge(f"{name}, {calls} calls", method, "power_of_an_octave_off_at_most", worst, high=high)
+        ratio = errors["Infield", calls] / errors["Heun", calls]
+        bench.judge(f"{name}, {calls} calls", "Infield", "path_error_over_that_of_Heun", ratio, high=0.5)
+    at_half = errors["Infield", 16] / float((heun(prior, x_0, uniform(16)) - fine).square().mean().sqrt() / fine.std())
+    bench.judge(name, "Infield", "path_error_of_16_calls_over_that_of_Heun_of_31", at_half, high=1.0)
 
 
 def octaves(prior: FlowPrior, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-PARTS = ("integrator", "denoisers", "explain")
+PARTS = ("integrator", "denoisers", "explain", "smc")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -61,10 +61,6 @@ NOISE = 0.05
 """Variance of the noise."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to run (default all)")
-
-
 def chosen(arguments: argparse.Namespace) -> tuple[ModuleType, dict[str, Any]]:
     return sys.modules[__name__], {"parts": arguments.parts}
 

@@ -85,7 +85,12 @@ def run(arguments: argparse.Namespace) -> int:
     check_at_least(0, seed=arguments.seed)
     records = arguments.records
     if records and not records.parent.is_dir():
-        raise InfieldError(f"--records {records}: no folder {records.parent}; make it first")
+        raise InfieldError(
+            where=f"--records {records}",
+            found=f"no folder {records.parent}",
+            expected="one that exists",
+            remedy="make it first",
+        )
     module, options = registry.load(GROUP, arguments.name), {}
     if hasattr(module, "chosen"):
         module, options = module.chosen(arguments)

@@ -69,13 +69,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(summary))
         return 0
-    composite = summary["regions"][COMPOSITE]
+    name = list(summary["regions"])[-1]  # the composite where there is one
+    shown = summary["regions"][name]
     rows = {
         "from": f"{summary['from']}, over {summary['years']:.3g} years",
-        "composite SUVR": f"{composite['baseline']:.3f} at baseline",
-        "its change": f"{composite['change']:+.3f}, {100 * composite['level']:.0f} % in "
-        f"{composite['low']:+.3f} to {composite['high']:+.3f}",
-        f"beyond {100 * summary['band']:g} %": f"probability {composite['exceeds']:.2f}",
+        f"{name}, SUVR": f"{shown['baseline']:.3f} at baseline",
+        "its change": f"{shown['change']:+.3f}, {100 * shown['level']:.0f} % in "
+        f"{shown['low']:+.3f} to {shown['high']:+.3f}",
+        f"beyond {100 * summary['band']:g} %": f"probability {shown['exceeds']:.2f}",
         "draws": f"{summary['samples']}, {'; '.join(summary['cautions'])}",
     }
     table(str(arguments.output), rows)
@@ -109,7 +110,7 @@ def predict(
     if report is not None:
         check_new_report(report, overwrite)
     years = _interval(baseline, years)
-    beyond = _check(bridge, baseline, accept_synthetic, extrapolate)
+    beyond = _check(bridge, baseline, years, accept_synthetic, extrapolate)
     x_b = baseline.values.float()[None]
     draws = torch.cat(
         [bridge.sample(x_b, years, 1, sample_generator(seed, i), extrapolate=extrapolate)[0] for i in range(samples)]
@@ -158,7 +159,9 @@ def _interval(baseline: Baseline, years: float | None) -> float:
     return years
 
 
-def _check(bridge: RegionBridge, baseline: Baseline, accept_synthetic: bool, extrapolate: bool) -> tuple[str, ...]:
+def _check(
+    bridge: RegionBridge, baseline: Baseline, years: float, accept_synthetic: bool, extrapolate: bool
+) -> tuple[str, ...]:
     """Refuse what the bridge was not trained for; in words, what is out of range and insisted on."""
     if len(bridge.regions) != len(baseline.values):
         raise InfieldError(
@@ -193,7 +196,9 @@ def _check(bridge: RegionBridge, baseline: Baseline, accept_synthetic: bool, ext
             parameters=["extrapolate"],
         )
     low, high = bridge.years
-    return beyond + ((f"extrapolated beyond {low:.3g} to {high:.3g} years",) if extrapolate else ())
+    if not low <= years <= high:  # drawing refuses it otherwise
+        beyond += (f"extrapolated beyond {low:.3g} to {high:.3g} years",)
+    return beyond
 
 
 def _dataset(prediction: Prediction, bridge: RegionBridge, band: float, seed: int) -> xr.Dataset:
@@ -235,7 +240,7 @@ def _dataset(prediction: Prediction, bridge: RegionBridge, band: float, seed: in
     if prediction.centiloid is not None:
         attributes["synthetic_centiloid"] = json.dumps(prediction.centiloid)
     coordinates = {
-        "region": ("region", np.array(bridge.regions)),
+        "region": ("region", np.array(bridge.regions, dtype=object)),
         "sample": ("sample", np.arange(len(prediction.draws))),
         "in_composite": ("region", prediction.composite.astype(np.int8)),
     }

@@ -79,7 +79,7 @@ def _bars(prediction: Prediction, band: float) -> Picture:
     ax.axvline(0, color=INK, linewidth=0.8, linestyle=":")
     ax.set_yticks(rows, [c.region for c in changes])
     label_axes(ax, "change of SUVR", "", "1", "1")
-    ax.legend(loc="lower right")
+    ax.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     text = "Predicted change of each region with its interval, against the band of two scans without any change."
     return as_picture("Change by region", figure, text)
 
@@ -110,8 +110,8 @@ def _maps(prediction: Prediction) -> Picture:
             ax.set_title(name)
         figure.colorbar(drawn, ax=row[-1], label="change of SUVR", shrink=0.8)
     text = (
-        "Slices from below, L and R of the subject. Changes are those of regional means, painted onto the grey matter "
-        "of each region: no image was predicted. Grey: no region."
+        "Slices from the lowest up, seen from above: the left of the subject is at the left (L). Changes are those of "
+        "regional means, painted onto the grey matter of each region: no image was predicted. Grey: no region."
     )
     return as_picture("Where", figure, text)
 

@@ -124,8 +124,8 @@ def simulate_cohort(
         run={"kind": "pet", "parameters": phantom.parameters, "seed": seed, "synthetic": 1},
         title="Synthetic longitudinal amyloid PET",
         coordinates={
-            "region": xr.Variable("region", np.array(NAMES)),
-            "quantity": xr.Variable("quantity", np.array(QUANTITIES)),
+            "region": xr.Variable("region", np.array(NAMES, dtype=object)),
+            "quantity": xr.Variable("quantity", np.array(QUANTITIES, dtype=object)),
             "region_weights": xr.Variable(("region", "z", "y", "x"), weights, words),
         },
         overwrite=overwrite,

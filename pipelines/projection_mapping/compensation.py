@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from html import escape
@@ -14,6 +13,7 @@ import torch
 from scipy import ndimage
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.datasets.projection_mapping.images import fit_to, read_codes, read_picture, write_png
 from infield.physics.projection_mapping.colour import decode, delta_e_2000, encode
 from infield.physics.projection_mapping.compensate import Compensation, compensate
@@ -108,7 +108,7 @@ def project(
     facts |= {"target": target.name, "notes": list(picture.notes), "colour": setup.colour, "exposure": exposure}
     facts |= {"choices": {k: v for k, v in choices.items()}, "seconds": time.perf_counter() - began}
     _write_maps(setup, found, folder)
-    (folder / "report.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (folder / "report.json").write_text(to_json(facts, indent=1) + "\n", encoding="utf-8")
     _write_page(folder, facts, [p.name for p in setup.projectors])
     return facts
 

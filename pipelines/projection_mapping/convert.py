@@ -11,9 +11,9 @@ setup.yaml names it, switches indirect light on.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
+from infield.core.json_text import to_json
 from infield.pipelines.run.options import Parser, add_json
 
 
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         "projectors": dict(setup.facts),
     }
     if arguments.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
         return 0
     rows = {
         "camera": f"{setup.shape[1]} x {setup.shape[0]}, {100 * covered:.1f} % covered",

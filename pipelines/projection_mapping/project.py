@@ -11,10 +11,10 @@ What is no correct prediction: pixels that no projector reaches are masked, neve
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
+from infield.core.json_text import to_json
 from infield.physics.projection_mapping.choices import ERRORS, SCALES
 from infield.pipelines.projection_mapping.output import output_folder
 from infield.pipelines.run.options import Parser, add_json, check_at_least, check_positive
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     if arguments.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
     else:
         table(str(arguments.output), {k.replace("_", " "): in_words(v) for k, v in facts.items() if k != "output"})
     return 0

@@ -11,10 +11,10 @@ projection`; `truth.zarr` in it is the set-up without errors, for `infield proje
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.pipelines.projection_mapping.output import output_folder
 from infield.pipelines.run.options import Parser, add_json, check_at_least, check_positive
 
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         "indirect_share": scene.indirect_share(),
     }
     if arguments.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
     else:
         table(str(arguments.output), {k.replace("_", " "): f"{v:.3g}" if isinstance(v, float) else str(v)
                                       for k, v in facts.items() if k != "output"})  # fmt: skip

@@ -21,6 +21,7 @@ from infield.datasets.formats.output_lock import writing
 from infield.datasets.formats.posterior import open_posterior
 from infield.datasets.formats.zarr_group import explain_disk_full, json_attribute, refusal
 from infield.physics.measurement import Measurement
+from infield.pipelines.report.browser import fields_to_browse
 from infield.pipelines.report.canvas import STYLE
 from infield.pipelines.report.charts import as_picture, calibration_figure, spectrum_figure
 from infield.pipelines.report.data import data_panels, views_of
@@ -96,6 +97,7 @@ def write_report(
             values, true_values = draws.at(places), truth.flatten()[places]
             calibration = Calibration.of(values, true_values)
             facts |= scores(values, true_values, calibration)
+        fields = fields_to_browse(draws, truth)
         about = "" if given is None else str(given.attributes.get("title", ""))
         data_units = "1" if given is None else given.data_units
         with matplotlib.rc_context(STYLE):
@@ -114,9 +116,8 @@ def write_report(
             ]
     facts["warnings"] = warnings(facts)
     subtitle = f"{posterior.name}: {facts['samples']} posterior samples by {facts['sampler']}"
-    write_page(
-        report, page(about or facts["title"], subtitle, facts["warnings"], reading(facts), pictured, tables(facts))
-    )
+    title = about or facts["title"]
+    write_page(report, page(title, subtitle, facts["warnings"], reading(facts), pictured, tables(facts), fields))
     return facts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,6 +34,8 @@ INK, MEAN, TRUTH, DATA, DRAW = "#222222", "#0072B2", "#000000", "#D55E00", "#56B
 VERTICAL = ("y", "z", "lat", "latitude", "north", "northing", "height", "depth")
 """Names of coordinates that go upwards where they come first; otherwise the first goes to the right."""
 
+LATITUDES = ("lat", "latitude")
+
 UNSEEN = "#cfcfcf"
 """Where nothing was measured."""
 
@@ -47,9 +50,12 @@ class Scale:
 
     @classmethod
     def of(cls, *fields: np.ndarray, colours: str | None = None) -> Scale:
-        """The range of the fields: around 0 in red and blue where they take both signs, else sequential."""
+        """The range of the fields: around 0 in red and blue where they take both signs, else sequential.
+
+        One value in a hundred lies beyond it at either end, so that a few corners do not take up the scale.
+        """
         values = np.concatenate([f[np.isfinite(f)].ravel() for f in fields])
-        low, high = (float(v) for v in np.quantile(values, [0.001, 0.999])) if values.size else (0.0, 1.0)
+        low, high = (float(v) for v in np.quantile(values, [0.01, 0.99])) if values.size else (0.0, 1.0)
         if colours is None and low < 0 < high and min(-low, high) > 0.25 * max(-low, high):
             reach = max(-low, high)
             return cls(-reach, reach, "RdBu_r")
@@ -116,7 +122,7 @@ def sensors(
 
 
 def _colour_bar(figure: Figure, ax: Axes, drawn: Any, label: str) -> None:
-    bar = figure.colorbar(drawn, cax=ax.inset_axes((1.04, 0.0, 0.05, 1.0)), label=label)
+    bar = figure.colorbar(drawn, cax=ax.inset_axes((1.04, 0.0, 0.05, 1.0)), label=label, extend="both", extendfrac=0.04)
     bar.outline.set_visible(False)
 
 
@@ -129,7 +135,8 @@ def _scatter(ax: Axes, places: PointSet, values: np.ndarray, look: dict[str, Any
     )
     label_axes(ax, names[horizontal], names[vertical], places.units, places.units)
     if 0.2 < np.ptp(points[:, vertical]) / max(np.ptp(points[:, horizontal]), 1e-30) < 5:
-        ax.set_aspect("equal")
+        middle = (points[:, vertical].min() + points[:, vertical].max()) / 2
+        ax.set_aspect(degree_aspect(names[vertical], places.units, float(middle)))
     return drawn
 
 
@@ -150,9 +157,21 @@ def _frame(ax: Axes, grid: Grid) -> None:
     (bottom, top), (left, right) = _edges(rows), _edges(columns)
     ax.set_xlim(left, right)
     ax.set_ylim(*((top, bottom) if rows.units == "pixel" else (bottom, top)))
-    equal = rows.units == columns.units and 0.2 < (top - bottom) / (right - left) < 5
-    ax.set_aspect("equal" if equal else "auto")
+    equal = same_length(rows.name, rows.units, columns.units) and 0.2 < abs((top - bottom) / (right - left)) < 5
+    ax.set_aspect(degree_aspect(rows.name, rows.units, (top + bottom) / 2) if equal else "auto")
     label_axes(ax, columns.name, rows.name, columns.units, rows.units)
+
+
+def same_length(vertical: str, units: str, other: str) -> bool:
+    """Whether a unit along one axis is a length that is known beside one along the other."""
+    return units == other or (vertical in LATITUDES and units.startswith("degree") and other.startswith("degree"))
+
+
+def degree_aspect(vertical: str, units: str, middle: float) -> float:
+    """Height of a unit of the vertical axis over the width of one of the other: of maps, 1 / cos(latitude)."""
+    if vertical not in LATITUDES or not units.startswith("degree") or abs(middle) > 85:
+        return 1.0
+    return 1 / math.cos(math.radians(middle))
 
 
 def label_axes(ax: Axes, x: str, y: str, x_units: str, y_units: str) -> None:

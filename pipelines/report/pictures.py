@@ -19,9 +19,11 @@ from infield.pipelines.report.canvas import (
     WIDTH,
     Scale,
     central_slice,
+    degree_aspect,
     kind_of,
     label_axes,
     picture,
+    same_length,
     sensors,
     with_units,
 )
@@ -118,9 +120,13 @@ def _bar_label(units: str) -> str:
 
 def _ratio(grid: Grid | PointSet) -> float:
     """Height over width of a plane."""
-    if not isinstance(grid, Grid) or grid.axes[0].units != grid.axes[1].units:
+    if not isinstance(grid, Grid):
         return 1.0
-    ratio = grid.lengths[0] / grid.lengths[1]
+    rows, columns = grid.axes[:2]
+    if not same_length(rows.name, rows.units, columns.units):
+        return 1.0
+    middle = (rows.coordinates[0] + rows.coordinates[-1]) / 2
+    ratio = grid.lengths[0] / grid.lengths[1] * degree_aspect(rows.name, rows.units, middle)
     return ratio if ratio < 5 else 1.0
 
 

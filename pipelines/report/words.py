@@ -12,6 +12,9 @@ LEVELS = (50, 80, 90, 95)
 ACCEPTED = (0.7, 1.4)
 """Range of the chi-square per datum that raises no question."""
 
+CHANCE = 4
+"""Standard deviations of the chi-square, sqrt(2 / n) for n data, that chance explains."""
+
 FEW_DRAWS = 20
 
 
@@ -35,7 +38,7 @@ def reading(facts: dict[str, Any]) -> list[str]:
         )
     parts = []
     if "chi_square" in facts:
-        verdict = "as it should be" if _chi_square_warning(facts) is None else "which is not right, see the warning"
+        verdict = _chi_square_verdict(facts)
         parts.append(
             f"The draws miss the data by {facts['chi_square']:.2f} noise variances a datum, where 1 is expected: "
             f"{verdict}."
@@ -77,11 +80,26 @@ def warnings(facts: dict[str, Any]) -> list[str]:
     return [warning for warning in found if warning]
 
 
+def _chi_square_verdict(facts: dict[str, Any]) -> str:
+    """What is to be thought of a chi-square, by its scatter where the number of data is known."""
+    if _chi_square_warning(facts) is not None:
+        return "which is not right, see the warning"
+    value, count = facts["chi_square"], facts.get("data")
+    apart = 0.0 if not count else (value - 1) / math.sqrt(2 / count)
+    if abs(apart) <= CHANCE:
+        return "as it should be"
+    side = "larger" if apart > 0 else "smaller"
+    return (
+        f"close to it, but {abs(apart):.0f} standard deviations off for {count:,} data. The standard deviation of the "
+        f"noise is about {100 * abs(math.sqrt(value) - 1):.0f} % {side} than stated, or the operator is slightly wrong"
+    )
+
+
 def _chi_square_warning(facts: dict[str, Any]) -> str | None:
     value, count = facts.get("chi_square"), facts.get("data")
     if value is None:
         return None
-    chance = 4 * math.sqrt(2 / count) if count else 0.0
+    chance = CHANCE * math.sqrt(2 / count) if count else 0.0
     low, high = min(ACCEPTED[0], 1 - chance), max(ACCEPTED[1], 1 + chance)
     if value > high:
         return (

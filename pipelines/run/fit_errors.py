@@ -29,7 +29,7 @@ def explained(message: str) -> InfieldError:
     line = re.sub(r'Parser key "([\w.]+)"', r"--\1", line, count=1)
     line = re.sub(r'Parser key "([\w.]+)"', r"'\1'", line)
     line = _CLASS.sub(lambda found: found[1].rsplit(".", 1)[-1], line)
-    return InfieldError(f"{line}{_nearest(message)}; 'infield fit --help' tells more")
+    return InfieldError(f"{line}{_nearest(message)}; 'infield fit --help-all' tells more")
 
 
 def _nearest(message: str) -> str:

@@ -67,7 +67,7 @@ def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
     lengths = group.add_mutually_exclusive_group()
     lengths.add_argument("--isotropic", action="store_true", default=None, help="one length for all axes of one unit")
     lengths.add_argument("--azimuth", type=float, metavar="DEGREES",
-                         help="angle by which unequal lengths are turned (default: as the data say)")  # fmt: skip
+                         help="angle of unequal lengths, in degrees (default: fitted)")  # fmt: skip
     group.add_argument("--hyper", choices=("auto", "sample", "plug-in"),
                        help="draw the hyperparameters from their posterior, or plug in the most probable ones (default "
                        "auto: drawn for few data)")  # fmt: skip

@@ -32,7 +32,7 @@ from infield.posterior.samplers.kriging import Kriging
 def fits_points(measurement: Measurement) -> bool:
     """Whether the default for a measurement is a law fitted to values at points.
 
-    On a grid that closes along every axis and has noise of known level the spectrum is fitted instead
+    On a grid that is periodic along every axis and has noise of known level the spectrum is fitted instead
     (`posterior.inference.empirical_bayes`).
     """
     grid = measurement.grid

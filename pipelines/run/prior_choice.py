@@ -69,7 +69,7 @@ class ChosenPrior:
         sha256: Digest of its numbers: of the checkpoint's file, or of the tensors of a closed-form prior.
         fitted: Whether it was fitted to the measurement itself.
         conditioned_on: Names of the side information that it is conditioned on.
-        closes: Names of open axes that a fitted prior closes on themselves.
+        closes: Names of open axes that a fitted prior treats as periodic.
     """
 
     prior: FlowPrior | Trained
@@ -85,9 +85,7 @@ class ChosenPrior:
         if not self.closes:
             return None
         axes = f"axis {self.closes[0]}" if len(self.closes) == 1 else f"axes {', '.join(self.closes)}"
-        return (
-            f"the prior fitted to the data closes open {axes}: the field near one edge is tied to that near the other"
-        )
+        return f"the prior fitted to the data treats open {axes} as periodic: opposite edges of the field are tied"
 
 
 def choose_prior(
@@ -158,7 +156,9 @@ def choose_slice_prior(name: Any, measurement: Measurement, *, device: str = "cp
             where="--slices", found=f"a field on {grid.ndim} axes", expected="a volume on a grid (z, y, x)"
         )
     if name is None or (isinstance(name, str) and name in BUILT_IN):
-        raise InfieldError(f"--slices: expected --prior with a checkpoint or a description of slices, found {name}")
+        raise InfieldError(
+            where="--slices", found=name, expected="--prior with a checkpoint or a description of slices"
+        )
     field = Slice(Grid(grid.axes[1:]), measurement.channels, measurement.units)
     of_slice = _from_file(str(name), field, device) if isinstance(name, str | Path) else _in_memory(name, field)
     if isinstance(of_slice.prior, Trained):
@@ -272,13 +272,18 @@ def _on_grid_of(path: Path, prior: LearnedFlow, measurement: Field) -> LearnedFl
         )
     if channels != len(measurement.channels):
         raise InfieldError(
-            f"--prior {path}: it has {channels} channels, the measurement's field has {len(measurement.channels)} "
-            f"({', '.join(measurement.channels)})"
+            where=f"--prior {path}",
+            found=f"{channels} channels",
+            expected=f"{len(measurement.channels)} ({', '.join(measurement.channels)}), as the measurement's field",
         )
     _check_units(path, prior, measurement)
     grid = measurement.grid
     if not isinstance(grid, Grid) and not isinstance(prior.network, SupportsPoints):
-        raise InfieldError(f"--prior {path}: it is for fields on a grid, the measurement's lives on scattered points")
+        raise InfieldError(
+            where=f"--prior {path}",
+            found="a prior of fields on a grid",
+            expected="one of fields on scattered points, as the measurement's",
+        )
     _check_order(path, prior, grid)
     anew = isinstance(prior.network, SupportsDomains)  # even of one shape a domain may or may not close
     if anew or tuple(space) != tuple(grid.shape) or not isinstance(grid, Grid) or "axes" not in prior.grid_description:
@@ -312,8 +317,9 @@ def _check_grid_of(path: Path, model: Trained, measurement: Field) -> None:
 def _check_channels(path: Path, channels: int, measurement: Field) -> None:
     if channels != len(measurement.channels):
         raise InfieldError(
-            f"--prior {path}: it has {channels} channels, the measurement's field has {len(measurement.channels)} "
-            f"({', '.join(measurement.channels)})"
+            where=f"--prior {path}",
+            found=f"{channels} channels",
+            expected=f"{len(measurement.channels)} ({', '.join(measurement.channels)}), as the measurement's field",
         )
 
 
@@ -343,8 +349,10 @@ def _check_extent(path: Path, prior: LearnedFlow | Trained, grid: Grid) -> None:
 def _check_units(path: Path, prior: FlowPrior | Trained, measurement: Field) -> None:
     if prior.units is not None and not same_units(prior.units, measurement.units):
         raise InfieldError(
-            f"--prior {path}: it is in units '{prior.units}', the measurement's field in "
-            f"'{measurement.units}': convert one of them"
+            where=f"--prior {path}",
+            found=f"units '{prior.units}'",
+            expected=f"'{measurement.units}', as the measurement's field",
+            remedy="convert one of them",
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.core.suggestions import did_you_mean
 from infield.physics.measurement import Measurement
 from infield.posterior.samplers.base import Sampler
 
@@ -18,7 +19,12 @@ from infield.posterior.samplers.base import Sampler
 def make_sampler(name: str, settings: Sequence[str] = ()) -> Sampler:
     """Build a sampler by name; settings are `parameter=value` for the fields of its dataclass."""
     if not registry.known("samplers", name):
-        raise InfieldError(f"sampler '{name}' is not known; expected one of {', '.join(registry.names('samplers'))}")
+        raise InfieldError(
+            where="sampler",
+            found=f"'{name}'",
+            expected=f"one of {', '.join(registry.names('samplers'))}",
+            remedy=did_you_mean(name, registry.names("samplers")),
+        )
     kind = registry.load("samplers", name)
     types_of = {f.name: typing.get_type_hints(kind)[f.name] for f in fields(kind)}
     parameters: dict[str, Any] = {}

@@ -182,7 +182,7 @@ def _process(law: str | None, shape: Sequence[int], given: dict[str, Any]) -> Si
     unknown = sorted(set(given) - set(names))
     if unknown:
         raise InfieldError(
-            f"--with: process '{law}' has no parameter {', '.join(unknown)}; it takes {', '.join(names)}"
+            where="--with", found=f"no parameter {', '.join(unknown)} of the process '{law}'", expected=", ".join(names)
         )
     shape = checked_shape(shape or (128,))
     if len(shape) != 1:
@@ -223,7 +223,7 @@ def setting(text: str) -> tuple[str, Any]:
     """Name and value of `NAME=VALUE`; a value that is no Python literal is text."""
     name, separator, value = text.partition("=")
     if not separator or not name:
-        raise InfieldError(f"--with {text}: expected NAME=VALUE")
+        raise InfieldError(where=f"--with {text}", expected="NAME=VALUE")
     try:
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError):

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--convert", metavar="UNITS", help="convert the data to these units")
     parser.add_argument("--wrap", type=float, metavar="LONGITUDE", help="where the circle is cut open, in degrees")
     parser.add_argument("--circle", choices=("closed", "open"),
-                        help="whether longitudes close on themselves (default: as the data do)")  # fmt: skip
+                        help="whether longitudes are periodic (default: as the data do)")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--project", action="store_true", help="make kilometres of degrees")
     parser.add_argument("--wrap", type=float, metavar="LONGITUDE", help="where the circle is cut open, in degrees")
     parser.add_argument("--circle", choices=("closed", "open"),
-                        help="whether longitudes close on themselves (default: as the data do)")  # fmt: skip
+                        help="whether longitudes are periodic (default: as the data do)")  # fmt: skip
     parser.add_argument("--crs", metavar="EPSG:CODE",
                         help="reference system of the first two of --at, x and y (extra `maps`)")  # fmt: skip
     parser.add_argument("--calendar", help="of dates, as CF names it, e.g. 360_day")

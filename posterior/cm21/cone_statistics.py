@@ -57,7 +57,7 @@ class SpectrumBins:
     Arguments:
         shape: Of a chunk.
         spacing: In Mpc.
-        taper: Whether a Hann window along the line of sight comes first, of mean square 1: a chunk does not close, and
+        taper: Whether a Hann window along the line of sight comes first, of mean square 1: a chunk is not periodic, and
             its jump would leak power of long waves into short ones. It mixes neighbouring modes.
         width: Of a bin in modes of the longest wave.
     """

@@ -7,7 +7,7 @@ Draws are `(n, *event)` and a truth is `(*event)`, in the units of the field; ma
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
@@ -251,8 +251,8 @@ def radial_spectrum(x: Tensor, spacing: tuple[float, ...], *, bins: int | None =
     Arguments:
         x: Fields, shape `(batch, channel, *space)`, on a uniform grid.
         spacing: Distances between neighbours.
-        bins: Number of shells between k = 0, which the first one holds, and the lowest Nyquist wavenumber, which the
-            last one holds; by default half the shortest side.
+        bins: Number of shells between k = 0 and the lowest Nyquist wavenumber, which the last one holds; by default
+            half the shortest side. The mean of the field, at k = 0, is in none.
 
     Returns:
         Mean wavenumbers in cycles per unit of the coordinates, shape `(bins,)`, and power, shape `(batch, bins)`; both
@@ -263,6 +263,7 @@ def radial_spectrum(x: Tensor, spacing: tuple[float, ...], *, bins: int | None =
     bins = bins or max(min(space) // 2, 2)
     highest = min(float(axis.abs().max()) for axis in wave_axes(space, spacing))
     shells = Bins.between(k, torch.linspace(0, highest, bins + 1, dtype=torch.float64), closed="both")
+    shells = replace(shells, index=shells.index.masked_fill(k == 0, -1))
     power = torch.fft.fftn(x, dim=tuple(range(2, x.ndim)), norm="ortho").abs().square().mean(1)
     return shells.mean(k, empty=0.0), shells.mean(power, empty=0.0)
 

@@ -102,7 +102,7 @@ def fit_denoiser_errors(
     """Measure the law on fields that the prior was trained for, but best not on.
 
     Arguments:
-        prior: On a grid that closes on itself, of one spacing along all axes.
+        prior: On a periodic grid, of one spacing along all axes.
         fields: In units, shape `(batch, channel, *space)`; a dozen images suffice.
         times: 0 <= t < 1, rising.
         generator: Draws x_0.
@@ -113,8 +113,9 @@ def fit_denoiser_errors(
     modes, C_0 = prior.covariance.modes, prior.source
     if not isinstance(modes, Hartley):
         raise InfieldError(
-            f"prior '{prior.name}': its local law cannot be measured on this domain, expected a uniform grid that "
-            "closes on itself"
+            where=f"prior '{prior.name}'",
+            found="a domain on which its denoiser errors cannot be measured",
+            expected="a uniform periodic grid",
         )
     x_1 = prior.standardisation.from_units(fields.to(torch.float64))
     weights, bounds, spectra = [], [], []

@@ -230,7 +230,9 @@ def _shells(k: Tensor) -> Bins:
 
 def _most_probable_law(measurement: Measurement, points: PointSet, nu: float, generator: Generator) -> GaussianPrior:
     if points.size > DENSE_LIMIT:
-        raise InfieldError(f"a prior can be fitted on at most {DENSE_LIMIT} scattered points, found {points.size}")
+        raise InfieldError(
+            where="fit of a prior", found=f"{points.size} scattered points", expected=f"at most {DENSE_LIMIT}"
+        )
     groups, x = list(_groups(measurement, Pixels(), generator)), points.points()
     extent = float((x.amax(0) - x.amin(0)).max())
 

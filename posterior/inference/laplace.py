@@ -203,8 +203,10 @@ def find_map(measurement: Measurement, mean: Tensor, whitening: Whitening, rank:
     if not torch.isfinite(value).all():
         measurement.log_likelihood(mean)  # an operator that refuses it gives the reason
         raise InfieldError(
-            f"sampler faps: the log-likelihood of the prior's mean is {float(value)}, expected a finite number; "
-            "give the prior a mean that the data allow (positive for counts)"
+            where="sampler faps",
+            found=f"log-likelihood {float(value)} at the prior's mean",
+            expected="a finite number",
+            remedy="give the prior a mean that the data allow (positive for counts)",
         )
     found, best = _search(measurement, mean, whitening, rank, white)
     if LaplaceApproximation(found, whitening).informed < INFORMED:

@@ -59,7 +59,8 @@ def rows_of_jacobian(measurement: Measurement, u: Tensor, cotangents: Tensor) ->
 def information(measurement: Measurement, z: Tensor, v: Tensor) -> Tensor:
     """-(d^2 log p(y | z) / dz^2) v, zero where nothing was observed; R^{-1} v under Gaussian noise.
 
-    For other laws, which treat every datum by itself, the curvature is a difference of the law's gradients, and taken
+    A law whose data hang together gives its own, as `noise.information(z, v)`. For other laws, which treat every datum
+    by itself, the curvature is a difference of the law's gradients, and taken
     as zero where it is negative. Behind an operator that is not affine the Fisher information stands in its place where
     the law has it: with it J^T W J is the metric of the data (Knollmueller & Ensslin 2019, arXiv 1901.11033, eq. 21),
     and for counts behind an exponential the whole curvature, to which that of the operator belongs.
@@ -70,6 +71,8 @@ def information(measurement: Measurement, z: Tensor, v: Tensor) -> Tensor:
     """
     if isinstance(measurement.noise, GaussianNoiseModel):
         return only_observed(measurement, measurement.noise.solve(only_observed(measurement, v)))
+    if hasattr(measurement.noise, "information"):  # errors that hang together without being Gaussian
+        return only_observed(measurement, measurement.noise.information(z, only_observed(measurement, v)))
     if hasattr(measurement.noise, "fisher") and not is_affine(measurement.operator):
         return fisher_information(measurement, z) * v
     y, z = _harmless(measurement, measurement.y), _harmless(measurement, z)

@@ -102,7 +102,7 @@ def normal_at(key: Sequence[int], region: Sequence[range], shape: Sequence[int])
 
     Arguments:
         key: What else they depend on, e.g. the seed of a run and the number of a sample.
-        region: Points along each axis, of a domain that closes.
+        region: Points along each axis, of a periodic domain.
         shape: Points of the domain.
 
     Returns:

@@ -132,7 +132,7 @@ def across_slices(
         )
     if not measurement.linear_gaussian:
         raise InfieldError(
-            "it needs a linear operator and Gaussian noise",
+            expected="a linear operator and Gaussian noise",
             where=f"sampler {method}",
             remedy="use {sampler}",
             parameters={"sampler": "faps"},

@@ -9,13 +9,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from infield.posterior.kriging.law import EARTH_RADIUS, Geometry, StationaryLaw
+from infield.posterior.kriging.law import EARTH_RADIUS, Geometry, StationaryLaw, matern_unit
+from infield.posterior.kriging.observations import Observations, evenly
 
 Shape = Literal["isotropic", "axes", "turned"]
 """One length for coordinates that can share one; a length a coordinate; two lengths along turned axes as well."""
 
 LOG_VARIANCE = (0.0, 2.0)
-"""Mean and standard deviation of log(sigma^2 / variance of the data around their trend)."""
+"""Mean and standard deviation of log(v / variance of the data around their trend), where v is what the law expects of
+that variance: sigma^2 where the data spread over many lengths, less where a trend takes up what varies slowly."""
+
+SHOWN = 64
+"""Data from which a law's expectation of their variance is computed."""
+
+LEAST_SHOWN = 1e-4
+"""Share of sigma^2 that v is taken to have at least."""
 
 LOG_LENGTH = (math.log(0.25), 1.5)
 """Of log(length / extent of the data)."""
@@ -42,6 +50,14 @@ def extents(geometry: Geometry, x: Tensor) -> Tensor:
     return torch.where(spans > 0, spans, torch.ones_like(spans))
 
 
+def shown_by(data: Observations) -> tuple[Tensor, Tensor]:
+    """Some positions, and what takes the trend out of values there; see `Family`."""
+    some = data.at(evenly(len(data), SHOWN))
+    of_trend = slice(None) if some.prior_sd is None else some.prior_sd.isinf()
+    Q, _ = torch.linalg.qr(some.design[:, of_trend])
+    return some.x, (torch.eye(len(some), dtype=Q.dtype) - Q @ Q.mT) / len(some)
+
+
 @dataclass(frozen=True)
 class Family:
     """Hyperparameters theta = (log variance, log lengths, azimuth, log noise), in units of the standardised data.
@@ -54,6 +70,8 @@ class Family:
         noise: How many levels of the noise are hyperparameters.
         several: Whether noise has columns: a level each, and one of known variances, whose factor is 1.
         azimuth: Angle of turned axes in radians; None where it is a hyperparameter.
+        places: Positions of some of the data, shape `(m, ndim)`, and
+        residual: P / m for them, where P takes the trend out, shape `(m, m)`; None for v = sigma^2.
     """
 
     geometry: Geometry
@@ -63,6 +81,8 @@ class Family:
     noise: int
     several: bool = False
     azimuth: float | None = None
+    places: Tensor | None = None
+    residual: Tensor | None = None
 
     @property
     def sharing(self) -> tuple[tuple[int, ...], ...]:
@@ -106,6 +126,11 @@ class Family:
     def log_prior(self, theta: Tensor) -> Tensor:
         """Log density of the hyperpriors, a differentiable scalar; the angle's is 2 / pi, of a quarter turn."""
         mean, sd = self.prior
+        if self.places is not None and self.residual is not None:
+            z, _, _ = self.kernel(theta, self.places)
+            distance = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
+            shown = (self.residual * matern_unit(distance, self.nu)).sum().clamp_min(LEAST_SHOWN)
+            theta = torch.cat([(theta[0] + shown.log())[None], theta[1:]])
         flat = torch.isinf(sd)
         z = torch.where(flat, torch.zeros_like(theta), (theta - mean) / torch.where(flat, torch.ones_like(sd), sd))
         constant = (sd[~flat].log() + 0.5 * math.log(2 * math.pi)).sum() + flat.sum() * math.log(math.pi / 2)

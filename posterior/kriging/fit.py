@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 from infield.core.errors import InfieldError
 from infield.posterior.kriging.adequacy import laplace_of_white, log_evidence_of_white, warnings_of
 from infield.posterior.kriging.dense import Dense
-from infield.posterior.kriging.family import TREND_SD, Family, Shape, extents
+from infield.posterior.kriging.family import TREND_SD, Family, Shape, extents, shown_by
 from infield.posterior.kriging.law import ORDERS, Geometry, StationaryLaw
 from infield.posterior.kriging.log_posterior import GAIN, LogPosterior, definite
 from infield.posterior.kriging.observations import Coefficients, Observations, evenly, location
@@ -176,6 +176,7 @@ class Fitting:
         self.centre, self.scale = location(shuffled)
         self.noise_unit = 1.0 if noise_known else self._unit(torch.cat([data.noise for data in shuffled]))
         self.channels = [self._standardised(data) for data in shuffled]
+        self.shown = shown_by(self.channels[0])
         self.extents = extents(geometry, torch.cat([data.x for data in shuffled]))
 
     def _standardised(self, data: Observations) -> Observations:
@@ -195,7 +196,8 @@ class Fitting:
         return (data.terms_sd(TREND_SD * self.scale) / self.scale) ** 2
 
     def family(self, nu: float, shape: Shape) -> Family:
-        return Family(self.geometry, nu, shape, self.extents, self.levels, self.several, self.settings.azimuth)
+        return Family(self.geometry, nu, shape, self.extents, self.levels, self.several, self.settings.azimuth,
+                      *self.shown)  # fmt: skip
 
     def shapes(self) -> list[Shape]:
         """Shapes that this geometry has, in order of their number of lengths."""

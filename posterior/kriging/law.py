@@ -46,7 +46,7 @@ class Geometry:
     Arguments:
         names: Names of the coordinates.
         units: Their units.
-        periods: Period of each coordinate, None for one that does not close on itself.
+        periods: Period of each coordinate, None for a non-periodic one.
         sphere: Indices of longitude and latitude among the coordinates, in degrees; None off the sphere.
     """
 

@@ -1,4 +1,4 @@
-"""Does another statement about the file explain its data far better: a louder noise, or an axis that does not close?
+"""Does another statement about the file explain its data far better: a louder noise, or a non-periodic axis?
 
 Held-out data do not tell: a field fitted to noise that is stated too small predicts its neighbours as well as it can,
 and data far from a seam do not see it. The evidence does. What a file states stays as it is; a rival that is far more

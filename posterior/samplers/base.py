@@ -128,8 +128,10 @@ class Sampler(ABC):
             )
         if prior.units is not None and not same_units(prior.units, measurement.units):
             raise InfieldError(
-                f"prior '{prior.name}' is in units '{prior.units}', the measurement's field in '{measurement.units}': "
-                "convert one of them"
+                where=f"prior '{prior.name}'",
+                found=f"units '{prior.units}'",
+                expected=f"'{measurement.units}', as the measurement's field",
+                remedy="convert one of them",
             )
         start, units = time.perf_counter(), prior.standardisation
         data = measurement.pullback(units)

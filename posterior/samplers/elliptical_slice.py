@@ -221,8 +221,10 @@ class _ChainRun:
             chain = int(rows[log_l.isnan()][0]) // self.sampler.rungs
             sample = self.generator.indices[chain] if isinstance(self.generator, SampleStreams) else chain
             raise InfieldError(
-                f"sampler {self.sampler.method}, chain of sample {sample}: its likelihood is NaN, expected a number; "
-                "the field diverged, or the operator is not defined for all fields of the prior"
+                where=f"sampler {self.sampler.method}, chain of sample {sample}",
+                found="likelihood NaN",
+                expected="a number",
+                remedy="the field diverged, or the operator is not defined for all fields of the prior",
             )
         return u, log_l
 

@@ -87,7 +87,7 @@ class FAPS(Sampler):
 
     def __post_init__(self) -> None:
         if self.levels is not None and self.levels < 1:
-            raise InfieldError(f"sampler faps: levels must be at least 1, found {self.levels}")
+            raise InfieldError(where="sampler faps", found=f"levels {self.levels}", expected="at least 1")
         if self.steps < 1 or self.rank < 1 or not self.ramp > 0 or not self.tolerance > 0:
             raise InfieldError(
                 where="sampler faps",

@@ -2,7 +2,7 @@ r"""FAPS on fields that are larger than memory: one level on one tile at a time.
 
 `posterior.samplers.faps` with the closed form of point sensors, cut into tiles of a domain. From level to level a tile
 takes in the state of its surroundings, a halo of some points on each side, and gives out its own points alone. On tile
-and halo, which for this one step are made to close on themselves, the steps are those of `FAPS`: the prior is the same
+and halo, which for this one step are made periodic, the steps are those of `FAPS`: the prior is the same
 there (`priors.flows.patch_domains`), the data are the sensors that lie inside. White noise belongs to places, levels
 and samples (`posterior.inference.tiling`), so that neighbours have the same noise in what they share.
 
@@ -63,7 +63,7 @@ class TiledFAPS:
             )
 
     def tiling(self, grid: Grid) -> Tiling:
-        """The tiles of a grid. An axis that does not close gets one halo of points behind its end, and closes then."""
+        """The tiles of a grid. A non-periodic axis gets one halo of points behind its end, and is periodic then."""
         if len(self.halo) != grid.ndim:
             raise InfieldError(where="tiles", found=f"halos {self.halo}", expected=f"one for each of {grid.ndim} axes")
         axes = zip(grid.axes, self.halo, strict=True)

@@ -42,6 +42,7 @@ from infield.posterior.inference.conditioned_transition import ConditionedTransi
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.inference.log_determinant import estimated_log_evidence
 from infield.posterior.inference.particles import ParticleWeights
+from infield.posterior.inference.residual_twist import ResidualTwist
 from infield.posterior.inference.twist import LocalTwist
 from infield.posterior.samplers.base import Draws, Sampler
 from infield.priors.base import FlowPrior
@@ -57,7 +58,8 @@ MIN_EFFECTIVE = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class TwistedSMC(Sampler):
-    """Twisted SMC for linear operators and Gaussian noise. Exact as steps and particles grow, for any prior.
+    """Twisted SMC for linear operators and Gaussian noise, and for laws of residuals of few values. Exact as steps and
+    particles grow, for any prior.
 
     The samples of one call come from one island of particles and so depend on each other; `log_evidence` is the
     island's estimate of log p(y) (of many data with `log_evidence_error`, that of the determinant), `effective_share`
@@ -107,11 +109,16 @@ class TwistedSMC(Sampler):
         return [1 - (1 - k / (self.steps + 1)) ** self.exponent for k in range(1, self.steps + 1)]
 
     def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
-        data = LinearGaussianData(measurement, prior.covariance.modes, TOLERANCE)
-        few = data.dense and measurement.count <= self.local_data
-        island = self._guided if few and not prior.gaussian else self._conditioned
         noise = _Noise(generator, n, self.particles)
-        x_1, particles, diagnostics = island(prior, data, noise)
+        if hasattr(measurement.noise, "residual_rows"):
+            x_1, particles, diagnostics = self._guided(prior, ResidualTwist(prior, measurement), noise)
+        else:
+            data = LinearGaussianData(measurement, prior.covariance.modes, TOLERANCE)
+            few = data.dense and measurement.count <= self.local_data
+            if few and not prior.gaussian:
+                x_1, particles, diagnostics = self._guided(prior, LocalTwist(prior, data), noise)
+            else:
+                x_1, particles, diagnostics = self._conditioned(prior, data, noise)
         chosen = particles.choose(n, noise.uniform())
         shuffled = torch.randperm(n, generator=Generator().manual_seed(int(2**53 * noise.uniform())))
         diagnostics |= {"effective_share": particles.least_share, "resampled": float(particles.resampled)}
@@ -145,9 +152,9 @@ class TwistedSMC(Sampler):
         value, error = estimated
         return x_1, particles, {"log_evidence": value + particles.log_evidence, "log_evidence_error": error}
 
-    def _guided(self, prior: FlowPrior, data: LinearGaussianData, noise: _Noise) -> _Island:
+    def _guided(self, prior: FlowPrior, twist: LocalTwist | ResidualTwist, noise: _Noise) -> _Island:
         """Equations are those of the paper."""
-        C, C_0, twist = prior.covariance, prior.source, LocalTwist(prior, data)
+        C, C_0 = prior.covariance, prior.source
         t = self.times[0]  # the law of x_t so near to the source is that of the Gaussian surrogate
         x_1 = prior.mean + C.colour(noise(*C.event_shape), noise(*C.event_shape) if C.rank else None)
         x = t * x_1 + (1 - t) * noise.coloured(C_0)

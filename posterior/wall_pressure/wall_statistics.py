@@ -65,7 +65,7 @@ def wall_spectrum(p: Tensor, spacing: float, axis: int, *, periodic: bool = True
         p: Fields, shape `(batch, *space)`.
         spacing: Distance between neighbours along the axis.
         axis: Of the space axes.
-        periodic: Whether the axis closes on itself. If not, a Hann taper comes first, scaled so that the variance of a
+        periodic: Whether the axis is periodic. If not, a Hann taper comes first, scaled so that the variance of a
             stationary field is kept on average; it mixes each mode with its two neighbours on both sides, so that what
             is there of the lowest ones is an average, and k = 0 holds no information.
     """
@@ -94,7 +94,7 @@ class Correlation(NamedTuple):
 def wall_correlation(p: Tensor, spacing: float, axis: int, *, periodic: bool = True) -> Correlation:
     """R(r) = mean of p(x) p(x + r) along one axis, averaged over all others, up to half the extent.
 
-    No mean is removed: fields are fluctuations. Where the axis does not close, the mean is over the pairs there are.
+    No mean is removed: fields are fluctuations. On a non-periodic axis the mean is over the pairs there are.
     """
     p = p.movedim(axis + 1 if axis >= 0 else axis, -1)
     n = p.shape[-1]

@@ -76,7 +76,7 @@ class ChangeModel:
         if n < 4 * (2 + 2 * regions):
             raise InfieldError(where="pairs of a bridge", found=f"{n}", expected=f"at least {4 * (2 + 2 * regions)}")
         features = _features(x_b, years)
-        regression = torch.linalg.lstsq(features, x_f - x_b).solution
+        regression = torch.linalg.lstsq(features, x_f - x_b).solution.clone()  # not a part of a tensor of all pairs
         left = x_f - x_b - features @ regression
         square = left.square().mean(1)
         basis = torch.stack([torch.ones_like(years), years.square()], 1)

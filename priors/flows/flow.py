@@ -268,13 +268,13 @@ def on_domain(prior: LearnedFlow, site: GridLike, *, whole: bool = True) -> Lear
         InfieldError: As `Domain`; or the source is not on record.
     """
     if not isinstance(prior.network, SupportsDomains):
-        raise InfieldError(f"its network, {type(prior.network).__name__}, is not a network of patches")
+        raise InfieldError(found=f"the network {type(prior.network).__name__}", expected="a network of patches")
     domain = Domain(grid_from_json(prior.grid_description), site)
     if whole and domain.closed and domain.window.shape == prior.covariance.event_shape[1:] and not any(domain.origin):
         return prior
     spec = prior.provenance.get("source")
     if spec is None:
-        raise InfieldError("its source is not on record; use a prior of `infield fit`")
+        raise InfieldError(found="no source on record", expected="a prior of `infield fit`")
     channels = len(prior.channels)
     source = domain.source(law_from_spec(spec), channels)
     spectrum = domain.spectrum(prior.covariance.truncated(0).diagonal, whole=whole)

@@ -101,8 +101,8 @@ class SlicePrior(Brief):
             return self._of_all(of_slice)
         if self.gaussian:
             raise InfieldError(
-                f"its covariance of rank {of_slice.rank} a slice has {entries:.0e} entries, expected at most "
-                f"{FACTOR_ENTRIES:.0e}",
+                found=f"a covariance of rank {of_slice.rank} per slice with {entries:.0e} entries",
+                expected=f"at most {FACTOR_ENTRIES:.0e}",
                 where=f"prior '{self.name}'",
                 remedy="use {sampler}, which does without",
                 parameters={"sampler": "dds"},

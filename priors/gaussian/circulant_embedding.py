@@ -114,7 +114,7 @@ def embed(
             found=found,
             expected=f"at most {TOLERANCE:.0e} on a torus of at most {LARGEST_TORUS} points",
             remedy=(
-                "take a shorter length, fewer points, a `rank`, or set `wrap: true` to let correlations close around "
+                "take a shorter length, fewer points, a `rank`, or set `wrap: true` to let correlations wrap around "
                 "the domain"
             ),
         )

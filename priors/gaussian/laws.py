@@ -78,7 +78,9 @@ class White:
 
     def __post_init__(self) -> None:
         if not 0 < self.variance < math.inf:
-            raise InfieldError(f"white law: the variance must be positive and finite, found {self.variance}")
+            raise InfieldError(
+                where="white law", found=f"variance {self.variance}", expected="a positive and finite one"
+            )
 
     def on(self, grid: GridLike, channels: int = 1) -> Covariance:
         return self.within(Pixels(), grid, channels)
@@ -102,7 +104,7 @@ class Matern:
     most `DENSE_LIMIT` points of which an axis is not periodic, it is dense. More scattered points get the leading
     directions and a constant remainder, O(N r). On a larger uniform grid of which an axis is not periodic, it is
     embedded in a law on a torus (`embedded`), as `priors.gaussian.prior.gaussian_prior` does of itself; or `wrap` lets
-    correlations close around the domain: an error that reaches about one `length` in from the edges.
+    correlations wrap around the domain: an error that reaches about one `length` in from the edges.
 
     On the sphere the distance is the chord's: a Matern function of it is positive definite for every order, since it is
     the law of a field in space, seen on the sphere. Of the great-circle distance it is so for nu <= 1/2 only (Gneiting
@@ -138,10 +140,12 @@ class Matern:
             if isinstance(value, int) and abs(value) > 2**53:  # torch takes no larger ones
                 object.__setattr__(self, name, float(value))
         if not all(0 < value < math.inf for value in (self.nu, self.length, self.variance)):
-            raise InfieldError(f"Matern law: nu, length and variance must be positive and finite, found {self}")
+            raise InfieldError(where="Matern law", found=self, expected="positive and finite nu, length and variance")
         if not all(1 / MAX_SCALE < value < MAX_SCALE for value in (self.length, self.variance)):
             raise InfieldError(
-                f"Matern law: length and variance must lie between {1 / MAX_SCALE:g} and {MAX_SCALE:g}, found {self}"
+                where="Matern law",
+                found=self,
+                expected=f"length and variance between {1 / MAX_SCALE:g} and {MAX_SCALE:g}",
             )
         if self.nu > LARGEST_ORDER:
             raise InfieldError(
@@ -238,7 +242,7 @@ class Matern:
         if grid.size > DENSE_LIMIT:
             raise InfieldError(
                 f"Matern law on {grid.size} points of a grid that is not periodic: expected at most {DENSE_LIMIT}; "
-                "set `wrap: true` to let correlations close around the domain (a Gaussian prior needs no such thing: "
+                "set `wrap: true` to let correlations wrap around the domain (a Gaussian prior needs no such thing: "
                 "`gaussian_prior` embeds it in a torus)"
             )
         if self._by_fft(grid):
@@ -266,7 +270,7 @@ def spacing_of(grid: GridLike) -> tuple[float, ...]:
 def regular(grid: GridLike) -> Grid:
     """The grid itself; InfieldError where it is scattered points, which have no spacing."""
     if not isinstance(grid, Grid):
-        raise InfieldError("scattered points have no spacing: expected a regular grid")
+        raise InfieldError(found="scattered points, which have no spacing", expected="a regular grid")
     return grid
 
 

@@ -31,7 +31,9 @@ class MixturePrior(Brief):
         found, expected = self.weights.tolist(), len(self.components)
         if len(found) != expected or not all(w > 0 for w in found) or abs(sum(found) - 1) > 1e-6:
             raise InfieldError(
-                f"mixture prior: {expected} components need as many positive weights that sum to 1, found {found}"
+                where="mixture prior",
+                found=f"weights {found}",
+                expected=f"{expected} positive weights that sum to 1, one for each component",
             )
         object.__setattr__(self, "weights", self.weights.to(torch.float64))
         first = self.components[0]

@@ -17,7 +17,7 @@ The offset of `shift` depends on t and nothing else, so that a sample still depe
 times it is uniform: the average over offsets is a field without a lattice. Training uses `shift` whatever the mode,
 since there each field is then seen about once.
 
-The network must not close around its patches. Patches go through it a bounded number at a time, so that what it needs
+The network must not be periodic on its patches. Patches go through it a bounded number at a time, so that what it needs
 for itself does not grow with the domain.
 """
 
@@ -91,7 +91,7 @@ class Patched(nn.Module):
         if getattr(network, "periodic", False):
             raise InfieldError(
                 where="patched network",
-                found=f"a {type(network).__name__} that closes around its patches",
+                found=f"a {type(network).__name__} that is periodic on its patches",
                 remedy="set `periodic: false` in it",
             )
         self.inner, self.mode, self.seed = network, mode, seed
@@ -114,7 +114,7 @@ class Patched(nn.Module):
         """F(x, t), shape of `x`.
 
         Raises:
-            InfieldError: The domain is smaller than a patch along an axis that does not close.
+            InfieldError: The domain is smaller than a patch along a non-periodic axis.
         """
         space = x.shape[2:]
         for n, size, closes in zip(space, self.patch, self.periodic, strict=True):

@@ -111,7 +111,12 @@ def mixture(description: dict[str, Any], grid: GridLike, channels: int) -> Mixtu
     start = _source(description)
     parts = description["components"]
     if start is None:
-        raise InfieldError("key 'source' is missing: the components of a mixture start from one source")
+        raise InfieldError(
+            where="key 'source'",
+            found="none",
+            expected="it there",
+            remedy="the components of a mixture start from one source",
+        )
     if not isinstance(parts, list) or not parts:
         raise InfieldError(where="key 'components'", found=f"{parts!r}", expected="a list of at least one component")
     for i, part in enumerate(parts):

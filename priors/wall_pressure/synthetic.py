@@ -79,14 +79,14 @@ NEAR_WALL = 0.93
 """C: variance of the near-wall cycle, over a."""
 
 BEYOND = 2 * math.pi
-"""Half heights by which the torus exceeds a domain that does not close."""
+"""Half heights by which the torus exceeds a non-periodic domain."""
 
 
 @dataclass(frozen=True)
 class WallPressure:
     """The law of the synthetic stand-in, in wall units, with the mean over its torus removed.
 
-    On a periodic grid of axes z and x it is drawn on the grid itself; an axis that does not close is cut out of a
+    On a periodic grid of axes z and x it is drawn on the grid itself; a non-periodic axis is cut out of a
     periodic one, longer by 2 pi half heights. Waves shorter than two spacings are left out, as a spectral simulation of
     that resolution does. It is a `priors.gaussian.laws.Law` as well: the Gaussian law with its exact covariance.
 

@@ -19,6 +19,7 @@ import torch
 import xarray as xr
 
 from examples.example_files import plane
+from examples.field_situations_more import MORE
 from examples.lightcone_examples import CELL, DEPTH, Z0, N, cone, cube, stack, version_3, version_4
 from examples.wall_files import hdf5, netcdf
 from infield import InfieldError, open_measurement
@@ -227,7 +228,7 @@ SITUATIONS: dict[str, dict[str, Act]] = {
         "no CRPIX3": lightcone(fits_cube(edit=lambda hdu: hdu.header.remove("CRPIX3"))),
         "a spectral axis of velocities": lightcone(fits_cube(ctype="VRAD")),
         "a flagged channel": lightcone(fits_cube(edit=lambda hdu: hdu.data.__setitem__(2, 0))),
-        "channels of equal width, even cells asked for": lightcone(fits_cube(), resample=True),
+        "channels of equal width, even cells requested": lightcone(fits_cube(), resample=True),
     },
     "wall planes": {
         "HDF5 with dimension scales": planes(lambda f: (hdf5(f / "p.h5"), f / "p.h5")[1]),
@@ -251,6 +252,7 @@ SITUATIONS: dict[str, dict[str, Act]] = {
         "a length of 0.1": prior(law="matern", nu=1.5, length=0.1),
         "a length of 1e308": prior(law="matern", nu=1.5, length=1e308),
     },
+    **MORE,
 }
 
 
@@ -265,7 +267,7 @@ def rows(folder: Path) -> list[tuple[str, str, str]]:
                 act(own)
                 outcome = "read"
             except InfieldError as error:
-                outcome = f"refused: {error}".replace(f"{own}/", "")
+                outcome = f"refused: {error}".replace(f"{own}/", "").replace("\t", " ")
             found.append((form, situation, outcome))
     return found
 

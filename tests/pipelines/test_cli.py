@@ -13,7 +13,8 @@ from infield import InfieldError
 from infield.core import registry
 
 VERBS = (
-    "convert simulate fit reconstruct calibrate bench list cite demo emulate compare-cones infer-parameters"
+    "convert simulate fit reconstruct explain calibrate check bench list cite view doctor demo emulate compare-cones "
+    "infer-parameters project"
 ).split()
 
 
@@ -44,7 +45,7 @@ def test_help_of_a_verb(infield, verb):
 @pytest.mark.parametrize("verb", ["recon", "--colour", "", "cli", "../fit"])
 def test_unknown_verb(infield, verb):
     infield(verb).refused(
-        f"'{verb}'", "expected one of convert, simulate, fit, reconstruct, calibrate, bench, list, cite, demo, emulate"
+        f"'{verb}'", "expected one of convert, simulate, fit, reconstruct, explain, calibrate, check, bench, list, cite"
     )
 
 

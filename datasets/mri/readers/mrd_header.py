@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -46,9 +47,13 @@ def read_header(path: Path, text: bytes | str) -> Header:
     def refuse(reason: str) -> InfieldError:
         return InfieldError(where=f"{path}: 'xml'", found=f"no header of an MRD file ({reason})", expected="one")
 
-    raw = text.encode() if isinstance(text, str) else bytes(text)
+    raw = (text.encode() if isinstance(text, str) else bytes(text)).strip(b"\0 \r\n\t\xef\xbb\xbf")
     try:
-        root = ElementTree.fromstring(raw.strip(b"\0 \r\n\t\xef\xbb\xbf"))
+        raw.decode()
+    except UnicodeDecodeError:  # names in the alphabet of Windows under a declaration of UTF-8, or none
+        raw = re.sub(rb"^<\?xml[^>]*\?>", b"", raw).decode("cp1252", "replace").encode()
+    try:
+        root = ElementTree.fromstring(raw)
     except (ElementTree.ParseError, ValueError) as error:
         raise refuse(" ".join(str(error).split())[:200]) from error
 

@@ -34,6 +34,13 @@ def open_kspace(path: str | Path, layout: ArrayLayout | None = None) -> Iterator
         InfieldError: It is missing, of another format, damaged, or its contents are no Cartesian k-space.
     """
     path, layout = with_suffix(Path(path)), layout or ArrayLayout()
+    if _of_bruker(path):
+        raise InfieldError(
+            where=path,
+            found="a raw scan of Bruker's ParaVision, whose encoding its parameter files acqp and method hold",
+            expected=f"complex k-space in one of {', '.join(registry.suffixes(DOMAIN))}",
+            remedy="convert the scan's folder to ISMRMRD first, with bruker_to_ismrmrd",
+        )
     name = DOMAIN + path.suffix.lower()
     if not path.suffix or not registry.known("readers", name):
         raise InfieldError(
@@ -46,6 +53,14 @@ def open_kspace(path: str | Path, layout: ArrayLayout | None = None) -> Iterator
         raise InfieldError(where=path, found="no such file", expected="complex k-space", remedy="check the path")
     with ExitStack() as stack:
         yield registry.load("readers", name)(path, layout, stack)
+
+
+def _of_bruker(path: Path) -> bool:
+    """Whether it is a scan's folder of ParaVision, or one of its files."""
+    folder = path if path.is_dir() else path.parent
+    names = ("acqp", "method", "fid", "ser", "2dseq")
+    own = path.is_dir() or path.name in names or path.name.startswith("rawdata.job")
+    return own and (folder / "acqp").is_file() and (folder / "method").is_file()
 
 
 def with_suffix(path: Path) -> Path:

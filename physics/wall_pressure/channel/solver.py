@@ -212,8 +212,10 @@ class ChannelFlowSolver(ChannelGrid):
         speed = float(first.speed)
         if not math.isfinite(speed):
             raise InfieldError(
-                f"channel: the flow has blown up at time {state.time:.6g} with CFL number {cfl:g}, expected at most "
-                f"{LARGEST_CFL:.3g}, less on coarse grids; take a smaller one"
+                where="channel",
+                found=f"a flow that blew up at time {state.time:.6g} with CFL number {cfl:g}",
+                expected=f"at most {LARGEST_CFL:.3g}, less on coarse grids",
+                remedy="take a smaller one",
             )
         left = until - state.time
         steps = max(1, math.ceil(left * speed / cfl - 1e-9))

@@ -66,7 +66,7 @@ def on_unit_square(law: Law, data: int, side: int, noise_sd: float, rng: Generat
     Arguments:
         law: Of the field.
         data: How many.
-        side: Points of the grid along each axis, the first and last on the rim of the square.
+        side: Points of the grid along each axis, the first and last on the boundary of the square.
         noise_sd: Standard deviation of the errors.
         rng: Draws all.
         refine: Steps of the lattice in one of the grid.

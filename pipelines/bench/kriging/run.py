@@ -48,7 +48,7 @@ METHOD_NOTE = (
 
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """This bench with its options."""
-    names = ("parts", "truths", "peers", "only", "keep", "full", "memory", "cpu")
+    names = ("parts", "truths", "peers", "only", "keep", "judge", "full", "memory", "cpu")
     return sys.modules[__name__], {name: getattr(arguments, name) for name in names}
 
 
@@ -61,6 +61,7 @@ def run(
     peers: list[str] | None = None,
     only: str = "",
     keep: list[Path] | None = None,
+    judge: bool = False,
     full: bool = False,
     memory: float = 12.0,
     cpu: float = 3600.0,
@@ -72,7 +73,9 @@ def run(
     """
     if truths is not None and truths < 1:
         raise InfieldError(where="--truths", found=truths, expected="at least 1")
-    bench = PartsBench("kriging", seed)
+    if judge and not keep:
+        raise InfieldError(where="--judge", found="no --keep", expected="files with finished cases")
+    bench = PartsBench("kriging", seed, closed=judge)
     if keep:
         bench.load(keep)
     named = tuple(() if quick and peers is None else NAMES if peers is None else peers)

@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="take finished cases from these files and add those of this run to the first, to resume a stopped run",
     )
+    parser.add_argument("--judge", action="store_true", help="run nothing: judge what the files of --keep hold")
     parser.add_argument("--full", action="store_true", help="also what takes hours: 100,000 points, slopes of cost")
     parser.add_argument(
         "--memory", type=float, default=12.0, metavar="GIB", help="most that a process may hold, in GiB (default 12)"

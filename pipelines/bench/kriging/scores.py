@@ -1,4 +1,4 @@
-"""Scores of a mean and standard deviation: of the noise-free field on the grid, of its rim, of data held out."""
+"""Scores of a mean and standard deviation: of the noise-free field on the grid, near its boundary, of data held out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.stats import norm
 Array = NDArray[np.float64]
 
 RIM = 0.05
-"""Outer share of each axis that counts as the rim."""
+"""Outer fraction of each axis that counts as the boundary."""
 
 
 def crps(mean: Array, sd: Array, truth: Array) -> float:

@@ -15,6 +15,12 @@ from infield.pipelines.bench.records import Bench, Record
 
 COSTS = ("cpu_seconds", "cpu_seconds_import", "memory", "memory_over_import")
 
+SHOWN = (
+    *("rmse", "crps", "rmse_over_kriging", "sd_over_kriging", "coverage_90", "coverage_90_rim", "coverage_90_far"),
+    *("noise_sd", "trusted", "cpu_seconds", "memory_over_import"),
+)
+"""Metrics of the table on a page."""
+
 DERIVED = ("rank_p_value", "slope")
 """Of several cases at once: computed anew from what earlier runs kept."""
 
@@ -45,9 +51,15 @@ FORMATS = {
 
 @dataclass
 class PartsBench(Bench):
-    """The records of several parts; a case is "part: case" or, for the n-th truth of it, "part: case #n"."""
+    """The records of several parts; a case is "part: case" or, for the n-th truth of it, "part: case #n".
+
+    Arguments:
+        kept: File of finished cases.
+        closed: Whether cases that no earlier run finished are left out.
+    """
 
     kept: Path | None = None
+    closed: bool = False
     _finished: set[str] = field(default_factory=set)
 
     def load(self, paths: list[Path]) -> None:
@@ -78,8 +90,8 @@ class PartsBench(Bench):
             self._finished |= {record.case for record in new}
 
     def pending(self, case: str) -> bool:
-        """Whether a case is to be run: an earlier run did not finish it."""
-        return case not in self._finished
+        """Whether a case is to be run: an earlier run did not finish it, and this one runs any."""
+        return not self.closed and case not in self._finished
 
     def finish(self, case: str) -> None:
         """All methods of a case have answered: it is kept, so that a run that was stopped goes on behind it."""
@@ -130,6 +142,8 @@ class PartsBench(Bench):
         """
         target = f"at most {high:g}" if low is None else f"{low:g} to {high:g}"
         ran = {r.method for r in self.records if group_of(r.case) == group and r.metric != "absent"}
+        if self.closed and not ran:
+            return
         met: bool | None = value is not None and (low is None or value >= low) and value <= high
         answered = any(method.startswith("infield") for method in ran)
         if not set(peers) <= ran and (met or (value is None and answered)):
@@ -147,6 +161,11 @@ class PartsBench(Bench):
                 top, bottom = (_summary(metric)([v[c] for c in both]) for v in (mine, theirs))
                 found.append(top / bottom)
         return max(found) if found else None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As every bench, with the metrics that a page shows."""
+        return super().document | {"metrics": {name: name.replace("_", " ") for name in SHOWN}}
 
     def print(self, metrics: Any = None, note: str = "", summary: Any = None) -> None:
         """One Markdown table a part, and one of targets."""

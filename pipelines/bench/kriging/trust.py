@@ -157,7 +157,7 @@ def unlike_units(rng: Generator, i: int) -> File:
 
 
 def torus(trend: float, rng: Generator, i: int) -> File:
-    """An open domain whose file says that it closes on itself."""
+    """An open domain that its file declares periodic."""
     places, values = _drawn(rng, WRONG_DATA, 0.3, 1.5, 0.1)
     return File(0.999 * places, values + trend * places[:, 1], 0.1, periodic=True)
 

@@ -259,7 +259,7 @@ class _Nothing(nn.Module):
 
 @dataclass(frozen=True)
 class Sines(FixedBasis):
-    """Sines that vanish on the rim, orthonormal at the points inside; the rim's own values as they are.
+    """Sines that vanish on the boundary, orthonormal at the points inside; boundary values as they are.
 
     Arguments:
         ndim: Number of space axes.

@@ -151,7 +151,7 @@ def run(
     torch.set_num_threads(1)
     for name in problems:
         if name not in PROBLEMS:
-            raise InfieldError(f"--problem {name}: expected one of {', '.join(PROBLEMS)}")
+            raise InfieldError(where=f"--problem {name}", expected=f"one of {', '.join(PROBLEMS)}")
     size = size or (QUICK if quick else Size())
     _check_methods(methods, [Problem(name, size.points) for name in problems], size)
     bench = Bench("pde", seed)
@@ -365,7 +365,7 @@ def _add_calibration(
 ) -> None:
     """Spread over skill and coverage of all cases together, the same number under each.
 
-    The sources of Poisson and Helmholtz are zero on the rim: nothing is unknown there, and no rank is informative.
+    The sources of Poisson and Helmholtz are zero on the boundary: nothing is unknown there, and no rank is informative.
     """
     truths = torch.stack([case.truth for case in cases])
     fields = torch.stack([problem.field(draws.sampled) for draws in found])

@@ -50,7 +50,7 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
     """
     path = Path(os.environ.get("INFIELD_DATA", "")) / FILE
     if not path.is_file():
-        raise InfieldError(f"{path}: no such file; set INFIELD_DATA to the folder that holds {FILE}")
+        raise InfieldError(where=path, found="no such file", remedy=f"set INFIELD_DATA to the folder that holds {FILE}")
     torch.set_num_threads(1)
     bench = Bench("kspace", seed)
     splits = range(1 if quick else 3)

@@ -164,7 +164,9 @@ def _cases(seed: int, *, quick: bool, points: int) -> list[Callable[[], Case]]:
     folder = Path(os.environ.get("INFIELD_DATA", ""))
     for name in (SLICE, COMPLETE):
         if not (folder / name).is_file():
-            raise InfieldError(f"{folder / name}: no such file; set INFIELD_DATA to the folder that holds {name}")
+            raise InfieldError(
+                where=folder / name, found="no such file", remedy=f"set INFIELD_DATA to the folder that holds {name}"
+            )
     cases: list[Callable[[], Case]] = [
         lambda number=number, acceleration=acceleration: simulated(10 * seed + number, acceleration)  # type: ignore[misc]
         for number in range(2)

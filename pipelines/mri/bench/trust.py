@@ -56,13 +56,6 @@ METRICS = {
 METHOD_NOTE = "found: fraction of files that alarm; interval of the calibration ratio: 95 % over heads (bootstrap)."
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to run (default all)")
-    parser.add_argument("--heads", type=int, nargs=2, default=[HEADS_FIT, HEADS_JUDGED], metavar=("FIT", "JUDGED"),
-                        help=f"heads of the mending (default {HEADS_FIT} {HEADS_JUDGED})")  # fmt: skip
-    parser.add_argument("--levels", type=int, default=LEVELS, metavar="N", help=f"of faps (default {LEVELS})")
-
-
 def chosen(arguments: argparse.Namespace) -> tuple[ModuleType, dict[str, Any]]:
     import sys
 

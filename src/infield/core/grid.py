@@ -63,7 +63,7 @@ class Axis:
     def __post_init__(self) -> None:
         steps = np.diff(self.coordinates)
         if len(self.coordinates) == 0 or (steps <= 0).any() or not np.isfinite(self.coordinates).all():
-            raise InfieldError(f"axis '{self.name}': expected finite, strictly increasing coordinates")
+            raise InfieldError(where=f"axis '{self.name}'", expected="finite, strictly increasing coordinates")
 
     @property
     def size(self) -> int:
@@ -211,7 +211,9 @@ class PointSet:
             raise InfieldError(where="points", found="none", expected="at least one")
         for i, point in enumerate(self.coordinates):
             if len(point) != self.ndim or not all(map(math.isfinite, point)):
-                raise InfieldError(f"points: point {i} is {point}, expected {self.ndim} finite numbers {self.names}")
+                raise InfieldError(
+                    where="points", found=f"point {i} at {point}", expected=f"{self.ndim} finite numbers {self.names}"
+                )
 
     @classmethod
     def at(cls, points: Tensor, *, units: str = "1") -> PointSet:

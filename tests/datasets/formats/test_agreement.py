@@ -59,7 +59,7 @@ def test_a_checkpoint_in_kelvin_serves_a_field_in_k_and_no_field_in_celsius(tmp_
     celsius = open_measurement(save(line(units="celsius"), tmp_path / "c.zarr"))
     prior = str(checkpoint(tmp_path / "p.ckpt", units="K"))
     assert choose_prior(prior, kelvin).prior.units == "K"
-    with pytest.raises(InfieldError, match="in units 'K', the measurement's field in 'celsius'"):
+    with pytest.raises(InfieldError, match="found units 'K', expected 'celsius', as the measurement's field"):
         choose_prior(prior, celsius)
 
 

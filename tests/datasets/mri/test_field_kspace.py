@@ -1,5 +1,7 @@
 """k-space as people's own files hold it: each file is made here, each right value worked out without the code."""
 
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -378,6 +380,32 @@ def test_odd_headers_of_mrd_are_read(tmp_path, odd):
     found = read(write_mrd(tmp_path / "k.h5", HEADERS[odd](text), lines))
     np.testing.assert_array_equal(found.samples, k)
     assert (found.voxel is None) == (odd == "field of view 0")
+
+
+def test_a_header_in_the_alphabet_of_windows():
+    from infield.datasets.mri.readers.mrd_header import read_header
+
+    text = xml(54, 64, 54).replace(
+        "</ismrmrdHeader>", "<studyInformation>Köln, 3 µm</studyInformation></ismrmrdHeader>"
+    )
+    for declared in ("", '<?xml version="1.0" encoding="UTF-8"?>\n'):
+        text = declared + text[text.index("<ismrmrdHeader") :]
+        assert read_header(Path("k.h5"), text.encode("cp1252")) == read_header(Path("k.h5"), text.encode())
+
+
+@pytest.mark.parametrize("name", ["", "fid", "rawdata.job0", "acqp", "2dseq"])
+def test_scans_of_bruker_are_called_by_their_name(tmp_path, name):
+    """Neither truncated nor damaged; the control is a file of that name elsewhere."""
+    scan = tmp_path / "5"
+    scan.mkdir()
+    for file in {"acqp", "method", name} - {""}:
+        (scan / file).write_bytes(b"##TITLE=Parameter List, ParaVision 6.0.1\n##JCAMPDX=4.24\n")
+    with pytest.raises(InfieldError, match=r"a raw scan of Bruker's ParaVision.*bruker_to_ismrmrd") as caught:
+        read(scan / name)
+    assert "\n" not in str(caught.value) and "truncated" not in str(caught.value)
+    (scan / "method").unlink()
+    with pytest.raises(InfieldError, match=r"found a '(.job0)?' file"):
+        read(scan / name)
 
 
 @pytest.mark.parametrize("kind", ["MRD", "cfl"])

@@ -362,7 +362,7 @@ INDEFINITE = np.array([[1.0, 2.0], [2.0, 1.0]])
     [
         (
             {"law": "cauchy"},
-            "found law 'cauchy', expected one of gaussian, poisson, poisson-gaussian, low-rank-gaussian, coil-gaussian",
+            "found law 'cauchy', expected one of gaussian, poisson, poisson-gaussian, low-rank-gaussian, stack",
         ),
         ({}, "found law None"),
         ({"law": "gaussian"}, r"found the entries \[\], expected \['variance'\]"),
@@ -382,7 +382,7 @@ INDEFINITE = np.array([[1.0, 2.0], [2.0, 1.0]])
         ({"law": "coil-gaussian", "covariance": "nan"}, "NaN or Inf"),
         ({"law": "coil-gaussian", "covariance": "skew", "k_dimensions": 4}, "found k_dimensions 4, expected 2, or 3"),
         ({"law": "coil-gaussian", "covariance": "skew"}, "not Hermitian"),
-        ({"law": "coil-gaussian", "covariance": "indefinite"}, "not positive definite"),
+        ({"law": "coil-gaussian", "covariance": "indefinite"}, "expected a positive definite one"),
         ({"law": "poisson", "gain": 0}, "found gain 0"),
         ({"law": "poisson", "gain": "bad"}, "found gain 'bad'"),
         ({"law": "poisson-gaussian", "gain": 1.0, "variance": 0.0}, "found variance 0.0"),

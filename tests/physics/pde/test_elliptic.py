@@ -175,7 +175,7 @@ def test_resonance():
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        (Grid.regular((8, 8), periodic=True), "found a periodic grid along axis 'y', expected one with a rim"),
+        (Grid.regular((8, 8), periodic=True), "found a periodic grid along axis 'y', expected one with a boundary"),
         (Grid.regular((8, 2)), "found 2 points along axis 'x', expected at least 3"),
         (Grid((Axis("y", (0.0, 1.0, 2.0)), Axis("x", (0.0, 1.0, 4.0)))), "found uneven spacing along axis 'x'"),
         (Grid((Axis("y", (0.0, 1.0, 2.0), "m"), Axis("x", (0.0, 1.0, 2.0), "s"))), "found axes in m, s, expected one"),

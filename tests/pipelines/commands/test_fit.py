@@ -150,7 +150,7 @@ def test_going_on_from_a_damaged_or_another_runs_checkpoint_is_refused(functions
         (["--trainer.max_steps", "many"], r"--trainer.max_steps: Expected a .*int.*many"),
         (["--trainer.max_steps", "0"], r"--trainer.max_steps: found 0, expected at least 1"),
         (["--trainer.accelerator", "tpu"], r"the trainer: .*(TPU|torch_xla)"),
-        (["--colour", "red"], r"unrecognized arguments: --colour red; 'infield fit --help'"),
+        (["--colour", "red"], r"unrecognized arguments: --colour red; 'infield fit --help-all'"),
         (["--model", "infield.nothing.Here"], r"--model: Here: module 'infield' has no attribute 'nothing'"),
         (["--ckpt_path", "best"], "best: found no file there"),
         (["--trainer.default_root_dir", "s3://bucket/run"], "expected a path on this machine"),

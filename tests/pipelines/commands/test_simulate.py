@@ -173,7 +173,7 @@ BAD = {
     "parameter": (["poisson", "--with", "beta=1"], "found parameter beta", "the law of the field takes alpha, tau"),
     "process parameter": (
         ["process", "--law", "gibbs", "--with", "nu=1"],
-        "process 'gibbs' has no parameter nu; it takes length, slope, variance",
+        "found no parameter nu of the process 'gibbs', expected length, slope, variance",
     ),
     "value": (["poisson", "--with", "tau=-3"], "tau: found -3, expected a finite number above zero"),
     "word": (["navier-stokes", "--with", "steps=many"], "found steps 'many', expected a whole number"),

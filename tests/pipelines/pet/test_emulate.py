@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from examples.pet_cohort import GRID, LAW, labels, rng, write_cohort
 
+import infield as inf
 from infield.datasets.pet.brain_regions import NAMES
 from infield.datasets.pet.image import PETImage
 from infield.datasets.pet.pair import write_pair
@@ -88,6 +89,17 @@ def test_a_draw_is_independent_of_how_many_there_are(emulate, folder, tmp_path):
     emulate(folder / "pet.zarr", "--index", 3, "--samples", 19, output="g.zarr")
     many, few = (opened(tmp_path / name)["follow_up"].values for name in ("f.zarr", "g.zarr"))
     np.testing.assert_array_equal(many[:19], few)
+
+
+def test_the_shipped_bridge_draws_growth_that_is_wider_over_more_years():
+    bridge = inf.load_prior("pet_bridge")
+    assert bridge.synthetic and bridge.regions == NAMES and bridge.steps == "compound"
+    x_b = bridge.denoiser.change.centre.float()[None]
+    one, four = (bridge.sample(x_b, years, 200, rng())[0] - x_b for years in (1.0, 4.0))
+    inside = torch.tensor([name in bridge.provenance["composite"] for name in NAMES])
+    assert float(four[:, inside].mean()) > float(one[:, inside].mean()) > 0
+    assert float(four[:, inside].std(0).mean()) > 1.15 * float(one[:, inside].std(0).mean())
+    assert abs(float(four[:, ~inside].mean())) < 0.03  # no growth where nothing accumulates
 
 
 def test_files_of_others_need_acceptance(emulate, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from examples.projection import picture, psnr, scene, shown
 
@@ -17,6 +18,8 @@ from infield.datasets.projection_mapping.images import read_codes, write_png
 from infield.datasets.projection_mapping.setup_file import open_setup, write_setup
 from infield.physics.projection_mapping.compensate import compensate
 from infield.pipelines.cli import main
+from infield.priors.gaussian.laws import White
+from infield.priors.gaussian.prior import gaussian_prior
 
 cv2 = pytest.importorskip("cv2")
 HEIGHT = 48
@@ -93,6 +96,24 @@ def test_the_commands(captured, tmp_path, capsys):
     capsys.readouterr()
     assert main([*words[:-2], "--overwrite", "--exposure", "5", "--iterations", "0", "--json"]) == 0
     assert "outside the gamut" in capsys.readouterr().err
+
+
+def test_a_gamut_is_a_measurement(calibrated, tmp_path, capsys):
+    import infield
+    from infield.datasets.formats.measurement import open_measurement
+    from infield.physics.projection_mapping.gamut_measurement import gamut_measurement
+
+    write_setup(tmp_path / "s.zarr", calibrated)
+    words = ["convert", "gamut", str(tmp_path / "s.zarr"), "-o", str(tmp_path / "m.zarr"), "--exposure", "0.3"]
+    assert main([*words, "--every", "24", "--json"]) == 0
+    again, made = open_measurement(tmp_path / "m.zarr"), gamut_measurement(calibrated, 0.3, 0.01, 24)
+    x = torch.rand(2, 3, *made.grid.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    value = lambda m: m.noise.log_prob(m.y, m.operator.A(x), m.observed)  # noqa: E731
+    torch.testing.assert_close(value(again), value(made))
+    assert again.channels == ("red", "green", "blue") and value(made).max() < 0
+    prior = gaussian_prior(White(), made.grid, channels=3, source=White()).in_units(0.3, 0.1)
+    drawn = infield.reconstruct(again, prior=prior, sampler="smc", samples=4, seed=0)
+    assert drawn.sizes["sample"] == 4
 
 
 def copied(captured, tmp_path):

@@ -8,99 +8,17 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+from examples.report_files import CASES, LAW, files, measured
+from matplotlib.figure import Figure
 from torch import Generator
 
 from infield import InfieldError
-from infield.core.grid import Grid, PointSet
-from infield.datasets.formats.measurement import measurement_digest, write_measurement
-from infield.datasets.formats.posterior import PosteriorWriter
-from infield.physics.measurement import Measurement
-from infield.physics.noise.registry import GaussianNoise
-from infield.physics.operators.registry import build_operator
+from infield.core.grid import Axis, Grid
 from infield.pipelines.report import write_report
+from infield.pipelines.report.canvas import Scale, _frame
 from infield.pipelines.report.data import data_panels, views_of
 from infield.pipelines.report.figures import Calibration, band, scores
-from infield.posterior.samplers.exact import Exact
-from infield.priors.gaussian.laws import Matern
-from infield.priors.gaussian.prior import gaussian_prior
-
-LAW = Matern(nu=1.5, length=0.25, wrap=True)
-RNG = np.random.default_rng(3)
-CASES = {
-    "line": (
-        Grid.regular((40,), units="km"),
-        1,
-        {"name": "points", "arrays": {"coordinates": "s"}},
-        RNG.random((9, 1)),
-    ),
-    "plane": (
-        Grid.regular((17, 22), units="m"),
-        1,
-        {"name": "mask", "arrays": {"mask": "s"}},
-        RNG.random((17, 22)) < 0.3,
-    ),
-    "complex": (Grid.regular((12, 15)), 2, {"name": "fourier", "arrays": {"mask": "s"}}, RNG.random((12, 15)) < 0.5),
-    "space": (Grid.regular((6, 7, 8)), 1, {"name": "points", "arrays": {"coordinates": "s"}}, RNG.random((30, 3))),
-    "scattered": (
-        PointSet(tuple(map(tuple, RNG.random((50, 2)).tolist())), ("lon", "lat"), "degrees"),
-        1,
-        {"name": "points", "arrays": {"indices": "s"}},
-        np.arange(0, 50, 4),
-    ),
-}
-
-
-def measured(case, *, truth=True, noise=0.05):
-    """A truth drawn from the prior, its data, and the prior."""
-    grid, channels, description, array = CASES[case]
-    generator = Generator().manual_seed(5)
-    prior = gaussian_prior(LAW, grid, channels=channels)
-    x = prior.covariance.sample(1, generator)
-    operator, law = build_operator(description, {"s": array}, grid, channels), GaussianNoise(torch.tensor(noise**2))
-    y = law.sample(operator.A(x), generator)
-    measurement = Measurement(
-        y=y if operator.observed is None else torch.where(operator.observed, y, 0.0),
-        operator=operator,
-        noise=law,
-        grid=grid,
-        channels=("real", "imag") if channels == 2 else ("height",),
-        units="mm",
-        truth=x if truth else None,
-        description=description,
-        arrays={"s": array},
-    )
-    return measurement, prior
-
-
-def files(folder, case="plane", *, n=24, truth=True, spread=1.0, title="A <b>test</b>"):
-    """A measurement and a posterior file of exact draws; `spread` stretches the draws about their mean."""
-    measurement, prior = measured(case, truth=truth)
-    samples = Exact()(prior, measurement, n, Generator().manual_seed(1)).samples
-    samples = samples.mean(0) + spread * (samples - samples.mean(0))
-    folder.mkdir(exist_ok=True)
-    write_measurement(folder / "m.zarr", measurement, title=title, data_units="mm")
-    writer = PosteriorWriter(
-        folder / "p.zarr",
-        grid=measurement.grid,
-        channels=measurement.channels,
-        units="mm",
-        samples=n,
-        block=10,
-        run={
-            "sampler": "exact",
-            "sampler_parameters": {},
-            "prior": "test & prior",
-            "prior_sha256": "ab" * 32,
-            "seed": 1,
-            "measurement_sha256": measurement_digest(folder / "m.zarr"),
-        },
-    )
-    for b in range(writer.blocks):
-        rows = writer.sample_range(b)
-        cost = {"velocity_calls": 3, "operator_calls": 4, "seconds": 0.5}
-        writer.write_block(b, samples[rows.start : rows.stop], cost)
-    writer.finish(diagnostics={"chi_square": float(measurement.chi_square(samples).mean())})
-    return folder / "p.zarr", folder / "m.zarr", samples, measurement
+from infield.pipelines.report.words import reading
 
 
 class Page(HTMLParser):
@@ -134,8 +52,13 @@ def test_every_kind_of_field_gives_one_whole_page(tmp_path, case):
     assert len(pictures) >= (2 if case == "scattered" else 3)
     for picture in pictures:
         assert base64.b64decode(picture.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
-    assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
-    assert not re.search(r"(https?:)?//", re.sub(r"base64,[^\"]*", "", text))  # nothing from outside
+    assert not {"link", "iframe"} & {tag for tag, _ in page.tags}
+    assert not any("src" in attrs for tag, attrs in page.tags if tag == "script")
+    policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none';") and "http" not in policy
+    written = re.sub(r'<script type="application/json".*?</script>', "", re.sub(r"base64,[^\"]*", "", text), flags=re.S)
+    assert not re.search(r"https?://|src=.//|url\(", written)  # nothing from outside
+    assert all(attrs["alt"] for tag, attrs in page.tags if tag == "img")
     assert not list((tmp_path / "new").glob("*.draft"))
     json.dumps(facts)
 
@@ -171,6 +94,44 @@ def test_warnings_come_with_wrong_posteriors_and_not_with_right_ones(tmp_path):
     assert "Warning." in (tmp_path / "b.html").read_text() and "Warning." not in (tmp_path / "a.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("value", "count", "words"),
+    [
+        (1.02, 1000, "as it should be"),
+        (
+            1.34,
+            10_000,
+            "24 standard deviations off for 10,000 data. The standard deviation of the noise is about 16 % larger",
+        ),
+        (
+            0.9,
+            10_000,
+            "7 standard deviations off for 10,000 data. The standard deviation of the noise is about 5 % smaller",
+        ),
+        (1.8, 10_000, "which is not right, see the warning"),
+        (1.3, 20, "as it should be"),
+    ],
+)
+def test_a_chi_square_is_judged_by_its_scatter(value, count, words):
+    assert words in reading({"chi_square": value, "data": count, "prior": "p"})[1]
+
+
+def test_maps_in_degrees_have_the_right_aspect():
+    north = Grid((Axis("lat", (59.0, 60.0, 61.0), "degrees_north"), Axis("lon", (0.0, 1.0, 2.0), "degrees_east")))
+    ax = Figure().subplots()
+    _frame(ax, north)
+    assert ax.get_aspect() == pytest.approx(2.0)  # 1 / cos(60 degrees)
+    _frame(ax, Grid.regular((3, 3), units="km"))
+    assert ax.get_aspect() == 1.0
+
+
+def test_few_corners_do_not_take_up_a_colour_scale():
+    field = np.linspace(1, 2, 10_000)
+    field[:80] = 50.0
+    scale = Scale.of(field)
+    assert 1 <= scale.low < 1.05 and 1.95 < scale.high <= 2.0
+
+
 def test_band_holds_a_right_truth_where_a_binomial_one_would_not():
     """A truth among correlated draws, 200 times: the band of stand-ins holds it as promised, a binomial one not."""
     generator = Generator().manual_seed(0)
@@ -199,7 +160,7 @@ def test_text_from_files_is_escaped(tmp_path):
     posterior, measurement, *_ = files(tmp_path / "a", title="<script>alert(1)</script>")
     write_report(posterior, tmp_path / "r.html", measurement)
     text = (tmp_path / "r.html").read_text()
-    assert "<script" not in text and "&lt;script&gt;" in text and "test &amp; prior" in text
+    assert "<script>alert" not in text and "&lt;script&gt;" in text and "test &amp; prior" in text
 
 
 def test_refusals_name_the_file_and_leave_nothing(tmp_path):
@@ -252,3 +213,22 @@ def test_a_truncated_posterior_is_refused(tmp_path):
     with pytest.raises(InfieldError, match="samples"):
         write_report(posterior, tmp_path / "r.html", measurement)
     assert not (tmp_path / "r.html").exists()
+
+
+def test_which_data_matter_is_a_section_where_it_can_be_computed(tmp_path):
+    """Two sensors side by side share what one alone contributes; an estimate has no such picture."""
+    import infield
+    from infield.pipelines.report import write_report
+
+    grid = infield.Grid.regular((12,), 1.0)
+    operator = infield.operator("points", grid, indices=np.array([2, 3, 9]))
+    y = torch.tensor([[[0.5, 0.4, -0.2]]], dtype=torch.float64)
+    m = infield.Measurement(y, operator=operator, noise=infield.noise.Gaussian(0.04), grid=grid)
+    infield.write_measurement(tmp_path / "m.zarr", m)
+    (tmp_path / "p.yaml").write_text("prior: gaussian\nlaw: {law: matern, nu: 1.5, length: 0.3}\n")
+    for name, samples in (("p", 64), ("few", 8)):
+        to, prior = tmp_path / f"{name}.zarr", tmp_path / "p.yaml"
+        infield.reconstruct(tmp_path / "m.zarr", to=to, prior=prior, sampler="exact", samples=samples)
+        write_report(tmp_path / f"{name}.zarr", tmp_path / f"{name}.html", tmp_path / "m.zarr")
+    assert "Which data matter" in (tmp_path / "p.html").read_text()
+    assert "Which data matter" not in (tmp_path / "few.html").read_text()

@@ -176,7 +176,7 @@ BAD = {
     "device": (["--device", "abacus"], "--device: found 'abacus', expected one that works here"),
     "blow-up": (
         ["--points", 8, 17, 8, "--cfl", 40],
-        "the flow has blown up at time",
+        "a flow that blew up at time",
         "with CFL number 40, expected at most 1.73",
     ),
 }

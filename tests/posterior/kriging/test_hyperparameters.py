@@ -44,18 +44,21 @@ def observations(geometry, x, y, noise, kind="constant"):
 def by_quadrature(found, data, nu: float, length_prior: float, cells: int = 76) -> tuple[Tensor, Tensor, float]:
     """Mean and standard deviation of (log variance, log length), and log Z, under hyperpriors written out anew."""
     y, noise = (data.y - found.centre) / found.scale, data.noise / found.scale**2
-    variances = torch.linspace(-7.0, 8.0, cells, dtype=torch.float64)
+    variances = torch.linspace(-7.0, 14.0, cells + 30, dtype=torch.float64)
     lengths = torch.linspace(-9.0, 6.0, cells, dtype=torch.float64)
     distance = torch.cdist(data.x, data.x)
     flat = 100.0 * data.design @ data.design.mT + torch.diag(noise)
-    rows = []
+    rows, shown = [], []
     for length in lengths:
-        K = variances.exp()[:, None, None] * matern_unit(distance / length.exp(), nu) + flat
+        M = matern_unit(distance / length.exp(), nu)
+        shown.append(1 - float(M.mean()))  # expected variance around their mean, of a field of variance 1
+        K = variances.exp()[:, None, None] * M + flat
         rows.append(torch.distributions.MultivariateNormal(torch.zeros_like(y), K).log_prob(y))
     log_p = torch.stack(rows, 1)
-    log_p = log_p + torch.distributions.Normal(0.0, 2.0).log_prob(variances)[:, None]
+    expected = variances[:, None] + torch.tensor(shown, dtype=torch.float64).clamp_min(1e-4).log()
+    log_p = log_p + torch.distributions.Normal(0.0, 2.0).log_prob(expected)
     log_p = log_p + torch.distributions.Normal(length_prior, 1.5).log_prob(lengths)
-    p = log_p.flatten().softmax(0).reshape(cells, cells)
+    p = log_p.flatten().softmax(0).reshape(log_p.shape)
     assert float(p[0].sum() + p[-1].sum() + p[:, 0].sum() + p[:, -1].sum()) < 1e-4
     moments = []
     for weights, values in ((p.sum(1), variances), (p.sum(0), lengths)):
@@ -233,6 +236,8 @@ def test_calibration_over_the_hyperprior(geometry, capsys, monkeypatch):
         family = Family(geometry, 1.5, "isotropic", extents(geometry, x[:60]), True)
         mean, sd = family.prior
         theta = mean + sd * torch.randn(3, generator=generator, dtype=torch.float64)
+        among = family.kernel(theta, x[:60])[0]
+        theta[0] -= (1 - matern_unit(torch.cdist(among, among), 1.5).mean()).clamp_min(1e-4).log()
         z, variance, noise = family.kernel(theta, x)
         K = variance * matern_unit(torch.cdist(z, z), 1.5) + 1e-10 * torch.eye(61, dtype=torch.float64)
         white = torch.randn(2, 61, generator=generator, dtype=torch.float64)

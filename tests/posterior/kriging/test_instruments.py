@@ -7,6 +7,7 @@ from examples.kriging_example import GRID, data_on
 
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise, UnknownGaussianNoise
+from infield.physics.noise.low_rank import LowRankGaussianNoise
 from infield.physics.noise.stack import stacked
 from infield.physics.operators.sensors import PointSensors
 from infield.physics.operators.stack import stack
@@ -87,3 +88,17 @@ def test_gradients_of_the_evidence(exact):
         step[i] = 1e-5
         slope = (posterior.value(theta + step) - posterior.value(theta - step)) / 2e-5
         assert float(gradient[i]) == pytest.approx(slope, rel=1e-4, abs=1e-4)
+
+
+def test_errors_that_data_share_lie_along_the_sensors_or_along_channels_as_well():
+    """A file stores factors `(rows, sensor)` beside data `(sensor,)`; in memory both may have the axis of channels."""
+    _, one = two(known())
+    factors = torch.zeros(1, 60, dtype=torch.float64)
+    factors[0, :20] = 0.5
+    found = []
+    for of in (factors, factors[:, None]):
+        noise = LowRankGaussianNoise(torch.tensor(0.01, dtype=torch.float64), of)
+        measurement = Measurement(y=one.y, operator=one.operator, noise=noise, grid=GRID)
+        found.append(FittedField.of(measurement, hyper="plug-in"))
+    assert found[0].fit.log_evidence == pytest.approx(found[1].fit.log_evidence, abs=1e-9)
+    assert float(found[0].data.channels[0].design[:, -1].sum()) == pytest.approx(10.0)

@@ -230,9 +230,9 @@ def test_cost_and_diagnostics():
 
 def test_misuse_is_refused():
     prior, measurement = mask_noise_per_datum()
-    with pytest.raises(InfieldError, match="levels must be at least 1"):
+    with pytest.raises(InfieldError, match="found levels 0, expected at least 1"):
         FAPS(levels=0)
-    with pytest.raises(InfieldError, match="is in units 'K'"):
+    with pytest.raises(InfieldError, match="found units 'K'"):
         FAPS()(replace(prior, units="K"), measurement, 2, rng(0))
     with pytest.raises(InfieldError, match="for fields of shape"):
         FAPS()(points_in_units()[0], measurement, 2, rng(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import pytest
@@ -125,6 +126,8 @@ def test_a_file_holds_the_bridge():
     found, expected = (b.sample(x_b, years, 3, rng(5)) for b in (again, prior))
     assert torch.equal(found, expected) and found.shape == (4, 3, REGIONS) and float(found.min()) > 0
     assert not torch.equal(found, prior.sample(x_b, years, 3, rng(6)))
+    torch.save(to_entry(prior), file := io.BytesIO())
+    assert file.tell() < 100_000  # and not the 20,000 pairs of the fit with it
 
 
 @pytest.mark.parametrize(("years", "words"), [(0.0, "above 0"), (-1.0, "above 0"), (9.0, "range of training")])

@@ -195,7 +195,7 @@ def test_it_is_rebuilt_from_its_description():
         ({"mode": "tiles"}, "found mode 'tiles', expected one of overlap, shift"),
         ({"overlap": (9, 4)}, "overlaps of at most half a patch"),
         ({"overlap": (4,)}, "one number an axis"),
-        ({"network": UNet(1, 2, (4,), periodic=True)}, "closes around its patches; set `periodic: false`"),
+        ({"network": UNet(1, 2, (4,), periodic=True)}, "is periodic on its patches; set `periodic: false`"),
     ],
 )
 def test_what_cannot_be_is_refused(settings, words):

@@ -118,7 +118,7 @@ def test_the_examples_of_the_page_are_valid():
         ("{prior: mixture, source: {law: white}, components: [{law: {law: white}, wait: 1}]}", "found key 'wait'"),
         ("{prior: mixture, source: {law: white}, components: [{law: {law: white}, weight: 0.4}]}", "sum to 1"),
         ("{prior: mixture, source: {law: white}, components: [{law: {law: white}, weight: x}]}", "key 'weight'"),
-        ("{prior: mixture, components: [{law: {law: white}}]}", "key 'source' is missing"),
+        ("{prior: mixture, components: [{law: {law: white}}]}", "key 'source': found none"),
         ("{prior: mixture, law: {law: white}, components: []}", "found key 'law'"),
     ],
 )

@@ -1,0 +1,14 @@
+"""Options of the bench in `run`; imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+
+PARTS = ("solver", "calibration", "inside", "outside", "seams")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--parts", nargs="+", choices=PARTS, metavar="PART", help=f"some of {', '.join(PARTS)}")
+    parser.add_argument(
+        "--height", type=int, metavar="N", help="of the camera's image, in pixels (default 60, quick 36)"
+    )
