@@ -13,7 +13,7 @@ TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 # One thread a process: on few cores a second one costs more than it gives when several processes run.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install wheel demo test notebooks test-slow gate mutants lint types check docs clean
+.PHONY: install wheel demo test notebooks test-slow gate mutants lint types check docs links clean
 
 install: $(VENV)/installed
 
@@ -65,6 +65,10 @@ check: lint types test notebooks
 # the last `make notebooks`.
 docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
+# External links of the documentation, where there is a network.
+links: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx -q -b linkcheck docs build/links
 
 $(VENV)/installed-docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"

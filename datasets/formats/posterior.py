@@ -22,6 +22,7 @@ from torch import Tensor
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, PointSet
 from infield.core.json_text import to_json
+from infield.datasets.formats import accessor as accessor  # registers `dataset.infield`
 from infield.datasets.formats.block_writer import BlockWriter, check_samples, open_finished
 from infield.datasets.formats.carried import Carried
 from infield.datasets.formats.field import Field, read_field

@@ -97,7 +97,7 @@ def measurement_of(sinograms: Sinograms, *, pixel: float, field_of_view: float |
         field_of_view: Side of the square image, mm; the width of the bins where it is not given.
 
     Raises:
-        InfieldError: The counts are none, or the image has fewer than two pixels.
+        InfieldError: The counts are none, the image has fewer than two pixels, or events lie on rays that miss it.
     """
     check_counts(sinograms.counts)
     side = field_of_view or float(sinograms.positions[-1] - sinograms.positions[0])
@@ -121,6 +121,18 @@ def measurement_of(sinograms: Sinograms, *, pixel: float, field_of_view: float |
     link = {"name": "exp", "parameters": {"scale": WATER}} if transmission else {"name": "exp"}
     description = {"name": "compose", "operators": [outer, link]}
     operator = build_operator(description, arrays, grid, 1)
+    expected = operator.A(torch.zeros(1, 1, *grid.shape, dtype=torch.float64)).numpy().reshape(sinograms.counts.shape)
+    impossible = (expected == 0) & (sinograms.counts > 0)
+    if impossible.any():
+        events, bins = int(sinograms.counts[impossible].sum()), int(impossible.sum())
+        reach = 2 * float(np.abs(sinograms.positions).max()) + 2 * pixel
+        raise InfieldError(
+            where="counts",
+            found=f"{events:,} events in {bins:,} bins whose rays miss the image of {n * pixel:g} mm, and no randoms",
+            expected="an image that all rays with events cross",
+            remedy=f"widen it, to {reach:.4g} mm or more ({{field_of_view}})",
+            parameters=["field_of_view"],
+        )
     y = torch.from_numpy(np.asarray(sinograms.counts[0] if single else sinograms.counts, dtype=np.float64))[None, None]
     return Measurement(
         y=y,

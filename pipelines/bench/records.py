@@ -120,10 +120,16 @@ class Bench:
                 continue
             cells = ["-" if v != v else format(v, f) for v, f in zip(values, metrics.values(), strict=True)]
             table.add_row(method, *cells)
-        console = Console(width=max(Console().width, 110))
+        console = wide_console()
         console.print(table)
         if note:
             console.print(note, highlight=False)
+
+
+def wide_console() -> Console:
+    """Standard output for tables: as wide as they are where it is no terminal, so that a log holds whole numbers."""
+    terminal = Console()
+    return Console(width=max(terminal.width, 110) if terminal.is_terminal else 10_000)
 
 
 def version_of(package: str) -> str:

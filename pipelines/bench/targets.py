@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from infield.pipelines.bench.records import Bench, Record
+from infield.pipelines.bench.records import Bench, Record, wide_console
 
 
 @dataclass
@@ -54,7 +53,7 @@ class TargetBench(Bench):
             shown = "" if r.case == case else r.case
             table.add_row(shown, r.method, r.metric.replace("_", " "), value + unit, r.target or "", words[r.met])
             case = r.case
-        console = Console(width=max(Console().width, 140))
+        console = wide_console()
         console.print(table)
         if note:
             console.print(note, highlight=False)

@@ -61,10 +61,6 @@ NOISE = 0.05
 """Variance of the noise."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to run (default all)")
-
-
 def chosen(arguments: argparse.Namespace) -> tuple[ModuleType, dict[str, Any]]:
     return sys.modules[__name__], {"parts": arguments.parts}
 
@@ -125,7 +121,7 @@ def _calibrated(
         found.append(Simulation(fields[0], draws, torch.stack([one.log_likelihood(fields) for one in data], 1)))
     names = [f"data {i}" for i in range(found[0].misfits.shape[1])]
     functionals, places = predeclared(measurement.grid, ("field",)), groups_of_places(measurement)
-    return assess(found.__getitem__, len(found), functionals, places, source, misfits=names, seed=seed)
+    return assess(found.__getitem__, len(found), functionals, places, source, misfits=names, seed=seed, power=False)
 
 
 def _prior_of(points: int, length: float) -> GaussianPrior:

@@ -135,7 +135,7 @@ def _start(measurement: Measurement) -> tuple[Tensor, float]:
     tried = [value * units.sum(0, keepdim=True) for value in (0.0, float(seen.mean()), 1.0, -1.0)]
     values = [_log_likelihood(measurement, x) for x in tried]
     value, x = max(zip(values, tried, strict=True), key=lambda pair: pair[0])
-    for _ in range(200):
+    for _ in range(200 if math.isfinite(value) else 0):  # none: data that are impossible under every one of them
         z = measurement.operator.A(x)
         W, g = fisher_information(measurement, z), slope(measurement, z)
         J = only_observed(measurement, jacobian_product(measurement.operator, x, units)).flatten(1)

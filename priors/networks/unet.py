@@ -52,7 +52,7 @@ class UNet(nn.Module):
         blocks: Residual blocks at each level, on the way down and again on the way up.
         unshuffle: Fold each 2 x ... x 2 cell into channels first: more than four times faster in two dimensions, at the
             price of detail in the finest layer.
-        periodic: Convolutions are circular; otherwise its edge is padded with zeros.
+        periodic: Convolutions are circular; otherwise the edge of the domain is padded with zeros.
         inputs: Channels of what goes in, where they are more than those of the field.
         times: Numbers that go in.
     """

@@ -56,16 +56,14 @@ METRICS = {
 METHOD_NOTE = "found: fraction of files that alarm; interval of the calibration ratio: 95 % over heads (bootstrap)."
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to run (default all)")
-    parser.add_argument("--heads", type=int, nargs=2, default=[HEADS_FIT, HEADS_JUDGED], metavar=("FIT", "JUDGED"),
-                        help=f"heads of the mending (default {HEADS_FIT} {HEADS_JUDGED})")  # fmt: skip
-
-
 def chosen(arguments: argparse.Namespace) -> tuple[ModuleType, dict[str, Any]]:
     import sys
 
-    return sys.modules[__name__], {"parts": arguments.parts, "heads": tuple(arguments.heads)}
+    return sys.modules[__name__], {
+        "parts": arguments.parts,
+        "heads": tuple(arguments.heads),
+        "levels": arguments.levels,
+    }
 
 
 def run(
@@ -74,6 +72,7 @@ def run(
     seed: int = 0,
     parts: list[str] | None = None,
     heads: tuple[int, int] = (HEADS_FIT, HEADS_JUDGED),
+    levels: int = LEVELS,
 ) -> Bench:
     """Both parts; a few files and heads when quick."""
     torch.set_num_threads(1)
@@ -83,7 +82,7 @@ def run(
             if part == "check":
                 _check(bench, seed, *((4, 2) if quick else (RIGHT, FAULTY)))
             else:
-                _mend(bench, seed, *((4, 4) if quick else heads), levels=2 if quick else LEVELS)
+                _mend(bench, seed, *((4, 4) if quick else heads), levels=2 if quick else levels)
     return bench
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from infield.core.errors import InfieldError
 from infield.datasets.formats.measurement import open_measurement
-from infield.datasets.pet.counts import check_counts
+from infield.datasets.pet.counts import Sinograms, check_counts, measurement_of
 from infield.datasets.pet.readers.interfile import open_interfile, read_header
 from infield.datasets.pet.readers.list_mode import direct_planes, open_list_mode, ring_differences, smoothed_randoms
 from infield.datasets.pet.readers.sinograms import open_sinograms
@@ -75,6 +76,19 @@ def test_what_is_no_number_of_events_is_refused(tmp_path):
     (tmp_path / "b.hs").write_text("nothing")
     with pytest.raises(InfieldError, match="INTERFILE"):
         open_sinograms(tmp_path / "b.hs")
+
+
+def test_events_on_rays_that_miss_the_image_are_refused():
+    """Without background they have probability 0 under every activity; the width that the remedy names takes them."""
+    counts = np.ones((1, 6, 9), dtype=int)
+    angles = np.arange(6) * 30.0
+    found = Sinograms(counts=counts, angles=angles, positions=10.0 * (np.arange(9) - 4), spacing=1.0)
+    with pytest.raises(InfieldError, match=r"rays miss the image of 40 mm.*100 mm") as refusal:
+        measurement_of(found, pixel=10.0, field_of_view=40.0)
+    assert list(refusal.value.parameters) == ["field_of_view"]
+    m = measurement_of(found, pixel=10.0, field_of_view=100.0)
+    assert bool(torch.isfinite(m.log_likelihood(torch.zeros(1, 1, *m.grid.shape, dtype=torch.float64))).all())
+    assert measurement_of(replace(found, randoms=np.full(counts.shape, 0.1)), pixel=10.0, field_of_view=40.0)
 
 
 def test_planes_of_list_mode_lie_between_their_rings():
@@ -164,8 +178,6 @@ def test_real_transmission_counts_are_explained_and_not_those_of_swapped_axes():
 
 
 def deviance_after_fit(order, pixel=8.0, steps=25):
-    from infield.datasets.pet.counts import measurement_of
-
     folder, bin_width = DATA / "mirt_trans_sino", 3.0 if order[0] == "radial" else 2.5
     found = open_sinograms(folder / "phan_trans.mat", bin_width=bin_width, order=order, blank=folder / "phan_blank.mat")
     m = measurement_of(found, pixel=pixel)

@@ -183,3 +183,14 @@ def test_the_table_is_of_the_records(capsys):
     assert [cell.strip() for cell in ours.strip("│").split("│")] == ["ours", "2.0", "0.250", "-"]
     assert "not installed: pip" in table and "a note" in table and "seed 3" in table
     assert bench.median("ours", "seconds") == 2.0 and math.isnan(bench.median("peer", "seconds"))
+
+
+def test_a_table_off_a_terminal_holds_whole_numbers(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    bench = Bench("wide", 0)
+    metrics = {f"a rather long metric {i}": ".6f" for i in range(12)}
+    for i, metric in enumerate(metrics):
+        bench.add("case", "some method of a long name", metric, 0.123456 + i)
+    bench.print(metrics)
+    said = capsys.readouterr().out
+    assert all(f"{0.123456 + i:.6f}" in said for i in range(12)) and "\u2026" not in said

@@ -151,6 +151,18 @@ def test_a_run_without_a_prior_takes_it():
     assert posterior.samples.shape == (4, 1, 60) and 0.5 < posterior.diagnostics["chi_square"] < 1.5
 
 
+def test_data_that_no_constant_field_allows_are_refused():
+    """Counts on rays that miss the image, without background: probability 0, and no backend's error."""
+    axes = tuple(Axis(name, tuple(10.0 * (np.arange(4) - 1.5)), "mm") for name in ("y", "x"))
+    projection = {"name": "projection", "parameters": {"angles": 4, "bins": 9, "bin_width": 10.0}}
+    description = {"name": "compose", "operators": [projection, {"name": "exp"}]}
+    operator = build_operator(description, {}, grid := Grid(axes), 1)
+    y = torch.ones(1, 1, 4, 9, dtype=torch.float64)
+    m = Measurement(y=y, operator=operator, noise=PoissonNoise(1.0), grid=grid, units="1", description=description)
+    with pytest.raises(InfieldError, match="no constant field explains the data"):
+        fit_latent_prior(m)
+
+
 def test_what_cannot_be_fitted_is_said():
     measurement = counts(line(60), 9)
     with pytest.raises(InfieldError, match="all 60 counts are zero"):

@@ -1,0 +1,12 @@
+"""Options of `infield bench trust`; imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+
+PARTS = ("faults", "around", "prior", "check", "light")
+"""Names in `bench.trust`, which is heavy."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to run (default all)")
