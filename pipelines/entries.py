@@ -59,6 +59,7 @@ ENTRIES = {
         "contributions": Entry("infield.pipelines.report.contributions:section", "which data move the mean"),
     },
     "benches": {
+        "all": Entry("infield.pipelines.bench.all", "every other bench, to see that it runs"),
         "calibration": Entry("infield.pipelines.bench.calibration", "simulation-based calibration of samplers"),
         "gp-regression": Entry("infield.pipelines.bench.gp_regression", "regression beside its closed form"),
         "kriging-counts": Entry("infield.pipelines.bench.kriging_counts", "former name of kriging --parts counts"),

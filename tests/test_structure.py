@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -274,7 +275,7 @@ def test_choices_that_options_repeat_are_those_of_the_heavy_modules():
     from infield.pipelines.bench import trust, trust_options
     from infield.pipelines.bench.kriging import run as kriging
     from infield.pipelines.bench.kriging import run_options as kriging_options
-    from infield.pipelines.cm21 import emulate_options, observe_options
+    from infield.pipelines.cm21 import emulate_options, infer, infer_options, observe_options
     from infield.pipelines.commands import simulate_options as fields_options
     from infield.pipelines.mri import convert_options as mri_options
     from infield.pipelines.mri.bench import trust as mri_trust
@@ -295,6 +296,10 @@ def test_choices_that_options_repeat_are_those_of_the_heavy_modules():
     assert (mri_options.AXES, mri_options.CHOSEN, mri_options.AVERAGED) == (arrays.AXES, arrays.CHOSEN, arrays.AVERAGED)
     assert {*pet_options.OF_LAW, "groups", "reg"} == {field.name for field in fields(AmyloidLaw)}
     assert {*pet_options.OF_SCANNER, "shape", "spacing"} == {field.name for field in fields(Scanner)}
+    given = signature(infer.infer_parameters).parameters
+    assert (
+        infer_options.COMPONENTS == given["components"].default and infer_options.HELD_OUT == given["held_out"].default
+    )
     assert channel_options.BOXES == tuple(boxes.BOXES) and channel_options.LARGEST_CFL == solver.LARGEST_CFL
     assert (simulate_options.DX_PLUS, simulate_options.DZ_PLUS) == (wall_units.DX_PLUS, wall_units.DZ_PLUS)
     assert (projection.SURFACES, projection.TEXTURES) == (tuple(surfaces.SURFACES), tuple(surfaces.TEXTURES))

@@ -265,6 +265,7 @@ GONE = {
     "pipelines.report": {"VERSION"},
     "pipelines.simulate": {"BRAIN", "CHANNEL", "CM21", "KINDS", "WALL_PRESSURE"},
     "pipelines.simulations": {"BRAIN"},
+    "posterior.parameter_inference": {"INSTALL"},
     "posterior.served": {"served"},
     "posterior.twist": {"DENSE_DATA", "SurrogateTwist", "Twist", "twist_of"},
     "priors.average_velocity": {"KINDS"},

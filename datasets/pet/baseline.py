@@ -79,7 +79,9 @@ def read_baseline(
     if found not in (PAIR, "pet-image", "nifti"):
         return _of_cohort(path, index, grey_matter)
     if index is not None:
-        raise InfieldError(where="index", found=f"{path.name}, one subject", expected="a cohort", parameters=["index"])
+        raise InfieldError(
+            where="{index}", found=f"{path.name}, one subject", expected="a cohort", parameters=["index"]
+        )
     follow_up = years = None
     if found == PAIR:
         image, later, years = read_pair(path)
@@ -121,7 +123,7 @@ def _nifti(path: Path, units: str | None) -> PETImage:
                 where=path,
                 found="no units",
                 expected="SUVR",
-                remedy="`infield convert pet ... --to SUVR` writes them; where it is SUVR, state it: {units}",
+                remedy="`infield convert pet` writes them; where it is SUVR, state it: {units}",
                 parameters=["units"],
             )
         units = "SUVR"
@@ -136,7 +138,7 @@ def _check(image: PETImage) -> None:
             where="units",
             found=f"'{image.units}'",
             expected="SUVR",
-            remedy="convert it: infield convert pet ... --to SUVR --reference MASK --reference-region NAME",
+            remedy="convert it with `infield convert pet`, to SUVR with a mask and the name of the reference region",
         )
     if image.facts.get("space") != MNI:
         raise InfieldError(
@@ -200,7 +202,7 @@ def _of_cohort(path: Path, index: int | None, grey_matter: Path | None) -> Basel
             where=path, found="no variable baseline_regions", expected="a file of `infield simulate pet`"
         )
     if grey_matter is not None:
-        raise InfieldError(where="grey_matter", found="a cohort, which has its own regions", expected="an image",
+        raise InfieldError(where="{grey_matter}", found="a cohort, which has its own regions", expected="an image",
                            parameters=["grey_matter"])  # fmt: skip
     count = data.sizes["sample"]
     if index is None or not 0 <= index < count:

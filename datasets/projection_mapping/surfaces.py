@@ -61,7 +61,7 @@ def points_of_rays(surface: str, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarr
     """
     if surface not in SURFACES:
         raise InfieldError(
-            where="surface", found=f"'{surface}'", expected=f"one of {', '.join(SURFACES)}", parameters=["surface"]
+            where="{surface}", found=f"'{surface}'", expected=f"one of {', '.join(SURFACES)}", parameters=["surface"]
         )
     height = SURFACES[surface]
     z = np.full(x.shape, 2.0)
@@ -132,7 +132,7 @@ def reflectance_weights(
     """
     if texture not in TEXTURES:
         raise InfieldError(
-            where="texture", found=f"'{texture}'", expected=f"one of {', '.join(TEXTURES)}", parameters=["texture"]
+            where="{texture}", found=f"'{texture}'", expected=f"one of {', '.join(TEXTURES)}", parameters=["texture"]
         )
     names = measured_spectra().names
     if texture == "mild":

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infield.core import registry
 from infield.core.checks import is_positive
 from infield.core.errors import InfieldError
 
@@ -205,3 +206,28 @@ def sum_observed(terms: Tensor, observed: Tensor | None) -> Tensor:
 def standard_normal_like(like: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal numbers of the shape of `like`, drawn on the generator's device."""
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=generator.device).to(like.device)
+
+
+def noise_from_json(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> NoiseModel:
+    """Build the noise model that a file describes.
+
+    Arguments:
+        description: `{"law": "gaussian", "variance": 0.01}`, with the name of a variable in place of a number where
+            each datum has its own variance, and `{"estimate": true}` where it is to be estimated;
+            `{"law": "coil-gaussian", "covariance": NAME}`, and `"k_dimensions": 3` for several slices;
+            `{"law": "low-rank-gaussian", "diagonal": 0.01, "factors": NAME}`, the diagonal a number or a name;
+            `{"law": "stack", "laws": [...], "sizes": [...]}` of data that the operator `stack` made;
+            `{"law": "poisson", "gain": 1.0}`; `{"law": "poisson-gaussian", "gain": 1.0, "variance": 0.01}`.
+        arrays: Variables by name.
+
+    Raises:
+        InfieldError: If the law is unknown, an entry is missing, unknown or no valid noise level, or a variable is
+            missing.
+    """
+    law = description.get("law")
+    if not isinstance(law, str) or not registry.known("noise_models", law):
+        expected = ", ".join(registry.names("noise_models"))
+        raise InfieldError(where="noise", found=f"law {law!r}", expected=f"one of {expected}")
+    entries = {entry: content for entry, content in description.items() if entry != "law"}
+    model: NoiseModel = registry.load("noise_models", law).from_description(NoiseDescription(law, entries, arrays))
+    return model

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.physics.noise.base import GaussianNoiseModel, NoiseDescription, NoiseModel
+from infield.physics.noise.base import GaussianNoiseModel, NoiseDescription, NoiseModel, noise_from_json
 
 
 class StackedNoise(NoiseModel):
@@ -33,8 +33,6 @@ class StackedNoise(NoiseModel):
     @classmethod
     def from_description(cls, description: NoiseDescription) -> StackedNoise:
         """The model that a file describes."""
-        from infield.physics.noise.registry import noise_from_json
-
         description.expect("laws", "sizes")
         laws, sizes = description.entries["laws"], description.entries["sizes"]
         listed = isinstance(laws, list | tuple) and isinstance(sizes, list | tuple) and len(laws) == len(sizes) > 0

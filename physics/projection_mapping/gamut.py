@@ -15,8 +15,8 @@ The nearest point has a dual with three unknowns, the residual r = b - V s of
 D = w^2 where 0 < s < 1, else 0. F is the gradient of a convex, piecewise quadratic function of r: semismooth Newton
 (Qi & Sun 1993), with a regula falsi on the slope along the step where the full one overshoots, ends after finitely many
 steps. lam falls in stages, relative to the mean |v_j|^2. The distance d = |r| errs by less than 1e-6 of full scale with
-the stages `TIGHT` and 3e-4 with `WORKING`, beside bounded least squares. The gradient of d^2 / 2 in b is r, and its
-curvature 1 - P, P the projector onto the free columns.
+the stages `TIGHT` and about 3e-4 with `WORKING`, beside bounded least squares. The gradient of d^2 / 2 in b is r,
+and its curvature 1 - P, P the projector onto the free columns.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ import numpy as np
 import torch
 
 WORKING = (1e-2, 1e-5)
-TIGHT = (1e-2, 1e-4, 1e-6, 1e-8)
+TIGHT = (1e-2, 1e-4, 1e-6, 1e-8, 1e-9)
 
 MAX_NEWTON_STEPS = 60
 MAX_LINE_TRIALS = 40
+SLOPE_LEFT = 1e-3
+"""Of the slope along a Newton step, how much of it its end may have."""
 PIXELS_PER_TASK = 4096
 IN_GAMUT = 0.002
 """Distance, in linear light, up to which a pixel counts as inside."""
@@ -182,7 +184,7 @@ def _facet_test(columns: np.ndarray, origin: np.ndarray, direction: np.ndarray) 
     return outside, gain
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _facets(
     V: np.ndarray, a: np.ndarray, t: np.ndarray, first: int, last: int, outside: np.ndarray, gain: np.ndarray
 ) -> None:
@@ -243,7 +245,7 @@ def _facets(
             gain[x] = alpha if alpha >= low - 1e-12 else np.nan
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 def _solve3(A: np.ndarray, g: np.ndarray, out: np.ndarray) -> None:
     """A^-1 g of a symmetric positive definite matrix (its six entries), by Cholesky's factors."""
     l00 = np.sqrt(A[0])
@@ -259,7 +261,7 @@ def _solve3(A: np.ndarray, g: np.ndarray, out: np.ndarray) -> None:
     out[0] = (y0 - l10 * out[1] - l20 * out[2]) / l00
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 def _evaluate(
     Vx: np.ndarray,
     b: np.ndarray,
@@ -282,7 +284,7 @@ def _evaluate(
         F[2] += Vx[j, 2] * t
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 def _gram(
     Vx: np.ndarray, w2: np.ndarray, s: np.ndarray, only_free: bool, shift: float, scale: float, A: np.ndarray
 ) -> None:
@@ -303,7 +305,7 @@ def _gram(
     A[5] += shift
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 def _nearest(
     V: np.ndarray,
     b: np.ndarray,
@@ -360,7 +362,7 @@ def _nearest(
         for stage in range(len(stages)):
             lam = stages[stage] * power
             # |error of r| <= |F|, and rounding alone leaves so much of F
-            enough = size * (1e-3 if stage + 1 < len(stages) else 1e-9 + 2e-16 / stages[stage])
+            enough = size * (1e-3 if stage + 1 < len(stages) else 1e-10 + 5e-17 / stages[stage])
             _evaluate(Vx, bx, w2, s0, r, lam, s, F)
             for _ in range(MAX_NEWTON_STEPS):
                 if abs(F[0]) + abs(F[1]) + abs(F[2]) <= enough:
@@ -373,7 +375,7 @@ def _nearest(
                     trial[c] = r[c] + step[c]
                 _evaluate(Vx, bx, w2, s0, trial, lam, s, G)
                 ahead = G[0] * step[0] + G[1] * step[1] + G[2] * step[2]
-                if ahead > 1e-3 * -slope:  # beyond the minimum along the step: Illinois
+                if ahead > SLOPE_LEFT * -slope:  # beyond the minimum along the step: Illinois
                     low, high, at_low, at_high, side = 0.0, 1.0, slope, ahead, 0
                     for _ in range(MAX_LINE_TRIALS):
                         length = (low * at_high - high * at_low) / (at_high - at_low)
@@ -381,7 +383,7 @@ def _nearest(
                             trial[c] = r[c] + length * step[c]
                         _evaluate(Vx, bx, w2, s0, trial, lam, s, G)
                         here = G[0] * step[0] + G[1] * step[1] + G[2] * step[2]
-                        if abs(here) <= 1e-3 * -slope:
+                        if abs(here) <= SLOPE_LEFT * -slope:
                             break
                         if here > 0:
                             high, at_high = length, here

@@ -121,7 +121,7 @@ def _calibrated(
         found.append(Simulation(fields[0], draws, torch.stack([one.log_likelihood(fields) for one in data], 1)))
     names = [f"data {i}" for i in range(found[0].misfits.shape[1])]
     functionals, places = predeclared(measurement.grid, ("field",)), groups_of_places(measurement)
-    return assess(found.__getitem__, len(found), functionals, places, source, misfits=names, seed=seed)
+    return assess(found.__getitem__, len(found), functionals, places, source, misfits=names, seed=seed, power=False)
 
 
 def _prior_of(points: int, length: float) -> GaussianPrior:

@@ -21,7 +21,6 @@ from infield.core.json_text import to_json
 from infield.datasets.cm21.lightcone_file import PARAMETERS
 from infield.datasets.cm21.parameter_file import write_parameters
 from infield.datasets.formats.zarr_group import check_new
-from infield.pipelines.cm21.infer_options import COMPONENTS, HELD_OUT
 from infield.pipelines.cm21.members import Members, check_same_grid, members_of
 from infield.pipelines.cm21.report_parameters import parameter_pictures
 from infield.pipelines.report import check_new_report, write_page
@@ -98,8 +97,8 @@ def infer_parameters(
     output: Path,
     *,
     samples: int = 1000,
-    held_out: float = HELD_OUT,
-    components: int = COMPONENTS,
+    held_out: float = 0.2,
+    components: int = 8,
     chunk: int | None = None,
     seed: int = 0,
     report: Path | None = None,

@@ -12,9 +12,9 @@ draws with its standard error; with a Gaussian prior, a linear operator and Gaus
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
+from infield.core.json_text import to_json
 from infield.pipelines.run.options import add_json, check_positive
 
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--channel", metavar="NAME", help="channel of the field (default the first)")
     add("--prior", metavar="PRIOR", help="the prior of the posterior: for exact gains where it is Gaussian")
     add("--planned-noise", type=float, metavar="SD",
-        help="noise sd of one further datum of the field: how much it would add, place by place")  # fmt: skip
+        help="noise sd, in units of the file, of one further datum: how much it would add, place by place")  # fmt: skip
     add("-o", "--output", type=Path, metavar="MAP.nc", help="all figures of all data, and the map, as netCDF")
     add("--overwrite", action="store_true", help="replace an existing output")
     add_json(parser)
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         write_explanation(found, arguments.output, overwrite=arguments.overwrite)
     if arguments.json:
-        print(json.dumps(found.summary()))
+        print(to_json(found.summary()))
     elif not arguments.quiet:
         table(f"{arguments.posterior.name}: {arguments.feature}", rows_of(found))
     return 0

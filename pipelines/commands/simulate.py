@@ -7,20 +7,23 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from infield.core.errors import InfieldError
 from infield.core.json_text import to_json
+from infield.core.renamed import old_names
 from infield.datasets.formats.simulation import SimulationWriter
 from infield.datasets.formats.zarr_group import check_new
-from infield.pipelines.commands.simulate_options import add_field_arguments as add_field_arguments
 from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.simulations import PROCESS, Simulation, make_simulation
+
+if not TYPE_CHECKING:
+    __getattr__ = old_names(__name__)
 
 MAX_VALUES_PER_BLOCK = 2**16
 """Values of a variable that are drawn and stored together, in blocks of at least 16 and at most 1024 samples."""

@@ -19,6 +19,7 @@ import torch
 import xarray as xr
 
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.core.randomness import sample_generator
 from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.pet.baseline import Baseline, read_baseline
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
     )
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
         return 0
     name = list(summary["regions"])[-1]  # the composite where there is one
     shown = summary["regions"][name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from infield.core.json_text import to_json
 from infield.datasets.anatomy.brain_template import template_folder
 from infield.datasets.formats.simulation import SimulationWriter
 from infield.datasets.formats.zarr_group import check_new
+from infield.datasets.pet.amyloid_law import AmyloidLaw
 from infield.datasets.pet.brain_regions import NAMES
 from infield.datasets.pet.phantom import QUANTITIES, VOLUME, AmyloidPhantom
-from infield.pipelines.pet.simulate_options import OF_LAW, OF_SCANNER
+from infield.datasets.pet.scanner import Scanner
 from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.process import one_thread
@@ -28,6 +29,10 @@ from infield.pipelines.run.simulations import settings_of
 
 BLOCK = 8
 """Subjects that are drawn and stored together."""
+
+OF_LAW = tuple(field.name for field in fields(AmyloidLaw) if field.name not in ("groups", "reg"))
+OF_SCANNER = tuple(field.name for field in fields(Scanner) if field.name not in ("shape", "spacing"))
+"""Parameters that `--with` sets."""
 
 
 def run(arguments: argparse.Namespace) -> int:

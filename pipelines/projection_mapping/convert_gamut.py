@@ -23,7 +23,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--exposure", type=float, required=True, metavar="E", help="camera light of the picture's white"
     )
-    parser.add_argument("--tolerance", type=float, default=0.01, metavar="S", help="in linear light (default 0.01)")
+    parser.add_argument(
+        "--tolerance", type=float, default=0.01, metavar="S", help="in linear camera light (default 0.01)"
+    )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth pixel (default 1)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     add_json(parser)

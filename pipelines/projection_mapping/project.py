@@ -29,7 +29,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--error", choices=ERRORS, default="coded", help="what is minimised: linear light, the sRGB "
                         "code or Lab (default coded)")  # fmt: skip
     parser.add_argument("--scale", choices=SCALES, default="none",
-                        help="one gain, or a smooth gain and lift against traces of the surface")  # fmt: skip
+                        help="one gain, or a smooth gain and lift against traces of the surface (default "
+                        "none)")  # fmt: skip
     parser.add_argument("--iterations", type=int, default=60, metavar="N", help="of the joint solve; 0 for pixel by "
                         "pixel alone (default 60)")  # fmt: skip
     parser.add_argument("--bits", type=int, choices=(8, 16), default=8, help="of the projectors' pictures (default 8)")

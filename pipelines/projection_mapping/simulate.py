@@ -27,11 +27,15 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--surface", choices=SURFACES, default="plane", help="(default plane)")
     parser.add_argument("--texture", choices=TEXTURES, default="mild", help="(default mild)")
     parser.add_argument("--projectors", type=int, default=2, metavar="N", help="1 to 8 (default 2)")
-    parser.add_argument("--height", type=int, default=120, metavar="N", help="of the camera's image, in pixels (120); "
-                        "its width is 4/3")  # fmt: skip
-    parser.add_argument("--defocus", type=float, default=0.8, metavar="PIXELS", help="of the projectors (default 0.8)")
+    parser.add_argument("--height", type=int, default=120, metavar="N", help="of the camera's image, in pixels "
+                        "(default 120); its width is 4/3 of it")  # fmt: skip
+    parser.add_argument(
+        "--defocus", type=float, default=0.8, metavar="PIXELS", help="of projectors, in their pixels (default 0.8)"
+    )
     parser.add_argument("--albedo", type=float, default=0.7, metavar="A", help="factor of reflectances (default 0.7)")
-    parser.add_argument("--electrons", type=float, default=8000.0, metavar="N", help="at full scale (default 8000)")
+    parser.add_argument(
+        "--electrons", type=float, default=8000.0, metavar="N", help="number at full scale (default 8000)"
+    )
     parser.add_argument("--frames", type=int, default=1, metavar="N", help="of each capture (default 1)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder of this command")

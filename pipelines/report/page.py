@@ -83,7 +83,7 @@ def page(
 
 @cache
 def _part(name: str) -> str:
-    return (files(__package__) / name).read_text(encoding="utf-8")
+    return (files(__package__ or "") / name).read_text(encoding="utf-8")
 
 
 def _browser(fields: Mapping[str, Any]) -> str:

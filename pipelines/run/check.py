@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 
 from infield.core import registry
 from infield.core.errors import InfieldError
+from infield.core.json_text import to_json
 from infield.core.randomness import SampleStreams
 from infield.datasets.formats.measurement import digest_in_memory, open_measurement
 from infield.datasets.formats.posterior import open_posterior
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         record=not arguments.no_record,
     )
     if arguments.json:
-        print(json.dumps(summary))
+        print(to_json(summary))
     else:
         table(str(arguments.posterior), {"trusted": str(summary["trusted"]), "because": summary["trusted_because"]})
     if summary["trusted"] == 0:

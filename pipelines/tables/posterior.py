@@ -14,7 +14,6 @@ netCDF with the group `posterior` along (chain, draw), which arviz.from_netcdf a
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 
@@ -82,7 +81,7 @@ def _draws(arguments: argparse.Namespace) -> int:
         for name, v in tree["posterior"].data_vars.items()
     }
     if arguments.json:
-        print(json.dumps({"output": str(output), "variables": list(variables)}))
+        print(to_json({"output": str(output), "variables": list(variables)}))
     elif not arguments.quiet:
         table(str(output), variables)
     return 0

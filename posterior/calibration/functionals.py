@@ -199,7 +199,15 @@ def evaluate(functionals: Sequence[Functional], fields: Tensor) -> Tensor:
         InfieldError: A functional raises, or gives what is not finite.
     """
     fields = fields.to(torch.float64)
-    found = torch.stack([functional.values(fields) for functional in functionals], 1)
+    means = {j: f.values for j, f in enumerate(functionals) if isinstance(f.values, RegionMean)}
+    weights = fields.new_zeros((len(means), *fields.shape[1:]))
+    for row, mean in zip(weights, means.values(), strict=True):
+        row[mean.channel][mean.where] = 1 / int(mean.where.sum())
+    found = fields.new_empty((len(fields), len(functionals)))
+    found[:, list(means)] = fields.flatten(1) @ weights.flatten(1).mT  # all means of regions in one product
+    for j, functional in enumerate(functionals):
+        if j not in means:
+            found[:, j] = functional.values(fields)
     for functional, values in zip(functionals, found.mT, strict=True):
         if not bool(torch.isfinite(values).all()):
             raise InfieldError(where=f"functional {functional.name}", found="NaN or infinity", expected="finite values")

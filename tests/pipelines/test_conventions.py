@@ -19,7 +19,8 @@ SILENT = ([], argparse.SUPPRESS)
 
 UNITS = (
     r"\b(mm|Mpc|m|MHz|GiB|km/s/Mpc|rad/Mpc|hours|seconds|degrees|wall units|half heights|eddy turnovers|own units)\b"
-    r"|\bunits of the file\b|\b(years|kg|fraction|number|redshift|over|times)\b|rho u_tau\^2"
+    r"|\b(pixels|factor|camera light)\b|\bunits of the file\b|\b(years|kg|fraction|number|redshift|over|times)\b"
+    r"|rho u_tau\^2"
 )
 """What the help of an option with a real number says: its unit, or which pure number it is."""
 

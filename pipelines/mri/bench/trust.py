@@ -59,7 +59,11 @@ METHOD_NOTE = "found: fraction of files that alarm; interval of the calibration 
 def chosen(arguments: argparse.Namespace) -> tuple[ModuleType, dict[str, Any]]:
     import sys
 
-    return sys.modules[__name__], {"parts": arguments.parts, "heads": tuple(arguments.heads)}
+    return sys.modules[__name__], {
+        "parts": arguments.parts,
+        "heads": tuple(arguments.heads),
+        "levels": arguments.levels,
+    }
 
 
 def run(
@@ -68,6 +72,7 @@ def run(
     seed: int = 0,
     parts: list[str] | None = None,
     heads: tuple[int, int] = (HEADS_FIT, HEADS_JUDGED),
+    levels: int = LEVELS,
 ) -> Bench:
     """Both parts; a few files and heads when quick."""
     torch.set_num_threads(1)
@@ -77,7 +82,7 @@ def run(
             if part == "check":
                 _check(bench, seed, *((4, 2) if quick else (RIGHT, FAULTY)))
             else:
-                _mend(bench, seed, *((4, 4) if quick else heads), levels=2 if quick else LEVELS)
+                _mend(bench, seed, *((4, 4) if quick else heads), levels=2 if quick else levels)
     return bench
 
 

@@ -53,12 +53,13 @@ def commit() -> str | None:
     folder = Path(__file__).resolve().parent
     if not any((parent / ".git").exists() for parent in folder.parents):
         return None
-    words = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    git = ["git", "-C", str(folder)]
+    asked = ([*git, "rev-parse", "HEAD"], [*git, "status", "-s", "-uno"])
     try:
-        found = subprocess.run(words, capture_output=True, text=True, check=True)
+        head, changes = (subprocess.run(words, capture_output=True, text=True, check=True).stdout for words in asked)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip() or None
+    return head[:12] + ("-dirty" if changes else "")
 
 
 def this_run() -> dict[str, Any]:

@@ -285,6 +285,9 @@ for _line in _TABLE.split("\n"):
         MODULES[f"infield.{_old}"] = f"infield.{_new}"
 
 _NAMES = """
+pipelines.commands.simulate:add_field_arguments -> pipelines.commands.simulate_options:add_field_arguments
+datasets.block_writer:installed_versions -> core.provenance:versions
+pipelines.reconstruct:COLLAPSED -> pipelines.run.reporting:COLLAPSED
 pipelines.bench:add_arguments -> pipelines.commands.bench:add_arguments
 pipelines.bench:run -> pipelines.commands.bench:run
 datasets.operator_families:UndersampledKspace -> datasets.mri.operator_family:UndersampledKspace

@@ -32,6 +32,9 @@ def test_a_verdict_stands_in_the_posterior(infield, folder):
     attributes = xr.open_zarr(p, consolidated=False).attrs
     assert kept == found and attributes["trusted"] == found["trusted"] == "unchecked"  # of fourteen data
     assert "too few data" in attributes["trusted_because"] and json.loads(attributes["check"])["p"] == found["p"]
+    said = infield("cite", p, "--methods", "--json").summary["methods"]
+    assert "4 posterior samples" in said and "could not be tested" in said and "not calibrated" in said
+    infield("cite", "--methods").refused("no posterior")
     infield("check", folder / "other.zarr", p).refused("measurement_sha256", "another measurement")
     infield("check", folder / "m.zarr", p, "--prior", folder / "wrong.yaml").refused("prior_sha256", "--prior")
     infield("check", folder / "m.zarr", p, "--draws", 50).refused("--draws", "at least 99")

@@ -1,6 +1,7 @@
 """A simulator: smooth sources of Poisson's equation and their solutions."""
 
-from infield.pipelines.commands.simulate import add_field_arguments, run_simulation
+from infield.pipelines.commands.simulate import run_simulation
+from infield.pipelines.commands.simulate_options import add_field_arguments
 from infield.pipelines.run.simulations import make_simulation
 from infield.pipelines.run.subcommand import Subcommand
 

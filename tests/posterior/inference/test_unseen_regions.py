@@ -95,6 +95,21 @@ def test_the_mean_is_that_of_dense_algebra(iterative):
     torch.testing.assert_close(mean, dense[:, D] @ right, atol=1e-6, rtol=0)
 
 
+def test_the_error_is_within_the_tolerance_where_it_is_estimated(iterative, monkeypatch):
+    """In posterior standard deviations, root mean square; with a share of 1000 it stops too early: the control."""
+    seen, snr = ellipse((20, 16)), 3000
+    measurement, K = measured(seen, snr)
+    start, errors = torch.zeros((1, 1, 20, 16), dtype=torch.float64), {}
+    unit = torch.eye(320, dtype=torch.float64).reshape(320, 1, 20, 16)
+    precision = torch.linalg.inv(K.apply(unit).reshape(320, 320)) + torch.diag(seen.flatten() * float(snr) ** 2)
+    exact = LinearGaussianData(measurement, K.modes, tolerance=1e-7).mean(start, K).flatten()
+    for share in (0.1, 1000.0):
+        monkeypatch.setattr("infield.posterior.inference.conjugate_gradients.SHARE", share)
+        e = LinearGaussianData(measurement, K.modes).mean(start, K).flatten() - exact
+        errors[share] = float((e @ precision @ e / 320).sqrt())
+    assert errors[0.1] < 0.02 < errors[1000.0], errors
+
+
 def test_the_preconditioner_is_symmetric_and_positive():
     seen, K = ellipse((24, 20)), prior((24, 20))
     regions = UnseenRegions.of(seen)
