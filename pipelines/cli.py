@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -22,6 +23,7 @@ GROUP = "commands"
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `infield`; returns the exit status (0 well, 1 our fault, 2 something to mend)."""
     if argv is None:
+        _print_any_text()
         return _leave(main(sys.argv[1:]))
     arguments = list(argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -40,7 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def reconstruct(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console script `reconstruct`, the same command as `infield reconstruct`."""
-    return _leave(reconstruct(sys.argv[1:])) if argv is None else _run("reconstruct", list(argv))
+    if argv is None:
+        _print_any_text()
+        return _leave(reconstruct(sys.argv[1:]))
+    return _run("reconstruct", list(argv))
+
+
+def _print_any_text() -> None:
+    """Escape what a terminal's encoding lacks, so that no run ends in an error because of the name of a file."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _leave(status: int) -> int:

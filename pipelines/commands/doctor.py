@@ -20,7 +20,6 @@ from pathlib import Path
 
 from infield.core.json_text import to_json
 from infield.core.provenance import commit, versions
-from infield.pipelines.run.console import table
 from infield.pipelines.run.options import Parser, add_json
 
 EXTRAS = {
@@ -44,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(to_json({**facts, "faults": faults}))
     else:
+        from infield.pipelines.run.console import table  # not for --help
+
         table("infield doctor", {**facts, "faults": "; ".join(faults) or "none"})
     return 1 if faults else 0
 

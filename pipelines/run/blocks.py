@@ -52,7 +52,8 @@ def run_missing_blocks(
                 write(futures[future], future.result)
                 bar.advance(task, len(writer.sample_range(futures[future])))
                 future.release()
-            writer.record_workers([] if scheduler is None else hosts_of(cluster))
+            if scheduler is not None:
+                writer.record_workers(hosts_of(cluster))
 
 
 def samples_in(writer: BlockWriter, blocks: Iterable[int]) -> int:

@@ -93,4 +93,5 @@ def draw_volumes(
             for block in missing:
                 write(block, partial(draw, sampler, spread, *others, block))
                 bar.advance(task, len(writer.sample_range(block)))
-            writer.record_workers([] if scheduler is None else hosts_of(cluster))
+            if scheduler is not None:
+                writer.record_workers(hosts_of(cluster))

@@ -233,7 +233,8 @@ def _tasks(
             with _unwrapped():
                 future.result()
             yield
-        writer.record_workers([] if scheduler is None else hosts_of(cluster))
+        if scheduler is not None:
+            writer.record_workers(hosts_of(cluster))
 
 
 @contextmanager

@@ -152,3 +152,13 @@ sys.exit(cli.main())
     assert ended.returncode == 2
     expected = ", ".join(VERBS)
     assert ended.stderr == f"infield: no command 'nothing'; expected one of {expected}\n"
+
+
+def test_text_that_the_terminal_cannot_show_is_escaped():
+    program = (
+        "import sys; from infield.pipelines.cli import main; sys.argv = ['infield', 'm\u00e4\u00df']; sys.exit(main())"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    words = [sys.executable, "-c", program.encode("unicode_escape").decode()]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=HANG, check=False, env=environment)
+    assert ended.returncode == 2 and ended.stderr.startswith(r"infield: no command 'm\xe4\xdf'"), ended.stderr
