@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,10 @@ class BlockWriter:
     def sample_range(self, b: int) -> range:
         """Numbers of the samples of block `b`."""
         return range(b * self.block, min((b + 1) * self.block, self.samples))
+
+    def samples_in(self, blocks: Iterable[int]) -> int:
+        """How many samples some blocks hold."""
+        return sum(len(self.sample_range(block)) for block in blocks)
 
     def missing_blocks(self) -> list[int]:
         """Blocks that are not yet on disk, in order."""

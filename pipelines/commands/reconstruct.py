@@ -185,12 +185,12 @@ def reconstruct(
         raise InfieldError(
             where=f"--at {next(iter(at))}", found="--slices", expected="a prior of lightcones, which takes no slices"
         )
-    check_new(output, overwrite)
     write_report = report_writer(report, overwrite)
-    check_scheduler(scheduler)
     where = device_named(device)
+    check_new(output, overwrite)
     with registry.plugins_recorded() as plugins:
         opened = measurement = measured if isinstance(measured, Measurement) else open_measurement(measured)
+        check_scheduler(scheduler)
         about = opened.source or "the measurement"
         of_name = prior is None or (isinstance(prior, str) and prior in BUILT_IN)
         with _about(about) if of_name else nullcontext():
@@ -240,20 +240,21 @@ def reconstruct(
         replaced = _replaced(measurement, surrogate, learned)
         measurement = replaced.measurement
         stand_in = {"surrogate": surrogate.name, "surrogate_sha256": learned.stored.sha256}
+    block, of_sampler = sampler.block_of(measurement), parameters_of(sampler)
     writer = PosteriorWriter(
         output,
         grid=measurement.grid,
         channels=measurement.channels,
         units=measurement.units,
         samples=samples,
-        block=sampler.block_of(measurement),
+        block=block,
         dtype=stored_dtype(measurement, chosen.prior if law is None else None),
         overwrite=overwrite,
         title=f"Posterior of {Path(about).name}",
         carried=measurement.carried,
         run={
             "sampler": sampler.method,
-            "sampler_parameters": parameters_of(sampler),
+            "sampler_parameters": of_sampler,
             "prior": f"{chosen.label}: {chosen.prior.name}",
             "prior_sha256": chosen.sha256,
             "seed": seed,
@@ -278,12 +279,13 @@ def reconstruct(
         shared = (adapted(sampler, chosen.prior), chosen.prior, measurement, seed)
         run_missing_blocks(writer, draw_block, shared, write, scheduler=scheduler, workers=workers, quiet=quiet)
     chi_square = _chi_square(writer, measurement) if fitted is None else fitted.chi_square()
+    means = writer.block_means()
     if fitted is not None:
         judged = Judged.of(fitted, fit or FitOptions())
     else:
         doubt = chosen.doubt or (UNCHECKED if chosen.fitted else None)
         judged = Judged.without_validation(law, doubt).given(chi_square, opened)
-    judged = judged.weighed(writer.block_means())
+    judged = judged.weighed(means)
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     mended = {} if mending is None else mending.apply(writer)
     caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
@@ -298,7 +300,6 @@ def reconstruct(
         diagnostics = json.loads(posterior.attrs["diagnostics"])
     reported = {name: diagnostics[name] for name in REPORTED if diagnostics.get(name) is not None}
     seconds = time.perf_counter() - start
-    write_report(output, opened)
     summary = {
         "output": str(output),
         "prior": label,
@@ -320,7 +321,9 @@ def reconstruct(
         "operator_calls": cost["operator_calls"] / max(writer.blocks, 1),
         "seconds": seconds,
     }
-    for line in warnings_of(summary):
+    doubts = warnings_of(summary)
+    write_report(output, opened)
+    for line in doubts:
         say(line, quiet=quiet)
     return summary
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -44,7 +44,7 @@ def run_missing_blocks(
     with discard_if_empty(writer), progress(quiet=quiet) as bar:
         with client(scheduler, workers or os.cpu_count() or 1) as cluster:
             missing = writer.missing_blocks()
-            task = bar.add_task("samples", total=writer.samples, completed=writer.samples - samples_in(writer, missing))
+            task = bar.add_task("samples", total=writer.samples, completed=writer.samples - writer.samples_in(missing))
             everywhere = cluster.scatter(list(shared), broadcast=True, hash=False)
             drawn = partial(cluster.submit, on_worker, versions(), draw, *everywhere, pure=False)
             futures = {drawn(block): block for block in missing}
@@ -54,11 +54,6 @@ def run_missing_blocks(
                 future.release()
             if scheduler is not None:
                 writer.record_workers(hosts_of(cluster))
-
-
-def samples_in(writer: BlockWriter, blocks: Iterable[int]) -> int:
-    """How many samples some blocks hold."""
-    return sum(len(writer.sample_range(block)) for block in blocks)
 
 
 @contextmanager

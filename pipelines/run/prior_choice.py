@@ -30,7 +30,7 @@ from infield.priors.flows.flow import LearnedFlow
 from infield.priors.flows.patch_domains import SupportsDomains
 from infield.priors.flows.regrid import SupportsPoints
 from infield.priors.flows.slices import SlicePrior
-from infield.priors.storage.checkpoint import build_entry, check_kind, read_entry_of_any_kind, weights_sha256
+from infield.priors.storage.checkpoint import check_kind, load_of_any_kind, weights_sha256
 from infield.priors.storage.flow_entry import KIND
 from infield.priors.storage.from_yaml import DescribedPrior, read_description
 
@@ -113,11 +113,9 @@ def choose_prior(
         return _in_memory(name, measurement)
     stored = None
     if name is not None and name not in BUILT_IN and (path := prior_file(name)).suffix == ".ckpt":
-        stored = read_entry_of_any_kind(path)
-        kind, entry = stored
+        stored = kind, loaded = load_of_any_kind(path, device)
         if getattr(registry.load("checkpoints", kind), "conditional", False):
-            prior = build_entry(path, kind, entry, device)
-            return _conditioned(prior, str(path), path.name, measurement, at or {})
+            return _conditioned(loaded, str(path), path.name, measurement, at or {})
     if at:
         raise InfieldError(
             where=f"--at {next(iter(at))}", found=f"prior {name}", expected="one of lightcones, which takes parameters"
@@ -182,28 +180,26 @@ def prior_file(name: str) -> Path:
     return path
 
 
-def _from_file(
-    name: str, measurement: Field, device: str, stored: tuple[str, dict[str, Any]] | None = None
-) -> ChosenPrior:
+def _from_file(name: str, measurement: Field, device: str, stored: tuple[str, Any] | None = None) -> ChosenPrior:
     """The prior of a file.
 
     Arguments:
         name: A path, or the name of a shipped checkpoint.
         measurement: Of the field that is sought.
         device: Where networks run.
-        stored: Kind and entry of the checkpoint if it was read before.
+        stored: Kind and content of the checkpoint if it was loaded before.
     """
     path = prior_file(name)
     if path.suffix in (".yaml", ".yml"):
         return _described(path, measurement)
-    kind, entry = stored or read_entry_of_any_kind(path)
+    kind, loaded = stored or load_of_any_kind(path, device)
     if not getattr(registry.load("checkpoints", kind), "reconstructs", False):
-        check_kind(path, kind, KIND)
-        flow = _on_grid_of(path, build_entry(path, kind, entry, device), measurement)
+        if kind != KIND:
+            check_kind(path, kind, KIND)
+        flow = _on_grid_of(path, loaded, measurement)
         return ChosenPrior(flow, path.name, flow.sha256, False)
-    model = build_entry(path, kind, entry, device)
-    _check_grid_of(path, model, measurement)
-    return ChosenPrior(model, path.name, model.sha256, False)
+    _check_grid_of(path, loaded, measurement)
+    return ChosenPrior(loaded, path.name, loaded.sha256, False)
 
 
 def _conditioned(prior: Any, where: str, label: str, measurement: Measurement, at: Mapping[str, float]) -> ChosenPrior:

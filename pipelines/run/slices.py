@@ -19,7 +19,7 @@ from torch import Tensor
 from infield.core.provenance import versions
 from infield.datasets.formats.block_writer import BlockWriter
 from infield.physics.measurement import Measurement
-from infield.pipelines.run.blocks import discard_if_empty, samples_in
+from infield.pipelines.run.blocks import discard_if_empty
 from infield.pipelines.run.cluster import client, hosts_of, on_worker
 from infield.pipelines.run.console import progress
 from infield.posterior.samplers.base import Posterior, Sampler
@@ -85,7 +85,7 @@ def draw_volumes(
     with discard_if_empty(writer), progress(quiet=quiet) as bar:
         with client(scheduler, workers or os.cpu_count() or 1) as cluster:
             missing = writer.missing_blocks()
-            task = bar.add_task("volumes", total=writer.samples, completed=writer.samples - samples_in(writer, missing))
+            task = bar.add_task("volumes", total=writer.samples, completed=writer.samples - writer.samples_in(missing))
             remote: Any = cluster.scatter(prior.slices, broadcast=True, hash=False)
             spread = SlicesOnWorkers(
                 slices=prior.slices, depth=prior.depth, cluster=cluster, remote=remote, group=slices

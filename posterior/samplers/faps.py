@@ -97,9 +97,9 @@ class FAPS(Sampler):
 
     def block_of(self, measurement: Measurement) -> int:
         """Samples that conjugate gradients would treat one by one are drawn so."""
-        entries = math.prod(measurement.y.shape[1:])
-        together = max(8 * BATCH_ENTRIES // entries, 1)
-        return min(self.block, together) if measurement.linear_gaussian and self.closed_form else self.block
+        block = self.block
+        together = max(8 * BATCH_ENTRIES // math.prod(measurement.y.shape[1:]), 1)
+        return min(block, together) if measurement.linear_gaussian and self.closed_form else block
 
     def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         K = self.levels or (1 if prior.gaussian else LEVELS)

@@ -174,6 +174,16 @@ def load_checkpoint(path: str | Path, kind: str | None = None, device: torch.dev
     return build_entry(path, found, entry, device)
 
 
+def load_of_any_kind(path: str | Path, device: torch.device | str = "cpu") -> tuple[str, Any]:
+    """The kind of what a checkpoint holds, and that, as `load_checkpoint`.
+
+    Raises:
+        InfieldError: As `load_checkpoint`.
+    """
+    kind, entry = read_entry_of_any_kind(path)
+    return kind, build_entry(path, kind, entry, device)
+
+
 def build_entry(path: str | Path, kind: str, entry: Mapping[str, Any], device: torch.device | str = "cpu") -> Any:
     """Build what an entry holds that `read_entry_of_any_kind` has read.
 

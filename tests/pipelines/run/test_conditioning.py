@@ -36,8 +36,7 @@ def checkpoint(monkeypatch, tmp_path):
     load = registry.load
     stored = SimpleNamespace(conditional=True, reconstructs=True)
     monkeypatch.setattr(registry, "load", lambda g, n: stored if (g, n) == ("checkpoints", KIND) else load(g, n))
-    monkeypatch.setattr(prior_choice, "read_entry_of_any_kind", lambda path: (KIND, {}))
-    monkeypatch.setattr(prior_choice, "build_entry", lambda path, kind, entry, device: AroundABaseline())
+    monkeypatch.setattr(prior_choice, "load_of_any_kind", lambda path, device: (KIND, AroundABaseline()))
     (tmp_path / "prior.ckpt").touch()
     return tmp_path / "prior.ckpt"
 
