@@ -68,7 +68,7 @@ def test_restart_files_come_whole_and_go_with_their_run(tmp_path):
     writer.save_restart(state)
     kept = write(path).read_restart()
     assert kept.keys() == state.keys() and all(np.array_equal(kept[k], state[k]) for k in state)
-    assert {f.name for f in tmp_path.iterdir()} == {"c.zarr.partial", restart.name}
+    assert {f.name for f in tmp_path.iterdir()} == {"c.zarr.partial", "c.zarr.lock", restart.name}
     with pytest.raises(InfieldError, match=r"'Re_tau': found 180.0, expected 395.0; finish that run .*partial"):
         write(path, run={"Re_tau": 395.0, "seed": 3})
     with pytest.raises(InfieldError, match=r"'seed': found 3, expected 4"):
@@ -113,7 +113,7 @@ def test_a_full_disk_keeps_the_restart_file_before(tmp_path, monkeypatch):
     with pytest.raises(InfieldError, match="is full; make room"):
         writer.save_restart({"time": np.array(2.0)})
     assert float(writer.read_restart()["time"]) == 1.0
-    assert {f.name for f in tmp_path.iterdir()} == {"c.zarr.partial", "c.zarr.restart.npz"}
+    assert {f.name for f in tmp_path.iterdir()} == {"c.zarr.partial", "c.zarr.lock", "c.zarr.restart.npz"}
 
 
 def test_a_file_that_lost_something_is_refused(tmp_path):

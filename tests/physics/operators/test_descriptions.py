@@ -44,6 +44,7 @@ BOX = Grid.regular((6, 6, 4), units="Mpc")
 SLICES = Grid.regular((2, 5, 6))
 HEAD = Grid.regular((5, 6), (50.0, 60.0), units="mm")
 POINTS = PointSet(((0.0,), (1.0,), (2.5,), (4.0,)))
+PROJECTORS = Grid.regular((2, 5, 6))
 RAYS = {"angles": 4, "bins": 7, "bin_width": 10.0}
 ARRAYS = {
     "mask": NUMBERS.random((5, 6)) < 0.5,
@@ -60,6 +61,10 @@ ARRAYS = {
     "half": np.ones((1, 5, 6)) * (np.arange(6) % 2),
     "filter": NUMBERS.random((1, 1, 3, 3)),
     "factors": 0.5 + 0.5 * NUMBERS.random((4, 7)),
+    "warp": NUMBERS.uniform(0.5, 3.5, (2, 2, 3, 4)),
+    "mixing": 0.1 + NUMBERS.random((2, 3, 3, 3, 4)),
+    "dark": 0.1 * NUMBERS.random((3, 3, 4)),
+    "response": np.linspace(0, 1, 9) ** 2.0 * np.ones((2, 3, 1)),
 }
 
 
@@ -80,6 +85,7 @@ CASES = {
         1,
     ),
     "convolution": (named("convolution", {"boundary": "zero"}, kernel="kernel"), PLANE, 2),
+    "display": (named("display", {"exposure": 0.6}), PLANE, 3),
     "darcy": (named("darcy", {"tolerance": 1e-12}), SQUARE, 1),
     "beer-lambert": (named("beer-lambert", RAYS | {"blank": 20.0}), HEAD, 1),
     "bounded": (named("bounded") | {"parameters": {"low": -1.0, "high": 2.5}}, PLANE, 2),
@@ -95,6 +101,19 @@ CASES = {
     "mask": (MASK, HALF, 1),
     "multicoil-mri": (named("multicoil-mri", coil_maps="maps", mask="mask"), PLANE, 2),
     "multicoil-mri-slices": (named("multicoil-mri-slices", coil_maps="maps of slices", mask="mask"), SLICES, 2),
+    "multi-projector": (named("multi-projector", {"defocus": 0.7}, warp="warp", mixing="mixing"), PROJECTORS, 3),
+    "multi-projector of drive signals": (
+        named(
+            "multi-projector",
+            {"black": 0.01},
+            warp="warp",
+            mixing="mixing",
+            background="dark",
+            response="response",
+        ),
+        PROJECTORS,
+        3,
+    ),
     "navier-stokes": (named("navier-stokes", {"time": 0.05, "steps": 3, "viscosity": 0.01}), CLOSED, 1),
     "phases": (named("phases", {"low": 1.0, "high": 3.0, "width": 0.5}), PLANE, 1),
     "points": (named("points", coordinates="here"), PLANE, 1),
@@ -102,6 +121,8 @@ CASES = {
     "poisson": (named("poisson"), SQUARE, 1),
     "projection": (named("projection", RAYS | {"seconds": 3.0}, attenuation="factors"), HEAD, 1),
     "softplus": ({"name": "compose", "operators": [MASK, EXPOSURE, BLUR, named("softplus")]}, PLANE, 1),
+    "stack": ({"name": "stack", "operators": [MASK, BLUR]}, PLANE, 1),
+    "stack of an operator that is not linear": ({"name": "stack", "operators": [MASK, named("exp")]}, PLANE, 1),
     "sum": ({"name": "sum", "weights": [0.25, -2.0], "operators": [MASK, OTHER]}, PLANE, 1),
     "window": (named("window", {"shape": [3, 6], "periodic": [False, True]}), PLANE, 2),
     "deepinv:Inpainting": (named("deepinv:Inpainting", mask="half"), PLANE, 1),
@@ -203,7 +224,7 @@ def test_a_window_remembers_which_axes_of_the_domain_close():
 
 
 def test_a_field_on_scattered_points_has_no_window():
-    with pytest.raises(InfieldError, match="for a field on scattered points: expected one on a grid"):
+    with pytest.raises(InfieldError, match="for a field on scattered points, expected one on a grid"):
         measured("points of a set").pullback(Window((3,), (5,)))
 
 

@@ -114,7 +114,7 @@ def test_what_is_for_no_such_grid_or_unknown_is_refused():
     operator = build_operator(description, arrays, points, 1)
     scattered = Measurement(y=normal(1, 1, 2), operator=operator, noise=GaussianNoise(1.0), grid=points)
     for part in (Window((3,), (4,)), Whitening(Double())):
-        with pytest.raises(InfieldError, match="for a field on scattered points: expected one on a grid"):
+        with pytest.raises(InfieldError, match="for a field on scattered points, expected one on a grid"):
             scattered.pullback(part)
 
     class Unknown(Affine):

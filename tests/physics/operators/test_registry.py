@@ -45,11 +45,12 @@ MASK = named("mask", mask="mask")
 
 def test_names():
     assert operator_names() == (
-        *("affine", "beer-lambert", "bounded", "compose", "convolution", "darcy", "exp", "fourier"),
+        *("affine", "beer-lambert", "bounded", "compose", "convolution", "darcy", "display", "exp", "fourier"),
         *(
             "helmholtz",
             "interferometer",
             "mask",
+            "multi-projector",
             "multicoil-mri",
             "multicoil-mri-slices",
             "navier-stokes",
@@ -58,6 +59,7 @@ def test_names():
             "poisson",
             "projection",
             "softplus",
+            "stack",
             "sum",
             "window",
         ),

@@ -122,7 +122,7 @@ def test_a_seam_fades(plane):
     inside = inner(setup)
     steps = np.abs(np.diff(change, axis=2))[:, inside[:, 1:] & inside[:, :-1]]
     assert np.quantile(steps, 0.999) < 0.011  # 36 pixels of height: the ridge fades over few of them
-    assert change[:, inside].max() - change[:, inside].min() > 0.03  # without fading, this would be the step
+    assert change[:, inside].max() - change[:, inside].min() > 0.025  # without fading, this would be the step
 
 
 def test_scales(plane):
@@ -130,7 +130,7 @@ def test_scales(plane):
     columns, target = setup.columns(), picture(setup.shape, 0.25, 0.9)
     assert scale_target(setup, columns, target, "none").target is target
     whole, smooth = (scale_target(setup, columns, target, kind) for kind in ("global", "smooth"))
-    assert whole.gain.std() == 0 and 0 <= whole.gain[0, 0] < 1
+    assert np.ptp(whole.gain) == 0 and 0 <= whole.gain[0, 0] < 1
     assert np.abs(np.diff(smooth.gain, axis=0)).max() < 0.1 and smooth.gain.std() > 0.01
     outside = [compensate(setup, target, scale=k, iterations=0).outside(setup.covered) for k in ("none", "smooth")]
     assert outside[1] < 0.5 * outside[0]
