@@ -16,6 +16,7 @@ from infield.core._lightning import (
     MisconfigurationException,
     ModelCheckpoint,
     RichProgressBar,
+    rank_zero_only,
 )
 from infield.core.errors import InfieldError
 from infield.core.local_path import local_path
@@ -74,7 +75,7 @@ class FitCommand(LightningCLI):
             read_entry_of_any_kind(asked)
         elif asked and (directory / LAST).exists():
             read_entry_of_any_kind(directory / LAST)
-        output_lock.acquire(directory / LAST)
+        rank_zero_only(output_lock.acquire)(directory / LAST)  # of several processes of one run the first
 
     def instantiate_classes(self) -> None:
         """Build model, data and trainer; an error of ours comes out as it is, not wrapped in the parser's."""

@@ -22,22 +22,25 @@ class SameData(Callback):
     """
 
     digest: str | None = None
+    resumed: str | None = None
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.digest = digest_of_data(trainer)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"digest": self.digest}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        found = state_dict.get("digest")
-        if None not in (found, self.digest) and found != self.digest:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare, once the model's own `setup` has made of the data what it trains on."""
+        with torch.random.fork_rng(devices=[]):  # data that are drawn anew leave the training's numbers as they are
+            self.digest = digest_of_data(trainer)
+        if None not in (self.resumed, self.digest) and self.resumed != self.digest:
             raise InfieldError(
                 where="checkpoint to resume from",
                 found="other training data",
                 expected="those of its run",
                 remedy="resume with the same data, or start afresh in another directory",
             )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"digest": self.digest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.resumed = state_dict.get("digest")
 
 
 class Epochs(RichProgressBar):

@@ -17,4 +17,5 @@ from lightning.pytorch.cli import ArgsType as ArgsType
 from lightning.pytorch.cli import LightningArgumentParser as LightningArgumentParser
 from lightning.pytorch.cli import LightningCLI as LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException as MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only as rank_zero_only
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig as OptimizerLRSchedulerConfig

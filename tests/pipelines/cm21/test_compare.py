@@ -51,7 +51,12 @@ def test_one_law_is_at_the_floor_and_another_is_not(infield, tmp_path):
     assert other["scattering"]["times_the_floor"] > 4 and other["spectrum"]["times_the_floor"] > 4
     assert other["zeros"]["times_the_floor"] < 1.8  # these are as before
     page = (tmp_path / "same.html").read_text()
-    assert page.count("data:image/png") == 6 and "Fewer than 50 members" in page and "http" not in page
+    assert (
+        page.count("data:image/png") == 6
+        and "Fewer than 50 members" in page
+        and "http:" not in page
+        and "https:" not in page
+    )
     assert "different parameters" not in page
     said = infield("compare-cones", a, b, "-o", tmp_path / "same.html")
     said.refused("same.html", "--overwrite")

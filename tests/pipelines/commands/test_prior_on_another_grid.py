@@ -75,7 +75,7 @@ def test_the_prior_comes_to_the_measurement(checkpoint):
     [
         (lambda m: replace(m, grid=Grid.regular((96,), 2.0)), "spans 0 to 1 1, the measurement's 0 to 2.0"),
         (lambda m: replace(m, grid=Grid.regular((96,), 1.0, units="m")), "units are 1, the measurement's m"),
-        (lambda m: replace(m, units="mK"), "in units 'K'"),
+        (lambda m: replace(m, units="mK"), "found units 'K', expected 'mK'"),
     ],
 )
 def test_another_field_is_refused(change, words, checkpoint):

@@ -121,7 +121,7 @@ def test_files_of_others_need_acceptance(emulate, tmp_path, monkeypatch):
     [
         (image, (), ["not marked as MNI152", "antsRegistration"]),
         (lambda: image(space="MNI152"), (), ["correlation", "brain of MNI152"]),
-        (lambda: PETImage(np.ones((2, 3, 3)), affine(), "Bq/mL"), (), ["'Bq/mL'", "--to SUVR"]),
+        (lambda: PETImage(np.ones((2, 3, 3)), affine(), "Bq/mL"), (), ["'Bq/mL'", "infield convert pet"]),
     ],
 )
 def test_images_that_are_refused(emulate, tmp_path, made, options, words):

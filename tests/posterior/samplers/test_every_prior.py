@@ -252,7 +252,7 @@ REASONS = {
     "null-flow": "expected a posterior in one step",
     "unrolled": "expected an unrolled network",
     "pmrf": "expected a posterior-mean rectified flow",
-    "faps-measured": "local law cannot be measured|needs a linear operator|found .*, expected a prior",
+    "faps-measured": "denoiser errors cannot be measured|needs a linear operator|found .*, expected a prior",
     **dict.fromkeys(("faps", "faps-published", "source-slice", "red-diff"), "found .*, expected a prior"),
 }
 """What a refusal says."""

@@ -125,7 +125,7 @@ def test_what_is_refused(law):
     with pytest.raises(InfieldError, match="t = 0"):
         FAPSMeasured(law=replace(law, times=(0.5, 0.75)))
     open_grid = gaussian_prior(Matern(1.5, 0.2), Grid.regular((12, 12), 1.0), channels=1)
-    with pytest.raises(InfieldError, match="closes on itself"):
+    with pytest.raises(InfieldError, match="expected a uniform periodic grid"):
         fit_denoiser_errors(open_grid, torch.zeros(2, 1, 12, 12), [0.0], torch.Generator())
 
 

@@ -206,7 +206,7 @@ def test_what_is_no_domain_for_it_is_refused(site, words):
 def test_a_source_that_is_not_on_record_is_refused():
     with pytest.raises(InfieldError, match="no source on record"):
         replace(prior(), provenance={}).on(LONG)
-    with pytest.raises(InfieldError, match="FNO, is not a network of patches"):
+    with pytest.raises(InfieldError, match="the network FNO, expected a network of patches"):
         on_domain(replace(prior(), network=FNO(1, 2, 4, 4, 1)), LONG)
 
 

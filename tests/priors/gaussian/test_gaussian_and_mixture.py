@@ -214,7 +214,7 @@ def test_responsibilities_are_bayes_rule():
     "weights", [[0.5, 0.5], [0.5, 0.2, 0.2], [0.5, -0.2, 0.7], [0.5, 0.5, 0.0], [0.5, math.nan, 0.5]]
 )
 def test_weights_that_are_none_are_refused(weights):
-    with pytest.raises(InfieldError, match="as many positive weights that sum to 1"):
+    with pytest.raises(InfieldError, match="expected 3 positive weights that sum to 1"):
         MixturePrior(mixture().components, torch.tensor(weights, dtype=torch.float64))
 
 

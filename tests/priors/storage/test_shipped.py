@@ -8,10 +8,11 @@ import infield
 from infield import InfieldError
 from infield.pipelines.package_data import CHECKPOINTS
 from infield.priors.amortised.average_velocity import AverageVelocity
+from infield.priors.bridges.region_bridge import RegionBridge
 from infield.priors.cm21.prior import LightconePrior
 from infield.priors.flows.flow import LearnedFlow
 
-KINDS = {"lightcones": LightconePrior, "one_step": AverageVelocity}
+KINDS = {"lightcones": LightconePrior, "one_step": AverageVelocity, "pet_bridge": RegionBridge}
 SHIPPED = sorted(CHECKPOINTS.glob("*.ckpt"))
 
 
@@ -22,8 +23,8 @@ def test_a_shipped_checkpoint_loads_as_what_it_is(path):
     assert type(found) is kind and len(found.sha256) == 64
 
 
-def test_there_are_sixteen_and_another_file_is_refused(tmp_path):
-    assert len(SHIPPED) == 16
+def test_there_are_seventeen_and_another_file_is_refused(tmp_path):
+    assert len(SHIPPED) == 17
     other = tmp_path / "other.ckpt"
     other.write_bytes(b"no checkpoint")
     with pytest.raises(InfieldError, match=r"other\.ckpt: found a file that cannot be read as a checkpoint"):
