@@ -263,6 +263,7 @@ GONE = {
     "pipelines.reconstruct": {"SAMPLERS"},
     "pipelines.samplers": {"DDS", "FAPS", "PMRF", "SAMPLERS"},
     "pipelines.report": {"VERSION"},
+    "pipelines.report.page": {"CSS"},
     "pipelines.simulate": {"BRAIN", "CHANNEL", "CM21", "KINDS", "WALL_PRESSURE"},
     "pipelines.simulations": {"BRAIN"},
     "posterior.parameter_inference": {"INSTALL"},

@@ -141,8 +141,8 @@ class BlockWriter:
         with self._disk_full(), zarr.config.set({"array.write_empty_chunks": True}):  # values may equal the fill value
             for name, values in arrays.items():
                 self._array(name)[...] = values
-            self._group.attrs.update({**attributes, "infield_complete": 1})
-            publish(self.partial, self.path, self.overwrite)
+            self._group.attrs.update(dict(attributes))
+            publish(self.partial, self.path, self.overwrite, {"infield_complete": 1})
         self.release()
 
     def release(self) -> None:

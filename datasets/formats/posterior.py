@@ -186,8 +186,9 @@ class PosteriorWriter(BlockWriter):
             mean, std = self._moments()
         else:
             mean, std = (moments[name][0].reshape(self._shape) for name in ("mean", "std"))
-            for name, (_, about) in moments.items():
-                self._array(name).attrs.update(about)
+            with self._disk_full():
+                for name, (_, about) in moments.items():
+                    self._array(name).attrs.update(about)
         return {"mean": mean, "std": std}
 
     def _told(self, cost: Mapping[str, Any], diagnostics: Mapping[str, Any]) -> dict[str, str]:

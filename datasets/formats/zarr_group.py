@@ -217,15 +217,22 @@ def check_new(path: Path, overwrite: bool) -> None:
         )
 
 
-def publish(finished: Path, path: Path, overwrite: bool) -> None:
+def publish(finished: Path, path: Path, overwrite: bool, last: Mapping[str, Any] | None = None) -> None:
     """Rename a finished group to its final path, where it appears whole or not at all.
 
     Its metadata are consolidated, so that `xarray.open_zarr` opens it with one read and without a warning.
+
+    Arguments:
+        finished, path: Where it is, and where it is to be.
+        overwrite: Whether a group at `path` is replaced.
+        last: Attributes that are written last of all, e.g. that it is complete.
     """
     check_new(path, overwrite)
     with warnings.catch_warnings():  # the metadata of all arrays in one place is no part of zarr 3's specification yet
         warnings.simplefilter("ignore")
-        zarr.consolidate_metadata(finished)
+        group = zarr.consolidate_metadata(finished)
+    if last:
+        group.attrs.update(dict(last))
     replaced = path.with_name(path.name + ".replaced")
     if path.exists():
         shutil.rmtree(replaced, ignore_errors=True)

@@ -300,7 +300,7 @@ FLAGS = {
     "unknown parameter": (["--with", "speed=3"], "--with speed=3", "levels"),
     "parameter without value": (["--with", "levels"], "--with levels", "PARAMETER=VALUE"),
     "parameter of another type": (["--with", "levels=many"], "--with levels=many", "found 'many', expected int"),
-    "levels below one": (["--with", "levels=0"], "levels", "found 0"),
+    "levels below one": (["--with", "levels=0"], "found levels 0"),
     "no samples": (["--samples", "0", "--prior", "PRIOR.ckpt"], "--samples: found 0, expected at least 1"),
     "negative seed": (["--seed", "-1"], "--seed: found -1, expected at least 0"),
     "no workers": (["--workers", "0"], "--workers: found 0, expected at least 1"),

@@ -285,6 +285,8 @@ for _line in _TABLE.split("\n"):
         MODULES[f"infield.{_old}"] = f"infield.{_new}"
 
 _NAMES = """
+pipelines.infer_parameters:COMPONENTS -> pipelines.cm21.infer_options:COMPONENTS
+pipelines.infer_parameters:HELD_OUT -> pipelines.cm21.infer_options:HELD_OUT
 pipelines.commands.simulate:add_field_arguments -> pipelines.commands.simulate_options:add_field_arguments
 datasets.block_writer:installed_versions -> core.provenance:versions
 pipelines.reconstruct:COLLAPSED -> pipelines.run.reporting:COLLAPSED
