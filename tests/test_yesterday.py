@@ -254,6 +254,7 @@ def test_class_paths_of_the_shipped_configurations(files):
 
 
 GONE = {
+    "pipelines.blocks": {"samples_in"},
     "datasets.kspace_file": {"FORMATS"},
     "datasets.wall_sensors": {"VERSION"},
     "pipelines.bench": {"BENCHES", "CM21"},
