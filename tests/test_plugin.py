@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import xarray as xr
 from examples.example_files import GAUSSIAN, kspace, plane, save
 
 import infield
+from infield.pipelines.cli import main
 
 PLUGIN = Path(__file__).parent / "plugin"
 PACKAGE, VERSION = "infield-example-plugin", "0.3.1"
@@ -46,6 +49,11 @@ def python(*arguments: object, paths: tuple[Path, ...] = ()) -> subprocess.Compl
 
 
 def command(*arguments: object, paths: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run `infield ...`: in a process of its own where packages are added, else in this one, which has none."""
+    if not paths:
+        with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+            status = main([str(argument) for argument in arguments])
+        return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
     return python("-c", "import sys; from infield.pipelines.cli import main; sys.exit(main())", *arguments, paths=paths)
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from examples.example_files import GAUSSIAN
 from stays_counter import figures, follow_reconstruct, followed, openings
@@ -32,6 +33,7 @@ def wall(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_so_does_a_run_of_a_domain(tmp_path):
     """With what the domain adds: a caution about its prior, a section of the report."""
     measurement, report = wall(tmp_path / "m.zarr"), tmp_path / "r.html"

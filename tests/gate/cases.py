@@ -154,11 +154,23 @@ def _shipped() -> Iterator[tuple[str, Case]]:
         elif name.startswith("one_step"):
             for sampler in ("snap", "null-flow"):
                 yield f"checkpoint/{name}/{sampler}", _reconstruct(f"shipped/{name}.zarr", sampler, ["--prior", path])
+        elif name.startswith("pet_bridge"):
+            yield f"checkpoint/{name}/follow-ups", _follow_ups(path)
         else:
             yield f"checkpoint/{name}/velocity", _velocity(path)
             if not name.startswith(("wall_pressure_500", "wall_pressure_1000")):
                 case = _reconstruct(f"shipped/{name}.zarr", "faps", ["--prior", path])
                 yield f"checkpoint/{name}/faps", case
+
+
+def _follow_ups(path: Path) -> Case:
+    def run() -> dict:
+        bridge = infield.load_prior(path)
+        x_b = torch.linspace(1.0, 1.8, len(bridge.regions), dtype=torch.float64)[None]
+        draws = bridge.sample(x_b, 2.5, 2, torch.Generator().manual_seed(0))
+        return {"predicted": digest_of_array(bridge.predict(x_b, 2.5)), "draws": digest_of_array(draws)}
+
+    return run
 
 
 def _velocity(path: Path) -> Case:

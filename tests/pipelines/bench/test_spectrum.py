@@ -21,6 +21,7 @@ def quick() -> dict[tuple[str, str], float]:
     return {(r.method, r.metric): r.value for r in bench.records}
 
 
+@pytest.mark.slow
 def test_every_row_has_its_figures(quick):
     for method in ("exact draws", "exact velocity", SKIP, LEARNED, WHITE, UNTRAINED):
         shells = [quick[method, f"error_{first}_{last}"] for first, last in SHELLS]

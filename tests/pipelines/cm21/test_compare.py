@@ -36,6 +36,7 @@ def write(path, cones, cell=CELL, zeta=30.0):
     return path
 
 
+@pytest.mark.slow
 def test_one_law_is_at_the_floor_and_another_is_not(infield, tmp_path):
     a = write(tmp_path / "a.zarr", values(32, 0))
     b = write(tmp_path / "b.zarr", np.concatenate([values(16, 1), values(16, 2, mean=-10, factor=1.4)]))

@@ -215,6 +215,7 @@ def test_a_report_beside_the_samples(tmp_path, reconstruct):
     assert said.summary["samples"] == 4 and report.read_text().lstrip().lower().startswith("<!doctype html>")
 
 
+@pytest.mark.slow
 def test_a_sampler_that_seeks_modes_says_so(tmp_path, reconstruct):
     """In the summary, the file, on the screen and in the report; samplers of the posterior say no such thing."""
     path, report = save(plane(), tmp_path / "m.zarr"), tmp_path / "r.html"

@@ -82,6 +82,7 @@ def test_numbers_are_those_of_the_draws(tmp_path):
     assert f"{facts['relative_l2']:.4f}" in words and "ab" * 32 in words
 
 
+@pytest.mark.slow
 def test_warnings_come_with_wrong_posteriors_and_not_with_right_ones(tmp_path):
     right = write_report(*files(tmp_path / "a")[:1], tmp_path / "a.html", tmp_path / "a" / "m.zarr")
     assert right["warnings"] == []

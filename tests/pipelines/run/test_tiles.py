@@ -135,6 +135,7 @@ def test_a_run_that_was_killed_goes_on(files, reconstruct, monkeypatch):
     assert len(done) == 2 * 3 * 8  # nothing was done twice
 
 
+@pytest.mark.slow
 def test_a_level_that_is_done_again_changes_nothing(files, reconstruct, monkeypatch):
     """As when a scheduler asks a second worker for what a dead one had finished, or had not quite."""
     assert reconstruct(*command(files, "once.zarr")).status == 0

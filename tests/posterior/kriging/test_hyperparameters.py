@@ -188,6 +188,7 @@ def test_few_effective_draws_are_said(monkeypatch):
     assert chain.effective < 100 and "effective draws" in chain.warnings[0]
 
 
+@pytest.mark.slow
 def test_many_data_by_vecchia():
     """520 data: the evidence is Vecchia's; states scatter as the curvature says."""
     generator = torch.Generator().manual_seed(0)

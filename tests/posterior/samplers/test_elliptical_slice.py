@@ -119,6 +119,7 @@ def distance_to_quadrature(x: Tensor) -> float:
     return float(stats.kstest(x.numpy(), lambda z: np.interp(z, u, cdf)).statistic)
 
 
+@pytest.mark.slow
 def test_modes_get_their_weights_from_replicas_and_not_from_single_chains():
     """A single chain keeps the signs with which it began, and R-hat says so."""
     prior, measurement = signs()

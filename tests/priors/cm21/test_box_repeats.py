@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
 from infield.priors.cm21.box_repeats import BANDS, BoxRepeatNetwork, BoxRepeats, bands, correlations, fit_box_repeats
@@ -71,6 +72,7 @@ def test_innovations_of_several_cones_at_once_are_those_of_each():
     assert both.before.tolist() == [*range(BLOCK), *range(BLOCK, 2 * BLOCK), *range(BLOCK, BLOCK + DEPTH - 2 * BLOCK)]
 
 
+@pytest.mark.slow
 def test_rates_are_found_again():
     cones = 48
     theta = torch.rand(cones, 1, generator=torch.Generator().manual_seed(2))

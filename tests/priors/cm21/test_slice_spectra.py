@@ -1,5 +1,6 @@
 """Spectra of slices as functions of parameters and distance, found from fields of known spectra."""
 
+import pytest
 import torch
 
 from infield.priors.cm21.slice_spectra import KNOTS, Filters, SliceSpectra, fit_slice_spectra, hats
@@ -57,6 +58,7 @@ def test_spectra_are_found_between_the_parameters_of_training():
     assert wrong.square().mean().sqrt() > 0.5
 
 
+@pytest.mark.slow
 def test_the_course_of_the_mean_tells_where_spectra_change():
     """A front that parameters move; sigma, by which fields are standardised, is known badly, and that does no harm."""
     generator = torch.Generator().manual_seed(3)

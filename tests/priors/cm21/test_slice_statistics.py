@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 
 from infield.priors.cm21.slice_statistics import FLOOR, fit_slice_statistics
@@ -23,6 +24,7 @@ def slices(cones, depth, seed, scatter=0.02):
     return theta, s, mean[:, None], spread[:, None], seen[:, None]
 
 
+@pytest.mark.slow
 def test_both_are_found_between_the_parameters_of_training():
     theta, s, _, spread, seen = slices(200, 64, 0)
     model = fit_slice_statistics(seen, spread**2, theta, s, seed=0, steps=1000, batch=1024)

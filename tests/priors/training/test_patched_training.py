@@ -72,6 +72,7 @@ def held_out_loss(module: FlowMatching, prior, fields: Tensor) -> float:
     return float(module._working.field_loss(prior.network.eval(), x, white, t).mean())
 
 
+@pytest.mark.slow
 def test_what_a_short_domain_teaches_holds_on_a_longer_one(tmp_path):
     module = fit(FlowMatching(network(), rank=0, warmup=10, learning_rate=5e-3), stripes(512, SHORT), 200)
     prior = module.prior

@@ -176,6 +176,7 @@ def test_inputs_that_are_refused(infield, files, tmp_path):
     infield("bench", "gp-regression", "--prior", "best").refused("--prior", "best", "closed-form", "learned")
 
 
+@pytest.mark.slow
 def test_memory_is_of_processes_of_their_own(files):
     """Here of shallow cones; the ratio is of the last depth to the first one."""
     bench = Bench("cm21", 0)

@@ -104,6 +104,7 @@ def test_a_scale_from_sensors_and_lengths_in_half_heights(case):
     np.testing.assert_allclose(np.array(theirs) / ours, 500 / 180)
 
 
+@pytest.mark.slow
 def test_growth_in_a_process_of_its_own(tmp_path):
     bench = Bench("wall-pressure", 0)
     wall_growth.add_growth(bench, checkpoint(180.0), tmp_path, (1,), 1, 1, 0)
