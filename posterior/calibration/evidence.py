@@ -4,9 +4,11 @@ With K the prior covariance of the noiseless data and R = L L^T that of the nois
 
     L^{-1} K L^{-T} = U diag(lambda) U^T,    e = U^T L^{-1} (y - A m) ~ N(0, 1 + lambda) where all is right.
 
-* Noise level c and width of the prior s are judged by the likelihood ratio: 2 max_{c, s} log p(e | c^2 + s^2 lambda)
-  - 2 log p(e | 1 + lambda) ~ chi^2 with 2 degrees of freedom (Wilks 1938).
-* The shape of the prior: sums of e^2 / (1 + lambda) over six groups of directions of like lambda are chi^2.
+Noise level c and width of the prior s are judged by the likelihood ratio (Wilks 1938)
+
+    2 max_{c, s} log p(e | c^2 + s^2 lambda) - 2 log p(e | 1 + lambda) ~ chi^2 with 2 degrees of freedom,
+
+and the shape of the prior by sums of e^2 / (1 + lambda) over six groups of directions of like lambda, which are chi^2.
 
 The p-value is the least of the seven times seven.
 """

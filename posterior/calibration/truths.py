@@ -1,9 +1,11 @@
 """Truths, their data, and what is reconstructed from them: the three sources of simulation-based calibration.
 
-* `prior`: theta* ~ p(theta), y* ~ p(y | theta*), reconstructed from y* (Talts et al. 2018, arXiv 1804.06788, alg. 1).
-* `posterior`: theta* ~ p(theta | y), y* ~ p(y | theta*), reconstructed from y and y* (posterior SBC, arXiv 2502.03279,
-  section 3). Two data of one field are joined to their mean (`NoiseModel.of_mean`).
-* fields of a file: as `prior`, but the field comes from elsewhere.
+Source `prior`: theta' ~ p(theta), y' ~ p(y | theta'), reconstructed from y' (Talts et al. 2018, arXiv 1804.06788, alg. 1).
+
+Source `posterior`: theta' ~ p(theta | y), y' ~ p(y | theta'), reconstructed from y and y' (posterior SBC, arXiv
+2502.03279, section 3). Two data of one field are joined to their mean (`NoiseModel.of_mean`).
+
+Fields of a file: as `prior`, but the field comes from elsewhere.
 """
 
 from __future__ import annotations
