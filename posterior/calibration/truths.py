@@ -1,6 +1,7 @@
 """Truths, their data, and what is reconstructed from them: the three sources of simulation-based calibration.
 
-Source `prior`: theta' ~ p(theta), y' ~ p(y | theta'), reconstructed from y' (Talts et al. 2018, arXiv 1804.06788, alg. 1).
+Source `prior`: theta' ~ p(theta), y' ~ p(y | theta'), reconstructed from y' (Talts et al. 2018, arXiv 1804.06788,
+algorithm 1).
 
 Source `posterior`: theta' ~ p(theta | y), y' ~ p(y | theta'), reconstructed from y and y' (posterior SBC, arXiv
 2502.03279, section 3). Two data of one field are joined to their mean (`NoiseModel.of_mean`).
