@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -37,19 +36,16 @@ from infield.datasets.formats.measurement_layout import (
     parts,
     version_of,
 )
-from infield.datasets.formats.output_lock import writing
 from infield.datasets.formats.zarr_group import (
     check_chunks,
     check_new,
-    explain_disk_full,
     flags,
     json_attribute,
     loaded_variable,
     open_group,
-    publish,
     refusal,
-    remove_tree,
     variable,
+    write_group,
 )
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import DATA
@@ -327,13 +323,5 @@ def write_measurement(
     plugins = registry.plugins_so_far()
     dataset.attrs |= {"title": title or UNTITLED, "history": history}
     dataset.attrs |= {"plugins": json.dumps(plugins)} if plugins else {}
-    draft = path.with_name(path.name + ".draft")
-    with explain_disk_full(path, "make room and start again"), writing(path):
-        shutil.rmtree(draft, ignore_errors=True)
-        try:
-            encoding = {str(name): encoding_of(v) for name, v in dataset.variables.items()}
-            dataset.to_zarr(draft, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
-            publish(draft, path, overwrite)
-        except BaseException:
-            remove_tree(draft)
-            raise
+    encoding = {str(name): encoding_of(v) for name, v in dataset.variables.items()}
+    write_group(path, dataset, overwrite=overwrite, encoding=encoding)

@@ -22,7 +22,7 @@ from zarr.errors import GroupNotFoundError
 from infield.core.checks import is_whole
 from infield.core.errors import InfieldError
 from infield.core.local_path import local_path
-from infield.datasets.formats.output_lock import check_free
+from infield.datasets.formats.output_lock import check_free, writing
 from infield.datasets.formats.sources import METADATA_FILES, is_netcdf, open_xarray, open_zarr_group
 
 CONVENTIONS = "CF-1.11"
@@ -239,6 +239,32 @@ def publish(finished: Path, path: Path, overwrite: bool, last: Mapping[str, Any]
         path.rename(replaced)
     finished.rename(path)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def write_group(
+    path: Path, dataset: xr.Dataset, *, overwrite: bool = False, encoding: Mapping[str, Any] | None = None
+) -> None:
+    """Write a dataset as a group; it appears under its name only when it is whole.
+
+    Arguments:
+        path: The group to write.
+        dataset: All of it, with its attributes.
+        overwrite: Whether a group at `path` is replaced.
+        encoding: Of its variables, as xarray has it.
+
+    Raises:
+        InfieldError: The path exists, another process is writing it, or the disk is full.
+    """
+    check_new(path, overwrite)
+    draft = path.with_name(path.name + ".draft")
+    with explain_disk_full(path, "make room and start again"), writing(path):
+        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            dataset.to_zarr(draft, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
+            publish(draft, path, overwrite)
+        except BaseException:
+            remove_tree(draft)
+            raise
 
 
 @contextmanager

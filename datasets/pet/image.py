@@ -12,8 +12,7 @@ import numpy as np
 import xarray as xr
 
 from infield.core.errors import InfieldError
-from infield.datasets.formats.output_lock import writing
-from infield.datasets.formats.zarr_group import check_new, explain_disk_full, publish, remove_tree
+from infield.datasets.formats.zarr_group import write_group
 
 FORMAT, VERSION = "pet-image", 1
 MNI, MNI_CODE = "MNI152", 4
@@ -101,23 +100,6 @@ class PETImage:
             nibabel.save(image, path)
             return
         write_group(path, self.dataset(), overwrite=overwrite)
-
-
-def write_group(path: Path, dataset: xr.Dataset, *, overwrite: bool = False) -> None:
-    """Write a zarr group; it appears under its name only when it is whole.
-
-    Raises:
-        InfieldError: The path exists, or the disk is full.
-    """
-    check_new(path, overwrite)
-    draft = path.with_name(path.name + ".draft")
-    with explain_disk_full(path, "make room and start again"), writing(path):
-        try:
-            dataset.to_zarr(draft, mode="w", zarr_format=3, consolidated=False)
-            publish(draft, path, overwrite)
-        except BaseException:
-            remove_tree(draft)
-            raise
 
 
 def to_world_axes(values: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from infield.core.errors import InfieldError
-from infield.datasets.pet.image import PETImage, write_group
+from infield.datasets.formats.zarr_group import write_group
+from infield.datasets.pet.image import PETImage
 
 FORMAT, VERSION = "pet-pair", 1
 

@@ -10,15 +10,7 @@ import numpy as np
 import xarray as xr
 
 from infield.core.errors import InfieldError
-from infield.datasets.formats.zarr_group import (
-    check_new,
-    checked,
-    explain_disk_full,
-    json_attribute,
-    open_group,
-    publish,
-    remove_tree,
-)
+from infield.datasets.formats.zarr_group import checked, json_attribute, open_group, write_group
 from infield.physics.projection_mapping.response import check_response
 from infield.physics.projection_mapping.setup import Projector, Setup
 
@@ -31,7 +23,6 @@ def write_setup(path: Path, setup: Setup, *, overwrite: bool = False, title: str
     Raises:
         InfieldError: The path exists, or the disk is full.
     """
-    check_new(path, overwrite)
     camera = ("y", "x")
     data = xr.Dataset(
         {
@@ -61,15 +52,8 @@ def write_setup(path: Path, setup: Setup, *, overwrite: bool = False, title: str
         "colour": setup.colour,
         "facts": json.dumps(dict(setup.facts)),
     }
-    draft = path.with_name(path.name + ".draft")
-    with explain_disk_full(path, "make room and start again"):
-        try:
-            encoding = {str(name): {"compressors": checked()} for name in data.variables}
-            data.to_zarr(draft, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
-            publish(draft, path, overwrite)
-        except BaseException:
-            remove_tree(draft)
-            raise
+    encoding = {str(name): {"compressors": checked()} for name in data.variables}
+    write_group(path, data, overwrite=overwrite, encoding=encoding)
 
 
 def open_setup(path: Path) -> Setup:

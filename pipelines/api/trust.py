@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from infield.core.local_path import local_path
 from infield.physics.measurement import Measurement
 from infield.pipelines.api.loading import sampler as sampler_named
 from infield.posterior.samplers.base import Sampler
@@ -55,8 +56,8 @@ def calibrate(
     from infield.pipelines.run.calibrate import calibrate as run
 
     return run(
-        measurement if isinstance(measurement, Measurement) else Path(measurement),
-        Path(to),
+        measurement if isinstance(measurement, Measurement) else local_path(measurement),
+        local_path(to),
         prior=prior,
         sampler=sampler_named(sampler) if isinstance(sampler, str) else sampler,
         truths=truths,
@@ -102,5 +103,5 @@ def check(
     """
     from infield.pipelines.run.check import check as run
 
-    given = measurement if isinstance(measurement, Measurement) else Path(measurement)
-    return run(given, Path(posterior), prior=prior, draws=draws, seed=seed, record=record, device=device)
+    given = measurement if isinstance(measurement, Measurement) else local_path(measurement)
+    return run(given, local_path(posterior), prior=prior, draws=draws, seed=seed, record=record, device=device)

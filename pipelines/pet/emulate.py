@@ -21,9 +21,8 @@ import xarray as xr
 from infield.core.errors import InfieldError
 from infield.core.json_text import to_json
 from infield.core.randomness import sample_generator
-from infield.datasets.formats.zarr_group import check_new
+from infield.datasets.formats.zarr_group import check_new, write_group
 from infield.datasets.pet.baseline import Baseline, read_baseline
-from infield.datasets.pet.image import write_group
 from infield.pipelines.pet.prediction import Prediction
 from infield.pipelines.pet.report import write_prediction_report
 from infield.pipelines.report import check_new_report
