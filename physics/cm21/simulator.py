@@ -103,7 +103,7 @@ class Simulator21cmFAST:
                     parameters={"python": self.python},
                 ) from error
             if not answer.exists():
-                raise InfieldError(f"21cmFAST: {_how_it_ended(done)}; seed {seed}, {_listed(parameters)}")
+                raise InfieldError(_how_it_ended(done), where=f"21cmFAST: seed {seed}, {_listed(parameters)}")
             with np.load(answer, allow_pickle=False) as file:
                 found = {name: file[name] for name in file.files}
         if "error" in found:
@@ -112,7 +112,7 @@ class Simulator21cmFAST:
                 raise InfieldError(
                     where=self.python, found=f"no package py21cmfast ({reason})", expected="it", remedy=INSTALL
                 )
-            raise InfieldError(f"21cmFAST refuses seed {seed}, {_listed(parameters)}: {reason}")
+            raise InfieldError(reason, where=f"21cmFAST: seed {seed}, {_listed(parameters)}")
         return found
 
 

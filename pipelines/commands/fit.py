@@ -148,7 +148,7 @@ def train(argv: Sequence[str]) -> Path | None:
 
 def _misconfigured(error: Exception) -> InfieldError:
     """What Lightning says of settings that cannot be, e.g. of an accelerator that is not there."""
-    return InfieldError(f"the trainer: {' '.join(str(error).split()).rstrip('!')}")
+    return InfieldError(" ".join(str(error).split()).rstrip("!"), where="the trainer")
 
 
 def _with_config_files(argv: Sequence[str]) -> list[str]:

@@ -104,11 +104,11 @@ def _connected(scheduler: str) -> Client:
     try:
         found = Client(scheduler, timeout=f"{CONNECT_SECONDS}s", set_as_default=False)
     except (OSError, ValueError) as error:
-        raise InfieldError(f"{where}: no Dask scheduler answers there ({_line(error)})") from error
+        raise InfieldError(f"no Dask scheduler answers there ({_line(error)})", where=where) from error
     except (
         Exception
     ) as error:  # TLS without a certificate, a protocol that Dask has not, a scheduler of another version
-        raise InfieldError(f"{where}: no connection to the Dask scheduler ({_line(error)})") from error
+        raise InfieldError(f"no connection to the Dask scheduler ({_line(error)})", where=where) from error
     try:
         found.wait_for_workers(1, timeout=WORKER_SECONDS)
     except Exception as error:

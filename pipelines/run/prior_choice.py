@@ -287,8 +287,10 @@ def _on_grid_of(path: Path, prior: LearnedFlow, measurement: Field) -> LearnedFl
             return prior.on(grid)
         except InfieldError as error:
             raise InfieldError(
-                f"--prior {path}: its grid is {tuple(space)}, the measurement's is {tuple(grid.shape)}; "
-                f"{error.render(as_option)}"
+                where=f"--prior {path}: grid of the measurement",
+                found=f"{tuple(grid.shape)}",
+                expected=f"{tuple(space)} as in training, or a prior for any grid",
+                remedy=error.render(as_option),
             ) from error
     _check_extent(path, prior, grid)
     return prior
@@ -337,8 +339,10 @@ def _check_extent(path: Path, prior: LearnedFlow | Trained, grid: Grid) -> None:
         expected = other.coordinates[-1] - other.coordinates[0]
         if abs(found - expected) > 1e-3 * abs(expected) or not same_units(axis["units"], other.units):
             raise InfieldError(
-                f"--prior {path}: its axis '{axis['name']}' spans {found:g} {axis['units']}, the measurement's "
-                f"'{other.name}' {expected:g} {other.units}: a prior is valid on its training extent only"
+                where=f"--prior {path}: axis '{axis['name']}' of the measurement",
+                found=f"an extent of {expected:g} {other.units}",
+                expected=f"{found:g} {axis['units']} as in training",
+                remedy="use a prior trained on this extent",
             )
 
 

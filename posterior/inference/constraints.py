@@ -151,8 +151,10 @@ class LinearConstraints:
         L, info = torch.linalg.cholesky_ex(S)
         if info.item() or bool((L.diagonal() < 1e-7 * S.diagonal().sqrt()).any()):
             raise InfieldError(
-                f"conservation: {len(S)} constraints depend on one another, or the data and the prior leave one no "
-                "freedom; remove some, or give them a variance"
+                where="conservation",
+                found=f"{len(S)} constraints that depend on one another, or one that the data and the prior determine",
+                expected="independent constraints",
+                remedy="remove some, or give them a variance",
             )
         back = torch.cholesky_solve(error.mT, L).mT @ sigma_G.flatten(1)
         return u - back.reshape(u.shape)
@@ -264,7 +266,10 @@ def integral_weights(grid: Grid | PointSet, over: Sequence[str] | None = None) -
     """
     if not isinstance(grid, Grid):
         raise InfieldError(
-            "conservation: scattered points have no quadrature weights; give `LinearConstraints` its weights"
+            where="conservation",
+            found="scattered points, which have no quadrature weights",
+            expected="a grid",
+            remedy="give `LinearConstraints` its weights",
         )
     names = grid.names if over is None else tuple(over)
     if not names or not set(names) <= set(grid.names):

@@ -132,8 +132,10 @@ class FAPS(Sampler):
             return GaussianConditional(data, constraints)
         if self.conservation is not None:
             raise InfieldError(
-                "sampler faps: conservation inside the sampler needs a linear operator and Gaussian noise; wrap the "
-                "sampler: ConstrainedSampler(sampler=FAPS(), conservation=...)"
+                where="sampler faps: conservation",
+                found="a nonlinear operator or other noise",
+                expected="a linear operator and Gaussian noise",
+                remedy="wrap the sampler: ConstrainedSampler(sampler=FAPS(), conservation=...)",
             )
         whitening = Whitening(prior.covariance)
         return LangevinConditional(measurement, find_map(measurement, prior.mean[None], whitening, self.rank))

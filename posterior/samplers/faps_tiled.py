@@ -93,8 +93,9 @@ class TiledPosterior:
         operator, noise, grid = self.measurement.operator, self.measurement.noise, self.measurement.grid
         if not isinstance(self.prior.network, SupportsDomains):
             raise InfieldError(
-                f"tiles need a prior of patches, whose network takes domains of any size: prior '{self.prior.name}' "
-                "is none"
+                where="tiles",
+                found=f"prior '{self.prior.name}'",
+                expected="a prior of patches, whose network takes domains of any size",
             )
         if not isinstance(operator, PointSensors) or not isinstance(noise, GaussianNoise) or operator.channels != 1:
             name = self.measurement.description.get("name")

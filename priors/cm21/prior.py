@@ -163,7 +163,7 @@ class LightconePrior(Brief):
             InfieldError: As `at` and `cells_of`; or a parameter is missing, or the field is of another kind.
         """
         if not isinstance(grid, Grid):
-            raise InfieldError("it is for fields on a grid, the measurement's lives on scattered points")
+            raise InfieldError(found="a field on scattered points", expected="one on a grid")
         if len(channels) != 1 or [axis.units for axis in grid.axes] != ["Mpc"] * 3:
             raise InfieldError(
                 found=f"a field on {', '.join(f'{axis.name} in {axis.units}' for axis in grid.axes)}",

@@ -196,7 +196,7 @@ def test_a_halo_alone_or_another_prior_is_refused(files, reconstruct):
     reconstruct(*halo).refused("--halo", "found no --tiles")
     other = replace(prior(), network=FNO(1, 2, 4, 4, 1))
     torch.save({ENTRY: to_entry(other)}, files / "prior.ckpt")
-    reconstruct(*command(files, "p.zarr")).refused("m.zarr", "prior.ckpt", "tiles need a prior of patches")
+    reconstruct(*command(files, "p.zarr")).refused("m.zarr", "prior.ckpt", "expected a prior of patches")
 
 
 def test_a_grid_of_another_spacing_is_refused(files, reconstruct):
