@@ -122,7 +122,7 @@ def build_convolution(description: OperatorDescription) -> Convolution:
     width = description.parameters.get("gaussian_width")
     if (width is None) == ("kernel" not in description.arrays):
         raise description.error(
-            found=f"{'no' if width is None else 'an'} array 'kernel' and {'no' if width is None else 'a'} gaussian_width",
+            found="an array 'kernel' and a gaussian_width" if width is not None else "no array 'kernel' and no gaussian_width",
             expected="one of them",
         )
     kernel = _given_kernel(description, grid) if width is None else _gaussian(description, grid, width, boundary)

@@ -173,8 +173,10 @@ def prior_file(name: str) -> Path:
     path = Path(name) if Path(name).exists() else checkpoint_path(name)
     if path is None:
         raise InfieldError(
-            f"--prior {name}: no such file, and no prior of this name; expected a checkpoint (.ckpt), a "
-            f"description (.yaml), one of {', '.join(BUILT_IN)}, or a name that `infield list priors` shows",
+            where=f"--prior {name}",
+            found="no such file, and no prior of this name",
+            expected=f"a checkpoint (.ckpt), a description (.yaml), one of {', '.join(BUILT_IN)}, or a name that "
+            "`infield list priors` shows",
             remedy=nearest(name, (*BUILT_IN, *shipped_checkpoints())),
         )
     return path

@@ -96,8 +96,9 @@ class LinearGaussianData:
                 description = description["operators"][0]
             name = description.get("name")
             raise InfieldError(
-                "closed-form conditioning needs a linear operator and Gaussian noise; "
-                f"found operator '{name}' and noise {self.measurement.noise}",
+                where="closed-form conditioning",
+                found=f"operator '{name}' and noise {self.measurement.noise}",
+                expected="a linear operator and Gaussian noise",
                 remedy="use {sampler}",
                 parameters={"sampler": "faps"},
             )

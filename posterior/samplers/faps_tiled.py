@@ -100,8 +100,9 @@ class TiledPosterior:
         if not isinstance(operator, PointSensors) or not isinstance(noise, GaussianNoise) or operator.channels != 1:
             name = self.measurement.description.get("name")
             raise InfieldError(
-                "tiles need point sensors on one channel, with independent Gaussian noise: found operator "
-                f"'{name}' and noise {noise}",
+                where="tiles",
+                found=f"operator '{name}' and noise {noise}",
+                expected="point sensors on one channel, with independent Gaussian noise",
                 remedy="leave out {tiles}",
                 parameters=["tiles"],
             )

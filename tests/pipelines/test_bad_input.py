@@ -202,7 +202,7 @@ def _newer(path):
 
 
 PRIORS = {
-    "missing": (lambda path: path, "no such file, and no prior of this name; expected a checkpoint", "matern-3/2"),
+    "missing": (lambda path: path, "no such file, and no prior of this name, expected a checkpoint", "matern-3/2"),
     "a folder": (lambda path: (path.mkdir(), path)[1], "found no file there"),
     "a folder named .yaml": (
         lambda path: (path.with_suffix(".yaml").mkdir(), path.with_suffix(".yaml"))[1],
