@@ -122,8 +122,8 @@ def build_convolution(description: OperatorDescription) -> Convolution:
     width = description.parameters.get("gaussian_width")
     if (width is None) == ("kernel" not in description.arrays):
         raise description.error(
-            found="an array 'kernel' and a gaussian_width" if width is not None else "no array 'kernel' and no gaussian_width",
-            expected="one of them",
+            found="neither" if width is None else "both",
+            expected="an array 'kernel' or the parameter 'gaussian_width'",
         )
     kernel = _given_kernel(description, grid) if width is None else _gaussian(description, grid, width, boundary)
     return Convolution(grid, description.channels, kernel, boundary)
