@@ -136,7 +136,7 @@ def lightcone_writer(
         path: The file to write.
         cones: What it will hold.
         run: What makes the cones what they are, in JSON types. A run is only continued where all of it is the same.
-        title: One line for people.
+        title: Human-readable, in one line.
         box: Cells of the boxes of initial conditions, where blocks hold `DENSITY` beside it.
         overwrite: Whether an existing group may be replaced, once the new one is finished.
 

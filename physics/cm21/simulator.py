@@ -88,10 +88,10 @@ class Simulator21cmFAST:
             settings.setdefault("X_RAY_Tvir_MIN", settings["ION_Tvir_MIN"])
         request = {**shared, "settings": settings, "seed": seed, "simulate": simulate}
         with tempfile.TemporaryDirectory() as folder:
-            asked, answer = Path(folder) / "request.json", Path(folder) / "answer.npz"
-            asked.write_text(json.dumps(request), encoding="utf-8")
+            question, answer = Path(folder) / "request.json", Path(folder) / "answer.npz"
+            question.write_text(json.dumps(request), encoding="utf-8")
             script = Path(__file__).with_name("run_21cmfast.py")
-            command = [self.python or sys.executable, str(script), str(asked), str(answer)]
+            command = [self.python or sys.executable, str(script), str(question), str(answer)]
             try:
                 done = subprocess.run(
                     command, cwd=folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}

@@ -37,10 +37,10 @@ class Crop(LinearOperator):
 
 def build_window(description: OperatorDescription) -> Crop:
     """The operator `window`: parameters `shape`, the points of the domain along each axis, and `periodic`, whether each
-    axis of the domain is periodic (by default none is); the field lives on the torus.
+    axis of the domain is periodic (by default none is); the field is defined on the torus.
 
     Raises:
-        InfieldError: If the field lives on scattered points, or the domain is no part of the torus.
+        InfieldError: If the field is given on scattered points, or the domain is no part of the torus.
     """
     description.expect(parameters=("shape", "periodic"))
     torus, given = description.regular_grid(), description.parameters

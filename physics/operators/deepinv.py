@@ -178,10 +178,10 @@ def build_deepinv(description: OperatorDescription) -> Physics:
     if seed is not None and not is_whole(seed):
         raise description.error(found=f"seed {seed!r}", expected="a whole number from 0 on")
     try:
-        told = (name, arguments, description.grid, description.channels, seed)
-        operator = _build(*told)
+        construction = (name, arguments, description.grid, description.channels, seed)
+        operator = _build(*construction)
         if not description.checked:
-            twin = _build(*told, state=1 if seed is None else seed)
+            twin = _build(*construction, state=1 if seed is None else seed)
             remedy = "give them as arrays" + ("" if "seed" in description.parameters else ", or add a parameter 'seed'")
             shape = (description.channels, *description.grid.shape)
             check_rebuilt(f"deepinv {deepinv.__version__}", operator, twin, shape, remedy)

@@ -136,7 +136,7 @@ class OperatorDescription:
         """The field's grid.
 
         Raises:
-            InfieldError: If the field lives on scattered points.
+            InfieldError: If the field is given on scattered points.
         """
         if not isinstance(self.grid, Grid):
             raise self.error(found="a field on scattered points", expected="one on a regular grid")

@@ -30,7 +30,7 @@ class Link(Physics):
     """A function of every value by itself.
 
     Arguments:
-        grid: Where the field lives.
+        grid: Domain of the field.
         channels: Number of channels.
         function: A transform of `core.transform`.
     """

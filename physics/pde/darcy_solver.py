@@ -110,7 +110,7 @@ class DarcySolver:
         return torch.where(smooth.reshape(-1, *(1,) * self.ndim), s, 1.0)
 
     def sensitivity(self, a: Tensor, u: Tensor, w: Tensor) -> Tensor:
-        """The derivative of -w K(a) u with respect to a, shape of a; u and w live on the interior."""
+        """The derivative of -w K(a) u with respect to a, shape of a; u and w are defined on the interior."""
         slopes = [
             -(k**2) / 2 * h**2 * du * dw  # d k / d a_low = (k / a_low)^2 / 2 for a face, and for a_high likewise
             for k, h, du, dw in zip(

@@ -1,4 +1,4 @@
-r"""Parallel-beam projector of emission tomography, in mm, with what stands between a ray and its counts.
+r"""Parallel-beam projector of emission tomography, in mm, with the factors between a ray and its counts.
 
 The expected counts of a ray are
 

@@ -1,4 +1,4 @@
-"""From a picture, sRGB-coded, to the camera light that it asks for: pointwise, with an exposure."""
+"""From an sRGB-coded picture to the camera light that displays it: pointwise, with an exposure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 r"""Light of several projectors on a surface, at the pixels of one camera.
 
 With s_p the light that projector p emits above its black level (0 to 1, a channel each of its primaries), the camera
-sees, in linear light with 1 at full scale,
+records, in linear light with 1 at full scale,
 
     direct(x) = sum_p V_p(x) (B_p s_p)(W_p(x)),      c(x) = background(x) + direct(x) + R(x) (U K P direct)(x),
 

@@ -190,7 +190,7 @@ def reconstruct(
     A measurement and a prior may also be given as they are in memory.
 
     Raises:
-        InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
+        InfieldError: An error in the input that the user can fix; no incomplete file is left at `output`.
     """
     start = time.perf_counter()
     check_run(samples, seed, workers, scheduler, least_samples=0)

@@ -210,8 +210,8 @@ def _conditioned(prior: Any, where: str, label: str, measurement: Measurement, a
         flow = prior.for_field(measurement.grid, measurement.channels, values)
     except InfieldError as error:
         raise error.within(f"--prior {where}") from error
-    told = ", ".join(f"{name}={value:g}" for name, value in values.items() if not isinstance(value, Tensor))
-    label = f"{label} at {told}" if told else label
+    values_text = ", ".join(f"{name}={value:g}" for name, value in values.items() if not isinstance(value, Tensor))
+    label = f"{label} at {values_text}" if values_text else label
     return ChosenPrior(flow, label, prior.sha256, False, frozenset(prior.conditioned_on))
 
 

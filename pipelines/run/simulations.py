@@ -104,7 +104,7 @@ class Simulation:
         kind: Its name.
         law: Law of the field.
         variables: What the file holds.
-        grid: Where the fields live.
+        grid: Domain of the fields.
         operator: The operator as `build_operator` reads it; None where the field is all there is.
     """
 

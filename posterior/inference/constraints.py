@@ -97,7 +97,7 @@ class LinearConstraints:
         """The integral of a channel over some axes, one constraint for each point of the others.
 
         Arguments:
-            grid: Where the field lives.
+            grid: Domain of the field.
             value: The integral, in units of the field times those of the axes: a number, or shape of the other axes.
             over: Names of the axes; None takes all.
             channels: Channels of the field.
@@ -262,7 +262,7 @@ def integral_weights(grid: Grid | PointSet, over: Sequence[str] | None = None) -
         Shape `(points of the other axes, *space)`, in units of the axes; row i is zero but at point i of the others.
 
     Raises:
-        InfieldError: If the field lives on scattered points, or the grid has no axis of a name.
+        InfieldError: If the field is given on scattered points, or the grid has no axis of a name.
     """
     if not isinstance(grid, Grid):
         raise InfieldError(

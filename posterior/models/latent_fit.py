@@ -237,7 +237,7 @@ def _errors(tried: list[tuple[np.ndarray, float]], best: np.ndarray) -> tuple[fl
 
 @dataclass(frozen=True)
 class _Domain:
-    """Where the field lives, and the laws of constant mean there: on a torus around a uniform grid, dense elsewhere.
+    """Domain of the field, and the laws of constant mean there: on a torus around a uniform grid, dense elsewhere.
 
     Arguments:
         grid: The field's.

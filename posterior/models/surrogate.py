@@ -230,12 +230,12 @@ def _name(operator: Any) -> str:
 
 
 def _described(description: dict[str, Any], surrogate: Surrogate) -> dict[str, Any]:
-    """The description, for people: no file can hold a surrogate, and `build_operator` refuses it by its name."""
+    """The description, to be read only: no file can hold a surrogate, and `build_operator` refuses its name."""
     parts = _flat_description(description)
     place = max((i for i, part in enumerate(parts) if part.get("name") != "affine"), default=0)
-    told = {"name": Surrogate.name, "parameters": {"of": parts[place], "sha256": surrogate.stored.sha256}}
-    parts[place] = told
-    return {"name": "compose", "operators": parts} if len(parts) > 1 else told
+    description = {"name": Surrogate.name, "parameters": {"of": parts[place], "sha256": surrogate.stored.sha256}}
+    parts[place] = description
+    return {"name": "compose", "operators": parts} if len(parts) > 1 else description
 
 
 def _flat_description(description: dict[str, Any]) -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ BLOCK = 8
 class Sampler(ABC):
     """A frozen dataclass of a paper's parameters; `draw` is the paper's algorithm.
 
-    Calling it takes a measurement in the units of the field and gives samples in the same units; inside, `draw` sees
+    Calling it takes a measurement in the units of the field and gives samples in the same units; inside, `draw` takes
     standardised units only.
     """
 

@@ -143,7 +143,7 @@ class FAPS(Sampler):
 
 @contextmanager
 def level(k: int, K: int) -> Iterator[None]:
-    """Say in which level an operator refused a field."""
+    """Add the level to the error of an operator."""
     try:
         yield
     except InfieldError as error:
@@ -187,8 +187,8 @@ class LangevinConditional:
 
     Arguments:
         measurement: Any operator, any noise law.
-        linearisation: Of the data, for all levels and all chains; it depends on no chain, so that a sample does not
-            depend on its company.
+        linearisation: Of the data, for all levels and all chains; it depends on no chain, so that a sample is
+            independent of the rest of the batch.
     """
 
     measurement: Measurement

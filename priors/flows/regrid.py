@@ -111,8 +111,8 @@ class Regrid:
             else:
                 values = self.site.points()[:, i]
                 low, high, h = float(values.min()), float(values.max()), 0.0
-            closes = axis.periodic and isinstance(self.site, Grid)
-            ends.append((low, high, (1e-3 if closes else 1.001) * max(axis.spacing, h)))
+            wraps = axis.periodic and isinstance(self.site, Grid)
+            ends.append((low, high, (1e-3 if wraps else 1.001) * max(axis.spacing, h)))
         return ends
 
     @cached_property

@@ -232,11 +232,11 @@ def _depth(files: Sequence[RawLightcones], stated: UserMetadata) -> int:
 def _check_same_grid(first: RawLightcones, other: RawLightcones, depth: int) -> None:
     sizes = [(*file.points, *(file.cell * n for n in file.points)) for file in (first, other)]
     if first.points != other.points or abs(other.cell / first.cell - 1) > GRID_RTOL:
-        told = [f"{nx} x {ny} cells on {lx:g} x {ly:g} Mpc" for nx, ny, lx, ly in sizes]
+        stored = [f"{nx} x {ny} cells on {lx:g} x {ly:g} Mpc" for nx, ny, lx, ly in sizes]
         raise InfieldError(
             where=other.path,
-            found=told[1],
-            expected=f"{told[0]} as in {first.path}: cones of one file are of one box",
+            found=stored[1],
+            expected=f"{stored[0]} as in {first.path}: cones of one file are of one box",
             remedy="convert them apart",
         )
     ends = []
@@ -244,11 +244,11 @@ def _check_same_grid(first: RawLightcones, other: RawLightcones, depth: int) -> 
         values = file.redshift[::-1] if descending(file.redshift) else file.redshift
         ends.append(values[:depth])
     if np.abs(ends[0] - ends[1]).max() > GRID_RTOL * ends[0].max():
-        told = [f"z {z[0]:.5g} to {z[-1]:.5g}" for z in ends]
+        stored = [f"z {z[0]:.5g} to {z[-1]:.5g}" for z in ends]
         raise InfieldError(
             where=other.path,
-            found=f"{told[1]} along {depth} cells",
-            expected=f"{told[0]} as in {first.path}: cones of one file have one line of sight and cosmology",
+            found=f"{stored[1]} along {depth} cells",
+            expected=f"{stored[0]} as in {first.path}: cones of one file have one line of sight and cosmology",
             remedy="convert them apart",
         )
 

@@ -179,12 +179,12 @@ def scale() -> float:
     return float((MODE**2 + WIDTH**2) ** 0.5)
 
 
-def measure(truth: Tensor, generator: Generator, *, told: float = NOISE) -> Measurement:
-    """The first coordinate of a point `(1, 2)` with noise; `told` is its value in the measurement."""
+def measure(truth: Tensor, generator: Generator, *, stated: float = NOISE) -> Measurement:
+    """The first coordinate of a point `(1, 2)` with noise; `stated` is its value in the measurement."""
     y = torch.zeros(1, 1, 2, dtype=torch.float64)
     y[0, 0, 0] = truth[0, 0] + NOISE * torch.randn((), generator=generator, dtype=torch.float64)
     operator = Mask(GRID, 1, torch.tensor([True, False]))
-    return Measurement(y=y, operator=operator, noise=GaussianNoise(torch.tensor(told**2)), grid=GRID)
+    return Measurement(y=y, operator=operator, noise=GaussianNoise(torch.tensor(stated**2)), grid=GRID)
 
 
 def train(steps: int, seed: int) -> AverageVelocity:
@@ -223,7 +223,7 @@ def _add_calibration(
     sampler: Sampler,
     prior: MixturePrior | AverageVelocity,
     truths: int,
-    told: float,
+    stated: float,
     seed: int,
     draws: int = 32,
 ) -> None:
@@ -232,7 +232,7 @@ def _add_calibration(
     variance, error, every = 0.0, 0.0, []
     for _ in range(truths):
         truth = draw(1, generator)[0]
-        x = sampler(prior, measure(truth, generator, told=told), draws, generator).samples
+        x = sampler(prior, measure(truth, generator, stated=stated), draws, generator).samples
         sums = variance_and_error(x, truth)
         variance, error = variance + sums[0], error + sums[1]
         every.append(ranks(x, truth))
