@@ -177,7 +177,7 @@ class LightconeFile(LightningDataModule):
         Arguments:
             transform: From `(batch, 1, x, y, los)` to `(batch, channel, x, y, los)`, as
                 `priors.voxel_transform.VoxelTransform.forward`.
-            progress: Told of each cone, in order.
+            progress: Called with each lightcone, in order.
         """
         cones = (cone[None].numpy() for cone in self.temperature)
         in_half = partial(_in_half, transform)

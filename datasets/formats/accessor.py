@@ -57,7 +57,7 @@ class PosteriorAccessor:
 
     @property
     def trusted(self) -> str:
-        """How far the posterior may be trusted, in words."""
+        """Statement of how far the posterior may be trusted."""
         verdict, because = (self._dataset.attrs.get(name) for name in ("trusted", "trusted_because"))
         return "unchecked" if verdict is None else f"{ {0: 'no', 1: 'yes'}.get(verdict, verdict) }: {because}"
 

@@ -302,7 +302,7 @@ def write_measurement(
         data_units: Units of the data, if the measurement does not hold them.
         dims: Dimension names of variables, by variable name (`data` without the axis of real and imaginary part). By
             default the dimensions of `NAME` are `NAME_0`, `NAME_1`, ..., and data under a mask have the field's.
-        extra: Further variables, carried along for people and other programs (held-out data, for example).
+        extra: Further variables, stored for readers other than Infield (held-out data, for example).
         attributes: Further attributes of variables and coordinates, as CF has them, by variable name.
 
     Raises:

@@ -155,7 +155,7 @@ class PosteriorWriter(BlockWriter):
 
         Arguments:
             arrays: By name: of all samples, `(samples, channel, *space)`, or of the field, `(channel, *space)`.
-            about: What each is, for people.
+            about: Human-readable description of each.
 
         Raises:
             InfieldError: Blocks are missing, or the disk is full.

@@ -41,7 +41,7 @@ class Variable:
         long_name: Human-readable name.
         units: Units of its values, "1" for none.
         complex: Whether they are complex numbers.
-        axes: Names and lengths of axes of its own, where it does not live on the grid of the others.
+        axes: Names and lengths of axes of its own, if it is not on the grid of the others.
     """
 
     name: str

@@ -54,7 +54,7 @@ class WallPlanes:
         time: Of each plane in h/u_tau, shape `(samples,)`; None where not known.
         walls: Wall of each plane, 0 or 1, shape `(samples,)`; None where there is one wall only.
         provenance: Where the planes come from and what was done to them, in JSON types.
-        history: The same in words, one line a step.
+        history: The same as text, one line per step.
     """
 
     grid: Grid

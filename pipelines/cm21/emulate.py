@@ -186,7 +186,7 @@ def part_of_line(known: np.ndarray, depth: int | None, redshift: tuple[float, fl
 
 
 def _beyond(prior: LightconePrior, where: EmulationPoints, extrapolate: bool) -> list[str]:
-    """In words, what lies outside the range of training; refused, unless extrapolation is allowed."""
+    """Warnings about parameters outside the range of training, which are refused unless extrapolation is allowed."""
     found: dict[str, None] = {}
     for point in where.corners:
         try:

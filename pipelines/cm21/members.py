@@ -59,7 +59,7 @@ class Members:
         Arguments:
             cells: Of a chunk of the line of sight.
             edges: Of the bins of temperature, mK.
-            advance: Told how many cones are done since it was last called.
+            advance: Called with the number of lightcones done since the last call.
 
         Raises:
             InfieldError: A cone cannot be read, or has NaN or infinity.

@@ -70,7 +70,7 @@ REPORTED = {
     "effective_share": ("least effective share of particles", ".2%"),
     "log_evidence": ("log evidence", ".2f"),
 }
-"""What samplers report of themselves, means over the blocks: in words, and the format of the number."""
+"""Diagnostics of samplers, means over the blocks: label, and format of the number."""
 
 
 def run(arguments: argparse.Namespace) -> int:

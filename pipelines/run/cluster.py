@@ -124,7 +124,7 @@ def _connected(scheduler: str) -> Client:
 
 @contextmanager
 def _explained(scheduler: str | None) -> Iterator[None]:
-    """What Dask raises in the middle of a run, in one line that says what happened."""
+    """Errors that Dask raises during a run, turned into one clear line."""
     where = "the workers" if scheduler is None else f"--scheduler {scheduler}"
     resume = "rerun the same command to resume"
     try:
@@ -133,7 +133,7 @@ def _explained(scheduler: str | None) -> Iterator[None]:
         raise InfieldError(
             where=where,
             found="that workers end while they draw the same samples",
-            expected="workers that live on",
+            expected="workers that keep running",
             remedy=f"they often run out of memory: give them more, or fewer threads each, and {resume}",
         ) from error
     except _LOST as error:

@@ -1,4 +1,4 @@
-"""What the parser of `infield fit` says of a wrong option or configuration, in one line."""
+"""Errors of the parser of `infield fit` about options and configurations, in one line."""
 
 from __future__ import annotations
 

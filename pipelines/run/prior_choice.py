@@ -69,7 +69,7 @@ class ChosenPrior:
         sha256: Digest of its numbers: of the checkpoint's file, or of the tensors of a closed-form prior.
         fitted: Whether it was fitted to the measurement itself.
         conditioned_on: Names of the side information that it is conditioned on.
-        closes: Names of open axes that a fitted prior treats as periodic.
+        wrapped: Names of open axes that a fitted prior treats as periodic.
     """
 
     prior: FlowPrior | Trained
@@ -77,14 +77,14 @@ class ChosenPrior:
     sha256: str
     fitted: bool
     conditioned_on: frozenset[str] = frozenset()
-    closes: tuple[str, ...] = ()
+    wrapped: tuple[str, ...] = ()
 
     @property
     def doubt(self) -> str | None:
         """Why a prior that was fitted to the measurement may be wrong, in one line; None where nothing is known."""
-        if not self.closes:
+        if not self.wrapped:
             return None
-        axes = f"axis {self.closes[0]}" if len(self.closes) == 1 else f"axes {', '.join(self.closes)}"
+        axes = f"axis {self.wrapped[0]}" if len(self.wrapped) == 1 else f"axes {', '.join(self.wrapped)}"
         return f"the prior fitted to the data treats open {axes} as periodic: opposite edges of the field are tied"
 
 
@@ -124,10 +124,10 @@ def choose_prior(
         fit = fit_prior if measurement.linear_gaussian else fit_latent_prior
         prior = fit(measurement, nu=BUILT_IN[name or "fitted"])
         grid = measurement.grid
-        closes: tuple[str, ...] = ()
+        wrapped: tuple[str, ...] = ()
         if measurement.linear_gaussian and isinstance(grid, Grid):
-            closes = tuple(axis.name for axis in grid.axes if not axis.periodic and axis.size > 1)
-        return ChosenPrior(prior, name or "fitted", _digest(prior), True, closes=closes)
+            wrapped = tuple(axis.name for axis in grid.axes if not axis.periodic and axis.size > 1)
+        return ChosenPrior(prior, name or "fitted", _digest(prior), True, wrapped=wrapped)
     return _from_file(name, measurement, device, stored)
 
 

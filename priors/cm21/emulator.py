@@ -72,8 +72,8 @@ class Conditions:
     """Conditioning numbers of slices, with their mean and standard deviation.
 
     Arguments:
-        conditioning: Numbers of cells of 2 slices, shape `(batch, numbers, los / 2)`: parameters, position and its waves, mean,
-            log standard deviation, and mean over standard deviation.
+        conditioning: Numbers of cells of 2 slices, shape `(batch, numbers, los / 2)`: parameters, position and its
+            waves, mean, log standard deviation, and mean over standard deviation.
         mu, sigma: Mean and standard deviation of the temperature in mK, shape `(batch, los)`.
     """
 

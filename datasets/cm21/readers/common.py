@@ -52,7 +52,7 @@ class RawLightcones:
 
     Arguments:
         path: The file.
-        format: What kind of file it is, for people.
+        format: Human-readable name of the file's format.
         samples: Number of cones.
         points: Along x and y.
         cell: Spacing across in Mpc.
@@ -146,7 +146,7 @@ def join(files: Sequence[RawLightcones], stated: UserMetadata) -> LightconeSourc
 
     Raises:
         InfieldError: A file's line of sight is not in order, or two files are of different boxes or redshifts, or a
-            parameter is not in all of them; or what is stated stands in all files.
+            parameter is not in all of them; or what is stated is stored in all files.
     """
     for name in files[0].unused:
         if getattr(stated, name) is not None and all(name in file.unused for file in files):

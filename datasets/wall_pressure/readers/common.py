@@ -73,7 +73,7 @@ class RawPlanes:
 
     Arguments:
         path: The file.
-        kind: What it is, in words.
+        kind: Human-readable name of its kind.
         sizes: Number of points along `z` and `x`, of `time`s, and of `wall`s (1 where there is one only).
         read: Reads planes: times, number of the wall -> shape `(times, z, x)`.
         flow: `re_tau`, `u_tau`, `nu`, `half_height`, `rho`, and the periods `length_x` and `length_z` in the units of

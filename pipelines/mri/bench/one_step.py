@@ -5,7 +5,7 @@ The toy of the SNaP paper.
 Four Gaussians in a plane, means (+-2.5, +-2.5), deviation 0.35; the first coordinate is observed with noise of
 deviation 0.3, the second is not observed at all, so that its posterior has two modes far from each other. A perceptron
 learns the average velocity through `priors.training.common.mean_flow`, as users train it; then draws from one
-evaluation a sample stand beside those of samplers with the exact velocity.
+evaluation per sample are compared with those of samplers with the exact velocity.
 
 Calibration ratio (SNaP, equation 17): mean variance of the draws over the mean square error of their mean, less what
 the number of draws adds to that; 1 where the posterior is right, below 1 where it is too sure, 0 where all draws are
@@ -135,8 +135,8 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
     for name, (sampler, its_prior) in methods.items():
         if name in ("exact", "snap", "(untrained)"):
             _add_calibration(bench, name, sampler, its_prior, truths, NOISE, seed)
-    served = replace(model, noise=(0.0, model.noise[1]))
-    _add_calibration(bench, "(half the noise)", SNaP(), served, truths, NOISE / 2, seed)
+    widened = replace(model, noise=(0.0, model.noise[1]))
+    _add_calibration(bench, "(half the noise)", SNaP(), widened, truths, NOISE / 2, seed)
     add_fields(
         bench,
         truths=2 if quick else 384,

@@ -269,5 +269,5 @@ def scores(cases: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
 
 
 def add(bench: Bench, case: str, method: str, metric: str, value: float, target: str, met: bool) -> None:
-    """A figure that was asked for."""
+    """A target figure."""
     bench.records.append(replace(Record(bench.name, case, method, metric, value), target=target, met=met))
