@@ -95,7 +95,7 @@ def test_names():
         (named("points", indices="far indices"), "index 20 of sensor 1, expected 0 to 19"),
         (named("points", indices="here"), "found indices float64"),
         (named("convolution"), "found neither, expected an array 'kernel' or the parameter 'gaussian_width'"),
-        (named("convolution", {"gaussian_width": 1.0}, kernel="small"), "expected either"),
+        (named("convolution", {"gaussian_width": 1.0}, kernel="small"), "found both"),
         (named("convolution", kernel="wide"), r"found a kernel of shape \(3, 6\), expected at most \(4, 5\)"),
         (named("convolution", kernel="complex"), "found a complex kernel"),
         (

@@ -214,8 +214,8 @@ def test_a_prior_with_options_comes_back_from_its_file(tmp_path):
     ("prior", "site", "words"),
     [
         (lambda: prior_on(line(16), skip="gaussian"), line(32), "`skip: gaussian`"),
-        (lambda: prior_on(line(16), law=White()), line(32), "white noise, which on another grid is another"),
-        (lambda: replace(prior_on(line(16)), provenance={}), line(32), "not on record"),
+        (lambda: prior_on(line(16), law=White()), line(32), "found a source of white noise"),
+        (lambda: replace(prior_on(line(16)), provenance={}), line(32), "found a source that is not stored"),
         (lambda: prior_on(line(16), UNet(1, 1, (8, 8))), line(32), "UNet, which is tied to the grid"),
         (lambda: prior_on(line(16)), line(32, units="km"), "found km, expected m"),
         (lambda: prior_on(line(16)), square(8), "found y, x, expected x"),
