@@ -202,7 +202,7 @@ def test_tiles_own_every_point_once_and_know_their_neighbours(shape, tile, halo)
         (lambda p, m: (p, sensors(wall_grid(180, 8 * math.pi, dx_plus=9.0))), "found a spacing of 9"),
         (
             lambda p, m: (p, replace(m, grid=Grid((replace(GRID.axes[0], units="h"), GRID.axes[1])))),
-            "in h: convert one",
+            "found coordinates in h, expected nu/u_tau",
         ),
     ],
 )
