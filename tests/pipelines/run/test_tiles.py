@@ -179,7 +179,7 @@ def test_a_worker_that_is_killed_costs_no_sample(files, reconstruct, monkeypatch
     ("more", "words"),
     [
         (("--sampler", "faps-published"), "expected --sampler faps"),
-        (("--with", "steps=3"), "no --with but levels"),
+        (("--with", "steps=3"), "no parameter but levels"),
         (("--prior", "matern-3/2"), "checkpoint of a prior of patches"),
         (("--tiles", 8), "expected one"),
         (("--halo", 8, -1), "expected at least 1 and 0"),
