@@ -73,7 +73,7 @@ def test_the_prior_comes_to_the_measurement(checkpoint):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: replace(m, grid=Grid.regular((96,), 2.0)), "found 0 to 2 1, expected 0 to 1"),
+        (lambda m: replace(m, grid=Grid.regular((96,), 2.0)), "found 0 to 2.02105 1, expected 0 to 1"),
         (
             lambda m: replace(m, grid=Grid.regular((96,), 1.0, units="m")),
             "units of the measurement: found m, expected 1",
