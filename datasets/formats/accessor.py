@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from infield.core.errors import InfieldError
+from infield.physics.units import conversion
 
 
 @xr.register_dataset_accessor("infield")
@@ -54,6 +55,29 @@ class PosteriorAccessor:
     def interval(self, probability: float = 0.9) -> xr.DataArray:
         """Ends of the central interval of a probability, along the dimension `quantile`."""
         return self.quantile([(1 - probability) / 2, (1 + probability) / 2])
+
+    def to(self, units: str) -> xr.Dataset:
+        """The posterior in other units, e.g. "km h-1", as pint and UDUNITS spell them.
+
+        Values are scaled and shifted, standard deviations scaled; variables of other units stay as they are.
+
+        Arguments:
+            units: Of the same quantity.
+
+        Returns:
+            A new dataset.
+
+        Raises:
+            InfieldError: The dataset has no samples, or no factor leads from its units to these.
+        """
+        old = str(self._samples().attrs.get("units", "1"))
+        convert, changed = conversion(old, units), {}
+        for name, variable in self._dataset.data_vars.items():
+            if variable.attrs.get("units") != old:
+                continue
+            values = convert.slope * variable + (0.0 if str(name).endswith("std") else convert.offset)
+            changed[name] = values.astype(variable.dtype).assign_attrs({**variable.attrs, "units": units})
+        return self._dataset.assign(changed)
 
     @property
     def trusted(self) -> str:

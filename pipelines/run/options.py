@@ -135,6 +135,21 @@ def is_silent() -> bool:
 _silent: ContextVar[bool] = ContextVar("silent", default=False)
 
 
+def check_records(path: Path | None) -> None:
+    """Refuse a file of records in a folder that does not exist.
+
+    Raises:
+        InfieldError: It does not.
+    """
+    if path is not None and not path.parent.is_dir():
+        raise InfieldError(
+            where=f"--records {path}",
+            found=f"no folder {path.parent}",
+            expected="one that exists",
+            remedy="make it first",
+        )
+
+
 def check_at_least(least: float, **values: float | None) -> None:
     """Refuse numbers that are too small.
 
