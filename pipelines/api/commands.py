@@ -152,9 +152,9 @@ def _run(verb: str, words: list[str], options: Mapping[str, Any], source: Given 
     arguments = parser.parse_args([*words, *_words(options), "--json"])
     if source is not None:
         arguments.source = source
-    with one_thread(), silence(True), redirect_stdout(StringIO()) as said:
+    with one_thread(), silence(True), redirect_stdout(StringIO()) as printed:
         module.run(arguments)
-    summary: dict[str, Any] = json.loads(said.getvalue().strip().splitlines()[-1])
+    summary: dict[str, Any] = json.loads(printed.getvalue().strip().splitlines()[-1])
     return summary
 
 

@@ -29,7 +29,8 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
 
 @pytest.mark.parametrize(("error", "shown"), [("MissingExtra", LINE), ("InfieldError", "Traceback")])
 def test_a_notebook_shows_its_line_alone(capsys, monkeypatch, error, shown):
-    monkeypatch.setattr(builtins, "__IPYTHON__", True, raising=False)  # a shell sets it for good, and astropy believes it
+    # A shell sets it for good, and astropy relies on it.
+    monkeypatch.setattr(builtins, "__IPYTHON__", True, raising=False)
     shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell()
     shell.run_line_magic("colors", "nocolor")
     shell.run_cell(
