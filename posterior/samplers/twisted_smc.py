@@ -170,7 +170,7 @@ class TwistedSMC(Sampler):
         likelihood = models.first[torch.zeros(len(x), dtype=torch.long, device=x.device)]
         spread = models.spread(likelihood, K)
         particles = ParticleWeights(m.new_zeros(len(m)))
-        log_psi_0 = float(Conditioned(models.first, m[:1], spread[:1]).log_evidence)
+        log_psi_0 = float(Conditioned(likelihood, m, spread).log_evidence[0])
         for t, t_next in pairwise([0.0, *self.times, 1.0]):
             more = noise(*C.event_shape) if C.rank else None
             deviation = models.coordinates(K.colour(noise(*C.event_shape), more))
