@@ -9,7 +9,12 @@ right; they are for the measured follow-up, in thirds of the predicted change, r
 (the mean of the regions that accumulate). The optimum is the Bayes prediction under the law itself. Rows in brackets
 are negative controls: years shuffled between subjects, the baseline replaced by the population's mean, 5 plain steps.
 The second cohort has other rates, a weaker tracer and noisier regions; nothing is trained on it, and it has no targets.
-Rows take two to four minutes of training each; `--checkpoints` keeps them, so that a stopped run resumes.
+
+Images (`--parts images`): 600 subjects of `infield simulate pet` that nothing was trained on, 0.5 to 5 years; the shipped
+bridge draws the regional means, shared by all slices, and a law of voxels the image (`priors.bridges.voxels`). Beside it
+persistence, the regional prediction painted onto the baseline, the image of the regional regression, and a U-Net.
+
+Rows take up to four minutes of training each; `--checkpoints` keeps them and the cohorts, so that a stopped run resumes.
 """
 
 from __future__ import annotations
@@ -25,9 +30,11 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from infield.core.errors import InfieldError
 from infield.datasets.pet.amyloid_law import AmyloidLaw, best_prediction
 from infield.datasets.pet.brain_regions import GROUPS
 from infield.pipelines.bench.targets import TargetBench
+from infield.pipelines.pet.bench import longitudinal_images
 from infield.pipelines.pet.bench.longitudinal_rows import (
     BROWNIAN_S,
     CLOCK,
@@ -54,6 +61,7 @@ LAW = AmyloidLaw(groups=GROUPS)
 SECOND = replace(LAW, capacity=0.7, rate=0.8, accumulators=0.5, reg=0.02)
 """The cohort that nothing is trained on: as `AmyloidPhantom.second_cohort` has it, with the noise of half the counts."""
 
+PARTS = ("regions", "images")
 DRAWS, INTERVAL = 19, 2.5
 BROWNIAN_STEPS = 24
 
@@ -68,14 +76,31 @@ METHOD_NOTE = (
 
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """This bench with its options."""
-    return sys.modules[__name__], {"checkpoints": arguments.checkpoints}
+    return sys.modules[__name__], {"parts": arguments.parts, "checkpoints": arguments.checkpoints}
 
 
-def run(*, quick: bool = False, seed: int = 0, checkpoints: Path | None = None) -> TargetBench:
-    """3,000 subjects, 600 at 1 and 4 years and of the second cohort, fewer for the optimum; when quick, few and hardly
-    any training."""
+def run(
+    *, quick: bool = False, seed: int = 0, parts: list[str] | None = None, checkpoints: Path | None = None
+) -> TargetBench:
+    """The requested parts; when quick, few subjects and hardly any training.
+
+    Raises:
+        InfieldError: The folder of checkpoints does not exist.
+    """
+    if checkpoints is not None and not checkpoints.is_dir():
+        raise InfieldError(where="--checkpoints", found=f"{checkpoints}", expected="a folder that exists")
     torch.set_num_threads(1)
     bench = TargetBench("pet-longitudinal", seed)
+    for part in parts or PARTS:
+        if part == "regions":
+            _regions(bench, quick, seed, checkpoints)
+        else:
+            longitudinal_images.run(bench, quick=quick, seed=seed, folder=checkpoints)
+    return bench
+
+
+def _regions(bench: TargetBench, quick: bool, seed: int, checkpoints: Path | None) -> None:
+    """3,000 subjects, 600 at 1 and 4 years and of the second cohort, fewer for the optimum."""
     subjects, best, steps, few = (240, 16, 60, 30) if quick else (3000, 240, 10_000, 5000)
     with progress() as bar:
         task = bar.add_task("trainings", total=4)
@@ -94,7 +119,6 @@ def run(*, quick: bool = False, seed: int = 0, checkpoints: Path | None = None) 
         _compare(bench, models, LAW, years, subjects // part, best // part, seed)
     _compare(bench, models, SECOND, INTERVAL, subjects // 5, best // 5, seed)
     _controls(bench, models, subjects // 3, seed)
-    return bench
 
 
 def _draws(models: dict[str, RegionBridge], seed: int) -> dict[str, Draw]:

@@ -14,7 +14,6 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from infield.core._lightning import LightningDataModule, ModelCheckpoint, Trainer, seed_everything
-from infield.core.errors import InfieldError
 from infield.datasets.pet.amyloid_law import AmyloidLaw
 from infield.datasets.pet.brain_regions import NAMES
 from infield.priors.bridges.region_bridge import ENTRY, KIND, RegionBridge, to_entry
@@ -118,13 +117,7 @@ def train(law: AmyloidLaw, steps: int, seed: int, **options: Any) -> RegionBridg
 def trained(
     law: AmyloidLaw, name: str, steps: int, seed: int, folder: Path | None, **options: Any
 ) -> RegionBridge:
-    """`train`, or what an earlier run of the same steps and seed put into a folder; records its CPU seconds.
-
-    Raises:
-        InfieldError: The folder does not exist.
-    """
-    if folder is not None and not folder.is_dir():
-        raise InfieldError(where="--checkpoints", found=f"{folder}", expected="a folder that exists")
+    """`train`, or what an earlier run of the same steps and seed put into a folder; records its CPU seconds."""
     path = None if folder is None else folder / f"{name}-{steps}-{seed}.ckpt"
     if path is not None and path.exists():
         stored: RegionBridge = load_checkpoint(path, KIND)
