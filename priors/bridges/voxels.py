@@ -92,7 +92,7 @@ class Painting:
     def corrected(self, images: Tensor, means: Tensor) -> Tensor:
         """Positive images with these means: each region is scaled, its factor blurred as its image is."""
         share = self.images / self.images.sum(0).clamp_min(1e-6)
-        for _ in range(2):
+        for _ in range(4):
             factor = means / self.means(images) - 1
             images = images * (1 + (factor @ share.flatten(1)).clamp(-0.5, 0.5).unflatten(-1, images.shape[-3:]))
         return images
@@ -139,7 +139,6 @@ class VoxelLaw:
         white = torch.randn(mu.shape, generator=generator, dtype=mu.dtype)
         z = torch.fft.ifft2(torch.fft.fft2(white) * self.spectrum.to(mu).sqrt()).real
         return painting.corrected(mu * (sigma * z - sigma.square() / 2).exp(), means)
-
 
     def with_power(self, measured: Tensor, drawn: Tensor) -> VoxelLaw:
         """The same with F scaled, ring by ring of the wave number, by the ratio of two powers `(y, x)`: what a mask and

@@ -114,9 +114,7 @@ def train(law: AmyloidLaw, steps: int, seed: int, **options: Any) -> RegionBridg
         return bridge
 
 
-def trained(
-    law: AmyloidLaw, name: str, steps: int, seed: int, folder: Path | None, **options: Any
-) -> RegionBridge:
+def trained(law: AmyloidLaw, name: str, steps: int, seed: int, folder: Path | None, **options: Any) -> RegionBridge:
     """`train`, or what an earlier run of the same steps and seed put into a folder; records its CPU seconds."""
     path = None if folder is None else folder / f"{name}-{steps}-{seed}.ckpt"
     if path is not None and path.exists():
