@@ -1,5 +1,6 @@
-"""What images of follow-ups are conditioned on: a baseline, its grey and white matter, regions, as `priors.bridges.voxels`
-takes them.
+"""What images of follow-ups are conditioned on: a baseline, its grey and white matter, and regions.
+
+`priors.bridges.voxels` has the equations.
 """
 
 from __future__ import annotations

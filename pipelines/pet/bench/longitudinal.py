@@ -10,11 +10,12 @@ right; they are for the measured follow-up, in thirds of the predicted change, r
 are negative controls: years shuffled between subjects, the baseline replaced by the population's mean, 5 plain steps.
 The second cohort has other rates, a weaker tracer and noisier regions; nothing is trained on it, and it has no targets.
 
-Images (`--parts images`): 600 subjects of `infield simulate pet` that nothing was trained on, 0.5 to 5 years; the shipped
-bridge draws the regional means, shared by all slices, and a law of voxels the image (`priors.bridges.voxels`). Beside it
-persistence, the regional prediction painted onto the baseline, the image of the regional regression, and a U-Net.
+Images (`--parts images`): 600 subjects of `infield simulate pet` that nothing was trained on, 0.5 to 5 years; the
+shipped bridge draws the regional means, shared by all slices, and a law of voxels the image (`priors.bridges.voxels`).
+Beside it persistence, the regional prediction painted onto the baseline, the image of the regional regression, a U-Net.
 
-Rows take up to four minutes of training each; `--checkpoints` keeps them and the cohorts, so that a stopped run resumes.
+Rows take up to four minutes of training each; `--checkpoints` keeps them and the cohorts, so that a stopped run
+resumes.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ from infield.priors.bridges.region_bridge import RegionBridge
 
 LAW = AmyloidLaw(groups=GROUPS)
 SECOND = replace(LAW, capacity=0.7, rate=0.8, accumulators=0.5, reg=0.02)
-"""The cohort that nothing is trained on: as `AmyloidPhantom.second_cohort` has it, with the noise of half the counts."""
+"""The cohort that nothing is trained on: as `AmyloidPhantom.second_cohort` has it, with the noise of half the
+counts."""
 
 PARTS = ("regions", "images")
 DRAWS, INTERVAL = 19, 2.5

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-
 PARTS = ("regions", "images")
 """As in `longitudinal`, which is heavy."""
 

@@ -1,4 +1,4 @@
-"""The law of the voxels of a follow-up given its regional means: a known one is found again, its draws keep the means."""
+"""The law of the voxels of a follow-up given its regional means: a known one is fitted, its draws keep the means."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_regions_without_voxels_are_refused():
 def subject(seed, law):
     """Features, covariates and a follow-up that the law draws."""
     generator = rng(seed)
-    x_b = 1 + 0.3 * blur(torch.randn(SHAPE, generator=generator, dtype=torch.float64), 4.0, 1.0)
+    x_b = 1 + 1.5 * blur(torch.randn(SHAPE, generator=generator, dtype=torch.float64), 4.0, 1.0)
     other = torch.rand(SHAPE, generator=generator, dtype=torch.float64)
     features, covariates = torch.stack([x_b, other]), torch.stack([torch.ones_like(x_b), other])
     m = (1.5 + 0.3 * torch.rand(1, 4, generator=generator, dtype=torch.float64)).double()
@@ -68,7 +68,7 @@ def test_a_known_law_is_fitted_and_drawn():
         spectrum / spectrum.mean(),
     )
     fit, subjects = VoxelFit(torch.ones(SHAPE, dtype=torch.bool)), [subject(i, law) for i in range(60)]
-    for features, covariates, x_f, m in subjects:
+    for features, _, x_f, m in subjects:
         assert (PAINTING.means(x_f) / m - 1).abs().max() < 2e-3 and x_f.min() > 0
         fit.add(features, PAINTING, x_f)
     fit.solve()
