@@ -151,7 +151,8 @@ def _region(arguments: argparse.Namespace, image: PETImage) -> dict[str, Any]:
 def _dose(path: Path, image: PETImage, weight: float | None) -> Dose | None:
     """From the sidecar, and the weight from participants.tsv; None where a part is missing."""
     facts = image.facts
-    weight = weight or _weight(path) or facts.get("PatientWeight")
+    weight = _weight(path) if weight is None else weight
+    weight = facts.get("PatientWeight") if weight is None else weight
     names = ("InjectedRadioactivity", "InjectedRadioactivityUnits", "InjectionStart", "ImageDecayCorrectionTime")
     if weight is None or any(name not in facts for name in names):
         return None
@@ -170,7 +171,12 @@ def _weight(path: Path) -> float | None:
                 for row in csv.DictReader(file, delimiter="\t"):
                     text = row.get("weight") or "n/a"
                     if row.get("participant_id") == subject and text != "n/a":
-                        return float(text)
+                        try:
+                            return float(text)
+                        except ValueError:
+                            raise InfieldError(
+                                where=f"{participants}, {subject}", found=f"weight '{text}'", expected="a number of kg"
+                            ) from None
     return None
 
 

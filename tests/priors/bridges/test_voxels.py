@@ -52,7 +52,7 @@ def test_regions_without_voxels_are_refused():
 def subject(seed, law):
     """Features, covariates and a follow-up that the law draws."""
     generator = rng(seed)
-    x_b = 1 + 1.5 * blur(torch.randn(SHAPE, generator=generator, dtype=torch.float64), 4.0, 1.0)
+    x_b = 1 + 3.0 * blur(torch.randn(SHAPE, generator=generator, dtype=torch.float64), 4.0, 1.0)
     other = torch.rand(SHAPE, generator=generator, dtype=torch.float64)
     features, covariates = torch.stack([x_b, other]), torch.stack([torch.ones_like(x_b), other])
     m = (1.5 + 0.3 * torch.rand(1, 4, generator=generator, dtype=torch.float64)).double()
@@ -81,7 +81,7 @@ def test_a_known_law_is_fitted_and_drawn():
     draws = [a.sample(features, covariates, PAINTING, m.expand(400, -1), rng(3)).log() for a in (law, found)]
     assert float(draws[1].std(0).mean() / draws[0].std(0).mean()) == pytest.approx(1, abs=0.06)
     neighbours = [float((d[..., 1:] * d[..., :-1]).mean() / d.square().mean()) for d in (v - v.mean(0) for v in draws)]
-    assert neighbours[1] == pytest.approx(neighbours[0], abs=0.06) and neighbours[0] > 0.5
+    assert neighbours[1] == pytest.approx(neighbours[0], abs=0.1) and neighbours[0] > 0.5
     white = VoxelLaw(found.coefficients, found.log_variance, torch.ones(SHAPE[1:], dtype=torch.float64))
     scaled = white.with_power(law.spectrum, torch.ones(SHAPE[1:]))
     assert (
