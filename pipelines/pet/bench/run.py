@@ -17,18 +17,20 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.table import Table
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.randomness import SampleStreams
 from infield.pipelines.bench.kept import KeptBench
 from infield.pipelines.bench.kriging.tables import group_of
-from infield.pipelines.bench.records import Bench, Record
+from infield.pipelines.bench.records import Bench, Record, wide_console
 from infield.pipelines.pet.bench import projector
 from infield.pipelines.pet.bench.baselines import best, usual
 from infield.pipelines.pet.bench.cases import Case, draw_case, rate_prior
@@ -52,15 +54,49 @@ METRICS = {
     "coverage_90": ".3f",
     "region_bias": "+.3f",
     "region_sd": ".3f",
-    "cpu_seconds": ".1f",
-    "error": ".2e",
-    "speed": ".1f",
+    "cpu_seconds": ".3g",
 }
 METHOD_NOTE = (
     "RMSE of the rate over its mean, less the Monte Carlo share of independent draws; CRPS (fair) and share inside "
     "the central 90 % interval, exact for any number of draws, of the log rate; bias and spread of relative "
-    "errors of region means; medians over all cases."
+    "errors of region means; means over the truths."
 )
+
+
+@dataclass
+class CountsBench(KeptBench):
+    """The records of all parts; a case is "part: case #n" for the n-th truth."""
+
+    def print(self, metrics: Any = None, note: str = "", summary: Any = None) -> None:
+        """A table a case, means over its truths, and one of targets."""
+        console, plain = wide_console(), [r for r in self.records if r.target is None]
+        for group in dict.fromkeys(group_of(r.case) for r in plain):
+            own = [r for r in plain if group_of(r.case) == group]
+            shown = [m for m in METRICS if any(r.metric == m for r in own)]
+            if not shown:
+                console.print(*(f"{r.method}: {r.value}" for r in own), highlight=False)
+                continue
+            table = Table(title=f"{self.name}, {group}, seed {self.seed}, {len({r.case for r in own})} truths")
+            for name in ("method", *shown):
+                table.add_column(name.replace("_", " "), justify="left" if name == "method" else "right")
+            for method in dict.fromkeys(r.method for r in own):
+                table.add_row(method, *(_mean_of(own, method, m) for m in shown))
+            console.print(table)
+        table = Table(title=f"{self.name}: targets")
+        for name in ("case", "method", "figure", "value", "target", "met"):
+            table.add_column(name)
+        words = {True: "yes", False: "no", None: "unknown"}
+        for r in self.records:
+            if r.target is not None:
+                value = r.value if isinstance(r.value, str) else format(r.value, ".4g")
+                table.add_row(r.case, r.method, r.metric.replace("_", " "), value, r.target, words[r.met])
+        console.print(table)
+        console.print(note, highlight=False)
+
+
+def _mean_of(records: list[Record], method: str, metric: str) -> str:
+    found = [r.value for r in records if (r.method, r.metric) == (method, metric) and not isinstance(r.value, str)]
+    return format(statistics.fmean(found), METRICS[metric]) if found else ""
 
 
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
@@ -85,7 +121,7 @@ def run(
     if truths is not None and truths < 1:
         raise InfieldError(where="--truths", found=truths, expected="at least 1")
     torch.set_num_threads(1)
-    bench, n = KeptBench("pet", seed), truths or (1 if quick else TRUTHS)
+    bench, n = CountsBench("pet", seed), truths or (1 if quick else TRUTHS)
     if keep:
         bench.load(keep)
     if find_spec("nifty") is None:
