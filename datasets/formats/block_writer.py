@@ -84,6 +84,7 @@ class BlockWriter:
                 else:
                     self._create(lay_out)
                 self._group = zarr.open_group(self.partial, mode="r+", use_consolidated=False)
+                self._arrays: dict[str, zarr.Array] = {}
                 self._group.attrs[RUNS] = json.dumps([*self._recorded(RUNS), this_run()])
             except BaseException:
                 if new:
@@ -161,9 +162,12 @@ class BlockWriter:
         return list(json.loads(stored)) if isinstance(stored, str) else []
 
     def _array(self, name: str) -> zarr.Array:
-        array = self._group[name]
-        assert isinstance(array, zarr.Array)
-        return array
+        """An array of the group; its metadata, which no block changes, are read once."""
+        if name not in self._arrays:
+            array = self._group[name]
+            assert isinstance(array, zarr.Array)
+            self._arrays[name] = array
+        return self._arrays[name]
 
     def _read(self, name: str) -> np.ndarray:
         return np.asarray(self._array(name)[...])

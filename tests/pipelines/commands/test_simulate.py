@@ -119,11 +119,11 @@ def test_blocks_are_neither_tiny_nor_huge():
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on(start, simulate, tmp_path):
+def test_a_killed_run_goes_on(start_held, simulate, tmp_path):
     """SIGKILL of a process of its own, some blocks on disk."""
     arguments = ("navier-stokes", "--samples", 96, "--points", 64, "--workers", 1, "--json")
     path, partial = tmp_path / "s.zarr", tmp_path / "s.zarr.partial"
-    process = start("infield", "simulate", *arguments, "-o", path, held_after=1)
+    process = start_held("infield", "simulate", *arguments, "-o", path, held_after=1)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not path.exists() and partial.exists()
