@@ -99,7 +99,9 @@ def noise_of(source: Path, std: float | None, stds: np.ndarray | None, count: in
         return None
     if std is not None and stds is not None:
         raise InfieldError(
-            "one standard deviation of the noise and one for each datum: give {noise_std} or the other",
+            where="{noise_std}",
+            found="one standard deviation for all data, and one for each datum",
+            expected="one of the two",
             parameters=["noise_std"],
         )
     values = np.array([std]) if stds is None else stds

@@ -368,6 +368,6 @@ def _carried(
 
 
 def _kept(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes that stay true of numbers that were unpacked, cut and turned; units stand elsewhere."""
+    """Attributes that remain valid after unpacking, cutting and turning; units are kept elsewhere."""
     gone = (*STORED, "units", "valid_range", "valid_min", "valid_max", "_Unsigned")
     return {str(k): v.tolist() if isinstance(v, np.generic) else v for k, v in attributes.items() if k not in gone}

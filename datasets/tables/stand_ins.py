@@ -1,4 +1,4 @@
-"""Numbers that stand for missing values though their file does not say so: -9999 among temperatures of 3 to 20."""
+"""Numbers that stand for missing values without being marked by their file: -9999 among temperatures of 3 to 20."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def open_table(path: Path, layout: Layout) -> Table:
 
 
 def read_text(path: Path, layout: Layout) -> Table:
-    """Columns parted by commas, semicolons, tabs or blanks; a header may stand behind `#`.
+    """Columns parted by commas, semicolons, tabs or blanks; a header may follow `#`.
 
     Raises:
         InfieldError: It is no text, or its rows are of several lengths.
@@ -245,7 +245,7 @@ def _numeric(line: str, separator: str) -> bool:
 
 
 def numbers(path: Path, table: Table, name: str) -> np.ndarray:
-    """A column as float64, NaN where nothing stands.
+    """A column as float64, NaN where it is empty.
 
     Raises:
         InfieldError: A cell is text that is no number.

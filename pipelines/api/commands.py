@@ -110,9 +110,9 @@ def _run(verb: str, words: list[str], options: Mapping[str, Any]) -> dict[str, A
     module = registry.load("commands", verb)
     parser: Parser = parser_of(verb, module)
     arguments = parser.parse_args([*words, *_words(options), "--json"])
-    with one_thread(), silence(True), redirect_stdout(StringIO()) as said:
+    with one_thread(), silence(True), redirect_stdout(StringIO()) as printed:
         module.run(arguments)
-    summary: dict[str, Any] = json.loads(said.getvalue().strip().splitlines()[-1])
+    summary: dict[str, Any] = json.loads(printed.getvalue().strip().splitlines()[-1])
     return summary
 
 

@@ -1,69 +1,72 @@
-"""A bench of many cases that can be stopped and resumed: finished cases stand in a file."""
+"""Finished cases of a bench in a folder, a file each, so that a run that was stopped resumes behind them."""
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+
+import numpy as np
 
 from infield.core.errors import InfieldError
-from infield.pipelines.bench.records import Bench, Record
+from infield.core.provenance import commit
+from infield.pipelines.run.console import say
+
+COMMIT = "_commit"
 
 
 @dataclass
-class KeptBench(Bench):
-    """Records whose finished cases an earlier run may have kept.
+class Kept:
+    """Cases of a bench.
 
     Arguments:
-        kept: File of finished cases.
-        closed: Whether cases that no earlier run finished are left out.
+        folder: Where they lie, made where it is missing; None keeps nothing.
     """
 
-    kept: Path | None = None
-    closed: bool = False
-    _finished: set[str] = field(default_factory=set)
+    folder: Path | None
+    _others: set[str] = field(default_factory=set)
 
-    derived: ClassVar[tuple[str, ...]] = ()
-    """Metrics of several cases at once: computed anew from what earlier runs kept."""
+    def case(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Arrays of a case, by name: of the folder, else made and kept.
 
-    def load(self, paths: list[Path]) -> None:
-        """Finished cases of earlier runs, none of which is run again; those of this run are added to the first file.
+        Arguments:
+            name: Of its file; it holds all that the case depends on (seed, size, sampler).
+            make: Runs the case.
 
         Raises:
-            InfieldError: A file is one of another bench or seed, or of none.
+            InfieldError: A file of the folder cannot be read.
         """
-        self.kept = paths[0]
-        for path in paths:
-            if path == self.kept and not path.exists():
-                continue
+        if self.folder is None:
+            return make()
+        path = self.folder / f"{name.replace(' ', '_')}.npz"
+        if path.exists():
             try:
-                earlier = json.loads(path.read_text(encoding="utf-8"))
-                name, seed, records = earlier["bench"], earlier["seed"], earlier["records"]
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise InfieldError(where=str(path), found=str(error), expected="records of a bench") from error
-            if (name, seed) != (self.name, self.seed):
+                with np.load(path) as stored:
+                    found = dict(stored)
+            except (OSError, ValueError, EOFError) as error:
                 raise InfieldError(
-                    where=str(path), found=f"{name}, seed {seed}", expected=f"{self.name}, seed {self.seed}"
-                )
-            new = [
-                Record(**entries)
-                for entries in records
-                if entries.get("target") is None and entries["metric"] not in self.derived
-            ]
-            self.records += [record for record in new if record.case not in self._finished]
-            self._finished |= {record.case for record in new}
+                    where=str(path), found=str(error), expected="a case that a bench has kept", remedy="remove it"
+                ) from error
+            self._compare(str(found.pop(COMMIT, "")))
+            return found
+        made = make()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part.npz")
+        np.savez(part, **{**made, COMMIT: np.array(commit() or "")})  # type: ignore[arg-type]
+        os.replace(part, path)
+        return made
 
-    def pending(self, case: str) -> bool:
-        """Whether a case is to be run: an earlier run did not finish it, and this one runs any."""
-        return not self.closed and case not in self._finished
+    def number(self, name: str, make: Callable[[], float]) -> float:
+        """As `case`, of one number."""
+        return float(self.case(name, lambda: {"value": np.array(make())})["value"])
 
-    def finish(self, case: str) -> None:
-        """All methods of a case have answered: it is kept, so that a run that was stopped goes on behind it."""
-        self._finished.add(case)
-        if self.kept is not None:
-            finished = [record for record in self.records if record.case in self._finished and record.target is None]
-            part = self.kept.with_name(self.kept.name + ".part")
-            type(self)(self.name, self.seed, finished).write(part)
-            os.replace(part, self.kept)
+    def share(self, name: str, count: int, alarms: Callable[[int], bool]) -> float:
+        """Fraction of cases `0, ..., count - 1` that alarm, each kept by itself."""
+        return sum(self.number(f"{name} {i}", lambda i=i: float(alarms(i))) for i in range(count)) / count  # type: ignore[misc]
+
+    def _compare(self, other: str) -> None:
+        """Warn once of cases that another commit has run."""
+        if other != (commit() or "") and other not in self._others:
+            self._others.add(other)
+            say(f"warning: {self.folder} holds cases that were run at commit {other or 'unknown'}")

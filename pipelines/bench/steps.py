@@ -35,7 +35,7 @@ def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
 
 
 def run(*, quick: bool = False, seed: int = 0, parts: list[str] | None = None) -> TargetBench:
-    """The parts that were asked for."""
+    """The requested parts."""
     torch.set_num_threads(1)
     bench = TargetBench("steps", seed)
     for part in parts or PARTS:

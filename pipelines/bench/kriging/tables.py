@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from infield.pipelines.bench.kept import KeptBench
+from infield.pipelines.bench.kept_records import KeptBench
 from infield.pipelines.bench.records import Record
 
 COSTS = ("cpu_seconds", "cpu_seconds_import", "memory", "memory_over_import")

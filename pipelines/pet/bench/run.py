@@ -28,7 +28,7 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.randomness import SampleStreams
-from infield.pipelines.bench.kept import KeptBench
+from infield.pipelines.bench.kept_records import KeptBench
 from infield.pipelines.bench.kriging.tables import group_of
 from infield.pipelines.bench.records import Bench, Record, wide_console
 from infield.pipelines.pet.bench import projector

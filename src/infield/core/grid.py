@@ -80,7 +80,7 @@ class Axis:
 
     @property
     def spacings(self) -> str:
-        """Its spacings in words, for messages about an axis that is not uniform."""
+        """Description of its spacings, for messages about an axis that is not uniform."""
         steps = np.diff(self.coordinates)
         worst = int(np.abs(steps - self.spacing).argmax())
         return (
