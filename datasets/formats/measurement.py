@@ -1,4 +1,4 @@
-"""The measurement format: data of an instrument, its operator and noise law, and the field they are to reveal.
+"""The measurement format: data of an instrument, its operator and noise model, and the field they are to reveal.
 
 The format is specified in docs/formats.md; a file that follows it can be written with xarray alone. The observed data
 are the variable `data` (not `y`: that is the usual name of a space axis, and xarray keeps it for its coordinates).

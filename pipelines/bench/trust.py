@@ -43,7 +43,7 @@ from infield.posterior.calibration.places import groups_of_places
 from infield.posterior.calibration.synthetic import SyntheticPosterior
 from infield.posterior.calibration.truths import draw_from_prior, simulated, with_data_of
 from infield.posterior.samplers.exact import Exact
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 PARTS = ("faults", "around", "prior", "check", "light")

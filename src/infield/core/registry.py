@@ -49,7 +49,7 @@ class Group(NamedTuple):
 GROUPS = {
     "operators": Group("physics", "operator", "a function of an `OperatorDescription` that returns the operator"),
     "noise_models": Group("physics", "noise model", "a class with `from_description(NoiseDescription)`"),
-    "kernels": Group("priors", "kernel", "a dataclass as `priors.gaussian.laws.Law`"),
+    "kernels": Group("priors", "kernel", "a dataclass as `priors.gaussian.kernels.Law`"),
     "networks": Group("priors", "network", "an `nn.Module` whose `arguments` build it again"),
     "checkpoints": Group("priors", "kind of checkpoint", "a `Storable`"),
     "priors": Group("priors", "prior", "a function of a description, a grid and a number of channels"),

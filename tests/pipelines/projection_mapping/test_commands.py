@@ -18,7 +18,7 @@ from infield.datasets.projection_mapping.images import read_codes, write_png
 from infield.datasets.projection_mapping.setup_file import open_setup, write_setup
 from infield.physics.projection_mapping.compensate import compensate
 from infield.pipelines.cli import main
-from infield.priors.gaussian.laws import White
+from infield.priors.gaussian.kernels import White
 from infield.priors.gaussian.prior import gaussian_prior
 
 cv2 = pytest.importorskip("cv2")

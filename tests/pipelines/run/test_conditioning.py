@@ -12,7 +12,7 @@ from infield.datasets.formats.measurement import open_measurement, write_measure
 from infield.physics.context import Quantity
 from infield.pipelines.run import prior_choice
 from infield.priors.base import Standardisation
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 KIND = "toy"
