@@ -36,8 +36,8 @@ class FAPSMeasured(Sampler):
 
     Arguments:
         law: Of this prior; its times are the levels, the first of them 0.
-        widening: Factor on the covariance of the local conditional. Above 1 the data are trusted more against a denoiser that
-            errs more on the way to a posterior than on noised fields.
+        widening: Factor on the covariance of the local conditional. Above 1 the data are trusted more against a
+            denoiser that errs more on the way to a posterior than on noised fields.
         tolerance: Of conjugate gradients, in standard deviations of the local posterior, root mean square.
     """
 
