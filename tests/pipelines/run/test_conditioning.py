@@ -34,7 +34,7 @@ class AroundABaseline:
 def checkpoint(monkeypatch, tmp_path):
     """The path of a checkpoint that holds it."""
     load = registry.load
-    stored = SimpleNamespace(conditional=True, reconstructs=True)
+    stored = SimpleNamespace(placement="context")
     monkeypatch.setattr(registry, "load", lambda g, n: stored if (g, n) == ("checkpoints", KIND) else load(g, n))
     monkeypatch.setattr(prior_choice, "load_of_any_kind", lambda path, device: (KIND, AroundABaseline()))
     (tmp_path / "prior.ckpt").touch()
