@@ -6,14 +6,17 @@ import os
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from infield.datasets.projection_mapping.gray_code import decode, refine
 from infield.datasets.projection_mapping.images import read_codes
+from infield.datasets.projection_mapping.subpixel import refine_by_contrast
+from infield.physics.projection_mapping.colour import decode as color_decode
 from infield.physics.projection_mapping.extra import require
 from infield.pipelines.bench.targets import TargetBench
 from infield.pipelines.projection_mapping.bench.cases import CORNER, SCENES, calibrated, truth
 
-SMOOTH = ("plane-mild-2", "curved-hard-3")
+SMOOTH = ("plane-mild-2", "curved-hard-3", "relief-mild-1")
 BOARD = Path("projection") / "graycode_board"
 
 
@@ -69,12 +72,17 @@ def _real(bench: TargetBench, seed: int) -> None:
         equal += bool(wrong) != bool(ours.valid[0, i]) and (bool(wrong) or same)
     bench.judge(case, "decoder", "pixels equal to OpenCV's, of 3000", equal, 3000, None)
     refined = refine(found)
+    light = color_decode(torch.from_numpy(images / 255.0)).numpy()
+    lit = np.maximum(light[0:40:2] + light[1:40:2] - 2 * light[41], 1e-4)
+    contrast = np.clip((light[0:40:2] - light[1:40:2]) / lit, -1.5, 1.5).astype(np.float32)
+    fine = refine_by_contrast(images[:40].astype(float), found.lit, contrast, 768, 1024)
     rows, columns = np.nonzero(found.valid)
     on = np.stack([found.column, found.row], -1)[found.valid].astype(float)
     H, _ = cv2.findHomography(np.stack([columns, rows], 1).astype(float), on, cv2.RANSAC, 3.0)
     for method, warp, at in (
         ("as decoded", np.stack([found.row, found.column]), found.valid),
-        ("between pixels", refined.warp, np.isfinite(refined.warp).all(0)),
+        ("planes through what is decoded", refined.warp, np.isfinite(refined.warp).all(0)),
+        ("between pixels by contrast", fine.warp, np.isfinite(fine.warp).all(0)),
     ):
         rows, columns = np.nonzero(at)
         z = H @ np.stack([columns, rows, np.ones_like(rows)])
