@@ -77,7 +77,9 @@ class DeadLeaves:
             left = left * (1 - cover)
         waves = torch.tensor([[0, 1], [1, 0], [1, 1], [1, -1]], dtype=torch.float64)
         k = waves[(4 * _uniform(white)).long().clamp(max=3)]
-        phase = 2 * math.pi * (_uniform(white)[:, None, None] + k[:, :1, None] * y[:, None] + k[:, 1:, None] * x / aspect)
+        phase = (
+            2 * math.pi * (_uniform(white)[:, None, None] + k[:, :1, None] * y[:, None] + k[:, 1:, None] * x / aspect)
+        )
         light = 1 + 0.15 * _uniform(white)[:, None, None] * torch.cos(phase)
         return (picture * light[:, None]).clamp(0, 1)
 

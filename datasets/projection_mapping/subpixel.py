@@ -10,7 +10,8 @@ gives S_b(u; sigma) at position u; of the finest bits
 
     u = argmin sum_b (c_b - S_b(u; sigma))^2
 
-near the plane of the decoded positions, sigma being the one that fits all pixels best. Reflectance and exposure cancel in c_b. Bits that defocus leaves without contrast are not decoded.
+near the plane of the decoded positions, sigma being the one that fits all pixels best. Reflectance and exposure cancel
+in c_b. Bits that defocus leaves without contrast are not decoded.
 """
 
 from __future__ import annotations

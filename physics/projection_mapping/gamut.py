@@ -13,9 +13,10 @@ The nearest point has a dual with three unknowns, the residual r = b - V s of
     F(r) = r - b + V s(r) = 0,   s(r) = clip(s0 + w^2 V^T r / lam, 0, 1),   F' = 1 + V D V^T / lam,       (4)
 
 D = w^2 where 0 < s < 1, else 0. F is the gradient of a convex, piecewise quadratic function of r: semismooth Newton
-(Qi & Sun 1993), each step as long as the slope along it is negative, ends after finitely many steps. lam falls in stages, relative to the mean |v_j|^2. The distance d = |r| errs by less than 1e-6 of full scale with
-the stages `TIGHT` and 1.5e-4 with `WORKING`, beside bounded least squares. The gradient of d^2 / 2 in b is r,
-and its curvature 1 - P, P the projector onto the free columns.
+(Qi & Sun 1993), each step as long as the slope along it is negative, ends after finitely many steps. lam falls in
+stages, relative to the mean |v_j|^2. The distance d = |r| errs by less than 1e-6 of full scale with the stages `TIGHT`
+and by less than 2e-4 with `WORKING`, beside bounded least squares. The gradient of d^2 / 2 in b is r, its curvature
+1 - P, P the projector onto the free columns.
 """
 
 from __future__ import annotations
