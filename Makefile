@@ -46,11 +46,12 @@ gate: install
 	$(BIN)/python tests/gate compare tests/gate/reference.json.gz $(GATE)
 
 # Random mutants of a room and which of them no test notices, e.g. `make mutants ROOM=posterior SEED=1`.
+# MORE="--keep FILE" lets an ended run go on; MORE=--reach runs for each only the tests that reach its place.
 ROOM ?= posterior
 SEED ?= 0
 N ?= 40
 mutants: install
-	$(BIN)/python tests/mutants.py $(ROOM) --seed $(SEED) --count $(N)
+	$(BIN)/python tests/mutants $(ROOM) --seed $(SEED) --count $(N) $(MORE)
 
 lint: install
 	$(BIN)/ruff check .

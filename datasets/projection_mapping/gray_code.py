@@ -88,7 +88,7 @@ def decode(
     black_threshold: float = BLACK_THRESHOLD,
     white_threshold: float = WHITE_THRESHOLD,
 ) -> Decoded:
-    """Which pixel of the projector each camera pixel sees.
+    """Pixel of the projector that each camera pixel observes.
 
     Arguments:
         images: Grey captures of `patterns`, shape `(images, y, x)`.

@@ -186,9 +186,9 @@ def _coils(description: OperatorDescription, axes: int, expected: str) -> tuple[
     grid = description.regular_grid()
     if grid.ndim != axes or description.channels != 2:
         found = f"{description.channels} channels on {grid.ndim} axes"
-        raise description.error(f"found a field of {found}, expected 2 channels {expected}")
+        raise description.error(found=f"a field of {found}", expected=f"2 channels {expected}")
     maps = description.array("coil_maps")
     if maps.ndim != axes + 1 or maps.shape[1:] != grid.shape or len(maps) == 0:
         sizes = ", ".join(map(str, grid.shape))
-        raise description.error(f"found coil_maps of shape {maps.shape}, expected (coils, {sizes})")
+        raise description.error(found=f"coil_maps of shape {maps.shape}", expected=f"(coils, {sizes})")
     return grid, torch.from_numpy(maps.astype("complex128"))

@@ -115,13 +115,16 @@ def build_convolution(description: OperatorDescription) -> Convolution:
     grid = description.regular_grid()
     for axis in grid.axes:
         if not axis.uniform:
-            raise description.error(f"found {axis.spacings}, expected even ones")
+            raise description.error(found=axis.spacings, expected="even ones")
     boundary = description.parameters.get("boundary", "periodic")
     if boundary not in get_args(Boundary):
-        raise description.error(f"found boundary {boundary!r}, expected one of {', '.join(get_args(Boundary))}")
+        raise description.error(found=f"boundary {boundary!r}", expected=f"one of {', '.join(get_args(Boundary))}")
     width = description.parameters.get("gaussian_width")
     if (width is None) == ("kernel" not in description.arrays):
-        raise description.error("expected either an array 'kernel' or the parameter 'gaussian_width'")
+        raise description.error(
+            found="neither" if width is None else "both",
+            expected="an array 'kernel' or the parameter 'gaussian_width'",
+        )
     kernel = _given_kernel(description, grid) if width is None else _gaussian(description, grid, width, boundary)
     return Convolution(grid, description.channels, kernel, boundary)
 
@@ -129,20 +132,20 @@ def build_convolution(description: OperatorDescription) -> Convolution:
 def _given_kernel(description: OperatorDescription, grid: Grid) -> Tensor:
     kernel = description.array("kernel")
     if kernel.ndim != grid.ndim or any(k > n or k == 0 for k, n in zip(kernel.shape, grid.shape, strict=True)):
-        raise description.error(f"found a kernel of shape {kernel.shape}, expected at most {grid.shape}")
+        raise description.error(found=f"a kernel of shape {kernel.shape}", expected=f"at most {grid.shape}")
     if kernel.dtype.kind == "c":
-        raise description.error("found a complex kernel, expected a real one")
+        raise description.error(found="a complex kernel", expected="a real one")
     return torch.from_numpy(kernel.astype(np.float64))
 
 
 def _gaussian(description: OperatorDescription, grid: Grid, width: Any, boundary: Boundary) -> Tensor:
     widths = width if isinstance(width, list | tuple) else [width] * grid.ndim
     if len(widths) != grid.ndim:
-        raise description.error(f"found {len(widths)} gaussian_width, expected one or {grid.ndim}")
+        raise description.error(found=f"{len(widths)} gaussian_width", expected=f"one or {grid.ndim}")
     widths = [description.positive("gaussian_width", w) for w in widths]
     for axis, length, w in zip(grid.axes, grid.lengths, widths, strict=True):
         if w > 10 * length:  # its sum, taken over 10 widths, would fill the memory
             raise description.error(
-                f"found gaussian_width {w}, expected at most {10 * length} along axis '{axis.name}'"
+                found=f"gaussian_width {w}", expected=f"at most {10 * length} along axis '{axis.name}'"
             )
     return gaussian_kernel(grid, tuple(widths), boundary)

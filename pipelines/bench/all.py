@@ -14,7 +14,7 @@ from infield.pipelines.run.console import progress
 
 GROUP = "benches"
 METRICS = {"ran": ".0f", "records": ".0f", "missed": ".0f", "seconds": ".1f"}
-METHOD_NOTE = "missed: figures that miss their target, of which quick runs say little."
+METHOD_NOTE = "missed: figures that miss their target; those of quick runs are inconclusive."
 SUMMARY = sum
 
 

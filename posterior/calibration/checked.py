@@ -15,7 +15,7 @@ NOISE_SEEN, WIDTH_SEEN = 1.5, 2.0
 """A file is trusted where a noise so many times off and fields so many times as far from their mean would be seen."""
 
 FEW_FOR_EVIDENCE = 100
-"""Data from which on the evidence sees both."""
+"""Smallest number of data for which the evidence detects both."""
 
 
 @dataclass(frozen=True)

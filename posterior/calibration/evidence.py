@@ -40,7 +40,7 @@ class EvidenceTest:
         noise_factor: Most probable factor of the noise's standard deviation.
         width_factor: And of the prior's.
         log_evidence: Of the data under prior, operator and noise as they are stated.
-        because: What is wrong, in words; empty where nothing is.
+        because: What is wrong; empty if nothing is.
     """
 
     p: float
@@ -88,12 +88,14 @@ def _judge(e: Tensor, eigenvalues: Tensor, log_evidence: float) -> EvidenceTest:
         total, n = float(group.sum()), len(group)
         p_groups.append(min(2 * min(stats.chi2.sf(total, n), stats.chi2.cdf(total, n)), 1.0))
     p = min(1.0, (GROUPS + 1) * min(p_factors, *p_groups))
-    said = []
+    findings = []
     if p_factors <= min(p_groups) * 100:
-        said.append(f"the data favour noise {c:.2g} times as large and a prior {s:.2g} times as wide")
+        findings.append(f"the data favour noise {c:.2g} times as large and a prior {s:.2g} times as wide")
     if min(p_groups) <= p_factors:
         k = p_groups.index(min(p_groups))
         share = float(squares[k].mean())
         scale = "best" if k >= GROUPS - 1 else "least" if k == 0 else "moderately"
-        said.append(f"directions that are {scale} determined scatter {share:.2g} times as much as prior and noise say")
-    return EvidenceTest(p, c, s, log_evidence, "; ".join(said))
+        findings.append(
+            f"directions that are {scale} determined scatter {share:.2g} times as much as prior and noise imply"
+        )
+    return EvidenceTest(p, c, s, log_evidence, "; ".join(findings))

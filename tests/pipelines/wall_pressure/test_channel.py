@@ -124,11 +124,11 @@ def test_saving_often_does_not_matter(simulate, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_killed_process_goes_on(start, simulate, tmp_path):
+def test_a_killed_process_goes_on(start_held, simulate, tmp_path):
     """SIGKILL of a process of its own, some blocks on disk."""
     path, partial = tmp_path / "c.zarr", tmp_path / "c.zarr.partial"
     arguments = ("--points", 16, 33, 16, "--spin-up", 0.1, "--turnovers", 0.8, "--interval", 0.01, "--json")
-    process = start("infield", "simulate", "channel", *arguments, "-o", path, held_after=1)
+    process = start_held("infield", "simulate", "channel", *arguments, "-o", path, held_after=1)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not path.exists() and partial.exists()
