@@ -245,16 +245,10 @@ def _facets(
             gain[x] = alpha if alpha >= low - 1e-12 else np.nan
 
 
-_COMPILED = {
-    "cache": True,
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"contract", "reassoc", "nsz"},
-}
 _Three = tuple[float, float, float]
 
 
-@numba.njit(**_COMPILED)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 def _solve3(a00: float, a01: float, a02: float, a11: float, a12: float, a22: float, g: _Three) -> _Three:
     """A^-1 g of a symmetric positive definite matrix, by Cholesky's factors."""
     l00 = np.sqrt(a00)
@@ -269,7 +263,7 @@ def _solve3(a00: float, a01: float, a02: float, a11: float, a12: float, a22: flo
     return (y0 - l10 * x1 - l20 * x2) / l00, x1, x2
 
 
-@numba.njit(**_COMPILED)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 def _step(V: np.ndarray, s: np.ndarray, d: np.ndarray, only_free: bool, shift: float, g: _Three) -> _Three:
     """(shift + V D V^T)^-1 g; D restricted to free columns or not."""
     a00 = a01 = a02 = a11 = a12 = a22 = 0.0
@@ -290,7 +284,7 @@ def _step(V: np.ndarray, s: np.ndarray, d: np.ndarray, only_free: bool, shift: f
     return _solve3(a00 + shift, a01, a02, a11 + shift, a12, a22 + shift, g)
 
 
-@numba.njit(**_COMPILED)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 def _residue(V: np.ndarray, s: np.ndarray, b: np.ndarray) -> _Three:
     """b - V s."""
     f0, f1, f2 = b[0], b[1], b[2]
@@ -301,7 +295,7 @@ def _residue(V: np.ndarray, s: np.ndarray, b: np.ndarray) -> _Three:
     return f0, f1, f2
 
 
-@numba.njit(**_COMPILED)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 def _length(t: np.ndarray, rise: np.ndarray, q: np.ndarray, s: np.ndarray, slope: float, square: float) -> float:
     """How far to go along a Newton step d: where the slope of the dual along it,
 
@@ -335,7 +329,7 @@ def _length(t: np.ndarray, rise: np.ndarray, q: np.ndarray, s: np.ndarray, slope
     return low if low > 0.0 else length
 
 
-@numba.njit(**_COMPILED)
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 def _nearest(
     columns: np.ndarray,
     b: np.ndarray,

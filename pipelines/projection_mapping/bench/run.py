@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -66,7 +66,7 @@ def run(
     height = height or (36 if quick else 60)
     count = pictures or (QUICK_PICTURES if quick else None)
     names = [*SCENES]
-    work: dict[str, list[tuple[str, Callable[[], None]]]] = {
+    work: dict[str, Sequence[tuple[str, Callable[[], None]]]] = {
         "solver": [(f"{n}", partial(solver.accuracy, bench, n, quick, seed)) for n in solver.PROJECTORS]
         + [("size", partial(solver.size, bench, quick, seed))],
         "calibration": [
