@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import xarray as xr
 
 from infield.core.errors import InfieldError
 from infield.core.json_text import to_json
 from infield.core.renamed import old_names
+from infield.datasets.formats.field import CHANNEL, Field
 from infield.datasets.formats.simulation import SimulationWriter
 from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import table
@@ -90,6 +92,7 @@ def simulate(
         run={"kind": simulation.kind, "parameters": simulation.parameters, "seed": seed},
         dtype=dtype,
         title=f"Simulated fields: {simulation.kind}",
+        coordinates=channel_coordinate(simulation),
         overwrite=overwrite,
     )
 
@@ -114,6 +117,12 @@ def simulate(
         "seed": seed,
         "seconds": time.perf_counter() - start,
     }
+
+
+def channel_coordinate(simulation: Simulation) -> dict[str, xr.Variable]:
+    """The coordinate that names the channels, where there are some."""
+    found = Field(simulation.grid, simulation.channels, "1").coordinates()
+    return {CHANNEL: found[CHANNEL]} if simulation.channels else {}
 
 
 def block_size(simulation: Simulation) -> int:
