@@ -269,7 +269,7 @@ def rows(folder: Path) -> list[tuple[str, str, str]]:
                 act(own)
                 outcome = "read"
             except InfieldError as error:
-                outcome = f"refused: {error}".replace(f"{own}/", "").replace("\t", " ")
+                outcome = f"refused: {error}".replace(f"{own}/", "").replace(f"{own}", form).replace("\t", " ")
             found.append((form, situation, outcome))
     return found
 
