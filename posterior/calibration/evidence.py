@@ -50,8 +50,33 @@ class EvidenceTest:
     because: str
 
 
-def evidence_test(prior: FlowPrior, measurement: Measurement) -> EvidenceTest | None:
-    """Test a Gaussian prior by data; None where the closed form is not to be had.
+@dataclass(frozen=True)
+class WhitenedData:
+    """Data in the coordinates of the test.
+
+    Arguments:
+        e: The data, shape `(data,)`.
+        eigenvalues: lambda, shape `(data,)`, ascending.
+        U, L: Of the coordinates, shape `(data, data)`.
+        index: Flat places of the data among the entries of y.
+        log_evidence: Of the data.
+    """
+
+    e: Tensor
+    eigenvalues: Tensor
+    U: Tensor
+    L: Tensor
+    index: Tensor
+    log_evidence: float
+
+    def of_data(self, changes: Tensor) -> Tensor:
+        """U^T L^{-1} B of changes of the data `(k, *data)`, shape `(data, k)`."""
+        B = changes.flatten(1)[:, self.index].mT.to(self.L)
+        return self.U.mT @ torch.linalg.solve_triangular(self.L, B, upper=False)
+
+
+def whitened_data(prior: FlowPrior, measurement: Measurement) -> WhitenedData | None:
+    """Data of a Gaussian prior; None where the closed form is not to be had.
 
     Arguments:
         prior: On the measurement's grid.
@@ -69,10 +94,20 @@ def evidence_test(prior: FlowPrior, measurement: Measurement) -> EvidenceTest | 
     M = torch.linalg.solve_triangular(L, torch.linalg.solve_triangular(L, K, upper=False).mT, upper=False)
     eigenvalues, U = torch.linalg.eigh((M + M.mT) / 2)
     e = U.mT @ torch.linalg.solve_triangular(L, r[:, None], upper=False)[:, 0]
-    return _judge(e, eigenvalues.clamp_min(0), float(data.log_evidence(prior.mean, prior.covariance)))
+    evidence = float(data.log_evidence(prior.mean, prior.covariance))
+    return WhitenedData(e, eigenvalues.clamp_min(0), U, L, data.index, evidence)
 
 
-def _judge(e: Tensor, eigenvalues: Tensor, log_evidence: float) -> EvidenceTest:
+def evidence_test(prior: FlowPrior, measurement: Measurement) -> EvidenceTest | None:
+    """Test a Gaussian prior by data; None where the closed form is not to be had. Arguments as `whitened_data`."""
+    whitened = whitened_data(prior, measurement)
+    return None if whitened is None else judge(whitened)
+
+
+def judge(whitened: WhitenedData) -> EvidenceTest:
+    """Test a Gaussian prior by whitened data."""
+    e, eigenvalues, log_evidence = whitened.e, whitened.eigenvalues, whitened.log_evidence
+
     def log_p(c: Tensor, s: Tensor) -> Tensor:
         variance = c.square()[..., None] + s.square()[..., None] * eigenvalues
         return -0.5 * (variance.log() + e.square() / variance).sum(-1)
