@@ -22,8 +22,11 @@ from scipy import stats
 from torch import Tensor
 
 from infield.physics.measurement import Measurement
-from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.inference.linear_gaussian import DENSE_ENTRIES, LinearGaussianData
 from infield.priors.base import FlowPrior
+
+MAX_DATA = 2000
+"""Up to this many data the eigenvalues of their covariance take seconds."""
 
 GROUPS = 6
 
@@ -85,7 +88,9 @@ def whitened_data(prior: FlowPrior, measurement: Measurement) -> WhitenedData | 
     if not getattr(prior, "gaussian", False) or not measurement.linear_gaussian:
         return None
     data = LinearGaussianData(measurement.pullback(prior.standardisation), prior.source.modes)
-    if not (data.dense or data.by_sensors(prior.covariance)) or measurement.count < 2 * GROUPS:
+    few = data.dense or data.by_sensors(prior.covariance)
+    few = few or (measurement.count <= MAX_DATA and measurement.count * prior.mean.numel() <= DENSE_ENTRIES)
+    if not few or measurement.count < 2 * GROUPS:
         return None
     whole, R = data.factorise(prior.covariance), data.noise_matrix
     L = torch.linalg.cholesky(R)
