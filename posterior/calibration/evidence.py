@@ -15,6 +15,7 @@ The p-value is the least of the seven times seven.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -99,8 +100,9 @@ def whitened_data(prior: FlowPrior, measurement: Measurement) -> WhitenedData | 
     M = torch.linalg.solve_triangular(L, torch.linalg.solve_triangular(L, K, upper=False).mT, upper=False)
     eigenvalues, U = torch.linalg.eigh((M + M.mT) / 2)
     e = U.mT @ torch.linalg.solve_triangular(L, r[:, None], upper=False)[:, 0]
-    evidence = float(data.log_evidence(prior.mean, prior.covariance))
-    return WhitenedData(e, eigenvalues.clamp_min(0), U, L, data.index, evidence)
+    eigenvalues = eigenvalues.clamp_min(0)
+    chi = (2 * math.pi * (1 + eigenvalues)).log() + e.square() / (1 + eigenvalues)
+    return WhitenedData(e, eigenvalues, U, L, data.index, float(-0.5 * chi.sum() - L.diagonal().log().sum()))
 
 
 def evidence_test(prior: FlowPrior, measurement: Measurement) -> EvidenceTest | None:
