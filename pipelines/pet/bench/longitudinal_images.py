@@ -34,7 +34,7 @@ NOISE = ("painted", "bridge")
 
 def run(bench: TargetBench, *, quick: bool, seed: int, folder: Path | None) -> None:
     """600 held-out subjects and 96 of the second cohort; when quick, few."""
-    training, test, second, steps = (10, 6, 4, 3) if quick else (TRAINING, 600, 96, 2500)
+    training, test, second, steps = (10, 6, 4, 3) if quick else (TRAINING, 600, 96, 1500)
     with tempfile.TemporaryDirectory() as own:
         place = folder or Path(own)
         known = cohort("cohort", training, 0, place)
