@@ -33,6 +33,7 @@ SIDECAR = {
     "InjectedRadioactivityUnits": "MBq",
     "ScanStart": 3000,
     "InjectionStart": 0,
+    "ImageDecayCorrected": True,
     "ImageDecayCorrectionTime": 3000,
     "FrameTimesStart": [3000, 3300, 3600, 4200],
     "FrameDuration": [300, 300, 600, 300],
@@ -221,6 +222,25 @@ def test_a_session_becomes_an_image_in_suv_with_its_sides(sessions, tmp_path, ca
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
         assert not (tmp_path / "no.zarr").exists()
+
+
+def test_frames_that_are_not_corrected_for_decay_are_corrected(sessions, tmp_path):
+    """A constant activity at the decay correction time, as uncorrected frames measure it: the mean is that activity."""
+    nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed (extra `pet`)")
+    rate = np.log(2) / half_life("F18")
+    starts, lasts = np.array(SIDECAR["FrameTimesStart"]), np.array(SIDECAR["FrameDuration"])
+    begun = np.exp(-rate * (starts - SIDECAR["ImageDecayCorrectionTime"]))
+    frames = 7.0 * begun * -np.expm1(-rate * lasts) / (rate * lasts)
+    values = np.broadcast_to(frames, (4, 5, 6, 4)).astype(np.float64)
+    place = sessions[0].parent / "sub-01_ses-1_run-2_pet.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([-2.0, 2.0, 2.0, 1.0])), place)
+    sidecar = place.with_name("sub-01_ses-1_run-2_pet.json")
+    for corrected, expected in ((False, 7000.0), (True, 1e3 * frames @ lasts / lasts.sum())):
+        sidecar.write_text(json.dumps({"Units": "kBq/mL", "ImageDecayCorrected": corrected}))
+        image = open_image(place).image()
+        np.testing.assert_allclose(image.values, expected, rtol=1e-6)
+        assert image.facts["ImageDecayCorrected"] and ("decay" in image.facts) is not corrected
+    assert expected < 6700  # what the mean of uncorrected frames would be
 
 
 def test_suvr_and_centiloid_on_the_command_line(sessions, tmp_path, capsys):
