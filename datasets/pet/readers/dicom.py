@@ -66,10 +66,6 @@ def _series(path: Path, headers: list[tuple[Any, Path]], units: str | None) -> F
         stored, factor = "BQML", float(first[PHILIPS_ACTIVITY].value)
     elif stored == "CNTS" and PHILIPS_SUV in first:
         stored, factor = "GML", float(first[PHILIPS_SUV].value)
-    if len(stacks) > 1 and first.get("DecayCorrection") == "NONE":
-        raise InfieldError(where=path, found=f"{len(stacks)} frames that are not corrected for decay",
-                           expected="DecayCorrection START or ADMIN",
-                           remedy="correct them, or convert each alone")  # fmt: skip
     durations = [float(stack[0][0].get("ActualFrameDuration", 0) or 0) / 1000 for stack in stacks]
 
     def read(k: int) -> np.ndarray:
@@ -85,4 +81,5 @@ def _series(path: Path, headers: list[tuple[Any, Path]], units: str | None) -> F
     known = all(d > 0 for d in durations)
     return FrameFile(path=path, format="DICOM", frames=len(stacks), read=read, affine=affine, units=units or stored,
                      durations=tuple(durations) if known else None,
+                     uncorrected="DecayCorrection NONE" if first.get("DecayCorrection") == "NONE" else None,
                      facts={"PatientWeight": float(w)} if (w := first.get("PatientWeight")) else {})  # fmt: skip

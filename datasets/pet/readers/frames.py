@@ -28,6 +28,7 @@ class FrameFile:
         units: As the file has them; None if it has none.
         starts: When frames start, s; None if the file lacks them.
         durations: How long they last, s; likewise.
+        uncorrected: Why the frames are not, or may not be, corrected for decay to one time; None where they are.
         decay: Factor of each frame that corrects it for decay; None where the file is corrected already.
         facts: Further metadata of the file.
     """
@@ -40,6 +41,7 @@ class FrameFile:
     units: str | None = None
     starts: tuple[float, ...] | None = None
     durations: tuple[float, ...] | None = None
+    uncorrected: str | None = None
     decay: tuple[float, ...] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -59,6 +61,14 @@ class FrameFile:
                 found=f"{self.frames} frames of unknown duration",
                 expected="durations, by which a mean weighs them",
                 remedy="choose one frame ({frames}), or add a sidecar",
+                parameters=["frames"],
+            )
+        if self.uncorrected is not None and len(chosen) > 1:
+            raise InfieldError(
+                where=self.path,
+                found=f"{len(chosen)} frames that are not corrected for decay ({self.uncorrected})",
+                expected="frames corrected to one time, whose mean is one",
+                remedy="choose one frame ({frames}), or correct them first",
                 parameters=["frames"],
             )
         if self.units is None:

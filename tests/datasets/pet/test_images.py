@@ -7,6 +7,8 @@ import json
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from infield.datasets.pet.decay import decay_factor, half_life, mean_over_frames
 from infield.datasets.pet.image import PETImage, read_image, to_world_axes
 from infield.datasets.pet.interval import years_between
 from infield.datasets.pet.quantities import Dose, becquerel, check_values, quantity, to_suv, to_suvr
+from infield.datasets.pet.readers.frames import FrameFile
 from infield.datasets.pet.readers.open import open_image
 from infield.datasets.pet.resolution import at_resolution, cost
 from infield.datasets.pet.sidecar import INFUSION, MAY_BE_UNKNOWN, REQUIRED, check_frames, check_sidecar
@@ -326,6 +329,23 @@ def test_a_dicom_series_with_a_slope_for_each_slice(tmp_path):
     np.testing.assert_allclose(image.values, expected[:, ::-1, ::-1])  # LPS: rows run to the back, columns to the left
     np.testing.assert_allclose(image.affine[:3], [[2, 0, 0, -18], [0, 3, 0, -29], [0, 0, 4, 0]])
     assert image.units == "Bq/mL"
+
+
+def test_frames_of_unknown_decay_are_taken_one_by_one():
+    file = FrameFile(
+        path=Path("a.v"),
+        format="ECAT 7",
+        frames=2,
+        read=lambda k: np.full((2, 2, 2), 1.0 + k),
+        affine=np.eye(4),
+        units="Bq/mL",
+        durations=(60.0, 60.0),
+        uncorrected="decay_corr_fctr 1 in all",
+    )
+    with pytest.raises(InfieldError, match="2 frames that are not corrected for decay"):
+        file.image()
+    assert file.image(1, 1).values.max() == 2
+    assert replace(file, uncorrected=None).image().values.max() == 1.5
 
 
 def test_the_help_of_convert_imports_no_torch():
