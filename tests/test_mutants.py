@@ -192,7 +192,7 @@ def test_who_is_noticed_is_killed_an_endless_loop_too_and_who_is_not_survives(ho
     assert found.killer(mutant("s + n", "s - n"), 0) == "tests/physics/deep/test_base.py::test_total"
     assert found.killer(mutant("return 5", "return 6"), 2) == ""
     assert found.killer(mutant("n - 1", "n + 1"), 1) == "time limit"
-    assert found.killer(mutant("return 5", "return ("), 3) == "nothing can be imported"
+    assert found.killer(mutant("return 5", "return ("), 3) == "an import"
     assert (house / path).read_text() == source == (found.tree / path).read_text()
     assert set(json.loads((kept / "seconds.json").read_text())) == {
         "tests/physics/deep/test_base.py::test_total",
