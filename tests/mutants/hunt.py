@@ -11,8 +11,9 @@ from .nearest import Nearest
 from .reach import Map, Test
 from .runner import Runner
 
-SLOWER, START = 4, 30
-"""A mutant may take this many times the unchanged processor time of its tests, and so many seconds more."""
+SLOWER, START = 4, 90
+"""A mutant may take this many times the unchanged processor time of its tests, and so many seconds more, in
+which numba compiles its loops."""
 
 
 class Hunt:
