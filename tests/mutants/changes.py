@@ -176,14 +176,13 @@ def again(root: Path, key: dict[str, str | int]) -> Mutant | None:
     if not (root / path).exists():
         return None
     source = (root / path).read_bytes()
+    lines = [line.decode().strip() for line in source.splitlines()]
     found = []
     for place, node in enumerate(places(ast.parse(source))):
-        if ast.unparse(node) == key["before"]:
+        if lines[node.lineno - 1] == key["code"] and ast.unparse(node) == key["before"]:
             for changed in changes(node):
                 if ast.unparse(changed) == key["after"]:
-                    candidate = mutant(path, source, place, changed)
-                    if candidate.code == key["code"]:
-                        found.append(candidate)
+                    found.append(mutant(path, source, place, changed))
     return min(found, key=lambda candidate: abs(candidate.place - int(key["place"])), default=None)
 
 
