@@ -147,3 +147,10 @@ def test_what_cannot_work_is_refused_in_one_line(build):
         build()
     assert "\n" not in str(error.value)
     assert "found" in str(error.value)
+
+
+def test_a_field_smaller_than_half_a_coarsest_cell_is_refused():
+    net = UNet(1, 2, (4, 4, 4), unshuffle=False)
+    assert net(torch.zeros(1, 1, 2, 4), torch.zeros(1)).shape == (1, 1, 2, 4)
+    with pytest.raises(InfieldError, match="a field of 4 x 1 points, too small for coarsest cells of 4 points"):
+        net(torch.zeros(1, 1, 4, 1), torch.zeros(1))

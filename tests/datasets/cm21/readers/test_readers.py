@@ -35,7 +35,7 @@ from infield.datasets.cm21.lightcone_file import (
     lightcone_writer,
     open_lightcones,
 )
-from infield.datasets.cm21.readers import py21cmfast
+from infield.datasets.cm21.readers import py21cmfast, sanity
 from infield.datasets.cm21.readers.common import UserMetadata
 from infield.datasets.cm21.readers.open import open_lightcone_files
 from infield.datasets.formats.simulation import SimulationWriter, Variable
@@ -341,3 +341,17 @@ def test_parameters_are_the_attributes_that_are_finite_numbers():
             py21cmfast._number(Path("c.h5"), attributes, key)
     with pytest.raises(InfieldError, match="found 0"):
         py21cmfast._number(Path("c.h5"), {"size": 0}, "size")
+
+
+@pytest.mark.parametrize(
+    ("indices", "words"),
+    [
+        ([4], "slice 4"),
+        ([0, 1, 2], "slices 0 to 2"),
+        ([0, 1, 3, 5, 6], "slices 0 to 1, 3, 5 to 6"),
+        ([0, 2, 4, 6, 8, 9], "slices 0, 2, 4 and 2 more"),
+        ([1, 3, 5, 7], "slices 1, 3, 5 and 1 more"),
+    ],
+)
+def test_slices_in_words(indices, words):
+    assert sanity.slices(np.array(indices)) == words
