@@ -10,8 +10,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 from mutants import changes, hunt
-from mutants.__main__ import equivalent
+from mutants.__main__ import EQUIVALENT, ROOT, equivalent
 from mutants.hunt import Hunt
 from mutants.nearest import Nearest
 from mutants.reach import Map, probed
@@ -220,3 +221,10 @@ def test_an_equivalent_mutant_needs_an_argument():
     assert equivalent(mutant, [{**entry, "why": "x is not used"}])
     assert not equivalent(mutant, [{**entry, "why": ""}])
     assert not equivalent(mutant, [{**entry, "after": "3", "why": "x is not used"}])
+
+
+def test_the_mutants_that_are_argued_are_of_lines_that_there_are():
+    paths = [path for room in changes.FOLDERS for path in changes.modules(ROOT, room)]
+    for entry in yaml.safe_load(EQUIVALENT.read_text(encoding="utf-8")):
+        keys = [{**entry, "path": path, "place": 0} for path in paths if path.name == entry["file"]]
+        assert any(equivalent(mutant, [entry]) for key in keys if (mutant := changes.again(ROOT, key))), entry

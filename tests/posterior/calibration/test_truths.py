@@ -197,3 +197,15 @@ def test_regions_of_points_are_ranges_of_their_first_coordinate():
     masks = torch.stack([where for _, where in _regions(points)])
     assert masks.sum(1).tolist() == [3, 3, 3, 2, 2, 2, 2, 2]
     assert masks.double().argmax(0)[x.argsort()].tolist() == sorted([0, 1, 2] * 3 + [3, 4, 5, 6, 7] * 2)
+
+
+def test_distance_to_a_single_datum_and_to_data_everywhere(case):
+    def seen(observed):
+        operator = build_operator({"name": "mask", "arrays": {"mask": "mask"}}, {"mask": observed}, case[1].grid, 1)
+        return distance_to_data(replace(case[1], operator=operator, observed=operator.observed))
+
+    one = torch.zeros(8, 8, dtype=torch.bool)
+    one[2, 5] = True
+    y, x = torch.meshgrid(*(torch.tensor(axis.coordinates) for axis in case[1].grid.axes), indexing="ij")
+    torch.testing.assert_close(seen(one.numpy()), torch.hypot(y - y[2, 5], x - x[2, 5]), check_dtype=False)
+    assert seen(torch.ones_like(one).numpy()) is None
