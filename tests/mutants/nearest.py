@@ -32,8 +32,8 @@ class Nearest:
                     self.importers[names[name]].add(path)
 
     def tests_of(self, module: Path, names: tuple[str, ...] = ()) -> list[Path]:
-        """Test files that import a module, nearest first: that of its name, those that mention one of some names, then
-        by imports in between, the same room before others, short files before long ones."""
+        """Test files that import a module, nearest first: that of its name, those that mention one of some names, those
+        of its folder, then by imports in between, the same room before others, short files before long ones."""
         mentions = re.compile("|".join(rf"\b{re.escape(name.strip('_'))}\b" for name in names) or "(?!)")
         distance, nearest = {module: 0}, [module]
         for path in nearest:
