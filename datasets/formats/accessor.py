@@ -14,7 +14,7 @@ from infield.physics.units import conversion
 
 @xr.register_dataset_accessor("infield")
 class PosteriorAccessor:
-    """What a posterior can be asked for beyond its variables.
+    """Methods of a posterior beyond its variables.
 
     Arguments:
         dataset: A posterior, of `infield.open_posterior`, `infield.reconstruct` or `xarray.open_zarr`.
@@ -39,9 +39,9 @@ class PosteriorAccessor:
             InfieldError: The dataset has no samples, or too few for a probability.
         """
         samples = self._samples()
-        n, asked = samples.sizes["sample"], np.atleast_1d(np.asarray(q, dtype=float))
+        n, levels = samples.sizes["sample"], np.atleast_1d(np.asarray(q, dtype=float))
         least = 1 / (n + 1)
-        if asked.size == 0 or not ((asked >= least - 1e-12) & (asked <= 1 - least + 1e-12)).all():
+        if levels.size == 0 or not ((levels >= least - 1e-12) & (levels <= 1 - least + 1e-12)).all():
             raise InfieldError(
                 where="quantile",
                 found=f"q {q} for {n} samples",
@@ -81,7 +81,7 @@ class PosteriorAccessor:
 
     @property
     def trusted(self) -> str:
-        """How far the posterior may be trusted, in words."""
+        """Statement of how far the posterior may be trusted."""
         verdict, because = (self._dataset.attrs.get(name) for name in ("trusted", "trusted_because"))
         return "unchecked" if verdict is None else f"{ {0: 'no', 1: 'yes'}.get(verdict, verdict) }: {because}"
 

@@ -215,10 +215,10 @@ print(int("torch" in sys.modules))
 
 def _light(bench: Bench) -> None:
     for words in (["--help"], ["reconstruct", "--help"]):
-        said = subprocess.run(
+        printed = subprocess.run(
             [sys.executable, "-c", HELP.format(words=words)], capture_output=True, text=True, check=True
         )
-        torch_too = said.stdout.strip().endswith("1")
+        torch_too = printed.stdout.strip().endswith("1")
         _add(bench, f"infield {' '.join(words)}", "imports torch", "torch", float(torch_too), "no torch", not torch_too)
     with tempfile.TemporaryDirectory() as folder:
         grid = Grid.regular((1000,))

@@ -134,7 +134,7 @@ def calibrate(
             controls of the test.
 
     Raises:
-        InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
+        InfieldError: An error in the input that the user can fix; no incomplete file is left at `output`.
     """
     refuse_few(simulations)
     check_at_least(8, draws=draws)

@@ -59,7 +59,7 @@ class Parser(argparse.ArgumentParser):
         return super().add_argument(*short, *names, **settings)
 
     def error(self, message: str) -> NoReturn:
-        raise InfieldError(f"{message}; '{self.prog} --help' lists the options")
+        raise InfieldError(message, remedy=f"'{self.prog} --help' lists the options")
 
     def rename(self, old: str, new: str, when: Callable[[str | None], bool] | None = None) -> None:
         """Let the earlier name of an option stand for it, with a warning on standard error, for one minor version.

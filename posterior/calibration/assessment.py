@@ -56,7 +56,7 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Assessment:
-    """What simulations say of a sampler.
+    """Results of simulations with a sampler.
 
     Arguments:
         source: Of the truths: "prior", "posterior" or "file".
@@ -102,7 +102,7 @@ class Assessment:
 
     @property
     def seen(self) -> str:
-        """Smallest faults that would have been found with 80 % power, in words."""
+        """Description of the smallest faults that would have been found with 80 % power."""
         parts = []
         if self.power.too_narrow > 0:
             parts.append(f"standard deviations below {self.power.too_narrow:.2f} times the right ones")

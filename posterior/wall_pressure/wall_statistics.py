@@ -244,8 +244,8 @@ class WallStatistics:
         """Of planes `(batch, z, x)`; spacings and whether the axes close, in the same order."""
         axes = tuple(zip(("z", "x"), (0, 1), spacing, periodic, strict=True))
         return cls(
-            {name: wall_spectrum(p, step, axis, periodic=closes) for name, axis, step, closes in axes},
-            {name: wall_correlation(p, step, axis, periodic=closes) for name, axis, step, closes in axes},
+            {name: wall_spectrum(p, step, axis, periodic=wraps) for name, axis, step, wraps in axes},
+            {name: wall_correlation(p, step, axis, periodic=wraps) for name, axis, step, wraps in axes},
             wall_moments(p),
             wall_pdf(p),
         )

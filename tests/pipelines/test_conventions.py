@@ -222,7 +222,7 @@ IGNORED = {
     "halo": (("reconstruct", "m.zarr", "-o", "p.zarr", "--halo", 2), "--halo: found no --tiles"),
     "slices and tiles": (
         ("reconstruct", "m.zarr", "-o", "p.zarr", "--slices", 2, "--tiles", 8, 8),
-        "slices or tiles",
+        "--slices: found --tiles",
     ),
     "parameters of tiles": (
         ("reconstruct", "m.zarr", "-o", "p.zarr", "--at", "A=2", "--tiles", 8, 8),

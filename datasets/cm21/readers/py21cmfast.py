@@ -97,8 +97,14 @@ def native_cone(path: Path, file: h5py.File, stated: UserMetadata) -> RawLightco
 
 
 def _version(file: h5py.File) -> str:
-    told = file.attrs.get("version", file.attrs.get("__version__"))
-    return told.decode() if isinstance(told, bytes) else str(told) if told is not None else "of unknown version"
+    version = file.attrs.get("version", file.attrs.get("__version__"))
+    return (
+        version.decode()
+        if isinstance(version, bytes)
+        else str(version)
+        if version is not None
+        else "of unknown version"
+    )
 
 
 def _field(path: Path, file: h5py.File, stated: UserMetadata) -> str:

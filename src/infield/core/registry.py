@@ -112,7 +112,7 @@ class Entry:
 class Storable(Protocol):
     """A thing that a checkpoint holds: how it is written and read again.
 
-    A class, a module or an object with these four. In a checkpoint it stands under the key `entry_key(kind)`.
+    A class, a module or an object with these four. In a checkpoint it is stored under the key `entry_key(kind)`.
     """
 
     @property

@@ -16,10 +16,11 @@ from examples.processes import HANG
 from infield.core.errors import InfieldError
 from infield.datasets.pet.centiloid import TABLE, centiloid_line
 from infield.datasets.pet.decay import decay_factor, half_life, mean_over_frames
-from infield.datasets.pet.image import read_image, to_world_axes
+from infield.datasets.pet.image import PETImage, read_image, to_world_axes
 from infield.datasets.pet.interval import years_between
 from infield.datasets.pet.quantities import Dose, becquerel, check_values, quantity, to_suv, to_suvr
 from infield.datasets.pet.readers.open import open_image
+from infield.datasets.pet.resolution import at_resolution, cost
 from infield.datasets.pet.sidecar import INFUSION, MAY_BE_UNKNOWN, REQUIRED, check_frames, check_sidecar
 from infield.pipelines.cli import main
 
@@ -246,6 +247,36 @@ def test_suvr_and_centiloid_on_the_command_line(sessions, tmp_path, capsys):
     np.testing.assert_allclose(nibabel.load(tmp_path / "suvr.nii.gz").affine[0, 0], 2)
     assert main([*command, str(tmp_path / "other.nii.gz"), "--reference-region", "x", "--overwrite"]) == 2
     assert "expected the grid of the image" in capsys.readouterr().err
+
+
+def test_two_scanners_at_one_resolution(sessions, tmp_path, capsys):
+    """A point becomes a Gaussian of the wanted width; a small target loses contrast, and the command prints it."""
+    nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed (extra `pet`)")
+    point = PETImage(np.zeros((31, 31, 31)), np.diag([2.0, 2.0, 2.0, 1.0]), "Bq/mL")
+    point.values[15, 15, 15] = 1
+    wide = at_resolution(point, 5.0, 13.0)  # 12 mm were added
+    assert wide.values.sum() == pytest.approx(1, rel=1e-3) and wide.facts["resolution"] == 13
+    at = 2.0 * (np.arange(31) - 15)
+    assert np.sum(wide.values.sum((0, 1)) * at**2) ** 0.5 * 2.3548 == pytest.approx(12, rel=0.01)
+    bias, spread = cost(point.values + 1, wide.values + 1, point.values > 0)
+    assert bias == pytest.approx(wide.values.max() / 2 - 0.5) and spread == 0
+    with pytest.raises(InfieldError, match="only widens"):
+        at_resolution(point, 8.0, 6.0)
+    first, second = sessions
+    mask = np.zeros((4, 5, 6), dtype=np.uint8)
+    mask[0] = 1  # the bright side
+    nibabel.save(nibabel.Nifti1Image(mask, np.diag([-2.0, 2.0, 2.0, 1.0])), tmp_path / "right.nii.gz")
+    command = ["convert", "pet", str(first), "-o", str(tmp_path / "s.nii.gz"), "--resolution", "7", "--json"]
+    assert main(command) == 2 and "0 numbers of --own-resolution" in capsys.readouterr().err
+    command += ["--own-resolution", "5", "--target", str(tmp_path / "right.nii.gz"), "--to", "SUVR", "--reference"]
+    assert main([*command, str(tmp_path / "right.nii.gz"), "--reference-region", "x"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (
+        facts["resolution, mm"] == 7 and facts["smoothing changed the mean of the target by"][1:] == "0.00%"
+    )  # a ratio
+    pair = ["convert", "pet", str(first), "--followup", str(second), "-o", str(tmp_path / "pair.zarr"), "--json"]
+    assert main([*pair, "--resolution", "7", "--own-resolution", "5", "6"]) == 0
+    assert json.loads(capsys.readouterr().out)["smoothing changed the mean of the brighter half by"].startswith("-")
 
 
 def test_an_empty_file_and_one_of_no_format(tmp_path):

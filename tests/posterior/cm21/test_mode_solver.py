@@ -74,7 +74,7 @@ def test_it_is_the_dense_answer_to_rounding(measurement, modes):
     covariance = even(modes, channels)
     dense, apart = (LinearGaussianData(measurement, modes) for _ in range(2))
     apart.__dict__["dense"] = False
-    assert dense.dense and any(solver.serves(covariance) for solver in apart.solvers)
+    assert dense.dense and any(solver.applies_to(covariance) for solver in apart.solvers)
     mean = torch.randn((3, channels, *SHAPE), generator=rng(6)).double()
     one, other = (data.draw(mean, covariance, rng(7)) for data in (dense, apart))
     assert (one - other).abs().max() < 1e-6 * one.abs().max()  # blocks of innovations are in single precision
@@ -110,12 +110,12 @@ def test_what_mixes_modes_is_left_to_others():
     assert TransverseModeSolver.of(replace(measurement, observed=one_part), HartleyAcross()) is None
     apart = TransverseModeSolver.of(measurement, HartleyAcross())
     d = even(HartleyAcross(), 1).diagonal
-    assert apart.serves(Covariance.diagonal_in(HartleyAcross(), d))
+    assert apart.applies_to(Covariance.diagonal_in(HartleyAcross(), d))
     d = d.clone()
     d[0, 1, 2, 3] *= 1.5
-    assert not apart.serves(Covariance.diagonal_in(HartleyAcross(), d))
+    assert not apart.applies_to(Covariance.diagonal_in(HartleyAcross(), d))
     low_rank = Covariance(HartleyAcross(), even(HartleyAcross(), 1).diagonal, torch.ones(1, 1, *SHAPE).double())
-    assert not apart.serves(low_rank) and not apart.serves(even(Hartley(3), 1))
+    assert not apart.applies_to(low_rank) and not apart.applies_to(even(Hartley(3), 1))
 
 
 def test_responses_are_the_same_however_few_are_formed_together(monkeypatch):
