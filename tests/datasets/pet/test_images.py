@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tracemalloc
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,6 +124,11 @@ def test_left_stays_left(codes):
     tilted[:3, :3] = np.array([[0.9, -0.4, 0], [0.4, 0.9, 0], [0, 0, 1]]) @ affine[:3, :3]
     with pytest.raises(InfieldError, match="oblique"):
         to_world_axes(values, tilted)
+    for sine, kept in ((0.049, True), (0.051, False)):
+        turn = np.array([[(1 - sine**2) ** 0.5, -sine, 0], [sine, (1 - sine**2) ** 0.5, 0], [0, 0, 1]])
+        tilted[:3, :3] = turn @ affine[:3, :3]
+        with nullcontext() if kept else pytest.raises(InfieldError, match=r"expected a tilt below 0\.05 rad"):
+            to_world_axes(values, tilted)
 
 
 def test_required_fields_are_those_of_the_schema():
