@@ -105,13 +105,13 @@ class Embedding:
         """Fields in the order of the grid, shape `(n, m)`, from standard normal numbers `(n, numbers)`."""
         P = [torus.P for torus in self.tori]
         dims = list(range(2, 2 + len(P)))
-        modes = torch.fft.rfftn(white.reshape(-1, self.block, *P), dim=dims).movedim(1, -1)
+        modes = torch.fft.rfftn(white.reshape(-1, self.block, *P), dim=dims).movedim((1, 0), (-2, -1))
         if self.block == 1:
-            modes = modes * self.root[..., 0]
+            modes = modes * self.root
         else:
-            parts = torch.view_as_real(modes[..., None]).squeeze(-2)  # the root is real
-            modes = torch.view_as_complex((self.root @ parts).contiguous())
-        fields = torch.fft.irfftn(modes.movedim(-1, 1), s=P, dim=dims)
+            parts = torch.view_as_real(modes.contiguous())  # the root is real
+            modes = torch.view_as_complex((self.root @ parts.flatten(-2)).reshape(parts.shape))
+        fields = torch.fft.irfftn(modes.movedim((-2, -1), (1, 0)), s=P, dim=dims)
         window = fields[(..., *(slice(torus.n) for torus in self.tori))].reshape(len(white), -1)
         found = torch.empty_like(window)
         found[:, self.order] = window
