@@ -226,15 +226,15 @@ def _spectrum(law: StationaryLaw, tori: tuple[_Torus, ...], at: Tensor) -> Tenso
             S = S.index_select(j, torch.minimum(modes, period - modes))
     else:
         S = torch.fft.rfftn(S, dim=list(range(1, S.ndim))).real
-    return S
+    return S.contiguous()
 
 
 def _root(law: StationaryLaw, S: Tensor, excess: Tensor) -> Tensor | None:
     """L at each mode, an excess taken off the first; None where the matrices are not positive definite."""
-    first = (slice(None), *(0,) * (S.ndim - 1))
-    S[first] -= excess
+    first = S.flatten(1)[:, 0]  # a view
+    first -= excess
     if len(S) == 1:
-        return S[0, ..., None, None].clamp_min(0.0).sqrt() if float(S[first]) >= 0 else None
+        return S[0, ..., None, None].clamp_min(0.0).sqrt() if float(first[0]) >= 0 else None
     B = math.isqrt(2 * len(S))
     row, column = torch.tril_indices(B, B)
     lower = S.new_zeros((*S.shape[1:], B, B))
