@@ -13,7 +13,7 @@ TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 # One thread a process: on few cores a second one costs more than it gives when several processes run.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install wheel demo test notebooks test-slow gate mutants lint types check docs links clean
+.PHONY: install wheel demo test notebooks benches test-slow gate mutants lint types check docs links clean
 
 install: $(VENV)/installed
 
@@ -38,6 +38,11 @@ test: install
 notebooks: install
 	$(PYTEST) -m notebook -n logical --maxprocesses 8 --dist worksteal
 
+# Do benches still run? The quick modes of some, about 70 CPU seconds; `infield bench all --quick` runs every one.
+BENCHES ?= trust steps spectrum
+benches: install
+	$(BIN)/infield bench all --quick --only $(BENCHES)
+
 test-slow: install
 	$(PYTEST) -m slow
 
@@ -46,11 +51,12 @@ gate: install
 	$(BIN)/python tests/gate compare tests/gate/reference.json.gz $(GATE)
 
 # Random mutants of a room and which of them no test notices, e.g. `make mutants ROOM=posterior SEED=1`.
+# MORE="--keep FILE" lets an ended run go on; MORE=--reach runs for each only the tests that reach its place.
 ROOM ?= posterior
 SEED ?= 0
 N ?= 40
 mutants: install
-	$(BIN)/python tests/mutants.py $(ROOM) --seed $(SEED) --count $(N)
+	$(BIN)/python tests/mutants $(ROOM) --seed $(SEED) --count $(N) $(MORE)
 
 lint: install
 	$(BIN)/ruff check .

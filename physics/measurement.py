@@ -37,7 +37,7 @@ class Measurement(Brief):
         y: Data, shape `(1, *data)` or `data`, a tensor or array; entries that are not observed may hold anything.
         operator: The forward operator A, linear or not; also a function of fields, see `operators.callables`.
         noise: Law of the data given A x.
-        grid: Where the field lives; by default the grid of the operator.
+        grid: Domain of the field; by default the grid of the operator.
         channels: Names of the field's channels.
         units: Units of the field.
         observed: Bool, shape `data`: which entries of `y` are data. None: those that the operator observes if it

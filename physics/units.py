@@ -85,7 +85,7 @@ def conversion(one: str, other: str) -> Conversion:
     if _number_of(one) is None and _number_of(other) is None and old.magnitude == new.magnitude == 1:
         zero, unit = (_registry().Quantity(value, old.units).to(new.units).magnitude for value in (0.0, 1.0))
         return Conversion(unit - zero, zero)
-    return Conversion((old.to(new.units) / new).to("").magnitude)  # a scale such as '1e-3' stands before the unit
+    return Conversion((old.to(new.units) / new).to("").magnitude)  # a scale such as '1e-3' precedes the unit
 
 
 def known_units(text: str) -> bool:

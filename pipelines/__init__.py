@@ -1,1 +1,1 @@
-"""What does a person run? The commands; no mathematics lives here."""
+"""The commands; no mathematics."""

@@ -29,6 +29,7 @@ ENTRIES = {
         "check": Entry(
             "infield.pipelines.commands.check", "do prior, operator and noise of a posterior fit its own data"
         ),
+        "evaluate": Entry("infield.pipelines.commands.evaluate", "calibration of every sampler, case by case"),
         "bench": Entry("infield.pipelines.commands.bench", "calibration and cost beside named peers, in one run"),
         "list": Entry("infield.pipelines.commands.list", "names of priors, samplers, operators, configurations, ..."),
         "cite": Entry("infield.pipelines.commands.cite", "BibTeX of what to cite, also of a posterior"),
@@ -57,6 +58,12 @@ ENTRIES = {
     },
     "report_sections": {
         "contributions": Entry("infield.pipelines.report.contributions:section", "which data move the mean"),
+    },
+    "evaluations": {
+        "points": Entry("infield.pipelines.bench.evaluation_cases:points", "values of a Gaussian field at points"),
+        "counts": Entry("infield.pipelines.bench.evaluation_cases:counts", "Poisson counts of a log-normal field"),
+        "modes": Entry("infield.pipelines.bench.evaluation_cases:modes", "a mixture of Gaussian priors"),
+        "learned-modes": Entry("infield.pipelines.bench.evaluation_cases:learned_modes", "the mixture, learned"),
     },
     "benches": {
         "all": Entry("infield.pipelines.bench.all", "every other bench, to see that it runs"),

@@ -1,1 +1,1 @@
-"""What do we believe after measuring? Samplers, one file a method; exact references; calibration."""
+"""Posterior inference: samplers, one file per method; exact references; calibration."""

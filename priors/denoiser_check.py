@@ -1,6 +1,6 @@
 r"""Is D(x) = E[x_1 | x_t = x] the denoiser of any distribution at all?
 
-For x_t = t x_1 + (1 - t) x_0 with x_0 ~ N(0, C_0), Tweedie's formula of second order says
+For x_t = t x_1 + (1 - t) x_0 with x_0 ~ N(0, C_0), Tweedie's formula of second order reads
 
     Cov(x_1 | x_t) = ((1 - t)^2 / t) (dD/dx) C_0,
 
@@ -11,7 +11,7 @@ fields xi, eta and a weight W, two vector-Jacobian products each give
     a = xi^T S eta,  b = eta^T S xi,    S = W (dD/dx) C_0 W,    asymmetry^2 = 2 sum (a - b)^2 / sum (a^2 + b^2),
 
 an estimate of |S - S^T| / |S| (Frobenius norms): 0 for a denoiser, sqrt(2) where errors that are independent of each
-other outweigh it, 2 where S is antisymmetric. W = C_0^{-1/2} sees all scales alike; W = 1 those with the variance. The
+other outweigh it, 2 where S is antisymmetric. W = C_0^{-1/2} weights all scales alike; W = 1 by their variance. The
 errors of networks are of the second kind and at small scales; a circulation is of the third.
 """
 
@@ -43,7 +43,7 @@ KEY = "denoiser"
 
 @dataclass(frozen=True)
 class DenoiserCheck:
-    """What probes say of a denoiser.
+    """Results of the probes of a denoiser.
 
     Arguments:
         asymmetry: For W = C_0^{-1/2}, largest over the times.

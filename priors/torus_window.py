@@ -1,4 +1,4 @@
-"""A prior that lives on a torus and is seen through a window: the domain is its first points along each axis."""
+"""A prior on a torus restricted to a window: the domain is its first points along each axis."""
 
 from __future__ import annotations
 

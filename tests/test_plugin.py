@@ -16,6 +16,7 @@ import pytest
 import torch
 import xarray as xr
 from examples.example_files import GAUSSIAN, kspace, plane, save
+from examples.processes import Forked
 
 import infield
 from infield.pipelines.cli import main
@@ -54,7 +55,9 @@ def command(*arguments: object, paths: tuple[Path, ...] = ()) -> subprocess.Comp
         with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
             status = main([str(argument) for argument in arguments])
         return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
-    return python("-c", "import sys; from infield.pipelines.cli import main; sys.exit(main())", *arguments, paths=paths)
+    started = Forked("infield", *arguments, paths=paths)
+    out, err = started.communicate()
+    return subprocess.CompletedProcess(arguments, started.returncode, out, err)
 
 
 def written(path: Path, **changes: object) -> Path:

@@ -2,10 +2,10 @@
 
 The simulation format with `brightness_temp (sample, x, y, los)`, float32, mK; `x` and `y` (periodic) and `los`, the
 comoving distance, in Mpc, z ascending; along `los` also `redshift` and `frequency` in MHz; along `sample` one variable
-for each astrophysical parameter, under 21cmFAST's name for it, and `random_seed` where it is known. Where the
-simulator told it, `initial_density (sample, box_x, box_y, box_los)`: the linear density contrast of the box of initial
-conditions, as it is today, on its finer grid; cell i of the line of sight lies in slice i of the box, which comes again
-and again. Its attributes:
+for each astrophysical parameter, under 21cmFAST's name for it, and `random_seed` where it is known. If the
+simulator stores it, `initial_density (sample, box_x, box_y, box_los)`: the linear density contrast of the box of
+initial conditions, as it is today, on its finer grid; cell i of the line of sight lies in slice i of the box, which
+repeats along it. Its attributes:
 `kind` "21cm", `parameters` (JSON: the names of the parameters), `provenance` (JSON), `history`.
 """
 
@@ -58,7 +58,7 @@ class Lightcones:
         parameters: Astrophysical parameters by 21cmFAST's names, each of shape `(samples,)`.
         seeds: Random seeds of the simulator, shape `(samples,)`; None where not known.
         provenance: Where the cones are from and what was done to them, in JSON types.
-        history: The same in words, one line a step.
+        history: The same as text, one line per step.
 
     Raises:
         InfieldError: Redshifts do not ascend.
@@ -88,13 +88,13 @@ class Lightcones:
     def coordinates(self) -> dict[str, xr.Variable]:
         """The coordinate variables beside those of the grid."""
         (_, _, distance) = self.grid.axes
-        told: dict[str, Any] = {
+        attributes: dict[str, Any] = {
             "units": distance.units,
             "periodic": 0,
             "long_name": "comoving distance along the line of sight, centres of cells",
         }
         found = {
-            "los": xr.Variable("los", np.array(distance.coordinates), told),
+            "los": xr.Variable("los", np.array(distance.coordinates), attributes),
             "redshift": xr.Variable("los", self.redshift, {"units": "1", "long_name": "redshift"}),
             "frequency": xr.Variable(
                 "los", self.frequency, {"units": "MHz", "long_name": f"observed frequency, {LINE_MHZ} MHz / (1 + z)"}
@@ -136,7 +136,7 @@ def lightcone_writer(
         path: The file to write.
         cones: What it will hold.
         run: What makes the cones what they are, in JSON types. A run is only continued where all of it is the same.
-        title: One line for people.
+        title: Human-readable, in one line.
         box: Cells of the boxes of initial conditions, where blocks hold `DENSITY` beside it.
         overwrite: Whether an existing group may be replaced, once the new one is finished.
 

@@ -99,7 +99,7 @@ class ObservedField:
 
     @cached_property
     def grid(self) -> Grid:
-        """Where the observed field lives."""
+        """Domain of the observed field."""
         x, y, los = self.cones.grid.axes
         kept = los.coordinates[self.cells.start : self.cells.stop]
         return Grid((x, y, Axis(los.name, kept, los.units)))

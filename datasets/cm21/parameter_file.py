@@ -25,20 +25,22 @@ from infield.datasets.formats.zarr_group import CONVENTIONS, explain_disk_full, 
 KIND, VERSION = "parameters", 1
 
 
-def write_parameters(path: Path, dataset: xr.Dataset, told: Mapping[str, Any], *, overwrite: bool = False) -> None:
+def write_parameters(
+    path: Path, dataset: xr.Dataset, attributes: Mapping[str, Any], *, overwrite: bool = False
+) -> None:
     """Write a file of parameters; it appears when it is whole.
 
     Arguments:
         path: The file.
         dataset: Its variables.
-        told: Its attributes, in JSON types.
+        attributes: Its attributes, in JSON types.
         overwrite: Whether an existing group may be replaced.
 
     Raises:
         InfieldError: The path is taken, or the disk is full.
     """
     attributes = {
-        **{key: value if isinstance(value, str | int) else json.dumps(value) for key, value in told.items()},
+        **{key: value if isinstance(value, str | int) else json.dumps(value) for key, value in attributes.items()},
         "Conventions": CONVENTIONS,
         "infield_format": KIND,
         "infield_version": VERSION,

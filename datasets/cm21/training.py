@@ -114,9 +114,10 @@ class LightconeFile(LightningDataModule):
         self.distance, self.redshift = np.array(about.grid.axes[2].coordinates), np.array(about.redshift)
         self.theta = torch.from_numpy(np.stack([parameters[name][:count] for name in names], axis=1)
                                       if names else np.empty((count, 0))).float()  # fmt: skip
-        told = about.provenance.get("ranges", {})
+        ranges = about.provenance.get("ranges", {})
         self.ranges = {
-            name: tuple(map(float, told.get(name, (parameters[name].min(), parameters[name].max())))) for name in names
+            name: tuple(map(float, ranges.get(name, (parameters[name].min(), parameters[name].max()))))
+            for name in names
         }
         files = ", ".join(path.name for path in self.paths)
         self.facts = {"cones": count, "simulator": about.provenance.get("simulator"), "file": files}
@@ -176,7 +177,7 @@ class LightconeFile(LightningDataModule):
         Arguments:
             transform: From `(batch, 1, x, y, los)` to `(batch, channel, x, y, los)`, as
                 `priors.voxel_transform.VoxelTransform.forward`.
-            progress: Told of each cone, in order.
+            progress: Called with each lightcone, in order.
         """
         cones = (cone[None].numpy() for cone in self.temperature)
         in_half = partial(_in_half, transform)

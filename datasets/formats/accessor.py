@@ -9,11 +9,12 @@ import numpy as np
 import xarray as xr
 
 from infield.core.errors import InfieldError
+from infield.physics.units import conversion
 
 
 @xr.register_dataset_accessor("infield")
 class PosteriorAccessor:
-    """What a posterior can be asked for beyond its variables.
+    """Methods of a posterior beyond its variables.
 
     Arguments:
         dataset: A posterior, of `infield.open_posterior`, `infield.reconstruct` or `xarray.open_zarr`.
@@ -38,9 +39,9 @@ class PosteriorAccessor:
             InfieldError: The dataset has no samples, or too few for a probability.
         """
         samples = self._samples()
-        n, asked = samples.sizes["sample"], np.atleast_1d(np.asarray(q, dtype=float))
+        n, levels = samples.sizes["sample"], np.atleast_1d(np.asarray(q, dtype=float))
         least = 1 / (n + 1)
-        if asked.size == 0 or not ((asked >= least - 1e-12) & (asked <= 1 - least + 1e-12)).all():
+        if levels.size == 0 or not ((levels >= least - 1e-12) & (levels <= 1 - least + 1e-12)).all():
             raise InfieldError(
                 where="quantile",
                 found=f"q {q} for {n} samples",
@@ -55,9 +56,32 @@ class PosteriorAccessor:
         """Ends of the central interval of a probability, along the dimension `quantile`."""
         return self.quantile([(1 - probability) / 2, (1 + probability) / 2])
 
+    def to(self, units: str) -> xr.Dataset:
+        """The posterior in other units, e.g. "km h-1", as pint and UDUNITS spell them.
+
+        Values are scaled and shifted, standard deviations scaled; variables of other units stay as they are.
+
+        Arguments:
+            units: Of the same quantity.
+
+        Returns:
+            A new dataset.
+
+        Raises:
+            InfieldError: The dataset has no samples, or no factor leads from its units to these.
+        """
+        old = str(self._samples().attrs.get("units", "1"))
+        convert, changed = conversion(old, units), {}
+        for name, variable in self._dataset.data_vars.items():
+            if variable.attrs.get("units") != old:
+                continue
+            values = convert.slope * variable + (0.0 if str(name).endswith("std") else convert.offset)
+            changed[name] = values.astype(variable.dtype).assign_attrs({**variable.attrs, "units": units})
+        return self._dataset.assign(changed)
+
     @property
     def trusted(self) -> str:
-        """How far the posterior may be trusted, in words."""
+        """Statement of how far the posterior may be trusted."""
         verdict, because = (self._dataset.attrs.get(name) for name in ("trusted", "trusted_because"))
         return "unchecked" if verdict is None else f"{ {0: 'no', 1: 'yes'}.get(verdict, verdict) }: {because}"
 

@@ -84,6 +84,7 @@ class BlockWriter:
                 else:
                     self._create(lay_out)
                 self._group = zarr.open_group(self.partial, mode="r+", use_consolidated=False)
+                self._arrays: dict[str, zarr.Array] = {}
                 self._group.attrs[RUNS] = json.dumps([*self._recorded(RUNS), this_run()])
             except BaseException:
                 if new:
@@ -128,13 +129,13 @@ class BlockWriter:
     def _record_report(self, b: int, name: str, report: Mapping[str, float]) -> None:
         """Keep the report of one block in an attribute of the group: JSON, by number of the block."""
         with self._disk_full():
-            told = {**self._reports(name), str(b): dict(report)}
-            self._group.attrs[name] = to_json(dict(sorted(told.items(), key=lambda block: int(block[0]))))
+            reports = {**self._reports(name), str(b): dict(report)}
+            self._group.attrs[name] = to_json(dict(sorted(reports.items(), key=lambda block: int(block[0]))))
 
     def _reports(self, name: str) -> dict[str, dict[str, float]]:
-        told = self._group.attrs.get(name, "{}")
-        assert isinstance(told, str)
-        return dict(json.loads(told))
+        reports = self._group.attrs.get(name, "{}")
+        assert isinstance(reports, str)
+        return dict(json.loads(reports))
 
     def _complete(self, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
         """Write what is known of all samples together, mark the group complete and rename it to its path."""
@@ -161,9 +162,12 @@ class BlockWriter:
         return list(json.loads(stored)) if isinstance(stored, str) else []
 
     def _array(self, name: str) -> zarr.Array:
-        array = self._group[name]
-        assert isinstance(array, zarr.Array)
-        return array
+        """An array of the group; its metadata, which no block changes, are read once."""
+        if name not in self._arrays:
+            array = self._group[name]
+            assert isinstance(array, zarr.Array)
+            self._arrays[name] = array
+        return self._arrays[name]
 
     def _read(self, name: str) -> np.ndarray:
         return np.asarray(self._array(name)[...])

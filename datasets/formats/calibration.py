@@ -35,7 +35,7 @@ class CalibrationWriter(BlockWriter):
 
     Arguments:
         path: The file to write.
-        grid: Where the field lives.
+        grid: Domain of the field.
         channels: Names of its channels.
         units: Units of its values.
         simulations: How many.

@@ -24,7 +24,7 @@ class Field:
     """Metadata of the unknown field in a file.
 
     Arguments:
-        grid: Where it lives.
+        grid: Its domain.
         channels: Names of its channels; `("real", "imag")` for a complex field.
         units: Units of its values.
     """

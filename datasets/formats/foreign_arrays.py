@@ -101,9 +101,9 @@ def _from_hdf5(path: Path, stack: ExitStack) -> StoredArrays:
         if isinstance(item, h5py.Dataset) and item.shape is not None and item.dtype.kind in "iuf":
             attributes = plain_attributes(item.attrs)
 
-            def at(index: Index, dataset: h5py.Dataset = item, told: Mapping[str, Any] = attributes) -> np.ndarray:
+            def at(index: Index, dataset: h5py.Dataset = item, attribute: Mapping[str, Any] = attributes) -> np.ndarray:
                 with readable(path):
-                    return unpacked(np.asarray(dataset[index]), told)
+                    return unpacked(np.asarray(dataset[index]), attribute)
 
             arrays[name] = StoredArray(name=name, shape=item.shape, dims=_hdf5_dims(item), attributes=attributes, at=at)
 
@@ -118,9 +118,13 @@ def _hdf5_dims(dataset: h5py.Dataset) -> tuple[str | None, ...]:
         named.append(dimension.label or scale)
     if not any(named):
         for key in ("dims", "axes"):
-            told = plain_attributes(dataset.attrs).get(key)
+            attribute = plain_attributes(dataset.attrs).get(key)
             words = (
-                told.replace(",", " ").split() if isinstance(told, str) else list(np.atleast_1d(told)) if told else []
+                attribute.replace(",", " ").split()
+                if isinstance(attribute, str)
+                else list(np.atleast_1d(attribute))
+                if attribute
+                else []
             )
             if len(words) == len(dataset.shape):
                 return tuple(map(str, words))

@@ -297,12 +297,12 @@ def write_measurement(
         path: Directory to write, which must not exist.
         measurement: What to write. Complex fields' data of two parts are stored as complex numbers.
         overwrite: Whether an existing zarr group may be replaced.
-        title: One line for people.
+        title: Human-readable, in one line.
         history: What was done to the data, one line a step.
         data_units: Units of the data, if the measurement does not hold them.
         dims: Dimension names of variables, by variable name (`data` without the axis of real and imaginary part). By
             default the dimensions of `NAME` are `NAME_0`, `NAME_1`, ..., and data under a mask have the field's.
-        extra: Further variables, carried along for people and other programs (held-out data, for example).
+        extra: Further variables, stored for readers other than Infield (held-out data, for example).
         attributes: Further attributes of variables and coordinates, as CF has them, by variable name.
 
     Raises:

@@ -127,8 +127,8 @@ def dataset_of(measurement: Measurement, dims: Mapping[str, tuple[str, ...]], da
         shape = (len(measurement.channels), *measurement.grid.shape)
         attributes[FINGERPRINT] = json.dumps(fingerprint(measurement.operator, shape))
     coordinates = field.coordinates()
-    more, told = context_variables(measurement.context, field, {*variables, *coordinates, *field.dims})
-    return xr.Dataset(variables | more, coords=coordinates, attrs=attributes | told)
+    more, more_attributes = context_variables(measurement.context, field, {*variables, *coordinates, *field.dims})
+    return xr.Dataset(variables | more, coords=coordinates, attrs=attributes | more_attributes)
 
 
 def _own_observed(measurement: Measurement) -> np.ndarray | None:

@@ -1,15 +1,14 @@
 """One process at a time writes an output: a lock beside it, which states its owner and since when.
 
-The operating system holds the lock (`flock`) and gives it back when the process ends, however it ends: a lock of a
-killed run is taken over. On file systems without such locks, a lock is stale if its process is gone, or if it is of
-another host and has not been renewed for a day.
+The operating system holds the lock (`flock`; on Windows `msvcrt.locking`) and gives it back when the process ends,
+however it ends: a lock of a killed run is taken over. On file systems without such locks, a lock is stale if its
+process is gone, or if it is of another host and has not been renewed for a day.
 """
 
 from __future__ import annotations
 
 import atexit
 import errno
-import fcntl
 import json
 import os
 import platform
@@ -21,10 +20,20 @@ from typing import Any
 
 from infield.core.errors import InfieldError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 STALE_SECONDS = 86_400.0
 """Age of a lock of another host that is not held by its operating system any more, as far as can be seen."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+_OPEN = os.O_RDWR | getattr(os, "O_CLOEXEC", 0)
+
+_LOCKED_BYTE = 2**30
+"""Which byte is locked on Windows: locks are mandatory there, and the owner must stay readable."""
 
 _held: dict[Path, int] = {}
 """Locks of this process: file -> descriptor."""
@@ -47,7 +56,7 @@ def acquire(output: Path) -> bool:
         return False
     lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(lock, _OPEN | os.O_CREAT, 0o666)
         if not _take(descriptor, lock):
             owner = _owner(lock)
             os.close(descriptor)
@@ -67,8 +76,11 @@ def release(output: Path) -> None:
     descriptor = _held.pop(lock, None)
     if descriptor is not None:
         with suppress(OSError):
-            lock.unlink()
+            lock.unlink()  # before others can lock it
         os.close(descriptor)
+        if fcntl is None:  # an open file cannot be removed there
+            with suppress(OSError):
+                lock.unlink()
 
 
 def renew(output: Path) -> None:
@@ -96,7 +108,7 @@ def check_free(output: Path) -> None:
     if lock in _held or not lock.exists():
         return
     with suppress(FileNotFoundError, PermissionError):
-        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(lock, _OPEN)
         try:
             if not _take(descriptor, lock):
                 raise _in_use(output, _owner(lock))
@@ -127,7 +139,7 @@ def _lock_of(output: Path) -> Path:
 def _take(descriptor: int, lock: Path) -> bool:
     """Whether the lock is this process's now."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor)
     except BlockingIOError:
         return False
     except OSError as error:
@@ -135,6 +147,29 @@ def _take(descriptor: int, lock: Path) -> bool:
             raise
         return _is_stale(lock)
     return True
+
+
+def _lock(descriptor: int) -> None:
+    """Lock an open file without waiting.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+        OSError: The file system has no locks.
+    """
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    import msvcrt
+
+    os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+    try:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EDEADLK):
+            raise BlockingIOError(error.errno, "locked") from error
+        raise
+    finally:
+        os.lseek(descriptor, 0, os.SEEK_SET)
 
 
 def _is_at(descriptor: int, lock: Path) -> bool:
@@ -149,7 +184,7 @@ def _is_stale(lock: Path) -> bool:
     owner = _owner(lock)
     if "process" not in owner:
         return True
-    if owner.get("host") != platform.node():
+    if owner.get("host") != platform.node() or fcntl is None:  # os.kill(process, 0) ends a process on Windows
         return time.time() - lock.stat().st_mtime > STALE_SECONDS
     try:
         os.kill(int(owner["process"]), 0)

@@ -37,7 +37,7 @@ class PosteriorWriter(BlockWriter):
 
     Arguments:
         path: The posterior to write.
-        grid: Where the field lives.
+        grid: Domain of the field.
         channels: Names of its channels.
         units: Units of its values.
         samples: Number of samples; none where mean and standard deviation are known otherwise.
@@ -45,7 +45,7 @@ class PosteriorWriter(BlockWriter):
         run: What makes the samples what they are: `sampler`, `sampler_parameters`, `prior`, `prior_sha256`, `seed`,
             `measurement_sha256`, in JSON types. A run is only continued where all of it is the same.
         dtype: "float32" or "float64", in which samples are stored.
-        title: One line for people.
+        title: Human-readable, in one line.
         overwrite: Whether an existing posterior may be replaced, once the new one is finished.
         carried: What goes along with the field from its measurement: attributes of CF, bounds, land.
 
@@ -155,7 +155,7 @@ class PosteriorWriter(BlockWriter):
 
         Arguments:
             arrays: By name: of all samples, `(samples, channel, *space)`, or of the field, `(channel, *space)`.
-            about: What each is, for people.
+            about: Human-readable description of each.
 
         Raises:
             InfieldError: Blocks are missing, or the disk is full.

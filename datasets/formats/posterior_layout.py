@@ -19,7 +19,7 @@ from infield.datasets.formats.zarr_group import CONVENTIONS, checked, lay_out_gr
 
 VERSION = 1
 COSTS = ("velocity_calls", "operator_calls", "seconds")
-_TOLD_ELSEWHERE = ("samples", "dtype", "field", "grid_sha256")  # of the run, by the arrays and their coordinates
+_STORED_ELSEWHERE = ("samples", "dtype", "field", "grid_sha256")  # of the run, by the arrays and their coordinates
 
 
 def event_shape(field: Field) -> tuple[int, ...]:
@@ -43,7 +43,7 @@ def lay_out_posterior(
         path: Directory to write.
         field: The field that is sampled.
         run: What the samples depend on, with `samples`, `block` and `dtype`.
-        title: One line for people.
+        title: Human-readable, in one line.
         tile: Points of a chunk along the space axes; None for all in one.
         carried: What goes along with the field from its measurement.
     """
@@ -92,9 +92,9 @@ def _statistic(about: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _attributes(field: Field, run: Mapping[str, Any], title: str) -> dict[str, Any]:
-    told = {key: value for key, value in run.items() if key not in _TOLD_ELSEWHERE}
+    described = {key: value for key, value in run.items() if key not in _STORED_ELSEWHERE}
     return {
-        **{key: value if isinstance(value, str | int) else json.dumps(value) for key, value in told.items()},
+        **{key: value if isinstance(value, str | int) else json.dumps(value) for key, value in described.items()},
         "Conventions": CONVENTIONS,
         "infield_format": "posterior",
         "infield_version": VERSION,

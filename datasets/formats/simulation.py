@@ -38,10 +38,10 @@ class Variable:
 
     Arguments:
         name: Name of the variable.
-        long_name: What it is, for people.
+        long_name: Human-readable name.
         units: Units of its values, "1" for none.
         complex: Whether they are complex numbers.
-        axes: Names and lengths of axes of its own, where it does not live on the grid of the others.
+        axes: Names and lengths of axes of its own, if it is not on the grid of the others.
     """
 
     name: str
@@ -65,14 +65,14 @@ class SimulationWriter(BlockWriter):
 
     Arguments:
         path: The data set to write.
-        grid: Where its fields live.
+        grid: Domain of its fields.
         variables: Its fields.
         samples: Number of samples.
         block: Samples that are written together; also the chunk of the file.
         run: What makes the samples what they are, in JSON types, e.g. `kind`, `parameters`, `seed`; all of it becomes
             attributes. A run is only continued where all of it is the same.
         dtype: "float32" or "float64", in which values are stored; of complex ones each part.
-        title: One line for people.
+        title: Human-readable, in one line.
         coordinates: Further coordinates, along `sample` or along axes of the grid, or replacing those of axes.
         chunk: Shape of a chunk in space; None for the whole of it.
         overwrite: Whether an existing group may be replaced, once the new one is finished.
@@ -98,16 +98,16 @@ class SimulationWriter(BlockWriter):
     ) -> None:
         self.grid, self.variables, self.dtype = grid, tuple(variables), dtype
         self.beside, self.chunk = dict(coordinates or {}), chunk or grid.shape
-        told = json.loads(json.dumps(dict(run)))
+        described = json.loads(json.dumps(dict(run)))
         layout = {"samples": samples, "block": block, "dtype": dtype}
         layout |= {"grid": grid.to_json(), "variables": [variable.described() for variable in self.variables]}
         attributes = {
-            **{key: value if isinstance(value, str | int) else json.dumps(value) for key, value in told.items()},
+            **{key: value if isinstance(value, str | int) else json.dumps(value) for key, value in described.items()},
             "Conventions": CONVENTIONS,
             "infield_format": "simulation",
             "infield_version": VERSION,
             "infield_complete": 0,
-            "infield_run": json.dumps({**told, **layout}),
+            "infield_run": json.dumps({**described, **layout}),
             "title": title or "Simulated fields",
             **makers(),
         }
@@ -117,7 +117,7 @@ class SimulationWriter(BlockWriter):
             version=VERSION,
             samples=samples,
             block=block,
-            run={**told, **layout},
+            run={**described, **layout},
             lay_out=lambda draft: self._lay_out(draft, attributes),
             overwrite=overwrite,
         )

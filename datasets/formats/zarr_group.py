@@ -275,7 +275,7 @@ def explain_disk_full(path: Path, remedy: str) -> Iterator[None]:
     except Exception as error:
         if not _is_disk_full(error):
             raise
-        raise InfieldError(f"{path}: the disk that holds {path.parent.resolve()} is full; {remedy}") from error
+        raise InfieldError(f"the disk that holds {path.parent.resolve()} is full", where=path, remedy=remedy) from error
 
 
 def remove_tree(folder: Path) -> None:

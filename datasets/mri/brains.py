@@ -134,8 +134,8 @@ class BrainPhantom:
         shares = {"white": wm * healthy, "grey": grey * healthy, "fluid": fluid * healthy + around["fluid"]}
         shares |= {"marrow": around["marrow"], "fat": around["fat"], "skin": around["skin"], "lesion": brain * lesion}
         y, x = torch.meshgrid(*axes, indexing="ij")
-        rim = 1 + _between(white, 0.0, 0.8)[:, None, None] * (y.square() + x.square()) / 110**2
-        bright = rim * torch.exp(0.15 * waves(60.0) + 0.03 * waves(2.5))
+        shading = 1 + _between(white, 0.0, 0.8)[:, None, None] * (y.square() + x.square()) / 110**2
+        bright = shading * torch.exp(0.15 * waves(60.0) + 0.03 * waves(2.5))
         return torch.stack([shares[name] for name in TISSUES]), bright
 
     def _places(self, axes: list[Tensor], waves: _Waves, white: White) -> Tensor:

@@ -62,7 +62,7 @@ def background_samples(kspace: np.ndarray, sampled: np.ndarray, axis: int) -> np
 def estimated_covariance(
     kspace: np.ndarray, sampled: np.ndarray, others: np.ndarray | None = None
 ) -> tuple[np.ndarray, str]:
-    """Psi from the samples that hold the least signal, and which these are in words.
+    """Psi from the samples that hold the least signal, and a description of these.
 
     Signal adds to an estimate and never takes away: of the estimates from the outermost samples and from the empty
     margins of the image along either axis, that of the lowest power counts.

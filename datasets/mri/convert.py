@@ -161,7 +161,7 @@ def measurement_of(
 
     Arguments:
         kspace: The slice.
-        name: Where it is from, for people.
+        name: Human-readable origin.
 
     Raises:
         InfieldError: As `convert_mri` does, without the file's name.
@@ -262,7 +262,7 @@ def measurement_of(
 def _estimated_noise(
     kspace: KSpace, fine: KSpace, held_out: np.ndarray, resolution: float | None
 ) -> tuple[np.ndarray, str]:
-    """Psi of the samples, and where it is from in words; of lowered resolution, from the samples beyond."""
+    """Psi of the samples, and a description of its origin; of lowered resolution, from the samples beyond."""
     if kspace.rounded:
         raise InfieldError(
             found=f"{kspace.rounded:.1%} of the samples are rounding errors: interpolated data, whose noise is unknown",

@@ -19,7 +19,7 @@ from infield.physics.measurement import Measurement
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertedMRI:
-    """A measurement with what was set aside of it; of a volume, z stands before the two axes of a slice everywhere.
+    """A measurement with what was set aside of it; of a volume, z precedes the two axes of a slice everywhere.
 
     Arguments:
         measurement: Data `(1, 2, coil, ky, kx)`, operator, noise law and the image's grid. Where a complete slice was

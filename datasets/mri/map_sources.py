@@ -56,7 +56,7 @@ def with_maps(kspace: KSpace, coils_from: str | Path | None) -> tuple[KSpace, st
 def chosen_maps(
     kspace: KSpace, chosen: str, calibration: np.ndarray, width: int, crop: float
 ) -> tuple[np.ndarray, str]:
-    """Normalised coil maps `(coil, y, x)`, and what they are in words."""
+    """Normalised coil maps `(coil, y, x)`, and a description of their origin."""
     if chosen == UNIFORM:
         return np.ones_like(kspace.samples), "one uniform coil"
     if kspace.coil_maps is not None:

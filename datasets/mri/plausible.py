@@ -144,7 +144,7 @@ class Fit:
     Arguments:
         unexplained: Share that no image times the maps gives, of what lies where the maps are not 0.
         outside: Share of the energy where the maps are 0.
-        visible_outside: Share of the points that stand three times above the noise, and where the maps are 0.
+        visible_outside: Fraction of the points that exceed three times the noise, and where the maps are 0.
     """
 
     unexplained: float

@@ -1,8 +1,8 @@
 r"""A synthetic law of regional amyloid SUVR through the years, and the best prediction that it allows.
 
-The law is Infield's own and of nobody's brain; its numbers are near those of PiB studies. A subject has an amyloid age
-a (years since the earliest regions reach half of their capacity), a rate r (amyloid years a year), a capacity K and an
-uptake u; 35 % accumulate nothing (K = 0). Region j of group g has an onset of its own and an uptake of its own:
+The model is Infield's own and fitted to no patient; its parameters are close to those of PiB studies. A subject has an
+amyloid age a (years since the earliest regions reach half of their capacity), a rate r (amyloid years per year), a
+capacity K and an uptake u; 35 % accumulate nothing (K = 0). Region j of group g has an onset and an uptake of its own:
 
 .. math::
     S_j(t) = u\,(1 + 0.03\, z_j) + K\, \sigma\bigl((a + r t - o_j) / 3\bigr), \qquad

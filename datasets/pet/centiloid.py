@@ -14,7 +14,7 @@ from infield.core.errors import InfieldError
 
 @dataclass(frozen=True)
 class Line:
-    """Slope and intercept of the Centiloid scale, and where they stand."""
+    """Slope and intercept of the Centiloid scale, and their source."""
 
     tracer: str
     pipeline: str

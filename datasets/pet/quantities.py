@@ -93,13 +93,15 @@ def to_suv(values: np.ndarray, units: str, dose: Dose | None) -> np.ndarray:
     """SUV = C [Bq/mL] weight [g] / dose [Bq], g/mL, the dose at the time to which C is corrected for decay.
 
     Raises:
-        InfieldError: The values are no activity, or weight, dose or time are missing.
+        InfieldError: The values are no activity, or weight, dose or time are missing or not possible.
     """
     if units == SUV:
         return values
     if units != ACTIVITY:
         raise InfieldError(where="SUV", found=f"an image in '{units}'", expected=f"{ACTIVITY}, from which SUV follows")
-    if dose is None or not (is_positive(dose.weight) and is_positive(dose.becquerel)):
+    if dose is not None and not 0.3 <= dose.weight <= 500:
+        raise InfieldError(where="SUV", found=f"a weight of {dose.weight:g} kg", expected="0.3 to 500 kg")
+    if dose is None or not is_positive(dose.becquerel):
         raise InfieldError(
             where="SUV",
             found="no weight, no dose or no time of injection",

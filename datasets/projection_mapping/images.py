@@ -21,7 +21,7 @@ class Picture:
 
     Arguments:
         code: sRGB-coded, 0 to 1, shape `(3, y, x)`.
-        notes: Choices that were made in reading it, in words.
+        notes: Choices made in reading it.
     """
 
     code: np.ndarray

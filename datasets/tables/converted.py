@@ -13,6 +13,7 @@ import xarray as xr
 
 from infield.core.errors import InfieldError
 from infield.datasets.formats.measurement import write_measurement
+from infield.datasets.tables.given import Given
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise, UnknownGaussianNoise
 
@@ -64,7 +65,7 @@ class Converted:
         )
 
 
-def refuse_constant(source: Path, name: str, values: np.ndarray) -> None:
+def refuse_constant(source: Path | Given, name: str, values: np.ndarray) -> None:
     """Refuse data that do not differ.
 
     Raises:
@@ -79,7 +80,9 @@ def refuse_constant(source: Path, name: str, values: np.ndarray) -> None:
         )
 
 
-def noise_of(source: Path, std: float | None, stds: np.ndarray | None, count: int, slope: float) -> np.ndarray | None:
+def noise_of(
+    source: Path | Given, std: float | None, stds: np.ndarray | None, count: int, slope: float
+) -> np.ndarray | None:
     """Variances of the data, from standard deviations in the units before a conversion.
 
     Arguments:
@@ -99,7 +102,9 @@ def noise_of(source: Path, std: float | None, stds: np.ndarray | None, count: in
         return None
     if std is not None and stds is not None:
         raise InfieldError(
-            "one standard deviation of the noise and one for each datum: give {noise_std} or the other",
+            where="{noise_std}",
+            found="one standard deviation for all data, and one for each datum",
+            expected="one of the two",
             parameters=["noise_std"],
         )
     values = np.array([std]) if stds is None else stds

@@ -1,4 +1,4 @@
-"""What names of columns say and no reader takes: it is said, so that nobody misses it."""
+"""Notes about names of columns that hold information no reader uses, such as units."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def units_in_a_name(name: str, attributes: Mapping[str, Any]) -> list[str]:
 
 
 def westward(column: Column) -> list[str]:
-    """Longitudes whose name says west, and none of which is negative."""
+    """Longitudes whose name contains west, none of which is negative."""
     if column.kind != "longitude" or not _WEST.match(column.name) or np.nanmin(column.values) < 0:
         return []
     return [f"warning: longitudes '{column.name}' are taken eastwards; give them a minus if they count westwards"]

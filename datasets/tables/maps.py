@@ -113,7 +113,7 @@ def _scalars(group: xr.Dataset) -> list[str]:
 def _quantiles(samples: xr.DataArray, quantiles: Sequence[float]) -> np.ndarray:
     """Quantiles over the samples, shape `(quantiles, [channel,] *space)`, a part of the field in memory at a time.
 
-    That of p stands at p (n + 1) of n draws: an interval between two holds a new draw as often as it states.
+    That of p lies at rank p (n + 1) of n draws: an interval between two holds a new draw as often as it states.
     """
     first, size = samples.dims[1], samples.shape[1]
     rows = max(1, VALUES_PER_READ // max(1, samples.size // size))

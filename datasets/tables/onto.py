@@ -32,7 +32,7 @@ def grid_of(field: Field) -> Grid:
     """Its regular grid.
 
     Raises:
-        InfieldError: It lives on scattered points.
+        InfieldError: It is given on scattered points.
     """
     if not isinstance(field.grid, Grid):
         raise InfieldError(where="{onto}", found="a field on scattered points", expected="a grid", parameters=["onto"])

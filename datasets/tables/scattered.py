@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 
@@ -17,6 +18,7 @@ from infield.datasets.formats.field import Field
 from infield.datasets.tables.axes import NAMES, Column, cut_open, grid_line, in_order, kind_of
 from infield.datasets.tables.converted import Converted, noise_model, noise_of, refuse_constant
 from infield.datasets.tables.covariate_fields import on_grid
+from infield.datasets.tables.given import Given
 from infield.datasets.tables.hints import units_in_a_name, westward
 from infield.datasets.tables.merged import merge
 from infield.datasets.tables.onto import along, field_of, grid_of, time_units
@@ -72,16 +74,16 @@ class Scattered:
     layout: Layout = field(default_factory=Layout)
 
 
-def convert_table(source: Path, asked: Scattered) -> Converted:
+def convert_table(source: Path | Given, request: Scattered) -> Converted:
     """The measurement that a table is.
 
     Raises:
         InfieldError: The table, a column or a setting is not as needed; one line names it.
     """
-    _check(asked)
-    known = None if asked.onto is None else field_of(asked.onto)
-    noise_columns = () if asked.noise_column is None else (asked.noise_column,)
-    table = open_table(source, replace(asked.layout, names=(asked.value, *asked.at, *noise_columns)))
+    _check(request)
+    known = None if request.onto is None else field_of(request.onto)
+    noise_columns = () if request.noise_column is None else (request.noise_column,)
+    table = open_table(source, replace(request.layout, names=(request.value, *request.at, *noise_columns)))
     rows, notes = len(table.frame), []
     repeated = 0
     if not table.attributes:  # all columns of the file are here
@@ -90,15 +92,15 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
         table = replace(table, frame=table.frame[~copies].reset_index(drop=True))
     if repeated:
         notes.append(f"{repeated} rows repeat another in every column and were left out")
-    values = numbers(source, table, asked.value)
-    _refuse_stand_ins(source, asked.value, values, asked)
-    columns = [_column(source, table, name, asked, i, known) for i, name in enumerate(asked.at)]
-    columns, system = (columns, None) if asked.crs is None else _in_system(columns, asked.crs)
-    stds = None if asked.noise_column is None else numbers(source, table, asked.noise_column)
+    values = numbers(source, table, request.value)
+    _refuse_stand_ins(source, request.value, values, request)
+    columns = [_column(source, table, name, request, i, known) for i, name in enumerate(request.at)]
+    columns, system = (columns, None) if request.crs is None else _in_system(columns, request.crs)
+    stds = None if request.noise_column is None else numbers(source, table, request.noise_column)
     if stds is not None:
-        _refuse_stand_ins(source, str(asked.noise_column), stds, asked)
-    if asked.units is None:
-        notes += units_in_a_name(asked.value, attributes_of(table, asked.value))
+        _refuse_stand_ins(source, str(request.noise_column), stds, request)
+    if request.units is None:
+        notes += units_in_a_name(request.value, attributes_of(table, request.value))
     notes += [note for c in columns for note in westward(c)]
     kept = np.isfinite(values) & np.all([np.isfinite(c.values) for c in columns], axis=0)
     if stds is not None:
@@ -110,22 +112,22 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
         raise InfieldError(where=source, found="no row with a value and a place", expected="at least two")
     values, stds = values[kept], None if stds is None else stds[kept]
     columns = [replace(c, values=c.values[kept]) for c in columns]
-    refuse_constant(source, asked.value, values)
-    convert = known.units if known is not None and known.units not in NONE else asked.convert
-    units, change = units_of(asked.value, attributes_of(table, asked.value), asked.units, convert)
+    refuse_constant(source, request.value, values)
+    convert = known.units if known is not None and known.units not in NONE else request.convert
+    units, change = units_of(request.value, attributes_of(table, request.value), request.units, convert)
     values = change(values)
     if known is None:
-        columns, more, mapping, steps = _laid_out(columns, asked)
+        columns, more, mapping, steps = _laid_out(columns, request)
         mapping = mapping or system
         notes += more
     else:
         (columns, inside), mapping = along(columns, known), None
         if not inside.all():
-            notes.append(f"{int((~inside).sum())} data lie outside of the field of {asked.onto} and were left out")
+            notes.append(f"{int((~inside).sum())} data lie outside of the field of {request.onto} and were left out")
             columns = [replace(c, values=c.values[inside]) for c in columns]
             values, stds = values[inside], None if stds is None else stds[inside]
-            refuse_constant(source, asked.value, values)
-    variances = noise_of(source, asked.noise_std, stds, len(values), abs(change.slope))
+            refuse_constant(source, request.value, values)
+    variances = noise_of(source, request.noise_std, stds, len(values), abs(change.slope))
     places = np.stack([c.values for c in columns], axis=1)
     places, values, variances, first, merged = merge(places, values, variances)
     if merged:
@@ -142,13 +144,13 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
         operator=build_operator(description, arrays, grid, 1),
         noise=noise_model(variances, values),
         grid=grid,
-        channels=(asked.value,) if known is None else known.channels,
+        channels=(request.value,) if known is None else known.channels,
         units=units,
         description=description,
         arrays=arrays,
-        context={name: on_grid(name, path, grid) for name, path in asked.covariates},
+        context={name: on_grid(name, path, grid) for name, path in request.covariates},
     )
-    extra, about = _carried(columns, table, asked, kept, first, mapping)
+    extra, about = _carried(columns, table, request, kept, first, mapping)
     return Converted(
         measurement,
         units,
@@ -168,36 +170,38 @@ def convert_table(source: Path, asked: Scattered) -> Converted:
     )
 
 
-def _check(asked: Scattered) -> None:
-    if asked.onto is not None:
+def _check(request: Scattered) -> None:
+    if request.onto is not None:
         for name in ("project", "wrap", "closed", "crs", "convert"):
-            if getattr(asked, name) not in (None, False):
+            if getattr(request, name) not in (None, False):
                 option = {"closed": "circle"}.get(name, name)
                 raise InfieldError(
                     where=f"{{{option}}}", found="it beside {onto}", expected="one of them", parameters=[option, "onto"]
                 )
-    elif len(asked.grid) not in (1, len(asked.at)) or not all(np.isfinite(s) and s > 0 for s in asked.grid):
+    elif len(request.grid) not in (1, len(request.at)) or not all(np.isfinite(s) and s > 0 for s in request.grid):
         raise InfieldError(
             where="{grid}",
-            found=" ".join(f"{s:g}" for s in asked.grid),
-            expected=f"one positive spacing, or one for each of {' '.join(asked.at)}",
+            found=" ".join(f"{s:g}" for s in request.grid),
+            expected=f"one positive spacing, or one for each of {' '.join(request.at)}",
             parameters=["grid"],
         )
-    if len({asked.value, *asked.at, asked.noise_column or ""}) < 2 + len(asked.at):
+    if len({request.value, *request.at, request.noise_column or ""}) < 2 + len(request.at):
         raise InfieldError(where="{at}", found="a column named twice", expected="different ones", parameters=["at"])
 
 
-def _column(source: Path, table: Table, name: str, asked: Scattered, i: int, known: Field | None) -> Column:
+def _column(source: Path | Given, table: Table, name: str, request: Scattered, i: int, known: Field | None) -> Column:
     """One axis, as numbers with units."""
     attributes = attributes_of(table, name)
-    stated = _stated(asked, i, kind_of(name, attributes))
+    dates = _holds_dates(table.frame[name])
+    stored = "time" if dates else kind_of(name, attributes)
+    stated = _stated(request, i, stored)
     if known is not None:
-        stated = stated or time_units(known, kind_of(name, attributes))
+        stated = stated or time_units(known, stored)
     kind = kind_of(name, {**attributes, "units": stated} if stated else attributes)
-    if kind == "time" or (asked.calendar is not None and _is_text(table, name)):
+    if dates or kind == "time" or (request.calendar is not None and _is_text(table, name)):
         try:
             values, units, calendar = as_numbers(
-                name, table.frame[name], attributes, stated, asked.calendar, asked.layout.dates
+                name, table.frame[name], attributes, stated, request.calendar, request.layout.dates
             )
         except InfieldError as error:
             raise error.within(source) from error
@@ -212,12 +216,12 @@ def _column(source: Path, table: Table, name: str, asked: Scattered, i: int, kno
         _check_degrees(source, name, kind, values)
         axis = "X" if kind == "longitude" else "Y"
         return Column(name, values, default, kind, {**attributes, "standard_name": kind, "axis": axis})
-    _refuse_stand_ins(source, name, values, asked)
+    _refuse_stand_ins(source, name, values, request)
     return Column(name, values, units, kind, attributes)
 
 
-def _refuse_stand_ins(source: Path, name: str, values: np.ndarray, asked: Scattered) -> None:
-    if not asked.layout.no_missing:
+def _refuse_stand_ins(source: Path | Given, name: str, values: np.ndarray, request: Scattered) -> None:
+    if not request.layout.no_missing:
         refuse_stand_ins(source, name, values)
 
 
@@ -243,27 +247,37 @@ def _in_system(columns: list[Column], crs: str) -> tuple[list[Column], dict[str,
     return [*found, *columns[2:]], mapping
 
 
+def _holds_dates(column: pd.Series) -> bool:
+    """Whether a column is of times, or of text with a date in every cell, whatever its name."""
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return True
+    cells = column.dropna()
+    if not len(cells) or pd.api.types.is_numeric_dtype(cells):
+        return False
+    return bool(cells.astype(str).str.match(r"\s*\d{1,4}([-/.])\d{1,2}\1\d{1,4}").all())
+
+
 def _is_text(table: Table, name: str) -> bool:
     return table.frame[name].dtype.kind not in "biuf"
 
 
-def _stated(asked: Scattered, i: int, kind: str) -> str | None:
+def _stated(request: Scattered, i: int, kind: str) -> str | None:
     """Units of a place that the caller states: one for each, or one for all that are no times."""
-    if not asked.at_units:
+    if not request.at_units:
         return None
-    if len(asked.at_units) == len(asked.at):
-        return asked.at_units[i]
-    if len(asked.at_units) == 1:
-        return None if kind == "time" and " since " not in asked.at_units[0] else asked.at_units[0]
+    if len(request.at_units) == len(request.at):
+        return request.at_units[i]
+    if len(request.at_units) == 1:
+        return None if kind == "time" and " since " not in request.at_units[0] else request.at_units[0]
     raise InfieldError(
         where="{at_units}",
-        found=f"{len(asked.at_units)}",
-        expected=f"one, or one for each of {' '.join(asked.at)}",
+        found=f"{len(request.at_units)}",
+        expected=f"one, or one for each of {' '.join(request.at)}",
         parameters=["at_units"],
     )
 
 
-def _check_degrees(source: Path, name: str, kind: str, values: np.ndarray) -> None:
+def _check_degrees(source: Path | Given, name: str, kind: str, values: np.ndarray) -> None:
     low, high = (-90.0, 90.0) if kind == "latitude" else (-360.0, 720.0)
     outside = values[(values < low) | (values > high)]
     if len(outside):
@@ -277,13 +291,13 @@ def _check_degrees(source: Path, name: str, kind: str, values: np.ndarray) -> No
 
 
 def _laid_out(
-    columns: list[Column], asked: Scattered
+    columns: list[Column], request: Scattered
 ) -> tuple[list[Column], list[str], dict[str, Any] | None, dict[str, float]]:
     """Axes slowest first, turned and projected; notes; the projection; the spacing of each axis."""
     kinds, notes = {c.kind: c for c in columns}, []
-    spacing = asked.grid * len(columns) if len(asked.grid) == 1 else asked.grid
+    spacing = request.grid * len(columns) if len(request.grid) == 1 else request.grid
     steps = {c.name: step for c, step in zip(columns, spacing, strict=True)}
-    for c in () if asked.crs else columns:
+    for c in () if request.crs else columns:
         if c.kind == "other" and (NAMES["longitude"].match(c.name) or NAMES["latitude"].match(c.name)):
             if np.abs(c.values).max() <= 360:
                 notes.append(
@@ -291,13 +305,13 @@ def _laid_out(
                     "degrees? leave {at_units} out, and {project} makes kilometres of degrees"
                 )
     if "longitude" in kinds:
-        step = 1e-9 if asked.project else steps[kinds["longitude"].name]
-        turned, note = cut_open(kinds["longitude"], step, asked.wrap, False if asked.project else asked.closed)
+        step = 1e-9 if request.project else steps[kinds["longitude"].name]
+        turned, note = cut_open(kinds["longitude"], step, request.wrap, False if request.project else request.closed)
         columns = [turned if c is kinds["longitude"] else c for c in columns]
         kinds["longitude"] = turned
         notes += [note] if note else []
     mapping = None
-    if asked.project:
+    if request.project:
         if not {"longitude", "latitude"} <= set(kinds):
             found = ", ".join(f"{c.name} ({c.units})" for c in columns)
             raise InfieldError(
@@ -319,11 +333,11 @@ def _laid_out(
             notes.append(
                 f"degrees are kept, one of longitude {shrink:.2f} of one of latitude here; {{project}} makes kilometres"
             )
-    if len(asked.grid) == 1 and len({"degrees" if c.units.startswith("degree") else c.units for c in columns}) > 1:
+    if len(request.grid) == 1 and len({"degrees" if c.units.startswith("degree") else c.units for c in columns}) > 1:
         raise InfieldError(
             where="{grid}",
             found=f"one spacing for axes in {', '.join(c.units for c in columns)}",
-            expected=f"one for each of {' '.join(asked.at)}",
+            expected=f"one for each of {' '.join(request.at)}",
             parameters=["grid"],
         )
     return in_order(columns), notes, mapping, steps
@@ -376,7 +390,7 @@ def units_of(
 def _carried(
     columns: list[Column],
     table: Table,
-    asked: Scattered,
+    request: Scattered,
     kept: np.ndarray,
     first: np.ndarray,
     mapping: dict[str, Any] | None,
@@ -385,13 +399,13 @@ def _carried(
     about: dict[str, dict[str, Any]] = {
         c.name: {k: v for k, v in c.attributes.items() if k != "units"} for c in columns
     }
-    about["data"] = {"long_name": asked.value, **attributes_of(table, asked.value)}
+    about["data"] = {"long_name": request.value, **attributes_of(table, request.value)}
     about["data"].pop("units", None)
     if mapping is None:
         return None, about
     about["data"]["grid_mapping"] = "crs"
     variables: dict[str, Any] = {"crs": ((), np.int32(0), mapping)}
-    for name in asked.at:
+    for name in request.at:
         kind = kind_of(name, attributes_of(table, name))
         if kind in ("longitude", "latitude") and name not in ("x", "y"):
             units = "degrees_east" if kind == "longitude" else "degrees_north"

@@ -83,7 +83,7 @@ def _year_first(column: pd.Series, order: str | None) -> pd.Series:
     Arguments:
         column: Text.
         order: "day-first" or "month-first"; None where the dates themselves decide: one that can be read in one way
-            alone, or dots, which stand after days.
+            alone, or dots, which follow days.
 
     Raises:
         ValueError: They do not decide, or some are of one kind and some of the other.

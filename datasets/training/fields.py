@@ -86,8 +86,8 @@ class FieldFile(LightningDataModule):
         self.grid_description = self.grid.to_json()
         self.units = units_of(self.path, array, self.variable)
         self.channels = _channel_names(self.path, array, self.variable)
-        told = {name: dataset.attrs.get(name) for name in FACTS}
-        self.facts = {name: float(value) for name, value in told.items() if isinstance(value, Real)}
+        stored = {name: dataset.attrs.get(name) for name in FACTS}
+        self.facts = {name: float(value) for name, value in stored.items() if isinstance(value, Real)}
         order = [SAMPLE, *([CHANNEL] if CHANNEL in array.dims else []), *space]
         held_out = int(self.validation * array.sizes[SAMPLE])
         count = array.sizes[SAMPLE] - held_out
@@ -106,7 +106,7 @@ class FieldFile(LightningDataModule):
         self.held_out = FieldSamples(self.path, array, range(count, count + held_out))
 
     def _where(self, dataset: xr.Dataset, array: xr.DataArray, space: list[str]) -> Grid | PointSet:
-        """Where the fields of a variable live, from the coordinates of its space dimensions."""
+        """Domain of the fields of a variable, from the coordinates of its space dimensions."""
         return grid_from_dataset(self.path, dataset, space)
 
     def examples(self) -> Tensor:

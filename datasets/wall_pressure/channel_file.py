@@ -126,16 +126,16 @@ class ChannelWriter(BlockWriter):
         overwrite: bool = False,
     ) -> None:
         self.layout, self.dtype = layout, dtype
-        self.told = json.loads(json.dumps({**run, "block": block, "dtype": dtype}))
+        self.run_attributes = json.loads(json.dumps({**run, "block": block, "dtype": dtype}))
         attributes = {
             "Conventions": CONVENTIONS,
             "infield_format": KIND,
             "infield_version": VERSION,
             "infield_complete": 0,
-            "infield_run": json.dumps(self.told),
+            "infield_run": json.dumps(self.run_attributes),
             "title": f"Turbulent channel flow, Re_tau {layout.re_tau:g}",
             "source": "direct numerical simulation, Fourier-Chebyshev-Fourier, velocity-vorticity formulation",
-            "seed": self.told.get("seed", 0),
+            "seed": self.run_attributes.get("seed", 0),
             **layout.attributes(),
             **makers(),
         }
@@ -149,7 +149,7 @@ class ChannelWriter(BlockWriter):
             version=VERSION,
             samples=len(layout.times),
             block=block,
-            run=self.told,
+            run=self.run_attributes,
             lay_out=lambda draft: self._lay_out(draft, attributes),
             overwrite=overwrite,
         )
@@ -176,7 +176,7 @@ class ChannelWriter(BlockWriter):
         with self._disk_full():
             try:
                 with draft.open("wb") as file:
-                    np.savez(file, run=np.array(json.dumps(self.told)), **arrays)  # type: ignore[arg-type]
+                    np.savez(file, run=np.array(json.dumps(self.run_attributes)), **arrays)  # type: ignore[arg-type]
                 os.replace(draft, self.restart)
             finally:
                 draft.unlink(missing_ok=True)
@@ -193,10 +193,10 @@ class ChannelWriter(BlockWriter):
         try:
             with np.load(self.restart, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-            told = json.loads(str(arrays.pop("run")))
+            run_attributes = json.loads(str(arrays.pop("run")))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InfieldError(where=self.restart, found=f"a damaged restart file ({error})", remedy=remedy) from error
-        if told != self.told:
+        if run_attributes != self.run_attributes:
             raise InfieldError(where=self.restart, found="the restart file of another run", remedy=remedy)
         return arrays
 

@@ -54,7 +54,7 @@ class WallPlanes:
         time: Of each plane in h/u_tau, shape `(samples,)`; None where not known.
         walls: Wall of each plane, 0 or 1, shape `(samples,)`; None where there is one wall only.
         provenance: Where the planes come from and what was done to them, in JSON types.
-        history: The same in words, one line a step.
+        history: The same as text, one line per step.
     """
 
     grid: Grid
@@ -126,15 +126,15 @@ class WallPlaneWriter(BlockWriter):
     ) -> None:
         self.planes = planes
         block = block or planes.block
-        told = {"samples": planes.samples, "block": block, "grid": planes.grid.to_json()}
-        told |= {"Re_tau": planes.re_tau, "wall": planes.wall, "synthetic": planes.synthetic}
-        told = json.loads(json.dumps({**run, **told}))
+        described = {"samples": planes.samples, "block": block, "grid": planes.grid.to_json()}
+        described |= {"Re_tau": planes.re_tau, "wall": planes.wall, "synthetic": planes.synthetic}
+        described = json.loads(json.dumps({**run, **described}))
         attributes = {
             "Conventions": CONVENTIONS,
             "infield_format": KIND,
             "infield_version": VERSION,
             "infield_complete": 0,
-            "infield_run": json.dumps(told),
+            "infield_run": json.dumps(described),
             "title": planes.title,
             **planes.attributes(),
             **makers(),
@@ -145,7 +145,7 @@ class WallPlaneWriter(BlockWriter):
             version=VERSION,
             samples=planes.samples,
             block=block,
-            run=told,
+            run=described,
             lay_out=lambda draft: self._lay_out(draft, attributes),
             overwrite=overwrite,
         )
@@ -194,8 +194,8 @@ class WallPlaneWriter(BlockWriter):
             coordinates[axis].attrs["long_name"] = f"{words} position in wall units"
         coordinates["sample"] = xr.Variable(("sample",), np.arange(planes.samples))
         if planes.time is not None:
-            told = {"units": OUTER_TIME, "long_name": "time"}
-            coordinates["time"] = xr.Variable(("sample",), np.asarray(planes.time, dtype=float), told)
+            described = {"units": OUTER_TIME, "long_name": "time"}
+            coordinates["time"] = xr.Variable(("sample",), np.asarray(planes.time, dtype=float), described)
         if planes.walls is not None:
             flag = {"flag_values": np.array([0, 1], dtype=np.int8), "flag_meanings": " ".join(WALLS)}
             coordinates["wall"] = xr.Variable(("sample",), np.asarray(planes.walls, dtype=np.int8), flag)

@@ -27,7 +27,7 @@ class WallSensors:
     Arguments:
         grid: Axes (z, x) of the plane that is to be reconstructed, in nu/u_tau.
         array: Positions `(sensors, 2)` of z and x in nu/u_tau, or flat indices of grid points `(sensors,)`.
-        words: How they are laid out, for people.
+        words: Human-readable description of the layout.
     """
 
     grid: Grid

@@ -247,14 +247,14 @@ def target_table(paths: Iterable[Path]) -> str:
 
 
 def deepinv_classes() -> str:
-    """What becomes of each operator of deepinv that a measurement file names."""
+    """Table of deepinv's operators and whether a measurement file can name them."""
     from infield.physics.operators.deepinv_classes import table
 
     rows = [
         (
             f"`{row.name}`",
             "linear" if row.linear else "nonlinear",
-            f"served, data {row.data_shape}" if not row.refused else f"refused: {row.refused.partition(': ')[2]}",
+            f"supported, data {row.data_shape}" if not row.refused else f"refused: {row.refused.partition(': ')[2]}",
         )
         for row in table()
     ]

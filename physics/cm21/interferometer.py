@@ -130,26 +130,27 @@ def build_interferometer(description: OperatorDescription) -> Interferometer:
     grid = description.regular_grid()
     if grid.ndim != 3 or description.channels != 1:
         found = f"{description.channels} channels on {grid.ndim} axes"
-        raise description.error(f"found a field of {found}, expected 1 channel on (x, y, line of sight)")
+        raise description.error(found=f"a field of {found}", expected="1 channel on (x, y, line of sight)")
     nx, ny, depth = grid.shape
     cells = _whole(description, "channel_cells", 1, least=1)
     if depth % cells:
-        raise description.error(f"found channels of {cells} cells on {depth} cells, expected a divisor")
+        raise description.error(found=f"channels of {cells} cells on {depth} cells", expected="a divisor")
     channels = depth // cells
     stretch = _whole(description, "delay_channels", 0, least=0)
     if stretch and channels % stretch:
-        raise description.error(f"found stretches of {stretch} channels on {channels} channels, expected a divisor")
+        raise description.error(found=f"stretches of {stretch} channels on {channels} channels", expected="a divisor")
     mask = description.mask((nx, ny // 2 + 1, channels))
     if (mask & ~independent_modes(nx, ny)[..., None]).any():
         raise description.error(
-            "found a mask with k = 0, with both of a pair of mirror images, or with one that is its own: their noise "
-            "would not be independent; leave them out"
+            found="a mask with k = 0, with both modes of a mirrored pair, or with a mode that mirrors itself",
+            expected="modes of independent noise",
+            remedy="leave the others out",
         )
     beam = None
     if "beam_fwhm" in description.arrays:
         fwhm = torch.from_numpy(description.array("beam_fwhm", (depth,)).astype("float64"))
         if (fwhm <= 0).any():
-            raise description.error("found a beam_fwhm that is not above zero")
+            raise description.error(found=f"beam_fwhm {float(fwhm.min()):g}", expected="values above zero")
         beam = gaussian_beam(grid, fwhm)
     return Interferometer(grid, mask, channel_cells=cells, delay_channels=stretch, beam=beam)
 
@@ -157,5 +158,5 @@ def build_interferometer(description: OperatorDescription) -> Interferometer:
 def _whole(description: OperatorDescription, name: str, default: int, *, least: int) -> int:
     value: Any = description.parameters.get(name, default)
     if not is_whole(value, least):
-        raise description.error(f"found {name} {value!r}, expected a whole number of at least {least}")
+        raise description.error(found=f"{name} {value!r}", expected=f"a whole number of at least {least}")
     return value

@@ -88,10 +88,10 @@ class Simulator21cmFAST:
             settings.setdefault("X_RAY_Tvir_MIN", settings["ION_Tvir_MIN"])
         request = {**shared, "settings": settings, "seed": seed, "simulate": simulate}
         with tempfile.TemporaryDirectory() as folder:
-            asked, answer = Path(folder) / "request.json", Path(folder) / "answer.npz"
-            asked.write_text(json.dumps(request), encoding="utf-8")
+            question, answer = Path(folder) / "request.json", Path(folder) / "answer.npz"
+            question.write_text(json.dumps(request), encoding="utf-8")
             script = Path(__file__).with_name("run_21cmfast.py")
-            command = [self.python or sys.executable, str(script), str(asked), str(answer)]
+            command = [self.python or sys.executable, str(script), str(question), str(answer)]
             try:
                 done = subprocess.run(
                     command, cwd=folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -103,7 +103,7 @@ class Simulator21cmFAST:
                     parameters={"python": self.python},
                 ) from error
             if not answer.exists():
-                raise InfieldError(f"21cmFAST: {_how_it_ended(done)}; seed {seed}, {_listed(parameters)}")
+                raise InfieldError(_how_it_ended(done), where=f"21cmFAST: seed {seed}, {_listed(parameters)}")
             with np.load(answer, allow_pickle=False) as file:
                 found = {name: file[name] for name in file.files}
         if "error" in found:
@@ -112,7 +112,7 @@ class Simulator21cmFAST:
                 raise InfieldError(
                     where=self.python, found=f"no package py21cmfast ({reason})", expected="it", remedy=INSTALL
                 )
-            raise InfieldError(f"21cmFAST refuses seed {seed}, {_listed(parameters)}: {reason}")
+            raise InfieldError(reason, where=f"21cmFAST: seed {seed}, {_listed(parameters)}")
         return found
 
 

@@ -147,7 +147,10 @@ class NoiseDescription:
             return content
         if content not in self.arrays:
             raise InfieldError(
-                f"noise '{self.law}': its {entry} is the variable '{content}', found {sorted(self.arrays)}; add it"
+                where=f"noise '{self.law}': {entry}",
+                found=f"no variable '{content}'",
+                expected=f"one of {sorted(self.arrays)}",
+                remedy=f"add '{content}', or name another one",
             )
         return np.array(self.arrays[content])
 
@@ -190,8 +193,10 @@ def positive_tensor(value: Any, law: str, quantity: str) -> Tensor:
     wrong = ~(torch.isfinite(tensor) & (tensor > 0))
     if wrong.any():
         raise InfieldError(
-            f"noise '{law}': {int(wrong.sum())} of {tensor.numel()} values of the {quantity} are not finite and above "
-            f"zero (the first is {tensor[wrong][0].item()}); write a positive {quantity} for every datum"
+            where=f"noise '{law}'",
+            found=f"{quantity} {tensor[wrong][0].item()} ({int(wrong.sum())} of {tensor.numel()} values are wrong)",
+            expected="finite values above zero",
+            remedy=f"write a positive {quantity} for every datum",
         )
     return tensor
 

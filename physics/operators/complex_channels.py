@@ -121,7 +121,7 @@ def real_channels(inner: Physics, grid: Grid | PointSet, channels: int, *, compl
             raise
         try:
             return kind(inner, grid, channels, complex_field=False, as_complex=True)
-        except Exception:  # what a real field makes of it says more
+        except Exception:  # the error of a real field is clearer
             pass
         raise
 

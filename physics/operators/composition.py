@@ -126,7 +126,7 @@ def outermost_has(operator: Physics, method: str) -> bool:
 
 
 def strip_scaling(operator: Physics) -> Physics:
-    """The operator itself, behind whatever changes of scale stand before it."""
+    """The operator itself, without the changes of scale before it."""
     while isinstance(operator, LinearComposition) and operator.factor is not None:
         operator = operator.operators[0]
     return operator

@@ -56,6 +56,27 @@ class Convolution(LinearOperator):
     def A_adjoint(self, y: Tensor) -> Tensor:
         return self._filter(y, self.transfer.conj())
 
+    def perturbations(self, x: Tensor) -> dict[str, Tensor]:
+        """Change of the data `(1, *data)` of a field `(1, channel, *space)` by a relative error of the kernel's width.
+
+        With transfer H(k) and variance s^2 of the kernel, by its lowest wavenumber, dH / d log s = -k^2 s^2 H, which is
+        exact for Gaussian kernels.
+        """
+        assert isinstance(self.grid, Grid)
+        squared, low = torch.zeros(1, dtype=torch.float64), []
+        for axis, (n, one) in enumerate(zip(self.period, self.grid.axes, strict=True)):
+            last = axis == len(self.period) - 1
+            k = 2 * torch.pi / one.spacing * (torch.fft.rfftfreq(n) if last else torch.fft.fftfreq(n)).to(torch.float64)
+            squared = squared[..., None] + k.square()
+            if n > 1:
+                low.append(tuple(int(d == axis) for d in range(len(self.period))))
+        squared = squared[0]
+        ratios = [-2 * (self.transfer[i] / self.transfer.flatten()[0]).abs().log() / squared[i] for i in low]
+        variance = torch.stack(ratios).mean() if ratios else squared.new_zeros(())
+        if not bool(variance > 0):  # it does not blur
+            return {}
+        return {"the width of the blur": self._filter(x, -variance * squared * self.transfer)}
+
     @property
     def direct(self) -> bool:
         return self.period == self.grid.shape
@@ -115,13 +136,16 @@ def build_convolution(description: OperatorDescription) -> Convolution:
     grid = description.regular_grid()
     for axis in grid.axes:
         if not axis.uniform:
-            raise description.error(f"found {axis.spacings}, expected even ones")
+            raise description.error(found=axis.spacings, expected="even ones")
     boundary = description.parameters.get("boundary", "periodic")
     if boundary not in get_args(Boundary):
-        raise description.error(f"found boundary {boundary!r}, expected one of {', '.join(get_args(Boundary))}")
+        raise description.error(found=f"boundary {boundary!r}", expected=f"one of {', '.join(get_args(Boundary))}")
     width = description.parameters.get("gaussian_width")
     if (width is None) == ("kernel" not in description.arrays):
-        raise description.error("expected either an array 'kernel' or the parameter 'gaussian_width'")
+        raise description.error(
+            found="neither" if width is None else "both",
+            expected="an array 'kernel' or the parameter 'gaussian_width'",
+        )
     kernel = _given_kernel(description, grid) if width is None else _gaussian(description, grid, width, boundary)
     return Convolution(grid, description.channels, kernel, boundary)
 
@@ -129,20 +153,20 @@ def build_convolution(description: OperatorDescription) -> Convolution:
 def _given_kernel(description: OperatorDescription, grid: Grid) -> Tensor:
     kernel = description.array("kernel")
     if kernel.ndim != grid.ndim or any(k > n or k == 0 for k, n in zip(kernel.shape, grid.shape, strict=True)):
-        raise description.error(f"found a kernel of shape {kernel.shape}, expected at most {grid.shape}")
+        raise description.error(found=f"a kernel of shape {kernel.shape}", expected=f"at most {grid.shape}")
     if kernel.dtype.kind == "c":
-        raise description.error("found a complex kernel, expected a real one")
+        raise description.error(found="a complex kernel", expected="a real one")
     return torch.from_numpy(kernel.astype(np.float64))
 
 
 def _gaussian(description: OperatorDescription, grid: Grid, width: Any, boundary: Boundary) -> Tensor:
     widths = width if isinstance(width, list | tuple) else [width] * grid.ndim
     if len(widths) != grid.ndim:
-        raise description.error(f"found {len(widths)} gaussian_width, expected one or {grid.ndim}")
+        raise description.error(found=f"{len(widths)} gaussian_width", expected=f"one or {grid.ndim}")
     widths = [description.positive("gaussian_width", w) for w in widths]
     for axis, length, w in zip(grid.axes, grid.lengths, widths, strict=True):
         if w > 10 * length:  # its sum, taken over 10 widths, would fill the memory
             raise description.error(
-                f"found gaussian_width {w}, expected at most {10 * length} along axis '{axis.name}'"
+                found=f"gaussian_width {w}", expected=f"at most {10 * length} along axis '{axis.name}'"
             )
     return gaussian_kernel(grid, tuple(widths), boundary)

@@ -37,20 +37,20 @@ class Crop(LinearOperator):
 
 def build_window(description: OperatorDescription) -> Crop:
     """The operator `window`: parameters `shape`, the points of the domain along each axis, and `periodic`, whether each
-    axis of the domain is periodic (by default none is); the field lives on the torus.
+    axis of the domain is periodic (by default none is); the field is defined on the torus.
 
     Raises:
-        InfieldError: If the field lives on scattered points, or the domain is no part of the torus.
+        InfieldError: If the field is given on scattered points, or the domain is no part of the torus.
     """
     description.expect(parameters=("shape", "periodic"))
     torus, given = description.regular_grid(), description.parameters
     shape = given.get("shape")
     whole = isinstance(shape, list | tuple) and len(shape) == torus.ndim and all(type(n) is int for n in shape)
     if not whole or any(not 1 <= n <= m for n, m in zip(shape, torus.shape, strict=True)):  # type: ignore[arg-type]
-        raise description.error(f"found shape {shape!r}, expected whole numbers from 1 to those of {torus.shape}")
+        raise description.error(found=f"shape {shape!r}", expected=f"whole numbers from 1 to those of {torus.shape}")
     periodic = given.get("periodic", [False] * torus.ndim)
     if not isinstance(periodic, list | tuple) or [type(value) for value in periodic] != [bool] * torus.ndim:
-        raise description.error(f"found periodic {periodic!r}, expected {torus.ndim} of true and false")
+        raise description.error(found=f"periodic {periodic!r}", expected=f"{torus.ndim} of true and false")
     axes = zip(torus.axes, shape, periodic, strict=True)  # type: ignore[arg-type]
     domain = Grid(
         tuple(Axis(axis.name, axis.coordinates[:n], axis.units, is_periodic) for axis, n, is_periodic in axes)

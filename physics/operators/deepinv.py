@@ -156,7 +156,9 @@ def build_deepinv(description: OperatorDescription) -> Physics:
     found = getattr(deepinv.physics, name, None)
     if not (inspect.isclass(found) and issubclass(found, Physics)):
         raise description.error(
-            f"deepinv {deepinv.__version__} has no such operator; see the classes of deepinv.physics"
+            found=f"no class {name} in deepinv.physics {deepinv.__version__}",
+            expected="a class of an operator",
+            remedy="see the classes of deepinv.physics",
         )
     constructors = [inspect.signature(cls) for cls in found.__mro__ if issubclass(cls, Physics)]
     known = {parameter for constructor in constructors for parameter in constructor.parameters} - {"kwargs"}
@@ -174,12 +176,12 @@ def build_deepinv(description: OperatorDescription) -> Physics:
         arguments.setdefault("img_size", (description.channels // halves, *description.grid.shape))
     seed = arguments.pop(SEED, None) if ours else None
     if seed is not None and not is_whole(seed):
-        raise description.error(f"found seed {seed!r}, expected a whole number from 0 on")
+        raise description.error(found=f"seed {seed!r}", expected="a whole number from 0 on")
     try:
-        told = (name, arguments, description.grid, description.channels, seed)
-        operator = _build(*told)
+        construction = (name, arguments, description.grid, description.channels, seed)
+        operator = _build(*construction)
         if not description.checked:
-            twin = _build(*told, state=1 if seed is None else seed)
+            twin = _build(*construction, state=1 if seed is None else seed)
             remedy = "give them as arrays" + ("" if "seed" in description.parameters else ", or add a parameter 'seed'")
             shape = (description.channels, *description.grid.shape)
             check_rebuilt(f"deepinv {deepinv.__version__}", operator, twin, shape, remedy)
@@ -189,4 +191,6 @@ def build_deepinv(description: OperatorDescription) -> Physics:
     except Exception as error:  # whatever deepinv raises, the file is what has to be mended
         reason = " ".join(str(error).split()) or type(error).__name__
         field = (description.channels, *description.grid.shape)
-        raise description.error(f"deepinv refuses it for a field of shape {field}: {reason}") from error
+        raise description.error(
+            found=f"an error of deepinv for a field of shape {field} ({reason})", expected="an operator"
+        ) from error

@@ -1,4 +1,4 @@
-"""An example of a description of each operator of deepinv, from which a table says which of them files can name."""
+"""An example of a description of each operator of deepinv, for the table of those that files can name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BASES = ("Physics", "LinearPhysics", "DecomposablePhysics")
 
 @dataclass(frozen=True)
 class Example:
-    """What a file says of an operator.
+    """Description of an operator in a file.
 
     Arguments:
         channels: Of the field, on N x N points.

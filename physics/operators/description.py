@@ -70,7 +70,10 @@ class OperatorDescription:
                 )
             if variable not in arrays:
                 raise InfieldError(
-                    f"operator '{name}': its {role} is the variable '{variable}', found {sorted(arrays)}; add it"
+                    where=f"operator '{name}': {role}",
+                    found=f"no variable '{variable}'",
+                    expected=f"one of {sorted(arrays)}",
+                    remedy=f"add '{variable}', or name another one",
                 )
             array = np.asarray(arrays[variable])
             if array.dtype.kind not in "biufc":
@@ -87,8 +90,9 @@ class OperatorDescription:
             resolved[role] = array
         return cls(name, parts["parameters"], resolved, grid, channels, checked)
 
-    def error(self, message: str) -> InfieldError:
-        return InfieldError(f"operator '{self.name}': {message}")
+    def error(self, message: str = "", **fields: str) -> InfieldError:
+        """An error about this operator, with fields of `InfieldError`: found, expected and remedy."""
+        return InfieldError(message, where=f"operator '{self.name}'", **fields)
 
     def expect(self, parameters: tuple[str, ...] = (), arrays: tuple[str, ...] = ()) -> None:
         """Refuse unknown parameters and arrays.
@@ -100,7 +104,7 @@ class OperatorDescription:
             unknown = sorted(set(found) - set(known))
             if unknown:
                 expected = ", ".join(known) or "none"
-                raise self.error(f"found {kind} {', '.join(unknown)}, expected {expected}; remove or rename it")
+                raise self.error(found=f"{kind} {', '.join(unknown)}", expected=expected, remedy="remove or rename it")
 
     def array(self, role: str, *shapes: tuple[int, ...]) -> np.ndarray:
         """An array, of one of the shapes if any are given.
@@ -109,11 +113,11 @@ class OperatorDescription:
             InfieldError: If it is missing or of another shape.
         """
         if role not in self.arrays:
-            raise self.error(f"found no array '{role}'; name its variable in the description's arrays")
+            raise self.error(found=f"no array '{role}'", remedy="name its variable in the description's arrays")
         array = self.arrays[role]
         if shapes and array.shape not in shapes:
             expected = " or ".join(str(shape) for shape in dict.fromkeys(shapes))
-            raise self.error(f"found {role} of shape {array.shape}, expected {expected}")
+            raise self.error(found=f"{role} of shape {array.shape}", expected=expected)
         return array
 
     def mask(self, *shapes: tuple[int, ...]) -> Tensor:
@@ -125,17 +129,17 @@ class OperatorDescription:
         mask = self.array("mask", *shapes)
         wrong = ~np.isin(mask, (0, 1))
         if wrong.any():
-            raise self.error(f"found {mask[wrong][0]} in the mask, expected zeros and ones")
+            raise self.error(found=f"{mask[wrong][0]} in the mask", expected="zeros and ones")
         return torch.from_numpy(mask.astype(bool))
 
     def regular_grid(self) -> Grid:
         """The field's grid.
 
         Raises:
-            InfieldError: If the field lives on scattered points.
+            InfieldError: If the field is given on scattered points.
         """
         if not isinstance(self.grid, Grid):
-            raise self.error("found a field on scattered points, expected one on a regular grid")
+            raise self.error(found="a field on scattered points", expected="one on a regular grid")
         return self.grid
 
     def positive(self, parameter: str, value: Any) -> float:
@@ -145,5 +149,5 @@ class OperatorDescription:
             InfieldError: Unless it is one finite number above zero.
         """
         if not is_positive(value):
-            raise self.error(f"found {parameter} {value!r}, expected a finite number above zero")
+            raise self.error(found=f"{parameter} {value!r}", expected="a finite number above zero")
         return float(value)

@@ -60,5 +60,5 @@ def build_fourier(description: OperatorDescription) -> FourierSampling:
     description.expect(arrays=("mask",))
     grid = description.regular_grid()
     if description.channels not in (1, 2):
-        raise description.error(f"found {description.channels} channels, expected 1 (real) or 2 (complex)")
+        raise description.error(found=f"{description.channels} channels", expected="1 (real) or 2 (complex)")
     return FourierSampling(grid, description.channels, description.mask(grid.shape))

@@ -96,12 +96,12 @@ def signed_distance(high: Tensor, grid: Grid) -> Tensor:
 def build_phases(description: OperatorDescription) -> TwoPhaseLevelSet:
     description.expect(parameters=("low", "high", "width"))
     if description.channels != 1:
-        raise description.error(f"found {description.channels} channels, expected 1")
+        raise description.error(found=f"{description.channels} channels", expected="1")
     levels: list[float] = []
     for name in ("low", "high"):
         value = description.parameters.get(name)
         if not is_number(value):
-            raise description.error(f"found {name} {value!r}, expected a finite number")
+            raise description.error(found=f"{name} {value!r}", expected="a finite number")
         levels.append(float(value))
     low, high = levels
     width = description.positive("width", description.parameters.get("width"))

@@ -30,7 +30,7 @@ class Link(Physics):
     """A function of every value by itself.
 
     Arguments:
-        grid: Where the field lives.
+        grid: Domain of the field.
         channels: Number of channels.
         function: A transform of `core.transform`.
     """
@@ -116,5 +116,5 @@ def build_bounded(description: OperatorDescription) -> Bounded:
     ends = {"low": 0.0, "high": 1.0} | dict(description.parameters)
     for name, value in ends.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise description.error(f"found {name} {value!r}, expected a number")
+            raise description.error(found=f"{name} {value!r}", expected="a number")
     return Bounded(description.grid, description.channels, float(ends["low"]), float(ends["high"]))

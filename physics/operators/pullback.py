@@ -24,7 +24,7 @@ class Inner:
 
     Arguments:
         operator: From fields z to x = T(z).
-        grid: Where z lives.
+        grid: Domain of z.
         description: As `build_operator` reads it, with the roles of its arrays; None where no file can hold it.
         arrays: By role.
     """
@@ -39,7 +39,7 @@ class Colour(LinearOperator):
     """S, from white noise to correlated fields.
 
     Arguments:
-        grid: Where both live, on a regular grid.
+        grid: Domain of both, a regular grid.
         channels: Number of channels.
         root: S.
     """
@@ -69,7 +69,7 @@ def inner_operator(part: Transform, grid: Grid | PointSet, channels: int, like: 
 
     Arguments:
         part: The transform.
-        grid: Where x = T(z) lives.
+        grid: Domain of x = T(z).
         channels: Of x.
         like: Numbers of the operator become of its precision and device.
 

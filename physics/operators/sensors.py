@@ -192,19 +192,19 @@ def build_points(description: OperatorDescription) -> PointSensors:
     description.expect(arrays=("coordinates", "indices"))
     grid, channels = description.grid, description.channels
     if len(description.arrays) != 1:
-        raise description.error(f"found the arrays {sorted(description.arrays)}, expected coordinates or indices")
+        raise description.error(found=f"the arrays {sorted(description.arrays)}", expected="coordinates or indices")
     if "indices" in description.arrays:
         indices = description.array("indices")
         if indices.ndim != 1 or indices.dtype.kind not in "iu" or indices.size == 0:
             raise description.error(
-                f"found indices {indices.dtype} of shape {indices.shape}, expected integers (sensors,)"
+                found=f"indices {indices.dtype} of shape {indices.shape}", expected="integers (sensors,)"
             )
         return PointSensors.at_indices(grid, channels, torch.from_numpy(indices.astype(np.int64)))
     if not isinstance(grid, Grid):
-        raise description.error("found coordinates for a field on scattered points, expected indices of its points")
+        raise description.error(found="coordinates for a field on scattered points", expected="indices of its points")
     coordinates = description.array("coordinates")
     if coordinates.ndim == 2 and len(coordinates) == 0:
-        raise description.error("found no sensor, expected the coordinates of at least one")
+        raise description.error(found="no sensor", expected="the coordinates of at least one")
     if coordinates.ndim != 2 or coordinates.shape[1] != grid.ndim:
-        raise description.error(f"found coordinates of shape {coordinates.shape}, expected (sensors, {grid.ndim})")
+        raise description.error(found=f"coordinates of shape {coordinates.shape}", expected=f"(sensors, {grid.ndim})")
     return PointSensors.at_coordinates(grid, channels, torch.from_numpy(coordinates.astype(np.float64)))

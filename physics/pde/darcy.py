@@ -112,18 +112,18 @@ def build_darcy(description: OperatorDescription) -> Darcy:
     description.expect(parameters=("forcing", "coefficient", "tolerance", "max_iterations"), arrays=("forcing",))
     given, grid = description.parameters, description.regular_grid()
     if description.channels != 1:
-        raise description.error(f"found {description.channels} channels, expected 1")
+        raise description.error(found=f"{description.channels} channels", expected="1")
     return Darcy(grid, _forcing(description, grid), **_settings(description, given))
 
 
 def _forcing(description: OperatorDescription, grid: Grid) -> Tensor | float:
     if "forcing" in description.arrays:
         if "forcing" in description.parameters:
-            raise description.error("found forcing as a parameter and as an array, expected one of them")
+            raise description.error(found="forcing as a parameter and as an array", expected="one of them")
         return torch.from_numpy(description.array("forcing", grid.shape).astype("float64"))
     forcing = description.parameters.get("forcing", 1.0)
     if not is_number(forcing):
-        raise description.error(f"found forcing {forcing!r}, expected a finite number")
+        raise description.error(found=f"forcing {forcing!r}", expected="a finite number")
     return float(forcing)
 
 
@@ -133,12 +133,12 @@ def _settings(description: OperatorDescription, given: Any) -> dict[str, Any]:
         settings["coefficient"] = given["coefficient"]
         if given["coefficient"] not in get_args(Coefficient):
             expected = ", ".join(get_args(Coefficient))
-            raise description.error(f"found coefficient {given['coefficient']!r}, expected one of {expected}")
+            raise description.error(found=f"coefficient {given['coefficient']!r}", expected=f"one of {expected}")
     if "tolerance" in given:
         settings["tolerance"] = description.positive("tolerance", given["tolerance"])
     if "max_iterations" in given:
         count = description.positive("max_iterations", given["max_iterations"])
         if count != int(count):
-            raise description.error(f"found max_iterations {count}, expected a whole number")
+            raise description.error(found=f"max_iterations {count}", expected="a whole number")
         settings["max_iterations"] = int(count)
     return settings

@@ -63,8 +63,8 @@ class DarcySolver:
         if not torch.isfinite(rho).all():
             raise _error(
                 ~torch.isfinite(rho),
-                "found NaN or infinity where the solve starts, expected a finite right-hand side and a coefficient "
-                "whose contrast float64 can hold",
+                found="NaN or infinity where the solve starts",
+                expected="a finite right-hand side and a coefficient whose contrast float64 can hold",
             )
         goal, iterations = self.tolerance**2 * rho, torch.zeros_like(rho, dtype=torch.int64)
         while (active := ~(rho <= goal)).any():  # NaN never converges
@@ -73,9 +73,9 @@ class DarcySolver:
                 contrast = float((a.flatten(1).amax(1) / a.flatten(1).amin(1))[active][0])
                 raise _error(
                     active,
-                    f"found residual {residual:.1e} after {self.max_iterations} iterations, expected at most "
-                    f"{self.tolerance:.0e}; its coefficient has the contrast {contrast:.1e}: lower that or raise "
-                    "max_iterations",
+                    found=f"residual {residual:.1e} after {self.max_iterations} iterations",
+                    expected=f"at most {self.tolerance:.0e}",
+                    remedy=f"lower the contrast of the coefficient, {contrast:.1e}, or raise max_iterations",
                 )
             iterations += active
             Kp = K(p)
@@ -110,7 +110,7 @@ class DarcySolver:
         return torch.where(smooth.reshape(-1, *(1,) * self.ndim), s, 1.0)
 
     def sensitivity(self, a: Tensor, u: Tensor, w: Tensor) -> Tensor:
-        """The derivative of -w K(a) u with respect to a, shape of a; u and w live on the interior."""
+        """The derivative of -w K(a) u with respect to a, shape of a; u and w are defined on the interior."""
         slopes = [
             -(k**2) / 2 * h**2 * du * dw  # d k / d a_low = (k / a_low)^2 / 2 for a face, and for a_high likewise
             for k, h, du, dw in zip(
@@ -188,9 +188,9 @@ class DarcySolve(torch.autograd.Function):
         return ctx.equation.sensitivity(a, u, w), w, None
 
 
-def _error(bad: Tensor, message: str) -> ForwardModelError:
-    """Names the first of the bad samples."""
-    return ForwardModelError(f"operator 'darcy': sample {int(bad.nonzero()[0])} of the batch: {message}")
+def _error(bad: Tensor, **fields: str) -> ForwardModelError:
+    """An error that names the first of the bad samples."""
+    return ForwardModelError(where=f"operator 'darcy': sample {int(bad.nonzero()[0])} of the batch", **fields)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -76,5 +76,5 @@ def build_helmholtz(description: OperatorDescription) -> Helmholtz:
     description.expect(parameters=("wavenumber_squared",))
     k2 = description.parameters.get("wavenumber_squared")
     if not is_number(k2):
-        raise description.error(f"found wavenumber_squared {k2!r}, expected a finite number")
+        raise description.error(found=f"wavenumber_squared {k2!r}", expected="a finite number")
     return Helmholtz(description.regular_grid(), description.channels, float(k2))

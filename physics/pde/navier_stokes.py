@@ -115,11 +115,14 @@ class NavierStokes(Physics):
             if wrong.any():
                 step, sample = (int(i) for i in wrong.nonzero()[0])
                 cfl = float(h * speeds[step, sample])
-                found = f"CFL number {cfl:.3g} with {self.steps} steps, expected at most {LARGEST_CFL}"
-                enough = f"; take {math.ceil(self.steps * cfl / 1.4)} steps" if math.isfinite(cfl) else ""
-                remedy = f": found {found}{enough}, or more" if torch.isfinite(norms[0, sample]) else ""
+                where = f"operator '{self.name}': sample {sample} of the batch {message} at step {step}"
+                if not torch.isfinite(norms[0, sample]):
+                    raise ForwardModelError(where=where, found="NaN or infinity at its start", expected="finite values")
                 raise ForwardModelError(
-                    f"operator '{self.name}': sample {sample} of the batch {message} at step {step}{remedy}"
+                    where=where,
+                    found=f"CFL number {cfl:.3g} with {self.steps} steps",
+                    expected=f"at most {LARGEST_CFL}",
+                    remedy=f"take {math.ceil(self.steps * cfl / 1.4)} steps or more" if math.isfinite(cfl) else "",
                 )
 
 
@@ -150,13 +153,15 @@ def build_navier_stokes(description: OperatorDescription) -> NavierStokes:
     description.expect(parameters=("viscosity", "time", "steps", "forcing"), arrays=("forcing",))
     grid = description.regular_grid()
     if description.channels != 1:
-        raise description.error(f"found {description.channels} channels, expected 1, the vorticity")
+        raise description.error(found=f"{description.channels} channels", expected="1, the vorticity")
     parameters = {"viscosity": 1e-3, "time": 1.0, "steps": None, "forcing": "none", **description.parameters}
     steps, forcing = parameters["steps"], parameters["forcing"]
     if steps is not None and not is_whole(steps, 1):
-        raise description.error(f"found steps {steps!r}, expected a whole number of at least 1")
+        raise description.error(found=f"steps {steps!r}", expected="a whole number of at least 1")
     if forcing not in FORCINGS or ("forcing" in description.arrays and "forcing" in description.parameters):
-        raise description.error(f"found forcing {forcing!r}, expected {' or '.join(FORCINGS)}, or an array 'forcing'")
+        raise description.error(
+            found=f"forcing {forcing!r}", expected=f"{' or '.join(FORCINGS)}, or an array 'forcing'"
+        )
     source = li_forcing(grid) if forcing == "li" else None
     if "forcing" in description.arrays:
         source = torch.from_numpy(description.array("forcing", grid.shape).astype("float64"))

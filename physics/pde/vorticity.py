@@ -74,7 +74,7 @@ class IntegratingFactorRK4:
 
 
 class _Step(torch.autograd.Function):
-    """A time step that remembers where it started and nothing else; `torch.utils.checkpoint` fails in `torch.func`."""
+    """A time step that stores its initial state alone; `torch.utils.checkpoint` fails in `torch.func`."""
 
     generate_vmap_rule = True
 

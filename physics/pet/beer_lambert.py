@@ -68,5 +68,5 @@ def build_beer_lambert(description: OperatorDescription) -> BeerLambert:
     blank = sinogram(description, "blank", operator)
     if blank is None or not is_positive(float(blank.max())):
         what = "no blank" if blank is None else "a blank of 0"
-        raise description.error(f"found {what}, expected the counts without absorber, a number or an array")
+        raise description.error(found=what, expected="the counts without absorber, a number or an array")
     return BeerLambert(operator, blank, sinogram(description, "background", operator))

@@ -53,7 +53,7 @@ class ParallelBeam:
             if (name in given) == (other in description.arrays):
                 what = "both" if name in given else "neither"
                 raise description.error(
-                    f"found {what} of parameter '{name}' and array '{other}', expected one of the two"
+                    found=f"{what} of parameter '{name}' and array '{other}'", expected="one of the two"
                 )
         if "angles" in given:
             n = _count(description, "angles")
@@ -66,9 +66,9 @@ class ParallelBeam:
         else:
             positions = _vector(description, "positions")
             if "bin_width" in given:
-                raise description.error("found bin_width beside positions, expected one of the two")
+                raise description.error(found="bin_width beside positions", expected="one of the two")
             if (np.diff(positions) <= 0).any():
-                raise description.error("found positions that do not increase, expected them in order")
+                raise description.error(found="positions that do not increase", expected="them in order")
         psf = given.get("psf_fwhm", 0.0)
         psf = 0.0 if is_number(psf) and psf == 0 else description.positive("psf_fwhm", psf)
         return cls(angles, positions, _centre(description), psf)
@@ -115,7 +115,7 @@ def image_grid(description: OperatorDescription) -> Grid:
     """
     grid = description.regular_grid()
     if grid.ndim not in (2, 3):
-        raise description.error(f"found a field on {grid.ndim} axes, expected an image (y, x) or a volume (z, y, x)")
+        raise description.error(found=f"a field on {grid.ndim} axes", expected="an image (y, x) or a volume (z, y, x)")
     try:
         for axis in (-2, -1):
             coordinates_mm(grid, axis)
@@ -127,14 +127,14 @@ def image_grid(description: OperatorDescription) -> Grid:
 def _count(description: OperatorDescription, name: str) -> int:
     value = description.parameters[name]
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise description.error(f"found {name} {value!r}, expected a whole number of at least 1")
+        raise description.error(found=f"{name} {value!r}", expected="a whole number of at least 1")
     return value
 
 
 def _vector(description: OperatorDescription, role: str) -> np.ndarray:
     values = description.array(role).astype(float)
     if values.ndim != 1 or values.size == 0:
-        raise description.error(f"found {role} of shape {values.shape}, expected a vector")
+        raise description.error(found=f"{role} of shape {values.shape}", expected="a vector")
     return values
 
 
@@ -143,5 +143,5 @@ def _centre(description: OperatorDescription) -> tuple[float, float] | None:
     if value is None:
         return None
     if not (isinstance(value, list | tuple) and len(value) == 2 and all(is_number(v) for v in value)):
-        raise description.error(f"found centre {value!r}, expected two finite numbers (y, x) in mm")
+        raise description.error(found=f"centre {value!r}", expected="two finite numbers (y, x) in mm")
     return float(value[0]), float(value[1])

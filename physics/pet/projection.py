@@ -1,4 +1,4 @@
-r"""Parallel-beam projector of emission tomography, in mm, with what stands between a ray and its counts.
+r"""Parallel-beam projector of emission tomography, in mm, with the factors between a ray and its counts.
 
 The expected counts of a ray are
 
@@ -177,13 +177,13 @@ def sinogram(description: OperatorDescription, role: str, operator: Projection) 
     if role in description.parameters:
         value = description.parameters[role]
         if role in description.arrays or not is_number(value) or value < 0:
-            raise description.error(f"found {role} {value!r}, expected a number of at least 0, or an array")
+            raise description.error(found=f"{role} {value!r}", expected="a number of at least 0, or an array")
         return torch.full(shape, float(value), dtype=torch.float64)
     if role not in description.arrays:
         return None
     values = description.array(role, shape, shape[-2:]).astype("float64")
     if (values < 0).any():
-        raise description.error(f"found {int((values < 0).sum())} values of {role} below 0, expected none")
+        raise description.error(found=f"{int((values < 0).sum())} values of {role} below 0", expected="none")
     return torch.from_numpy(values).expand(shape).clone()
 
 
@@ -195,15 +195,20 @@ def _weight(description: OperatorDescription, operator: Projection) -> Tensor | 
         factors.append(torch.tensor(seconds, dtype=torch.float64))
     normalisation, attenuation = (sinogram(description, role, operator) for role in ("normalisation", "attenuation"))
     if attenuation is not None and (attenuation > 1).any():
-        found = f"found attenuation factors up to {float(attenuation.max()):.4g}, expected exp(-P mu), at most 1"
-        raise description.error(f"{found}; take the inverse of correction factors")
+        raise description.error(
+            found=f"attenuation factors up to {float(attenuation.max()):.4g}",
+            expected="exp(-P mu), at most 1",
+            remedy="take the inverse of correction factors",
+        )
     if "attenuation_map" in description.arrays:
         if attenuation is not None:
-            raise description.error("found attenuation and attenuation_map, expected one of the two")
+            raise description.error(found="attenuation and attenuation_map", expected="one of the two")
         mu = description.array("attenuation_map", operator.grid.shape).astype("float64")
         if mu.min() < 0 or mu.max() > MAX_ATTENUATION:
-            found = f"attenuation_map from {mu.min():.4g} to {mu.max():.4g}"
-            raise description.error(f"found {found}, expected 1/mm, from 0 to {MAX_ATTENUATION} (water 0.0096)")
+            raise description.error(
+                found=f"attenuation_map from {mu.min():.4g} to {mu.max():.4g}",
+                expected=f"1/mm, from 0 to {MAX_ATTENUATION} (water 0.0096)",
+            )
         integrals = operator._project(torch.from_numpy(mu)[None, None])[0, 0]  # unblurred
         attenuation = torch.exp(-integrals)
     factors += [factor for factor in (normalisation, attenuation) if factor is not None]
@@ -213,5 +218,5 @@ def _weight(description: OperatorDescription, operator: Projection) -> Tensor | 
     for factor in factors[1:]:
         weight = weight * factor
     if not (weight > 0).any():
-        raise description.error("found normalisation times attenuation 0 in every bin, expected one above 0")
+        raise description.error(found="normalisation times attenuation 0 in every bin", expected="one above 0")
     return weight.expand(operator.data_shape[1:]).clone()

@@ -1,4 +1,4 @@
-"""From a picture, sRGB-coded, to the camera light that it asks for: pointwise, with an exposure."""
+"""From an sRGB-coded picture to the camera light that displays it: pointwise, with an exposure."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def build_display(description: OperatorDescription) -> Display:
     """
     description.expect(("exposure", "to_srgb"))
     if description.channels != 3:
-        raise description.error(f"found {description.channels} channels, expected red, green and blue")
+        raise description.error(found=f"{description.channels} channels", expected="red, green and blue")
     exposure = description.positive("exposure", description.parameters.get("exposure", 1.0))
     rows = description.parameters.get("to_srgb", [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
     square = isinstance(rows, list) and len(rows) == 3 and all(isinstance(r, list) and len(r) == 3 for r in rows)
     if not square or not all(is_number(v) for r in rows for v in r) or abs(np.linalg.det(np.array(rows, float))) < 1e-6:
-        raise description.error(f"found to_srgb {rows!r}, expected an invertible 3 x 3 matrix")
+        raise description.error(found=f"to_srgb {rows!r}", expected="an invertible 3 x 3 matrix")
     return Display(description.grid, exposure, torch.tensor(rows, dtype=torch.float64))

@@ -1,7 +1,7 @@
 r"""Light of several projectors on a surface, at the pixels of one camera.
 
 With s_p the light that projector p emits above its black level (0 to 1, a channel each of its primaries), the camera
-sees, in linear light with 1 at full scale,
+records, in linear light with 1 at full scale,
 
     direct(x) = sum_p V_p(x) (B_p s_p)(W_p(x)),      c(x) = background(x) + direct(x) + R(x) (U K P direct)(x),
 
@@ -247,24 +247,24 @@ def build_multi_projector(description: OperatorDescription) -> Physics:
     grid = description.regular_grid()
     if grid.ndim != 3 or description.channels != 3:
         raise description.error(
-            f"found {description.channels} channels on {grid.ndim} axes, expected 3 on the axes (projector, v, u)"
+            found=f"{description.channels} channels on {grid.ndim} axes", expected="3 on the axes (projector, v, u)"
         )
     warp = description.array("warp").astype(np.float64)
     n = grid.shape[0]
     if warp.ndim != 4 or warp.shape[:2] != (n, 2):
-        raise description.error(f"found warp of shape {warp.shape}, expected ({n}, 2, y, x)")
+        raise description.error(found=f"warp of shape {warp.shape}", expected=f"({n}, 2, y, x)")
     shape = warp.shape[-2:]
     if "seen" in description.arrays:
         warp = np.where(description.array("seen", (n, *shape))[:, None] > 0, warp, np.nan)
     mixing = description.array("mixing", (n, 3, 3, *shape)).astype(np.float64)
     defocus, black = _each(description, "defocus", n), _each(description, "black", n)
     if max(black) >= 1:
-        raise description.error(f"found black {max(black)}, expected less than 1")
+        raise description.error(found=f"black {max(black)}", expected="less than 1")
     indirect: dict[str, Any] = {}
     if "reflectance" in description.arrays or "form_factors" in description.arrays:
         patches = tuple(description.parameters.get("patches", (15, 20)))
         if len(patches) != 2 or not all(isinstance(k, int) and k > 0 for k in patches):
-            raise description.error(f"found patches {patches}, expected two whole numbers")
+            raise description.error(found=f"patches {patches}", expected="two whole numbers")
         q = patches[0] * patches[1]
         indirect = {
             "reflectance": description.array("reflectance", (3, *shape)),
@@ -295,5 +295,5 @@ def _each(description: OperatorDescription, name: str, n: int) -> list[float]:
     value = description.parameters.get(name, 0.0)
     values = list(value) if isinstance(value, list | tuple) else [value] * n
     if len(values) != n or not all(is_number(v) and v >= 0 for v in values):
-        raise description.error(f"found {name} {value!r}, expected a number of at least 0, or {n} of them")
+        raise description.error(found=f"{name} {value!r}", expected=f"a number of at least 0, or {n} of them")
     return [float(v) for v in values]

@@ -60,7 +60,7 @@ class Response(Physics):
 
 
 def check_response(table: np.ndarray, projectors: int) -> np.ndarray:
-    """A table of responses as it should be.
+    """Check a table of responses.
 
     Raises:
         InfieldError: It has another shape, or does not rise from 0 to 1.

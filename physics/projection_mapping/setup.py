@@ -47,7 +47,7 @@ class Setup:
         background: Light with all drives at 0, shape `(3, y, x)`.
         projectors: At least one.
         to_srgb: Camera channels to linear sRGB, 3 x 3.
-        colour: Where `to_srgb` comes from, in words.
+        colour: Origin of `to_srgb`.
         reflectance, form_factors, patches: Indirect light, as of `MultiProjector`; None without.
         facts: What calibration found, in JSON types.
     """

@@ -42,7 +42,7 @@ def load_prior(name: str | Path, device: str = "cpu") -> Any:
         raise InfieldError(
             where=f"prior '{name}'",
             found="one that is fitted to a measurement",
-            expected="one that stands alone",
+            expected="one that needs no further arguments",
             remedy="give its name to reconstruct: {prior}",
             parameters={"prior": str(name)},
         )

@@ -83,7 +83,7 @@ def reconstruct(
         `to`, its arrays stay on disk.
 
     Raises:
-        InfieldError: Whatever the caller can mend; nothing that is not complete stands under `to` then.
+        InfieldError: An error that the caller can fix; no incomplete file is left at `to`.
     """
     for name, value, known in (
         ("trend", trend, ("none", "constant", "linear")),

@@ -57,7 +57,12 @@ def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         kernels = {"kernels": (arguments.kernel,)} if arguments.kernel else {}
         return learned_regression, {"checkpoint": arguments.checkpoint, "train": arguments.train, **kernels}
     if arguments.kernel or arguments.checkpoint or arguments.train:
-        raise InfieldError("--kernel, --checkpoint and --train are options of `bench gp-regression --prior learned`")
+        raise InfieldError(
+            where="bench gp-regression",
+            found="--kernel, --checkpoint or --train without --prior learned",
+            expected="them with a learned prior only",
+            remedy="add --prior learned, or leave them out",
+        )
     return sys.modules[__name__], {}
 
 

@@ -1,6 +1,6 @@
 """Integrators of dx/dt = v(x, t) beside which `infield bench steps` measures that of `priors.integrator`.
 
-Each takes fields at t = 0 and a number of velocity calls, and never asks for the velocity at t = 1.
+Each takes fields at t = 0 and a number of velocity calls, and never evaluates the velocity at t = 1.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Record:
         bench, case, method, metric: What it is.
         value: The figure, or why there is none.
         unit: Of the value.
-        target: The target, in words.
+        target: The target as text.
         met: Whether the value meets it; None if that is undetermined.
     """
 

@@ -5,22 +5,32 @@ datum contributes.
 
 Parts: `integrator` (draws of priors beside Heun's method, the midpoint rule and DPM-Solver++ at equal calls),
 `denoisers` (shipped priors, and priors with a planted circulation), `explain` (sensitivities beside exact ones),
-`smc` (Gaussian priors, 40 and 60 data).
+`smc` (Gaussian priors, 40 and 60 data), `nonlinear` and `chains` (`smc` of Darcy flow and counts). Parts of many cases
+resume with `--keep`.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from infield.pipelines.bench import steps_denoisers, steps_explain, steps_integrator, steps_smc
+from infield.core.errors import InfieldError
+from infield.pipelines.bench import steps_denoisers, steps_explain, steps_integrator, steps_nonlinear, steps_smc
+from infield.pipelines.bench.steps_kept import StepsBench
 from infield.pipelines.bench.steps_options import PARTS
-from infield.pipelines.bench.targets import TargetBench
 
-RUN = dict(zip(PARTS, (steps_integrator.run, steps_denoisers.run, steps_explain.run, steps_smc.run), strict=True))
+RUN = {
+    "integrator": steps_integrator.run,
+    "denoisers": steps_denoisers.run,
+    "explain": steps_explain.run,
+    "smc": steps_smc.run,
+    "nonlinear": steps_nonlinear.run,
+    "chains": steps_nonlinear.run_chains,
+}
 
 METRICS: dict[str, str] = {}
 METHOD_NOTE = (
@@ -31,13 +41,26 @@ METHOD_NOTE = (
 
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """This bench with its options."""
-    return sys.modules[__name__], {"parts": arguments.parts}
+    return sys.modules[__name__], {name: getattr(arguments, name) for name in ("parts", "cases", "keep")}
 
 
-def run(*, quick: bool = False, seed: int = 0, parts: list[str] | None = None) -> TargetBench:
-    """The parts that were asked for."""
+def run(
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    parts: list[str] | None = None,
+    cases: int | None = None,
+    keep: Path | None = None,
+) -> StepsBench:
+    """The requested parts.
+
+    Raises:
+        InfieldError: Of cases there are none, or the file of finished ones is no such file.
+    """
+    if cases is not None and cases < 1:
+        raise InfieldError(where="--cases", found=cases, expected="at least 1")
     torch.set_num_threads(1)
-    bench = TargetBench("steps", seed)
+    bench = StepsBench("steps", seed, cases=cases, kept=keep)
     for part in parts or PARTS:
         RUN[part](bench, quick, seed)
     return bench

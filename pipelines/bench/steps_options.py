@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-PARTS = ("integrator", "denoisers", "explain", "smc")
+PARTS = ("integrator", "denoisers", "explain", "smc", "nonlinear", "chains")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parts", nargs="+", choices=PARTS, metavar="PART", help=f"some of {', '.join(PARTS)} (default all)"
+    )
+    parser.add_argument("--cases", type=int, metavar="N", help="at most N cases of a part that has many (default all)")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FILE", help="take finished cases from this file and add those of this run to it"
     )

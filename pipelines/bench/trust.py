@@ -11,12 +11,14 @@ times the right ones, or a shift of 0.3 pointwise standard deviations of one sig
 from __future__ import annotations
 
 import argparse
+import math
 import resource
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +32,7 @@ from infield.datasets.formats.measurement import write_measurement
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.operators.registry import build_operator
+from infield.pipelines.bench.kept import Kept
 from infield.pipelines.bench.records import Bench, Record
 from infield.pipelines.run.check import checked
 from infield.pipelines.run.console import progress
@@ -62,19 +65,20 @@ NOISE = 0.05
 
 
 def chosen(arguments: argparse.Namespace) -> tuple[ModuleType, dict[str, Any]]:
-    return sys.modules[__name__], {"parts": arguments.parts}
+    return sys.modules[__name__], {"parts": arguments.parts, "keep": arguments.keep}
 
 
-def run(*, quick: bool = False, seed: int = 0, parts: list[str] | None = None) -> Bench:
+def run(*, quick: bool = False, seed: int = 0, parts: list[str] | None = None, keep: Path | None = None) -> Bench:
     """All parts; a tenth of the repetitions when quick."""
     torch.set_num_threads(1)
+    kept = Kept(keep)
     bench, every = Bench("trust", seed), {"faults": _faults, "around": _around, "prior": _prior, "check": _check}
     with progress() as bar:
         for part in bar.track(parts or PARTS, description="trust"):
             if part == "light":
                 _light(bench)
             else:
-                every[part](bench, seed, 10 if quick else 1)
+                every[part](bench, seed, kept, 10 if quick else 1)
     return bench
 
 
@@ -84,15 +88,16 @@ def _add(
     bench.records.append(Record(bench.name, case, method, metric, value, unit, target, met))
 
 
-def _faults(bench: Bench, seed: int, less: int) -> None:
+def _faults(bench: Bench, seed: int, kept: Kept, less: int) -> None:
     posterior, repetitions = SyntheticPosterior.of_points(), REPETITIONS // less
     for number, (name, fault) in enumerate(FAULTS.items()):
-        alarms = 0
-        for i in range(repetitions):
+
+        def alarm(i: int, number: int = number, fault: dict[str, float] = fault) -> bool:
             generator = Generator().manual_seed(100_000 * seed + 1000 * number + i)
             fields = posterior.draw(SIMULATIONS, DRAWS, generator, **fault)
-            alarms += posterior.judge(fields, generator, exchanges=999).p < ALARM
-        share = alarms / repetitions
+            return posterior.judge(fields, generator, exchanges=999).p < ALARM
+
+        share = kept.share(f"seed {seed} {name}", repetitions, alarm)
         if fault:
             _add(bench, name, "calibrate", "found", share, "at least 0.95", share >= 0.95)
         else:
@@ -139,32 +144,33 @@ def _measurement(prior: GaussianPrior, points: int, seed: int, share: float, noi
     return replace(with_data_of(real, draw_from_prior(prior, 1, generator), generator), noise=stated)
 
 
-def _around(bench: Bench, seed: int, less: int) -> None:
+def _around(bench: Bench, seed: int, kept: Kept, less: int) -> None:
     prior, repetitions = _prior_of(8, 0.3), max(FEW // less, 1)
     for uses, name in ((1, "exact"), (0, "observed data left out"), (2, "observed data used twice")):
-        found = 0
-        for i in range(repetitions):
+
+        def alarm(i: int, uses: int = uses) -> bool:
             measurement = _measurement(prior, 8, 100 * seed + i, 0.4)
-            found += not _calibrated(prior, measurement, "posterior", 10 * seed + i, uses=uses).right
-        share = found / repetitions
+            return not _calibrated(prior, measurement, "posterior", 10 * seed + i, uses=uses).right
+
+        share = kept.share(f"seed {seed} around {name}", repetitions, alarm)
         if uses == 1:
             _add(bench, name, "calibrate --truths posterior", "alarms", share, "flat: at most 0.1", share <= 0.1)
         else:
             _add(bench, name, "calibrate --truths posterior", "found", share, "at least 0.9", share >= 0.9)
 
 
-def _prior(bench: Bench, seed: int, less: int) -> None:
+def _prior(bench: Bench, seed: int, kept: Kept, less: int) -> None:
     right, wrong, repetitions = _prior_of(8, 0.3), _prior_of(8, 0.6), max(FEW // less, 1)
-    more = _prior_of(16, 0.3), _prior_of(16, 0.6)
+    more, first = (_prior_of(16, 0.3), _prior_of(16, 0.6)), 100 * seed
 
     def by_prior(i: int) -> bool:
-        return not _calibrated(wrong, _measurement(right, 8, i, 0.4), "prior", i).right
+        return not _calibrated(wrong, _measurement(right, 8, first + i, 0.4), "prior", first + i).right
 
     def by_fields(i: int) -> bool:
-        return not _calibrated(wrong, _measurement(right, 8, i, 0.4), "file", i, of=right).right
+        return not _calibrated(wrong, _measurement(right, 8, first + i, 0.4), "file", first + i, of=right).right
 
     def by_data(i: int) -> bool:
-        return checked(Exact(), more[1], _measurement(more[0], 16, i, 0.75), 99, i).trusted == 0
+        return checked(Exact(), more[1], _measurement(more[0], 16, first + i, 0.75), 99, first + i).trusted == 0
 
     methods: dict[str, Callable[[int], bool]] = {
         "calibrate --truths prior": by_prior,
@@ -172,7 +178,7 @@ def _prior(bench: Bench, seed: int, less: int) -> None:
         "check": by_data,
     }
     for method, found in methods.items():
-        share = sum(found(100 * seed + i) for i in range(repetitions)) / repetitions
+        share = kept.share(f"seed {seed} length {method}", repetitions, found)
         case = "prior of twice the length"
         if method.endswith("prior"):
             _add(bench, case, method, "found", share, "invisible: at most 0.1", share <= 0.1)
@@ -180,17 +186,21 @@ def _prior(bench: Bench, seed: int, less: int) -> None:
             _add(bench, case, method, "found", share, "at least 0.9", share >= 0.9)
 
 
-def _check(bench: Bench, seed: int, less: int) -> None:
+def _check(bench: Bench, seed: int, kept: Kept, less: int) -> None:
     prior = _prior_of(16, 0.3)
     right, faulty = max(40 // less, 2), max(20 // less, 2)
-    verdicts = [checked(Exact(), prior, _measurement(prior, 16, 500 * seed + i, 0.75), 99, i) for i in range(right)]
-    alarms, trusted = sum(v.trusted == 0 for v in verdicts), sum(v.trusted == 1 for v in verdicts) / right
+
+    def trusted_of(i: int, noise: float = 1.0) -> float:
+        trusted = checked(Exact(), prior, _measurement(prior, 16, 500 * seed + i, 0.75, noise), 99, i % 100).trusted
+        return math.nan if isinstance(trusted, str) else float(trusted)
+
+    verdicts = [kept.number(f"seed {seed} right {i}", partial(trusted_of, i)) for i in range(right)]
+    alarms, trusted = sum(v == 0 for v in verdicts), sum(v == 1 for v in verdicts) / right
     _add(
         bench, f"{right} right files", "check", "false_alarms", float(alarms), "at most 2 of 40", alarms <= 0.05 * right
     )
     _add(bench, f"{right} right files", "check", "trusted", trusted, "at least 0.9", trusted >= 0.9)
-    noisy = [_measurement(prior, 16, 500 * seed + 100 + i, 0.75, 1.5) for i in range(faulty)]
-    share = sum(checked(Exact(), prior, m, 99, i).trusted == 0 for i, m in enumerate(noisy)) / faulty
+    share = kept.share(f"seed {seed} noise", faulty, lambda i: trusted_of(100 + i, 1.5) == 0)
     _add(bench, "noise off by 1.5", "check", "found", share, "at least 0.9", share >= 0.9)
 
 
@@ -205,10 +215,10 @@ print(int("torch" in sys.modules))
 
 def _light(bench: Bench) -> None:
     for words in (["--help"], ["reconstruct", "--help"]):
-        said = subprocess.run(
+        printed = subprocess.run(
             [sys.executable, "-c", HELP.format(words=words)], capture_output=True, text=True, check=True
         )
-        torch_too = said.stdout.strip().endswith("1")
+        torch_too = printed.stdout.strip().endswith("1")
         _add(bench, f"infield {' '.join(words)}", "imports torch", "torch", float(torch_too), "no torch", not torch_too)
     with tempfile.TemporaryDirectory() as folder:
         grid = Grid.regular((1000,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 PARTS = ("faults", "around", "prior", "check", "light")
 """Names in `bench.trust`, which is heavy."""
@@ -10,3 +11,4 @@ PARTS = ("faults", "around", "prior", "check", "light")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to run (default all)")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="finished cases, to resume a stopped run")

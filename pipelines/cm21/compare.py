@@ -138,8 +138,8 @@ def _about(first: Members, second: Members) -> list[tuple[str, str, str]]:
     rows = []
     for members in (first, second):
         spans = [(name, low, high) for name, (low, high) in members.parameters.items()]
-        told = ", ".join(f"{name} {low:g}" + (f" to {high:g}" if high > low else "") for name, low, high in spans)
-        rows.append((members.path.name, f"{len(members.numbers)} cones; {told or 'parameters not known'}", ""))
+        spans_text = ", ".join(f"{name} {low:g}" + (f" to {high:g}" if high > low else "") for name, low, high in spans)
+        rows.append((members.path.name, f"{len(members.numbers)} cones; {spans_text or 'parameters not known'}", ""))
     return rows
 
 

@@ -78,7 +78,7 @@ def emulate(
     """The command as a function; returns facts in plain JSON types.
 
     Raises:
-        InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
+        InfieldError: An error in the input that the user can fix; no incomplete file is left at `output`.
     """
     start = time.perf_counter()
     check_run(samples, seed, workers, scheduler)
@@ -186,7 +186,7 @@ def part_of_line(known: np.ndarray, depth: int | None, redshift: tuple[float, fl
 
 
 def _beyond(prior: LightconePrior, where: EmulationPoints, extrapolate: bool) -> list[str]:
-    """In words, what lies outside the range of training; refused, unless extrapolation is allowed."""
+    """Warnings about parameters outside the range of training, which are refused unless extrapolation is allowed."""
     found: dict[str, None] = {}
     for point in where.corners:
         try:

@@ -153,10 +153,10 @@ def infer_parameters(
     facts["warnings"] = _warnings(facts, calibration, wanted, split)
     facts["seconds"] = time.perf_counter() - start
     dataset = _dataset(wanted, split, draws, truth, calibration, distance, usual)
-    told = {name: facts[name] for name in ("calibration", "seed", "samples", "components", "warnings")}
+    summary = {name: facts[name] for name in ("calibration", "seed", "samples", "components", "warnings")}
     files = {"simulations": simulations.path.name, "lightcones": wanted.path.name}
     names = {"parameters": list(split.box.names), "draws": RANKED}
-    write_parameters(output, dataset, {**names, **files, **told}, overwrite=overwrite)
+    write_parameters(output, dataset, {**names, **files, **summary}, overwrite=overwrite)
     if report is not None:
         with matplotlib.rc_context(STYLE):
             pictures = parameter_pictures(
@@ -199,11 +199,11 @@ def _split(simulations: Members, without: set[int], share: float, seed: int) -> 
     return Simulated(box, parameters, order[count:], order[:count], fixed)
 
 
-def _range(told: Any, values: np.ndarray) -> tuple[float, float]:
+def _range(stored: Any, values: np.ndarray) -> tuple[float, float]:
     """The range that a file states if the values keep to it; else their extremes, a little wider as these are."""
     low, high = float(values.min()), float(values.max())
-    if isinstance(told, list) and len(told) == 2 and told[0] <= low and high <= told[1]:
-        return float(told[0]), float(told[1])
+    if isinstance(stored, list) and len(stored) == 2 and stored[0] <= low and high <= stored[1]:
+        return float(stored[0]), float(stored[1])
     margin = (high - low) / (len(values) - 1)
     return low - margin, high + margin
 
@@ -354,10 +354,10 @@ def _dataset(
     found: dict[str, Any] = {}
     for j, (name, low, high) in enumerate(_edges(split.box)):
         units, words = PARAMETERS.get(name, ("1", f"21cmFAST parameter {name}"))
-        told: dict[str, Any] = {"units": units, "long_name": words}
-        found[name] = (("cone", "draw"), draws[..., j].numpy(), {**told, "prior_low": low, "prior_high": high})
-        found[f"{name}_truth"] = ("cone", truth[:, j].numpy(), {**told, "long_name": f"{words}, stored"})
-        found[f"{name}_held_out"] = ("held_out", split.parameters[split.held_out, j].numpy(), told)
+        attributes: dict[str, Any] = {"units": units, "long_name": words}
+        found[name] = (("cone", "draw"), draws[..., j].numpy(), {**attributes, "prior_low": low, "prior_high": high})
+        found[f"{name}_truth"] = ("cone", truth[:, j].numpy(), {**attributes, "long_name": f"{words}, stored"})
+        found[f"{name}_held_out"] = ("held_out", split.parameters[split.held_out, j].numpy(), attributes)
         rank = {"units": "1", "long_name": f"rank of {name}_held_out among its draws"}
         found[f"{name}_rank"] = ("held_out", calibration.ranks[:, j].numpy(), rank)
     far = {"units": "1", "long_name": "from the nearest simulation, standard deviations of summaries"}

@@ -59,7 +59,7 @@ class Members:
         Arguments:
             cells: Of a chunk of the line of sight.
             edges: Of the bins of temperature, mK.
-            advance: Told how many cones are done since it was last called.
+            advance: Called with the number of lightcones done since the last call.
 
         Raises:
             InfieldError: A cone cannot be read, or has NaN or infinity.
@@ -103,11 +103,11 @@ def check_same_grid(first: Members, second: Members) -> None:
     one, two = first.cones, second.cones
     same = one.grid.shape == two.grid.shape and np.allclose(one.grid.spacing, two.grid.spacing, rtol=GRID_RTOL)
     if not same or not np.allclose(one.redshift, two.redshift, rtol=GRID_RTOL):
-        told = [
+        stored = [
             f"{' x '.join(map(str, c.grid.shape))} cells of {c.grid.spacing[0]:g} Mpc, z {c.redshift[0]:.4g} to "
             f"{c.redshift[-1]:.4g}"
             for c in (one, two)
         ]
         raise InfieldError(
-            where=second.path, found=told[1], expected=f"{told[0]} as in {first.path}: one grid for both"
+            where=second.path, found=stored[1], expected=f"{stored[0]} as in {first.path}: one grid for both"
         )

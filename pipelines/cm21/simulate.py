@@ -66,7 +66,7 @@ def simulate_lightcones(
     """The command as a function; returns facts in plain JSON types.
 
     Raises:
-        InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
+        InfieldError: An error in the input that the user can fix; no incomplete file is left at `output`.
     """
     start = time.perf_counter()
     check_run(samples, seed, workers, scheduler)
@@ -74,9 +74,9 @@ def simulate_lightcones(
     parameters, seeds = design.points(samples, seed), cone_seeds(samples, seed)
     cones = [{name: float(values[i]) for name, values in parameters.items()} for i in range(samples)]
     distance, redshift, described = simulator.line_of_sight(cones[0])
-    told = {name: value for name, value in described["settings"].items() if name not in parameters}
+    stored_settings = {name: value for name, value in described["settings"].items() if name not in parameters}
     if "ION_Tvir_MIN" in parameters and "X_RAY_Tvir_MIN" not in simulator.settings:
-        told["X_RAY_Tvir_MIN"] = "ION_Tvir_MIN"
+        stored_settings["X_RAY_Tvir_MIN"] = "ION_Tvir_MIN"
     lightcones = Lightcones(
         grid=lightcone_grid((simulator.points,) * 2, simulator.box / simulator.points, distance),
         redshift=redshift,
@@ -86,7 +86,7 @@ def simulate_lightcones(
         provenance={
             "simulator": f"21cmFAST {described['version']}",
             "template": described["template"],
-            "settings": told,
+            "settings": stored_settings,
             "ranges": {name: list(span) for name, span in design.ranges.items()},
         },
         history=(f"simulated by 21cmFAST {described['version']}, {described['nodes']} redshifts of evolution",),

@@ -17,9 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from infield.core import registry
-from infield.core.errors import InfieldError
 from infield.core.json_text import to_json
-from infield.pipelines.run.options import Parser, add_json, check_at_least, silence
+from infield.pipelines.run.options import Parser, add_json, check_at_least, check_records, silence
 from infield.pipelines.run.subcommand import Subcommand, add_subcommands
 
 GROUP = "benches"
@@ -84,13 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     there or in `NAME_options.py`, and `chosen(arguments)`, which returns the module to run and these options."""
     check_at_least(0, seed=arguments.seed)
     records = arguments.records
-    if records and not records.parent.is_dir():
-        raise InfieldError(
-            where=f"--records {records}",
-            found=f"no folder {records.parent}",
-            expected="one that exists",
-            remedy="make it first",
-        )
+    check_records(records)
     module, options = registry.load(GROUP, arguments.name), {}
     if hasattr(module, "chosen"):
         module, options = module.chosen(arguments)

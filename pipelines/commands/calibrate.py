@@ -4,8 +4,8 @@
     infield calibrate m.zarr --prior p.ckpt --truths posterior --simulations 100 --strict
     infield reconstruct m.zarr --prior p.ckpt -o posterior.zarr --calibration calibration.zarr
 
-A truth is drawn, measured by the operator and the noise of the file, and reconstructed; where the sampler is right, the
-truth cannot be told from the draws. Truths of the prior test the sampler; those of the posterior test it near these
+A truth is drawn, measured by the operator and the noise of the file, and reconstructed; if the sampler is right, the
+truth is one more draw. Truths of the prior test the sampler; those of the posterior test it near these
 data; fields of a file test the prior as well. A run that was interrupted resumes when the same command is given again.
 """
 

@@ -1,4 +1,4 @@
-"""Other people's files to ours, and posteriors to maps.
+"""Conversion of files of other formats to measurements, and of posteriors to maps.
 
     infield convert table obs.csv -o measurement.zarr --value sst --at lon lat --units degC --grid 0.1
     infield convert grid field.nc -o measurement.zarr --variable sst

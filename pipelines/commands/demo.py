@@ -169,7 +169,7 @@ def measure(seed: int) -> Measurement:
 
 
 def _places(generator: Generator) -> Tensor:
-    """Where the sensors stand: anywhere but on the lake, (sensors, 2) in m."""
+    """Positions of the sensors, anywhere but on the lake, (sensors, 2) in m."""
     places = EXTENT * torch.rand((2 * SENSORS, 2), generator=generator, dtype=torch.float64)
     on_land = torch.from_numpy(np.hypot(*(places.numpy() - LAKE_CENTRE).T) > LAKE_RADIUS)
     return places[on_land][:SENSORS]

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def examined() -> tuple[dict[str, str], list[str]]:
-    """What is found, in words, and what is broken."""
+    """Descriptions of what is found, and of what is broken."""
     faults: list[str] = []
     facts = {name: text for name, text in versions().items() if name != "python"}
     facts["commit"] = commit() or "no checkout"

@@ -67,4 +67,6 @@ def _refuse(module: Any, arguments: argparse.Namespace, kind: str, other: str) -
                 where=action.option_strings[-1], found=f"a prior that is a {kind}", expected=f"one that is a {other}"
             )
         if kind == other and action.dest in module.NEEDS and value is None:
-            raise InfieldError(f"the following arguments are required: {action.option_strings[-1]}")
+            raise InfieldError(
+                where="infield emulate", found=f"no {action.option_strings[-1]}", expected=f"it, for a {kind}"
+            )

@@ -69,11 +69,11 @@ class FitCommand(LightningCLI):
         for name in ("max_steps", "max_epochs"):
             if options.trainer[name] == 0:
                 raise InfieldError(where=f"--trainer.{name}", found=0, expected="at least 1, or -1 for no limit")
-        asked = str(options.ckpt_path or "")
+        checkpoint = str(options.ckpt_path or "")
         directory = local_path(options.trainer.default_root_dir)
-        if asked not in ("", "last"):
-            read_entry_of_any_kind(asked)
-        elif asked and (directory / LAST).exists():
+        if checkpoint not in ("", "last"):
+            read_entry_of_any_kind(checkpoint)
+        elif checkpoint and (directory / LAST).exists():
             read_entry_of_any_kind(directory / LAST)
         rank_zero_only(output_lock.acquire)(directory / LAST)  # of several processes of one run the first
 
@@ -147,8 +147,8 @@ def train(argv: Sequence[str]) -> Path | None:
 
 
 def _misconfigured(error: Exception) -> InfieldError:
-    """What Lightning says of settings that cannot be, e.g. of an accelerator that is not there."""
-    return InfieldError(f"the trainer: {' '.join(str(error).split()).rstrip('!')}")
+    """Lightning's error about impossible settings, e.g. an accelerator that is absent, in one line."""
+    return InfieldError(" ".join(str(error).split()).rstrip("!"), where="the trainer")
 
 
 def _with_config_files(argv: Sequence[str]) -> list[str]:

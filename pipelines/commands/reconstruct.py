@@ -70,7 +70,7 @@ REPORTED = {
     "effective_share": ("least effective share of particles", ".2%"),
     "log_evidence": ("log evidence", ".2f"),
 }
-"""What samplers report of themselves, means over the blocks: in words, and the format of the number."""
+"""Diagnostics of samplers, means over the blocks: label, and format of the number."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -117,20 +117,34 @@ def _in_tiles(arguments: argparse.Namespace, sampler: Sampler | None, common: di
     refuse_without("--tiles", arguments.tiles is not None, arguments, "halo")
     refuse_unused_fit(fit_options(arguments))
     if arguments.slices is not None:
-        raise InfieldError("--slices: a volume has slices or tiles; leave out --tiles and --halo")
+        raise InfieldError(
+            where="--slices", found="--tiles beside it", expected="one of them", remedy="leave out --tiles and --halo"
+        )
     if arguments.calibration is not None:
-        raise InfieldError("--tiles: a calibration is of whole fields; leave out --calibration")
+        raise InfieldError(
+            where="--tiles", found="--calibration, which is of whole fields", expected="none", remedy="leave it out"
+        )
     if arguments.fixed:
         raise InfieldError(
             where=f"--at {arguments.fixed[0]}", found="--tiles", expected="a prior of lightcones, which takes no tiles"
         )
     sampler = sampler or FAPS()
     if not isinstance(sampler, FAPS) or sampler != FAPS(levels=sampler.levels):
-        raise InfieldError("--tiles: it is faps tile by tile, expected --sampler faps and no --with but levels")
+        raise InfieldError(
+            where="--tiles",
+            found=f"--sampler {sampler.method}" if not isinstance(sampler, FAPS) else "--with other than levels",
+            expected="--sampler faps, which runs tile by tile, with no parameter but levels",
+        )
     of_file = arguments.prior is not None and arguments.prior not in BUILT_IN
     path = prior_file(arguments.prior) if of_file else None
     if path is None or path.suffix != ".ckpt" or arguments.surrogate is not None:
-        raise InfieldError("--tiles: expected --prior with the checkpoint of a prior of patches, and no --surrogate")
+        raise InfieldError(
+            where="--tiles",
+            found="--surrogate"
+            if arguments.surrogate is not None
+            else f"--prior {arguments.prior or 'of the default'}",
+            expected="--prior with the checkpoint of a prior of patches, and no --surrogate",
+        )
     halo = arguments.halo or [n // 2 for n in arguments.tiles]
     tiled = TiledFAPS(tile=tuple(arguments.tiles), halo=tuple(halo), levels=sampler.levels or LEVELS)
     where = device_named(arguments.device)
@@ -176,7 +190,7 @@ def reconstruct(
     A measurement and a prior may also be given as they are in memory.
 
     Raises:
-        InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
+        InfieldError: An error in the input that the user can fix; no incomplete file is left at `output`.
     """
     start = time.perf_counter()
     check_run(samples, seed, workers, scheduler, least_samples=0)

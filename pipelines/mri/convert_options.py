@@ -7,7 +7,7 @@
 
 A slice of complex k-space to a measurement, from numpy (.npy, .npz: coil, ky, kx, zeros where nothing was sampled),
 fastMRI (.h5), ISMRMRD (.h5, .mrd), BART (.cfl with .hdr) and MATLAB (.mat). Coil maps (ESPIRiT) and noise are estimated
-from the data where the file does not tell them; --acceleration leaves samples of a complete slice out. Several slices
+from the data if the file does not state them; --acceleration leaves samples of a complete slice out. Several slices
 (--slice all, --slice 3-12) become a folder with a measurement for each, one after the other; or with --volume one
 measurement of a volume (z, y, x), for `infield reconstruct --slices`.
 """

@@ -9,6 +9,11 @@ ENTRIES = {
     "simulators": {
         "brain": Entry("infield.pipelines.mri.simulate_options:COMMAND", "complex slices of synthetic heads")
     },
+    "evaluations": {
+        "kspace": Entry("infield.pipelines.mri.bench.evaluation:kspace", "an eighth of the k-space of a head"),
+        "exact-kspace": Entry("infield.pipelines.mri.bench.evaluation:exact_kspace", "the same without noise"),
+        "volumes": Entry("infield.pipelines.mri.bench.evaluation:volumes", "an eighth of the k-space of a volume"),
+    },
     "benches": {
         "trust-mri": Entry(
             "infield.pipelines.mri.bench.trust", "faulty k-space files found, overconfident posteriors mended"

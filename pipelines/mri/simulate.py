@@ -19,7 +19,10 @@ BRAIN = "brain"
 def run(arguments: argparse.Namespace) -> int:
     if arguments.law is not None:
         raise InfieldError(
-            f"--law {arguments.law}: only a process has a choice of laws; set parameters of the law by --with"
+            where=f"--law {arguments.law}",
+            found="a simulation whose distribution is fixed",
+            expected="a process",
+            remedy="leave it out, and set its parameters by --with",
         )
     shape = arguments.shape or () if arguments.points is None else (arguments.points,) * 2
     return simulate.run_simulation(make_brains(shape, arguments.settings), arguments)

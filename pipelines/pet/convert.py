@@ -18,6 +18,7 @@ from infield.datasets.pet.interval import years_between
 from infield.datasets.pet.pair import write_pair
 from infield.datasets.pet.quantities import SUVR, Dose, becquerel, to_suv, to_suvr
 from infield.datasets.pet.readers.open import open_image
+from infield.datasets.pet.resolution import at_resolution, cost
 from infield.pipelines.run.console import table
 from infield.pipelines.run.options import refuse_without
 
@@ -77,31 +78,64 @@ def _counts(arguments: argparse.Namespace) -> dict[str, Any]:
 def _images(arguments: argparse.Namespace) -> dict[str, Any]:
     refuse_without("--to SUVR", arguments.to == "SUVR", arguments, "reference_region", "target", "pipeline")
     refuse_without("--followup FILE", arguments.followup is not None, arguments, "years")
-    image = _image(arguments.source, arguments)
+    refuse_without("--resolution MM", arguments.resolution is not None, arguments, "own_resolution")
+    own = _own_resolutions(arguments)
+    image = _image(arguments.source, arguments, own[0])
     facts: dict[str, Any] = {"output": str(arguments.output), "units": image.units,
                              "shape (z, y, x)": list(image.values.shape),
                              "voxel (z, y, x), mm": [round(mm, 4) for mm in image.voxel],
                              "mean": float(image.values.mean())}  # fmt: skip
     if arguments.target is not None:
         facts |= _region(arguments, image)
+    if arguments.resolution is not None:
+        facts |= _smoothing(arguments, image)
     if arguments.followup is None:
         image.write(arguments.output, overwrite=arguments.overwrite)
         return facts
     if arguments.output.suffix != ".zarr":
         raise InfieldError(where="--output", found=f"'{arguments.output.name}'", expected="NAME.zarr for two sessions")
-    followup = _image(arguments.followup, arguments)
+    followup = _image(arguments.followup, arguments, own[-1])
     image.check_same_grid(followup.affine, followup.values.shape, str(arguments.followup))
     years = years_between(arguments.source, arguments.followup, arguments.years)
     write_pair(arguments.output, image, followup, years, overwrite=arguments.overwrite)
     return facts | {"years": years}
 
 
-def _image(path: Path, arguments: argparse.Namespace) -> PETImage:
-    """One image in the requested quantity."""
+def _own_resolutions(arguments: argparse.Namespace) -> list[float | None]:
+    """Width of the point spread of the image, and of the second session."""
+    if arguments.resolution is None:
+        return [None]
+    most = 1 if arguments.followup is None else 2
+    if arguments.own_resolution is None or len(arguments.own_resolution) > most:
+        raise InfieldError(
+            where="--resolution",
+            found=f"{len(arguments.own_resolution or [])} numbers of --own-resolution",
+            expected="the width of the image's own point spread, in mm, and that of a second session",
+        )
+    return list(arguments.own_resolution)
+
+
+def _smoothing(arguments: argparse.Namespace, image: PETImage) -> dict[str, Any]:
+    """What smoothing cost, in the target or, without one, in the brighter half of the image."""
+    plain = _image(arguments.source, arguments, None)
+    inside = plain.values > np.median(plain.values) if arguments.target is None else _mask(arguments.target, image)
+    bias, spread = cost(plain.values, image.values, inside)
+    where = "the brighter half" if arguments.target is None else "the target"
+    return {
+        "resolution, mm": arguments.resolution,
+        f"smoothing changed the mean of {where} by": f"{bias:+.2%}",
+        "and the spread inside it by": f"{spread:+.2%}",
+    }
+
+
+def _image(path: Path, arguments: argparse.Namespace, own: float | None) -> PETImage:
+    """One image in the requested quantity and resolution."""
     file = open_image(path, units=arguments.units)
     frames = _range("--frames", arguments.frames, file.frames)
     image = file.image(frames.start, frames.stop - 1)
     try:
+        if own is not None:
+            image = at_resolution(image, own, arguments.resolution)
         if arguments.to == "SUV":
             image = image.with_values(to_suv(image.values, image.units, _dose(path, image, arguments.weight)), "g/mL")
         elif arguments.to == "SUVR":
@@ -151,7 +185,8 @@ def _region(arguments: argparse.Namespace, image: PETImage) -> dict[str, Any]:
 def _dose(path: Path, image: PETImage, weight: float | None) -> Dose | None:
     """From the sidecar, and the weight from participants.tsv; None where a part is missing."""
     facts = image.facts
-    weight = weight or _weight(path) or facts.get("PatientWeight")
+    weight = _weight(path) if weight is None else weight
+    weight = facts.get("PatientWeight") if weight is None else weight
     names = ("InjectedRadioactivity", "InjectedRadioactivityUnits", "InjectionStart", "ImageDecayCorrectionTime")
     if weight is None or any(name not in facts for name in names):
         return None
@@ -170,7 +205,12 @@ def _weight(path: Path) -> float | None:
                 for row in csv.DictReader(file, delimiter="\t"):
                     text = row.get("weight") or "n/a"
                     if row.get("participant_id") == subject and text != "n/a":
-                        return float(text)
+                        try:
+                            return float(text)
+                        except ValueError:
+                            raise InfieldError(
+                                where=f"{participants}, {subject}", found=f"weight '{text}'", expected="a number of kg"
+                            ) from None
     return None
 
 

@@ -2,7 +2,7 @@
 
 A draw is what a scan would measure at the follow-up: means over 26 regions, SUVR. The file holds all draws, their mean,
 intervals of 90 % by order statistics and how often the change is larger than the test-retest band. A prior that was
-trained on synthetic data takes other files only with --accept-synthetic, and every output says so. Nothing of it is for
+trained on synthetic data takes other files only with --accept-synthetic, and every output states it. Not for
 diagnosis.
 """
 
@@ -101,7 +101,7 @@ def predict(
     """The command as a function; returns a summary in plain JSON types.
 
     Raises:
-        InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
+        InfieldError: An error in the input that the user can fix; no incomplete file is left at `output`.
     """
     start = time.perf_counter()
     check_run(samples, seed, None)
@@ -162,7 +162,7 @@ def _interval(baseline: Baseline, years: float | None) -> float:
 def _check(
     bridge: RegionBridge, baseline: Baseline, years: float, accept_synthetic: bool, extrapolate: bool
 ) -> tuple[str, ...]:
-    """Refuse what the bridge was not trained for; in words, what is out of range and insisted on."""
+    """Refuse what the bridge was not trained for; return warnings about what is out of range by request."""
     if len(bridge.regions) != len(baseline.values):
         raise InfieldError(
             where="prior", found=f"a bridge of {len(bridge.regions)} regions", expected=f"{len(baseline.values)}"

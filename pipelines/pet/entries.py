@@ -5,6 +5,9 @@ from __future__ import annotations
 from infield.core.registry import Entry
 
 ENTRIES = {
+    "evaluations": {
+        "pet": Entry("infield.pipelines.pet.bench.evaluation:counts", "a rate from counts of emission tomography"),
+    },
     "benches": {
         "pet": Entry("infield.pipelines.pet.bench.run", "counts of emission tomography to a rate"),
         "pet-bridge": Entry("infield.pipelines.pet.bench.bridge", "the Poisson bridge beside exact laws"),

@@ -21,7 +21,7 @@ class Prediction:
         draws: SUVR, `(samples, regions)`.
         changes: Of every region, then of the composite where the bridge has one.
         composite: Which regions are in it, bool `(regions,)`.
-        cautions: What every output says.
+        cautions: Statements in every output.
         centiloid: Slope and intercept of the bridge's own scale, or None.
         prior: Name of the bridge.
     """

@@ -181,17 +181,19 @@ def _facts(path: Path, draws: Draws) -> dict[str, Any]:
 
 def _of_field(draws: Draws, measurement: Measurement | None, truth: Tensor | None, data_units: str) -> list[Picture]:
     if draws.field.grid.ndim == 1:
-        said = f"Mean, central intervals of the draws place by place, and {DRAWS_SHOWN} of the draws."
+        caption_text = f"Mean, central intervals of the draws place by place, and {DRAWS_SHOWN} of the draws."
     else:
-        said = f"{'Truth, mean' if truth is not None else 'Mean'} and draws share a colour scale. "
-        said += "In grey: not measured." if measurement is not None and isinstance(draws.field.grid, Grid) else ""
+        caption_text = f"{'Truth, mean' if truth is not None else 'Mean'} and draws share a colour scale. "
+        caption_text += (
+            "In grey: not measured." if measurement is not None and isinstance(draws.field.grid, Grid) else ""
+        )
     found = []
     for i, view in enumerate(views_of(draws.field)[:VIEWS]):
         mean, std = moments(draws, view)
         true_view = None if truth is None else view.of(truth[None])[0]
         panels = [] if measurement is None else data_panels(measurement, view, data_units)
         for j, figure in enumerate(figures_of_field(draws, view, mean, std, true_view, panels)):
-            caption = f"{view.name[:1].upper()}{view.name[1:]}. " + ("Other central planes." if j else said)
+            caption = f"{view.name[:1].upper()}{view.name[1:]}. " + ("Other central planes." if j else caption_text)
             found.append(as_picture("" if i or j else "The field", figure, caption))
     return found
 

@@ -78,7 +78,7 @@ def central_slice(grid: Grid | PointSet, values: np.ndarray, axis: int = 0) -> t
     """A field of three or more axes in the middle of all but two of them; others as they are.
 
     Returns:
-        The grid of the slice, its values, and where it lies, for people.
+        The grid of the slice, its values, and a description of its position.
     """
     if not isinstance(grid, Grid) or grid.ndim < 3:
         return grid, values, ""

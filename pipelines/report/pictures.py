@@ -34,7 +34,7 @@ from infield.posterior.diagnostics.order_statistics import ORDER_STATISTICS, lar
 DRAWS_SHOWN = 3
 
 WIDE, VERY_WIDE = 0.5, 0.2
-"""Fields whose height is at most this share of their width stand two in a row, and one."""
+"""Ratios of height to width up to which fields are shown two per row, and one per row."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the numbers of a report mean, in words: how to read it, and when to mistrust it."""
+"""Explanations of the numbers of a report: how to read it, and when to mistrust it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def reading(facts: dict[str, Any]) -> list[str]:
         "Each draw is one field that agrees with the data, with their noise and with the prior; where all three are "
         "right, the truth is one more of them. Variation between draws is what the data leave open; common features "
         "follow from data and prior. The mean is the best single estimate but smoother than any true field; the "
-        "standard deviation says, place by place, how far off it may be."
+        "standard deviation is its expected error at each place."
     )
     if facts.get("result") == "estimate":
         how = (
             "Each sample is a best estimate, a field near which the posterior is large. They are not draws of the "
-            "posterior: their standard deviation and their intervals say nothing of how far off they may be."
+            "posterior: their standard deviation and their intervals do not measure their error."
         )
     elif "caveat" in facts:
         how = (
@@ -40,7 +40,7 @@ def reading(facts: dict[str, Any]) -> list[str]:
     if "chi_square" in facts:
         verdict = _chi_square_verdict(facts)
         parts.append(
-            f"The draws miss the data by {facts['chi_square']:.2f} noise variances a datum, where 1 is expected: "
+            f"The draws miss the data by {facts['chi_square']:.2f} noise variances per datum, where 1 is expected: "
             f"{verdict}."
         )
     if "coverage_90" in facts:
@@ -53,7 +53,7 @@ def reading(facts: dict[str, Any]) -> list[str]:
         parts.append(sentence + ". One field is one test: calibration is proved over many of them.")
     else:
         parts.append(
-            "The truth is not known here. Agreement with the data says nothing of places where there are none: there "
+            "The truth is not known here. Agreement with the data implies nothing about places without data: there "
             "the draws are as right as the prior."
         )
     if facts.get("trusted") == 1:
@@ -81,13 +81,13 @@ def warnings(facts: dict[str, Any]) -> list[str]:
 
 
 def _chi_square_verdict(facts: dict[str, Any]) -> str:
-    """What is to be thought of a chi-square, by its scatter where the number of data is known."""
+    """Assessment of a chi-square, by its scatter if the number of data is known."""
     if _chi_square_warning(facts) is not None:
         return "which is not right, see the warning"
     value, count = facts["chi_square"], facts.get("data")
     apart = 0.0 if not count else (value - 1) / math.sqrt(2 / count)
     if abs(apart) <= CHANCE:
-        return "as it should be"
+        return "within its scatter"
     side = "larger" if apart > 0 else "smaller"
     return (
         f"close to it, but {abs(apart):.0f} standard deviations off for {count:,} data. The standard deviation of the "

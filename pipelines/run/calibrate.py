@@ -6,6 +6,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.recalibration import judge_mending, keys_of, stored_arrays
 from infield.pipelines.run.samplers import adapted, default_sampler, make_sampler
 from infield.posterior.calibration.assessment import Assessment, Simulation, assess, refuse_few
+from infield.posterior.calibration.beside_exact import ClassifierTest, compare_with_exact, is_known
 from infield.posterior.calibration.functionals import functional_of, predeclared
 from infield.posterior.calibration.places import groups_of_places
 from infield.posterior.calibration.truths import draw_from_prior, simulated
@@ -43,6 +45,9 @@ WRONG = 3
 
 MEMORY = 2**29
 """Bytes of simulations that are kept in memory while they are judged; others are read again."""
+
+EXACT_DRAWS = 7
+"""Part of the seed of draws of the exact posterior."""
 
 MISFITS = {
     "prior": ("log likelihood of the simulated data",),
@@ -89,6 +94,8 @@ def rows_of(summary: dict[str, Any]) -> dict[str, str]:
         if one["level"] == 0.8:
             rows[f"80 % intervals, {one['place']}"] = f"hold {100 * one['share']:.1f} +- {100 * one['error']:.1f} %"
     rows["TARP"] = f"p = {summary['tarp_p']:.2g}"
+    if summary["c2st"] is not None:
+        rows["C2ST"] = summary["c2st"]["words"]
     rows["sees"], rows["does not see"] = summary["sees"], summary["does_not_see"]
     mended = summary["mending"]
     rows["mended, on simulations it was not fitted to"] = (
@@ -127,7 +134,7 @@ def calibrate(
             controls of the test.
 
     Raises:
-        InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
+        InfieldError: An error in the input that the user can fix; no incomplete file is left at `output`.
     """
     refuse_few(simulations)
     check_at_least(8, draws=draws)
@@ -190,6 +197,8 @@ def calibrate(
         misfits=writer.misfits,
         seed=seed,
     )
+    if is_known(chosen.prior, measurement):
+        verdict = replace(verdict, classifier=_beside_exact(shared, simulations, lambda s: read(s)[1]))
     mended, recalibration, factors = judge_mending(measurement.grid, lambda s: read(s)[:2], simulations, seed=seed)
     summary = {**verdict.to_json(), "mending": mended, "output": str(output), "sampler": sampler.method}
     writer.finish(summary, stored_arrays(measurement, recalibration, factors))
@@ -253,7 +262,7 @@ def one_simulation(
     """Simulation number s: its random numbers depend on the seed and on s alone."""
     torch.set_num_threads(1)
     start = time.perf_counter()
-    own, first, second = (int(k) >> 1 for k in np.random.SeedSequence([seed, s]).generate_state(3, np.uint64))
+    own, first, second = _seeds(seed, s)
     block = sampler.block
     field = None if fields is None else fields[s : s + 1]
     streams = SampleStreams(first, range(block))
@@ -271,6 +280,28 @@ def one_simulation(
         fit = torch.stack([one.log_likelihood(candidates.to(one.y)).double() for one in data], 1)
     fit = fit.clamp(-1e300, 1e300)  # a draw may be impossible, as rates below zero are
     return candidates[0], samples, fit, time.perf_counter() - start
+
+
+def _beside_exact(shared: tuple[Any, ...], simulations: int, samples: Callable[[int], Tensor]) -> ClassifierTest:
+    """The draws of simulations beside exact ones of the same data, which are simulated again."""
+    sampler, prior, measurement, source, fields, draws, seed, _ = shared
+
+    def read(s: int) -> tuple[Measurement, Tensor]:
+        own, first, _ = _seeds(seed, s)
+        field, streams = None if fields is None else fields[s : s + 1], SampleStreams(first, range(sampler.block))
+        generator = Generator().manual_seed(own)
+        return simulated(source, prior, sampler, measurement, generator, streams, field=field)[0], samples(s)
+
+    def streams(s: int) -> SampleStreams:
+        return SampleStreams(_seeds(seed, s, EXACT_DRAWS)[2], range(draws))
+
+    return compare_with_exact(prior, simulations, draws, read, streams)
+
+
+def _seeds(seed: int, s: int, *more: int) -> tuple[int, int, int]:
+    """Of truth and noise, of a truth's draw, and of the draws of a simulation."""
+    own, first, second = (int(k) >> 1 for k in np.random.SeedSequence([seed, s, *more]).generate_state(3, np.uint64))
+    return own, first, second
 
 
 def _plan(shared: tuple[Any, ...], simulations: int, workers: int | None) -> dict[str, Any]:

@@ -104,11 +104,11 @@ def _connected(scheduler: str) -> Client:
     try:
         found = Client(scheduler, timeout=f"{CONNECT_SECONDS}s", set_as_default=False)
     except (OSError, ValueError) as error:
-        raise InfieldError(f"{where}: no Dask scheduler answers there ({_line(error)})") from error
+        raise InfieldError(f"no Dask scheduler answers there ({_line(error)})", where=where) from error
     except (
         Exception
     ) as error:  # TLS without a certificate, a protocol that Dask has not, a scheduler of another version
-        raise InfieldError(f"{where}: no connection to the Dask scheduler ({_line(error)})") from error
+        raise InfieldError(f"no connection to the Dask scheduler ({_line(error)})", where=where) from error
     try:
         found.wait_for_workers(1, timeout=WORKER_SECONDS)
     except Exception as error:
@@ -124,7 +124,7 @@ def _connected(scheduler: str) -> Client:
 
 @contextmanager
 def _explained(scheduler: str | None) -> Iterator[None]:
-    """What Dask raises in the middle of a run, in one line that says what happened."""
+    """Errors that Dask raises during a run, turned into one clear line."""
     where = "the workers" if scheduler is None else f"--scheduler {scheduler}"
     resume = "rerun the same command to resume"
     try:
@@ -133,7 +133,7 @@ def _explained(scheduler: str | None) -> Iterator[None]:
         raise InfieldError(
             where=where,
             found="that workers end while they draw the same samples",
-            expected="workers that live on",
+            expected="workers that keep running",
             remedy=f"they often run out of memory: give them more, or fewer threads each, and {resume}",
         ) from error
     except _LOST as error:

@@ -1,4 +1,4 @@
-"""Output for people during a run, and in the end: progress with time left, short tables."""
+"""Console output: progress with time left, short tables."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Explanation:
         of_data: Sensitivity to each datum.
         exact: Whether it is the exact gain.
         left_out: Each datum beside the others; None where its errors are not independent.
-        planned: Value of one further datum of each value of the field, and its error; None where not asked for.
+        planned: Value of one further datum of each value of the field, and its error; None if not requested.
     """
 
     feature: Feature
@@ -73,7 +73,7 @@ class Explanation:
         return torch.arange(self.measurement.y.numel()) if observed is None else observed.flatten().nonzero()[:, 0]
 
     def place(self, datum: int) -> str:
-        """Where a datum is, in words."""
+        """Description of a datum's position."""
         grid = getattr(self.measurement.operator, "data_grid", None)
         points = grid.points() if isinstance(grid, Grid | PointSet) else None
         if points is None or self.measurement.y.numel() % len(points):
@@ -185,7 +185,7 @@ def _check_posterior(path: Path, dataset: xr.Dataset) -> None:
         raise InfieldError(
             where=path,
             found=f"an estimate by {dataset.attrs.get('sampler', 'a sampler')}" if not caveat else caveat,
-            expected="draws of a posterior, whose covariances say what the data contribute",
+            expected="draws of a posterior, whose covariances measure what the data contribute",
             remedy="reconstruct it by another sampler ({sampler})",
             parameters={"sampler": "faps"},
         )
@@ -221,28 +221,28 @@ def _leave_one_out(measurement: Measurement, z: Tensor, prior: FlowPrior | None)
 
 
 def rows_of(found: Explanation) -> dict[str, str]:
-    """The table for people."""
-    said = found.summary()
+    """The table that the command prints."""
+    summary = found.summary()
     how = "exact gain" if found.exact else "from the draws, with standard errors"
     rows = {
-        "posterior": f"{said['mean']:.5g} +- {said['sd']:.3g} {said['units']} ({said['draws']} draws)",
+        "posterior": f"{summary['mean']:.5g} +- {summary['sd']:.3g} {summary['units']} ({summary['draws']} draws)",
         "sensitivity": how,
     }
-    for one in said["strongest"]:
+    for one in summary["strongest"]:
         error = "" if found.exact else f" +- {one['standard_error']:.2g}"
         rows[one["place"]] = f"{one['sensitivity']:+.4g}{error}"
-    if said["degrees_of_freedom"] is not None:
-        rows["degrees of freedom"] = f"{said['degrees_of_freedom']:.4g} of {said['data']} data"
+    if summary["degrees_of_freedom"] is not None:
+        rows["degrees of freedom"] = f"{summary['degrees_of_freedom']:.4g} of {summary['data']} data"
     if found.left_out is None:
         rows["left out one by one"] = "not computed: the errors of the data are not independent"
     else:
-        worst = said["disagreeing"][:SHOWN]
+        worst = summary["disagreeing"][:SHOWN]
         named = "; ".join(f"{one['place']} (z {one['z']:+.1f})" for one in worst)
-        rows["disagree with all others"] = (f"{len(said['disagreeing'])}: {named}") if worst else "none"
-        if said["left_out_unreliable"]:
-            rows["undecided"] = f"{said['left_out_unreliable']} data: too few draws to leave them out"
-    if "best_further_datum" in said:
-        best = said["best_further_datum"]
+        rows["disagree with all others"] = (f"{len(summary['disagreeing'])}: {named}") if worst else "none"
+        if summary["left_out_unreliable"]:
+            rows["undecided"] = f"{summary['left_out_unreliable']} data: too few draws to leave them out"
+    if "best_further_datum" in summary:
+        best = summary["best_further_datum"]
         removed = f"{100 * best['variance_removed']:.0f} +- {100 * best['standard_error']:.0f} %"
         rows["best further datum"] = f"{best['place']}: would remove {removed} of the variance"
     return rows

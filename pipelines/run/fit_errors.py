@@ -1,4 +1,4 @@
-"""What the parser of `infield fit` says of a wrong option or configuration, in one line."""
+"""Errors of the parser of `infield fit` about options and configurations, in one line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def explained(message: str) -> InfieldError:
     line = re.sub(r'Parser key "([\w.]+)"', r"--\1", line, count=1)
     line = re.sub(r'Parser key "([\w.]+)"', r"'\1'", line)
     line = _CLASS.sub(lambda found: found[1].rsplit(".", 1)[-1], line)
-    return InfieldError(f"{line}{_nearest(message)}; 'infield fit --help-all' tells more")
+    return InfieldError(
+        f"{line}{_nearest(message)}", where="infield fit", remedy="'infield fit --help-all' lists the options"
+    )
 
 
 def _nearest(message: str) -> str:

@@ -17,16 +17,16 @@ def methods_paragraph(attributes: Mapping[str, Any], samples: int) -> str:
     versions = _json(attributes.get("versions"))
     parameters = ", ".join(f"{k} = {v}" for k, v in _json(attributes.get("sampler_parameters")).items())
     sampler = f"'{attributes.get('sampler', 'unknown')}'" + (f" ({parameters})" if parameters else "")
-    said = [
+    sentences = [
         f"We drew {samples} posterior samples with Infield {versions.get('infield', 'of unknown version')} "
         f"by the sampler {sampler} under the prior '{attributes.get('prior', 'unknown')}' (SHA-256 "
         f"{str(attributes.get('prior_sha256', 'unknown'))[:12]}), seed {attributes.get('seed', 'unknown')}."
     ]
     chi_square = _json(attributes.get("diagnostics")).get("chi_square")
     if chi_square is not None:
-        said.append(f"The reduced chi-square of the data under the samples is {float(chi_square):.2f}.")
-    said += [_calibration(attributes), _check(attributes)]
-    return " ".join(said)
+        sentences.append(f"The reduced chi-square of the data under the samples is {float(chi_square):.2f}.")
+    sentences += [_calibration(attributes), _check(attributes)]
+    return " ".join(sentences)
 
 
 def _calibration(attributes: Mapping[str, Any]) -> str:

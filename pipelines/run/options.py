@@ -59,7 +59,7 @@ class Parser(argparse.ArgumentParser):
         return super().add_argument(*short, *names, **settings)
 
     def error(self, message: str) -> NoReturn:
-        raise InfieldError(f"{message}; '{self.prog} --help' lists the options")
+        raise InfieldError(message, remedy=f"'{self.prog} --help' lists the options")
 
     def rename(self, old: str, new: str, when: Callable[[str | None], bool] | None = None) -> None:
         """Let the earlier name of an option stand for it, with a warning on standard error, for one minor version.
@@ -133,6 +133,21 @@ def is_silent() -> bool:
 
 
 _silent: ContextVar[bool] = ContextVar("silent", default=False)
+
+
+def check_records(path: Path | None) -> None:
+    """Refuse a file of records in a folder that does not exist.
+
+    Raises:
+        InfieldError: It does not.
+    """
+    if path is not None and not path.parent.is_dir():
+        raise InfieldError(
+            where=f"--records {path}",
+            found=f"no folder {path.parent}",
+            expected="one that exists",
+            remedy="make it first",
+        )
 
 
 def check_at_least(least: float, **values: float | None) -> None:

@@ -69,7 +69,7 @@ class ChosenPrior:
         sha256: Digest of its numbers: of the checkpoint's file, or of the tensors of a closed-form prior.
         fitted: Whether it was fitted to the measurement itself.
         conditioned_on: Names of the side information that it is conditioned on.
-        closes: Names of open axes that a fitted prior treats as periodic.
+        wrapped: Names of open axes that a fitted prior treats as periodic.
     """
 
     prior: FlowPrior | Trained
@@ -77,14 +77,14 @@ class ChosenPrior:
     sha256: str
     fitted: bool
     conditioned_on: frozenset[str] = frozenset()
-    closes: tuple[str, ...] = ()
+    wrapped: tuple[str, ...] = ()
 
     @property
     def doubt(self) -> str | None:
         """Why a prior that was fitted to the measurement may be wrong, in one line; None where nothing is known."""
-        if not self.closes:
+        if not self.wrapped:
             return None
-        axes = f"axis {self.closes[0]}" if len(self.closes) == 1 else f"axes {', '.join(self.closes)}"
+        axes = f"axis {self.wrapped[0]}" if len(self.wrapped) == 1 else f"axes {', '.join(self.wrapped)}"
         return f"the prior fitted to the data treats open {axes} as periodic: opposite edges of the field are tied"
 
 
@@ -124,10 +124,10 @@ def choose_prior(
         fit = fit_prior if measurement.linear_gaussian else fit_latent_prior
         prior = fit(measurement, nu=BUILT_IN[name or "fitted"])
         grid = measurement.grid
-        closes: tuple[str, ...] = ()
+        wrapped: tuple[str, ...] = ()
         if measurement.linear_gaussian and isinstance(grid, Grid):
-            closes = tuple(axis.name for axis in grid.axes if not axis.periodic and axis.size > 1)
-        return ChosenPrior(prior, name or "fitted", _digest(prior), True, closes=closes)
+            wrapped = tuple(axis.name for axis in grid.axes if not axis.periodic and axis.size > 1)
+        return ChosenPrior(prior, name or "fitted", _digest(prior), True, wrapped=wrapped)
     return _from_file(name, measurement, device, stored)
 
 
@@ -173,8 +173,10 @@ def prior_file(name: str) -> Path:
     path = Path(name) if Path(name).exists() else checkpoint_path(name)
     if path is None:
         raise InfieldError(
-            f"--prior {name}: no such file, and no prior of this name; expected a checkpoint (.ckpt), a "
-            f"description (.yaml), one of {', '.join(BUILT_IN)}, or a name that `infield list priors` shows",
+            where=f"--prior {name}",
+            found="no such file, and no prior of this name",
+            expected=f"a checkpoint (.ckpt), a description (.yaml), one of {', '.join(BUILT_IN)}, or a name that "
+            "`infield list priors` shows",
             remedy=nearest(name, (*BUILT_IN, *shipped_checkpoints())),
         )
     return path
@@ -208,8 +210,8 @@ def _conditioned(prior: Any, where: str, label: str, measurement: Measurement, a
         flow = prior.for_field(measurement.grid, measurement.channels, values)
     except InfieldError as error:
         raise error.within(f"--prior {where}") from error
-    told = ", ".join(f"{name}={value:g}" for name, value in values.items() if not isinstance(value, Tensor))
-    label = f"{label} at {told}" if told else label
+    values_text = ", ".join(f"{name}={value:g}" for name, value in values.items() if not isinstance(value, Tensor))
+    label = f"{label} at {values_text}" if values_text else label
     return ChosenPrior(flow, label, prior.sha256, False, frozenset(prior.conditioned_on))
 
 
@@ -287,8 +289,10 @@ def _on_grid_of(path: Path, prior: LearnedFlow, measurement: Field) -> LearnedFl
             return prior.on(grid)
         except InfieldError as error:
             raise InfieldError(
-                f"--prior {path}: its grid is {tuple(space)}, the measurement's is {tuple(grid.shape)}; "
-                f"{error.render(as_option)}"
+                where=f"--prior {path}: grid of the measurement",
+                found=f"{tuple(grid.shape)}",
+                expected=f"{tuple(space)} as in training, or a prior for any grid",
+                remedy=error.render(as_option),
             ) from error
     _check_extent(path, prior, grid)
     return prior
@@ -337,8 +341,10 @@ def _check_extent(path: Path, prior: LearnedFlow | Trained, grid: Grid) -> None:
         expected = other.coordinates[-1] - other.coordinates[0]
         if abs(found - expected) > 1e-3 * abs(expected) or not same_units(axis["units"], other.units):
             raise InfieldError(
-                f"--prior {path}: its axis '{axis['name']}' spans {found:g} {axis['units']}, the measurement's "
-                f"'{other.name}' {expected:g} {other.units}: a prior is valid on its training extent only"
+                where=f"--prior {path}: axis '{axis['name']}' of the measurement",
+                found=f"an extent of {expected:g} {other.units}",
+                expected=f"{found:g} {axis['units']} as in training",
+                remedy="use a prior trained on this extent",
             )
 
 

@@ -22,8 +22,8 @@ def citations(sampler: Any, prior: Any, *, fitted: bool) -> list[str]:
     """Keys of the papers that a run uses, Infield first; other packages' entries are whole BibTeX (`bibtex`).
 
     Arguments:
-        sampler: The sampler of the run; its papers stand in its entry of the registry, or in its `papers`.
-        prior: The prior; its papers stand in `papers` of its class.
+        sampler: The sampler of the run; its papers are in its entry of the registry, or in its `papers`.
+        prior: The prior; its papers are in `papers` of its class.
         fitted: Whether it was fitted to the measurement.
     """
     name = registry.name_of("samplers", type(sampler))

@@ -32,7 +32,11 @@ def make_sampler(name: str, settings: Sequence[str] = ()) -> Sampler:
         parameter, separator, text = setting.partition("=")
         if not separator or parameter not in types_of:
             known = ", ".join(types_of) or "none"
-            raise InfieldError(f"--with {setting}: sampler '{name}' takes PARAMETER=VALUE with the parameters: {known}")
+            raise InfieldError(
+                where="--with",
+                found=setting,
+                expected=f"PARAMETER=VALUE of the sampler '{name}', whose parameters are: {known}",
+            )
         if parameter in parameters:
             raise InfieldError(where="--with", found=f"{parameter} twice", expected="once")
         parameters[parameter] = _value(setting, text, types_of[parameter])

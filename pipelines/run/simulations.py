@@ -104,8 +104,9 @@ class Simulation:
         kind: Its name.
         law: Law of the field.
         variables: What the file holds.
-        grid: Where the fields live.
+        grid: Domain of the fields.
         operator: The operator as `build_operator` reads it; None where the field is all there is.
+        channels: Names of the channels of a variable with an axis `channel`.
     """
 
     kind: str
@@ -113,6 +114,7 @@ class Simulation:
     variables: tuple[Variable, ...]
     grid: Grid
     operator: dict[str, Any] | None = None
+    channels: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -155,7 +157,12 @@ def make_simulation(
     if kind == PROCESS:
         return _process(law, shape, given)
     if law is not None:
-        raise InfieldError(f"--law {law}: only a process has a choice of laws; set parameters of the law by --with")
+        raise InfieldError(
+            where=f"--law {law}",
+            found="a simulation whose distribution is fixed",
+            expected="a process",
+            remedy="leave it out, and set its parameters by --with",
+        )
     chosen = KINDS[kind]
     names = parameters_of_law(chosen.law)
     drawn = dataclasses.replace(chosen.law, **{k: v for k, v in given.items() if k in names})  # type: ignore[type-var]

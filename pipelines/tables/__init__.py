@@ -1,1 +1,1 @@
-"""From tables and grids that people have to measurements, and from posteriors to maps."""
+"""From tables and gridded files to measurements, and from posteriors to maps."""

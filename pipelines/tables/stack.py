@@ -4,7 +4,7 @@
     infield convert table buoys.csv -o buoys.zarr --value sst --at lon lat --onto satellite.zarr
     infield convert stack satellite.zarr buoys.zarr -o both.zarr
 
-The files speak of one field: the same grid, variables and units; `convert table --onto` brings a table onto the field
+The files are of one field: the same grid, variables and units; `convert table --onto` brings a table onto the field
 of another file. Each instrument keeps its noise model. Levels that files leave open are estimated, one for each
 instrument, by `reconstruct` without --prior.
 """

@@ -6,8 +6,8 @@
     infield convert table buoys.csv -o m.zarr --value sst --at lon lat --onto satellite.zarr
     infield convert table log.txt -o m.zarr --columns x y z v --value v --at x y z --at-units m --grid 0.5
 
-One row a datum: text (parted by commas, semicolons, tabs or blanks; .gz, .xz and .bz2 as well; a header may stand
-behind #), Parquet (extra `tables`), netCDF or zarr of stations. The field lives on a regular grid with the spacing
+One row a datum: text (parted by commas, semicolons, tabs or blanks; .gz, .xz and .bz2 as well; a header may
+follow #), Parquet (extra `tables`), netCDF or zarr of stations. The field is on a regular grid with the spacing
 --grid that covers all data; data lie between its points. With --onto it is the field of another measurement, so that
 `convert stack` can join both; data outside of it are left out and counted. Axes are ordered time, height, others,
 latitude, longitude.

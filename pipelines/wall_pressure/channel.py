@@ -93,7 +93,7 @@ def simulate_channel(
     """The command as a function; returns a summary in plain JSON types.
 
     Raises:
-        InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
+        InfieldError: An error in the input that the user can fix; no incomplete file is left at `output`.
     """
     start = time.perf_counter()
     check_new(output, overwrite)

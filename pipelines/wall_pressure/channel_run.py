@@ -62,8 +62,13 @@ class ChannelRun:
 
     def described(self) -> dict[str, Any]:
         """In JSON types; the first that differs is named where a run cannot be continued."""
-        told = {name: value for name, value in vars(self).items() if name != "re_tau"}
-        return {"Re_tau": self.re_tau, **told, "points": list(self.points), "device": torch.device(self.device).type}
+        settings = {name: value for name, value in vars(self).items() if name != "re_tau"}
+        return {
+            "Re_tau": self.re_tau,
+            **settings,
+            "points": list(self.points),
+            "device": torch.device(self.device).type,
+        }
 
 
 class Course:

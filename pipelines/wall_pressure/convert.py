@@ -52,7 +52,7 @@ def convert_planes(
     """The command as a function; returns facts in plain JSON types.
 
     Raises:
-        InfieldError: Whatever of the input the user can mend; nothing that is not complete stands under `output` then.
+        InfieldError: An error in the input that the user can fix; no incomplete file is left at `output`.
     """
     check_new(output, overwrite)
     with open_planes(source, stated) as found:

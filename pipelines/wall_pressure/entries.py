@@ -13,6 +13,9 @@ ENTRIES = {
             "infield.pipelines.wall_pressure.caution:another_flow", "a measurement of another flow than the prior's"
         ),
     },
+    "evaluations": {
+        "wall-sensors": Entry("infield.pipelines.wall_pressure.bench.evaluation:sensors", "wall pressure from sensors"),
+    },
     "benches": {
         "wall-pressure": Entry("infield.pipelines.wall_pressure.bench.run", "pressure below a turbulent flow"),
     },

@@ -12,7 +12,7 @@ _LENGTH = re.compile(
 
 
 def half_heights(text: str) -> float:
-    """A length as people write it: 12.57, 4pi, 4/3pi, 4/3*pi, pi, pi/2."""
+    """A length in any of the usual forms: 12.57, 4pi, 4/3pi, 4/3*pi, pi, pi/2."""
     match = _LENGTH.fullmatch(text.strip())
     try:
         assert match is not None and (match[1] or match[3])

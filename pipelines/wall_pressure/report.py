@@ -86,7 +86,7 @@ def statistics_figure(
         synthetic: Whether truth and prior stand in for a flow; the title states it.
         name: What the legend calls the draws.
     """
-    table, told = reference_table(re_tau)
+    table, source = reference_table(re_tau)
     figure = Figure((WIDTH, 6.4), layout="constrained")
     panels = figure.subplots(2, 3)
     lines = _lines(draws, truth, others or {}, name)
@@ -117,7 +117,7 @@ def statistics_figure(
     handles = [Line2D([], [], **_plain(look), label=look["label"]) for look, _ in lines]
     handles.insert(1, Line2D([], [], color=MEAN, alpha=0.25, linewidth=7, label=f"their {100 * LEVEL:.0f} % band"))
     marker: dict[str, Any] = {} if table is None else {"marker": ".", "color": TABLE}
-    handles.append(Line2D([], [], linestyle="", label=told, **marker))
+    handles.append(Line2D([], [], linestyle="", label=source, **marker))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
     what = "Synthetic stand-in for wall pressure" if synthetic else "Wall pressure"
     figure.suptitle(what + ("" if re_tau is None else f", {RE_TAU} {re_tau:g}"), x=0.01, ha="left")

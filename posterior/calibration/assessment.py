@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
+from infield.posterior.calibration.beside_exact import ClassifierTest
 from infield.posterior.calibration.exchange import (
     ALARM,
     STATISTICS,
@@ -55,7 +56,7 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Assessment:
-    """What simulations say of a sampler.
+    """Results of simulations with a sampler.
 
     Arguments:
         source: Of the truths: "prior", "posterior" or "file".
@@ -68,6 +69,7 @@ class Assessment:
         tarp: p-value of the ranks of distances to other truths.
         width: Standard deviation of the draws over that of the errors, root mean square over fields and simulations.
         energy: Energy score, mean over simulations.
+        classifier: Draws beside exact ones; None where the exact posterior is not known.
     """
 
     source: str
@@ -81,11 +83,12 @@ class Assessment:
     tarp: float
     width: float
     energy: float
+    classifier: ClassifierTest | None = None
 
     @property
     def right(self) -> bool:
         """Whether no fault was found."""
-        return self.exchange.p >= ALARM
+        return self.exchange.p >= ALARM and (self.classifier is None or self.classifier.right)
 
     @property
     def verdict(self) -> str:
@@ -99,7 +102,7 @@ class Assessment:
 
     @property
     def seen(self) -> str:
-        """Smallest faults that would have been found with 80 % power, in words."""
+        """Description of the smallest faults that would have been found with 80 % power."""
         parts = []
         if self.power.too_narrow > 0:
             parts.append(f"standard deviations below {self.power.too_narrow:.2f} times the right ones")
@@ -122,6 +125,8 @@ class Assessment:
             found.append(f"draws lie {'below' if test.common_location > 0 else 'above'} the truths")
         if "largest dispersion" in share:
             found.append(f"spread is wrong for {self._largest(test.dispersion)}")
+        if self.classifier is not None and not self.classifier.right:
+            found.append(self.classifier.words)
         if "largest location" in share or "sum of squared locations" in share:
             found.append(f"location is wrong for {self._largest(test.location)}")
         return found
@@ -153,6 +158,13 @@ class Assessment:
             },
             "coverage": [vars(one) for one in self.coverage],
             "tarp_p": self.tarp,
+            "c2st": self.classifier
+            and {
+                "accuracy": self.classifier.accuracy,
+                "by_chance": self.classifier.chance,
+                "draws": self.classifier.draws,
+                "words": self.classifier.words,
+            },
             "width": self.width,
             "energy_score": self.energy,
             "truths": self.source,

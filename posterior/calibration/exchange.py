@@ -33,7 +33,7 @@ EXCHANGES = 1999
 """Random exchanges behind a p-value, which is then no less than 1 in 2000."""
 
 ALARM = 0.01
-"""p-value below which a posterior is said to be wrong: false alarms in 1 % of right ones."""
+"""p-value below which a posterior is called wrong: false alarms in 1 % of right ones."""
 
 STATISTICS = ("largest location", "largest dispersion", "sum of squared locations", "common location",
               "common dispersion")  # fmt: skip

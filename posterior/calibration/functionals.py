@@ -39,7 +39,7 @@ class Functional:
         name: In reports.
         values: Of fields `(batch, channel, *space)`, shape `(batch,)`.
         one_sign: Whether it is linear with weights of one sign.
-        own: Whether a user asked for it: it is kept whatever it correlates with.
+        own: Whether a user requested it: it is kept whatever it correlates with.
     """
 
     name: str
@@ -134,7 +134,7 @@ def _bands(grid: Grid | PointSet) -> list[Functional]:
 
 
 def functional_of(text: str, grid: Grid | PointSet, channels: Sequence[str]) -> Functional:
-    """A functional that a user asks for.
+    """A functional requested by the user.
 
     Arguments:
         text: `mean:AXIS=LOW:HIGH,...` of a region in coordinates of the grid (`channel=NAME` for one of several), or
@@ -229,7 +229,7 @@ def choose(
         Their indices, and the largest correlation among them.
 
     Raises:
-        InfieldError: One that a user asked for is constant, or all are.
+        InfieldError: A requested one is constant, or all are.
     """
     chosen: list[int] = []
     for j, functional in enumerate(functionals):

@@ -65,7 +65,7 @@ class Prediction:
 
     @property
     def seen(self) -> str:
-        """Smallest faults that would have been found, in words."""
+        """Description of the smallest faults that would have been found."""
         parts = []
         if self.noise_factor is not None:
             parts.append(f"noise {self.noise_factor:g} times as large")

@@ -25,7 +25,7 @@ HELD_OUT = 0.2
 """Fraction of the positions that are held out."""
 
 MIN_POSITIONS = 20
-"""Fewer positions are not held out: what is left would say too little."""
+"""Fewer positions are not held out: the rest would determine too little."""
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class TransverseModeSolver:
         at = seen[0][places]
         return cls(torch.where(at[..., None], matrices, 0.0), torch.where(at, variance[0][places], 1.0), places, modes)
 
-    def serves(self, covariance: Covariance) -> bool:
+    def applies_to(self, covariance: Covariance) -> bool:
         """Whether a covariance keeps modes apart, as those do that are even in the wavenumber."""
         d = covariance.diagonal
         if covariance.rank or covariance.modes != self.modes or d[..., 0, 0, :].numel() != self.matrices.shape[-1]:
@@ -106,7 +106,7 @@ class TransverseModeSolver:
 
         Arguments:
             r: Data.
-            covariance: K, for which `serves` is true.
+            covariance: K, for which `applies_to` is true.
         """
         kx, ky = self.places
         D = covariance.diagonal[:, kx, ky].movedim(0, 1).flatten(1)  # of mode, channel and place

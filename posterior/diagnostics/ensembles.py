@@ -7,7 +7,7 @@ sigma_0 of the central 68.27 % over the reference ensemble, and y_1, sigma_1 ove
 
 kept where |y_0|, or sigma_0, exceeds a threshold; MAE is the mean of |eps| over the bins that are kept. Two ensembles
 of one law are not at zero: for n and m Gaussian members the median's error alone gives MAE_std = 0.8 * 1.25 (1/n +
-1/m)^(1/2), 0.050 at 800 and 800. So a score stands beside its *floor*, the same between random halves of the reference.
+1/m)^(1/2), 0.050 at 800 and 800. So a score is given with its *floor*, the same between random halves of the reference.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@ r"""Each datum beside what all others predict of it, from draws of the posterior
 Draws get the weights 1 / p(y_i | x), which are those of the posterior without datum i (Gelfand, Dey & Chang 1992). The
 largest are replaced by quantiles of a generalised Pareto distribution that is fitted to them: Pareto-smoothed
 importance sampling of Vehtari, Simpson, Gelman, Yao & Gabry 2024 (JMLR 25, 72; arXiv 1507.02646), with the fit of Zhang
-& Stephens 2009 (Technometrics 51, 316). Its shape k says how far that can be trusted: above 0.7 the datum decides too
-much by itself, and the weights of these draws do not say what the others predict.
+& Stephens 2009 (Technometrics 51, 316). Its shape k measures how far that can be trusted: above 0.7 the influence
+of the datum is too large for the weights of these draws to give the prediction of the others.
 """
 
 from __future__ import annotations

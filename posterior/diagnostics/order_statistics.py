@@ -15,7 +15,7 @@ from torch import Tensor
 from infield.core.errors import InfieldError
 
 ORDER_STATISTICS: Literal["weibull"] = "weibull"
-"""Method of `numpy.quantile` whose quantile p of n draws stands at p (n + 1), within the draws."""
+"""Method of `numpy.quantile` whose quantile p of n draws lies at rank p (n + 1), within the draws."""
 
 
 def largest_probability(n: int) -> float:

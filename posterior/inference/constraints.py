@@ -97,7 +97,7 @@ class LinearConstraints:
         """The integral of a channel over some axes, one constraint for each point of the others.
 
         Arguments:
-            grid: Where the field lives.
+            grid: Domain of the field.
             value: The integral, in units of the field times those of the axes: a number, or shape of the other axes.
             over: Names of the axes; None takes all.
             channels: Channels of the field.
@@ -151,8 +151,10 @@ class LinearConstraints:
         L, info = torch.linalg.cholesky_ex(S)
         if info.item() or bool((L.diagonal() < 1e-7 * S.diagonal().sqrt()).any()):
             raise InfieldError(
-                f"conservation: {len(S)} constraints depend on one another, or the data and the prior leave one no "
-                "freedom; remove some, or give them a variance"
+                where="conservation",
+                found=f"{len(S)} constraints that depend on one another, or one that the data and the prior determine",
+                expected="independent constraints",
+                remedy="remove some, or give them a variance",
             )
         back = torch.cholesky_solve(error.mT, L).mT @ sigma_G.flatten(1)
         return u - back.reshape(u.shape)
@@ -260,11 +262,14 @@ def integral_weights(grid: Grid | PointSet, over: Sequence[str] | None = None) -
         Shape `(points of the other axes, *space)`, in units of the axes; row i is zero but at point i of the others.
 
     Raises:
-        InfieldError: If the field lives on scattered points, or the grid has no axis of a name.
+        InfieldError: If the field is given on scattered points, or the grid has no axis of a name.
     """
     if not isinstance(grid, Grid):
         raise InfieldError(
-            "conservation: scattered points have no quadrature weights; give `LinearConstraints` its weights"
+            where="conservation",
+            found="scattered points, which have no quadrature weights",
+            expected="a grid",
+            remedy="give `LinearConstraints` its weights",
         )
     names = grid.names if over is None else tuple(over)
     if not names or not set(names) <= set(grid.names):

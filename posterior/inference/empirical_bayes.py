@@ -62,7 +62,9 @@ def fit_prior(measurement: Measurement, *, nu: float | None = None, seed: int = 
     """
     if not measurement.linear_gaussian:
         raise InfieldError(
-            "without {prior} a Gaussian prior is fitted to the data, which needs a linear operator and Gaussian noise",
+            where="the default Gaussian prior, fitted to the data",
+            found="a nonlinear operator or other noise",
+            expected="a linear operator and Gaussian noise",
             remedy="name a prior with {prior}",
             parameters=["prior"],
         )
@@ -98,8 +100,9 @@ def _moments(measurement: Measurement, generator: Generator) -> tuple[Tensor, fl
     noise, power = float(len(y)), float((y - (of_constants.mT @ mean)[:, 0]).square().sum())
     if power <= noise or gain == 0:
         raise InfieldError(
-            f"the data hold no more power than their noise ({power / noise:.3g} times as much): no prior can be fitted "
-            "to them",
+            where="fit of a Gaussian prior",
+            found=f"data of {power / noise:.3g} times the power of their noise",
+            expected="more than once, to fit a prior to them",
             remedy="check the noise level, or name a prior with {prior}",
             parameters=["prior"],
         )

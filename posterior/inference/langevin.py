@@ -101,9 +101,9 @@ def start(measurement: Measurement, u: Tensor, safe: Tensor, generator: Randomne
     except ForwardModelError as refusal:
         reason = f" ({refusal})"
     raise InfieldError(
-        f"the log-likelihood stays {float(value[bad][0])} at every start up to the MAP field{reason}, expected a "
-        "finite number",
         where=f"sample {sample}",
+        found=f"the log-likelihood {float(value[bad][0])} at every start up to the MAP field{reason}",
+        expected="a finite number",
         remedy="check the operator and the noise model",
     )
 

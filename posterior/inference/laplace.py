@@ -203,7 +203,7 @@ def find_map(measurement: Measurement, mean: Tensor, whitening: Whitening, rank:
     if not torch.isfinite(value).all():
         measurement.log_likelihood(mean)  # an operator that refuses it gives the reason
         raise InfieldError(
-            where="sampler faps",
+            where="the most probable field",
             found=f"log-likelihood {float(value)} at the prior's mean",
             expected="a finite number",
             remedy="give the prior a mean that the data allow (positive for counts)",

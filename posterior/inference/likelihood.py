@@ -61,9 +61,9 @@ def information(measurement: Measurement, z: Tensor, v: Tensor) -> Tensor:
 
     A law whose data hang together gives its own, as `noise.information(z, v)`. For other laws, which treat every datum
     by itself, the curvature is a difference of the law's gradients, and taken
-    as zero where it is negative. Behind an operator that is not affine the Fisher information stands in its place where
-    the law has it: with it J^T W J is the metric of the data (Knollmueller & Ensslin 2019, arXiv 1901.11033, eq. 21),
-    and for counts behind an exponential the whole curvature, to which that of the operator belongs.
+    as zero where it is negative. Behind an operator that is not affine the Fisher information replaces it where
+    the noise model has it: with it J^T W J is the metric of the data (Knollmueller & Ensslin 2019, arXiv 1901.11033,
+    eq. 21), and for counts behind an exponential the whole curvature, to which that of the operator belongs.
 
     Arguments:
         z: Noiseless data, shape `(1, *data)`.

@@ -35,7 +35,7 @@ from infield.physics.noise.registry import GaussianNoiseModel
 from infield.physics.operators.composition import outermost_has
 from infield.posterior.inference.conjugate_gradients import conjugate_gradients
 from infield.posterior.inference.point_sensor_solver import PointSensorSolver
-from infield.posterior.inference.unseen_regions import UnseenRegions, serves
+from infield.posterior.inference.unseen_regions import UnseenRegions, applies_to
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley, Modes
 
@@ -62,7 +62,7 @@ PROBES = 8
 class Solver(Protocol):
     """A closed form for data of some structure; its class has `of(measurement, modes)`, None for other data."""
 
-    def serves(self, covariance: Covariance, /) -> bool:
+    def applies_to(self, covariance: Covariance, /) -> bool:
         """Whether it holds for fields of a covariance K."""
         ...
 
@@ -96,8 +96,9 @@ class LinearGaussianData:
                 description = description["operators"][0]
             name = description.get("name")
             raise InfieldError(
-                "closed-form conditioning needs a linear operator and Gaussian noise; "
-                f"found operator '{name}' and noise {self.measurement.noise}",
+                where="closed-form conditioning",
+                found=f"operator '{name}' and noise {self.measurement.noise}",
+                expected="a linear operator and Gaussian noise",
                 remedy="use {sampler}",
                 parameters={"sampler": "faps"},
             )
@@ -126,7 +127,7 @@ class LinearGaussianData:
 
     def by_sensors(self, covariance: Covariance) -> bool:
         """Whether a covariance between the data is read off its covariance function."""
-        return self.sensors is not None and self.sensors.serves(covariance)
+        return self.sensors is not None and self.sensors.applies_to(covariance)
 
     @cached_property
     def solvers(self) -> list[Solver]:
@@ -268,7 +269,7 @@ class LinearGaussianData:
             z = self._solve_data(r, covariance)
             return r.new_zeros((len(r), self.observed.numel())).index_copy(1, self.index, z).reshape(r.shape)
         for solver in self.solvers:
-            if solver.serves(covariance):
+            if solver.applies_to(covariance):
                 return solver.solve(r, covariance)
         return None
 
@@ -333,7 +334,7 @@ class LinearGaussianData:
 
     def _of_regions(self, covariance: Covariance, diagonal: Tensor) -> Callable[[Tensor], Tensor] | None:
         """The preconditioner of data without information on whole regions, on modes; factors keep their diagonal."""
-        if self.unseen is None or not serves(covariance):
+        if self.unseen is None or not applies_to(covariance):
             return None
         of_modes = self.unseen.preconditioner(covariance, self.information.reshape(covariance.event_shape))
         modes = covariance.diagonal.numel()

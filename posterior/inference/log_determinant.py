@@ -23,7 +23,7 @@ from infield.priors.covariance.base import Covariance
 
 PROBES, STEPS = 32, 60
 MAX_DATA = 20_000
-"""Above it the determinant costs more than the samples, and its error says nothing any more."""
+"""Above it the determinant costs more than the samples, and its error estimate is meaningless."""
 
 TOGETHER = 8
 """Probes that are iterated together."""

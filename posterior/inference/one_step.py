@@ -55,10 +55,10 @@ class OneStepProblem:
         outer = strip_scaling(self.measurement.operator)
         weight = next(self.model.network.parameters())
         seen = conditions(outer, mean).expand(len(x_0), -1, *x_0.shape[2:])
-        told = torch.full((len(x_0),), noise / self.scale).to(weight)
+        noise_level = torch.full((len(x_0),), noise / self.scale).to(weight)
         n = normal(generator, len(x_0), (x_0.ndim - 2,))
         moved = (n > THIRD).long() - (n < -THIRD).long()
-        u = self.model.step(x_0.to(weight), seen.to(weight), told, moved)
+        u = self.model.step(x_0.to(weight), seen.to(weight), noise_level, moved)
         return soft_null_projection(outer, u.to(x_0), noise=noise / self.scale)  # type: ignore[arg-type]
 
 

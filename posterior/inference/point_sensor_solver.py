@@ -68,7 +68,7 @@ class PointSensorSolver:
                 return None
         return cls(corners, weights, shape) if outer.channels == 1 and shape == torus else None
 
-    def serves(self, covariance: Covariance) -> bool:
+    def applies_to(self, covariance: Covariance) -> bool:
         """Whether a covariance is stationary on the torus."""
         d = covariance.diagonal
         if covariance.rank or not isinstance(covariance.modes, Hartley) or d.shape != (1, *self.torus):
@@ -81,7 +81,7 @@ class PointSensorSolver:
         """A K A^T between some data, shape `(len(index), len(index))`.
 
         Arguments:
-            covariance: K, for which `serves` is true.
+            covariance: K, for which `applies_to` is true.
             index: Flat places of these data among the entries of y.
         """
         function = torch.fft.ifftn(covariance.diagonal[0]).real.flatten()

@@ -204,7 +204,7 @@ class _Waves:
         return torch.fft.irfftn(w, self.shape, dim=self.axes, norm="ortho")
 
 
-def serves(covariance: Covariance) -> bool:
+def applies_to(covariance: Covariance) -> bool:
     """Whether the basis has wavenumbers of all axes of space."""
     return isinstance(covariance.modes, Hartley) and covariance.diagonal.ndim == covariance.modes.ndim + 1
 

@@ -110,7 +110,9 @@ class WhitenedProblem:
             variance = data.noise.variance.to(data.y)
         else:
             kind = type(data.noise).__name__
-            raise InfieldError(f"deepinv's samplers need Gaussian noise that can be made white, found {kind}")
+            raise InfieldError(
+                where="deepinv's samplers", found=f"noise {kind}", expected="Gaussian noise that can be whitened"
+            )
         self.noise_std = float(variance.mean()) ** 0.5
         self.weights = self.noise_std / variance.sqrt() if variance.numel() > 1 else None  # of data, to one variance
         if data.observed is not None:

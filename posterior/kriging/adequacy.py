@@ -79,7 +79,7 @@ def warnings_of(
     channels: Sequence[Observations],
     noise_known: bool,
 ) -> tuple[str, ...]:
-    """What is wrong with a fit, in words; for the Bayes factor see `Fit`."""
+    """Faults of a fit; for the Bayes factor see `Fit`."""
     warnings = []
     if log_bayes_factor < -WHITE:
         warnings.append("white noise explains the data better than a field does "
@@ -92,7 +92,7 @@ def warnings_of(
     apart = max(_correlation_of_neighbours(family, theta, data.x) for data in channels)
     if noise_known and apart < APART:
         warnings.append(f"the field varies within the distance of neighbouring data (correlation {apart:.2f}): "
-                        "their noise may be larger than the file says")  # fmt: skip
+                        "their noise may be larger than the file states")  # fmt: skip
     return tuple(warnings)
 
 

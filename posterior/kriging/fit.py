@@ -93,7 +93,7 @@ class Fit:
         log_evidence: Of all data, in units of the field.
         log_evidence_white: Of white noise around the same trend; its level fitted where the noise's is.
         candidates: Families that were compared, with their penalised log evidence.
-        warnings: What is wrong with the fit, in words; empty where nothing is.
+        warnings: Faults of the fit; empty if there are none.
         log_bayes_factor: Of the field over white noise, hyperparameters integrated out by Laplace's approximation.
         noise_unit: Factor on the noise variances of the data where that in theta is 1; one a column of several levels.
     """
@@ -140,7 +140,7 @@ def fit(
     Arguments:
         channels: Data of each channel; the channels are independent fields of one law.
         geometry: Of the domain.
-        noise_known: Whether `noise` is what it says, or shares of one unknown level.
+        noise_known: Whether `noise` is known, or known up to one unknown factor.
         settings: What is fixed.
 
     Raises:

@@ -129,7 +129,7 @@ class FittedField(Brief):
 
     @property
     def name(self) -> str:
-        """The law in words."""
+        """Description of the fitted model in one line."""
         law, geometry = self.fit.law, self.data.geometry
         lengths = {f"{length:.3g} {geometry.length_units(i)}": None for i, length in enumerate(law.lengths)}
         turned = "" if law.azimuth is None else ", turned axes"

@@ -76,7 +76,7 @@ class Chain:
         effective: Effective number of draws, 1 / sum of squared normalised weights.
         evaluations: How often the evidence was evaluated.
         orders: Posterior probability of each order.
-        warnings: What is wrong with the draws, in words; empty where nothing is.
+        warnings: Faults of the draws; empty if there are none.
     """
 
     states: Tensor

@@ -61,7 +61,7 @@ def evenly(n: int, most: int) -> Tensor:
 class Trend:
     """Functions of position, scaled to be of order 1 over the data: a constant, and the coordinates where linear.
 
-    On the sphere and along periodic axes a linear trend has no meaning; there the constant stands alone.
+    On the sphere and along periodic axes a linear trend has no meaning; there only the constant is used.
 
     Arguments:
         kind: `none`, `constant` or `linear`.

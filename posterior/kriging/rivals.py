@@ -25,7 +25,7 @@ LOUDER, LONGER = (4.0, 9.0, 36.0), (1 / 3, 1.0, 3.0)
 
 
 def rivals(field: FittedField) -> list[str]:
-    """What the data say against their file, one line each."""
+    """Statements of the file that the data contradict, one line each."""
     return [words for words in (_louder_noise(field), _axes_that_do_not_close(field)) if words is not None]
 
 
@@ -75,4 +75,4 @@ def _axes_that_do_not_close(field: FittedField) -> str | None:
     if not gain > DECISIVE:
         return None
     names = " or ".join(f"'{geometry.names[i]}'" for i in closed)
-    return f"the data contradict that {names} closes on itself (log Bayes factor of open axes {gain:.0f})"
+    return f"the data contradict that {names} is periodic (log Bayes factor of open axes {gain:.0f})"

@@ -52,7 +52,7 @@ class Validation:
         coverage: Share of the held-out data in central intervals, by level.
         blocked_rmse: The same error where compact blocks are held out.
         blocked_coverage: And the coverage.
-        how: How data were held out, in words.
+        how: Description of how data were held out.
     """
 
     z: Tensor
@@ -204,12 +204,12 @@ def verdict(field: FittedField, validation: Validation | None) -> Verdict:
         return Verdict(0, "; ".join([*failed, *tails]))
     held = [f"90 % intervals hold {100 * validation.coverage[0.9]:.0f} % of {validation.count} held-out data"]
     if field.fit.log_bayes_factor < WHITE:
-        held.append("the data hardly tell a field from white noise")
+        held.append("the data hardly distinguish a field from white noise")
     return Verdict(1, "; ".join([*held, *tails]))
 
 
 def _heavy_tails(validation: Validation) -> list[str]:
-    """Said where errors are not Gaussian: intervals that hold what they promise may still miss the extremes."""
+    """Remarks if errors are not Gaussian: intervals of the right coverage may still miss the extremes."""
     if validation.count < 20:
         return []
     z = validation.z - validation.z.mean()
@@ -231,7 +231,7 @@ def _checks(field: FittedField, validation: Validation | None) -> Iterator[tuple
     dof = max(len(u) - free, 1)
     total = float(u.square().sum())
     two_sided = 2 * min(float(chdtrc(dof, total)), float(chdtr(dof, total)))
-    yield two_sided, f"the data scatter {total / dof:.2g} times as much as law and noise say (chi-square per datum)"
+    yield two_sided, f"the data scatter {total / dof:.2g} times as much as model and noise imply (chi-square per datum)"
     if validation is None:
         return
     n, held = validation.count, validation.coverage[0.9]

@@ -41,7 +41,7 @@ class Terms:
     """Some terms of the sum: data and their neighbours; the last column is the datum itself.
 
     Arguments:
-        index: Shape `(terms, m + 1)`; where a datum has fewer predecessors, its own index stands in their places.
+        index: Shape `(terms, m + 1)`; where a datum has fewer predecessors, its own index fills their places.
         missing: Bool, likewise: places without a neighbour.
     """
 

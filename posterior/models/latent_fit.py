@@ -112,7 +112,9 @@ def fit_latent_prior(measurement: Measurement, *, nu: float | None = None) -> Ga
     fit = max(fits, key=lambda fit: fit.log_evidence)
     if fit.gain <= 0 or ("standard deviation" in fit.at_bound and fit.sd < sd):
         raise InfieldError(
-            "the data hold no more than a constant field and their noise: no prior can be fitted to them",
+            where="fit of a prior",
+            found="data that hold no more than a constant field and their noise",
+            expected="a field that varies",
             remedy="name a prior with {prior}",
             parameters=["prior"],
         )
@@ -126,7 +128,9 @@ def _start(measurement: Measurement) -> tuple[Tensor, float]:
     seen = measurement.y[0] if measurement.observed is None else measurement.y[0][measurement.observed]
     if isinstance(noise, PoissonNoise) and not seen.any():
         raise InfieldError(
-            f"all {measurement.count} counts are zero: they bound the rate, and leave the field's law open",
+            where="fit of a prior",
+            found=f"{measurement.count} counts, all zero, which bound the rate and leave the field's distribution open",
+            expected="some above zero",
             remedy="name a prior with {prior}",
             parameters=["prior"],
         )
@@ -161,7 +165,9 @@ def _start(measurement: Measurement) -> tuple[Tensor, float]:
         else:
             break
     raise InfieldError(
-        "no constant field explains the data: from there the fit of a prior would start",
+        where="fit of a prior",
+        found="data that no constant field explains",
+        expected="one, from which the fit would start",
         remedy="check that the operator has a derivative and gives data like these, or name a prior with {prior}",
         parameters=["prior"],
     )
@@ -231,7 +237,7 @@ def _errors(tried: list[tuple[np.ndarray, float]], best: np.ndarray) -> tuple[fl
 
 @dataclass(frozen=True)
 class _Domain:
-    """Where the field lives, and the laws of constant mean there: on a torus around a uniform grid, dense elsewhere.
+    """Domain of the field, and the laws of constant mean there: on a torus around a uniform grid, dense elsewhere.
 
     Arguments:
         grid: The field's.

@@ -156,10 +156,10 @@ def replace_solver(measurement: Measurement, surrogate: Surrogate) -> SurrogateM
     before, solver, after = operators[:place], operators[place], operators[place + 1 :]
     _check(measurement, surrogate, solver, units=not after)
     if not isinstance(measurement.noise, GaussianNoise):
-        raise _refusal(f"the noise is {type(measurement.noise).__name__}, expected independent Gaussian noise")
+        raise _refusal(found=f"noise {type(measurement.noise).__name__}", expected="independent Gaussian noise")
     nonlinear = [_name(operator) for operator in before if not isinstance(operator, LinearPhysics)]
     if nonlinear:
-        raise _refusal(f"'{nonlinear[0]}' follows the solver, expected linear operators such as points or a mask")
+        raise _refusal(found=f"'{nonlinear[0]}' after the solver", expected="linear operators such as points or a mask")
     errors = surrogate.stored.residuals.to(measurement.y)
     with torch.no_grad():
         errors = torch.cat([compose(*before).A(part) for part in errors.split(32)]) if before else errors
@@ -177,29 +177,36 @@ def _check(measurement: Measurement, surrogate: Surrogate, solver: Physics, *, u
     stored, name = surrogate.stored, _name(solver)
     learned = (stored.operator or {}).get("name", name)
     if learned != name:
-        raise _refusal(f"it was trained on '{learned}', the measurement's solver is '{name}'")
+        raise _refusal(found=f"a measurement of the solver '{name}'", expected=f"'{learned}' as in training")
     if solver.grid != surrogate.grid:  # type: ignore[attr-defined]
-        raise _refusal(_other_grid(solver.grid, surrogate.grid))  # type: ignore[attr-defined]
+        raise _refusal(**_other_grid(solver.grid, surrogate.grid))  # type: ignore[attr-defined]
     if units and not same_units(stored.units[0], measurement.units):
         raise _refusal(
-            f"it is for fields in '{stored.units[0]}', the measurement's field is in '{measurement.units}'; convert one"
+            found=f"a field in '{measurement.units}'",
+            expected=f"'{stored.units[0]}' as in training",
+            remedy="convert it",
         )
     x, u = (field[None].to(measurement.y) for field in stored.witness)
     with torch.no_grad():
         off = float((solver.A(x) - u).norm() / u.norm())
     if not off <= max(SAME_SOLVER * surrogate.relative_error, FLOAT32_RTOL):
         raise _refusal(
-            f"the measurement's '{name}' gives a held-out solution {off:.1%} off that of the training, where the "
-            f"surrogate's own error is {surrogate.relative_error:.1%}; it was trained on {stored.operator}: train "
-            "on the measurement's parameters and units"
+            found=f"an operator '{name}' whose solution for a held-out field is {off:.1%} off that of training",
+            expected=f"at most the surrogate's own error, {surrogate.relative_error:.1%}",
+            remedy=f"train on the measurement's parameters and units; this one was trained on {stored.operator}",
         )
 
 
-def _other_grid(found: Any, expected: Grid) -> str:
+def _other_grid(found: Any, expected: Grid) -> dict[str, str]:
     if not isinstance(found, Grid) or found.shape != expected.shape:
-        return f"its grid is {expected.shape}, the measurement's is {tuple(found.shape)}; train one on that grid"
-    of_surrogate, of_measurement = (" by ".join(map(_axis, grid.axes)) for grid in (expected, found))
-    return f"its grid is {of_surrogate}, the measurement's is {of_measurement}; train one on that grid"
+        is_found, was = str(tuple(found.shape)), str(expected.shape)
+    else:
+        is_found, was = (" by ".join(map(_axis, grid.axes)) for grid in (found, expected))
+    return {
+        "found": f"a grid of {is_found}",
+        "expected": f"{was} as in training",
+        "remedy": "train a surrogate on this grid",
+    }
 
 
 def _axis(axis: Axis) -> str:
@@ -207,8 +214,8 @@ def _axis(axis: Axis) -> str:
     return f"{axis.name} {first:g} to {last:g} {axis.units}{' periodic' if axis.periodic else ''}"
 
 
-def _refusal(message: str) -> InfieldError:
-    return InfieldError(f"surrogate: {message}")
+def _refusal(**fields: str) -> InfieldError:
+    return InfieldError(where="surrogate", **fields)
 
 
 def _flat(operator: Any) -> list[Physics]:
@@ -223,12 +230,12 @@ def _name(operator: Any) -> str:
 
 
 def _described(description: dict[str, Any], surrogate: Surrogate) -> dict[str, Any]:
-    """The description, for people: no file can hold a surrogate, and `build_operator` refuses it by its name."""
+    """The description, to be read only: no file can hold a surrogate, and `build_operator` refuses its name."""
     parts = _flat_description(description)
     place = max((i for i, part in enumerate(parts) if part.get("name") != "affine"), default=0)
-    told = {"name": Surrogate.name, "parameters": {"of": parts[place], "sha256": surrogate.stored.sha256}}
-    parts[place] = told
-    return {"name": "compose", "operators": parts} if len(parts) > 1 else told
+    description = {"name": Surrogate.name, "parameters": {"of": parts[place], "sha256": surrogate.stored.sha256}}
+    parts[place] = description
+    return {"name": "compose", "operators": parts} if len(parts) > 1 else description
 
 
 def _flat_description(description: dict[str, Any]) -> list[dict[str, Any]]:

@@ -26,8 +26,8 @@ class Accepts:
 
     Arguments:
         holds: Whether a prior meets it.
-        expected: What is required, in words, for messages.
-        lacks: What is found instead, in words; placed after the prior's name.
+        expected: What is required, for messages.
+        lacks: What is found instead; placed after the prior's name.
         remedy: What to do, with placeholders of parameters.
         parameters: Their values.
         after: A requirement that is checked first.
@@ -85,7 +85,7 @@ def trained_model(kind: type[AmortisedModel], expected: str) -> Accepts:
 
     Arguments:
         kind: Class of the model.
-        expected: The same in words, and how it is trained.
+        expected: The same for messages, and how it is trained.
     """
     remedy, parameters = "priors go with {sampler}", {"sampler": "faps"}
     return Accepts(lambda prior: isinstance(prior, kind), expected, remedy=remedy, parameters=parameters)

@@ -81,7 +81,7 @@ BLOCK = 8
 class Sampler(ABC):
     """A frozen dataclass of a paper's parameters; `draw` is the paper's algorithm.
 
-    Calling it takes a measurement in the units of the field and gives samples in the same units; inside, `draw` sees
+    Calling it takes a measurement in the units of the field and gives samples in the same units; inside, `draw` takes
     standardised units only.
     """
 
@@ -123,8 +123,9 @@ class Sampler(ABC):
         shape = prior.standardisation.output_shape(of_network)
         if shape != measurement.event_shape:
             raise InfieldError(
-                f"prior '{prior.name}' is for fields of shape {shape} (channel, space), "
-                f"the measurement is of a field of shape {measurement.event_shape}"
+                where=f"prior '{prior.name}'",
+                found=f"a measurement of a field of shape {measurement.event_shape}",
+                expected=f"{shape} (channel, space)",
             )
         if prior.units is not None and not same_units(prior.units, measurement.units):
             raise InfieldError(

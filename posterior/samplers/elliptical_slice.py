@@ -12,7 +12,7 @@ meant is the discretised flow; of a Gaussian prior with independent modes it is 
 With informative data, or with modes, a chain mixes slowly. `rungs` > 1 runs replica exchange (Geyer 1991; Earl & Deem
 2005): copies of a chain at the laws N(x_0; 0, C_0) L(x_0)^beta, 0 = beta_1 < ... < beta_r = 1, neighbours of which are
 swapped with probability min(1, exp((beta' - beta)(log L - log L'))). The coldest is the posterior, the hottest draws
-from the prior and forgets its mode. Their likelihoods give the evidence (stepping stones; Xie et al. 2011),
+from the prior and leaves its mode. Their likelihoods give the evidence (stepping stones; Xie et al. 2011),
 
     p(y) = prod_j E_j[L^{beta_{j+1} - beta_j}].
 

@@ -132,8 +132,10 @@ class FAPS(Sampler):
             return GaussianConditional(data, constraints)
         if self.conservation is not None:
             raise InfieldError(
-                "sampler faps: conservation inside the sampler needs a linear operator and Gaussian noise; wrap the "
-                "sampler: ConstrainedSampler(sampler=FAPS(), conservation=...)"
+                where="sampler faps: conservation",
+                found="a nonlinear operator or other noise",
+                expected="a linear operator and Gaussian noise",
+                remedy="wrap the sampler: ConstrainedSampler(sampler=FAPS(), conservation=...)",
             )
         whitening = Whitening(prior.covariance)
         return LangevinConditional(measurement, find_map(measurement, prior.mean[None], whitening, self.rank))
@@ -141,7 +143,7 @@ class FAPS(Sampler):
 
 @contextmanager
 def level(k: int, K: int) -> Iterator[None]:
-    """Say in which level an operator refused a field."""
+    """Add the level to the error of an operator."""
     try:
         yield
     except InfieldError as error:
@@ -185,8 +187,8 @@ class LangevinConditional:
 
     Arguments:
         measurement: Any operator, any noise law.
-        linearisation: Of the data, for all levels and all chains; it depends on no chain, so that a sample does not
-            depend on its company.
+        linearisation: Of the data, for all levels and all chains; it depends on no chain, so that a sample is
+            independent of the rest of the batch.
     """
 
     measurement: Measurement

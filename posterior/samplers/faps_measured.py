@@ -1,8 +1,8 @@
 r"""Flow annealing posterior sampling with a local law that was measured.
 
 The algorithm of `posterior.samplers.faps` (Shi, Ross & Yue 2026, arXiv 2606.22346, with the mean of x_1 | x_t from one
-call of the velocity), for linear data with Gaussian noise; in place of the Gaussian surrogate of the covariance of x_1
-| x_t stands the one of `posterior.inference.denoiser_errors`, which depends on the position in the image; for
+call of the velocity), for linear data with Gaussian noise; the Gaussian surrogate of the covariance of x_1
+| x_t is replaced by that of `posterior.inference.denoiser_errors`, which depends on the position in the image; for
 Gaussian priors both are the same.
 
 With K = S S^T, a draw of N(m, K) p(y | x_1) is u + S (1 + S^T A^T R^{-1} A S)^{-1} S^T A^T R^{-1} (y + eta - A u),

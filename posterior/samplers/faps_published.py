@@ -37,7 +37,7 @@ from infield.priors.covariance.modes import Pixels
 class FAPSPublished(Sampler):
     """FAPS with the published local law N(flow endpoint, lambda^2 C) and preconditioned Langevin steps.
 
-    Serves any operator with a vector-Jacobian product and any noise law with a gradient. Its draws are biased even
+    Valid for any operator with a vector-Jacobian product and any noise model with a gradient. Its draws are biased even
     where the prior is perfect (docs/benchmarks, bench gp-regression): use it to compare, and where `faps` does not
     apply.
 

@@ -93,14 +93,16 @@ class TiledPosterior:
         operator, noise, grid = self.measurement.operator, self.measurement.noise, self.measurement.grid
         if not isinstance(self.prior.network, SupportsDomains):
             raise InfieldError(
-                f"tiles need a prior of patches, whose network takes domains of any size: prior '{self.prior.name}' "
-                "is none"
+                where="tiles",
+                found=f"prior '{self.prior.name}'",
+                expected="a prior of patches, whose network takes domains of any size",
             )
         if not isinstance(operator, PointSensors) or not isinstance(noise, GaussianNoise) or operator.channels != 1:
             name = self.measurement.description.get("name")
             raise InfieldError(
-                "tiles need point sensors on one channel, with independent Gaussian noise: found operator "
-                f"'{name}' and noise {noise}",
+                where="tiles",
+                found=f"operator '{name}' and noise {noise}",
+                expected="point sensors on one channel, with independent Gaussian noise",
                 remedy="leave out {tiles}",
                 parameters=["tiles"],
             )

@@ -1,8 +1,8 @@
 r"""A bridge from a baseline to a law of follow-ups, by counts that arrive; Brownian bridges are another channel of it.
 
 Of "Delta-Diffusion: Modeling Longitudinal Brain Amyloid-PET Trajectories via Conditional Poisson Diffusion Bridge"
-(arXiv:2606.22216) only the abstract could be read: a bridge anchored at the baseline, Poisson perturbation. What stands
-here is Infield's own construction. :math:`x_b` is the baseline, :math:`x_f \ge 0` the follow-up, c the conditions
+(arXiv:2606.22216) only the abstract could be read: a bridge anchored at the baseline, Poisson perturbation. The
+construction here is Infield's own. :math:`x_b` is the baseline, :math:`x_f \ge 0` the follow-up, c the conditions
 (baseline, MRI, years). The follow-up is revealed by a channel (`priors.bridges.channels`), in counts
 
 .. math:: B_0 = 0, \qquad B_{\tau+h} - B_\tau \sim \mathrm{Poisson}(h\, x_f), \qquad 0 \le \tau \le T. \tag{1}
@@ -29,8 +29,9 @@ The baseline enters through D alone: it is the preconditioner (`precondition`) a
 
 counts that leave while others arrive (`bridge_counts`). The counts that left are an input of the sampler, so the only
 new information in (7) is the part that arrived, which is B. Not built, on purpose: drawing :math:`x_f` and its counts
-anew at each step forgets the last one (standard deviations of .5 to .7 of the right ones), and a deterministic flow
-from one baseline has one end (`tests/priors/bridges`, rows in brackets of `infield bench pet-bridge`).
+anew at each step makes it independent of the last one (standard deviations of .5 to .7 of the right ones), and a
+deterministic flow from one baseline has one end (`tests/priors/bridges`, rows in brackets of `infield bench
+pet-bridge`).
 """
 
 from __future__ import annotations

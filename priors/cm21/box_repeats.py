@@ -92,14 +92,14 @@ def correlations(x: Tensor, period: int) -> tuple[Tensor, Tensor]:
     """
     k = half_spectrum(x.shape[1:], x.device)
     modes = torch.fft.rfftn(x.float(), dim=(1, 2, 3))
-    found, tells = [], []
+    found, informative = [], []
     for h in bands(k):
         part = torch.fft.irfftn(modes * h, s=x.shape[1:], dim=(1, 2, 3))
         power = part.square().mean((1, 2))
         both = (power[:, period:] * power[:, :-period]).sqrt()
         found.append((part[..., period:] * part[..., :-period]).mean((1, 2)) / both.clamp_min(MIN_FILTERED_POWER**2))
-        tells.append(torch.minimum(power[:, period:], power[:, :-period]) > MIN_FILTERED_POWER)
-    return torch.stack(found, dim=1), torch.stack(tells, dim=1)
+        informative.append(torch.minimum(power[:, period:], power[:, :-period]) > MIN_FILTERED_POWER)
+    return torch.stack(found, dim=1), torch.stack(informative, dim=1)
 
 
 def fit_box_repeats(
@@ -125,7 +125,7 @@ def fit_box_repeats(
         device: Device of the training; the result is on the CPU.
     """
     each = [correlations(x.to(device), period) for x in cones]
-    found, tells = (torch.stack(parts).to(device) for parts in zip(*each, strict=True))
+    found, informative = (torch.stack(parts).to(device) for parts in zip(*each, strict=True))
     theta, s = theta.float().to(device), s.float().to(device)
     model = BoxRepeatNetwork(theta.shape[1], found.shape[1], period).to(device)
 
@@ -135,8 +135,8 @@ def fit_box_repeats(
         rho = (-(period * c).pow(POWER)).exp()
         left = (1 - rho.square()).clamp_min(1e-6)
         cost = left.log() / 2 + (1 - rho * found[cones, ..., slices]) / left
-        told = tells[cones, ..., slices]
-        return torch.where(told, cost, 0.0).sum() / told.sum().clamp_min(1)
+        used = informative[cones, ..., slices]
+        return torch.where(used, cost, 0.0).sum() / used.sum().clamp_min(1)
 
     places = range(found.shape[-1])
     fit_to_slices(model, loss, len(theta), places, seed=seed, steps=steps, batch=batch, rate=2e-3)

@@ -86,13 +86,13 @@ class DensityNetwork(nn.Module):
     def reach(self) -> int:
         """Receptive radius of the U-Net in points of the line of sight, a multiple of its coarsest cell."""
         levels = len(self.arguments["widths"])
-        felt = UNSHUFFLE + self.multiple  # head; a coarse cell counts as a whole
+        radius = UNSHUFFLE + self.multiple  # head; a coarse cell counts as a whole
         for level in range(levels):
             passes = 2 if 0 < level < levels - 1 else 1  # down and up again, but at the top and at the bottom
-            felt += 2 * passes * UNSHUFFLE * 2**level
-        return -(-felt // self.multiple) * self.multiple
+            radius += 2 * passes * UNSHUFFLE * 2**level
+        return -(-radius // self.multiple) * self.multiple
 
-    def say(self, told: Tensor) -> list[Tensor]:
+    def film_parameters(self, told: Tensor) -> list[Tensor]:
         """Return scale and shift of each level, shapes `(batch, 2 width, cells)`, from the conditioning numbers of the
         finest cells, shape `(batch, told, los / 2)`."""
         each = [functional.avg_pool1d(told, 2**level) if level else told for level in range(len(self.said))]
@@ -110,7 +110,7 @@ class DensityNetwork(nn.Module):
 
         Arguments:
             features: Along the line of sight, shape `(batch, los / 2, x / 2, y / 2, width)`.
-            said: See `say`.
+            said: See `film_parameters`.
 
         Raises:
             InfieldError: A side of the field is no multiple of the coarsest cell.

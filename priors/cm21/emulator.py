@@ -72,12 +72,12 @@ class Conditions:
     """Conditioning numbers of slices, with their mean and standard deviation.
 
     Arguments:
-        told: Numbers of cells of 2 slices, shape `(batch, numbers, los / 2)`: parameters, position and its waves, mean,
-            log standard deviation, and mean over standard deviation.
+        conditioning: Numbers of cells of 2 slices, shape `(batch, numbers, los / 2)`: parameters, position and its
+            waves, mean, log standard deviation, and mean over standard deviation.
         mu, sigma: Mean and standard deviation of the temperature in mK, shape `(batch, los)`.
     """
 
-    told: Tensor
+    conditioning: Tensor
     mu: Tensor
     sigma: Tensor
 
@@ -91,9 +91,9 @@ class Conditions:
         place = [2 * s[:, None] - 1, phase.sin(), phase.cos()]
         slices = torch.cat([*place, mu, sigma.log(), (mu / sigma).clamp(-MAX_MU_OVER_SIGMA, MAX_MU_OVER_SIGMA)], dim=1)
         cells = slices.unflatten(-1, (-1, UNSHUFFLE)).mean(-1)
-        told = torch.cat([2 * theta[..., None].expand(-1, -1, cells.shape[-1]) - 1, cells], dim=1)
+        conditioning = torch.cat([2 * theta[..., None].expand(-1, -1, cells.shape[-1]) - 1, cells], dim=1)
         unit = transform.scale / transform.amplitude
-        return cls(told, transform.mean + unit * mu[:, 0], unit * sigma[:, 0])
+        return cls(conditioning, transform.mean + unit * mu[:, 0], unit * sigma[:, 0])
 
     @staticmethod
     def numbers(parameters: int, channels: int) -> int:
@@ -141,7 +141,7 @@ class ConditionedEmulator:
         self.depth, (self.first, end) = depth, self._shown(cells, depth)
         s = torch.arange(self.first, end, device=place) / max(depth - 1, 1)
         conditions = Conditions.of(theta[None].float().to(place), s[None], statistics, transform)
-        self.said = network.say(conditions.told)
+        self.said = network.film_parameters(conditions.conditioning)
         inside = slice(cells.start - self.first, cells.stop - self.first)
         self.mu, self.sigma = (part[0, inside, None, None] for part in (conditions.mu, conditions.sigma))
 
@@ -162,8 +162,8 @@ class ConditionedEmulator:
         return temperature.flatten(1).T.contiguous().unflatten(0, self.points)  # faster than moving an axis
 
     def values(self, box: Tensor) -> tuple[Tensor, Tensor]:
-        """x and l of the requested cells, `(los, x, y)`, segment by segment, each with the slices beyond it that can be
-        felt."""
+        """x and l of the requested cells, `(los, x, y)`, segment by segment, each with the slices beyond it that are
+        in the receptive field."""
         seen = self.half.encode(self.density.view(box[None]).to(self.mu.device))[0]
         depth, (nx, ny) = len(self.cells), self.points
         made = torch.empty((2, depth, nx, ny), device=self.mu.device)

@@ -123,8 +123,8 @@ class EmulatorTraining(LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        told = {f"validation_{name}": part for name, part in self.errors(*batch).items()}
-        self.log_dict(told, prog_bar=True, batch_size=len(batch[0]), sync_dist=True)
+        described = {f"validation_{name}": part for name, part in self.errors(*batch).items()}
+        self.log_dict(described, prog_bar=True, batch_size=len(batch[0]), sync_dist=True)
 
     def errors(self, temperature: Tensor, theta: Tensor, start: Tensor, boxes: Tensor) -> dict[str, Tensor]:
         """The three terms of the loss.
@@ -145,7 +145,7 @@ class EmulatorTraining(LightningModule):
         features = self.network.encode(seen)
         where = cells[:, ::UNSHUFFLE] // UNSHUFFLE % features.shape[1]
         along = torch.stack([box[at] for box, at in zip(features, where, strict=True)])
-        made = self.network(along, self.network.say(given.told)).float()[:, :, HALO:-HALO]
+        made = self.network(along, self.network.film_parameters(given.conditioning)).float()[:, :, HALO:-HALO]
         with torch.autocast(T.device.type, enabled=False):
             x, logit = made.unbind(1)
             mu, sigma = (part[:, HALO:-HALO, None, None] for part in (given.mu, given.sigma))
@@ -178,9 +178,9 @@ class EmulatorTraining(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to resume with another network or prior."""
         entry = resumable_entry(checkpoint, ENTRY, {}, "one of this training").get("emulator", {})
-        told = {"network": entry.get("network"), "prior": entry.get("provenance", {}).get("prior")}
+        described = {"network": entry.get("network"), "prior": entry.get("provenance", {}).get("prior")}
         now = {"network": self.network.arguments, "prior": self.base.sha256}
-        resumable_entry({"emulator": told}, "emulator", now, "one of this training")
+        resumable_entry({"emulator": described}, "emulator", now, "one of this training")
 
 
 def _refuse_another_kind(data: TrainingBoxes, prior: LightconePrior) -> None:

@@ -71,8 +71,8 @@ def network_output(network: LocalUNet, z: Tensor, t: Tensor, theta: Tensor, prof
         theta: Parameters in [0, 1], shape `(batch, parameters)`.
         profiles: Profiles of the same cells.
     """
-    told = profiles.inputs[:, :, None, None].to(z).expand(len(z), -1, *z.shape[2:4], -1)
-    return network(torch.cat([z, told], dim=1).float(), t.float(), theta.float()).to(z)
+    conditions = profiles.inputs[:, :, None, None].to(z).expand(len(z), -1, *z.shape[2:4], -1)
+    return network(torch.cat([z, conditions], dim=1).float(), t.float(), theta.float()).to(z)
 
 
 @dataclass(frozen=True, kw_only=True)

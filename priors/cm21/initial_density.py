@@ -129,8 +129,8 @@ class InitialDensity:
     def _amplitudes(self, shape: tuple[int, ...]) -> Tensor:
         """Amplitudes of the modes of simulated boxes; that of k = 0 is 0."""
         k = wavenumbers(shape, half=True, radians=True)
-        told = np.interp(k.clamp_min(1e-9).log().numpy(), self.log_k.numpy(), self.log_a.numpy())
-        return torch.where(k > 0, torch.from_numpy(told).exp(), 0.0)
+        log_amplitude = np.interp(k.clamp_min(1e-9).log().numpy(), self.log_k.numpy(), self.log_a.numpy())
+        return torch.where(k > 0, torch.from_numpy(log_amplitude).exp(), 0.0)
 
 
 @lru_cache(maxsize=8)

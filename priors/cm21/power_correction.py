@@ -1,7 +1,7 @@
 r"""Power that what is drawn has beside the spectra that it was drawn with, so that it can be taken out.
 
 A flow turns white noise xi into innovations xi_1 that have a little more or less power than those of the simulator, the
-same for all draws. What is seen are the fields S xi_1; beside each of them stands S xi, the Gaussian
+same for all draws. What is observed are the fields S xi_1; each is paired with S xi, the Gaussian
 field of the same noise, which has the spectra a_j of the training cones (`priors.cm21.slice_spectra`) and shares the
 chance of the draw. With x_i = h_i * x, filtered by the functions of these spectra, a small network r_i(theta, s) is
 fitted by least squares to
@@ -80,8 +80,8 @@ def fit_power_correction(found: Tensor, theta: Tensor, s: Tensor, *, seed: int, 
     model = SliceSpectra(theta.shape[1], found.shape[1], WIDTH)
 
     def loss(draws: Tensor, slices: Tensor) -> Tensor:
-        told = model(theta[draws], s[slices, None])[..., 0].log()
-        return (told - found[draws, :, :, slices]).square().mean()
+        predicted = model(theta[draws], s[slices, None])[..., 0].log()
+        return (predicted - found[draws, :, :, slices]).square().mean()
 
     ends = min(ENDS, (len(s) - 1) // 4)
     with torch.enable_grad():

@@ -163,7 +163,7 @@ class LightconePrior(Brief):
             InfieldError: As `at` and `cells_of`; or a parameter is missing, or the field is of another kind.
         """
         if not isinstance(grid, Grid):
-            raise InfieldError("it is for fields on a grid, the measurement's lives on scattered points")
+            raise InfieldError(found="a field on scattered points", expected="one on a grid")
         if len(channels) != 1 or [axis.units for axis in grid.axes] != ["Mpc"] * 3:
             raise InfieldError(
                 found=f"a field on {', '.join(f'{axis.name} in {axis.units}' for axis in grid.axes)}",
@@ -215,11 +215,11 @@ class LightconePrior(Brief):
         Fields are on `device`."""
         place = next(self.statistics.parameters()).device
         each = theta.reshape(-1, theta.shape[-1]).float().to(place)
-        told = each, s.float().to(place).expand(len(each), -1)
-        mu, sigma = (part.double().to(device) for part in self.statistics(*told))
-        amplitudes, drawn = self.spectra(*told), self.drawn(*told)
+        given = each, s.float().to(place).expand(len(each), -1)
+        mu, sigma = (part.double().to(device) for part in self.statistics(*given))
+        amplitudes, drawn = self.spectra(*given), self.drawn(*given)
         of_units = torch.cat([amplitudes[:, : drawn.shape[1]] / drawn, amplitudes[:, drawn.shape[1] :]], dim=1)
-        repeats = None if self.repeats is None else self.repeats.of(*told).to(device)
+        repeats = None if self.repeats is None else self.repeats.of(*given).to(device)
         to_units = self.transform
         gain = torch.ones(len(to_units.channels), 1, 1, 1, dtype=torch.float64, device=device)
         offset = torch.zeros_like(gain)
@@ -294,14 +294,14 @@ class LightconePrior(Brief):
         """
         assert self.emulator is not None
         depth = depth or len(self.distance)
-        asked = range(depth)[cells or slice(None)]
-        if not len(asked):
+        cell_range = range(depth)[cells or slice(None)]
+        if not len(cell_range):
             raise InfieldError(where="line of sight", found=f"no cell in {cells}", expected=f"some of {depth}")
-        key = (*theta.tolist(), points or self.points, asked, depth)
+        key = (*theta.tolist(), points or self.points, cell_range, depth)
         made = self._prepared.get(key)
         if made is None:
             made = ConditionedEmulator(
-                self.emulator, theta, self.statistics, self.transform, asked, depth, points or self.points
+                self.emulator, theta, self.statistics, self.transform, cell_range, depth, points or self.points
             )
             self._prepared.clear()  # the last one alone: memory
             self._prepared[key] = made

@@ -38,7 +38,7 @@ MIN_WAVENUMBER, MAX_WAVENUMBER = 0.2, 5.0
 """Wavenumbers of the first and the last one in radians a cell; below and above, P depends on mu alone."""
 
 ENDS = 12
-"""Slices at both ends of a cone that are left out of the fit, where filters feel the other end."""
+"""Slices at both ends of a lightcone that are left out of the fit, where periodic filters reach the other end."""
 
 POWER_OFFSET = 1e-8
 """Added to powers, so that a slice where nothing varies has a likelihood."""
@@ -65,7 +65,7 @@ class SliceSpectra(SliceNetwork):
         members: int = 1,
     ) -> None:
         known = None if statistics is None else SliceStatistics(**statistics)
-        told = 0 if known is None else known.says
+        told = 0 if known is None else known.n_features
         super().__init__(
             parameters, channels, width, outputs=2 * KNOTS, hidden=4, told=told, zero=True, members=members
         )

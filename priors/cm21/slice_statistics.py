@@ -49,17 +49,17 @@ class SliceStatistics(SliceNetwork):
         return mu, (FLOOR**2 + functional.softplus(spread).square()).sqrt()
 
     def course(self, theta: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the history of the mean at each slice, shape `(batch, los, self.says)`: mu, its differences and
+        """Return the history of the mean at each slice, shape `(batch, los, self.n_features)`: mu, its differences and
         second differences; and log sigma, shape `(batch, los, channels)`."""
         mu, sigma = self(theta, s)
-        said = [mu]
+        features = [mu]
         for away in COURSE:
             (before, _), (after, _) = self(theta, s - away), self(theta, s + away)
-            said += [(after - before) / (10 * away), after + before - 2 * mu]
-        return torch.cat(said, dim=1).movedim(1, -1), sigma.log().movedim(1, -1)
+            features += [(after - before) / (10 * away), after + before - 2 * mu]
+        return torch.cat(features, dim=1).movedim(1, -1), sigma.log().movedim(1, -1)
 
     @property
-    def says(self) -> int:
+    def n_features(self) -> int:
         """Number of these values."""
         channels: int = self.arguments["channels"]
         return channels * (1 + 2 * len(COURSE))

@@ -22,7 +22,7 @@ channel then either leaves the zeros where they are, so that with `kind` "linear
 a telescope measures is linear in it; or (`fill`) continues smoothly into the ionised region, which is easier to learn.
 
 *No trace of the mean.* With the paper's 1000 steps from 1e-4 to 0.02, the last one keeps 0.00635 of the data: the mean
-m of a cube of 64 x 64 x 1024 = 4.2 M voxels, in standard deviations of a voxel, then stands 0.00635 sqrt(4.2e6) |m| =
+m of a cube of 64 x 64 x 1024 = 4.2 M voxels, in standard deviations of a voxel, then lies 0.00635 sqrt(4.2e6) |m| =
 13 |m| sigma above the mean of the noise, in training; but sampling starts from noise without it. An A below 1 lessens
 that, since it scales m. Our path is t x_1 + (1 - t) x_0, and at t = 0, where sampling starts, it is the source alone:
 0 |m| sigma, for every A. A test computes both.
@@ -52,8 +52,8 @@ FITTED = 500_000
 """Maximum number of voxels, evenly spaced, from which lambda is estimated."""
 
 HALO_WIDTHS = 4
-"""How far the ionised region's boundary is felt, in widths: a stretch of a cone with a halo of so many widths has the
-same values as the whole cone."""
+"""Range of the ionised region's boundary in widths: a segment of a lightcone with a halo of this many widths has the
+same values as the whole lightcone."""
 
 IONISED_WEIGHT = 0.01
 """Weight of the value 0 beside that of the neutral voxels about an ionised one, see `_filled`."""
@@ -121,7 +121,7 @@ class VoxelTransform:
 
     @property
     def reach(self) -> int:
-        """In cells, how far the boundary of the ionised region is felt."""
+        """Range of the boundary of the ionised region in cells."""
         return math.ceil(HALO_WIDTHS * self.width)
 
     def forward(self, temperature: Tensor) -> Tensor:

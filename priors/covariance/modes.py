@@ -27,7 +27,7 @@ class Modes(Protocol):
     def white(self, w: Tensor) -> Tensor:
         """Coordinates of white noise, from white noise w on the grid, shape of w.
 
-        T w where a decomposition found the basis: it owes signs, and the basis within repeated eigenvalues, to the
+        T w where a decomposition found the basis: its signs, and the basis within repeated eigenvalues, depend on the
         processor, and a draw must not depend on them. In a fixed basis w may be used directly.
         """
         ...

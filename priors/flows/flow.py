@@ -233,14 +233,16 @@ class LearnedFlow(Brief):
             return self
         if self.skip != "scalar":
             raise InfieldError(
-                f"it was trained with `skip: {self.skip}`, whose network takes fields whitened on one grid; use one "
-                "trained on this grid, or one trained with `skip: scalar`"
+                found=f"`skip: {self.skip}`, whose network takes fields whitened on the grid of its training",
+                expected="`skip: scalar`",
+                remedy="use a prior trained on this grid, or one trained with `skip: scalar`",
             )
         spec = self.provenance.get("source")
         if spec is None or spec.get("law") == "white":
             raise InfieldError(
-                f"its source is {'not on record' if spec is None else 'white noise'}, which on another grid is another "
-                "measure; use a prior trained on this grid, or one from a Matern source"
+                found=f"a source {'that is not stored' if spec is None else 'of white noise'}",
+                expected="a Matern source, which is defined on every grid",
+                remedy="use a prior trained on this grid, or one from a Matern source",
             )
         regrid = Regrid(grid_from_json(self.grid_description), site, law_from_spec(spec), len(self.channels))
         return replace(

@@ -53,15 +53,20 @@ class Domain:
     def __post_init__(self) -> None:
         names, others = self._grids[0].names, self._grids[1].names
         if names != others:
-            order = "in another order" if sorted(names) == sorted(others) else "by other names"
+            permuted = sorted(names) == sorted(others)
             raise InfieldError(
-                f"its axes are ({', '.join(names)}), the measurement's ({', '.join(others)}), {order}: a prior knows "
-                "which direction is which; transpose the measurement"
+                where="axes of the measurement",
+                found=f"({', '.join(others)})",
+                expected=f"({', '.join(names)}) as in training",
+                remedy="transpose the measurement" if permuted else "name them as in training, in its order",
             )
         for ours, other in self._axes:
             if ours.units != other.units:
                 raise InfieldError(
-                    f"its axis '{other.name}' is in {ours.units}, the measurement's in {other.units}: convert one"
+                    where=f"axis '{other.name}' of the measurement",
+                    found=f"coordinates in {other.units}",
+                    expected=f"{ours.units} as in training",
+                    remedy="convert them",
                 )
             if not other.uniform or abs(other.spacing / ours.spacing - 1) > SAME_SPACING:
                 found = f"a spacing of {other.spacing:g}" if other.uniform else "uneven spacings"

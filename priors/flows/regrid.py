@@ -74,10 +74,13 @@ class Regrid:
 
     def __post_init__(self) -> None:
         ours, others = _axes_and_units(self.start), _axes_and_units(self.site)
-        for what, found, expected in zip(("axes", "units"), ours, others, strict=True):
+        for what, expected, found in zip(("axes", "units"), ours, others, strict=True):
             if found != expected:
                 raise InfieldError(
-                    f"its {what} are {', '.join(found)}, the measurement's {', '.join(expected)}: convert one of them"
+                    where=f"{what} of the measurement",
+                    found=", ".join(found),
+                    expected=f"{', '.join(expected)} as in training",
+                    remedy="convert them",
                 )
         for axis, (low, high, slack) in zip(self._known, self._ends, strict=True):
             first = axis.coordinates[0]
@@ -85,8 +88,10 @@ class Regrid:
             short = isinstance(self.site, Grid) and (low - first > slack or last - high > slack)
             if short or first - low > slack or high - last > slack:
                 raise InfieldError(
-                    f"its axis '{axis.name}' spans {first:g} to {last:g} {axis.units}, the measurement's "
-                    f"{low:g} to {high:g}: a prior is valid on its training domain only; use one trained on this domain"
+                    where=f"axis '{axis.name}' of the measurement",
+                    found=f"{low:g} to {high:g} {axis.units}",
+                    expected=f"{first:g} to {last:g}, the domain of training",
+                    remedy="use a prior trained on this domain",
                 )
 
     @property
@@ -106,8 +111,8 @@ class Regrid:
             else:
                 values = self.site.points()[:, i]
                 low, high, h = float(values.min()), float(values.max()), 0.0
-            closes = axis.periodic and isinstance(self.site, Grid)
-            ends.append((low, high, (1e-3 if closes else 1.001) * max(axis.spacing, h)))
+            wraps = axis.periodic and isinstance(self.site, Grid)
+            ends.append((low, high, (1e-3 if wraps else 1.001) * max(axis.spacing, h)))
         return ends
 
     @cached_property
@@ -125,12 +130,15 @@ class Regrid:
             return network.on(self.site.points())
         if not isinstance(network, SupportsGrids):
             raise InfieldError(
-                f"its network, {type(network).__name__}, is tied to the grid of its training; use a prior trained on "
-                "this grid, or one with an FNO or a point network"
+                found=f"the network {type(network).__name__}, which is tied to the grid of its training",
+                expected="one for any grid",
+                remedy="use a prior trained on this grid, or one with an FNO or a point network",
             )
         if not isinstance(self.start, Grid) or not isinstance(self.site, Grid) or not self.site.uniform:
             raise InfieldError(
-                f"its network, {type(network).__name__}, is for uniform grids; use a prior with a point network here"
+                found=f"the network {type(network).__name__}, which takes uniform grids only",
+                expected="one for any points",
+                remedy="use a prior with a point network",
             )
         places = []
         for axis, new, length in zip(self.start.axes, self.site.axes, self.start.lengths, strict=True):

@@ -3,7 +3,7 @@ r"""Circulant embedding: a stationary law on a uniform grid as the restriction o
 On a torus a stationary covariance is diagonal in Fourier modes (Dietrich & Newsam 1997, SIAM J. Sci. Comput. 18, 1088;
 Wood & Chan 1994, J. Comput. Graph. Stat. 3, 409). Each non-periodic axis of size D becomes an axis of
 period P >= 2 D, on which the covariance function k is kept at all lags up to D: seen through the window of the first
-points, the law is exactly k. What stands at longer lags is free. Either k is cut at P / 2 and mirrored, which often
+points, the law is exactly k. Values at longer lags are free. Either k is cut at P / 2 and mirrored, which often
 has modes of negative variance, or it falls smoothly to zero between D and P - D, which on a slightly larger torus has
 none (Bachmayr, Graham, Nguyen & Scheichl 2020, SIAM J. Numer. Anal. 58, 2953). Where P - D is beyond the reach of k,
 its sum over periodic images is used directly.
@@ -129,7 +129,7 @@ def _tori(
         return int(next_fast_len(max(n - 1 + math.ceil(beyond / h), n)))
 
     axes = list(zip(shape, spacing, periodic, strict=True))
-    return [tuple(n if closes else points(n, h, wider) for n, h, closes in axes) for wider in WIDENINGS]
+    return [tuple(n if wraps else points(n, h, wider) for n, h, wraps in axes) for wider in WIDENINGS]
 
 
 def smooth_step(x: Tensor) -> Tensor:
@@ -162,9 +162,9 @@ def torus_spectrum(
         profile: How the function falls from 1 to 0 beyond the domain, as a function on [0, 1].
     """
     rows = []
-    for m, h, n, closes in zip(torus, spacing, shape, periodic, strict=True):
+    for m, h, n, wraps in zip(torus, spacing, shape, periodic, strict=True):
         extent = (n - 1) * h
-        if closes or m * h - extent >= mixture.reach:
+        if wraps or m * h - extent >= mixture.reach:
             rows.append(_closed_rows(mixture.scales / h, m))
         else:
             rows.append(_cut_rows(mixture.scales / h, m, n - 1, profile))

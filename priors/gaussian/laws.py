@@ -186,7 +186,12 @@ class Matern:
             floor = 1e-12 * float(spectrum.max())
             return Covariance.diagonal_in(modes, spectrum.clamp_min(floor).expand(channels, *grid.shape).clone())
         if channels != 1:
-            raise InfieldError("a dense Matern law has one channel; give each channel its own prior")
+            raise InfieldError(
+                where="dense Matern kernel",
+                found=f"{channels} channels",
+                expected="1",
+                remedy="give each channel its own prior",
+            )
         if self._low_rank(grid):
             return self._partial(grid).within(modes, grid.shape)
         return from_matrix(modes, self._matrix(grid), grid.shape)
@@ -198,8 +203,10 @@ class Matern:
     def embedded(self, grid: GridLike, torus: tuple[int, ...] | None = None) -> Embedding:
         if self.domain == "sphere" or self.wrap:
             raise InfieldError(
-                f"{self} shares its modes with a law that needs a torus around the domain, where it is another law; "
-                "give all laws of a prior the same `wrap` and `domain`"
+                where=str(self),
+                found="another kernel of the same prior that needs a torus around the domain",
+                expected="kernels that are the same function on a torus",
+                remedy="give all kernels of a prior the same `wrap` and `domain`",
             )
         grid = regular(grid)
         mixture = matern_mixture(**self._function, finest=min(grid.spacing))
@@ -241,9 +248,11 @@ class Matern:
     def _matrix(self, grid: GridLike) -> Tensor:
         if grid.size > DENSE_LIMIT:
             raise InfieldError(
-                f"Matern law on {grid.size} points of a grid that is not periodic: expected at most {DENSE_LIMIT}; "
-                "set `wrap: true` to let correlations wrap around the domain (a Gaussian prior needs no such thing: "
-                "`gaussian_prior` embeds it in a torus)"
+                where="dense Matern kernel",
+                found=f"{grid.size} points of a grid that is not periodic",
+                expected=f"at most {DENSE_LIMIT}",
+                remedy="set `wrap: true` to let correlations wrap around the domain (a Gaussian prior does without: "
+                "`gaussian_prior` embeds it in a torus)",
             )
         if self._by_fft(grid):
             unit = torch.eye(grid.size, dtype=torch.float64).reshape(grid.size, 1, *grid.shape)
@@ -288,7 +297,7 @@ def law_from_spec(spec: dict[str, Any]) -> Kernel:
     try:
         law: Kernel = kernel(**{k: v for k, v in spec.items() if k != "law"})
     except TypeError as error:
-        raise InfieldError(f"law '{name}': {error}") from error
+        raise InfieldError(str(error), where=f"law '{name}'") from error
     return law
 
 

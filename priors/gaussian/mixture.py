@@ -46,8 +46,10 @@ class MixturePrior(Brief):
         for component in self.components[1:]:
             if component.mean.shape != first.mean.shape or not all(map(torch.equal, shared(component), shared(first))):
                 raise InfieldError(
-                    f"mixture prior: its components '{first.name}' and '{component.name}' differ in grid, source, "
-                    "modes or standardisation; give all of them the same source"
+                    where="mixture prior",
+                    found=f"components '{first.name}' and '{component.name}' of other grids, sources, modes or units",
+                    expected="the same of all components",
+                    remedy="give all of them the same source",
                 )
 
     def about(self) -> dict[str, object]:

@@ -86,13 +86,13 @@ class LocalUNet(nn.Module):
 
     @property
     def reach(self) -> int:
-        """Cells of the line of sight beyond which nothing is felt, rounded up to a multiple of the coarsest cell."""
+        """Receptive radius in cells of the line of sight, rounded up to a multiple of the coarsest cell."""
         blocks, levels = self.arguments["blocks"], len(self.arguments["widths"])
         cells = [UNSHUFFLE * 2**level for level in range(levels)]
         passes = [2 if level < levels - 1 else 1 for level in range(levels)]  # down and up again, but at the bottom
-        felt = 2 * UNSHUFFLE + sum(2 * blocks * n * cell for n, cell in zip(passes, cells, strict=True))
-        felt += self.multiple  # a coarse cell is felt as a whole
-        return -(-felt // self.multiple) * self.multiple
+        radius = 2 * UNSHUFFLE + sum(2 * blocks * n * cell for n, cell in zip(passes, cells, strict=True))
+        radius += self.multiple  # a coarse cell counts as a whole
+        return -(-radius // self.multiple) * self.multiple
 
     def forward(self, x: Tensor, t: Tensor, numbers: Tensor | None = None) -> Tensor:
         """Fields for inputs `(batch, inputs, x, y, los)`, times `(batch,)` and numbers `(batch, numbers)`.

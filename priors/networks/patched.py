@@ -117,8 +117,8 @@ class Patched(nn.Module):
             InfieldError: The domain is smaller than a patch along a non-periodic axis.
         """
         space = x.shape[2:]
-        for n, size, closes in zip(space, self.patch, self.periodic, strict=True):
-            if n < size and not closes:
+        for n, size, wraps in zip(space, self.patch, self.periodic, strict=True):
+            if n < size and not wraps:
                 raise InfieldError(
                     where="patched network",
                     found=f"a field of {' x '.join(map(str, space))} points",
@@ -189,11 +189,11 @@ class Patched(nn.Module):
         The lattice is regular; on a periodic axis the last patch overlaps the first one by the remainder.
         """
         axes = []
-        for axis, (n, size, closes) in enumerate(zip(space, self.patch, self.periodic, strict=True)):
+        for axis, (n, size, wraps) in enumerate(zip(space, self.patch, self.periodic, strict=True)):
             shared = self.overlap[axis] if offset is None else 0
             stride = size - shared
             first = ((0 if offset is None else offset[axis]) - self.origin[axis]) % stride
-            if closes:
+            if wraps:
                 starts = list(range(first, first + n, stride))
             else:
                 starts = sorted({min(max(start, 0), n - size) for start in range(first - stride, n, stride)})

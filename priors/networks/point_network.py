@@ -280,8 +280,10 @@ class Domain:
             i = int(outside.nonzero()[0, 0])
             sides = "" if self.shape == "sphere" else f" from {self.lower.tolist()} to {self.upper.tolist()}"
             raise InfieldError(
-                f"points of a network: point {i} is {points[i].tolist()}, expected a point of the {self.shape}{sides}; "
-                "leave it out, or train a network on a larger domain"
+                where=f"point {i} of a network",
+                found=points[i].tolist(),
+                expected=f"a point of the {self.shape}{sides}",
+                remedy="leave it out, or train a network on a larger domain",
             )
         return places
 

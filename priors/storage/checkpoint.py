@@ -138,7 +138,7 @@ def check_checksums(path: Path) -> None:
 
 @contextmanager
 def parts_of(path: str | Path, kind: str) -> Iterator[None]:
-    """Say in one line what is wrong with the parts of an entry that are put together inside."""
+    """Explain in one line what is wrong with the nested parts of an entry."""
     key = entry_key(kind)
     try:
         yield

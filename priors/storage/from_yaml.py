@@ -160,7 +160,7 @@ def _check_keys(description: Any, known: set[str], needed: str, where: str) -> N
     if unknown:
         raise InfieldError(where=where, found=f"key '{min(unknown)}'", expected=f"only {', '.join(sorted(known))}")
     if needed not in description:
-        raise InfieldError(f"{where}: key '{needed}' is missing")
+        raise InfieldError(where=where, found=f"no key '{needed}'", expected="a value for it")
 
 
 def _number(description: dict[str, Any], key: str, default: float) -> float:

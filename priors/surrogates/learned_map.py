@@ -1,4 +1,4 @@
-"""A learned map from one field to another: what stands in for a solver, and what is known of its error."""
+"""A learned map from one field to another: a surrogate of a solver, and an estimate of its error."""
 
 from __future__ import annotations
 

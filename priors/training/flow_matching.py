@@ -133,7 +133,7 @@ class FlowMatching(LightningModule):
             if isinstance(self.network, SupportsPoints):
                 self.network = self.network.on(data.grid.points())
             covariance, mean = covariance_of(x, source, self.rank), x.mean(0)
-        told = {"emphasis": self.emphasis, "data": getattr(data, "facts", None), "initial": self.initial}
+        facts = {"emphasis": self.emphasis, "data": getattr(data, "facts", None), "initial": self.initial}
         self.prior = LearnedFlow(
             name=f"flow, {name}, from {self.law}",
             network=self.network,
@@ -146,7 +146,7 @@ class FlowMatching(LightningModule):
             units=data.units,
             channels=data.channels,
             provenance={"kind": "flow", "network": name, "source": self.source, "seed": self.seed, "examples": len(x)}
-            | {name: value for name, value in told.items() if value},
+            | {name: value for name, value in facts.items() if value},
         )
 
     def _stationary(self, network: Patched, x: Tensor, source: Covariance, grid: GridLike) -> tuple[Covariance, Tensor]:
@@ -302,9 +302,9 @@ def stationary_covariance(x: Tensor, source: Covariance, periodic: Sequence[bool
         periodic: Whether each axis is periodic.
     """
     taper = torch.ones((), dtype=x.dtype)
-    for axis, closes in enumerate(periodic):
+    for axis, periodic_axis in enumerate(periodic):
         n = x.shape[2 + axis]
-        window = torch.ones(n, dtype=x.dtype) if closes else torch.hann_window(n, periodic=False, dtype=x.dtype)
+        window = torch.ones(n, dtype=x.dtype) if periodic_axis else torch.hann_window(n, periodic=False, dtype=x.dtype)
         taper = taper[..., None] * (window / window.square().mean().sqrt())
     x_mean = x.mean((0, *range(2, x.ndim))).reshape(-1, *[1] * (x.ndim - 2))
     variance = torch.zeros(x.shape[1:], dtype=x.dtype)

@@ -83,7 +83,7 @@ def measured(
 
     Arguments:
         family: Family of operators.
-        grid: Where the fields live.
+        grid: Domain of the fields.
         x_1: Fields, shape `(batch, channel, *space)`.
         noise: Least and greatest standard deviation.
         noiseless: Fraction of the measurements without noise.

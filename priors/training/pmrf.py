@@ -88,7 +88,7 @@ class PMRF(FamilyTraining):
             numbers = {name: ends[end] for name, ends in served["numbers"].items()}
             reason = outside_training_range(f, served["operator"], numbers, scale * noise)  # type: ignore[arg-type]
             if reason:
-                raise InfieldError(f"{self.mean}: it was not trained for this family: {reason}")
+                raise InfieldError(f"it was not trained for this family: {reason}", where=self.mean)
         facts["provenance"] = {**facts["provenance"], "mean": f.sha256}
         return RectifiedFlow(**facts, standardisation=f.standardisation, mean=f, spread=self.spread)
 

@@ -204,7 +204,12 @@ class WallPressure:
 
     def within(self, modes: Modes, grid: GridLike, channels: int = 1) -> Covariance:
         if not isinstance(modes, Hartley) or self.prefers_embedding(grid):
-            raise InfieldError(f"{self}: it is diagonal on a torus only; leave out the source, which is white then")
+            raise InfieldError(
+                where=self,
+                found="a source that is not diagonal on this grid",
+                expected="one of the modes of a torus",
+                remedy="leave out the source, which then is white",
+            )
         spectrum = self.spectrum(grid)
         floor = 1e-12 * float(spectrum.max())
         return Covariance.diagonal_in(modes, spectrum.clamp_min(floor).expand(channels, *grid.shape).clone())

@@ -7,8 +7,8 @@
     post = inf.reconstruct(m, prior=p, sampler=inf.sampler("faps", levels=20), samples=64, seed=0)  # xarray in memory
     inf.reconstruct("m.zarr", to="p.zarr", prior=p, samples=64)  # file to file
 
-Tables for people: `inf.samplers()`, `operators()`, `priors()`, `networks()`, `readers()`, `configs()`. Importing this
-package is cheap: nothing heavy is loaded until it is asked for.
+Tables: `inf.samplers()`, `operators()`, `priors()`, `networks()`, `readers()`, `configs()`. Importing this
+package is cheap: nothing heavy is loaded before it is used.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The domains: one line each. A domain is a folder of this name in every room that needs one.
 
-What it adds to the registry, e.g. its operators, stands in `infield/<room>/<domain>/entries.py`.
+What it adds to the registry, e.g. its operators, is listed in `infield/<room>/<domain>/entries.py`.
 """
 
 from __future__ import annotations

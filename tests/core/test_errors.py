@@ -247,3 +247,28 @@ def test_parsed_messages_are_found():
     assert parsed_messages(code.format("str(error).startswith(str(path))")) == [4]
     assert parsed_messages(code.format("'full' in str(error)")) == [4]
     assert not parsed_messages(code.format("error.where == 'full'"))
+
+
+def without_fields(code: str) -> list[int]:
+    """Lines of errors that are one sentence: without `where`, `found` and `expected`, or with these in the sentence."""
+    lines = []
+    for node in (n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Call)):
+        if getattr(node.func, "id", "") not in ("InfieldError", "ForwardModelError", "ArgumentError"):
+            continue
+        words = "".join(c.value for a in node.args for c in ast.walk(a) if isinstance(getattr(c, "value", None), str))
+        of_argparse = ast.unparse(node).startswith("InfieldError(message, remedy=")  # says the place itself
+        keywords = {k.arg for k in node.keywords} & {"where", "found", "expected", None}  # None: fields by `**`
+        if (not keywords and not of_argparse) or re.search(r"\bfound\b|\bexpected\b|; ", words):
+            lines.append(node.lineno)
+    return lines
+
+
+def test_every_error_has_fields():
+    rooms = [*modules(), *sorted((ROOT / "pipelines").rglob("*.py"))]
+    assert not [(path.name, lines) for path in rooms if (lines := without_fields(path.read_text("utf-8")))]
+
+
+def test_errors_of_one_sentence_are_found():
+    assert without_fields('raise InfieldError(f"{path}: found 3, expected 2; leave one out")') == [1]
+    assert without_fields('raise InfieldError("found 3, expected 2", where=path)') == [1]
+    assert not without_fields('raise InfieldError("the disk is full", where=path, remedy="make room")')

@@ -8,7 +8,7 @@ import warnings
 from dataclasses import dataclass
 
 import pytest
-from examples.processes import HANG, held, script, wait_until_held
+from examples.processes import HANG, Forked, script
 
 from infield.pipelines.cli import main
 
@@ -80,24 +80,35 @@ def reconstruct(infield):
 
 @pytest.fixture
 def start():
-    """Start a console script in a process of its own; whatever still runs at the end is killed.
-
-    With `held_after`, it stops and waits after so many blocks, until a signal ends it.
-    """
+    """Start a console script in a process of its own; whatever still runs at the end is killed."""
     started = []
 
-    def run(name: str, *arguments: object, held_after: int | None = None, **settings: object) -> subprocess.Popen[str]:
+    def run(name: str, *arguments: object, **settings: object) -> subprocess.Popen[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
-        program = script(name) if held_after is None else held(name, held_after)
-        started.append(subprocess.Popen([*program, *map(str, arguments)], **{**pipes, **settings}))
-        if held_after is not None:
-            wait_until_held(started[-1])
+        started.append(subprocess.Popen([*script(name), *map(str, arguments)], **{**pipes, **settings}))
         return started[-1]
 
     yield run
     for process in started:
         if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def start_held():
+    """Start a command in a forked process that stops after so many blocks, until a signal ends it."""
+    started = []
+
+    def run(name: str, *arguments: object, held_after: int) -> Forked:
+        started.append(Forked(name, *arguments, held_after=held_after))
+        started[-1].wait_until_held()
+        return started[-1]
+
+    yield run
+    for process in started:
+        if process.returncode is None:
             process.kill()
         process.communicate()
 

@@ -202,7 +202,7 @@ def _newer(path):
 
 
 PRIORS = {
-    "missing": (lambda path: path, "no such file, and no prior of this name; expected a checkpoint", "matern-3/2"),
+    "missing": (lambda path: path, "no such file, and no prior of this name, expected a checkpoint", "matern-3/2"),
     "a folder": (lambda path: (path.mkdir(), path)[1], "found no file there"),
     "a folder named .yaml": (
         lambda path: (path.with_suffix(".yaml").mkdir(), path.with_suffix(".yaml"))[1],
@@ -222,11 +222,14 @@ PRIORS = {
         lambda p: checkpoint(p, channels=2),
         "found 2 channels, expected 1 (",
     ),
-    "checkpoint of another grid": (lambda p: checkpoint(p, n=19), "its grid is (19,), the measurement's is (17,)"),
-    "checkpoint of another extent": (lambda p: checkpoint(p, length=3.0), "'x' spans 3 1, the measurement's 'x' 1 1"),
+    "checkpoint of another grid": (lambda p: checkpoint(p, n=19), "found (17,), expected (19,) as in training"),
+    "checkpoint of another extent": (
+        lambda p: checkpoint(p, length=3.0),
+        "axis 'x' of the measurement: found an extent of 1 1, expected 3 1",
+    ),
     "checkpoint in other units of length": (
         lambda p: checkpoint(p, axis_units="km"),
-        "'x' spans 1 km, the measurement's",
+        "found an extent of 1 1, expected 1 km as in training",
     ),
     "no YAML": (described("prior: [gaussian"), "expected YAML"),
     "bytes named .yaml": (
@@ -237,7 +240,7 @@ PRIORS = {
     "YAML list": (described("- 1\n- 2"), "key 'prior': found None, expected one of gaussian, mixture"),
     "unknown prior": (described("prior: student"), "found 'student', expected one of gaussian, mixture"),
     "unknown key": (described(GAUSSIAN + "lenght: 3"), "found key 'lenght', expected only"),
-    "no law": (described("prior: gaussian"), "key 'law' is missing"),
+    "no law": (described("prior: gaussian"), "found no key 'law'"),
     "unknown law": (described("prior: gaussian\nlaw: {law: brown}"), "brown"),
     "negative length": (described("prior: gaussian\nlaw: {law: matern, nu: 1.5, length: -1}"), "length"),
     "description in other units": (

@@ -52,7 +52,7 @@ class RawLightcones:
 
     Arguments:
         path: The file.
-        format: What kind of file it is, for people.
+        format: Human-readable name of the file's format.
         samples: Number of cones.
         points: Along x and y.
         cell: Spacing across in Mpc.
@@ -146,7 +146,7 @@ def join(files: Sequence[RawLightcones], stated: UserMetadata) -> LightconeSourc
 
     Raises:
         InfieldError: A file's line of sight is not in order, or two files are of different boxes or redshifts, or a
-            parameter is not in all of them; or what is stated stands in all files.
+            parameter is not in all of them; or what is stated is stored in all files.
     """
     for name in files[0].unused:
         if getattr(stated, name) is not None and all(name in file.unused for file in files):
@@ -232,11 +232,11 @@ def _depth(files: Sequence[RawLightcones], stated: UserMetadata) -> int:
 def _check_same_grid(first: RawLightcones, other: RawLightcones, depth: int) -> None:
     sizes = [(*file.points, *(file.cell * n for n in file.points)) for file in (first, other)]
     if first.points != other.points or abs(other.cell / first.cell - 1) > GRID_RTOL:
-        told = [f"{nx} x {ny} cells on {lx:g} x {ly:g} Mpc" for nx, ny, lx, ly in sizes]
+        stored = [f"{nx} x {ny} cells on {lx:g} x {ly:g} Mpc" for nx, ny, lx, ly in sizes]
         raise InfieldError(
             where=other.path,
-            found=told[1],
-            expected=f"{told[0]} as in {first.path}: cones of one file are of one box",
+            found=stored[1],
+            expected=f"{stored[0]} as in {first.path}: cones of one file are of one box",
             remedy="convert them apart",
         )
     ends = []
@@ -244,11 +244,11 @@ def _check_same_grid(first: RawLightcones, other: RawLightcones, depth: int) -> 
         values = file.redshift[::-1] if descending(file.redshift) else file.redshift
         ends.append(values[:depth])
     if np.abs(ends[0] - ends[1]).max() > GRID_RTOL * ends[0].max():
-        told = [f"z {z[0]:.5g} to {z[-1]:.5g}" for z in ends]
+        stored = [f"z {z[0]:.5g} to {z[-1]:.5g}" for z in ends]
         raise InfieldError(
             where=other.path,
-            found=f"{told[1]} along {depth} cells",
-            expected=f"{told[0]} as in {first.path}: cones of one file have one line of sight and cosmology",
+            found=f"{stored[1]} along {depth} cells",
+            expected=f"{stored[0]} as in {first.path}: cones of one file have one line of sight and cosmology",
             remedy="convert them apart",
         )
 

@@ -56,10 +56,10 @@ def fits_cube(path: Path, stated: UserMetadata) -> RawLightcones:
     sizes = [int(header[f"NAXIS{i}"]) for i in range(1, header["NAXIS"] + 1)]
     spectral = next((i for i, name in enumerate(axes) if i >= 2 and name.startswith("FREQ")), None)
     if spectral is None or any(n != 1 for i, n in enumerate(sizes) if i >= 2 and i != spectral):
-        told = ", ".join(f"{name or '?'} of {n}" for name, n in zip(axes, sizes, strict=True))
+        listed = ", ".join(f"{name or '?'} of {n}" for name, n in zip(axes, sizes, strict=True))
         raise InfieldError(
             where=path,
-            found=f"the axes {told}",
+            found=f"the axes {listed}",
             expected="x, y and FREQ, and no further axis with more than one value",
             remedy="cut out one polarisation, and convert velocities or wavelengths to frequencies",
         )
@@ -138,8 +138,10 @@ def _pixel(path: Path, header: Any) -> float:
     except Exception as error:  # of wcslib, whatever it meets
         raise InfieldError(where=path, found=f"no sky coordinates ({' '.join(str(error).split())})") from error
     if units != {"deg"} or min(sizes) <= 0 or abs(sizes[0] / sizes[1] - 1) > 1e-3 or not _states_pixels(header):
-        told = " x ".join(f"{size:g}" for size in sizes)
-        raise InfieldError(where=path, found=f"pixels of {told} {', '.join(units)}", expected="square ones in degrees")
+        sizes_text = " x ".join(f"{size:g}" for size in sizes)
+        raise InfieldError(
+            where=path, found=f"pixels of {sizes_text} {', '.join(units)}", expected="square ones in degrees"
+        )
     return sizes[0]
 
 
@@ -163,8 +165,8 @@ def _to_millikelvin(
     path: Path, header: Any, frequency: np.ndarray, beams: np.ndarray | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """What each channel is multiplied with, `(channels,)`, and a note on it."""
-    told = str(header.get("BUNIT", ""))
-    unit = "".join(told.split()).lower()
+    stated = str(header.get("BUNIT", ""))
+    unit = "".join(stated.split()).lower()
     if unit in _KELVIN:
         return np.full(len(frequency), _KELVIN[unit]), ()
     if beams is None and min(float(header.get(key, 0)) for key in ("BMAJ", "BMIN")) > 0:
@@ -173,7 +175,7 @@ def _to_millikelvin(
     if unit not in ("jy/beam", "jybeam-1", "jybeam^-1") or beams is None or beams.shape != frequency.shape:
         raise InfieldError(
             where=path,
-            found=f"BUNIT '{told}', BMAJ {header.get('BMAJ')}, BMIN {header.get('BMIN')}"
+            found=f"BUNIT '{stated}', BMAJ {header.get('BMAJ')}, BMIN {header.get('BMIN')}"
             + ("" if beams is None else f", {len(beams)} beams for {len(frequency)} channels"),
             expected="K, mK, or Jy/beam with a beam (BMAJ and BMIN, or a table BEAMS of all channels)",
         )

@@ -170,7 +170,7 @@ def refuse_unfilled(where: object, indices: np.ndarray, count: int) -> None:
 
 
 def slices(indices: np.ndarray) -> str:
-    """Slices in words: "slices 0 to 19", the first three ranges of them."""
+    """Text such as "slices 0 to 19", of the first three ranges."""
     breaks = np.flatnonzero(np.diff(indices) > 1)
     starts, stops = np.append(indices[0], indices[breaks + 1]), np.append(indices[breaks], indices[-1])
     ranges = [f"{a}" if a == b else f"{a} to {b}" for a, b in zip(starts, stops, strict=True)]

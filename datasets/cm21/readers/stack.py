@@ -86,13 +86,13 @@ def _settings(file: h5py.File) -> dict[str, str]:
 
 def _cell(path: Path, settings: dict[str, str], stated: UserMetadata, points: int, distance: np.ndarray) -> float:
     """Size of a cell across: from the settings or the user, else that along the line of sight, as 21cmFAST has it."""
-    told = stated.box or settings.get("BOX_LEN")
+    box = stated.box or settings.get("BOX_LEN")
     try:
-        return float(np.diff(distance).mean()) if told is None else float(told) / points
+        return float(np.diff(distance).mean()) if box is None else float(box) / points
     except ValueError:
         raise InfieldError(
             where=f"{path}: 'kwargs'",
-            found=f"BOX_LEN {told!r}",
+            found=f"BOX_LEN {box!r}",
             expected="a number",
             remedy="({box})",
             parameters=["box"],

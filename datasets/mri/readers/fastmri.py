@@ -51,8 +51,8 @@ def open_fastmri(path: Path, file: h5py.File) -> KSpaceFile:
             parameters={"order": ("slice", "ky", "kx", "coil")},
         )
     sizes = _sizes(path, file)
-    told = [f"{key} {_text(file.attrs[key])}" for key in _ATTRIBUTES if key in file.attrs]
-    words = f"{path.name} ({', '.join(told)})" if told else path.name
+    stated = [f"{key} {_text(file.attrs[key])}" for key in _ATTRIBUTES if key in file.attrs]
+    words = f"{path.name} ({', '.join(stated)})" if stated else path.name
 
     def read(number: int) -> KSpace:
         samples = np.asarray(kspace[number], dtype=np.complex128)

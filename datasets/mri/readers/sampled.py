@@ -30,7 +30,7 @@ class Sampled:
     history: tuple[str, ...]
 
 
-def measured(samples: np.ndarray, said: np.ndarray | None = None) -> Sampled:
+def measured(samples: np.ndarray, marked: np.ndarray | None = None) -> Sampled:
     """Which samples were measured; zeros and rounding errors are no data.
 
     Whole numbers may be 0 by chance: of those a sample was left out only where its line was, unless zeros are more
@@ -38,7 +38,7 @@ def measured(samples: np.ndarray, said: np.ndarray | None = None) -> Sampled:
 
     Arguments:
         samples: `(coil, ky, kx)`.
-        said: Samples that the file marks as measured, bool `(ky, kx)`; None if it marks none.
+        marked: Samples that the file marks as measured, bool `(ky, kx)`; None if it marks none.
 
     Raises:
         InfieldError: Of samples that were measured by the file's own mask more than one in a hundred are 0.
@@ -61,17 +61,17 @@ def measured(samples: np.ndarray, said: np.ndarray | None = None) -> Sampled:
         words.append(
             f"{rounded:.1%} of the samples are rounding errors: the data were interpolated, they count as absent"
         )
-    if said is not None:
-        if said.shape != found.shape:
-            return Sampled(said, 0.0, ())  # refused where sizes are compared
-        zeros = float((said & ~found).sum() / max(said.sum(), 1))
+    if marked is not None:
+        if marked.shape != found.shape:
+            return Sampled(marked, 0.0, ())  # refused where sizes are compared
+        zeros = float((marked & ~found).sum() / max(marked.sum(), 1))
         if zeros > FEW:
             raise InfieldError(
                 found=f"{zeros:.0%} zeros among samples that the mask marks as measured",
                 expected="a mask that is 0 where nothing was measured",
                 remedy="set it 0 there, or leave the mask out: then zeros mark what was not measured",
             )
-        found = said
+        found = marked
     return Sampled(found, rounded if rounded > FEW else 0.0, tuple(words))
 
 

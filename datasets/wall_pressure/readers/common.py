@@ -73,7 +73,7 @@ class RawPlanes:
 
     Arguments:
         path: The file.
-        kind: What it is, in words.
+        kind: Human-readable name of its kind.
         sizes: Number of points along `z` and `x`, of `time`s, and of `wall`s (1 where there is one only).
         read: Reads planes: times, number of the wall -> shape `(times, z, x)`.
         flow: `re_tau`, `u_tau`, `nu`, `half_height`, `rho`, and the periods `length_x` and `length_z` in the units of
@@ -232,21 +232,26 @@ def _check_length(raw: RawPlanes, where: str, name: str, step: float, length: fl
     n, h = raw.sizes[name], units.re_tau
     if spans(n, step, length):
         return
-    words = f"found {n} points that span {n * step / h:.4g} half heights, expected the {length / h:.4g} stated"
+    found, expected = f"{n} points that span {n * step / h:.4g} half heights", f"the {length / h:.4g} stated"
     if abs((n - 1) * step / length - 1) < 0.3 / n:
-        raise InfieldError(f"{where}: {words}; the last point repeats the first, leave it out")
+        raise InfieldError(
+            where=where, found=found, expected=expected, remedy="the last point repeats the first, leave it out"
+        )
     other = SPANWISE if name == STREAMWISE else STREAMWISE
     if other in raw.coordinates:
         there = raw.coordinates[other]
         step = even(where, there.values)[1] * units.length(where, there.units)
         if spans(raw.sizes[other], step, length):
             raise InfieldError(
-                f"{words}, which '{other}' spans: the planes are in another order than stated",
                 where=where,
-                remedy="give the true one ({order}), or exchange the lengths",
+                found=found,
+                expected=f"{expected}, which '{other}' spans",
+                remedy="the planes are in another order than stated: give it ({order}), or exchange the lengths",
                 parameters=["order"],
             )
-    raise InfieldError(f"{where}: {words}; give the whole period, or leave the lengths out")
+    raise InfieldError(
+        where=where, found=found, expected=expected, remedy="give the whole period, or leave the lengths out"
+    )
 
 
 def _walls(raw: RawPlanes, stated: UserMetadata) -> tuple[np.ndarray, list[int]]:

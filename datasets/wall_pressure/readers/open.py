@@ -184,11 +184,11 @@ def _order(file: StoredArrays, array: StoredArray, stated: UserMetadata) -> tupl
     if stated.order is None:
         return (tuple(map(str, named)), True, []) if all_named else _order_by_size(file, array, named, where)
     given = [_role(name) for name in stated.order]
-    said = ",".join(stated.order)
+    order = ",".join(stated.order)
     if len(given) != len(array.shape) or None in given or len(set(given)) < len(given):
         raise InfieldError(
             where=where,
-            found=f"the order {said} ({{order}})",
+            found=f"the order {order} ({{order}})",
             expected=f"{len(array.shape)} different names out of time, wall, z and x",
             parameters=["order"],
         )
@@ -202,7 +202,7 @@ def _order(file: StoredArrays, array: StoredArray, stated: UserMetadata) -> tupl
                 remedy="leave the order out ({order})",
                 parameters=["order"],
             )
-    return tuple(map(str, given)), all_named, [f"axes as stated: {said}"]
+    return tuple(map(str, given)), all_named, [f"axes as stated: {order}"]
 
 
 def _order_by_size(
@@ -254,17 +254,17 @@ def _coordinate(
             values = found.whole()
             if len(values) > 1 and not values.any():  # an axis without a coordinate, as netCDF stores it
                 continue
-            closes = found.attributes.get("periodic")
+            periodic = found.attributes.get("periodic")
             units = str(found.attributes.get("units", ""))
-            return Positions(values, units, None if closes is None else bool(closes))
+            return Positions(values, units, None if periodic is None else bool(periodic))
     return None
 
 
 def _flow(file: StoredArrays, array: StoredArray) -> dict[str, float]:
     """The flow's numbers, from attributes of file and variable and from scalars."""
-    told: dict[str, Any] = {a.name: a for a in file.arrays.values() if math.prod(a.shape) == 1}
-    told |= {**file.attributes, **array.attributes}
-    plain = {re.sub(r"[\s_]", "", name.rsplit("/", 1)[-1].lower()): value for name, value in told.items()}
+    scalars: dict[str, Any] = {a.name: a for a in file.arrays.values() if math.prod(a.shape) == 1}
+    scalars |= {**file.attributes, **array.attributes}
+    plain = {re.sub(r"[\s_]", "", name.rsplit("/", 1)[-1].lower()): value for name, value in scalars.items()}
     found = {}
     for quantity, names in FLOW.items():
         value = next((plain[name] for name in names if name in plain), None)

@@ -27,14 +27,14 @@ METHODS = {
     f"{OURS} --hyper plug-in": ("--no-validation", "--hyper", "plug-in"),
 }
 PLACES = ("anywhere", "rim")
-"""A rank is that of one cell a field: of any, and of one on the rim."""
+"""Cells of the ranks, one per field: any cell, and one of the boundary."""
 
 
 def run(bench: PartsBench, settings: Settings) -> None:
     """All fields, the draws of each in this process: costs are not needed."""
     fields = 2 if settings.quick else FIELDS * settings.truths
     group = "calibration: fields from the prior"
-    if not settings.wants(group):
+    if not settings.includes(group):
         return
     for number in range(fields):
         if not bench.pending(f"{group} #{number}"):

@@ -59,7 +59,7 @@ def run(bench: PartsBench, settings: Settings, *, side: int | None = None, peer_
             bench.refuse("counts: all", PEER, "not installed: pip install nifty jax")
     for mean in MEANS:
         group = f"counts: mean count {mean:g}"
-        if not settings.wants(group):
+        if not settings.includes(group):
             continue
         for number in range(settings.truths):
             if not bench.pending(f"{group} #{number}"):

@@ -55,7 +55,7 @@ class Problem:
     def shape(self) -> tuple[int, ...]:
         return tuple(len(axis) for axis in self.axes)
 
-    def told(self, *, noise_sd: float | None, order: float | None) -> Problem:
+    def stating(self, *, noise_sd: float | None, order: float | None) -> Problem:
         """The same data, with this given of noise and order."""
         return replace(self, noise_sd=noise_sd, order=order)
 

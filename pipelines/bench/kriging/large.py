@@ -32,7 +32,7 @@ def run(bench: PartsBench, settings: Settings) -> None:
     law = isotropic(1.5, LENGTH, SD)
     for row, noise_sd in enumerate(NOISE_SDS[:1] if settings.quick else NOISE_SDS):
         group = f"large: {data:,} points to {side} x {side}, noise {noise_sd:g}"
-        if not settings.wants(group):
+        if not settings.includes(group):
             continue
         if not bench.pending(group):
             _judge(bench, group, row == 0, draws)
@@ -44,15 +44,15 @@ def run(bench: PartsBench, settings: Settings) -> None:
 
         score = partial(of_map, problem, cells, exact)
         enter(bench, group, TRUE_LAW, Outcome(exact), partial(at_cells, problem, cells, exact))
-        told = problem.told(noise_sd=noise_sd, order=None)
-        ours = reconstruct(told, settings.limits, *MAP, in_process=settings.quick)
+        stated = problem.stating(noise_sd=noise_sd, order=None)
+        ours = reconstruct(stated, settings.limits, *MAP, in_process=settings.quick)
         enter(bench, group, OURS, ours, score)
         _under_own_law(bench, group, problem, cells, noise_sd, ours)
         for peer in settings.chosen("gpboost", "pykrige-32"):
-            known = problem.told(noise_sd=noise_sd, order=1.5)  # its search for the order takes minutes to hours
+            known = problem.stating(noise_sd=noise_sd, order=1.5)  # its search for the order takes minutes to hours
             enter(bench, group, peer.label, of_peer(peer, known, settings.limits), score)
         if row == 0:
-            _draws(bench, group, told, settings, cells, exact, draws)
+            _draws(bench, group, stated, settings, cells, exact, draws)
         bench.finish(group)
         _judge(bench, group, row == 0, draws)
     if settings.full:
@@ -111,13 +111,13 @@ def _costs(bench: PartsBench, settings: Settings) -> None:
     sizes = {"100,000 points to 1024 x 1024": (100_000, 1024)}
     sizes |= {f"{data:,} points to 256 x 256": (data, 256) for data in (1000, 10_000, 100_000)}
     for row, (name, (data, side)) in enumerate(sizes.items()):
-        if not settings.wants(f"large: {name}") or not bench.pending(f"large: {name}"):
+        if not settings.includes(f"large: {name}") or not bench.pending(f"large: {name}"):
             continue
         problem = on_unit_square(law, data, side, NOISE_SDS[0], settings.rng(4, row), refine=2 if side > 512 else 8)
-        told = problem.told(noise_sd=NOISE_SDS[0], order=None)
-        outcomes = {OURS: reconstruct(told, settings.limits, *MAP)}
+        stated = problem.stating(noise_sd=NOISE_SDS[0], order=None)
+        outcomes = {OURS: reconstruct(stated, settings.limits, *MAP)}
         if "gpboost" in settings.peers:
-            known = problem.told(noise_sd=NOISE_SDS[0], order=1.5)
+            known = problem.stating(noise_sd=NOISE_SDS[0], order=1.5)
             outcomes[PEERS["gpboost"].label] = of_peer(PEERS["gpboost"], known, settings.limits)
         for method, outcome in outcomes.items():
             enter(bench, f"large: {name}", method, outcome, partial(_errors, problem))

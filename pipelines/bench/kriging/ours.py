@@ -83,15 +83,15 @@ def reconstruct(
 def _here(arguments: list[str]) -> Outcome:
     from infield.pipelines.cli import main
 
-    said, started = io.StringIO(), time.process_time()
+    printed, started = io.StringIO(), time.process_time()
     status: int | str | None
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(io.StringIO()):
         try:
             status = main(arguments)
         except SystemExit as left:  # argparse's way
             status = left.code
     if status:
-        lines = [line for line in said.getvalue().splitlines() if line.strip()]
+        lines = [line for line in printed.getvalue().splitlines() if line.strip()]
         return Outcome(refused=lines[-1][:200] if lines else f"exit status {status}")
     return Outcome(cost={"cpu_seconds": time.process_time() - started})
 
@@ -113,33 +113,33 @@ def _read(problem: Problem, layout: Layout, path: Any, draws: bool) -> Posterior
     return Posterior(whole_mean, whole_sd, noise_found(attributes), samples, attributes)
 
 
-def told(attributes: Mapping[str, Any], name: str) -> Any:
+def find_attribute(attributes: Mapping[str, Any], name: str) -> Any:
     """The first value of this name in a file's attributes, at any depth of its JSON; None where there is none."""
     for key, value in attributes.items():
         if key == name:
             return value
         if isinstance(value, str) and value.startswith("{"):
             value = json.loads(value)
-        if isinstance(value, Mapping) and (found := told(value, name)) is not None:
+        if isinstance(value, Mapping) and (found := find_attribute(value, name)) is not None:
             return found
     return None
 
 
 def noise_found(attributes: Mapping[str, Any]) -> float | None:
     """The noise level that a posterior file reports."""
-    found = told(attributes, "noise_sd")
+    found = find_attribute(attributes, "noise_sd")
     return None if found is None else float(found)
 
 
 def noise_log_error(attributes: Mapping[str, Any]) -> float | None:
     """The standard error of the log of that level: half of that of its variance."""
-    error = (told(attributes, "log_errors") or {}).get("noise")
+    error = (find_attribute(attributes, "log_errors") or {}).get("noise")
     return None if error is None else 0.5 * float(error)
 
 
 def law_found(attributes: Mapping[str, Any]) -> Law | None:
     """The law that was fitted, where a posterior file reports one along the axes."""
-    lengths, nu, variance = (told(attributes, name) for name in ("lengths", "nu", "variance"))
-    if lengths is None or nu is None or variance is None or told(attributes, "azimuth_degrees") is not None:
+    lengths, nu, variance = (find_attribute(attributes, name) for name in ("lengths", "nu", "variance"))
+    if lengths is None or nu is None or variance is None or find_attribute(attributes, "azimuth_degrees") is not None:
         return None
     return Law(float(nu), np.diag([1 / float(l["length"]) for l in lengths.values()]), float(variance) ** 0.5)

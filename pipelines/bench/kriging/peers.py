@@ -111,7 +111,7 @@ def gpboost_space_time(problem: Problem) -> Answer:
 
 def gpboost_free_order(problem: Problem) -> Answer:
     """GPBoost that fits the order as well, whatever it was given."""
-    return gpboost(problem.told(noise_sd=problem.noise_sd, order=None))
+    return gpboost(problem.stating(noise_sd=problem.noise_sd, order=None))
 
 
 def scikit_learn(problem: Problem) -> Answer:

@@ -77,7 +77,7 @@ def run(bench: PartsBench, settings: Settings) -> None:
         splits = SPLITS if len(file.values) < 5000 and not settings.quick else 1
         peers = PEERS if len(file.values) < 5000 else LARGE_PEERS
         group = f"real: {file.name}"
-        if not settings.wants(group):
+        if not settings.includes(group):
             continue
         for number in range(splits):
             case = f"{group} #{number}"
@@ -88,7 +88,7 @@ def run(bench: PartsBench, settings: Settings) -> None:
                    settings, peers)  # fmt: skip
         _judge(bench, group, peers)
     group = "real: ostia_monthly, a month with land and a block of gaps"
-    if settings.wants(group):
+    if settings.includes(group):
         if bench.pending(f"{group} #0"):
             problem, layout = _sea_surface(Path(root), settings)
             _enter(bench, f"{group} #0", 0, problem, layout, settings, LARGE_PEERS)
@@ -101,8 +101,8 @@ def _enter(bench: PartsBench, case: str, number: int, problem: Problem, layout: 
     enter_ours(bench, case, problem, settings, score, layout=layout)
     if problem.drift == "linear":
         enter_ours(bench, case, problem, settings, score, *TREND, layout=layout, method=f"{OURS} {' '.join(TREND)}")
-    told = problem.told(noise_sd=None, order=ORDER)
-    enter_peers(bench, case, number, told, settings, score, *peers)
+    stated = problem.stating(noise_sd=None, order=ORDER)
+    enter_peers(bench, case, number, stated, settings, score, *peers)
     bench.finish(case)
 
 

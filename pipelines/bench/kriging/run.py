@@ -6,7 +6,7 @@
 
 Parts: `points` (2,000 points to 128 x 128), `dense-cells` (20,000 to 64 x 64), `large` (20,000 to 512 x 512; with
 `--full` 100,000 to 1024 x 1024), `shapes` (anisotropy, units, trends, gaps, biases, very few data), `real` (files under
-$INFIELD_DATA), `calibration`, `counts` (of an unknown rate, beside NIFTy), and `trust` (what `trusted` sees). Dense
+$INFIELD_DATA), `calibration`, `counts` (of an unknown rate, beside NIFTy), and `trust` (what `trusted` detects). Dense
 kriging under the true law is the reference, an implementation of this bench's own. Every method runs in a process of
 its own with one thread; CPU seconds are of the whole process, memory is its peak over that of its imports. Peers: pip
 install 'infield[kriging]'.

@@ -45,7 +45,7 @@ class Settings:
     limits: Limits
     only: str = ""
 
-    def wants(self, group: str) -> bool:
+    def includes(self, group: str) -> bool:
         """Whether a case is requested."""
         return self.only in group
 
@@ -73,9 +73,9 @@ def enter(bench: PartsBench, case: str, method: str, outcome: Outcome, scores: S
     found = {name: value for name, value in scores(answer).items() if np.isfinite(value)}
     if answer.noise_sd is not None:
         found["noise_sd"] = answer.noise_sd
-    told = getattr(answer, "trusted", "none")
-    if told in ("0", "1"):
-        found["trusted"] = float(told)
+    stated = getattr(answer, "trusted", "none")
+    if stated in ("0", "1"):
+        found["trusted"] = float(stated)
     bench.scores(case, method, found | outcome.cost)
     shown = (f"{name} {value:.4g}" for name, value in (found | outcome.cost).items())
     say(f"{case}: {method}: {', '.join(shown)}")

@@ -52,7 +52,7 @@ def run(bench: PartsBench, settings: Settings) -> None:
     """Every shape, on several truths each."""
     for row, (name, make) in enumerate(SHAPES.items()):
         group = f"shapes: {name}"
-        if not settings.wants(group):
+        if not settings.includes(group):
             continue
         for number in range(settings.truths):
             case = f"{group} #{number}"
@@ -67,10 +67,10 @@ def run(bench: PartsBench, settings: Settings) -> None:
                 ours(*shape.options, layout=shape.layout, method=f"{OURS} {' '.join(shape.options)}")
             if shape.again is not None and number == 0:
                 _moved(bench, case, shape, settings)
-            told = shape.problem.told(
+            stated = shape.problem.stating(
                 noise_sd=shape.problem.noise_sd, order=1.5
             )  # of all these laws, but not given to ours
-            enter_peers(bench, case, number, told, settings, score, *shape.peers)
+            enter_peers(bench, case, number, stated, settings, score, *shape.peers)
             bench.finish(case)
         _judge(bench, group, name)
 
@@ -155,9 +155,9 @@ def trend(rng: Generator, quick: bool) -> Shape:
     """10 to 40 m from one side to the other, 200 sensors, fluctuations of 1 m."""
     law = isotropic(1.5, 0.2)
     problem = _square(rng, law, *_sizes(quick, 200, 32), 0.1, mean=lambda p: 10 + 30 * p[:, 1])
-    told = replace(problem, drift="linear")
+    stated = replace(problem, drift="linear")
     layout = Layout(units=("km", "km"), value_units="m")
-    return Shape(told, _exact(problem, law, "linear"), layout, ("--trend", "linear"))
+    return Shape(stated, _exact(problem, law, "linear"), layout, ("--trend", "linear"))
 
 
 def one_sided(rng: Generator, quick: bool) -> Shape:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from infield.core.errors import InfieldError
-from infield.pipelines.bench.records import Bench, Record
+from infield.pipelines.bench.kept_records import KeptBench
+from infield.pipelines.bench.records import Record
 
 COSTS = ("cpu_seconds", "cpu_seconds_import", "memory", "memory_over_import")
 
@@ -50,57 +47,10 @@ FORMATS = {
 
 
 @dataclass
-class PartsBench(Bench):
-    """The records of several parts; a case is "part: case" or, for the n-th truth of it, "part: case #n".
+class PartsBench(KeptBench):
+    """The records of several parts; a case is "part: case" or, for the n-th truth of it, "part: case #n"."""
 
-    Arguments:
-        kept: File of finished cases.
-        closed: Whether cases that no earlier run finished are left out.
-    """
-
-    kept: Path | None = None
-    closed: bool = False
-    _finished: set[str] = field(default_factory=set)
-
-    def load(self, paths: list[Path]) -> None:
-        """Finished cases of earlier runs, none of which is run again; those of this run are added to the first file.
-
-        Raises:
-            InfieldError: A file is one of another bench or seed, or of none.
-        """
-        self.kept = paths[0]
-        for path in paths:
-            if path == self.kept and not path.exists():
-                continue
-            try:
-                earlier = json.loads(path.read_text(encoding="utf-8"))
-                name, seed, records = earlier["bench"], earlier["seed"], earlier["records"]
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise InfieldError(where=str(path), found=str(error), expected="records of a bench") from error
-            if (name, seed) != (self.name, self.seed):
-                raise InfieldError(
-                    where=str(path), found=f"{name}, seed {seed}", expected=f"{self.name}, seed {self.seed}"
-                )
-            new = [
-                Record(**entries)
-                for entries in records
-                if entries.get("target") is None and entries["metric"] not in DERIVED
-            ]
-            self.records += [record for record in new if record.case not in self._finished]
-            self._finished |= {record.case for record in new}
-
-    def pending(self, case: str) -> bool:
-        """Whether a case is to be run: an earlier run did not finish it, and this one runs any."""
-        return not self.closed and case not in self._finished
-
-    def finish(self, case: str) -> None:
-        """All methods of a case have answered: it is kept, so that a run that was stopped goes on behind it."""
-        self._finished.add(case)
-        if self.kept is not None:
-            finished = [record for record in self.records if record.case in self._finished and record.target is None]
-            part = self.kept.with_name(self.kept.name + ".part")
-            PartsBench(self.name, self.seed, finished).write(part)
-            os.replace(part, self.kept)
+    derived: ClassVar[tuple[str, ...]] = DERIVED
 
     def scores(self, case: str, method: str, scores: dict[str, float]) -> None:
         """All scores of a method on a case."""

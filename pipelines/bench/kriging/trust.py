@@ -1,4 +1,4 @@
-"""Does `trusted` tell? How often right files are called wrong, and how often wrong ones are seen.
+"""Quality of `trusted`: how often right files are called wrong, and how often wrong ones are detected.
 
 Right files: Matern fields of all orders, length 0.1 to 0.4 of the side of the square, noise of sd 0.1 or 0.3 that the
 file states or leaves open. Wrong ones, 300 data each: laws as they were once fitted to such files (an open domain taken
@@ -31,24 +31,24 @@ from infield.posterior.kriging.fitted import FittedField, Hyper
 from infield.posterior.kriging.validation import validate, verdict
 
 RIGHT = {30: 20, 300: 20, 2000: 4}
-"""Data a file, and right files for each of the truths that are asked for: 200, 200 and 40 by default."""
+"""Data per file, and right files for each of the requested truths: 200, 200 and 40 by default."""
 
 WRONG_DATA, WRONG_SEEDS = 300, 2
 """Data of a wrong file, and seeds for each of the truths."""
 
 SIDE = 16
 FALSE_ALARMS, SEEN = 0.05, 0.95
-"""What is asked for."""
+"""Target."""
 
 
 @dataclass(frozen=True)
 class File:
-    """Data on the unit square and what is said of them.
+    """Data on the unit square, and the statements of their file.
 
     Arguments:
         places, values: The data.
         noise_sd: As it is stated; None where it is left open.
-        periodic: Whether axes are said to close.
+        periodic: Whether axes are stated to be periodic.
         fit: What is fixed of the fit.
         changed: What is made of the fitted law, or None.
     """
@@ -76,7 +76,7 @@ def run(bench: PartsBench, settings: Settings) -> None:
 def _share(
     bench: PartsBench, settings: Settings, group: str, row: int, number: int, make: Callable[[Generator, int], File]
 ) -> None:
-    if not settings.wants(group):
+    if not settings.includes(group):
         return
     for i in range(number):
         case = f"{group} #{i}"

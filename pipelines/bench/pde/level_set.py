@@ -34,7 +34,7 @@ class LevelSet(Physics):
     """White noise to the two-phase field of a law: g is its series with these coefficients.
 
     Arguments:
-        grid: Where the field lives.
+        grid: Domain of the field.
         law: Of the field.
         sharp: The field itself, with the derivative of the smooth one; if not, the smooth one.
     """

@@ -268,8 +268,8 @@ class Sines(FixedBasis):
     ndim: int
 
     def analyse(self, x: Tensor) -> Tensor:
-        rim = x - pad_boundary(interior(x, self.ndim), self.ndim)
-        return rim + pad_boundary(sine_transform(interior(x, self.ndim), self.ndim), self.ndim)
+        boundary = x - pad_boundary(interior(x, self.ndim), self.ndim)
+        return boundary + pad_boundary(sine_transform(interior(x, self.ndim), self.ndim), self.ndim)
 
     def synthesise(self, c: Tensor) -> Tensor:
         return self.analyse(c)

@@ -85,7 +85,7 @@ METHOD_NOTE = (
     f"{int(OUR_SHARE * DRAWS)} of faps and exact, {int(SLOW_SHARE * DRAWS)} of "
     f"{' and '.join(SLOW)} (half of that for Navier-Stokes), {DRAWS} of others. "
     f"Peers: {STEPS} steps, coordinates in which the source is white. Noise-free: variance 1e-6. Darcy: the prior is "
-    "one of the distance to the interface; its smooth step stands before the solver, and what that gets wrong is in "
+    "one of the distance to the interface; its smooth step precedes the solver, and its error is in "
     "the noise, for peers as white noise. 'chains (true law)' use the field's distribution and no network. One thread."
 )
 

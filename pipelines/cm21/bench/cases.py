@@ -46,7 +46,7 @@ class Case:
     """A point of the parameters that the training has not seen, and the simulator's ensemble there.
 
     Arguments:
-        name: The point in words.
+        name: Label of the point.
         point: Parameters by name.
         members: The reference.
         cells: The same line of sight in the prior's.

@@ -34,11 +34,11 @@ def simulator_core_seconds(cones: Lightcones, point: dict[str, float], python: s
         raise InfieldError(
             where="--simulations", found="no settings of the simulator in it", expected="--simulator-seconds"
         )
-    told = {name: value for name, value in settings.items() if name not in ("HII_DIM", "BOX_LEN")}
-    if told.get("X_RAY_Tvir_MIN") == "ION_Tvir_MIN":  # as `infield simulate` writes it
-        del told["X_RAY_Tvir_MIN"]
+    stored_settings = {name: value for name, value in settings.items() if name not in ("HII_DIM", "BOX_LEN")}
+    if stored_settings.get("X_RAY_Tvir_MIN") == "ION_Tvir_MIN":  # as `infield simulate` writes it
+        del stored_settings["X_RAY_Tvir_MIN"]
     (nx, _, depth), (box, _, _) = cones.grid.shape, cones.grid.lengths
-    simulator = Simulator21cmFAST(nx, box, float(cones.redshift[0]), depth, told, python)
+    simulator = Simulator21cmFAST(nx, box, float(cones.redshift[0]), depth, stored_settings, python)
 
     def core_seconds() -> float:
         found = os.times()

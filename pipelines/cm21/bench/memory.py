@@ -32,7 +32,7 @@ def add_memory(bench: Bench, prior: Path, depths: tuple[int, ...] = DEPTHS) -> f
         command = [sys.executable, "-m", __name__, str(prior), str(depth)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise InfieldError(f"bench cm21: depth {depth}: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
+            raise InfieldError((done.stderr.strip().splitlines() or ["killed"])[-1], where=f"bench cm21: depth {depth}")
         found = json.loads(done.stdout.strip().splitlines()[-1])
         for name, value in found.items():
             bench.add("memory", f"depth {depth}", name, value, "MiB")

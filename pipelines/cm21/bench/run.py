@@ -159,7 +159,9 @@ def run(
         InfieldError: A file is missing, none or of another grid, or a number makes no sense.
     """
     if simulations is None or prior is None or not reference:
-        raise InfieldError("bench cm21: expected --simulations TRAIN.zarr, --reference REF.zarr ... and --prior P.ckpt")
+        raise InfieldError(
+            where="bench cm21", expected="--simulations TRAIN.zarr, --reference REF.zarr ... and --prior P.ckpt"
+        )
     for name, value, least in (("--draws", samples, 2), ("--steps", steps, 1), ("--workers", workers, 1)):
         if value is not None and value < least:
             raise InfieldError(where=name, found=value, expected=f"at least {least}")

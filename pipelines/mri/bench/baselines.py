@@ -50,7 +50,9 @@ def whitened_coils(measurement: Measurement) -> Coils:
     """
     operator, noise = measurement.operator, measurement.noise
     if not isinstance(operator, MultiCoilMRI):
-        raise InfieldError(f"sigpy's images need multi-coil k-space, found operator '{measurement.description}'")
+        raise InfieldError(
+            where="sigpy's images", found=f"operator '{measurement.description}'", expected="multi-coil k-space"
+        )
     y = torch.view_as_complex(measurement.y[0].movedim(0, -1).contiguous())
     assert isinstance(operator.coil_maps, Tensor)
     maps, sampled = operator.coil_maps[0], operator.observed[0, 0]
@@ -63,7 +65,9 @@ def whitened_coils(measurement: Measurement) -> Coils:
     elif isinstance(noise, GaussianNoise) and noise.variance.numel() == 1:
         y, maps = (x * (2 * float(noise.variance)) ** -0.5 for x in (y, maps))
     else:
-        raise InfieldError(f"sigpy's images need noise of one variance or of a covariance of coils, found {noise}")
+        raise InfieldError(
+            where="sigpy's images", found=f"noise {noise}", expected="one variance or a covariance of coils"
+        )
     scale = float(maps.abs().square().sum(0).max().sqrt())
     kspace, maps = (x.to(torch.complex64).numpy() for x in (y, maps / scale))
     return Coils(kspace, maps, sampled.float().numpy(), scale)

@@ -5,7 +5,7 @@ The toy of the SNaP paper.
 Four Gaussians in a plane, means (+-2.5, +-2.5), deviation 0.35; the first coordinate is observed with noise of
 deviation 0.3, the second is not observed at all, so that its posterior has two modes far from each other. A perceptron
 learns the average velocity through `priors.training.common.mean_flow`, as users train it; then draws from one
-evaluation a sample stand beside those of samplers with the exact velocity.
+evaluation per sample are compared with those of samplers with the exact velocity.
 
 Calibration ratio (SNaP, equation 17): mean variance of the draws over the mean square error of their mean, less what
 the number of draws adds to that; 1 where the posterior is right, below 1 where it is too sure, 0 where all draws are
@@ -135,8 +135,8 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
     for name, (sampler, its_prior) in methods.items():
         if name in ("exact", "snap", "(untrained)"):
             _add_calibration(bench, name, sampler, its_prior, truths, NOISE, seed)
-    served = replace(model, noise=(0.0, model.noise[1]))
-    _add_calibration(bench, "(half the noise)", SNaP(), served, truths, NOISE / 2, seed)
+    widened = replace(model, noise=(0.0, model.noise[1]))
+    _add_calibration(bench, "(half the noise)", SNaP(), widened, truths, NOISE / 2, seed)
     add_fields(
         bench,
         truths=2 if quick else 384,
@@ -179,12 +179,12 @@ def scale() -> float:
     return float((MODE**2 + WIDTH**2) ** 0.5)
 
 
-def measure(truth: Tensor, generator: Generator, *, told: float = NOISE) -> Measurement:
-    """The first coordinate of a point `(1, 2)` with noise; `told` is its value in the measurement."""
+def measure(truth: Tensor, generator: Generator, *, stated: float = NOISE) -> Measurement:
+    """The first coordinate of a point `(1, 2)` with noise; `stated` is its value in the measurement."""
     y = torch.zeros(1, 1, 2, dtype=torch.float64)
     y[0, 0, 0] = truth[0, 0] + NOISE * torch.randn((), generator=generator, dtype=torch.float64)
     operator = Mask(GRID, 1, torch.tensor([True, False]))
-    return Measurement(y=y, operator=operator, noise=GaussianNoise(torch.tensor(told**2)), grid=GRID)
+    return Measurement(y=y, operator=operator, noise=GaussianNoise(torch.tensor(stated**2)), grid=GRID)
 
 
 def train(steps: int, seed: int) -> AverageVelocity:
@@ -223,7 +223,7 @@ def _add_calibration(
     sampler: Sampler,
     prior: MixturePrior | AverageVelocity,
     truths: int,
-    told: float,
+    stated: float,
     seed: int,
     draws: int = 32,
 ) -> None:
@@ -232,7 +232,7 @@ def _add_calibration(
     variance, error, every = 0.0, 0.0, []
     for _ in range(truths):
         truth = draw(1, generator)[0]
-        x = sampler(prior, measure(truth, generator, told=told), draws, generator).samples
+        x = sampler(prior, measure(truth, generator, stated=stated), draws, generator).samples
         sums = variance_and_error(x, truth)
         variance, error = variance + sums[0], error + sums[1]
         every.append(ranks(x, truth))

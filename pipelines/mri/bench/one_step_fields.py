@@ -142,8 +142,8 @@ class Score:
         if self.variance > 1e-9 * self.error:
             self.bench.add("0", self.row, "calibration", self.variance / self.error)
             if self.ranks:
-                told = coverage(torch.stack(self.ranks), draws, 0.9, generator)
-                self.bench.add("0", self.row, "inside_90", told)
+                inside = coverage(torch.stack(self.ranks), draws, 0.9, generator)
+                self.bench.add("0", self.row, "inside_90", inside)
 
 
 def add_fields(bench: Bench, *, truths: int, drawn: int, draws: int, dps_steps: int, seed: int) -> None:

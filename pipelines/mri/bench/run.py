@@ -293,12 +293,15 @@ def _add(bench: Bench, case: Case, method: str, x: Tensor, evaluations: float | 
             rank = ranks(x, case.truth[0])[:, inside]
             bench.add(number, row, "coverage_90", coverage(rank, n, 0.9, dice))
     if case.held_out is not None:
-        said, y, variance = case.held_out.predict(x), case.held_out.y, case.held_out.variance
-        bench.add(number, row, "held_out_l2", relative_l2(said.mean(0), y))
+        predicted, y, variance = case.held_out.predict(x), case.held_out.y, case.held_out.variance
+        bench.add(number, row, "held_out_l2", relative_l2(predicted.mean(0), y))
         if n > 1:
-            noisy = said + variance**0.5 * torch.randn(said.shape, generator=dice, dtype=said.dtype)
+            noisy = predicted + variance**0.5 * torch.randn(predicted.shape, generator=dice, dtype=predicted.dtype)
             bench.add(
-                number, row, "held_out_chi_square", predictive_chi_square(said, torch.tensor(variance).to(said), y)
+                number,
+                row,
+                "held_out_chi_square",
+                predictive_chi_square(predicted, torch.tensor(variance).to(predicted), y),
             )
             bench.add(number, row, "held_out_coverage_90", coverage(ranks(noisy, y), n, 0.9, dice))
     bench.add(number, row, "chi_square", float(case.measurement.chi_square(x).mean()))

@@ -11,8 +11,12 @@ flow prior of heads, which is overconfident there. The recalibration is fitted t
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+import math
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +31,7 @@ from infield.datasets.mri.brains import BrainPhantom
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.operators.registry import build_operator
+from infield.pipelines.bench.kept import Kept
 from infield.pipelines.bench.records import Bench, Record
 from infield.pipelines.mri.bench.cases import smooth_coils
 from infield.pipelines.mri.bench.one_step_fields import PRIOR, TASKS, measure, psnr
@@ -57,12 +62,11 @@ METHOD_NOTE = "found: fraction of files that alarm; interval of the calibration 
 
 
 def chosen(arguments: argparse.Namespace) -> tuple[ModuleType, dict[str, Any]]:
-    import sys
-
     return sys.modules[__name__], {
         "parts": arguments.parts,
         "heads": tuple(arguments.heads),
         "levels": arguments.levels,
+        "keep": arguments.keep,
     }
 
 
@@ -73,16 +77,17 @@ def run(
     parts: list[str] | None = None,
     heads: tuple[int, int] = (HEADS_FIT, HEADS_JUDGED),
     levels: int = LEVELS,
+    keep: Path | None = None,
 ) -> Bench:
     """Both parts; a few files and heads when quick."""
     torch.set_num_threads(1)
-    bench = Bench("trust-mri", seed)
+    bench, kept = Bench("trust-mri", seed), Kept(keep)
     with progress() as bar:
         for part in bar.track(parts or PARTS, description="trust-mri"):
             if part == "check":
-                _check(bench, seed, *((4, 2) if quick else (RIGHT, FAULTY)))
+                _check(bench, seed, kept, *((2, 1) if quick else (RIGHT, FAULTY)))
             else:
-                _mend(bench, seed, *((4, 4) if quick else heads), levels=2 if quick else levels)
+                _mend(bench, seed, kept, *((2, 2) if quick else heads), levels=2 if quick else levels)
     return bench
 
 
@@ -141,7 +146,7 @@ class _Instrument:
         return build_operator({"name": "convolution", "parameters": {"gaussian_width": width}}, {}, self.grid, 2)
 
 
-def _check(bench: Bench, seed: int, right: int, faulty: int) -> None:
+def _check(bench: Bench, seed: int, kept: Kept, right: int, faulty: int) -> None:
     grid = _grid(POINTS)
     images = BrainPhantom().draw(grid, SampleStreams(5000 + seed, range(300)).normal)
     prior = empirical_prior(torch.stack([images.real, images.imag], 1), grid, rank=64)
@@ -169,10 +174,13 @@ def _check(bench: Bench, seed: int, right: int, faulty: int) -> None:
     }
     alarms, trusted = 0, 0
     for number, (kind, (count, make)) in enumerate(kinds.items()):
-        verdicts = []
-        for i in range(count):
+
+        def verdict(i: int, number: int = number, make: Callable[[Generator], Measurement] = make) -> float:
             generator = Generator().manual_seed(10_000 * seed + 100 * number + i)
-            verdicts.append(checked(Exact(), prior, make(generator), 99, i).trusted)
+            trusted = checked(Exact(), prior, make(generator), 99, i).trusted
+            return math.nan if isinstance(trusted, str) else float(trusted)
+
+        verdicts = [kept.number(f"check seed {seed} {kind} {i}", partial(verdict, i)) for i in range(count)]
         found = sum(v == 0 for v in verdicts)
         if kind.startswith("right"):
             alarms, trusted = alarms + found, trusted + sum(v == 1 for v in verdicts)
@@ -204,21 +212,21 @@ def _sagittal(grid: Grid, generator: Generator) -> Tensor:
 # ---------------------------------------------------------------------------------------------------------- mending
 
 
-def _mend(bench: Bench, seed: int, fit: int, judged: int, *, levels: int) -> None:
-    cases = list(heads(seed, 0, fit + judged, levels))
-    score_mending(bench, cases, fit, f"8x, 64 x 64, faps {levels} levels")
-
-
-def heads(seed: int, first: int, last: int, levels: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Truths `(2, y, x)` and 16 draws of each, of heads by number."""
+def _mend(bench: Bench, seed: int, kept: Kept, fit: int, judged: int, *, levels: int) -> None:
     grid = _grid(64)
     prior = load_flow_prior(PRIOR).on(grid)
-    for i in range(first, last):
+
+    def head(i: int) -> dict[str, np.ndarray]:
+        """A truth `(2, y, x)` and draws of it."""
         image = BrainPhantom().draw(grid, SampleStreams(7000 + seed, [i]).normal)[0]
         truth = torch.stack([image.real, image.imag])[None]
         measurement = measure(truth, TASKS["mri 8x"].family, grid, 0.02, Generator().manual_seed(i))
         posterior = FAPS(levels=levels)(prior, measurement, DRAWS, SampleStreams(i, range(DRAWS)))
-        yield truth[0], posterior.samples
+        return {"truth": truth[0].float().numpy(), "draws": posterior.samples.float().numpy()}
+
+    found = [kept.case(f"head seed {seed} levels {levels} {i}", partial(head, i)) for i in range(fit + judged)]
+    cases = [(torch.from_numpy(one["truth"]).double(), torch.from_numpy(one["draws"]).double()) for one in found]
+    score_mending(bench, cases, fit, f"8x, 64 x 64, faps {levels} levels, {fit} heads fitted, {judged} judged")
 
 
 def score_mending(bench: Bench, cases: list[tuple[Tensor, Tensor]], fit: int, case: str) -> None:
@@ -269,5 +277,5 @@ def scores(cases: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
 
 
 def add(bench: Bench, case: str, method: str, metric: str, value: float, target: str, met: bool) -> None:
-    """A figure that was asked for."""
+    """A target figure."""
     bench.records.append(replace(Record(bench.name, case, method, metric, value), target=target, met=met))

@@ -1,4 +1,4 @@
-"""The Poisson bridge beside laws whose denoiser is exact: is a draw as wide as it should be, and in how many steps?
+"""The Poisson bridge with distributions whose denoiser is exact: width of the draws by number of steps.
 
     infield bench pet-bridge --records bridge.json
 

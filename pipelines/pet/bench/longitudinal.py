@@ -1,6 +1,6 @@
 """Follow-ups of regional amyloid PET: bridges beside regressors, and beside the best that can be.
 
-    infield bench pet-longitudinal --records longitudinal.json
+    infield bench pet-longitudinal --checkpoints trained --records longitudinal.json
 
 Regional vectors (26 numbers) of the synthetic law of amyloid: subjects that no row was trained on, 2.5 years (errors
 also at 1 and 4). Errors are shares of persistence's, against the measured follow-up and against the truth of the law.
@@ -8,22 +8,34 @@ Intervals of 90 % are those between the least and the largest of 19 draws, which
 right; they are for the measured follow-up, in thirds of the predicted change, regions pooled, and for the composite
 (the mean of the regions that accumulate). The optimum is the Bayes prediction under the law itself. Rows in brackets
 are negative controls: years shuffled between subjects, the baseline replaced by the population's mean, 5 plain steps.
-Images are not part of it yet.
+The second cohort has other rates, a weaker tracer and noisier regions; nothing is trained on it, and it has no targets.
+
+Images (`--parts images`): 600 subjects of `infield simulate pet` that nothing was trained on, 0.5 to 5 years; the
+shipped bridge draws the regional means, shared by all slices, and a law of voxels the image (`priors.bridges.voxels`).
+Beside it persistence, the regional prediction painted onto the baseline, the image of the regional regression, a U-Net.
+
+Rows take up to four minutes of training each; `--checkpoints` keeps them and the cohorts, so that a stopped run
+resumes.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
-import time
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
+from infield.core.errors import InfieldError
 from infield.datasets.pet.amyloid_law import AmyloidLaw, best_prediction
 from infield.datasets.pet.brain_regions import GROUPS
 from infield.pipelines.bench.targets import TargetBench
+from infield.pipelines.pet.bench import longitudinal_images
 from infield.pipelines.pet.bench.longitudinal_rows import (
     BROWNIAN_S,
     CLOCK,
@@ -32,7 +44,7 @@ from infield.pipelines.pet.bench.longitudinal_rows import (
     GaussianMatching,
     heteroscedastic_draws,
     residual_draws,
-    train,
+    trained,
 )
 from infield.pipelines.pet.bench.longitudinal_scores import (
     bootstrap_error,
@@ -47,8 +59,19 @@ from infield.priors.bridges.clocks import brownian_clock, geometric_clock
 from infield.priors.bridges.region_bridge import RegionBridge
 
 LAW = AmyloidLaw(groups=GROUPS)
+SECOND = replace(LAW, capacity=0.7, rate=0.8, accumulators=0.5, reg=0.02)
+"""The cohort that nothing is trained on: as `AmyloidPhantom.second_cohort` has it, with the noise of half the
+counts."""
+
+PARTS = ("regions", "images")
 DRAWS, INTERVAL = 19, 2.5
+TRAINING_SEED = 0
+"""Of all trained rows; the seed of the bench is that of the held-out subjects."""
+
 BROWNIAN_STEPS = 24
+
+BESIDE = ("brownian on the Poisson clock", "poisson, plain steps")
+"""Rows without a target, of fewer subjects."""
 
 METRICS: dict[str, str] = {}
 METHOD_NOTE = (
@@ -59,11 +82,42 @@ METHOD_NOTE = (
 )
 
 
-def run(*, quick: bool = False, seed: int = 0) -> TargetBench:
-    """3,000 subjects, 600 at 1 and 4 years, fewer for the optimum; when quick, few and hardly any training."""
+def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """This bench with its options."""
+    names = ("parts", "subjects", "checkpoints")
+    return sys.modules[__name__], {name: getattr(arguments, name) for name in names}
+
+
+def run(
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    parts: list[str] | None = None,
+    subjects: int | None = None,
+    checkpoints: Path | None = None,
+) -> TargetBench:
+    """The requested parts; when quick, few subjects and hardly any training.
+
+    Raises:
+        InfieldError: The folder of checkpoints does not exist, or there are too few subjects.
+    """
+    if subjects is not None and not 30 <= subjects <= 600:
+        raise InfieldError(where="--subjects", found=subjects, expected="30 to 600")
+    if checkpoints is not None and not checkpoints.is_dir():
+        raise InfieldError(where="--checkpoints", found=f"{checkpoints}", expected="a folder that exists")
     torch.set_num_threads(1)
     bench = TargetBench("pet-longitudinal", seed)
-    subjects, best, steps, few = (240, 16, 60, 30) if quick else (3000, 240, 10_000, 5000)
+    for part in parts or PARTS:
+        if part == "regions":
+            _regions(bench, quick, seed, checkpoints)
+        else:
+            longitudinal_images.run(bench, quick=quick, seed=seed, folder=checkpoints, subjects=subjects)
+    return bench
+
+
+def _regions(bench: TargetBench, quick: bool, seed: int, checkpoints: Path | None) -> None:
+    """3,000 subjects, 600 at 1 and 4 years and of the second cohort, fewer for the optimum."""
+    subjects, best, steps, few = (240, 16, 60, 30) if quick else (3000, 120, 10_000, 5000)
     with progress() as bar:
         task = bar.add_task("trainings", total=4)
         models: dict[str, RegionBridge] = {}
@@ -73,15 +127,14 @@ def run(*, quick: bool = False, seed: int = 0) -> TargetBench:
             ("brownian", steps, {"channel": "brownian", "s": BROWNIAN_S}),
             ("poisson", steps, {}),
         ):
-            start = time.process_time()
-            models[name] = train(LAW, number, seed, **options)
-            bench.add("training", name, "cpu_seconds", time.process_time() - start, "s")
+            models[name] = trained(LAW, name, number, TRAINING_SEED, checkpoints, **options)
+            bench.add("training", name, "cpu_seconds", models[name].provenance["cpu_seconds"], "s")
             bar.advance(task)
     for years in (INTERVAL, 1.0, 4.0):
         part = 1 if years == INTERVAL else 5
-        _compare(bench, models, years, subjects // part, best // part, seed)
-    _controls(bench, models, subjects // 3, seed)
-    return bench
+        _compare(bench, models, LAW, years, subjects // part, best // part, seed)
+    _compare(bench, models, SECOND, INTERVAL, subjects // 5, best // 5, seed)
+    _controls(bench, models, subjects // 5, seed)
 
 
 def _draws(models: dict[str, RegionBridge], seed: int) -> dict[str, Draw]:
@@ -102,24 +155,33 @@ def _draws(models: dict[str, RegionBridge], seed: int) -> dict[str, Draw]:
 
 
 def _compare(
-    bench: TargetBench, models: dict[str, RegionBridge], years: float, subjects: int, best: int, seed: int
+    bench: TargetBench,
+    models: dict[str, RegionBridge],
+    law: AmyloidLaw,
+    years: float,
+    subjects: int,
+    best: int,
+    seed: int,
 ) -> None:
-    """All rows at one interval; targets at 2.5 years."""
+    """All rows at one interval; targets at 2.5 years, of the cohort of the training."""
     generator = Generator().manual_seed(1000 + seed)
-    x_b, x_f, truth = (v.float() for v in LAW.pairs(subjects, years, Generator().manual_seed(2**20 + seed)))
+    x_b, x_f, truth = (v.float() for v in law.pairs(subjects, years, Generator().manual_seed(2**20 + seed)))
     fresh = LAW.pairs(20_000, years, Generator().manual_seed(2**21 + seed))
     growth = (fresh[1] - fresh[0]).mean(0).float()
-    case, judged = f"{years:g} years", years == INTERVAL
+    case, judged = f"{years:g} years", years == INTERVAL and law is LAW
+    case = case if law is LAW else f"second cohort, {case}"
     means = {"persistence": x_b, "population growth": x_b + growth}
     means |= {name: models[name].predict(x_b, years) for name in ("regional", "regional-hetero")}
-    draws = {name: draw(x_b, years, DRAWS, generator) for name, draw in _draws(models, seed).items()}
+    rows = _draws(models, seed)
+    beside = {name: rows.pop(name) for name in BESIDE}
+    draws = {name: draw(x_b, years, DRAWS, generator) for name, draw in rows.items()}
     means |= {name: draws[name].mean(1) for name in draws if name not in means}
     errors = {name: square_error(mean, x_f) for name, mean in means.items()}
     for name in means:
         for against, value in (("measured", x_f), ("true", truth)):
             ratio = root_ratio(square_error(means[name], value), square_error(x_b, value))
             bench.judge(case, name, f"error_over_persistence_{against}", ratio(torch.arange(subjects)))
-    optimum = best_prediction(LAW, x_b[:best].double(), years, generator).float()
+    optimum = best_prediction(law, x_b[:best].double(), years, generator).float()
     ours = {name: root_ratio(e[:best], square_error(optimum, x_f[:best])) for name, e in errors.items()}
     ratio = root_ratio(square_error(optimum, x_f[:best]), errors["persistence"][:best])
     bench.judge(case, f"optimum, {best} subjects", "error_over_persistence_measured", ratio(torch.arange(best)))
@@ -137,8 +199,14 @@ def _compare(
     third = torch.bucketize(change, change.quantile(torch.tensor([1 / 3, 2 / 3])))
     for name, x in draws.items():
         _law_of(bench, case, name, x, x_f, third, judged and name == "poisson", generator)
+    for name, draw in beside.items() if judged else ():
+        some = slice(subjects // 5)
+        x, row = draw(x_b[some], years, DRAWS, generator), f"{name}, {subjects // 5} subjects"
+        ratio = root_ratio(square_error(x.mean(1), x_f[some]), square_error(x_b[some], x_f[some]))
+        bench.judge(case, row, "error_over_persistence_measured", ratio(torch.arange(len(x))))
+        _law_of(bench, case, row, x, x_f[some], third[some], False, generator)
     crps = {name: fair_crps(x, x_f) for name, x in draws.items()}
-    for name, most in (("regional", 0.98), ("brownian", 1.0), ("brownian on the Poisson clock", None)):
+    for name, most in (("regional", 0.98), ("brownian", 1.0)):
         quotient = _ratio(crps["poisson"], crps[name])
         error = bootstrap_error(quotient, subjects, generator)
         bench.judge(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from infield.core._lightning import LightningDataModule, ModelCheckpoint, Trainer, seed_everything
 from infield.datasets.pet.amyloid_law import AmyloidLaw
 from infield.datasets.pet.brain_regions import NAMES
-from infield.priors.bridges.region_bridge import RegionBridge
+from infield.priors.bridges.region_bridge import ENTRY, KIND, RegionBridge, to_entry
 from infield.priors.bridges.regions import RegionContext
 from infield.priors.bridges.training import BridgeMatching
 from infield.priors.networks.mlp import Perceptron
@@ -110,6 +112,22 @@ def train(law: AmyloidLaw, steps: int, seed: int, **options: Any) -> RegionBridg
         trainer.fit(module, datamodule=LawPairs(law, steps, seed))
         bridge: RegionBridge = load_checkpoint(next(Path(folder).glob("last*.ckpt")), "bridge")
         return bridge
+
+
+def trained(law: AmyloidLaw, name: str, steps: int, seed: int, folder: Path | None, **options: Any) -> RegionBridge:
+    """`train`, or what an earlier run of the same steps and seed put into a folder; records its CPU seconds."""
+    path = None if folder is None else folder / f"{name}-{steps}-{seed}.ckpt"
+    if path is not None and path.exists():
+        stored: RegionBridge = load_checkpoint(path, KIND)
+        return stored
+    start = time.process_time()
+    bridge = train(law, steps, seed, **options)
+    bridge.provenance["cpu_seconds"] = time.process_time() - start
+    if path is not None:
+        part = path.with_suffix(".part")
+        torch.save({ENTRY: to_entry(bridge)}, part)
+        os.replace(part, path)
+    return bridge
 
 
 Draw = Callable[[Tensor, float, int, Generator], Tensor]

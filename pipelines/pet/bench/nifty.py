@@ -63,3 +63,22 @@ def nifty_mgvi(case: Case, *, iterations: int = 6, pairs: int = 8, seed: int = 0
         odir=None,
     )
     return torch.stack([torch.from_numpy(np.array(log_rate(x.tree["xi"]))) for x in found])
+
+
+def mirrored_crps(draws: Tensor, truth: Tensor) -> float:
+    """Fair continuous ranked probability score of mirrored pairs of draws, mean over the values.
+
+    The mean absolute difference of two draws is that of independent ones: a draw and its mirror image differ by
+    2 |x - mean| and are left out. With them the score of 8 pairs of a Gaussian is 3 % too low.
+
+    Arguments:
+        draws: `(2 pairs, ...)`, in any order, mirrored about their mean.
+        truth: Shape of a draw.
+    """
+    n = len(draws)
+    ordered = draws.sort(0).values
+    weight = 2 * torch.arange(1, n + 1, dtype=draws.dtype) - n - 1
+    all_pairs = torch.tensordot(weight, ordered, 1)
+    mirrored = (draws - draws.mean(0)).abs().sum(0)
+    spread = (all_pairs - mirrored) / (n * (n - 2) / 2)
+    return float(((draws - truth).abs().mean(0) - spread / 2).mean())

@@ -1,12 +1,13 @@
 """Counts of emission tomography to a rate: draws, images of scanners, NIFTy, and a long chain as reference.
 
-    infield bench pet --truths 10 --records pet.json
+    infield bench pet --truths 10 --keep cases.json --records pet.json
 
 Parts: `counts` (64 x 64, 60 angles, 200,000, 20,000 and 4,000 counts, the lower ones by binomial thinning of the
 highest), `chain` (the same at 32 x 32 and 30 angles, beside Metropolis chains with a dense preconditioner) and
 `projector` (adjoint, analytic disc, seconds beside deepinv's Tomography). The log rate has a Matern 3/2 law of length
 15 mm and standard deviation 0.8, which all Bayesian methods are given; 20 % of the counts are background; truths are
-drawn and projected on a grid twice as fine. The peer: pip install nifty jax.
+drawn and projected on a grid twice as fine. A run with `--keep` that was stopped resumes after the last finished case.
+The peer: pip install nifty jax.
 """
 
 from __future__ import annotations
@@ -16,21 +17,25 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
+from rich.table import Table
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.core.randomness import SampleStreams
+from infield.pipelines.bench.kept_records import KeptBench
 from infield.pipelines.bench.kriging.tables import group_of
-from infield.pipelines.bench.records import Bench, Record
+from infield.pipelines.bench.records import Bench, Record, wide_console
 from infield.pipelines.pet.bench import projector
 from infield.pipelines.pet.bench.baselines import best, usual
 from infield.pipelines.pet.bench.cases import Case, draw_case, rate_prior
 from infield.pipelines.pet.bench.chain import reference
-from infield.pipelines.pet.bench.nifty import nifty_mgvi
+from infield.pipelines.pet.bench.nifty import mirrored_crps, nifty_mgvi
 from infield.pipelines.run.console import progress
 from infield.posterior.diagnostics.calibration import coverage, crps, ranks
 from infield.posterior.samplers.faps import FAPS
@@ -49,32 +54,76 @@ METRICS = {
     "coverage_90": ".3f",
     "region_bias": "+.3f",
     "region_sd": ".3f",
-    "cpu_seconds": ".1f",
-    "error": ".2e",
-    "speed": ".1f",
+    "cpu_seconds": ".3g",
 }
 METHOD_NOTE = (
     "RMSE of the rate over its mean, less the Monte Carlo share of independent draws; CRPS (fair) and share inside "
     "the central 90 % interval, exact for any number of draws, of the log rate; bias and spread of relative "
-    "errors of region means; medians over all cases."
+    "errors of region means; means over the truths."
 )
+
+
+@dataclass
+class CountsBench(KeptBench):
+    """The records of all parts; a case is "part: case #n" for the n-th truth."""
+
+    def print(self, metrics: Any = None, note: str = "", summary: Any = None) -> None:
+        """A table a case, means over its truths, and one of targets."""
+        console, plain = wide_console(), [r for r in self.records if r.target is None]
+        for group in dict.fromkeys(group_of(r.case) for r in plain):
+            own = [r for r in plain if group_of(r.case) == group]
+            shown = [m for m in METRICS if any(r.metric == m for r in own)]
+            if not shown:
+                console.print(*(f"{r.method}: {r.value}" for r in own), highlight=False)
+                continue
+            table = Table(title=f"{self.name}, {group}, seed {self.seed}, {len({r.case for r in own})} truths")
+            for name in ("method", *shown):
+                table.add_column(name.replace("_", " "), justify="left" if name == "method" else "right")
+            for method in dict.fromkeys(r.method for r in own):
+                table.add_row(method, *(_mean_of(own, method, m) for m in shown))
+            console.print(table)
+        table = Table(title=f"{self.name}: targets")
+        for name in ("case", "method", "figure", "value", "target", "met"):
+            table.add_column(name)
+        words = {True: "yes", False: "no", None: "unknown"}
+        for r in self.records:
+            if r.target is not None:
+                value = r.value if isinstance(r.value, str) else format(r.value, ".4g")
+                table.add_row(r.case, r.method, r.metric.replace("_", " "), value, r.target, words[r.met])
+        console.print(table)
+        console.print(note, highlight=False)
+
+
+def _mean_of(records: list[Record], method: str, metric: str) -> str:
+    found = [r.value for r in records if (r.method, r.metric) == (method, metric) and not isinstance(r.value, str)]
+    return format(statistics.fmean(found), METRICS[metric]) if found else ""
 
 
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """This bench with its options."""
-    return sys.modules[__name__], {"parts": arguments.parts, "truths": arguments.truths}
+    names = ("parts", "truths", "keep")
+    return sys.modules[__name__], {name: getattr(arguments, name) for name in names}
 
 
-def run(*, quick: bool = False, seed: int = 0, parts: list[str] | None = None, truths: int | None = None) -> Bench:
+def run(
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    parts: list[str] | None = None,
+    truths: int | None = None,
+    keep: list[Path] | None = None,
+) -> Bench:
     """The requested parts.
 
     Raises:
-        InfieldError: There are no truths.
+        InfieldError: There are no truths, or a file of finished cases is of another bench or seed.
     """
     if truths is not None and truths < 1:
         raise InfieldError(where="--truths", found=truths, expected="at least 1")
     torch.set_num_threads(1)
-    bench, n = Bench("pet", seed), truths or (1 if quick else TRUTHS)
+    bench, n = CountsBench("pet", seed), truths or (1 if quick else TRUTHS)
+    if keep:
+        bench.load(keep)
     if find_spec("nifty") is None:
         bench.add("all", PEER, "absent", "not installed: pip install nifty jax")
     for part in parts or PARTS:
@@ -87,17 +136,23 @@ def run(*, quick: bool = False, seed: int = 0, parts: list[str] | None = None, t
 
 
 def _counted(
-    bench: Bench, part: str, side: int, angles: int, truths: int, levels: tuple[float, ...], seed: int
+    bench: KeptBench, part: str, side: int, angles: int, truths: int, levels: tuple[float, ...], seed: int
 ) -> None:
     groups = [f"{part}: {level:,.0f} counts" for level in levels]
     with progress() as bar:
         task = bar.add_task(part, total=truths * len(levels))
         for number in range(truths):
+            names = [f"{group} #{number}" for group in groups]
+            if not any(map(bench.pending, names)):
+                bar.advance(task, len(levels))
+                continue
             full = draw_case(side, angles, levels[0], 1000 * seed + number)
-            for level, group in zip(levels, groups, strict=True):
+            for level, name in zip(levels, names, strict=True):
                 thinning = Generator().manual_seed(1000 * seed + number)
                 case = full if level == levels[0] else full.thinned(level / levels[0], thinning)
-                _one(bench, f"{group} #{number}", case, reference_too=part == "chain")
+                if bench.pending(name):
+                    _one(bench, name, case, reference_too=part == "chain")
+                    bench.finish(name)
                 bar.advance(task)
     for group in groups:
         _verdicts(bench, group, chain=part == "chain", large=side >= 64)
@@ -135,7 +190,7 @@ def _enter_draws(
     rates = draws.exp()
     share = 0.0 if mirrored else float(rates.var(0).mean()) / len(rates)
     _enter_image(bench, name, method, rates.mean(0), case, share)
-    bench.add(name, method, "crps", crps(draws, truth))
+    bench.add(name, method, "crps", mirrored_crps(draws, truth) if mirrored else crps(draws, truth))
     bench.add(name, method, "coverage_90", cover)
     bench.add(name, method, "cpu_seconds", seconds, "s")
 

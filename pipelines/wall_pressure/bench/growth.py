@@ -93,7 +93,7 @@ def _reconstruct(prior: Path, path: Path, output: Path, levels: int, samples: in
     command = [sys.executable, "-m", __name__, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise InfieldError(f"bench wall-pressure: reconstruct: {done.stderr.strip().splitlines()[-1]}")
+        raise InfieldError(done.stderr.strip().splitlines()[-1], where="bench wall-pressure: reconstruct")
     summary, own = (json.loads(line) for line in done.stdout.strip().splitlines()[-2:])
     return {**summary, **own}
 

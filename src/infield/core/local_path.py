@@ -1,4 +1,4 @@
-"""Paths of files on this machine as people write them: with `~`, with `file://`; never an address of elsewhere."""
+"""Paths of files on this machine, with `~` and `file://` resolved; addresses of other machines are refused."""
 
 from __future__ import annotations
 

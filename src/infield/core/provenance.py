@@ -54,9 +54,9 @@ def commit() -> str | None:
     if not any((parent / ".git").exists() for parent in folder.parents):
         return None
     git = ["git", "-C", str(folder)]
-    asked = ([*git, "rev-parse", "HEAD"], [*git, "status", "-s", "-uno"])
+    commands = ([*git, "rev-parse", "HEAD"], [*git, "status", "-s", "-uno"])
     try:
-        head, changes = (subprocess.run(words, capture_output=True, text=True, check=True).stdout for words in asked)
+        head, changes = (subprocess.run(words, capture_output=True, text=True, check=True).stdout for words in commands)
     except (OSError, subprocess.CalledProcessError):
         return None
     return head[:12] + ("-dirty" if changes else "")

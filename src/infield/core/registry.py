@@ -68,6 +68,11 @@ GROUPS = {
         "a module with `add_arguments(group)`, `NEEDS` and `run(arguments)`; a kind of checkpoint",
     ),
     "benches": Group("pipelines", "bench", "a module with `run(quick, seed, ...)`, `METRICS` and `METHOD_NOTE`"),
+    "evaluations": Group(
+        "pipelines",
+        "case of evaluation",
+        "a function that returns a `pipelines.bench.evaluation.Case`",
+    ),
     "report_sections": Group("pipelines", "section of reports", "a function, see `pipelines.report.Section`"),
     "cautions": Group("pipelines", "caution", "a function of a measurement and a prior: a line, or None"),
     "checkpoint_folders": Group("pipelines", "folder of checkpoints", "a package with files NAME.ckpt"),
@@ -107,7 +112,7 @@ class Entry:
 class Storable(Protocol):
     """A thing that a checkpoint holds: how it is written and read again.
 
-    A class, a module or an object with these four. In a checkpoint it stands under the key `entry_key(kind)`.
+    A class, a module or an object with these four. In a checkpoint it is stored under the key `entry_key(kind)`.
     """
 
     @property

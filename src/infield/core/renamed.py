@@ -569,7 +569,7 @@ _warned: set[str] = set()
 
 
 def _warn(old: str, new: str, level: int) -> None:
-    """Say it once a name."""
+    """Warn once per name."""
     if old not in _warned:
         _warned.add(old)
         warnings.warn(
@@ -599,7 +599,7 @@ def resolve(module: str, name: str) -> Any:
 
 
 def old_names(module: str) -> Callable[[str], Any]:
-    """The `__getattr__` of a module that stands where an old one stood, or that lost a name.
+    """The `__getattr__` of a module that replaces an old one, or that lost a name.
 
     Arguments:
         module: Its `__name__`.
@@ -635,7 +635,7 @@ class _OldModules(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Load the new module, so that what is missing for it is said at the import."""
+        """Load the new module, so that a missing dependency is reported at the import."""
         new = importlib.import_module(MODULES[module.__name__])
         names = getattr(new, "__all__", None)
         if names is not None:

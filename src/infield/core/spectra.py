@@ -71,7 +71,7 @@ def wavenumbers(
 
 
 def mode_counts(n: int) -> Tensor:
-    """Number of modes of the whole spectrum for which a mode of the half-spectrum stands.
+    """Number of modes of the whole spectrum that a mode of the half-spectrum represents.
 
     It is 1 where a mode is its own mirror image (k = 0 and Nyquist) and 2 elsewhere.
 

@@ -70,7 +70,7 @@ def _is_compile_supported(device_type: str) -> bool:
 
 
 def _declare(error: RuntimeError) -> None:
-    """Declare the schemas that the compiled half would have, and forget what was imported by half."""
+    """Declare the schemas that the compiled half would have, and drop modules that were imported in part."""
     if "torchvision::nms does not exist" not in str(error):
         raise error
     import torch
@@ -78,7 +78,7 @@ def _declare(error: RuntimeError) -> None:
     schemas = torch.library.Library(PACKAGE, "FRAGMENT")
     for operator in ("nms", "qnms"):
         schemas.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    declared_schemas.append(schemas)  # the declaration lives as long as this object
+    declared_schemas.append(schemas)  # the declaration is valid as long as this object exists
     for module in [m for m in sys.modules if m == PACKAGE or m.startswith(f"{PACKAGE}.")]:
         del sys.modules[module]
 
@@ -122,7 +122,7 @@ def install_hook() -> None:
 
 
 def main() -> int:
-    """Say whether torch and torchvision of this environment fit, and leave the hook where they do not."""
+    """Report whether torch and torchvision of this environment fit, and install the hook if they do not."""
     import sysconfig
     from importlib.metadata import PackageNotFoundError, version
     from pathlib import Path

@@ -126,10 +126,18 @@ class Window(Transform):
         return self.crop(z)
 
     def inverse(self, x: Tensor) -> Tensor:
-        raise InfieldError("a field on a window does not determine the field on the rest of the torus")
+        raise InfieldError(
+            where="window onto a torus",
+            found="a field on the window, to be inverted",
+            expected="a field on the whole torus, which the window does not determine",
+        )
 
     def log_abs_det(self, z: Tensor) -> Tensor:
-        raise InfieldError("a window onto a torus has no determinant: it shows a part of the field")
+        raise InfieldError(
+            where="window onto a torus",
+            found="a map to part of the field",
+            expected="an invertible one, which has a determinant",
+        )
 
     def output_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (event_shape[0], *self.shape)

@@ -62,3 +62,20 @@ def test_plots():
 def test_trust_in_words():
     assert posterior().infield.trusted == "unchecked"
     assert posterior(trusted=1, trusted_because="all is well").infield.trusted == "yes: all is well"
+
+
+def test_other_units():
+    """Standard deviations are scaled, values are shifted as well; the original is left alone."""
+    dataset = posterior()
+    for name in ("samples", "mean", "std"):
+        dataset[name].attrs["units"] = "degC"
+    dataset["cost"] = ("block", [3.0], {"units": "s"})
+    found = dataset.infield.to("K")
+    np.testing.assert_allclose(found["mean"], dataset["mean"] + 273.15)
+    np.testing.assert_allclose(found["std"], dataset["std"])  # negative control: no shift
+    assert found["samples"].attrs["units"] == "K" and dataset["samples"].attrs["units"] == "degC"
+    assert found["cost"].attrs["units"] == "s" and found["mean"].dims == ("y", "x") and "y" in found.coords
+    wind = posterior()
+    np.testing.assert_allclose(wind.infield.to("km/h")["std"], 3.6 * wind["std"])
+    with pytest.raises(InfieldError, match="units of one quantity"):
+        posterior().infield.to("kg")

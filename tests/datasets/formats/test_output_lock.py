@@ -94,3 +94,43 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, owner):
     else:
         acquire(tmp_path / "p.zarr")
         release(tmp_path / "p.zarr")
+
+
+WINDOWS = """
+import errno, os, sys, types
+import fcntl as posix
+sys.modules["fcntl"], sys.modules["msvcrt"] = None, types.SimpleNamespace(LK_NBLCK=2)
+del os.O_CLOEXEC
+def locking(descriptor, mode, count):
+    assert os.lseek(descriptor, 0, os.SEEK_CUR) >= 2**30, "the owner would be locked away"
+    try:
+        posix.flock(descriptor, posix.LOCK_EX | posix.LOCK_NB)
+    except BlockingIOError:
+        raise OSError(errno.EACCES, "permission denied")
+sys.modules["msvcrt"].locking = locking
+from pathlib import Path
+from infield.datasets.formats.output_lock import acquire, release
+from infield.core.errors import InfieldError
+try:
+    acquire(Path(sys.argv[1]))
+except InfieldError as error:
+    print(error)
+else:
+    print("held", flush=True)
+    sys.stdin.read()
+    release(Path(sys.argv[1]))
+"""
+
+
+def test_without_fcntl_the_lock_is_that_of_windows(tmp_path):
+    """Two processes that lack `fcntl`, as on Windows, where `msvcrt` locks a byte."""
+    command = [sys.executable, "-c", WINDOWS, str(tmp_path / "p.zarr")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as first:
+        assert first.stdout.readline() == "held\n"
+        second = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=HANG)
+        assert f"process {first.pid} on" in second.stdout and "is writing it" in second.stdout
+        first.communicate(timeout=HANG)
+    assert list(tmp_path.iterdir()) == []
+    third = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=HANG)
+    assert third.stdout == "held\n"  # negative control: the lock is free again

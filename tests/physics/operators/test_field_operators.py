@@ -108,7 +108,7 @@ def test_an_adjoint_that_is_not_the_maps(wrong, monkeypatch):
     ("name", "channels", "parameters", "words"),
     [
         ("Tomography", 1, {"angles": 10, "img_width": 8}, "'seed'"),  # its norm is estimated from a random start
-        ("SinglePhotonLidar", 1, {}, "deepinv refuses it"),
+        ("SinglePhotonLidar", 1, {}, "found an error of deepinv"),
         ("RandomPhaseRetrieval", 1, {"m": 40, "complex_field": True}, "an even number of channels"),
         ("SequentialMRI", 2, {}, "adjoint"),
         ("StackedPhysics", 1, {}, "physics_list"),

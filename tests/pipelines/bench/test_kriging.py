@@ -224,7 +224,7 @@ def test_peers_are_near_kriging_under_the_true_law(rng, name):
     for module in peers.PEERS[name].modules:
         pytest.importorskip(module)
     law = oracle.isotropic(1.5, 0.1, 2.0)
-    problem = on_unit_square(law, 600, 16, 0.2, rng).told(noise_sd=0.2, order=1.5)
+    problem = on_unit_square(law, 600, 16, 0.2, rng).stating(noise_sd=0.2, order=1.5)
     found, right = peers.PEERS[name].answer(problem), exact(problem)
     assert scores.rmse(found.mean, problem.truth) < 1.1 * scores.rmse(right.mean, problem.truth)
     assert 0.8 < np.sqrt((found.sd**2).mean() / (right.sd**2).mean()) < 1.25

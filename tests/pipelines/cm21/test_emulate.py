@@ -186,15 +186,15 @@ def test_priors_that_are_none(infield, tmp_path):
     assert not list(tmp_path.glob("e.zarr*"))
 
 
-def test_a_killed_process_goes_on_to_the_same_bytes(start, infield, tmp_path):
+def test_a_killed_process_goes_on_to_the_same_bytes(start_held, infield, tmp_path):
     """kill -9 amid the cones."""
     (tmp_path / "params.yaml").write_text(POINT)
     example.save(tmp_path / "p.ckpt")
     common = ("emulate", "--prior", tmp_path / "p.ckpt", "--params", tmp_path / "params.yaml", "--samples", 4)
     common += ("--steps", 2, "--workers", 1, "--json", "-o")
-    killed = start("infield", *common, tmp_path / "killed.zarr", held_after=2)
+    killed = start_held("infield", *common, tmp_path / "killed.zarr", held_after=2)
     killed.kill()
-    killed.wait()
+    killed.communicate()
     assert len(list((tmp_path / "killed.zarr.partial").glob("brightness_temp/c/*"))) == 2
     infield(*common, tmp_path / "killed.zarr")
     infield(*common, tmp_path / "whole.zarr")

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from examples.processes import wait_until
+from examples.processes import Forked, wait_until
 
 from infield import InfieldError
 from infield.core.grid import Grid
@@ -115,13 +112,12 @@ def test_a_run_that_stopped_goes_on_as_if_it_had_not(functions, tmp_path, monkey
 
 def test_a_run_that_was_killed_goes_on(functions, tmp_path):
     argv = [*options(functions, tmp_path / "run", 100_000), *SMALL_FNO]
-    program = f"from infield.pipelines.commands.fit import run; run({argv!r})"
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Forked("infield", "fit", *argv)
     try:
         wait_until((tmp_path / "run" / "last.ckpt").exists, process)
     finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.communicate()
     reached = steps(tmp_path / "run")
     assert reached > 0 and not (tmp_path / "run" / "prior.ckpt").exists()
     run([*options(functions, tmp_path / "run", reached + 6), *SMALL_FNO, "--ckpt_path", "last"])

@@ -73,8 +73,11 @@ def test_the_prior_comes_to_the_measurement(checkpoint):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: replace(m, grid=Grid.regular((96,), 2.0)), "spans 0 to 1 1, the measurement's 0 to 2.0"),
-        (lambda m: replace(m, grid=Grid.regular((96,), 1.0, units="m")), "units are 1, the measurement's m"),
+        (lambda m: replace(m, grid=Grid.regular((96,), 2.0)), "found 0 to 2.02105 1, expected 0 to 1"),
+        (
+            lambda m: replace(m, grid=Grid.regular((96,), 1.0, units="m")),
+            "units of the measurement: found m, expected 1",
+        ),
         (lambda m: replace(m, units="mK"), "found units 'K', expected 'mK'"),
     ],
 )

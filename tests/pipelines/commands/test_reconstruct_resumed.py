@@ -46,11 +46,11 @@ def wide(tmp_path):
     return save(plane((24, 32)), tmp_path / "m.zarr")
 
 
-def test_a_run_killed_twice_goes_on_to_the_same_bytes(tmp_path, reconstruct, start, wide):
+def test_a_run_killed_twice_goes_on_to_the_same_bytes(tmp_path, reconstruct, start_held, wide):
     output, partial = tmp_path / "p.zarr", tmp_path / "p.zarr.partial"
     before = 0
     for more in (1, 2):
-        running = start("reconstruct", *four_blocks(wide, output), held_after=more)
+        running = start_held("reconstruct", *four_blocks(wide, output), held_after=more)
         running.send_signal(signal.SIGKILL)
         running.communicate()
         assert running.returncode == -signal.SIGKILL and not output.exists()
@@ -71,14 +71,13 @@ def test_a_run_killed_twice_goes_on_to_the_same_bytes(tmp_path, reconstruct, sta
     assert samples(tmp_path / "other.zarr").tobytes() != samples(output)[:1].tobytes()  # negative control
 
 
-def test_an_interrupted_run_says_so_and_goes_on(tmp_path, reconstruct, start, wide):
+def test_an_interrupted_run_says_so_and_goes_on(tmp_path, reconstruct, start_held, wide):
     """Control-C in a process of its own."""
     output, partial = tmp_path / "p.zarr", tmp_path / "p.zarr.partial"
-    flags = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
-    running = start("reconstruct", *four_blocks(wide, output), held_after=1, **flags)
+    running = start_held("reconstruct", *four_blocks(wide, output), held_after=1)
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=HANG)
-    assert running.returncode == 130 and out == ""
+    assert running.returncode == 130 and out == "held\n"
     assert err == "infield reconstruct: interrupted; rerun the same command to resume\n"
     assert not output.exists() and blocks_done(partial) == 1
     assert reconstruct(*four_blocks(wide, output)).summary["samples"] == 4 * BLOCK

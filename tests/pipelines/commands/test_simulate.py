@@ -119,11 +119,11 @@ def test_blocks_are_neither_tiny_nor_huge():
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on(start, simulate, tmp_path):
+def test_a_killed_run_goes_on(start_held, simulate, tmp_path):
     """SIGKILL of a process of its own, some blocks on disk."""
     arguments = ("navier-stokes", "--samples", 96, "--points", 64, "--workers", 1, "--json")
     path, partial = tmp_path / "s.zarr", tmp_path / "s.zarr.partial"
-    process = start("infield", "simulate", *arguments, "-o", path, held_after=1)
+    process = start_held("infield", "simulate", *arguments, "-o", path, held_after=1)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not path.exists() and partial.exists()
@@ -167,7 +167,10 @@ BAD = {
     "workers": (["poisson", "--workers", "0"], "--workers: found 0"),
     "points": (["poisson", "--points", "2"], "--shape: found 2 2, expected 1 to 3 numbers of at least 3 points"),
     "both sizes": (["poisson", "--points", "9", "--shape", "9", "9"], "not allowed with argument"),
-    "law": (["poisson", "--law", "gibbs"], "--law gibbs: only a process has a choice"),
+    "law": (
+        ["poisson", "--law", "gibbs"],
+        "--law gibbs: found a simulation whose distribution is fixed, expected a process",
+    ),
     "no law": (["process"], "--law: found None, expected one of matern, gibbs, truncated, log-normal, mixture"),
     "setting": (["poisson", "--with", "alpha"], "--with alpha: expected NAME=VALUE"),
     "parameter": (["poisson", "--with", "beta=1"], "found parameter beta", "the law of the field takes alpha, tau"),

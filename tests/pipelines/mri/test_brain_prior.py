@@ -81,7 +81,7 @@ def test_another_spacing_is_refused_in_one_line(brains, tmp_path, infield, recon
     infield("convert", "mri", tmp_path / "k.npy", "-o", tmp_path / "pixels.zarr")
     infield("convert", "mri", tmp_path / "k.npy", "-o", tmp_path / "mm.zarr", "--voxel", 5, 5)
     prior = ("--prior", brains / "run" / "prior.ckpt", "-o", tmp_path / "p.zarr")
-    reconstruct(tmp_path / "pixels.zarr", *prior).refused("its axis 'y' is in mm, the measurement's in pixel")
+    reconstruct(tmp_path / "pixels.zarr", *prior).refused("found coordinates in pixel, expected mm")
     reconstruct(tmp_path / "mm.zarr", *prior).refused("its spacing along 'y' is 7.5 mm: found a spacing of 5")
     with pytest.raises(InfieldError, match="spacing"):
         load_flow_prior(brains / "run" / "prior.ckpt").on(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 import torch
 
+from infield.core.errors import InfieldError
 from infield.pipelines.cli import main
+from infield.pipelines.pet.bench import run
 from infield.pipelines.pet.bench.baselines import filtered, map_em, mlem, osem
 from infield.pipelines.pet.bench.cases import draw_case, rate_prior
 from infield.pipelines.pet.bench.chain import dense_matrix, matern_covariance, reference
-from infield.pipelines.pet.bench.nifty import torus_spectrum
+from infield.pipelines.pet.bench.nifty import mirrored_crps, torus_spectrum
+from infield.posterior.diagnostics.calibration import crps
 
 CASE = draw_case(12, 8, 3000, 0)
 
@@ -73,6 +77,42 @@ def test_a_filter_keeps_the_mean_and_thinning_the_expectation():
     assert abs(float(thin.counts.sum()) / 300 - 1) < 0.2 and (thin.counts <= CASE.counts).all()
     x = CASE.rate[None, None]
     torch.testing.assert_close(thin.emission.A(x), 0.1 * CASE.emission.A(x))
+
+
+def test_mirrored_draws_are_scored_as_independent_ones():
+    """The score of N(0, 1) is 1 / sqrt pi; with a draw's own mirror image among its pairs it is too low."""
+    generator = torch.Generator().manual_seed(0)
+    truth, half = (torch.randn(n, 30_000, generator=generator, dtype=torch.float64) for n in (1, 8))
+    draws = torch.cat([half, -half])
+    assert abs(mirrored_crps(draws, truth[0]) * torch.pi**0.5 - 1) < 0.015
+    assert crps(draws, truth[0]) * torch.pi**0.5 < 0.98  # the negative control
+
+
+def test_a_stopped_run_resumes_behind_its_last_case(tmp_path, monkeypatch, capsys):
+    called = []
+
+    def case(bench, name, case, *, reference_too):
+        called.append(name)
+        if len(called) == 2:
+            raise KeyboardInterrupt
+        for method in ("mlem best", "osem 2 x 10, 6 mm", "faps", "nifty-mgvi", "chain"):
+            for metric in ("rmse", "crps", "coverage_90"):
+                bench.add(name, method, metric, 0.9)
+
+    monkeypatch.setattr(run, "_one", case)
+    monkeypatch.setattr(run, "draw_case", lambda *_: CASE)
+    options = {"quick": True, "parts": ["chain"], "truths": 2, "keep": [tmp_path / "kept.json"]}
+    with pytest.raises(KeyboardInterrupt):
+        run.run(**options)
+    bench = run.run(**options)
+    first, second = (f"chain: 20,000 counts #{n}" for n in (0, 1))
+    assert called == [first, second, second] and {r.case for r in bench.records if r.target is None} >= {first, second}
+    assert sum(r.metric == "rmse" for r in bench.records) == 10
+    bench.print(note="a note")
+    printed = capsys.readouterr().out
+    assert "2 truths" in printed and "crps over that of the chain" in printed and "a note" in printed
+    with pytest.raises(InfieldError, match="pet, seed 0, expected pet, seed 1"):
+        run.run(**options, seed=1)
 
 
 def test_the_projector_part_meets_what_was_asked_for(tmp_path):

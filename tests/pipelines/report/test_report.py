@@ -98,7 +98,7 @@ def test_warnings_come_with_wrong_posteriors_and_not_with_right_ones(tmp_path):
 @pytest.mark.parametrize(
     ("value", "count", "words"),
     [
-        (1.02, 1000, "as it should be"),
+        (1.02, 1000, "within its scatter"),
         (
             1.34,
             10_000,
@@ -110,7 +110,7 @@ def test_warnings_come_with_wrong_posteriors_and_not_with_right_ones(tmp_path):
             "7 standard deviations off for 10,000 data. The standard deviation of the noise is about 5 % smaller",
         ),
         (1.8, 10_000, "which is not right, see the warning"),
-        (1.3, 20, "as it should be"),
+        (1.3, 20, "within its scatter"),
     ],
 )
 def test_a_chi_square_is_judged_by_its_scatter(value, count, words):

@@ -179,7 +179,7 @@ def test_a_worker_that_is_killed_costs_no_sample(files, reconstruct, monkeypatch
     ("more", "words"),
     [
         (("--sampler", "faps-published"), "expected --sampler faps"),
-        (("--with", "steps=3"), "no --with but levels"),
+        (("--with", "steps=3"), "no parameter but levels"),
         (("--prior", "matern-3/2"), "checkpoint of a prior of patches"),
         (("--tiles", 8), "expected one"),
         (("--halo", 8, -1), "expected at least 1 and 0"),
@@ -196,7 +196,7 @@ def test_a_halo_alone_or_another_prior_is_refused(files, reconstruct):
     reconstruct(*halo).refused("--halo", "found no --tiles")
     other = replace(prior(), network=FNO(1, 2, 4, 4, 1))
     torch.save({ENTRY: to_entry(other)}, files / "prior.ckpt")
-    reconstruct(*command(files, "p.zarr")).refused("m.zarr", "prior.ckpt", "tiles need a prior of patches")
+    reconstruct(*command(files, "p.zarr")).refused("m.zarr", "prior.ckpt", "expected a prior of patches")
 
 
 def test_a_grid_of_another_spacing_is_refused(files, reconstruct):

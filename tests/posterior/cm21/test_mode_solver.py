@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -73,7 +74,7 @@ def test_it_is_the_dense_answer_to_rounding(measurement, modes):
     covariance = even(modes, channels)
     dense, apart = (LinearGaussianData(measurement, modes) for _ in range(2))
     apart.__dict__["dense"] = False
-    assert dense.dense and any(solver.serves(covariance) for solver in apart.solvers)
+    assert dense.dense and any(solver.applies_to(covariance) for solver in apart.solvers)
     mean = torch.randn((3, channels, *SHAPE), generator=rng(6)).double()
     one, other = (data.draw(mean, covariance, rng(7)) for data in (dense, apart))
     assert (one - other).abs().max() < 1e-6 * one.abs().max()  # blocks of innovations are in single precision
@@ -109,12 +110,12 @@ def test_what_mixes_modes_is_left_to_others():
     assert TransverseModeSolver.of(replace(measurement, observed=one_part), HartleyAcross()) is None
     apart = TransverseModeSolver.of(measurement, HartleyAcross())
     d = even(HartleyAcross(), 1).diagonal
-    assert apart.serves(Covariance.diagonal_in(HartleyAcross(), d))
+    assert apart.applies_to(Covariance.diagonal_in(HartleyAcross(), d))
     d = d.clone()
     d[0, 1, 2, 3] *= 1.5
-    assert not apart.serves(Covariance.diagonal_in(HartleyAcross(), d))
+    assert not apart.applies_to(Covariance.diagonal_in(HartleyAcross(), d))
     low_rank = Covariance(HartleyAcross(), even(HartleyAcross(), 1).diagonal, torch.ones(1, 1, *SHAPE).double())
-    assert not apart.serves(low_rank) and not apart.serves(even(Hartley(3), 1))
+    assert not apart.applies_to(low_rank) and not apart.applies_to(even(Hartley(3), 1))
 
 
 def test_responses_are_the_same_however_few_are_formed_together(monkeypatch):
@@ -122,3 +123,18 @@ def test_responses_are_the_same_however_few_are_formed_together(monkeypatch):
     together = TransverseModeSolver.of(measurement, HartleyAcross())
     monkeypatch.setattr(modes_across, "MAX_VALUES_PER_BATCH", 1)
     torch.testing.assert_close(TransverseModeSolver.of(measurement, HartleyAcross()).matrices, together.matrices)
+
+
+def test_modes_are_apart_where_a_shift_turns_phases_and_not_where_axes_are_exchanged():
+    def measured(A):
+        return SimpleNamespace(operator=SimpleNamespace(A=A), event_shape=(1, 8, 8, 4), y=torch.zeros(1).double())
+
+    def A(x):
+        z = torch.fft.rfft2(x[:, 0].movedim(-1, 1)).movedim(1, -1)
+        return torch.stack([z.real, z.imag], 1)
+
+    assert modes_across._apart(measured(A))
+    assert modes_across._apart(measured(lambda x: A(2 * x + x.roll((3, 5), (2, 3)))))
+    assert not modes_across._apart(measured(lambda x: A(x.transpose(2, 3))))
+    assert not modes_across._apart(measured(lambda x: A(x.flip(2))))
+    assert not modes_across._apart(measured(lambda x: A(x * torch.linspace(1, 2, 8)[:, None, None])))

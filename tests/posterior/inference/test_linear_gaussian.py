@@ -253,7 +253,7 @@ def test_errors_are_one_line_each(monkeypatch):
         GaussianNoise(1.0),
     )
     poisson = Measurement(y=counts.y.abs(), operator=counts.operator, noise=PoissonNoise(1.0), grid=counts.grid)
-    with pytest.raises(InfieldError, match="needs a linear operator and Gaussian noise"):
+    with pytest.raises(InfieldError, match="expected a linear operator and Gaussian noise"):
         LinearGaussianData(poisson, Pixels())
     mean, covariance = prior_of(counts)
     with pytest.raises(InfieldError, match="expected at most"):

@@ -76,11 +76,11 @@ def test_what_is_not_stationary_or_no_sensor_is_left_to_others():
     data = on_points(CLOSED).pullback(gaussian_prior(LAW, CLOSED).standardisation)
     sensors = PointSensorSolver.of(data.operator, CLOSED.shape)
     covariance = LAW.on(CLOSED)
-    assert sensors.serves(covariance)
+    assert sensors.applies_to(covariance)
     uneven = covariance.diagonal.clone()
     uneven[0, 1, 2] *= 1.001
-    assert not sensors.serves(Covariance.diagonal_in(Hartley(2), uneven))
-    assert not sensors.serves(replace(covariance, factors=torch.ones(1, *covariance.event_shape).double()))
+    assert not sensors.applies_to(Covariance.diagonal_in(Hartley(2), uneven))
+    assert not sensors.applies_to(replace(covariance, factors=torch.ones(1, *covariance.event_shape).double()))
     rough = data.pullback(Affine(torch.zeros(1, 1, 1), 1 + torch.rand((1, *CLOSED.shape)).double()))
     assert PointSensorSolver.of(rough.operator, CLOSED.shape) is None
     kernel = torch.ones(3, 3).double().numpy()

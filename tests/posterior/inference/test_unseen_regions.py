@@ -13,7 +13,7 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
-from infield.posterior.inference.unseen_regions import CONDITION, UnseenRegions, _Waves, serves
+from infield.posterior.inference.unseen_regions import CONDITION, UnseenRegions, _Waves, applies_to
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley, Pixels
 
@@ -113,7 +113,7 @@ def test_the_error_is_within_the_tolerance_where_it_is_estimated(iterative, monk
 def test_the_preconditioner_is_symmetric_and_positive():
     seen, K = ellipse((24, 20)), prior((24, 20))
     regions = UnseenRegions.of(seen)
-    assert regions is not None and serves(K) and not serves(Covariance.diagonal_in(Pixels(), K.diagonal))
+    assert regions is not None and applies_to(K) and not applies_to(Covariance.diagonal_in(Pixels(), K.diagonal))
     assert not (regions.windows * seen).any()  # they vanish on what is seen
     c = torch.full_like(K.diagonal, 1e4)
     matrix = regions.preconditioner(K, c)(torch.eye(480, dtype=torch.float64))

@@ -138,7 +138,7 @@ def test_data_of_different_noise_are_weighted():
     torch.testing.assert_close(residual, measurement.residual(problem.fields(u)) / variance.sqrt())
     v = randn(2, *problem.y.shape[1:], seed=1)
     torch.testing.assert_close((problem.A(u) * v).sum(), (u * problem.A_adjoint(v)).sum())
-    with pytest.raises(InfieldError, match="Gaussian noise that can be made white"):
+    with pytest.raises(InfieldError, match="Gaussian noise that can be whitened"):
         WhitenedProblem(prior, masked(prior, noise=PoissonNoise(1.0)))
 
 

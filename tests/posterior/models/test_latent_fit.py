@@ -159,13 +159,13 @@ def test_data_that_no_constant_field_allows_are_refused():
     operator = build_operator(description, {}, grid := Grid(axes), 1)
     y = torch.ones(1, 1, 4, 9, dtype=torch.float64)
     m = Measurement(y=y, operator=operator, noise=PoissonNoise(1.0), grid=grid, units="1", description=description)
-    with pytest.raises(InfieldError, match="no constant field explains the data"):
+    with pytest.raises(InfieldError, match="data that no constant field explains"):
         fit_latent_prior(m)
 
 
 def test_what_cannot_be_fitted_is_said():
     measurement = counts(line(60), 9)
-    with pytest.raises(InfieldError, match="all 60 counts are zero"):
+    with pytest.raises(InfieldError, match="60 counts, all zero"):
         fit_latent_prior(replace(measurement, y=torch.zeros_like(measurement.y)))
     flat = torch.full_like(measurement.y, 4.0)  # less than counts of one rate would scatter
     with pytest.raises(InfieldError, match="no more than a constant field and their noise"):

@@ -236,14 +236,14 @@ SERVED = {
     "one step": {"snap", "null-flow"},
     "unrolled": {"unrolled"},
     "rectified flow": {"pmrf"},
-    "surrogate": {"faps", "faps-published", "source-slice", "red-diff", "mgvi"},
+    "surrogate": {"faps", "faps-published", "smc", "source-slice", "red-diff", "mgvi"},
     "bridge": set(),
 }
 """Which samplers serve a kind of prior; all others refuse it."""
 
 REASONS = {
     "exact": "is not known|needs a linear operator|found .*, expected a prior",
-    "smc": "needs a linear operator|found .*, expected a prior",
+    "smc": "found .*, expected a prior",
     "dds": "expected a volume|found .*, expected a prior",
     "diffusion-mbir": "expected a volume|found .*, expected a prior",
     "kriging": "expected the law that is fitted to point data",

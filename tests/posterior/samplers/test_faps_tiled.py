@@ -197,12 +197,12 @@ def test_tiles_own_every_point_once_and_know_their_neighbours(shape, tile, halo)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda p, m: (replace(p, network=FNO(1, 2, 4, 4, 1)), m), "tiles need a prior of patches"),
+        (lambda p, m: (replace(p, network=FNO(1, 2, 4, 4, 1)), m), "expected a prior of patches"),
         (lambda p, m: (p, replace(m, noise=PoissonNoise(1.0), y=m.y.abs().round())), "independent Gaussian noise"),
         (lambda p, m: (p, sensors(wall_grid(180, 8 * math.pi, dx_plus=9.0))), "found a spacing of 9"),
         (
             lambda p, m: (p, replace(m, grid=Grid((replace(GRID.axes[0], units="h"), GRID.axes[1])))),
-            "in h: convert one",
+            "found coordinates in h, expected nu/u_tau",
         ),
     ],
 )

@@ -129,7 +129,7 @@ def test_the_network_sees_no_farther_than_its_reach_and_closes_in_x_and_y():
     features, told = (
         torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((1, 48, 4, 4, 8), (1, TOLD, 48))
     )
-    said = network.say(told)
+    said = network.film_parameters(told)
     made = network(features, said)
     assert made.shape == (1, 2, 96, 8, 8) and made.std() > 0.1
     turned = network(features.roll(2, 2), said)
@@ -143,7 +143,7 @@ def test_the_network_sees_no_farther_than_its_reach_and_closes_in_x_and_y():
     for axis in (1, 2, 3):
         assert torch.allclose(network.encode(box.roll(3, axis)), encoded.roll(3, axis), atol=1e-9)
     with pytest.raises(InfieldError, match="expected multiples of 4"):
-        network(features[:, :5], network.say(told[..., :5]))
+        network(features[:, :5], network.film_parameters(told[..., :5]))
 
 
 def test_derivatives_of_the_network_are_those_of_its_values():
@@ -154,7 +154,7 @@ def test_derivatives_of_the_network_are_those_of_its_values():
     )
 
     def value(network: DensityNetwork) -> torch.Tensor:
-        return network(network.encode(box), network.say(told)).sin().sum()
+        return network(network.encode(box), network.film_parameters(told)).sin().sum()
 
     for name in ("up.0.first.weight", "up.0.second.bias", "coarser.0.weight", "said.0.0.weight", "encoder.0.weight"):
         weights = network.get_parameter(name)
@@ -193,3 +193,7 @@ def test_refusals():
         one.draw(HERE, torch.Generator(), cells=slice(90, 95))
     with pytest.raises(InfieldError, match="widths \\[\\]"):
         DensityNetwork(widths=())
+
+
+def test_a_network_is_by_default_for_boxes_of_half_the_spacing():
+    assert DensityNetwork(encoder=8, widths=(8,)).arguments["seen"] == LAW.seen == 4**3 + 3 * 2**3 + 4

@@ -16,7 +16,7 @@ from infield.priors.covariance.base import Covariance, from_draws, from_matrix
 from infield.priors.covariance.modes import Hartley
 from infield.priors.flows.field_space import FieldParametrisation
 from infield.priors.flows.flow import LearnedFlow
-from infield.priors.flows.regrid import source_on
+from infield.priors.flows.regrid import _by_wavenumber, source_on
 from infield.priors.gaussian.gibbs import gibbs_matrix
 from infield.priors.gaussian.laws import Kernel, Matern, White, law_to_spec
 from infield.priors.gaussian.matern import matern_matrix
@@ -214,23 +214,23 @@ def test_a_prior_with_options_comes_back_from_its_file(tmp_path):
     ("prior", "site", "words"),
     [
         (lambda: prior_on(line(16), skip="gaussian"), line(32), "`skip: gaussian`"),
-        (lambda: prior_on(line(16), law=White()), line(32), "white noise, which on another grid is another"),
-        (lambda: replace(prior_on(line(16)), provenance={}), line(32), "not on record"),
-        (lambda: prior_on(line(16), UNet(1, 1, (8, 8))), line(32), "UNet, is tied to the grid"),
-        (lambda: prior_on(line(16)), line(32, units="km"), "units are m, the measurement's km"),
-        (lambda: prior_on(line(16)), square(8), "axes are x, the measurement's y, x"),
-        (lambda: prior_on(line(16)), line(32, start=0.5), "spans 0 to 1 m, the measurement's 0.5 to 1.5"),
-        (lambda: prior_on(line(16)), line(32, length=0.5), "spans 0 to 1 m, the measurement's 0 to 0.5"),
-        (lambda: prior_on(line(16)), PointSet(((0.2,), (0.4,)), units="m"), "FNO, is for uniform grids"),
+        (lambda: prior_on(line(16), law=White()), line(32), "found a source of white noise"),
+        (lambda: replace(prior_on(line(16)), provenance={}), line(32), "found a source that is not stored"),
+        (lambda: prior_on(line(16), UNet(1, 1, (8, 8))), line(32), "UNet, which is tied to the grid"),
+        (lambda: prior_on(line(16)), line(32, units="km"), "found km, expected m"),
+        (lambda: prior_on(line(16)), square(8), "found y, x, expected x"),
+        (lambda: prior_on(line(16)), line(32, start=0.5), "found 0.5 to 1.5 m, expected 0 to 1"),
+        (lambda: prior_on(line(16)), line(32, length=0.5), "found 0 to 0.5 m, expected 0 to 1"),
+        (lambda: prior_on(line(16)), PointSet(((0.2,), (0.4,)), units="m"), "FNO, which takes uniform grids"),
         (
             lambda: prior_on(line(16)),
             PointSet(((0.2,), (1.4,)), units="m"),
-            "spans 0 to 1 m, the measurement's 0.2 to 1.4",
+            "found 0.2 to 1.4 m, expected 0 to 1",
         ),
         (
             lambda: prior_on(line(16)),
             Grid((Axis("x", (0.0, 0.1, 0.5, 0.9), "m"),)),
-            "FNO, is for uniform grids",
+            "FNO, which takes uniform grids",
         ),
     ],
 )
@@ -314,3 +314,18 @@ def test_the_gibbs_law():
     l, d = 0.05 + 0.25 * float(x[3]), 0.05 + 0.25 * float(x[30])
     by_hand = (2 * l * d / (l * l + d * d)) ** 0.5 * np.exp(-(float(x[3] - x[30]) ** 2) / (l * l + d * d))
     assert float(K[3, 30]) == pytest.approx(by_hand, rel=1e-12)
+
+
+@pytest.mark.parametrize(("old", "new"), [((8, 9), (16, 9)), ((8, 9), (12, 15)), ((16, 8), (8, 8)), ((9, 9), (9, 10))])
+def test_shares_go_by_wavenumber_and_those_of_finer_waves_are_the_mean_of_the_finest(old, new):
+    share = torch.rand((2, *old), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = _by_wavenumber(share, share, torch.empty((2, *new)))
+    waves = [[round(float(k)) for k in np.fft.fftfreq(n, 1 / n)] for n in old]
+    of = {k: share[:, i, j] for i, k0 in enumerate(waves[0]) for j, k1 in enumerate(waves[1]) for k in [(k0, k1)]}
+    finest = [value for k, value in of.items() if any(abs(a) >= 3 * n // 8 for a, n in zip(k, old, strict=True))]
+    tail = torch.stack(finest).mean(0)
+    for i, k0 in enumerate(np.fft.fftfreq(new[0], 1 / new[0])):
+        for j, k1 in enumerate(np.fft.fftfreq(new[1], 1 / new[1])):
+            k = (round(float(k0)), round(float(k1)))
+            alone = all(2 * abs(a) < n for a, n in zip(k, old, strict=True))  # the Nyquist frequency has no sign
+            torch.testing.assert_close(found[:, i, j], of[k] if alone else tail)

@@ -315,5 +315,5 @@ def test_errors_of_a_law(spec, message):
 
 
 def test_a_dense_law_of_several_channels_in_other_modes_is_refused():
-    with pytest.raises(InfieldError, match="one channel"):
+    with pytest.raises(InfieldError, match="found 2 channels, expected 1"):
         Matern().within(Pixels(), Grid.regular((4,)), channels=2)
