@@ -5,7 +5,7 @@ times the right ones, or a shift of 0.3 pointwise standard deviations of one sig
 `around`: simulations around observed data (posterior SBC) of the exact sampler, with these left out, or used twice.
 `prior`: a Gaussian prior of twice the length of the truths', by truths of that prior, by fields of the right one
 (calibrate), and by the data alone (check). `flow`: the same of a flow whose training was stopped after 40 steps, by
-`faps` with 4 levels, functions on [0, 1), every other of 128 values measured.
+`faps` with 20 levels, functions on [0, 1), every sixth of 128 values measured.
 `check`: files of 192 data, right or with noise 1.5 times the stated.
 `light`: what `--help` imports, and the time of a reconstruction of 1,000 points over `import torch`.
 """
@@ -202,7 +202,7 @@ def _flow(bench: Bench, seed: int, kept: Kept, less: int) -> None:
     """One flow, stopped early; `FEW_FLOWS` calibrations of 20 simulations and as many files for `check`."""
     from infield.pipelines.bench.learned_regression import POINTS, closed_form, point_measurement, train
 
-    sensors, sampler, repetitions = torch.arange(0, POINTS, 2), FAPS(levels=4), 1 if less > 1 else FEW_FLOWS
+    sensors, sampler, repetitions = torch.arange(0, POINTS, 6), FAPS(levels=20), 1 if less > 1 else FEW_FLOWS
     with tempfile.TemporaryDirectory() as folder:
         flow = load_flow_prior(train("matern", Path(folder), seed=seed, steps=STOPPED_AFTER))
     right = closed_form("matern", flow, POINTS)
