@@ -31,9 +31,10 @@ class Nearest:
                 if name in names:
                     self.importers[names[name]].add(path)
 
-    def tests_of(self, module: Path) -> list[Path]:
-        """Test files that import a module, nearest first: that of its name, then by imports in between, the same room
-        before others, short files before long ones."""
+    def tests_of(self, module: Path, names: tuple[str, ...] = ()) -> list[Path]:
+        """Test files that import a module, nearest first: that of its name, those that mention one of some names, those
+        of its folder, then by imports in between, the same room before others, short files before long ones."""
+        mentions = re.compile("|".join(rf"\b{re.escape(name.strip('_'))}\b" for name in names) or "(?!)")
         distance, nearest = {module: 0}, [module]
         for path in nearest:
             for importer in self.importers[path] - distance.keys():
@@ -43,7 +44,15 @@ class Nearest:
 
         def order(path: Path) -> tuple:
             own = path.stem == f"test_{module.stem}" and room in path.parts
-            return not own, distance[path], room not in path.parts, (self.root / path).stat().st_size, path
+            mentioned = room in path.parts and mentions.search((self.root / path).read_text())
+            return (
+                not own,
+                not mentioned,
+                distance[path],
+                room not in path.parts,
+                (self.root / path).stat().st_size,
+                path,
+            )
 
         tests = [path for path in distance if path.stem.startswith("test_") and path.parts[0] == "tests"]
         return sorted(tests, key=order)
