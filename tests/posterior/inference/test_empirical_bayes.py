@@ -18,7 +18,7 @@ from infield.physics.noise.registry import GaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.diagnostics.calibration import predictive_chi_square
 from infield.posterior.inference import empirical_bayes
-from infield.posterior.inference.empirical_bayes import _shells, fit_prior
+from infield.posterior.inference.empirical_bayes import KNOTS, _FreeSpectrum, _shells, fit_prior
 from infield.posterior.samplers.exact import Exact
 from infield.priors.covariance.modes import Hartley
 from infield.priors.gaussian.laws import Matern
@@ -230,3 +230,13 @@ def test_the_constant_mode_has_a_shell_of_its_own():
         lowest = float(k[k > 0].min().log10()) - 1e-9
         merged += bool(k[k > 0].min() <= torch.logspace(lowest, 1, 2)[0].double())  # negative control
     assert merged > 4
+
+
+def test_a_free_spectrum_is_a_broken_line_of_logarithms():
+    k = torch.tensor([0.0, 0.5, 1.0, 2.0, 40.0], dtype=torch.float64)
+    spectrum = _FreeSpectrum(k)
+    knots = np.linspace(np.log(0.5), np.log(40.0), KNOTS)
+    theta = torch.randn(KNOTS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    at = np.array([0.01, 0.5, *np.exp(knots), *np.exp(knots[:-1] + 0.3 * np.diff(knots))])
+    expected = np.exp(np.interp(np.log(at), knots, theta.numpy()))  # constant below the first knot
+    np.testing.assert_allclose(spectrum(theta, torch.from_numpy(at)), expected, rtol=1e-9)

@@ -317,3 +317,12 @@ def test_errors_of_a_law(spec, message):
 def test_a_dense_law_of_several_channels_in_other_modes_is_refused():
     with pytest.raises(InfieldError, match="found 2 channels, expected 1"):
         Matern().within(Pixels(), Grid.regular((4,)), channels=2)
+
+
+def test_without_numbers_a_law_is_of_order_three_halves():
+    """exp(-x) (1 + x) at the distance r, x = sqrt(3) r / 0.3, of unit variance."""
+    first = torch.zeros(1, 1, 4, dtype=torch.float64)
+    first[..., 0] = 1
+    K = Matern().on(Grid.regular((4,))).apply(first)
+    x = math.sqrt(3) * torch.linspace(0, 1, 4).double() / 0.3
+    torch.testing.assert_close(K[0, 0], (1 + x) * (-x).exp(), rtol=1e-6, atol=1e-9)
