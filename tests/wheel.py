@@ -2,6 +2,7 @@
 
     python tests/wheel.py dist                    # infield and infield-checkpoints; what `make wheel` does
     python tests/wheel.py dist --python python3.12
+    python tests/wheel.py dist --python 3.13 --uv uv
     python tests/wheel.py dist --build-only       # without the environment, seconds
 
 The copy has files in place of links, as Git for Windows checks them out. In the environment: the version, the demo, six
@@ -115,13 +116,23 @@ def check_contents(wheels: list[Path]) -> None:
     print(f"all {len(expected)} files are there")
 
 
-def try_out(python: str, wheels: list[Path], folder: Path) -> None:
+def install(python: str, uv: str | None, wheels: list[Path], environment: Path) -> Path:
+    """Install the wheels in an empty environment, by pip or by uv; the folder of its programs."""
+    bin = environment / ("Scripts" if os.name == "nt" else "bin")
+    if uv is None:
+        run(python, "-m", "venv", environment)
+        pip: tuple[object, ...] = (bin / "python", "-m", "pip", "install", "--quiet")
+    else:
+        run(uv, "venv", "--quiet", "--python", python, environment)
+        pip = (uv, "pip", "install", "--quiet", "--python", bin / "python")
+    run(*pip, "-c", ROOT / "constraints.txt", "torch", "torchvision")
+    run(*pip, "-c", ROOT / "constraints.txt", *wheels)
+    return bin
+
+
+def try_out(python: str, uv: str | None, wheels: list[Path], folder: Path) -> None:
     """Install the wheels in an empty environment and use them."""
-    run(python, "-m", "venv", folder / "venv")
-    bin = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    pip = (bin / "python", "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt")
-    run(*pip, "torch", "torchvision")
-    run(*pip, *wheels)
+    bin = install(python, uv, wheels, folder / "venv")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     here = {"cwd": folder, "env": environment}
     print(run(bin / "infield", "--version", **here), end="")
@@ -135,17 +146,18 @@ def try_out(python: str, wheels: list[Path], folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--python", default=sys.executable, help="of the environment")
+    parser.add_argument("--uv", help="the program uv, which installs in place of pip")
     parser.add_argument("--build-only", action="store_true")
     parser.add_argument("--keep", type=Path, help="a new folder for copy and environment, kept afterwards")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     with nullcontext(arguments.keep) if arguments.keep else tempfile.TemporaryDirectory() as folder:
         copy_without_links(Path(folder) / "copy")
-        wheels = build(arguments.python, Path(folder) / "copy", arguments.output)
+        wheels = build(sys.executable, Path(folder) / "copy", arguments.output)
         check_contents(wheels)
         if not arguments.build_only:
-            try_out(arguments.python, [wheel.resolve() for wheel in wheels], Path(folder).resolve())
+            try_out(arguments.python, arguments.uv, [wheel.resolve() for wheel in wheels], Path(folder).resolve())
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import xarray as xr
 
 from infield.core.errors import InfieldError
 from infield.datasets.formats.measurement import write_measurement
+from infield.datasets.tables.given import Given
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise, UnknownGaussianNoise
 
@@ -64,7 +65,7 @@ class Converted:
         )
 
 
-def refuse_constant(source: Path, name: str, values: np.ndarray) -> None:
+def refuse_constant(source: Path | Given, name: str, values: np.ndarray) -> None:
     """Refuse data that do not differ.
 
     Raises:
@@ -79,7 +80,9 @@ def refuse_constant(source: Path, name: str, values: np.ndarray) -> None:
         )
 
 
-def noise_of(source: Path, std: float | None, stds: np.ndarray | None, count: int, slope: float) -> np.ndarray | None:
+def noise_of(
+    source: Path | Given, std: float | None, stds: np.ndarray | None, count: int, slope: float
+) -> np.ndarray | None:
     """Variances of the data, from standard deviations in the units before a conversion.
 
     Arguments:

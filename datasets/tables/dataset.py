@@ -10,17 +10,21 @@ import xarray as xr
 
 from infield.core.errors import InfieldError
 from infield.datasets.formats.packing import PACKING, within_range
+from infield.datasets.tables.given import Given
 
 STORED = (*PACKING, "coordinates", "actual_range", "dtype")
 """Attributes of how numbers were stored, or that no longer hold for a part."""
 
 
-def open_dataset(path: Path) -> xr.Dataset:
+def open_dataset(path: Path | Given) -> xr.Dataset:
     """Open netCDF (3 or 4), HDF5 or zarr: scales, offsets, fill values and valid ranges applied, times as numbers.
 
     Raises:
         InfieldError: The path is missing, or none of these.
     """
+    if isinstance(path, Given):
+        assert isinstance(path.values, xr.Dataset)
+        return path.values
     if not path.exists():
         raise InfieldError(where=path, found="nothing there", expected="netCDF or zarr", remedy="check the path")
     if path.is_file():

@@ -19,6 +19,7 @@ from infield.datasets.formats.carried import LAND, LAND_FLAGS
 from infield.datasets.tables.axes import CIRCLE, ORDER, Column, cut_open, kind_of
 from infield.datasets.tables.converted import Converted, noise_model, noise_of, refuse_constant
 from infield.datasets.tables.dataset import STORED, open_dataset, valid, zeros_as_gaps
+from infield.datasets.tables.given import Given
 from infield.datasets.tables.scattered import units_of
 from infield.datasets.tables.stand_ins import refuse_stand_ins
 from infield.physics.measurement import Measurement
@@ -63,7 +64,7 @@ class Gridded:
     no_missing: bool = False
 
 
-def convert_grid(source: Path, asked: Gridded) -> Converted:
+def convert_grid(source: Path | Given, asked: Gridded) -> Converted:
     """The measurement that a gridded field is.
 
     Raises:
@@ -78,7 +79,7 @@ def convert_grid(source: Path, asked: Gridded) -> Converted:
             raise (error if error.where.startswith("{") else error.within(source)) from error
 
 
-def _convert(source: Path, dataset: xr.Dataset, asked: Gridded) -> Converted:
+def _convert(source: Path | Given, dataset: xr.Dataset, asked: Gridded) -> Converted:
     field = _variable(source, dataset, asked.variable)
     notes: list[str] = []
     never = None
@@ -172,7 +173,7 @@ def _convert(source: Path, dataset: xr.Dataset, asked: Gridded) -> Converted:
     return Converted(measurement, units, about, extra, {"mask": dims}, tuple(notes), facts, text)
 
 
-def _variable(source: Path, dataset: xr.Dataset, name: str) -> xr.DataArray:
+def _variable(source: Path | Given, dataset: xr.Dataset, name: str) -> xr.DataArray:
     if name not in dataset.variables or dataset[name].dtype.kind not in "biuf":
         numeric = [str(n) for n, v in dataset.data_vars.items() if v.dtype.kind in "biuf" and v.ndim]
         found = f"'{name}', which holds no real numbers" if name in dataset.variables else f"no variable '{name}'"
@@ -184,7 +185,9 @@ def _attributes(dataset: xr.Dataset, dim: Any) -> dict[str, Any]:
     return dict(dataset[dim].attrs) if dim in dataset.variables else {}
 
 
-def _chosen(source: Path, dataset: xr.Dataset, field: xr.DataArray, select: Mapping[str, str]) -> dict[str, int]:
+def _chosen(
+    source: Path | Given, dataset: xr.Dataset, field: xr.DataArray, select: Mapping[str, str]
+) -> dict[str, int]:
     """Indices of the places that the caller names."""
     chosen = {}
     for name, text in select.items():
@@ -199,7 +202,7 @@ def _chosen(source: Path, dataset: xr.Dataset, field: xr.DataArray, select: Mapp
     return chosen
 
 
-def _place(source: Path, dataset: xr.Dataset, dim: str, text: str, size: int) -> int:
+def _place(source: Path | Given, dataset: xr.Dataset, dim: str, text: str, size: int) -> int:
     """An index, or the only place whose date begins so, or whose coordinate is this."""
     if text.lstrip("-").isdecimal() and -size <= int(text) < size:
         return int(text) % size
@@ -223,7 +226,7 @@ def _place(source: Path, dataset: xr.Dataset, dim: str, text: str, size: int) ->
 
 
 def _axes(
-    source: Path, dataset: xr.Dataset, field: xr.DataArray, asked: Gridded
+    source: Path | Given, dataset: xr.Dataset, field: xr.DataArray, asked: Gridded
 ) -> tuple[list[Axis], dict[str, np.ndarray], list[str]]:
     """Axes in the order of CF, increasing; for each the indices of the file's cells; notes."""
     notes, found = [], {}
@@ -291,7 +294,12 @@ def _turned(column: Column, asked: Gridded) -> tuple[Column, np.ndarray, str]:
 
 
 def _land(
-    source: Path, cut: xr.Dataset, asked: Gridded, never: xr.DataArray | None, laid_out: Any, present: np.ndarray
+    source: Path | Given,
+    cut: xr.Dataset,
+    asked: Gridded,
+    never: xr.DataArray | None,
+    laid_out: Any,
+    present: np.ndarray,
 ) -> np.ndarray:
     """Which cells are land: by the mask's CF attributes, else by where there are data."""
     if never is not None:

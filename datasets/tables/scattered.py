@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 
@@ -17,6 +18,7 @@ from infield.datasets.formats.field import Field
 from infield.datasets.tables.axes import NAMES, Column, cut_open, grid_line, in_order, kind_of
 from infield.datasets.tables.converted import Converted, noise_model, noise_of, refuse_constant
 from infield.datasets.tables.covariate_fields import on_grid
+from infield.datasets.tables.given import Given
 from infield.datasets.tables.hints import units_in_a_name, westward
 from infield.datasets.tables.merged import merge
 from infield.datasets.tables.onto import along, field_of, grid_of, time_units
@@ -72,7 +74,7 @@ class Scattered:
     layout: Layout = field(default_factory=Layout)
 
 
-def convert_table(source: Path, request: Scattered) -> Converted:
+def convert_table(source: Path | Given, request: Scattered) -> Converted:
     """The measurement that a table is.
 
     Raises:
@@ -187,14 +189,16 @@ def _check(request: Scattered) -> None:
         raise InfieldError(where="{at}", found="a column named twice", expected="different ones", parameters=["at"])
 
 
-def _column(source: Path, table: Table, name: str, request: Scattered, i: int, known: Field | None) -> Column:
+def _column(source: Path | Given, table: Table, name: str, request: Scattered, i: int, known: Field | None) -> Column:
     """One axis, as numbers with units."""
     attributes = attributes_of(table, name)
-    stated = _stated(request, i, kind_of(name, attributes))
+    dates = _holds_dates(table.frame[name])
+    stored = "time" if dates else kind_of(name, attributes)
+    stated = _stated(request, i, stored)
     if known is not None:
-        stated = stated or time_units(known, kind_of(name, attributes))
+        stated = stated or time_units(known, stored)
     kind = kind_of(name, {**attributes, "units": stated} if stated else attributes)
-    if kind == "time" or (request.calendar is not None and _is_text(table, name)):
+    if dates or kind == "time" or (request.calendar is not None and _is_text(table, name)):
         try:
             values, units, calendar = as_numbers(
                 name, table.frame[name], attributes, stated, request.calendar, request.layout.dates
@@ -216,7 +220,7 @@ def _column(source: Path, table: Table, name: str, request: Scattered, i: int, k
     return Column(name, values, units, kind, attributes)
 
 
-def _refuse_stand_ins(source: Path, name: str, values: np.ndarray, request: Scattered) -> None:
+def _refuse_stand_ins(source: Path | Given, name: str, values: np.ndarray, request: Scattered) -> None:
     if not request.layout.no_missing:
         refuse_stand_ins(source, name, values)
 
@@ -243,6 +247,16 @@ def _in_system(columns: list[Column], crs: str) -> tuple[list[Column], dict[str,
     return [*found, *columns[2:]], mapping
 
 
+def _holds_dates(column: pd.Series) -> bool:
+    """Whether a column is of times, or of text with a date in every cell, whatever its name."""
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return True
+    cells = column.dropna()
+    if not len(cells) or pd.api.types.is_numeric_dtype(cells):
+        return False
+    return bool(cells.astype(str).str.match(r"\s*\d{1,4}([-/.])\d{1,2}\1\d{1,4}").all())
+
+
 def _is_text(table: Table, name: str) -> bool:
     return table.frame[name].dtype.kind not in "biuf"
 
@@ -263,7 +277,7 @@ def _stated(request: Scattered, i: int, kind: str) -> str | None:
     )
 
 
-def _check_degrees(source: Path, name: str, kind: str, values: np.ndarray) -> None:
+def _check_degrees(source: Path | Given, name: str, kind: str, values: np.ndarray) -> None:
     low, high = (-90.0, 90.0) if kind == "latitude" else (-360.0, 720.0)
     outside = values[(values < low) | (values > high)]
     if len(outside):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from infield.core.errors import InfieldError
+from infield.datasets.tables.given import Given
 
 CODES = (
     *(-99.0, -99.9, -99.99, -999.0, -999.9, -999.99, -9999.0, -9999.9, -99999.0, -32767.0, -32768.0, -2147483648.0),
@@ -38,7 +39,7 @@ def stand_ins(values: np.ndarray) -> tuple[float, int, float, float] | None:
     return None
 
 
-def refuse_stand_ins(source: Path, name: str, values: np.ndarray) -> None:
+def refuse_stand_ins(source: Path | Given, name: str, values: np.ndarray) -> None:
     """Refuse values among which there is such a number.
 
     Raises:

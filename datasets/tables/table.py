@@ -21,6 +21,7 @@ from infield.core import registry
 from infield.core.errors import InfieldError
 from infield.core.extras import missing_extra
 from infield.datasets.tables.dataset import open_dataset, valid
+from infield.datasets.tables.given import Given
 
 ROWS_SEEN = 1000
 """Rows of a text in which decimal commas are looked for."""
@@ -62,18 +63,13 @@ class Layout:
     names: tuple[str, ...] = ()
 
 
-def open_table(path: Path, layout: Layout) -> Table:
+def open_table(path: Path | Given, layout: Layout) -> Table:
     """Read a table by the suffix of its file, before `.gz`, `.xz` or `.bz2`; other suffixes are read as text.
 
     Raises:
         InfieldError: The file is missing, empty or not of the format of its suffix, or lacks a column.
     """
-    if not path.exists():
-        raise InfieldError(where=path, found="nothing there", expected="a table", remedy="check the path")
-    suffix = (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix.lower()
-    name = f"table{suffix}"
-    read = registry.load("readers", name if suffix and registry.known("readers", name) else "table.csv")
-    table: Table = read(path, layout)
+    table = _in_memory(path) if isinstance(path, Given) else _of_file(path, layout)
     frame = table.frame
     if not len(frame):
         raise InfieldError(where=path, found="no rows", expected="a table of data")
@@ -89,6 +85,27 @@ def open_table(path: Path, layout: Layout) -> Table:
     for number in layout.missing:
         frame = frame.mask(frame == number)
     return replace(table, frame=frame)
+
+
+def _of_file(path: Path, layout: Layout) -> Table:
+    if not path.exists():
+        raise InfieldError(where=path, found="nothing there", expected="a table", remedy="check the path")
+    suffix = (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix.lower()
+    name = f"table{suffix}"
+    read = registry.load("readers", name if suffix and registry.known("readers", name) else "table.csv")
+    table: Table = read(path, layout)
+    return table
+
+
+def _in_memory(given: Given) -> Table:
+    """Of single columns `attrs["units"]` counts, as pandas and Parquet keep it."""
+    frame = given.values
+    assert isinstance(frame, pd.DataFrame)
+    return Table(frame, _units(frame))
+
+
+def _units(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    return {name: {"units": frame[name].attrs["units"]} for name in frame if "units" in frame[name].attrs}
 
 
 def read_text(path: Path, layout: Layout) -> Table:
@@ -144,8 +161,7 @@ def read_parquet(path: Path, layout: Layout) -> Table:
         raise missing_extra("pyarrow", "tables", where=path, instead="or write the table as text") from error
     except Exception as error:  # pyarrow passes on whatever its readers raise
         raise InfieldError(where=path, found=" ".join(str(error).split()), expected="Apache Parquet") from error
-    attributes = {name: {"units": frame[name].attrs["units"]} for name in frame if "units" in frame[name].attrs}
-    return Table(frame.reset_index(drop=True), attributes)
+    return Table(frame.reset_index(drop=True), _units(frame))
 
 
 def read_stations(path: Path, layout: Layout) -> Table:
@@ -244,13 +260,15 @@ def _numeric(line: str, separator: str) -> bool:
     return any(number(cell.strip().strip('"')) for cell in _split(line, separator))
 
 
-def numbers(path: Path, table: Table, name: str) -> np.ndarray:
+def numbers(path: Path | Given, table: Table, name: str) -> np.ndarray:
     """A column as float64, NaN where it is empty.
 
     Raises:
-        InfieldError: A cell is text that is no number.
+        InfieldError: A cell is text that is no number, or the column holds times.
     """
     column = table.frame[name]
+    if column.dtype.kind in "mM":
+        raise InfieldError(where=f"{path}: '{name}'", found="times", expected="numbers")
     values = pd.to_numeric(column, errors="coerce")
     wrong = np.flatnonzero((values.isna() & column.notna()).to_numpy())
     if len(wrong):

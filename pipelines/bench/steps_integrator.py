@@ -16,7 +16,7 @@ from infield.pipelines.package_data import CHECKPOINTS
 from infield.posterior.samplers.elliptical_slice import EllipticalSlice
 from infield.priors.base import FlowPrior, flow
 from infield.priors.covariance.modes import Eigenbasis, Hartley
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.storage.checkpoint import load_flow_prior

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-PARTS = ("faults", "around", "prior", "check", "light")
+PARTS = ("faults", "around", "prior", "flow", "check", "light")
 """Names in `bench.trust`, which is heavy."""
 
 

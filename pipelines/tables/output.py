@@ -34,7 +34,7 @@ def finish(converted: Converted, arguments: argparse.Namespace) -> int:
     from infield.pipelines.run.console import say, table
 
     notes = tuple(re.sub(r"\{(\w+)\}", lambda found: as_option(found[1]), note) for note in converted.notes)
-    converted.write(arguments.output, source=arguments.source.name, overwrite=arguments.overwrite)
+    converted.write(arguments.output, source=Path(str(arguments.source)).name, overwrite=arguments.overwrite)
     for note in notes:
         say(note, quiet=(arguments.quiet or arguments.json) and not note.startswith("warning"))
     facts = summary(converted)

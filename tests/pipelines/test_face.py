@@ -11,8 +11,10 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import xarray as xr
 import zarr
 from examples.example_files import GAUSSIAN, checkpoint, plane, save
 from examples.processes import HANG
@@ -300,6 +302,60 @@ def test_a_posterior_through_a_module(described):
     assert np.isfinite(found["samples"]).all()
 
 
+# --- data in memory ---
+
+
+@pytest.fixture
+def stations():
+    generator = np.random.default_rng(5)
+    places = {"lon": generator.uniform(-10, -5, 30), "lat": generator.uniform(45, 49, 30)}
+    when = pd.Timestamp("2020-01-01") + pd.to_timedelta(generator.integers(0, 48, 30), "h")
+    return pd.DataFrame({**places, "when": when, "sst": generator.normal(13, 1, 30)})
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_data_frame_is_measured_as_its_file(stations, tmp_path, indexed):
+    """Also of times in a column of any name, and of places in the index."""
+    stations.to_csv(tmp_path / "t.csv", index=False)
+    settings = {"value": "sst", "at": ["lon", "lat", "when"], "units": "degC", "grid": [1.0, 1.0, 0.5]}
+    of_file = inf.convert("table", tmp_path / "t.csv", **settings)
+    given = inf.convert("table", stations.set_index(["lon", "when"]) if indexed else stations, **settings)
+    assert given.grid == of_file.grid and torch.equal(given.y, of_file.y) and given.source is None
+    hours = (stations["when"] - stations["when"].min().normalize()) / pd.Timedelta("1D")
+    np.testing.assert_allclose(np.sort(given.arrays["positions"][:, 0]), np.sort(hours), atol=1e-12)
+    inf.convert("table", stations, tmp_path / "m.zarr", **settings)
+    assert inf.open_measurement(tmp_path / "m.zarr").digest == given.digest
+
+
+def test_a_data_array_is_measured_as_its_file(tmp_path):
+    generator = np.random.default_rng(6)
+    values = np.where(generator.random((3, 4, 5)) < 0.3, np.nan, generator.normal(size=(3, 4, 5)))
+    axes = {"time": pd.date_range("2020-01-01", periods=3), "lat": [50.0, 49.0, 48.0, 47.0], "lon": np.arange(5.0)}
+    field = xr.DataArray(values, axes, ("time", "lat", "lon"), "sst", {"units": "degC"})
+    field.encoding = {"dtype": "int16", "scale_factor": 0.5, "_FillValue": -9}  # of a file that it came from
+    given = inf.convert("grid", field, variable="sst", time="2020-01-02", noise_std=0.2)
+    field.drop_encoding().to_netcdf(tmp_path / "f.nc")
+    of_file = inf.convert("grid", tmp_path / "f.nc", variable="sst", time="2020-01-02", noise_std=0.2)
+    assert given.grid == of_file.grid and given.units == "degC" and torch.equal(given.observed, of_file.observed)
+    expected = values[1, ::-1][np.isfinite(values[1, ::-1])]
+    np.testing.assert_array_equal(given.y[0][given.observed], expected)
+    assert torch.equal(of_file.y[0][of_file.observed], given.y[0][given.observed])
+    assert field.encoding["dtype"] == "int16"  # the caller's own is as it was
+
+
+def test_what_cannot_be_given_in_memory_is_refused(stations):
+    with pytest.raises(inf.InfieldError, match=r"found numpy.ndarray, expected the path of a file; in memory a pandas"):
+        inf.convert("table", np.zeros((3, 3)), value="v", at=["x"], grid=1.0)
+    with pytest.raises(inf.InfieldError, match=r"found pandas.*DataFrame, expected the path"):
+        inf.convert("mri", stations)
+    with pytest.raises(
+        inf.InfieldError, match="the table: found no column 'nope', expected one of lon, lat, when, sst"
+    ):
+        inf.convert("table", stations, value="nope", at=["lon"], grid=1.0)
+    with pytest.raises(inf.InfieldError, match="the table: 'when': found times, expected numbers"):
+        inf.convert("table", stations, value="when", at=["lon"], grid=1.0)
+
+
 # --- reprs ---
 
 
@@ -309,6 +365,9 @@ def test_reprs_are_short(measurement, described, tmp_path):
     things += [inf.load_prior("one_step_mri"), inf.sampler("exact")(gaussian, measurement, 2, torch.Generator())]
     for thing in things:
         assert len(repr(thing)) < 300 and "tensor(" not in repr(thing), repr(thing)
+    large = inf.Grid.regular((5, 100_000), units="m")
+    assert repr(large) == "Grid(y=5 points, 0 to 1 m, x=100000 points, 0 to 1 m)" and len(repr(large.axes[1])) < 80
+    assert repr(inf.PointSet(((0.0, 1.0), (2.0, 0.5)), ("x", "y"))) == "PointSet(points=2, x=0 to 2, y=0.5 to 1)"
     assert "<table>" in measurement._repr_html_() and "gaussian" not in repr(gaussian).split("(")[0].lower()[8:]
 
 

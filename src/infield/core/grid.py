@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from infield.core.brief import Brief
 from infield.core.errors import InfieldError
 
 UNIFORM_RTOL = 1e-4
@@ -44,8 +45,8 @@ def snap(coordinates: np.ndarray) -> np.ndarray:
     return straight if off <= max(STRAIGHT_RTOL * step, resolved) else exact
 
 
-@dataclass(frozen=True)
-class Axis:
+@dataclass(frozen=True, repr=False)
+class Axis(Brief):
     """One space axis of a regular grid.
 
     Arguments:
@@ -64,6 +65,16 @@ class Axis:
         steps = np.diff(self.coordinates)
         if len(self.coordinates) == 0 or (steps <= 0).any() or not np.isfinite(self.coordinates).all():
             raise InfieldError(where=f"axis '{self.name}'", expected="finite, strictly increasing coordinates")
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        return {"name": self.name, "points": self.size, "range": self.extent, "periodic": self.periodic}
+
+    @property
+    def extent(self) -> str:
+        """First and last position with their units, for people."""
+        unit = "" if self.units == "1" else f" {self.units}"
+        return f"{self.coordinates[0]:g} to {self.coordinates[-1]:g}{unit}"
 
     @property
     def size(self) -> int:
@@ -89,8 +100,8 @@ class Axis:
         )
 
 
-@dataclass(frozen=True)
-class Grid:
+@dataclass(frozen=True, repr=False)
+class Grid(Brief):
     """A regular grid: the product of its axes. Fields on it have shape `(batch, channel, *grid.shape)`.
 
     Arguments:
@@ -107,6 +118,13 @@ class Grid:
     def __post_init__(self) -> None:
         if len(set(self.names)) < len(self.axes):
             raise InfieldError(where="grid", found=f"the axes {self.names}", expected="different names")
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        return {
+            axis.name: f"{axis.size} points, {axis.extent}" + (", periodic" if axis.periodic else "")
+            for axis in self.axes
+        }
 
     @classmethod
     def regular(
@@ -187,8 +205,8 @@ class Grid:
         )
 
 
-@dataclass(frozen=True)
-class PointSet:
+@dataclass(frozen=True, repr=False)
+class PointSet(Brief):
     """Scattered points. Fields on it have shape `(batch, channel, number of points)`.
 
     Arguments:
@@ -205,6 +223,13 @@ class PointSet:
     units: str = "1"
     dimension: str = "point"
     axis_units: tuple[str, ...] = ()
+
+    def about(self) -> dict[str, object]:
+        """What a short description shows."""
+        units = self.axis_units or (self.units,) * self.ndim
+        columns = zip(self.names, units, zip(*self.coordinates, strict=True), strict=True)
+        ranges = {name: f"{min(c):g} to {max(c):g}{'' if unit == '1' else f' {unit}'}" for name, unit, c in columns}
+        return {"points": len(self.coordinates), **ranges}
 
     def __post_init__(self) -> None:
         if not self.coordinates:

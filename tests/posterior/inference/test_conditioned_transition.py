@@ -17,7 +17,7 @@ from infield.posterior.inference.conditioned_transition import ConditionedTransi
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.samplers.exact import Exact, posterior_mean
 from infield.posterior.samplers.twisted_smc import TwistedSMC
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 POINTS = PointSet(tuple((x / 47,) for x in range(48)))

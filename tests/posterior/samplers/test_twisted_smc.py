@@ -24,7 +24,7 @@ from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.twisted_smc import TwistedSMC, collapsed
 from infield.priors.base import denoise
 from infield.priors.gaussian.bridge import Bridge
-from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.kernels import Matern, White
 from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.storage.from_yaml import prior_from_description
 
