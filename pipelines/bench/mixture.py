@@ -61,7 +61,7 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
     methods: dict[str, tuple[Sampler, FlowPrior]] = {
         "exact": (Exact(), prior),
         "faps-flow": (FAPS(levels=40), prior),
-        "smc": (TwistedSMC(), prior),
+        "smc": (TwistedSMC(steps=50), prior),
         "faps-flow-learned": (FAPS(levels=40), learned),
         "smc-learned": (LEARNED, learned),
     }
