@@ -48,7 +48,7 @@ from infield.posterior.samplers.base import Sampler
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.priors.base import FlowPrior
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 from infield.priors.storage.checkpoint import load_flow_prior
 
