@@ -10,5 +10,5 @@ PARTS = ("faults", "around", "prior", "flow", "check", "light")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to run (default all)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="what to run (default all)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="finished cases, to resume a stopped run")
