@@ -13,7 +13,7 @@ TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 # One thread a process: on few cores a second one costs more than it gives when several processes run.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install wheel demo test notebooks test-slow gate mutants lint types check docs links clean
+.PHONY: install wheel demo test notebooks benches test-slow gate mutants lint types check docs links clean
 
 install: $(VENV)/installed
 
@@ -37,6 +37,11 @@ test: install
 # The notebooks in their quick mode; the executed copies, in build/notebooks, are the gallery of the documentation.
 notebooks: install
 	$(PYTEST) -m notebook -n logical --maxprocesses 8 --dist worksteal
+
+# Do benches still run? The quick modes of some, about 70 CPU seconds; `infield bench all --quick` runs every one.
+BENCHES ?= trust steps spectrum
+benches: install
+	$(BIN)/infield bench all --quick --only $(BENCHES)
 
 test-slow: install
 	$(PYTEST) -m slow

@@ -71,5 +71,5 @@ class RegionWeights:
 
 def volume_places(z: np.ndarray, y: np.ndarray, x: np.ndarray) -> Tensor:
     """Places of a grid, `(z, y, x, 3)` with the coordinates x, y, z last, mm."""
-    axes = [torch.from_numpy(np.asarray(c, float)) for c in (z, y, x)]
+    axes = [torch.tensor(np.asarray(c, float)) for c in (z, y, x)]
     return torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)

@@ -9,6 +9,7 @@ from typing import Any
 
 from infield.core.checks import is_number
 from infield.core.errors import InfieldError
+from infield.datasets.pet.decay import HALF_LIFE, decay_factor, half_life
 
 REQUIRED = (
     *("Manufacturer", "ManufacturersModelName", "Units", "TracerName", "TracerRadionuclide"),
@@ -97,6 +98,29 @@ def check_sidecar(fields: Mapping[str, Any], frames: int) -> None:
             found=f"an injection {late:g} s after the time to which decay is corrected (ImageDecayCorrectionTime)",
             expected=f"at most one frame, {fields['FrameDuration'][0]:g} s, after it",
         )
+
+
+def decay_factors(fields: Mapping[str, Any]) -> tuple[float, ...] | None:
+    """Factors that correct frames for decay to ImageDecayCorrectionTime; None where the image is corrected.
+
+    Raises:
+        InfieldError: ImageDecayCorrected is neither true nor false, or the half-life is not known.
+    """
+    corrected = fields["ImageDecayCorrected"]
+    if not isinstance(corrected, bool):
+        raise InfieldError(where="sidecar: ImageDecayCorrected", found=repr(corrected), expected="true or false")
+    if corrected:
+        return None
+    half = half_life(str(fields["TracerRadionuclide"]))
+    if half is None:
+        raise InfieldError(
+            where="sidecar",
+            found=f"an image that is not corrected for the decay of '{fields['TracerRadionuclide']}'",
+            expected=f"one that is, or a half-life known here ({', '.join(HALF_LIFE)})",
+        )
+    reference = fields["ImageDecayCorrectionTime"]
+    frames = zip(fields["FrameTimesStart"], fields["FrameDuration"], strict=True)
+    return tuple(decay_factor(start - reference, duration, half) for start, duration in frames)
 
 
 def check_frames(starts: Any, durations: Any, frames: int) -> None:

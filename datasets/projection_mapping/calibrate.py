@@ -1,9 +1,9 @@
 r"""A set-up from captures: warp, response, mixing, background and noise of each projector, each with its error.
 
-* Warp: Gray code, then planes through neighbours (`gray_code`).
+* Warp: Gray code (`gray_code`), then between pixels from contrasts (`subpixel`).
 * Response: light of the ramps above black, averaged over lit pixels with the full level's light as weights, is
   g(level) of each primary; g is a power of the drive, fitted, with the measured values as correction where they depart.
-* Mixing: regression of all levels on g(level), for each pixel and primary: V = sum g c / sum g^2.
+* Mixing: weighted regression of all captures, for each pixel and camera channel (`mixing_fit`).
 * Defocus: contrast of the finest patterns, which a Gaussian lowers as exp(-2 pi^2 sigma^2 f^2) at frequency f.
 * Indirect light, where depth is given: form factors from geometry; the direct part of each primary solves
   (1 + R K) direct = captured, and R is scaled so that its bounces are those that the darker halves of coarse patterns
@@ -22,8 +22,10 @@ from scipy import optimize
 
 from infield.core.errors import InfieldError
 from infield.datasets.projection_mapping.captures import PRIMARIES, Captures, ProjectorCaptures
-from infield.datasets.projection_mapping.gray_code import bits_of, decode, pattern_count, refine
+from infield.datasets.projection_mapping.gray_code import bits_of, pattern_count
 from infield.datasets.projection_mapping.indirect_fit import fit_indirect
+from infield.datasets.projection_mapping.mixing_fit import fit_mixing, read_code
+from infield.datasets.projection_mapping.subpixel import decode_strong, refine_by_contrast
 from infield.physics.projection_mapping.setup import Projector, Setup
 
 SATURATED = 0.998
@@ -51,8 +53,9 @@ def calibrate(captures: Captures) -> Setup:
     projectors: list[Projector] = []
     facts: dict[str, Any] = {}
     blacks, left_out = [], []
+    dark = _mean_black(captures)
     for one in captures.projectors:
-        found = _projector(captures, one)
+        found = _projector(captures, one, dark)
         if found is None:
             left_out.append(one.name)
             continue
@@ -74,13 +77,27 @@ def calibrate(captures: Captures) -> Setup:
     return fit_indirect(setup, captures, PATCHES) if captures.geometry else setup
 
 
-def _projector(captures: Captures, one: ProjectorCaptures) -> tuple[Projector, dict[str, Any], np.ndarray] | None:
-    codes = {name: one.codes(name) for name in ("white", "black")}
-    shape = codes["white"].shape[-2:]
+def _mean_black(captures: Captures) -> np.ndarray:
+    """Light of the scene with all projectors black: each one's black frame shows it."""
+    frames = [captures.light(one.codes("black")) for one in captures.projectors]
+    for one, frame in zip(captures.projectors, frames, strict=True):
+        _check_size(captures, one, frame.shape[-2:])
+    return np.asarray(np.mean(frames, 0))
+
+
+def _check_size(captures: Captures, one: ProjectorCaptures, shape: tuple[int, ...]) -> None:
     if shape != captures.shape:
         raise InfieldError(
             where=one.folder, found=f"images of {shape}", expected=f"{captures.shape} as the first projector's"
         )
+
+
+def _projector(
+    captures: Captures, one: ProjectorCaptures, dark: np.ndarray
+) -> tuple[Projector, dict[str, Any], np.ndarray] | None:
+    codes = {name: one.codes(name) for name in ("white", "black")}
+    shape = codes["white"].shape[-2:]
+    _check_size(captures, one, shape)
     saturated = (codes["white"] >= SATURATED).any(0)
     if saturated.mean() > MAX_SATURATED:
         raise InfieldError(
@@ -99,16 +116,16 @@ def _projector(captures: Captures, one: ProjectorCaptures) -> tuple[Projector, d
             expected=f"at least {MIN_WHITE}",
             remedy="lengthen the exposure and capture again",
         )
-    gray = one.gray_codes()
+    code = read_code(captures, one, dark)
+    gray = code.gray
     _check_order(one, gray, 255 * (codes["white"] - codes["black"]).mean(0))
-    decoded = decode(gray, 255 * codes["white"].mean(0), 255 * codes["black"].mean(0), one.height, one.width,
-                     black_threshold=_lit_threshold(codes))  # fmt: skip
-    refined = refine(decoded)
+    lit = 255 * (codes["white"] - codes["black"]).mean(0) > _lit_threshold(codes)
+    refined = refine_by_contrast(gray, lit, code.contrast, one.height, one.width)
     seen = np.isfinite(refined.warp).all(0)
     if seen.sum() < 16:
         return None
     ramps = {
-        (k, level): captures.light(one.codes(f"{primary}_{level:03d}")) - black
+        (k, level): captures.light(one.codes(f"{primary}_{level:03d}")) - dark
         for k, primary in enumerate(PRIMARIES)
         for level in one.levels
     }
@@ -120,21 +137,16 @@ def _projector(captures: Captures, one: ProjectorCaptures) -> tuple[Projector, d
             where=one.folder,
             found=f"white {100 * apart:.0f} % off the sum of red, green and blue",
             expected=f"at most {100 * MAX_NOT_ADDITIVE:g} %",
-            remedy="switch the projector's white segment or dynamic mode off",
+            remedy="switch the projector's white segment or dynamic mode off, or correct `coding` in setup.yaml",
         )
     response, gammas, response_error = _response(one, ramps, seen & ~saturated)
     levels = np.array(one.levels) / 255
-    mixing, noise = np.empty((3, 3, *shape)), np.zeros(shape)
-    for k in range(3):
-        g = np.interp(levels, np.linspace(0, 1, ENTRIES), response[k])
-        stack = np.stack([ramps[k, level] for level in one.levels])
-        mixing[:, k] = np.einsum("l,lcyx->cyx", g, stack) / (g @ g)
-        residual = stack - g[:, None, None, None] * mixing[None, :, k]
-        noise += (residual**2).mean((0, 1)) / 3
-    weight = np.linalg.norm(np.interp(levels, np.linspace(0, 1, ENTRIES), response.mean(0)))
-    mixing_error = float(
-        np.median(np.sqrt(noise[seen]) / weight / np.maximum(np.abs(mixing[:, :, seen]).max((0, 1)), 1e-6))
-    )
+    g = np.stack([np.interp(levels, np.linspace(0, 1, ENTRIES), table) for table in response])
+    lit = [[ramps[k, level] + dark for level in one.levels] for k in range(3)]
+    fitted = fit_mixing(lit, g, white, dark, len(captures.projectors), code, seen & ~saturated)
+    mixing = fitted.mixing
+    size = np.linalg.norm(mixing[:, :, seen], axis=(0, 1))
+    mixing_error = float(np.median(np.linalg.norm(fitted.error[:, :, seen], axis=(0, 1)) / np.maximum(size, 1e-6)))
     defocus = estimate_defocus(one, gray, 255 * codes["white"].mean(0), 255 * codes["black"].mean(0), captures, seen)
     fact = {
         "seen": float(seen.mean()),
@@ -142,7 +154,8 @@ def _projector(captures: Captures, one: ProjectorCaptures) -> tuple[Projector, d
         "gammas": gammas,
         "response_error": response_error,
         "mixing_error": mixing_error,
-        "noise_sd": float(np.sqrt(np.median(noise[seen]))),
+        "noise_sd": float(np.sqrt(fitted.noise[0] + fitted.noise[1] * np.median(white[:, seen]))),
+        "noise_variance": list(fitted.noise),
         "additivity": apart,
         "saturated": float(saturated.mean()),
         "defocus": defocus,
@@ -171,8 +184,7 @@ def _check_order(one: ProjectorCaptures, gray: np.ndarray, lit: np.ndarray) -> N
     """
     if len(gray) != pattern_count(one.height, one.width):
         raise InfieldError(where=one.folder, found=f"{len(gray)} images", expected=pattern_count(one.height, one.width))
-    zeros = np.zeros_like(lit)
-    decoded = decode(gray, lit, zeros, one.height, one.width, black_threshold=0.25 * np.quantile(lit, 0.95))
+    decoded, cell = decode_strong(gray, lit > 0.25 * np.quantile(lit, 0.95), one.height, one.width)
     both = decoded.valid[:, 1:] & decoded.valid[:, :-1]
     if both.sum() < 16:
         bright = (gray[0::2] > gray[1::2]).any(0) & (lit > 0.25 * np.quantile(lit, 0.95))
@@ -183,7 +195,7 @@ def _check_order(one: ProjectorCaptures, gray: np.ndarray, lit: np.ndarray) -> N
             )  # fmt: skip
         return
     steps = [np.abs(np.diff(part, axis=1))[both] for part in (decoded.column, decoded.row)]
-    jumps = float(np.mean((steps[0] + steps[1]) > 0.1 * one.width))
+    jumps = float(np.mean((steps[0] + steps[1]) > 0.1 * one.width + 2 * cell))
     if jumps > 0.05:
         raise InfieldError(
             where=one.folder,

@@ -67,11 +67,11 @@ class ProjectorCaptures:
             raise InfieldError(where=frames[0], found="frames of different sizes", expected="one size")
         return np.asarray(np.mean(images, 0))
 
-    def gray_codes(self) -> np.ndarray:
-        """All patterns, mean of the channels, codes of 8 bits, shape `(images, y, x)`.
+    def check_gray_codes(self) -> int:
+        """The number of images of the Gray code.
 
         Raises:
-            InfieldError: Their number is another.
+            InfieldError: It is not that of a projector of this size.
         """
         count = pattern_count(self.height, self.width)
         found = len({path.name.split(".")[0] for path in self.folder.glob("graycode_*.png")})
@@ -81,7 +81,7 @@ class ProjectorCaptures:
                 found=f"{found} images of a Gray code",
                 expected=f"{count} for a projector of {self.width} x {self.height}",
             )
-        return np.stack([255 * self.codes(f"graycode_{i:02d}").mean(0) for i in range(count)])
+        return count
 
 
 @dataclass(frozen=True)

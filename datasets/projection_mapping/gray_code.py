@@ -107,40 +107,46 @@ def decode(
     bright, strong = pairs[0] > pairs[1], np.abs(pairs[0] - pairs[1]) >= white_threshold
     lit = (white.astype(np.int32) - black.astype(np.int32)) > black_threshold
     columns = bits_of(width)
-    column, row = _binary(bright[:columns]), _binary(bright[columns:])
+    column, row = binary(bright[:columns]), binary(bright[columns:])
     valid = lit & strong.all(0) & (column < width) & (row < height)
     return Decoded(row, column, valid, lit)
 
 
-def _binary(gray: np.ndarray) -> np.ndarray:
+def binary(gray: np.ndarray) -> np.ndarray:
     """Numbers of Gray codes, most significant bit first: each bit is the parity of those up to it."""
     bits = np.logical_xor.accumulate(gray, axis=0)
     weights = 1 << np.arange(len(gray) - 1, -1, -1)
     return np.tensordot(weights, bits.astype(np.int64), 1)
 
 
-def refine(decoded: Decoded) -> Refined:
+def refine(decoded: Decoded, cell: int = 1) -> Refined:
     """Positions between pixels, from a plane through the decoded neighbours, weighted by a Gaussian window.
 
     Pixels off the plane of their neighbours (edges of depth, errors of decoding) are left out, and the fit repeated.
     Lit pixels between stripes, where patterns do not differ enough from their inverses, get the plane's value.
+
+    Arguments:
+        decoded: What `decode` found.
+        cell: Pixels of the projector to which its positions are rounded.
     """
     values = np.stack([decoded.row, decoded.column]).astype(np.float64)
     valid = decoded.valid
-    warp, residual, support = _planes(values, valid)
-    near = valid & (np.abs(np.where(valid, values - warp, 0)).max(0) <= OUTLIER_PIXELS)
-    warp, residual, support = _planes(values, near)
-    between = decoded.lit & ~valid & (residual < MAX_RESIDUAL**2)
+    warp, residual, support = fit_planes(values, valid)
+    near = valid & (np.abs(np.where(valid, values - warp, 0)).max(0) <= OUTLIER_PIXELS * cell)
+    warp, residual, support = fit_planes(values, near)
+    between = decoded.lit & ~valid & (residual < (MAX_RESIDUAL * cell) ** 2)
     good = (support > MIN_SUPPORT) & (near | between)
     effective = np.maximum(4 * np.pi * WINDOW_SIGMA**2 * support, 1.0)
     error = np.sqrt(residual / effective)
     return Refined(np.where(good, warp, np.nan), np.where(good, error, np.nan))
 
 
-def _planes(values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def fit_planes(
+    values: np.ndarray, valid: np.ndarray, sigma: float = WINDOW_SIGMA
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Value of the fitted plane at each pixel, weighted mean square residual, and share of the window."""
     y, x = np.meshgrid(*(np.arange(n, dtype=float) for n in valid.shape), indexing="ij")
-    blur = lambda a: ndimage.gaussian_filter(a, WINDOW_SIGMA, mode="constant", truncate=2.0)  # noqa: E731
+    blur = lambda a: ndimage.gaussian_filter(a, sigma, mode="constant", truncate=2.0)  # noqa: E731
     w = valid.astype(float)
     centre = [np.mean(c) for c in (y, x)]
     y, x = y - centre[0], x - centre[1]

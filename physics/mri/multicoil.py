@@ -14,6 +14,9 @@ from infield.physics.operators.base import ComplexBuffers, LinearOperator, index
 from infield.physics.operators.description import OperatorDescription
 from infield.physics.operators.least_squares import LeastSquaresMixin
 
+MAX_PERTURBATIONS = 128
+"""Errors of coil maps that are told apart at most."""
+
 CACHED_PIXELS = 1 << 18
 """Pixels of the coil images that are transformed together (4 MiB)."""
 
@@ -73,6 +76,27 @@ class _CoilsThroughFFT(ComplexBuffers):
             samples = y[:, :, coils][..., self.sampled]
             parts.append(self._image(torch.complex(samples[:, 0], samples[:, 1]) * turned, coils))
         return torch.view_as_real(sum(parts[1:], start=parts[0])).movedim(-1, 1)
+
+    def perturbations(self, x: Tensor) -> dict[str, Tensor]:
+        """Changes of the data of an image `(1, 2, [z,] y, x)` by errors of the coil maps, `(errors, *data)`.
+
+        Each map is multiplied by one plus smooth complex functions, products of cosines along y and x. Independent
+        standard normal amplitudes are an error of root mean square one.
+        """
+        coils = self.data_shape[1]
+        order = max((m for m in (1, 2, 3, 4) if 2 * coils * m * m <= MAX_PERTURBATIONS), default=1)
+        along = [
+            torch.cos(math.pi / n * (torch.arange(n, dtype=x.dtype) + 0.5) * torch.arange(order)[:, None])
+            * torch.where(torch.arange(order) > 0, 2.0, 1.0)[:, None].sqrt()
+            for n in self.data_shape[-2:]
+        ]
+        smooth = (along[0][:, None, :, None] * along[1][None, :, None, :]).flatten(0, 1) / (2**0.5 * order)
+        of_all = []
+        for turned in (x, torch.stack([-x[:, 1], x[:, 0]], 1)):
+            shaped = smooth.reshape(len(smooth), *(1,) * (x.ndim - 3), *smooth.shape[1:])
+            of_all.append(self.A(shaped * turned))
+        one = torch.eye(coils, dtype=x.dtype).reshape(coils, 1, 1, coils, *(1,) * (len(self.data_shape) - 2))
+        return {"coil maps": (one * torch.cat(of_all)).flatten(0, 1)}
 
     def normal(self, x: Tensor, precision: Tensor) -> Tensor:
         """A^H P A x for a Hermitian matrix P between the coils, the same for all samples; shape of x.

@@ -56,6 +56,27 @@ class Convolution(LinearOperator):
     def A_adjoint(self, y: Tensor) -> Tensor:
         return self._filter(y, self.transfer.conj())
 
+    def perturbations(self, x: Tensor) -> dict[str, Tensor]:
+        """Change of the data `(1, *data)` of a field `(1, channel, *space)` by a relative error of the kernel's width.
+
+        With transfer H(k) and variance s^2 of the kernel, by its lowest wavenumber, dH / d log s = -k^2 s^2 H, which is
+        exact for Gaussian kernels.
+        """
+        assert isinstance(self.grid, Grid)
+        squared, low = torch.zeros(1, dtype=torch.float64), []
+        for axis, (n, one) in enumerate(zip(self.period, self.grid.axes, strict=True)):
+            last = axis == len(self.period) - 1
+            k = 2 * torch.pi / one.spacing * (torch.fft.rfftfreq(n) if last else torch.fft.fftfreq(n)).to(torch.float64)
+            squared = squared[..., None] + k.square()
+            if n > 1:
+                low.append(tuple(int(d == axis) for d in range(len(self.period))))
+        squared = squared[0]
+        ratios = [-2 * (self.transfer[i] / self.transfer.flatten()[0]).abs().log() / squared[i] for i in low]
+        variance = torch.stack(ratios).mean() if ratios else squared.new_zeros(())
+        if not bool(variance > 0):  # it does not blur
+            return {}
+        return {"the width of the blur": self._filter(x, -variance * squared * self.transfer)}
+
     @property
     def direct(self) -> bool:
         return self.period == self.grid.shape

@@ -13,10 +13,10 @@ The nearest point has a dual with three unknowns, the residual r = b - V s of
     F(r) = r - b + V s(r) = 0,   s(r) = clip(s0 + w^2 V^T r / lam, 0, 1),   F' = 1 + V D V^T / lam,       (4)
 
 D = w^2 where 0 < s < 1, else 0. F is the gradient of a convex, piecewise quadratic function of r: semismooth Newton
-(Qi & Sun 1993), with a regula falsi on the slope along the step where the full one overshoots, ends after finitely many
-steps. lam falls in stages, relative to the mean |v_j|^2. The distance d = |r| errs by less than 1e-6 of full scale with
-the stages `TIGHT` and about 3e-4 with `WORKING`, beside bounded least squares. The gradient of d^2 / 2 in b is r,
-and its curvature 1 - P, P the projector onto the free columns.
+(Qi & Sun 1993), each step as long as the slope along it is negative, ends after finitely many steps. lam falls in
+stages, relative to the mean |v_j|^2. The distance d = |r| errs by less than 1e-6 of full scale with the stages `TIGHT`
+and by less than 2e-4 with `WORKING`, beside bounded least squares. The gradient of d^2 / 2 in b is r, its curvature
+1 - P, P the projector onto the free columns.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ import numba
 import numpy as np
 import torch
 
-WORKING = (1e-2, 1e-5)
+WORKING = (1e-2, 1e-6)
 TIGHT = (1e-2, 1e-4, 1e-6, 1e-8, 1e-9)
 
-MAX_NEWTON_STEPS = 60
+MAX_NEWTON_STEPS = 200
 MAX_LINE_TRIALS = 40
 SLOPE_LEFT = 1e-3
-"""Of the slope along a Newton step, how much of it its end may have."""
+"""Of the slope along a Newton step, how much of it its end may have; more, and steps stop short of the next bound."""
 PIXELS_PER_TASK = 4096
 IN_GAMUT = 0.002
 """Distance, in linear light, up to which a pixel counts as inside."""
@@ -245,69 +245,93 @@ def _facets(
             gain[x] = alpha if alpha >= low - 1e-12 else np.nan
 
 
+_Three = tuple[float, float, float]
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
-def _solve3(A: np.ndarray, g: np.ndarray, out: np.ndarray) -> None:
-    """A^-1 g of a symmetric positive definite matrix (its six entries), by Cholesky's factors."""
-    l00 = np.sqrt(A[0])
-    l10, l20 = A[1] / l00, A[2] / l00
-    l11 = np.sqrt(max(A[3] - l10 * l10, 1e-300))
-    l21 = (A[4] - l20 * l10) / l11
-    l22 = np.sqrt(max(A[5] - l20 * l20 - l21 * l21, 1e-300))
+def _solve3(a00: float, a01: float, a02: float, a11: float, a12: float, a22: float, g: _Three) -> _Three:
+    """A^-1 g of a symmetric positive definite matrix, by Cholesky's factors."""
+    l00 = np.sqrt(a00)
+    l10, l20 = a01 / l00, a02 / l00
+    l11 = np.sqrt(max(a11 - l10 * l10, 1e-300))
+    l21 = (a12 - l20 * l10) / l11
+    l22 = np.sqrt(max(a22 - l20 * l20 - l21 * l21, 1e-300))
     y0 = g[0] / l00
     y1 = (g[1] - l10 * y0) / l11
-    y2 = (g[2] - l20 * y0 - l21 * y1) / l22
-    out[2] = y2 / l22
-    out[1] = (y1 - l21 * out[2]) / l11
-    out[0] = (y0 - l10 * out[1] - l20 * out[2]) / l00
+    x2 = (g[2] - l20 * y0 - l21 * y1) / (l22 * l22)
+    x1 = (y1 - l21 * x2) / l11
+    return (y0 - l10 * x1 - l20 * x2) / l00, x1, x2
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
-def _evaluate(
-    Vx: np.ndarray,
-    b: np.ndarray,
-    w2: np.ndarray,
-    s0: np.ndarray,
-    r: np.ndarray,
-    lam: float,
-    s: np.ndarray,
-    F: np.ndarray,
-) -> None:
-    """s(r) and F(r) of equation (4)."""
-    inverse = 1.0 / lam
-    F[0], F[1], F[2] = r[0] - b[0], r[1] - b[1], r[2] - b[2]
-    for j in range(len(s)):
-        t = s0[j] + w2[j] * inverse * (Vx[j, 0] * r[0] + Vx[j, 1] * r[1] + Vx[j, 2] * r[2])
-        t = min(max(t, 0.0), 1.0)
-        s[j] = t
-        F[0] += Vx[j, 0] * t
-        F[1] += Vx[j, 1] * t
-        F[2] += Vx[j, 2] * t
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
-def _gram(
-    Vx: np.ndarray, w2: np.ndarray, s: np.ndarray, only_free: bool, shift: float, scale: float, A: np.ndarray
-) -> None:
-    """shift + scale V D V^T, its six entries; D restricted to free columns or not."""
-    A[:] = 0.0
-    for j in range(len(s)):
+def _step(V: np.ndarray, s: np.ndarray, d: np.ndarray, only_free: bool, shift: float, g: _Three) -> _Three:
+    """(shift + V D V^T)^-1 g; D restricted to free columns or not."""
+    a00 = a01 = a02 = a11 = a12 = a22 = 0.0
+    for j in range(V.shape[1]):
         if only_free and (s[j] <= 0.0 or s[j] >= 1.0):
             continue
-        d = scale * w2[j]
-        A[0] += d * Vx[j, 0] * Vx[j, 0]
-        A[1] += d * Vx[j, 0] * Vx[j, 1]
-        A[2] += d * Vx[j, 0] * Vx[j, 2]
-        A[3] += d * Vx[j, 1] * Vx[j, 1]
-        A[4] += d * Vx[j, 1] * Vx[j, 2]
-        A[5] += d * Vx[j, 2] * Vx[j, 2]
-    A[0] += shift
-    A[3] += shift
-    A[5] += shift
+        v0, v1, v2 = V[0, j], V[1, j], V[2, j]
+        a00 += d[j] * v0 * v0
+        a01 += d[j] * v0 * v1
+        a02 += d[j] * v0 * v2
+        a11 += d[j] * v1 * v1
+        a12 += d[j] * v1 * v2
+        a22 += d[j] * v2 * v2
+    if not only_free:
+        det = a00 * (a11 * a22 - a12 * a12) - a01 * (a01 * a22 - a12 * a02) + a02 * (a01 * a12 - a11 * a02)
+        if not det > 1e-9 * ((a00 + a11 + a22) / 3) ** 3:
+            return np.nan, np.nan, np.nan
+    return _solve3(a00 + shift, a01, a02, a11 + shift, a12, a22 + shift, g)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def _residue(V: np.ndarray, s: np.ndarray, b: np.ndarray) -> _Three:
+    """b - V s."""
+    f0, f1, f2 = b[0], b[1], b[2]
+    for j in range(V.shape[1]):
+        f0 -= V[0, j] * s[j]
+        f1 -= V[1, j] * s[j]
+        f2 -= V[2, j] * s[j]
+    return f0, f1, f2
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def _length(t: np.ndarray, rise: np.ndarray, q: np.ndarray, s: np.ndarray, slope: float, square: float) -> float:
+    """How far to go along a Newton step d: where the slope of the dual along it,
+
+        slope + length d.d + sum_j q_j (clip(t_j + length rise_j) - s_j),   q = V^T d,
+
+    piecewise linear and rising, is 0 or not far below (beyond a zero the dual may have risen), or the whole step where
+    it is still negative there. Newton's method within a shrinking interval.
+    """
+    low, high, length = 0.0, 1.0, 1.0
+    for trial in range(MAX_LINE_TRIALS):
+        here, curve = slope + length * square, square
+        for j in range(len(t)):
+            value = t[j] + length * rise[j]
+            if value <= 0.0:
+                here -= q[j] * s[j]
+            elif value >= 1.0:
+                here += q[j] * (1.0 - s[j])
+            else:
+                here += q[j] * (value - s[j])
+                curve += q[j] * rise[j]
+        if here <= -1e-6 * slope and (trial == 0 or here >= SLOPE_LEFT * slope):
+            return length
+        before = high - low
+        if here > 0:
+            high = length
+        else:
+            low = length
+        length -= here / curve
+        if not low < length < high or (trial % 2 == 1 and high - low > 0.5 * before):
+            length = 0.5 * (low + high)
+    return low if low > 0.0 else length
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 def _nearest(
-    V: np.ndarray,
+    columns: np.ndarray,
     b: np.ndarray,
     w: np.ndarray,
     start: np.ndarray,
@@ -318,87 +342,58 @@ def _nearest(
     r_out: np.ndarray,
 ) -> None:
     """Equation (4) for each pixel."""
-    n = V.shape[1]
-    Vx, w2, s0, s = np.empty((n, 3)), np.empty(n), np.empty(n), np.empty(n)
-    r, trial, F, G, step, A = np.empty(3), np.empty(3), np.empty(3), np.empty(3), np.empty(3), np.empty(6)
+    n = columns.shape[1]
+    V, w2, s0, s, d = np.empty((3, n)), np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    t, rise, q = np.empty(n), np.empty(n), np.empty(n)
     for x in range(first, last):
         power = 0.0
         for j in range(n):
             w2[j] = w[x if len(w) > 1 else 0, j] ** 2
             s0[j] = min(max(start[x if len(start) > 1 else 0, j], 0.0), 1.0)
+            s[j] = s0[j]
             for c in range(3):
-                Vx[j, c] = V[x, j, c]
-                power += Vx[j, c] ** 2
+                V[c, j] = columns[x, j, c]
+                power += V[c, j] ** 2
         power /= n
         bx = b[x]
-        if power == 0.0:
-            s_out[x] = s0
-            r_out[x] = bx
-            continue
-        # the least change of s0 that shows b, where it is possible
-        F[:] = bx
-        for j in range(n):
-            for c in range(3):
-                F[c] -= Vx[j, c] * s0[j]
-        _gram(Vx, w2, s0, False, 0.0, 1.0, A)
-        det = (
-            A[0] * (A[3] * A[5] - A[4] * A[4]) - A[1] * (A[1] * A[5] - A[4] * A[2]) + A[2] * (A[1] * A[4] - A[3] * A[2])
-        )
-        done = False
-        if det > 1e-9 * ((A[0] + A[3] + A[5]) / 3) ** 3:
-            _solve3(A, F, step)
-            done = True
-            for j in range(n):
-                s[j] = s0[j] + w2[j] * (Vx[j, 0] * step[0] + Vx[j, 1] * step[1] + Vx[j, 2] * step[2])
-                if s[j] < 0.0 or s[j] > 1.0:
-                    done = False
-                    break
-        if done:
-            s_out[x] = s
-            r_out[x] = 0.0
-            continue
-        r[:] = F
-        size = np.sqrt(power) * n + abs(bx[0]) + abs(bx[1]) + abs(bx[2])
-        for stage in range(len(stages)):
-            lam = stages[stage] * power
-            # |error of r| <= |F|, and rounding alone leaves so much of F
-            enough = size * (1e-3 if stage + 1 < len(stages) else 1e-10 + 5e-17 / stages[stage])
-            _evaluate(Vx, bx, w2, s0, r, lam, s, F)
-            for _ in range(MAX_NEWTON_STEPS):
-                if abs(F[0]) + abs(F[1]) + abs(F[2]) <= enough:
-                    break
-                _gram(Vx, w2, s, True, 1.0, 1.0 / lam, A)
-                _solve3(A, F, step)
-                slope = -(F[0] * step[0] + F[1] * step[1] + F[2] * step[2])
-                for c in range(3):
-                    step[c] = -step[c]
-                    trial[c] = r[c] + step[c]
-                _evaluate(Vx, bx, w2, s0, trial, lam, s, G)
-                ahead = G[0] * step[0] + G[1] * step[1] + G[2] * step[2]
-                if ahead > SLOPE_LEFT * -slope:  # beyond the minimum along the step: Illinois
-                    low, high, at_low, at_high, side = 0.0, 1.0, slope, ahead, 0
-                    for _ in range(MAX_LINE_TRIALS):
-                        length = (low * at_high - high * at_low) / (at_high - at_low)
-                        for c in range(3):
-                            trial[c] = r[c] + length * step[c]
-                        _evaluate(Vx, bx, w2, s0, trial, lam, s, G)
-                        here = G[0] * step[0] + G[1] * step[1] + G[2] * step[2]
-                        if abs(here) <= SLOPE_LEFT * -slope:
-                            break
-                        if here > 0:
-                            high, at_high = length, here
-                            if side == 1:
-                                at_low *= 0.5
-                            side = 1
-                        else:
-                            low, at_low = length, here
-                            if side == -1:
-                                at_high *= 0.5
-                            side = -1
-                r[:] = trial
-                F[:] = G
-        for c in range(3):
-            r_out[x, c] = bx[c]
-            for j in range(n):
-                r_out[x, c] -= Vx[j, c] * s[j]
+        f0, f1, f2 = _residue(V, s0, bx)
+        done = power == 0.0
+        if not done:  # the least change of s0 that shows b, where it is possible
+            g0, g1, g2 = _step(V, s, w2, False, 0.0, (f0, f1, f2))
+            done = g0 == g0
+            if done:
+                for j in range(n):
+                    s[j] = s0[j] + w2[j] * (V[0, j] * g0 + V[1, j] * g1 + V[2, j] * g2)
+                    if s[j] < 0.0 or s[j] > 1.0:
+                        done = False
+            if done:
+                f0 = f1 = f2 = 0.0
+        if not done:
+            size = np.sqrt(power) * n + abs(bx[0]) + abs(bx[1]) + abs(bx[2])
+            r0, r1, r2 = f0, f1, f2
+            for stage in range(len(stages)):
+                lam = stages[stage] * power
+                # |error of r| <= |F|, and rounding alone leaves so much of F
+                enough = size * (1e-3 if stage + 1 < len(stages) else 1e-10 + 5e-17 / stages[stage])
+                for j in range(n):
+                    d[j] = w2[j] / lam
+                    t[j] = s0[j] + d[j] * (V[0, j] * r0 + V[1, j] * r1 + V[2, j] * r2)
+                    s[j] = min(max(t[j], 0.0), 1.0)
+                f0, f1, f2 = _residue(V, s, bx)
+                for _ in range(MAX_NEWTON_STEPS):
+                    F = (f0 - r0, f1 - r1, f2 - r2)  # minus F of equation (4)
+                    if abs(F[0]) + abs(F[1]) + abs(F[2]) <= enough:
+                        break
+                    g0, g1, g2 = _step(V, s, d, True, 1.0, F)
+                    for j in range(n):
+                        q[j] = V[0, j] * g0 + V[1, j] * g1 + V[2, j] * g2
+                        rise[j] = d[j] * q[j]
+                    slope = -(F[0] * g0 + F[1] * g1 + F[2] * g2)
+                    length = _length(t, rise, q, s, slope, g0 * g0 + g1 * g1 + g2 * g2)
+                    r0, r1, r2 = r0 + length * g0, r1 + length * g1, r2 + length * g2
+                    for j in range(n):
+                        t[j] = s0[j] + d[j] * (V[0, j] * r0 + V[1, j] * r1 + V[2, j] * r2)
+                        s[j] = min(max(t[j], 0.0), 1.0)
+                    f0, f1, f2 = _residue(V, s, bx)
         s_out[x] = s
+        r_out[x, 0], r_out[x, 1], r_out[x, 2] = f0, f1, f2

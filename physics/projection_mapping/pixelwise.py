@@ -20,6 +20,7 @@ from infield.physics.projection_mapping.gamut import WORKING, nearest
 
 CODED_ROUNDS = 3
 LAB_ROUNDS = 4
+PIXELS_PER_BLOCK = 2**16
 MARGIN = 1e-4
 """By how much, of the squared error, another start has to be better."""
 
@@ -45,6 +46,22 @@ def solve_pixels(
     Returns:
         Shape `(pixels, columns)`.
     """
+    s = np.empty(columns.shape[:2], np.float32)
+    for first in range(0, len(s), PIXELS_PER_BLOCK):  # memory
+        block = slice(first, first + PIXELS_PER_BLOCK)
+        s[block] = _solve_block(columns[block], background[block], target[block], weights[block], error, to_srgb)
+    return s
+
+
+def _solve_block(
+    columns: np.ndarray,
+    background: np.ndarray,
+    target: np.ndarray,
+    weights: np.ndarray,
+    error: Error,
+    to_srgb: np.ndarray | None,
+) -> np.ndarray:
+    """`solve_pixels` for a block of pixels."""
     colour = np.eye(3) if to_srgb is None else to_srgb
     rgb, ground, wanted = columns @ colour.T, background @ colour.T, target @ colour.T
     s = nearest(rgb, wanted - ground, weights, stages=WORKING).drives

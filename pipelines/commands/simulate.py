@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import xarray as xr
 
 from infield.core.errors import InfieldError
 from infield.core.json_text import to_json
 from infield.core.renamed import old_names
+from infield.datasets.formats.field import CHANNEL, Field
 from infield.datasets.formats.simulation import SimulationWriter
-from infield.datasets.formats.zarr_group import check_new
 from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.process import one_thread
@@ -80,8 +81,7 @@ def simulate(
         InfieldError: An error in the input that the user can fix; no incomplete file is left at `output`.
     """
     start = time.perf_counter()
-    check_run(samples, seed, workers, scheduler)
-    check_new(output, overwrite)
+    check_run(samples, seed, workers, scheduler, output=output, overwrite=overwrite)
     block = block_size(simulation)
     writer = SimulationWriter(
         output,
@@ -92,6 +92,7 @@ def simulate(
         run={"kind": simulation.kind, "parameters": simulation.parameters, "seed": seed},
         dtype=dtype,
         title=f"Simulated fields: {simulation.kind}",
+        coordinates=channel_coordinate(simulation),
         overwrite=overwrite,
     )
 
@@ -116,6 +117,12 @@ def simulate(
         "seed": seed,
         "seconds": time.perf_counter() - start,
     }
+
+
+def channel_coordinate(simulation: Simulation) -> dict[str, xr.Variable]:
+    """The coordinate that names the channels, where there are some."""
+    found = Field(simulation.grid, simulation.channels, "1").coordinates()
+    return {CHANNEL: found[CHANNEL]} if simulation.channels else {}
 
 
 def block_size(simulation: Simulation) -> int:

@@ -8,11 +8,13 @@
     infield simulate 21cm -n 256 -o CONES.zarr
     infield simulate pet -n 2000 -o PET.zarr
     infield simulate projection -o CAPTURES --surface corner
+    infield simulate pictures -o PICTURES.zarr --samples 20000 --points 32
 
 Kinds: darcy, poisson, helmholtz, navier-stokes (variables coefficient and solution), process (variable field), brain
 (variable image, complex slices of synthetic heads; needs the extra mri), channel, one turbulent flow in time,
 wall-pressure, 21cm, lightcones of 21cmFAST (needs the extra cm21), pet, a synthetic cohort of longitudinal amyloid
-PET (needs the extra pet), and projection, captures of projectors on a surface (needs the extra projection).
+PET (needs the extra pet), projection, captures of projectors on a surface (needs the extra projection), and pictures
+(variable picture, dead leaves in sRGB codes).
 `infield simulate KIND --help` lists the options of each; all of them take --json and --quiet. A prior is trained on
 such a file by `infield fit`. A killed run resumes when the same command is given again;
 sample i depends on the seed and on i alone (of 21cm on the number of cones too).

@@ -46,9 +46,9 @@ def add_arguments(parser: Parser) -> None:
     images.add_argument("--centiloid-line", nargs=3, metavar=("SLOPE", "INTERCEPT", "SOURCE"),
                         help="a line of your own, CL = slope SUVR + intercept, and its source")  # fmt: skip
     images.add_argument("--resolution", type=float, metavar="MM",
-                        help="smooth to this full width at half maximum, before any ratio")  # fmt: skip
+                        help="full width at half maximum to smooth to, in mm (default none)")  # fmt: skip
     images.add_argument("--own-resolution", type=float, nargs="+", metavar="MM",
-                        help="that of the image, and of the second session where it is another one")  # fmt: skip
+                        help="that of the image in mm, and of the second session where it differs")  # fmt: skip
     images.add_argument("--followup", type=Path, metavar="FILE", help="a second session, on the grid of the first")
     images.add_argument("--years", type=float, metavar="YEARS",
                         help="years between the sessions (default by acq_time of scans.tsv, sessions.tsv)")  # fmt: skip

@@ -22,6 +22,10 @@ ENTRIES = {
         "projection": Entry("infield.pipelines.projection_mapping.convert", "captures of projectors to a set-up"),
     },
     "simulators": {
+        "pictures": Entry(
+            "infield.pipelines.projection_mapping.simulate_pictures_options:COMMAND",
+            "pictures of dead leaves, to train priors on",
+        ),
         "projection": Entry(
             "infield.pipelines.projection_mapping.simulate", "captures of a rendered set-up of projectors"
         ),

@@ -31,7 +31,8 @@ from infield.pipelines.run.prior_choice import BUILT_IN
 from infield.pipelines.run.process import one_thread
 from infield.pipelines.run.samplers import adapted, make_sampler
 from infield.posterior.calibration.checked import Checked
-from infield.posterior.calibration.evidence import evidence_test
+from infield.posterior.calibration.evidence import judge, whitened_data
+from infield.posterior.calibration.operator_errors import operator_test
 from infield.posterior.calibration.predictive import predict_split
 from infield.posterior.calibration.splitting import split_data
 from infield.posterior.samplers.base import Sampler
@@ -123,7 +124,11 @@ def checked(sampler: Sampler, prior: Any, measurement: Measurement, draws: int, 
         streams = SampleStreams(second, range(b * block, (b + 1) * block))
         found.append(sampler(prior, split.training, block, streams).samples)
     prediction = predict_split(split, torch.cat(found)[:draws], generator)
-    return Checked(prediction, evidence_test(prior, measurement), measurement.count)
+    whitened = whitened_data(prior, measurement)
+    if whitened is None:
+        return Checked(prediction, None, measurement.count)
+    operator = operator_test(whitened, prior, measurement, generator)
+    return Checked(prediction, judge(whitened), measurement.count, operator)
 
 
 def _sampler_of(path: Path, dataset: xr.Dataset) -> Sampler:

@@ -106,6 +106,7 @@ class Simulation:
         variables: What the file holds.
         grid: Domain of the fields.
         operator: The operator as `build_operator` reads it; None where the field is all there is.
+        channels: Names of the channels of a variable with an axis `channel`.
     """
 
     kind: str
@@ -113,6 +114,7 @@ class Simulation:
     variables: tuple[Variable, ...]
     grid: Grid
     operator: dict[str, Any] | None = None
+    channels: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> dict[str, Any]:

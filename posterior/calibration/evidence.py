@@ -15,6 +15,7 @@ The p-value is the least of the seven times seven.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,8 +23,11 @@ from scipy import stats
 from torch import Tensor
 
 from infield.physics.measurement import Measurement
-from infield.posterior.inference.linear_gaussian import LinearGaussianData
+from infield.posterior.inference.linear_gaussian import DENSE_ENTRIES, LinearGaussianData
 from infield.priors.base import FlowPrior
+
+MAX_DATA = 2000
+"""Up to this many data the eigenvalues of their covariance take seconds."""
 
 GROUPS = 6
 
@@ -50,8 +54,33 @@ class EvidenceTest:
     because: str
 
 
-def evidence_test(prior: FlowPrior, measurement: Measurement) -> EvidenceTest | None:
-    """Test a Gaussian prior by data; None where the closed form is not to be had.
+@dataclass(frozen=True)
+class WhitenedData:
+    """Data in the coordinates of the test.
+
+    Arguments:
+        e: The data, shape `(data,)`.
+        eigenvalues: lambda, shape `(data,)`, ascending.
+        U, L: Of the coordinates, shape `(data, data)`.
+        index: Flat places of the data among the entries of y.
+        log_evidence: Of the data.
+    """
+
+    e: Tensor
+    eigenvalues: Tensor
+    U: Tensor
+    L: Tensor
+    index: Tensor
+    log_evidence: float
+
+    def of_data(self, changes: Tensor) -> Tensor:
+        """U^T L^{-1} B of changes of the data `(k, *data)`, shape `(data, k)`."""
+        B = changes.flatten(1)[:, self.index].mT.to(self.L)
+        return self.U.mT @ torch.linalg.solve_triangular(self.L, B, upper=False)
+
+
+def whitened_data(prior: FlowPrior, measurement: Measurement) -> WhitenedData | None:
+    """Data of a Gaussian prior; None where the closed form is not to be had.
 
     Arguments:
         prior: On the measurement's grid.
@@ -60,7 +89,9 @@ def evidence_test(prior: FlowPrior, measurement: Measurement) -> EvidenceTest | 
     if not getattr(prior, "gaussian", False) or not measurement.linear_gaussian:
         return None
     data = LinearGaussianData(measurement.pullback(prior.standardisation), prior.source.modes)
-    if not (data.dense or data.by_sensors(prior.covariance)) or measurement.count < 2 * GROUPS:
+    few = data.dense or data.by_sensors(prior.covariance)
+    few = few or (measurement.count <= MAX_DATA and measurement.count * prior.mean.numel() <= DENSE_ENTRIES)
+    if not few or measurement.count < 2 * GROUPS:
         return None
     whole, R = data.factorise(prior.covariance), data.noise_matrix
     L = torch.linalg.cholesky(R)
@@ -69,10 +100,21 @@ def evidence_test(prior: FlowPrior, measurement: Measurement) -> EvidenceTest | 
     M = torch.linalg.solve_triangular(L, torch.linalg.solve_triangular(L, K, upper=False).mT, upper=False)
     eigenvalues, U = torch.linalg.eigh((M + M.mT) / 2)
     e = U.mT @ torch.linalg.solve_triangular(L, r[:, None], upper=False)[:, 0]
-    return _judge(e, eigenvalues.clamp_min(0), float(data.log_evidence(prior.mean, prior.covariance)))
+    eigenvalues = eigenvalues.clamp_min(0)
+    chi = (2 * math.pi * (1 + eigenvalues)).log() + e.square() / (1 + eigenvalues)
+    return WhitenedData(e, eigenvalues, U, L, data.index, float(-0.5 * chi.sum() - L.diagonal().log().sum()))
 
 
-def _judge(e: Tensor, eigenvalues: Tensor, log_evidence: float) -> EvidenceTest:
+def evidence_test(prior: FlowPrior, measurement: Measurement) -> EvidenceTest | None:
+    """Test a Gaussian prior by data; None where the closed form is not to be had. Arguments as `whitened_data`."""
+    whitened = whitened_data(prior, measurement)
+    return None if whitened is None else judge(whitened)
+
+
+def judge(whitened: WhitenedData) -> EvidenceTest:
+    """Test a Gaussian prior by whitened data."""
+    e, eigenvalues, log_evidence = whitened.e, whitened.eigenvalues, whitened.log_evidence
+
     def log_p(c: Tensor, s: Tensor) -> Tensor:
         variance = c.square()[..., None] + s.square()[..., None] * eigenvalues
         return -0.5 * (variance.log() + e.square() / variance).sum(-1)

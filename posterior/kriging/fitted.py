@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -15,17 +14,18 @@ from torch import Tensor
 from infield.core.brief import Brief
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
-from infield.core.randomness import Randomness, SampleStreams, normal
+from infield.core.randomness import Randomness
 from infield.physics.measurement import Measurement
 from infield.posterior.kriging.fit import Fit, Settings, fit
 from infield.posterior.kriging.hyperparameters import sample
+from infield.posterior.kriging.joint import Joint, some_targets
 from infield.posterior.kriging.laplace import about_the_mode, unsettled
-from infield.posterior.kriging.law import EARTH_RADIUS, StationaryLaw
+from infield.posterior.kriging.law import EARTH_RADIUS
 from infield.posterior.kriging.local import Moments, moments
 from infield.posterior.kriging.measured import PointData, TrendKind, point_data
-from infield.posterior.kriging.observations import Coefficients, Observations, evenly, noise_variances
-from infield.posterior.kriging.simulation import Neighbourhood, Plan, Simulator
-from infield.priors.gaussian.laws import Matern
+from infield.posterior.kriging.observations import Observations, evenly, noise_variances
+from infield.posterior.kriging.state import State
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 SAMPLED = 500
@@ -40,39 +40,7 @@ CHAINED = 4000
 FEWEST_STATES, MOST_STATES, STATE_TARGETS = 8, 32, 1_000_000
 """Numbers of draws of the hyperparameters, and of targets times draws beyond which there are fewer."""
 
-FEW_NEIGHBOURS, MOST_NEIGHBOURS = 100, 800
-"""Data that a target on a coarse level of joint draws is given at most: for many laws, and for one."""
-
-PLANNED = 100_000
-"""Targets up to which order and neighbours of joint draws are chosen once for all states (about 500 bytes each)."""
-
-KEPT = 1_000_000
-"""States times targets up to which weights of joint draws are kept (about 600 bytes each)."""
-
-PILOT = 200
-"""Targets on which the number of neighbours is chosen."""
-
 Hyper = Literal["auto", "sample", "plug-in"]
-
-
-@dataclass(frozen=True)
-class State:
-    """One value of the hyperparameters.
-
-    Arguments:
-        law: Of the field around its trend, in units of the field.
-        noise_factor: By which the noise variances of the data are multiplied.
-        coefficients: Of the trend, a posterior for each channel, for a field around `FittedField.centre`.
-    """
-
-    law: StationaryLaw
-    noise_factor: float | Tensor
-    coefficients: tuple[Coefficients, ...]
-
-    @classmethod
-    def of(cls, fit: Fit) -> State:
-        """The most probable one."""
-        return cls(fit.law, fit.noise_factor, fit.coefficients)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -94,19 +62,16 @@ class FittedField(Brief):
     fit: Fit
     states: tuple[State, ...]
     about_states: dict[str, Any] = field(default_factory=dict)
-    _simulators: dict[int, list[Simulator]] = field(default_factory=dict, repr=False)
-    _plans: dict[tuple[int, float], Plan] = field(default_factory=dict, repr=False)
-    _lock: Any = field(default_factory=threading.Lock, repr=False)
+    _joint: Joint = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "_joint", Joint(self.data, self.grid, self.states, State.of(self.fit), self.fit.centre)
+        )
 
     def about(self) -> dict[str, object]:
         """What a short description shows."""
         return {"law": self.name, "grid": self.grid.shape, "units": self.units, "states": len(self.states)}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_simulators": {}, "_plans": {}, "_lock": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
 
     @classmethod
     def of(
@@ -229,9 +194,7 @@ class FittedField(Brief):
 
     def measured(self, channel: int, state: State) -> Observations:
         """Data of a channel around the fit's centre, with the noise of a state."""
-        data = self.data.channels[channel]
-        noise = noise_variances(data.noise, state.noise_factor)
-        return Observations(data.x, data.y - self.fit.centre, noise, data.design, data.prior_sd)
+        return state.measured(self.data.channels[channel], self.fit.centre)
 
     def moments_at(self, targets: Tensor, channel: int, *, most: int = MOST_STATES) -> tuple[Moments, Tensor]:
         """Mean and variance of the field at positions `(m, ndim)`, hyperparameters averaged over.
@@ -254,66 +217,11 @@ class FittedField(Brief):
         Returns:
             Shape `(n, channel, *space)`, in units of the field.
         """
-        channels, m = len(self.data.channels), self.grid.size
-        terms = self.data.channels[0].design.shape[1]
-        white = normal(generator, n, (channels, terms + m))
-        indices = list(generator.indices) if isinstance(generator, SampleStreams) else list(range(n))
-        of_state = [i % len(self.states) for i in indices]
-        fields = torch.empty((n, channels, m), dtype=torch.float64)
-        for s in dict.fromkeys(of_state):
-            rows = [row for row, own in enumerate(of_state) if own == s]
-            simulators = self._simulators_of(s)
-            for c in range(channels):
-                fields[rows, c] = self._draw(simulators[c], c, self.states[s], white[rows, c])
-        return fields.reshape(n, channels, *self.grid.shape) + self.fit.centre
-
-    def _draw(self, simulator: Simulator, c: int, state: State, white: Tensor) -> Tensor:
-        data, of_trend = self.measured(c, state), state.coefficients[c]
-        terms = data.design.shape[1]
-        root = torch.linalg.cholesky(of_trend.covariance) if terms else of_trend.covariance
-        beta = of_trend.mean + white[:, :terms] @ root.mT
-        around = simulator.draw(data.y - beta @ data.design.mT, white[:, terms:])
-        return around + beta @ self.data.design_at(self.grid.points(), c).mT
-
-    def _simulators_of(self, s: int) -> list[Simulator]:
-        """Of each channel under a state; kept where those of all states are few."""
-        with self._lock:
-            if s not in self._simulators:
-                state, targets = self.states[s], self.grid.points()
-                found = [self._simulator(c, state, targets) for c in range(len(self.data.channels))]
-                if len(self.states) > 1 and len(self.states) * targets.shape[0] > KEPT:
-                    return found
-                self._simulators[s] = found
-            return self._simulators[s]
-
-    def _simulator(self, c: int, state: State, targets: Tensor) -> Simulator:
-        data, own = self.measured(c, state), self._neighbourhood(c, state)
-        if len(self.states) == 1 or targets.shape[0] > PLANNED:
-            return Simulator(state.law, data, targets, own)
-        key = c, state.law.nu
-        if key not in self._plans:
-            law, most_probable = replace(self.fit.law, nu=state.law.nu), self.measured(c, self.most_probable)
-            self._plans[key] = Simulator.planned(law, most_probable, targets, own)
-        return Simulator(state.law, data, targets, own, plan=self._plans[key])
-
-    def _neighbourhood(self, c: int, state: State) -> Neighbourhood:
-        """As many data as moments need; fewer where each draw has a law of its own, which moves more than they do."""
-        if len(self.states) > 1:
-            return Neighbourhood.of(state.law, most=FEW_NEIGHBOURS)
-        own = Neighbourhood.of(state.law)
-        if len(self.data.channels[c]) <= own.most:
-            return own
-        found, _ = self.moments_at(self._some_targets(), c)
-        return Neighbourhood.of(state.law, most=max(own.most, min(found.neighbours, MOST_NEIGHBOURS)))
-
-    def _some_targets(self) -> Tensor:
-        """At random: a fixed step might meet the same column of a grid again and again."""
-        order = torch.randperm(self.grid.size, generator=torch.Generator().manual_seed(0))
-        return self.grid.points()[order[:PILOT].sort().values]
+        return self._joint.draw(n, generator) + self.fit.centre
 
     def unsettled(self) -> float:
         """How much the field's standard deviation depends on hyperparameters; see `laplace.unsettled`."""
-        some, around = self._some_targets(), []
+        some, around = some_targets(self.grid), []
         for data in self.data.channels:
             around.append(Observations(data.x, data.y - self.fit.centre, data.noise, data.design, data.prior_sd))
         designs = [self.data.design_at(some, c) for c in range(len(self.data.channels))]

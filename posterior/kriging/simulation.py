@@ -146,10 +146,13 @@ class Simulator:
         self._positions = torch.cat([self.at.embedded, self.where.embedded])
         noise = torch.cat([self.data.noise, torch.zeros(len(self.where.order), dtype=torch.float64)])
         self._noise = noise + JITTER * law.variance
-        numbers = len(self.where.order) * (self.neighbourhood.drawn + self.neighbourhood.fewest)
+        self.numbers = len(self.where.order)
+        """White numbers of a draw."""
+        self.bytes = 12.0 * self.numbers * (self.neighbourhood.drawn + self.neighbourhood.fewest)
+        """That weights take."""
         self._plan = plan if plan is not None and np.array_equal(plan.order, self.at.order) else None
         self._kept = None
-        if 12.0 * numbers <= memory:
+        if self.bytes <= memory:
             self._kept = list(self._steps() if self._plan is None else self._of_plan(self._plan.steps))
 
     @classmethod

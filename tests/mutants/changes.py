@@ -55,6 +55,7 @@ class Mutant:
         source: The whole mutated module.
         place: Number of the place in the module.
         in_function: Whether it is evaluated when a function is called, not when the module is imported.
+        around: Names of the functions and classes around it, or of what is assigned.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Mutant:
     source: bytes
     place: int = 0
     in_function: bool = True
+    around: tuple[str, ...] = ()
 
     @property
     def key(self) -> dict[str, str | int]:
@@ -158,10 +160,14 @@ def mutant(path: Path, source: bytes, place: int, changed: ast.AST) -> Mutant:
     mutated = source[:begin] + new.encode() + source[end:]
     ast.parse(mutated)
     code = source.splitlines()[node.lineno - 1].decode().strip()
-    bodies = [f.body for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef)]
-    lines = [(body[0].lineno, body[-1].end_lineno) for body in bodies]
-    in_function = any(first <= node.lineno <= last for first, last in lines)
-    return Mutant(path, node.lineno, code, before, after, mutated, place, in_function)
+    around = [n for n in ast.walk(tree) if isinstance(n, ast.stmt) and n.lineno <= node.lineno <= (n.end_lineno or 0)]
+    functions = [n for n in around if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    in_function = any(function.body[0].lineno <= node.lineno for function in functions)
+    names = [n.name for n in around if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    if not names:
+        targets = [n for statement in around for n in ast.walk(statement) if isinstance(n, ast.Name)]
+        names = [n.id for n in targets if isinstance(n.ctx, ast.Store)]
+    return Mutant(path, node.lineno, code, before, after, mutated, place, in_function, tuple(names))
 
 
 def again(root: Path, key: dict[str, str | int]) -> Mutant | None:
@@ -170,14 +176,13 @@ def again(root: Path, key: dict[str, str | int]) -> Mutant | None:
     if not (root / path).exists():
         return None
     source = (root / path).read_bytes()
+    lines = [line.decode().strip() for line in source.splitlines()]
     found = []
     for place, node in enumerate(places(ast.parse(source))):
-        if ast.unparse(node) == key["before"]:
+        if lines[node.lineno - 1] == key["code"] and ast.unparse(node) == key["before"]:
             for changed in changes(node):
                 if ast.unparse(changed) == key["after"]:
-                    candidate = mutant(path, source, place, changed)
-                    if candidate.code == key["code"]:
-                        found.append(candidate)
+                    found.append(mutant(path, source, place, changed))
     return min(found, key=lambda candidate: abs(candidate.place - int(key["place"])), default=None)
 
 

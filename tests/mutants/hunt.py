@@ -11,8 +11,9 @@ from .nearest import Nearest
 from .reach import Map, Test
 from .runner import Runner
 
-SLOWER, START = 4, 30
-"""A mutant may take this many times the unchanged processor time of its tests, and so many seconds more."""
+SLOWER, START = 4, 90
+"""A mutant may take this many times the unchanged processor time of its tests, and so many seconds more, in
+which numba compiles its loops."""
 
 
 class Hunt:
@@ -61,7 +62,11 @@ class Hunt:
                 return "time limit"
             failed = answer["failed"]
             if not failed:
-                return "nothing can be imported"
+                broken = [file for file in files if not self._can_be_imported(file)]
+                if not broken:
+                    return "an import"
+                files = [file for file in files if file not in broken]
+                continue
             if self._passes_alone(failed):
                 return failed
             without.append(failed)
@@ -75,9 +80,16 @@ class Hunt:
                 self.left_out.add(name)
         return self.alone[name]
 
+    def _can_be_imported(self, file: str) -> bool:
+        if file not in self.alone:
+            self.alone[file] = self.runner.run(self.tree, [file], only=["none"])["status"] == 5
+            if not self.alone[file]:
+                self.left_out.add(file)
+        return self.alone[file]
+
     def _tests(self, mutant: Mutant) -> tuple[list[str], list[str], float]:
         """Test files, the tests in them that are not to be run, and the processor time of the others."""
-        near = list(map(str, self.nearest.tests_of(mutant.path)))
+        near = list(map(str, self.nearest.tests_of(mutant.path, mutant.around)))
         files, without, total = [], [], 0.0
         for rank, file in enumerate(near):
             if rank >= self.files and not self.map.mapped(file):

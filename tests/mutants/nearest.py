@@ -16,7 +16,7 @@ class Nearest:
     def __init__(self, root: Path) -> None:
         self.root = root
         files = [path for room in FOLDERS for path in modules(root, room)]
-        tests = sorted(path.relative_to(root) for path in (root / "tests").rglob("*.py"))
+        self.tests = tests = sorted(path.relative_to(root) for path in (root / "tests").rglob("*.py"))
         names = {}
         for path in files:
             names[_dotted(path)] = path
@@ -31,22 +31,32 @@ class Nearest:
                 if name in names:
                     self.importers[names[name]].add(path)
 
-    def tests_of(self, module: Path) -> list[Path]:
-        """Test files that import a module, nearest first: that of its name, then by imports in between, the same room
-        before others, short files before long ones."""
+    def tests_of(self, module: Path, names: tuple[str, ...] = ()) -> list[Path]:
+        """Test files that import a module or lie in the folder of its tests, nearest first.
+
+        That of its name, those that mention most of some names, those of the folder, then by imports in between, the
+        same room before others, short files before long ones.
+        """
+        words = [re.compile(rf"\b{re.escape(name.strip('_'))}\b") for name in names if len(name) > 4]
         distance, nearest = {module: 0}, [module]
         for path in nearest:
             for importer in self.importers[path] - distance.keys():
                 distance[importer] = distance[path] + 1
                 nearest.append(importer)
+        place = module.parts[2:-1] if module.parts[0] == "src" else module.parts[:-1]
+        beside = {path for path in self.tests if path.parts[1:-1] == place}  # perhaps through a command alone
         room = next(room for room, folder in FOLDERS.items() if module.is_relative_to(folder))
 
         def order(path: Path) -> tuple:
             own = path.stem == f"test_{module.stem}" and room in path.parts
-            return not own, distance[path], room not in path.parts, (self.root / path).stat().st_size, path
+            text = (self.root / path).read_text() if room in path.parts else ""
+            mentioned = sum(bool(word.search(text)) for word in words)
+            size = (self.root / path).stat().st_size
+            far = distance.get(path, len(distance))
+            return not own, -mentioned, path not in beside, far, room not in path.parts, size, path
 
-        tests = [path for path in distance if path.stem.startswith("test_") and path.parts[0] == "tests"]
-        return sorted(tests, key=order)
+        tests = {path for path in distance if path.parts[0] == "tests"} | beside
+        return sorted((path for path in tests if path.stem.startswith("test_")), key=order)
 
 
 def _dotted(path: Path) -> str:

@@ -167,19 +167,17 @@ def _history(file: h5py.File, name: str) -> tuple[str, ...]:
 
 
 def _number(path: Path, attributes: Mapping[str, Any], key: str) -> float:
-    value = attributes.get(key)
-    if value is None or not np.isfinite(float(value)) or float(value) <= 0:
-        raise InfieldError(where=f"{path}: '{key}'", found=value, expected="a finite number above zero")
-    return float(value)
+    number = _numbers({key: attributes.get(key)}).get(key, 0.0)
+    if not number > 0:
+        raise InfieldError(where=f"{path}: '{key}'", found=attributes.get(key), expected="a finite number above zero")
+    return number
 
 
 def _numbers(attributes: Mapping[str, Any]) -> dict[str, float]:
     """The attributes that are numbers, flags left out."""
-    return {
-        str(key): float(value)
-        for key, value in attributes.items()
-        if np.size(value) == 1 and np.asarray(value).dtype.kind in "iuf" and np.isfinite(float(value))
-    }
+    arrays = {str(key): np.asarray(value) for key, value in attributes.items()}  # some files hold arrays of one number
+    numbers = {key: array.item() for key, array in arrays.items() if array.size == 1 and array.dtype.kind in "iuf"}
+    return {key: float(value) for key, value in numbers.items() if np.isfinite(value)}
 
 
 def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:

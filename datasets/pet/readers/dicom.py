@@ -81,4 +81,5 @@ def _series(path: Path, headers: list[tuple[Any, Path]], units: str | None) -> F
     known = all(d > 0 for d in durations)
     return FrameFile(path=path, format="DICOM", frames=len(stacks), read=read, affine=affine, units=units or stored,
                      durations=tuple(durations) if known else None,
+                     uncorrected="DecayCorrection NONE" if first.get("DecayCorrection") == "NONE" else None,
                      facts={"PatientWeight": float(w)} if (w := first.get("PatientWeight")) else {})  # fmt: skip

@@ -22,6 +22,7 @@ def open_ecat(path: Path, *, units: str | None = None) -> FrameFile:
         headers = image.get_subheaders().subheaders
         starts = tuple(float(h["frame_start_time"]) / 1000 for h in headers)
         durations = tuple(float(h["frame_duration"]) / 1000 for h in headers)
+        corrections = [float(h["decay_corr_fctr"]) for h in headers]
         header = image.get_header() if hasattr(image, "get_header") else image.header
         stored = bytes(header["data_units"].tobytes()).split(b"\0")[0].decode("latin-1").strip()
         nuclide = bytes(header["isotope_name"].tobytes()).split(b"\0")[0].decode("latin-1").strip()
@@ -34,4 +35,6 @@ def open_ecat(path: Path, *, units: str | None = None) -> FrameFile:
     known = all(d > 0 for d in durations)
     return FrameFile(path=path, format="ECAT 7", frames=len(headers), read=read, affine=affine,
                      units=units or stored or None, starts=starts if known else None,
-                     durations=durations if known else None, facts={"TracerRadionuclide": nuclide})  # fmt: skip
+                     durations=durations if known else None,
+                     uncorrected="decay_corr_fctr 1 in all" if max(corrections) <= 1 else None,
+                     facts={"TracerRadionuclide": nuclide})  # fmt: skip

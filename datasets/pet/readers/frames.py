@@ -28,6 +28,8 @@ class FrameFile:
         units: As the file has them; None if it has none.
         starts: When frames start, s; None if the file lacks them.
         durations: How long they last, s; likewise.
+        uncorrected: Why the frames are not, or may not be, corrected for decay to one time; None where they are.
+        decay: Factor of each frame that corrects it for decay; None where the file is corrected already.
         facts: Further metadata of the file.
     """
 
@@ -39,6 +41,8 @@ class FrameFile:
     units: str | None = None
     starts: tuple[float, ...] | None = None
     durations: tuple[float, ...] | None = None
+    uncorrected: str | None = None
+    decay: tuple[float, ...] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def image(self, first: int = 0, last: int | None = None) -> PETImage:
@@ -59,13 +63,22 @@ class FrameFile:
                 remedy="choose one frame ({frames}), or add a sidecar",
                 parameters=["frames"],
             )
+        if self.uncorrected is not None and len(chosen) > 1:
+            raise InfieldError(
+                where=self.path,
+                found=f"{len(chosen)} frames that are not corrected for decay ({self.uncorrected})",
+                expected="frames corrected to one time, whose mean is one",
+                remedy="choose one frame ({frames}), or correct them first",
+                parameters=["frames"],
+            )
         if self.units is None:
             raise InfieldError(where=self.path, found="no units", expected="them", remedy="name them ({units})",
                                parameters=["units"])  # fmt: skip
         durations = [1.0] if self.durations is None else [self.durations[k] for k in chosen]
         try:
             units, factor = quantity(self.units)
-            mean = factor * mean_over_frames((self.read(k) for k in chosen), durations)
+            frames = (self.read(k) * (1.0 if self.decay is None else self.decay[k]) for k in chosen)
+            mean = factor * mean_over_frames(frames, durations)
             values, affine = to_world_axes(mean, self.affine)
             check_values(values, units)
         except InfieldError as error:

@@ -11,7 +11,7 @@ from infield.core.errors import InfieldError
 from infield.datasets.pet.image import MNI, MNI_CODE
 from infield.datasets.pet.readers.common import needs, readable
 from infield.datasets.pet.readers.frames import FrameFile
-from infield.datasets.pet.sidecar import check_sidecar, read_sidecar
+from infield.datasets.pet.sidecar import check_sidecar, decay_factors, read_sidecar
 
 
 def open_nifti(path: Path, *, units: str | None = None) -> FrameFile:
@@ -27,14 +27,17 @@ def open_nifti(path: Path, *, units: str | None = None) -> FrameFile:
             raise InfieldError(where=path, found=f"{len(image.shape)} axes", expected="3, or 4 with frames")
         frames = image.shape[3] if len(image.shape) == 4 else 1
     facts: dict[str, Any] = {}
-    starts = durations = None
+    starts = durations = decay = None
     if units is None:
         facts = dict(read_sidecar(path))
         try:
             check_sidecar(facts, frames)
+            decay = decay_factors(facts)
         except InfieldError as error:
             raise error.within(path) from error
         units = facts["Units"]
+        if decay is not None:
+            facts |= {"ImageDecayCorrected": True, "decay": "corrected here, frame by frame, by its integral"}
         starts, durations = tuple(facts["FrameTimesStart"]), tuple(facts["FrameDuration"])
 
     if int(image.header["sform_code"]) == MNI_CODE or f"_space-{MNI}" in path.name:
@@ -45,4 +48,4 @@ def open_nifti(path: Path, *, units: str | None = None) -> FrameFile:
             return np.asarray(image.dataobj[..., k] if len(image.shape) == 4 else image.dataobj, dtype=np.float64)
 
     return FrameFile(path=path, format="NIfTI", frames=frames, read=read, affine=image.affine.astype(float),
-                     units=units, starts=starts, durations=durations, facts=facts)  # fmt: skip
+                     units=units, starts=starts, durations=durations, decay=decay, facts=facts)  # fmt: skip

@@ -85,9 +85,9 @@ def run(
     with progress() as bar:
         for part in bar.track(parts or PARTS, description="trust-mri"):
             if part == "check":
-                _check(bench, seed, kept, *((4, 2) if quick else (RIGHT, FAULTY)))
+                _check(bench, seed, kept, *((2, 1) if quick else (RIGHT, FAULTY)))
             else:
-                _mend(bench, seed, kept, *((4, 4) if quick else heads), levels=2 if quick else levels)
+                _mend(bench, seed, kept, *((2, 2) if quick else heads), levels=2 if quick else levels)
     return bench
 
 

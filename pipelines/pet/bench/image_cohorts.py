@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -52,6 +54,11 @@ class Cohort:
 
     def __len__(self) -> int:
         return len(self.baseline)
+
+    def first(self, n: int) -> Cohort:
+        """The first subjects."""
+        parts = ("baseline", "follow_up", "noise_free", "grey", "white", "years")
+        return replace(self, **{name: getattr(self, name)[:n] for name in parts})
 
     @cached_property
     def seen(self) -> Tensor:
@@ -119,14 +126,40 @@ Regressor = Callable[[Cohort, int, Tensor], Tensor]
 """From a cohort, a subject and its image with the predicted regional means to a mean image."""
 
 
-def train_unet(training: Cohort, law: VoxelLaw, bridge: RegionBridge, steps: int, seed: int) -> Regressor:
+def trained_images(
+    training: Cohort, bridge: RegionBridge, steps: int, folder: Path
+) -> tuple[VoxelLaw, Regressor, dict[str, float]]:
+    """The law of voxels and the U-Net, trained or as an earlier run left them in the folder, and their CPU seconds."""
+    path = folder / f"images-{len(training)}-{steps}.pt"
+    if path.exists():
+        stored = torch.load(path, weights_only=True)
+        law = VoxelLaw(*stored["law"])
+        network = _network()
+        network.load_state_dict(stored["unet"])
+        return law, _regressor(network), stored["cpu_seconds"]
+    start = time.process_time()
+    law = fit_voxels(training)
+    middle = time.process_time()
+    network = train_unet(training, law, bridge, steps)
+    seconds = {"law of voxels": middle - start, "u-net": time.process_time() - middle}
+    entry = {"law": [law.coefficients, law.log_variance, law.spectrum], "unet": network.state_dict()}
+    part = path.with_suffix(".part")
+    torch.save(entry | {"cpu_seconds": seconds}, part)
+    os.replace(part, path)
+    return law, _regressor(network), seconds
+
+
+def _network() -> UNet:
+    return UNet(1, 2, widths=(32, 48, 64), periodic=False, inputs=4, times=2)
+
+
+def train_unet(training: Cohort, law: VoxelLaw, bridge: RegionBridge, steps: int) -> UNet:
     """A U-Net that corrects the image of the regional regression, by the mean square error; slices are its examples.
 
     Its inputs are that image, which has the predicted regional means in it, the baseline, both tissues, and the years.
     """
-    torch.manual_seed(seed)
-    generator = Generator().manual_seed(seed)
-    network = UNet(1, 2, widths=(32, 48, 64), periodic=False, inputs=4, times=2)
+    torch.manual_seed(0)
+    generator, network = Generator().manual_seed(0), _network()
     n, means = len(training), bridge.predict(training.means(training.baseline), training.years)
     painted = []
     for i in range(n):
@@ -149,6 +182,10 @@ def train_unet(training: Cohort, law: VoxelLaw, bridge: RegionBridge, steps: int
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()
+    return network
+
+
+def _regressor(network: UNet) -> Regressor:
     network.eval().requires_grad_(False)
 
     def predict(cohort: Cohort, i: int, image: Tensor) -> Tensor:

@@ -84,17 +84,25 @@ METHOD_NOTE = (
 
 def chosen(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """This bench with its options."""
-    return sys.modules[__name__], {"parts": arguments.parts, "checkpoints": arguments.checkpoints}
+    names = ("parts", "subjects", "checkpoints")
+    return sys.modules[__name__], {name: getattr(arguments, name) for name in names}
 
 
 def run(
-    *, quick: bool = False, seed: int = 0, parts: list[str] | None = None, checkpoints: Path | None = None
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    parts: list[str] | None = None,
+    subjects: int | None = None,
+    checkpoints: Path | None = None,
 ) -> TargetBench:
     """The requested parts; when quick, few subjects and hardly any training.
 
     Raises:
-        InfieldError: The folder of checkpoints does not exist.
+        InfieldError: The folder of checkpoints does not exist, or there are too few subjects.
     """
+    if subjects is not None and not 30 <= subjects <= 600:
+        raise InfieldError(where="--subjects", found=subjects, expected="30 to 600")
     if checkpoints is not None and not checkpoints.is_dir():
         raise InfieldError(where="--checkpoints", found=f"{checkpoints}", expected="a folder that exists")
     torch.set_num_threads(1)
@@ -103,7 +111,7 @@ def run(
         if part == "regions":
             _regions(bench, quick, seed, checkpoints)
         else:
-            longitudinal_images.run(bench, quick=quick, seed=seed, folder=checkpoints)
+            longitudinal_images.run(bench, quick=quick, seed=seed, folder=checkpoints, subjects=subjects)
     return bench
 
 

@@ -11,6 +11,7 @@ PARTS = ("regions", "images")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, metavar="PART", help=f"some of {', '.join(PARTS)}")
+    parser.add_argument("--subjects", type=int, metavar="N", help="subjects of images, 30 to 600 (default 600)")
     parser.add_argument(
         "--checkpoints",
         type=Path,

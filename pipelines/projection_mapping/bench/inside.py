@@ -16,8 +16,6 @@ from infield.physics.projection_mapping.setup import Setup
 from infield.pipelines.bench.targets import TargetBench
 from infield.pipelines.projection_mapping.bench.cases import (
     CORNER,
-    QUICK_PICTURES,
-    SCENES,
     calibrated,
     delta_e,
     inside_target,
@@ -81,53 +79,52 @@ class Scores(dict[str, tuple[float, float]]):
         self[method] = psnr(image, self.target, self.inner), delta_e(image, self.target, self.inner)
 
 
-def inside(bench: TargetBench, height: int, quick: bool, seed: int) -> None:
-    count = QUICK_PICTURES if quick else None
-    for name in [*[*SCENES][:1], CORNER] if quick else SCENES:
-        rendered, right = scene(name, height), truth(name, height)
-        shown = pictures(right.shape, count)
-        found = calibrated(name, height, 1, seed)
-        inner = judged(right) & judged(found)
-        gains: dict[str, list[float]] = {}
-        for i, picture in enumerate(shown.values()):
-            target = inside_target(right, picture)
-            scores = Scores(rendered, target, inner)
-            score = scores.add
-            none = torch.from_numpy(np.broadcast_to(target.mean(), (3, *right.grid.shape)).copy())
-            score("none", right, none.clamp(0, 1))
-            for kind, setup in (("true", right), ("calibrated", found)):
-                score(f"linear, {kind}", setup, linear_then_clip(setup, target))
-                score(f"least squares, {kind}", setup, least_squares_then_clip(setup, target))
-                score(f"pixelwise, {kind}", setup, pixelwise_light(setup, target, "coded"))
-                began = time.process_time()
-                light = joint(setup, target)
-                seconds = time.process_time() - began
-                score(f"joint, {kind}", setup, light)
-                gains.setdefault(f"CPU seconds, {kind}", []).append(seconds)
-                gains.setdefault(f"joint over linear, {kind}, dB", []).append(
-                    scores[f"joint, {kind}"][0] - scores[f"linear, {kind}"][0]
-                )
-                gains.setdefault(f"Delta E, joint over linear, {kind}", []).append(
-                    scores[f"joint, {kind}"][1] / scores[f"linear, {kind}"][1]
-                )
-            gains.setdefault("true over calibrated, joint, dB", []).append(
-                scores["joint, true"][0] - scores["joint, calibrated"][0]
+def inside(bench: TargetBench, name: str, height: int, count: int | None, seed: int) -> None:
+    """One scene, `count` pictures."""
+    rendered, right = scene(name, height), truth(name, height)
+    shown = pictures(right.shape, count)
+    found = calibrated(name, height, 1, seed)
+    inner = judged(right) & judged(found)
+    gains: dict[str, list[float]] = {}
+    for i, picture in enumerate(shown.values()):
+        target = inside_target(right, picture)
+        scores = Scores(rendered, target, inner)
+        score = scores.add
+        none = torch.from_numpy(np.broadcast_to(target.mean(), (3, *right.grid.shape)).copy())
+        score("none", right, none.clamp(0, 1))
+        for kind, setup in (("true", right), ("calibrated", found)):
+            score(f"linear, {kind}", setup, linear_then_clip(setup, target))
+            score(f"least squares, {kind}", setup, least_squares_then_clip(setup, target))
+            score(f"pixelwise, {kind}", setup, pixelwise_light(setup, target, "coded"))
+            began = time.process_time()
+            light = joint(setup, target)
+            seconds = time.process_time() - began
+            score(f"joint, {kind}", setup, light)
+            gains.setdefault(f"CPU seconds, {kind}", []).append(seconds)
+            gains.setdefault(f"joint over linear, {kind}, dB", []).append(
+                scores[f"joint, {kind}"][0] - scores[f"linear, {kind}"][0]
             )
-            if name == CORNER:
-                flat = replace(right, form_factors=None, reflectance=None)
-                score("joint, no geometry", flat, joint(flat, target))
-                gains.setdefault("joint without geometry over linear, true, dB", []).append(
-                    scores["joint, no geometry"][0] - scores["linear, true"][0]
-                )
-            if i < ADAM_PICTURES:
-                for step in ADAM_STEPS:
-                    score(f"Adam {step}", right, projected_adam(right, target, step))
-                best = max(scores[f"Adam {step}"][0] for step in ADAM_STEPS)
-                gains.setdefault("joint over the best Adam, dB", []).append(scores["joint, true"][0] - best)
-            for method, values in scores.items():
-                gains.setdefault(f"PSNR/{method}", []).append(values[0])
-                gains.setdefault(f"dE/{method}", []).append(values[1])
-        _report(bench, name, rendered.indirect_share(), gains)
+            gains.setdefault(f"Delta E, joint over linear, {kind}", []).append(
+                scores[f"joint, {kind}"][1] / scores[f"linear, {kind}"][1]
+            )
+        gains.setdefault("true over calibrated, joint, dB", []).append(
+            scores["joint, true"][0] - scores["joint, calibrated"][0]
+        )
+        if name == CORNER:
+            flat = replace(right, form_factors=None, reflectance=None)
+            score("joint, no geometry", flat, joint(flat, target))
+            gains.setdefault("joint without geometry over linear, true, dB", []).append(
+                scores["joint, no geometry"][0] - scores["linear, true"][0]
+            )
+        if i < ADAM_PICTURES:
+            for step in ADAM_STEPS:
+                score(f"Adam {step}", right, projected_adam(right, target, step))
+            best = max(scores[f"Adam {step}"][0] for step in ADAM_STEPS)
+            gains.setdefault("joint over the best Adam, dB", []).append(scores["joint, true"][0] - best)
+        for method, values in scores.items():
+            gains.setdefault(f"PSNR/{method}", []).append(values[0])
+            gains.setdefault(f"dE/{method}", []).append(values[1])
+    _report(bench, name, rendered.indirect_share(), gains)
 
 
 def _report(bench: TargetBench, name: str, share: float, gains: dict[str, list[float]]) -> None:

@@ -35,6 +35,12 @@ class SampleStreams:
     def __len__(self) -> int:
         return len(self._generators)
 
+    def part(self, rows: Sequence[int]) -> SampleStreams:
+        """The streams of some rows of the batch, going on where they are."""
+        streams = SampleStreams(self.seed, [])
+        streams.indices, streams._generators = [self.indices[i] for i in rows], [self._generators[i] for i in rows]
+        return streams
+
     def normal(self, shape: tuple[int, ...]) -> Tensor:
         """Independent standard normal numbers, shape `(samples, *shape)`, float64."""
         return torch.stack([torch.randn(shape, generator=g, dtype=torch.float64) for g in self._generators])

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 
 import numpy as np
 import pytest
@@ -204,3 +205,27 @@ def test_without_the_template_it_says_how_to_get_it(tmp_path, monkeypatch, capsy
 def test_another_field_of_view_is_refused():
     with pytest.raises(InfieldError, match="expected two axes of 240 mm"):
         BrainPhantom().draw(grid(fov=220.0), SampleStreams(0, [0]).normal)
+
+
+def test_lesions_are_ellipses_of_one_area_turned_by_their_angle(monkeypatch):
+    """One large lesion without ragged edges, of radius r and stretch s: semi-axes r / s at the angle, and r s."""
+    turns, half = torch.arange(5).double() / 5, torch.full((5,), 0.5).double()
+    calls = iter([0 * half, 2 * half, half, turns, 0 * half, *[half, turns, 2 * half] * 7])
+    monkeypatch.setattr(brains, "_uniform", lambda white: next(calls))
+    monkeypatch.setattr(brains, "_between", lambda white, low, high: 2 * half)
+    axis = torch.arange(-100, 101).double() / 4
+
+    def white(shape):
+        return torch.full((5, *shape), float(shape == ())).double()
+
+    drawn = BrainPhantom(lesions=1.0)._lesions([axis, axis], lambda length: torch.zeros(5, 201, 201).double(), white)
+    r, s = (4.0 * 17.0) ** 0.5, math.exp(0.25)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    for field, turn in zip(drawn, turns, strict=True):
+        inside = field > 0.5
+        assert float(inside.sum()) / 16 == pytest.approx(math.pi * r**2, rel=0.01)
+        along = torch.tensor([math.cos(math.pi * turn), math.sin(math.pi * turn)]).double()
+        across = torch.tensor([-along[1], along[0]]).double()
+        moments = torch.cov(torch.stack([y[inside], x[inside]]))
+        assert float(along @ moments @ along) == pytest.approx((r / s) ** 2 / 4, rel=0.02)
+        assert float(across @ moments @ across) == pytest.approx((r * s) ** 2 / 4, rel=0.02)

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from infield import InfieldError
 from infield.datasets.formats.measurement import open_measurement
+from infield.datasets.mri import convert
 from infield.datasets.mri.coil_maps import calibration_width, coil_maps
 from infield.datasets.mri.coil_noise import coil_covariance, outer_samples
 from infield.datasets.mri.convert import convert_mri
@@ -256,3 +258,19 @@ def test_real_slice(tmp_path):
         np.testing.assert_allclose(estimate, np.sqrt((np.abs(shell) ** 2).mean(1)), rtol=0.12)
     converted.write(tmp_path / "brain.zarr")
     assert torch.equal(open_measurement(tmp_path / "brain.zarr").y, measurement.y)
+
+
+@pytest.mark.parametrize(("fine", "coarse"), [((9, 12), (4, 7)), ((8, 7), (8, 3)), ((6, 6), (3, 4))])
+def test_what_is_held_out_is_left_out_of_the_outer_samples_at_its_frequencies(monkeypatch, fine, coarse):
+    monkeypatch.setattr(convert, "outer_samples", lambda samples, mask: mask)
+    rng = np.random.default_rng(0)
+    mask, held_out = rng.random(fine) < 0.8, rng.random(coarse) < 0.5
+
+    def frequencies(shape):
+        axes = (np.fft.fftshift(np.fft.fftfreq(n, 1 / n)).astype(int) for n in shape)
+        return list(zip(*(axis.flat for axis in np.meshgrid(*axes, indexing="ij")), strict=True))
+
+    gone = {at for at, out in zip(frequencies(coarse), held_out.flat, strict=True) if out}
+    expected = [bool(seen) and at not in gone for at, seen in zip(frequencies(fine), mask.flat, strict=True)]
+    found = convert._outer(SimpleNamespace(mask=mask, samples=None), held_out)
+    assert found.ravel().tolist() == expected and 0 < sum(expected) < mask.sum()

@@ -7,6 +7,9 @@ import json
 import subprocess
 import sys
 import tracemalloc
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from infield.datasets.pet.decay import decay_factor, half_life, mean_over_frames
 from infield.datasets.pet.image import PETImage, read_image, to_world_axes
 from infield.datasets.pet.interval import years_between
 from infield.datasets.pet.quantities import Dose, becquerel, check_values, quantity, to_suv, to_suvr
+from infield.datasets.pet.readers.frames import FrameFile
 from infield.datasets.pet.readers.open import open_image
 from infield.datasets.pet.resolution import at_resolution, cost
 from infield.datasets.pet.sidecar import INFUSION, MAY_BE_UNKNOWN, REQUIRED, check_frames, check_sidecar
@@ -33,6 +37,7 @@ SIDECAR = {
     "InjectedRadioactivityUnits": "MBq",
     "ScanStart": 3000,
     "InjectionStart": 0,
+    "ImageDecayCorrected": True,
     "ImageDecayCorrectionTime": 3000,
     "FrameTimesStart": [3000, 3300, 3600, 4200],
     "FrameDuration": [300, 300, 600, 300],
@@ -119,6 +124,11 @@ def test_left_stays_left(codes):
     tilted[:3, :3] = np.array([[0.9, -0.4, 0], [0.4, 0.9, 0], [0, 0, 1]]) @ affine[:3, :3]
     with pytest.raises(InfieldError, match="oblique"):
         to_world_axes(values, tilted)
+    for sine, kept in ((0.049, True), (0.051, False)):
+        turn = np.array([[(1 - sine**2) ** 0.5, -sine, 0], [sine, (1 - sine**2) ** 0.5, 0], [0, 0, 1]])
+        tilted[:3, :3] = turn @ affine[:3, :3]
+        with nullcontext() if kept else pytest.raises(InfieldError, match=r"expected a tilt below 0\.05 rad"):
+            to_world_axes(values, tilted)
 
 
 def test_required_fields_are_those_of_the_schema():
@@ -223,6 +233,25 @@ def test_a_session_becomes_an_image_in_suv_with_its_sides(sessions, tmp_path, ca
         assert not (tmp_path / "no.zarr").exists()
 
 
+def test_frames_that_are_not_corrected_for_decay_are_corrected(sessions, tmp_path):
+    """A constant activity at the decay correction time, as uncorrected frames measure it: the mean is that activity."""
+    nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed (extra `pet`)")
+    rate = np.log(2) / half_life("F18")
+    starts, lasts = np.array(SIDECAR["FrameTimesStart"]), np.array(SIDECAR["FrameDuration"])
+    begun = np.exp(-rate * (starts - SIDECAR["ImageDecayCorrectionTime"]))
+    frames = 7.0 * begun * -np.expm1(-rate * lasts) / (rate * lasts)
+    values = np.broadcast_to(frames, (4, 5, 6, 4)).astype(np.float64)
+    place = sessions[0].parent / "sub-01_ses-1_run-2_pet.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([-2.0, 2.0, 2.0, 1.0])), place)
+    sidecar = place.with_name("sub-01_ses-1_run-2_pet.json")
+    for corrected, expected in ((False, 7000.0), (True, 1e3 * frames @ lasts / lasts.sum())):
+        sidecar.write_text(json.dumps({"Units": "kBq/mL", "ImageDecayCorrected": corrected}))
+        image = open_image(place).image()
+        np.testing.assert_allclose(image.values, expected, rtol=1e-6)
+        assert image.facts["ImageDecayCorrected"] and ("decay" in image.facts) is not corrected
+    assert expected < 6700  # what the mean of uncorrected frames would be
+
+
 def test_suvr_and_centiloid_on_the_command_line(sessions, tmp_path, capsys):
     nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed (extra `pet`)")
     first, _ = sessions
@@ -306,6 +335,23 @@ def test_a_dicom_series_with_a_slope_for_each_slice(tmp_path):
     np.testing.assert_allclose(image.values, expected[:, ::-1, ::-1])  # LPS: rows run to the back, columns to the left
     np.testing.assert_allclose(image.affine[:3], [[2, 0, 0, -18], [0, 3, 0, -29], [0, 0, 4, 0]])
     assert image.units == "Bq/mL"
+
+
+def test_frames_of_unknown_decay_are_taken_one_by_one():
+    file = FrameFile(
+        path=Path("a.v"),
+        format="ECAT 7",
+        frames=2,
+        read=lambda k: np.full((2, 2, 2), 1.0 + k),
+        affine=np.eye(4),
+        units="Bq/mL",
+        durations=(60.0, 60.0),
+        uncorrected="decay_corr_fctr 1 in all",
+    )
+    with pytest.raises(InfieldError, match="2 frames that are not corrected for decay"):
+        file.image()
+    assert file.image(1, 1).values.max() == 2
+    assert replace(file, uncorrected=None).image().values.max() == 1.5
 
 
 def test_the_help_of_convert_imports_no_torch():

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from infield.core.errors import InfieldError
-from infield.datasets.projection_mapping.gray_code import decode, pattern_count, patterns, refine
+from infield.datasets.projection_mapping.gray_code import Decoded, decode, pattern_count, patterns, refine
+from infield.datasets.projection_mapping.subpixel import refine_by_contrast
 
 cv2 = pytest.importorskip("cv2")
 DATA = Path(os.environ.get("INFIELD_DATA", "/nowhere")) / "projection" / "graycode_board"
@@ -72,11 +73,33 @@ def test_positions_between_pixels():
     y, x = np.indices((60, 80)).astype(float)
     true = np.stack([0.8 * y + 0.1 * x + 3, 1.1 * x - 0.07 * y + np.where(x > 40, 25, 0)])
     whole = np.round(true).astype(int)
-    from infield.datasets.projection_mapping.gray_code import Decoded
-
     found = refine(Decoded(whole[0], whole[1], np.ones((60, 80), bool), np.ones((60, 80), bool)))
     inner = (slice(8, -8), slice(8, -8))
     error = np.abs(found.warp - true)[(slice(None), *inner)]
     assert np.nanmax(error) < 0.5 and np.sqrt(np.nanmean(error**2)) < 0.09
     assert np.sqrt(((whole - true) ** 2).mean()) > 0.25  # without the fit
     assert 0.01 < np.nanmedian(found.error[inner]) < 0.1
+
+
+@pytest.mark.parametrize(("sigma", "stride"), [(0.8, 1.0), (1.6, 1.0), (1.0, 1.13)])
+def test_positions_by_contrast(sigma, stride):
+    """Camera pixels of the projector's size: all neighbours are rounded alike, and contrasts alone tell the phase."""
+    height, width, ndimage = 60, 80, pytest.importorskip("scipy.ndimage")
+    y, x = np.indices((40, 56)).astype(float)
+    true = np.stack([stride * y + 0.01 * x + 4.37, stride * x + 0.02 * y + 4.41])
+    seen = []
+    for pattern in patterns(height, width).astype(float):
+        image = ndimage.gaussian_filter(np.kron(pattern, np.ones((8, 8))), 8 * sigma, mode="nearest")
+        seen.append(ndimage.map_coordinates(image, 8 * true + 3.5, order=1))
+    rng = np.random.default_rng(0)
+    texture = rng.uniform(0.3, 1, (40, 56))
+    light = np.stack(seen) * texture + 0.01 * rng.normal(size=(len(seen), 40, 56))
+    sums = light[0::2] + light[1::2]
+    gray, lit = 20 + 180 * light, np.ones((40, 56), bool)
+    found = refine_by_contrast(gray, lit, (light[0::2] - light[1::2]) / sums, height, width)
+    inner = (slice(None), slice(3, -3), slice(3, -3))
+    assert np.isfinite(found.warp).all(0).mean() > 0.97
+    assert np.sqrt(np.nanmean((found.warp - true)[inner] ** 2)) < 0.06
+    if sigma == 0.8:  # what planes through decoded positions leave
+        decoded = decode(gray, np.full((40, 56), 250), np.zeros((40, 56)), height, width)
+        assert np.sqrt(np.nanmean((refine(decoded).warp - true)[inner] ** 2)) > 0.15

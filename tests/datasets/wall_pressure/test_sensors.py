@@ -44,6 +44,7 @@ def test_random_share():
     assert a.count == 72 and a.share == 0.05 and len(np.unique(a.array)) == 72
     assert np.array_equal(a.array, b.array) and not np.array_equal(a.array, c.array)
     assert "72 sensors, 5 % of the points" in a.words
+    assert WallSensors.random(GRID, 1 / GRID.size, 0).count == 1
 
 
 def test_lattice():

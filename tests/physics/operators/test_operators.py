@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
+from infield import InfieldError
 from infield.core._deepinv import deepinv
 from infield.core.grid import Axis, Grid, PointSet
 from infield.physics.cm21.interferometer import independent_modes
@@ -22,6 +23,7 @@ from infield.physics.operators.composition import Scale, compose
 from infield.physics.operators.convolution import Convolution
 from infield.physics.operators.fourier import FourierSampling
 from infield.physics.operators.least_squares import LeastSquaresMixin, null_projection
+from infield.physics.operators.rebuilt import _fixed
 from infield.physics.operators.registry import build_operator
 from infield.physics.operators.sensors import Mask
 from infield.testing import check_operator
@@ -578,3 +580,18 @@ def test_tomography_of_deepinv_runs_in_both_precisions_with_an_exact_adjoint():
     torch.testing.assert_close(
         single.A_adjoint(y.float()).double(), A.to(torch.float64).A_adjoint(y), rtol=1e-4, atol=1e-4
     )
+
+
+def test_one_sensor_is_enough_and_none_is_too_few():
+    grid = Grid.regular((4, 4))
+    description = {"name": "points", "arrays": {"coordinates": "at"}}
+    operator = build_operator(description, {"at": np.array([[1 / 3, 2 / 3]])}, grid, 1)
+    assert float(operator.A(torch.arange(16.0).reshape(1, 1, 4, 4))) == pytest.approx(6)
+    with pytest.raises(InfieldError, match="found no sensor, expected the coordinates of at least one"):
+        build_operator(description, {"at": np.empty((0, 2))}, grid, 1)
+
+
+def test_fingerprints_of_earlier_files_hold():
+    """Their fields are fractions of (i + start / 4) times the golden ratio, which files rely on."""
+    expected = [[0.7725424859373686, 0.3905764746872635], [0.008610463437158, 0.6266444521870529]]
+    np.testing.assert_allclose(_fixed((2, 2), 1), expected, atol=1e-12)

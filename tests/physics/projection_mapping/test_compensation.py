@@ -145,3 +145,15 @@ def test_rounding_and_dither(plane):
         drive = drive_of_light(setup.responses, light)[:, 0].mean()
         assert abs(codes[0].mean() / 255 - drive) < tolerance
     assert np.abs(quantise(setup, light, 16)[1] - light).max() < 1e-4 < np.abs(emitted - light).max()
+
+
+@pytest.mark.parametrize("p", [0, 1])
+def test_the_true_warp_ends_at_the_centres_of_the_outermost_pixels(p):
+    rendered = scene(albedo=0.7)
+    warp, raster = rendered.truth().projectors[p].warp, rendered.poses[p].raster
+    seen = np.isfinite(warp).all(0)
+    for at, n in zip(warp, raster, strict=True):
+        assert at[seen].min() >= 0 and at[seen].max() <= n - 1
+    fine = rendered.fine_warp[p]
+    between = [(at > n - 1) & (at < n - 0.5) | (at < 0) & (at > -0.5) for at, n in zip(fine, raster, strict=True)]
+    assert (between[0] | between[1]).any()  # light falls there, too

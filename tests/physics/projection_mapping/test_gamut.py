@@ -62,6 +62,23 @@ def test_distances_are_those_of_bounded_least_squares(projectors):
     assert (wrong - reference).max() > 1e-3  # the negative control: least squares, then clipped
 
 
+@pytest.mark.parametrize("kind", ["full", "parallel"])
+def test_no_pixel_of_many_is_left_unfinished(kind):
+    """The dual bounds the error from above: d - min d <= 2 sum (max(y, 0) - s y) / d with y = V^T r."""
+    columns, b = pixels(8, 10_000, 5, kind)
+    found = nearest(columns, b, stages=WORKING)
+    d = found.distance
+
+    def bound(s, r):
+        y = np.einsum("pjc,pc->pj", columns, r)
+        return np.minimum(np.linalg.norm(r, axis=1), 2 * (np.maximum(y, 0) - s * y).sum(1) / np.maximum(d, 1e-12))
+
+    loose = bound(found.drives, found.residual) > 2e-4
+    assert loose.mean() < 0.01
+    assert np.abs(d[loose] - by_scipy(columns[loose], b[loose])).max(initial=0) < 2e-4
+    assert bound(0.99 * found.drives, b - np.einsum("pjc,pj->pc", columns, 0.99 * found.drives)).max() > 1e-2
+
+
 @pytest.mark.parametrize("kind", ["flat", "line", "point", "parallel"])
 def test_degenerate_gamuts(kind):
     columns, b = pixels(2, 60, 1, kind)

@@ -20,6 +20,7 @@ SIDECAR = {
     "InjectedRadioactivityUnits": "MBq",
     "ScanStart": 3000,
     "InjectionStart": 0,
+    "ImageDecayCorrected": True,
     "ImageDecayCorrectionTime": 3000,
     "FrameTimesStart": [3000, 3300, 3600, 4200],
     "FrameDuration": [300, 300, 600, 300],
@@ -50,6 +51,8 @@ def folder(tmp_path_factory):
     write("long", FrameTimesStart=list(range(45)), FrameDuration=[1] * 45)
     write("late", InjectionStart=3400)
     write("fdg", TracerName="FDG")
+    write("unsaid", ImageDecayCorrected="yes")
+    write("iodine", ImageDecayCorrected=False, TracerRadionuclide="I124")
     write("ratio", Units="1")
     write("zero", 0 * values)
     write("hot", values * np.float32(1e8))
@@ -73,6 +76,8 @@ LINES = (
     ("ok", f"{RATIO} in.nii.gz --target in.nii.gz --pipeline MINE", "(florbetapir, MINE, whole-cerebellum)"),
     ("ratio", "--to Bq/mL", "activity does not follow from a ratio"),
     ("ratio", "--to SUV --weight 70", "an image in '1', expected Bq/mL"),
+    ("unsaid", "", "ImageDecayCorrected: found 'yes', expected true or false"),
+    ("iodine", "", "not corrected for the decay of 'I124'"),
     ("zero", "", "0 in every voxel"),
     ("hot", "", "calibrated twice"),
     ("empty", "", "0 bytes"),

@@ -62,3 +62,7 @@ def test_the_bench_runs(tmp_path):
     assert main(["bench", "pet-longitudinal", "--quick", "--quiet", "--records", str(tmp_path / "a.json")]) == 0
     records = json.loads((tmp_path / "a.json").read_text())["records"]
     assert {r["method"] for r in records} >= {"persistence", "regional", "regional-hetero", "brownian", "poisson"}
+    assert {r["method"] for r in records} >= {"painted", "u-net", "bridge"}
+    image = {(r["method"], r["metric"]): r["value"] for r in records if r["case"] == "images"}
+    assert image["bridge", "share_of_negative_voxels"] == 0 and 0.8 < image["bridge", "coverage_of_voxels"] < 0.97
+    assert image["bridge", "voxel_crps"] < image["painted", "voxel_crps"]  # hardly trained, but its noise is right

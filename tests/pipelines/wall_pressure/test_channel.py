@@ -235,3 +235,12 @@ def test_turbulence_near_the_walls_is_that_of_larger_boxes(simulate, tmp_path):
     assert shear == pytest.approx(1, abs=0.12)
     laminar = 90 * (1 - group["y"].values ** 2)  # negative control
     assert np.interp(30, y_plus[:half], laminar[:half]) > 1.5 * REFERENCE[30]
+
+
+def test_boxes_are_those_that_were_published():
+    """Spacings of Moser, Kim & Mansour 1999, table 1; extents of the minimal unit of Jimenez & Moin 1991."""
+    x, z = BOXES["full"].lengths_at(180)
+    nx, ny, nz = BOXES["full"].points_at(180)
+    assert (nx, ny, nz) == (128, 129, 128)
+    assert (180 * x / nx, 180 * z / nz) == pytest.approx((17.7, 5.9), abs=0.05)
+    assert tuple(180 * length for length in BOXES["minimal"].lengths_at(180)) == pytest.approx((565, 192), abs=0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Generator
 
 from infield.core.errors import InfieldError
-from infield.core.grid import Grid
+from infield.core.grid import Grid, PointSet
 from infield.physics.measurement import Measurement
 from infield.physics.mri.noise import CoilGaussianNoise
 from infield.physics.noise.base import NoiseModel
@@ -18,11 +19,11 @@ from infield.physics.noise.low_rank import LowRankGaussianNoise
 from infield.physics.noise.poisson import PoissonGaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.calibration.assessment import Simulation, assess
-from infield.posterior.calibration.functionals import functional_of, predeclared
+from infield.posterior.calibration.functionals import _regions, functional_of, predeclared
 from infield.posterior.calibration.places import distance_to_data, groups_of_places
 from infield.posterior.calibration.truths import draw_from_prior, joined, simulated, with_data_of
 from infield.posterior.samplers.exact import Exact
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import gaussian_prior
 
@@ -175,3 +176,36 @@ def test_a_region_is_given_in_coordinates(case):
     first = grid.axes[0].coordinates
     found = functional_of(f"mean:y={first[1]}:{first[2]}", grid, ("field",)).values(x)
     assert torch.allclose(found, x[:, 0, 1:3].mean((1, 2)))
+
+
+@pytest.mark.parametrize("shape", [(5,), (40,), (7, 5), (3, 4, 5)])
+def test_regions_are_each_cell_once_in_boxes_of_nearly_one_size(shape):
+    regions = dict(_regions(Grid.regular(shape)))
+    assert len(regions) == math.prod(min({1: 8, 2: 3, 3: 2}[len(shape)], n) for n in shape)
+    assert bool((torch.stack(list(regions.values())).sum(0) == 1).all())
+    for where in regions.values():
+        at = where.nonzero()
+        widths = (at.amax(0) - at.amin(0) + 1).tolist()
+        assert math.prod(widths) == len(at)
+        for n, width in zip(shape, widths, strict=True):
+            assert width - n / min({1: 8, 2: 3, 3: 2}[len(shape)], n) < 1
+
+
+def test_regions_of_points_are_ranges_of_their_first_coordinate():
+    x = torch.randperm(19, generator=Generator().manual_seed(0)).double()
+    points = PointSet(tuple((float(a), 0.0) for a in x), ("x", "y"), "m", "point")
+    masks = torch.stack([where for _, where in _regions(points)])
+    assert masks.sum(1).tolist() == [3, 3, 3, 2, 2, 2, 2, 2]
+    assert masks.double().argmax(0)[x.argsort()].tolist() == sorted([0, 1, 2] * 3 + [3, 4, 5, 6, 7] * 2)
+
+
+def test_distance_to_a_single_datum_and_to_data_everywhere(case):
+    def seen(observed):
+        operator = build_operator({"name": "mask", "arrays": {"mask": "mask"}}, {"mask": observed}, case[1].grid, 1)
+        return distance_to_data(replace(case[1], operator=operator, observed=operator.observed))
+
+    one = torch.zeros(8, 8, dtype=torch.bool)
+    one[2, 5] = True
+    y, x = torch.meshgrid(*(torch.tensor(axis.coordinates) for axis in case[1].grid.axes), indexing="ij")
+    torch.testing.assert_close(seen(one.numpy()), torch.hypot(y - y[2, 5], x - x[2, 5]), check_dtype=False)
+    assert seen(torch.ones_like(one).numpy()) is None

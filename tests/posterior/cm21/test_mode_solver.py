@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -122,3 +123,18 @@ def test_responses_are_the_same_however_few_are_formed_together(monkeypatch):
     together = TransverseModeSolver.of(measurement, HartleyAcross())
     monkeypatch.setattr(modes_across, "MAX_VALUES_PER_BATCH", 1)
     torch.testing.assert_close(TransverseModeSolver.of(measurement, HartleyAcross()).matrices, together.matrices)
+
+
+def test_modes_are_apart_where_a_shift_turns_phases_and_not_where_axes_are_exchanged():
+    def measured(A):
+        return SimpleNamespace(operator=SimpleNamespace(A=A), event_shape=(1, 8, 8, 4), y=torch.zeros(1).double())
+
+    def A(x):
+        z = torch.fft.rfft2(x[:, 0].movedim(-1, 1)).movedim(1, -1)
+        return torch.stack([z.real, z.imag], 1)
+
+    assert modes_across._apart(measured(A))
+    assert modes_across._apart(measured(lambda x: A(2 * x + x.roll((3, 5), (2, 3)))))
+    assert not modes_across._apart(measured(lambda x: A(x.transpose(2, 3))))
+    assert not modes_across._apart(measured(lambda x: A(x.flip(2))))
+    assert not modes_across._apart(measured(lambda x: A(x * torch.linspace(1, 2, 8)[:, None, None])))

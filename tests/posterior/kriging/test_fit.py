@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.grid import PointSet
 from infield.posterior.kriging.family import LOG_LENGTH, LOG_NOISE, LOG_VARIANCE, Family, extents
 from infield.posterior.kriging.fit import Fitting, Settings, fit
 from infield.posterior.kriging.law import Geometry, StationaryLaw
@@ -248,3 +250,22 @@ def test_positions_that_degenerate_are_fitted(case):
     found = fit([data], PLANE, noise_known=known)
     assert all(map(math.isfinite, (found.law.variance, *found.law.lengths, found.log_evidence, *found.errors)))
     assert found.log_evidence > found.log_evidence_white
+
+
+@pytest.mark.parametrize(("off", "shift"), [(0.0, 0.0), (-0.75, 0.7), (-1.4, 1.4), (0.4, -0.4)])
+def test_another_order_starts_from_the_best_of_some_longer_and_shorter_lengths(off, shift):
+    """All data see the field well: the optimum is that of the law itself, from which theta is off."""
+    data = observed(law([0.05], LINE), uniform(150, LINE, 2), 0.01, 3)
+    search = Fitting([data], LINE, True, Settings())
+    family = Family(LINE, 1.5, "isotropic", search.extents, False)
+    best = search.climb(family, search.first_guess(family), None)[0]
+    theta = best + torch.tensor([0.0, off])
+    found = search.lengthened(family, theta)
+    torch.testing.assert_close(found, theta + torch.tensor([0.0, shift]).double())
+
+
+def test_points_have_the_units_of_all_or_of_each_coordinate():
+    points = PointSet(((0.0, 1.0), (2.0, 3.0)), ("x", "y"), "km")
+    assert Geometry.of(points) == Geometry(("x", "y"), ("km", "km"), (None, None))
+    degrees = ("degrees_east", "degrees_north")
+    assert Geometry.of(replace(points, axis_units=degrees)) == Geometry(("x", "y"), degrees, (None, None), (0, 1))

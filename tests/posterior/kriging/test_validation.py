@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from examples.kriging_example import GRID, data_on
 
@@ -11,8 +12,8 @@ from infield.core.grid import Axis, Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise, UnknownGaussianNoise
 from infield.physics.operators.sensors import PointSensors
-from infield.posterior.kriging.adequacy import warnings_of
-from infield.posterior.kriging.family import Family
+from infield.posterior.kriging.adequacy import laplace_of_white, warnings_of
+from infield.posterior.kriging.family import LOG_NOISE, Family
 from infield.posterior.kriging.fit import Settings
 from infield.posterior.kriging.fitted import FittedField
 from infield.posterior.kriging.law import Geometry
@@ -135,3 +136,24 @@ def test_what_a_file_states_wrongly_is_seen_by_its_rivals():
     seam = on_the_square(0.01, 0.01, periodic=True)
     assert any("is periodic" in words for words in rivals(seam))
     assert all(verdict(field, validate(field)).trusted == 0 for field in (louder, seam))
+
+
+def test_the_evidence_of_white_noise_integrates_over_its_level():
+    """Beside a sum over the log variance s: data whose mean square is one have exp(-n/2 (s + e^-s - 1)) of the best."""
+    counts, (mean, sd) = (3000, 20000), LOG_NOISE
+    s = np.linspace(-1, 1, 200_001)
+    expected = 0.0
+    for n in counts:
+        relative = np.exp(-n / 2 * (s + np.exp(-s) - 1)) * scipy.stats.norm.pdf(s, mean, sd)
+        expected += np.log(np.trapezoid(relative, s))
+
+    def channel(noise):
+        n = len(noise)
+        return Observations(torch.zeros(n, 1), torch.zeros(n), noise, torch.zeros(n, 0), torch.zeros(0))
+
+    channels = [channel(torch.ones(n)) for n in counts[:1]]
+    several = torch.zeros(sum(counts), 3)
+    several[: counts[0], 0], several[counts[0] :, 1], several[:, 2] = 1.0, 1.0, 9.0
+    assert laplace_of_white([channel(several)], False) == pytest.approx(expected, abs=5e-3)
+    assert laplace_of_white([channel(torch.ones(n)) for n in (1000, 2000)], False) == laplace_of_white(channels, False)
+    assert laplace_of_white(channels, True) == 0.0

@@ -169,11 +169,13 @@ def test_pdf():
 
 
 def test_band_of_the_posterior():
-    values = fields((500, 1, 4))[:, 0]
-    band = posterior_band(values, 0.8)
-    for found, share in zip(band, (0.1, 0.5, 0.9), strict=True):
-        np.testing.assert_allclose(found, np.quantile(values, share, axis=0))
-    assert ((values > band.low) & (values < band.high)).double().mean(0).sub(0.8).abs().max() < 0.01
+    """A new draw lies inside as often as stated, of few draws too, whose interpolated quantiles are too narrow."""
+    values = fields((20, 1, 8000))[:, 0]
+    band, new = posterior_band(values[:19], 0.8), values[19]
+    np.testing.assert_allclose(band.middle, np.median(values[:19], axis=0))
+    assert abs(float(((new > band.low) & (new < band.high)).double().mean()) - 0.8) < 0.02
+    low, high = np.quantile(values[:19], (0.1, 0.9), axis=0)
+    assert float(((new.numpy() > low) & (new.numpy() < high)).mean()) < 0.77
 
 
 def test_octave_bands_and_their_energy():

@@ -189,3 +189,9 @@ def test_compound_steps_ask_for_a_variance():
     prior = BridgePrior(PoissonChannel(), lambda b, tau, c: Moments(b + 1), (1.0, 2.0), "compound")
     with pytest.raises(InfieldError, match="take plain steps"):
         prior.sample(torch.empty(3), None, rng())
+
+
+@pytest.mark.parametrize("bad", [(0.3, 0.0), (0.3, -0.1), (0.3,), ((0.3, 0.2),)])
+def test_variances_of_a_schedule_are_two_and_above_zero(bad):
+    with pytest.raises(InfieldError, match="expected 2 variances above 0"):
+        schedule_clock(bad)

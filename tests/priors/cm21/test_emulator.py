@@ -193,3 +193,7 @@ def test_refusals():
         one.draw(HERE, torch.Generator(), cells=slice(90, 95))
     with pytest.raises(InfieldError, match="widths \\[\\]"):
         DensityNetwork(widths=())
+
+
+def test_a_network_is_by_default_for_boxes_of_half_the_spacing():
+    assert DensityNetwork(encoder=8, widths=(8,)).arguments["seen"] == LAW.seen == 4**3 + 3 * 2**3 + 4

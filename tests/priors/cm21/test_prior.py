@@ -140,7 +140,9 @@ def test_standardised_fields_are_temperatures_where_the_transform_is_linear():
     one = prior()
     flow = one.at(HERE)
     x = torch.randn(1, 2, 8, 8, DEPTH, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    temperature = one.temperature(flow, x)[:, 0]
+    temperature = one.temperature(flow, x)
+    assert temperature.shape == (len(x), 1, *x.shape[2:])
+    temperature = temperature[:, 0]
     in_units = flow.standardisation.to_units(x)
     neutral = in_units[:, 1] < 0
     assert torch.allclose(temperature[neutral], in_units[:, 0][neutral]) and (temperature[~neutral] == 0).all()

@@ -16,9 +16,9 @@ from infield.priors.covariance.base import Covariance, from_draws, from_matrix
 from infield.priors.covariance.modes import Hartley
 from infield.priors.flows.field_space import FieldParametrisation
 from infield.priors.flows.flow import LearnedFlow
-from infield.priors.flows.regrid import source_on
+from infield.priors.flows.regrid import _by_wavenumber, source_on
 from infield.priors.gaussian.gibbs import gibbs_matrix
-from infield.priors.gaussian.laws import Kernel, Matern, White, law_to_spec
+from infield.priors.gaussian.kernels import Kernel, Matern, White, law_to_spec
 from infield.priors.gaussian.matern import matern_matrix
 from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.networks.fno import FNO
@@ -44,7 +44,7 @@ def smooth_covariance(source: Covariance, grid: Grid, rank: int = 12) -> Covaria
     """What training leaves of smooth data, in the source's modes."""
     law = Matern(2.5, 0.4)
     if isinstance(source.modes, Hartley):
-        return law.within(source.modes, grid)
+        return law.covariance_in(source.modes, grid)
     return from_matrix(source.modes, law._matrix(grid), grid.shape).truncated(rank)
 
 
@@ -314,3 +314,18 @@ def test_the_gibbs_law():
     l, d = 0.05 + 0.25 * float(x[3]), 0.05 + 0.25 * float(x[30])
     by_hand = (2 * l * d / (l * l + d * d)) ** 0.5 * np.exp(-(float(x[3] - x[30]) ** 2) / (l * l + d * d))
     assert float(K[3, 30]) == pytest.approx(by_hand, rel=1e-12)
+
+
+@pytest.mark.parametrize(("old", "new"), [((8, 9), (16, 9)), ((8, 9), (12, 15)), ((16, 8), (8, 8)), ((9, 9), (9, 10))])
+def test_shares_go_by_wavenumber_and_those_of_finer_waves_are_the_mean_of_the_finest(old, new):
+    share = torch.rand((2, *old), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = _by_wavenumber(share, share, torch.empty((2, *new)))
+    waves = [[round(float(k)) for k in np.fft.fftfreq(n, 1 / n)] for n in old]
+    of = {k: share[:, i, j] for i, k0 in enumerate(waves[0]) for j, k1 in enumerate(waves[1]) for k in [(k0, k1)]}
+    finest = [value for k, value in of.items() if any(abs(a) >= 3 * n // 8 for a, n in zip(k, old, strict=True))]
+    tail = torch.stack(finest).mean(0)
+    for i, k0 in enumerate(np.fft.fftfreq(new[0], 1 / new[0])):
+        for j, k1 in enumerate(np.fft.fftfreq(new[1], 1 / new[1])):
+            k = (round(float(k0)), round(float(k1)))
+            alone = all(2 * abs(a) < n for a, n in zip(k, old, strict=True))  # the Nyquist frequency has no sign
+            torch.testing.assert_close(found[:, i, j], of[k] if alone else tail)

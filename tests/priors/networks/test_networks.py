@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from infield import InfieldError
-from infield.priors.networks.fno import FNO
+from infield.priors.networks.fno import FNO, _SpectralConvolution
 from infield.priors.networks.unet import UNet
 
 NETWORKS = [
@@ -147,3 +147,23 @@ def test_what_cannot_work_is_refused_in_one_line(build):
         build()
     assert "\n" not in str(error.value)
     assert "found" in str(error.value)
+
+
+def test_a_field_smaller_than_half_a_coarsest_cell_is_refused():
+    net = UNet(1, 2, (4, 4, 4), unshuffle=False)
+    assert net(torch.zeros(1, 1, 2, 4), torch.zeros(1)).shape == (1, 1, 2, 4)
+    with pytest.raises(InfieldError, match="a field of 4 x 1 points, too small for coarsest cells of 4 points"):
+        net(torch.zeros(1, 1, 4, 1), torch.zeros(1))
+
+
+@pytest.mark.parametrize(("space", "modes"), [((16, 10), 3), ((5, 4), 3), ((4, 7), 3), ((6, 6, 9), 4)])
+def test_coefficients_below_the_cut_are_kept_each_with_the_weight_of_its_wavenumber(space, modes):
+    layer = _SpectralConvolution(1, modes, len(space))
+    there, here = layer._kept(torch.Size(space), torch.device("cpu"))
+    for axis, n in enumerate(space):
+        m = min(modes, (n + 1) // 2)  # below the Nyquist frequency
+        last = axis == len(space) - 1
+        k = torch.fft.fftfreq(n, 1 / n).long()[there[2 + axis].flatten()].tolist()
+        assert sorted(k) == list(range(0 if last else 1 - m, m))
+        width = modes if last else 2 * modes - 1
+        assert [wave % width for wave in k] == here[2 + axis].flatten().tolist()

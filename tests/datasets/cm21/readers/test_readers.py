@@ -35,6 +35,7 @@ from infield.datasets.cm21.lightcone_file import (
     lightcone_writer,
     open_lightcones,
 )
+from infield.datasets.cm21.readers import py21cmfast, sanity
 from infield.datasets.cm21.readers.common import UserMetadata
 from infield.datasets.cm21.readers.open import open_lightcone_files
 from infield.datasets.formats.simulation import SimulationWriter, Variable
@@ -326,3 +327,31 @@ def test_the_set_of_64_of_the_real_simulator():
     # its redshifts and distances agree with the cosmology of the simulator
     universe = cosmology()
     np.testing.assert_allclose(distances_of(cones.redshift, universe), cones.grid.axes[2].coordinates, rtol=1e-5)
+
+
+def test_parameters_are_the_attributes_that_are_finite_numbers():
+    attributes = {
+        "whole": 3, "half": np.float32(0.5), "one": np.array([7]), "flag": True, "text": "4",
+        "pair": np.array([1.0, 2.0]), "nothing": np.nan, "endless": np.inf,
+    }  # fmt: skip
+    assert py21cmfast._numbers(attributes) == {"whole": 3.0, "half": 0.5, "one": 7.0}
+    assert [py21cmfast._number(Path("c.h5"), attributes, key) for key in ("whole", "one")] == [3, 7]
+    for key in ("flag", "text", "pair", "nothing", "endless", "missing"):
+        with pytest.raises(InfieldError, match=f"'{key}'.*expected a finite number above zero"):
+            py21cmfast._number(Path("c.h5"), attributes, key)
+    with pytest.raises(InfieldError, match="found 0"):
+        py21cmfast._number(Path("c.h5"), {"size": 0}, "size")
+
+
+@pytest.mark.parametrize(
+    ("indices", "words"),
+    [
+        ([4], "slice 4"),
+        ([0, 1, 2], "slices 0 to 2"),
+        ([0, 1, 3, 5, 6], "slices 0 to 1, 3, 5 to 6"),
+        ([0, 2, 4, 6, 8, 9], "slices 0, 2, 4 and 2 more"),
+        ([1, 3, 5, 7], "slices 1, 3, 5 and 1 more"),
+    ],
+)
+def test_slices_in_words(indices, words):
+    assert sanity.slices(np.array(indices)) == words

@@ -232,6 +232,17 @@ def test_jhtdb_cut_outs(tmp_path, local, whole):
     assert planes.provenance["frames"] == [1, 3] and planes.provenance["y"] == [-1.0]
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_jhtdb_a_single_frame_has_a_time_where_the_flow_has_a_step(tmp_path, named):
+    jhtdb(tmp_path / "c.h5", frames=(5,))
+    stated = {"flow": "channel"} if named else {"u_tau": JHTDB_U_TAU, "nu": JHTDB_NU}
+    planes = read(tmp_path / "c.h5", **stated)[1]
+    if named:
+        np.testing.assert_allclose(planes.time, [0.0065 * 4 * JHTDB_U_TAU])
+    else:
+        assert planes.time is None
+
+
 def test_jhtdb_by_the_numbers_of_its_flow(tmp_path):
     """Another flow than the known ones: by its u_tau and nu; times are not known, gaps between frames are."""
     p = jhtdb(tmp_path / "c.h5", frames=(4, 5, 9), y=(1.0,))
