@@ -1,1 +1,1 @@
-"""What did the instrument do to the field? Grids, forward operators, noise laws and the measurement that joins them."""
+"""Physics of the instrument: grids, forward operators, noise models and the measurement that joins them."""

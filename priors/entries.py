@@ -6,8 +6,8 @@ from infield.core.registry import Entry
 
 ENTRIES = {
     "kernels": {
-        "white": Entry("infield.priors.gaussian.laws:White", "independent values"),
-        "matern": Entry("infield.priors.gaussian.laws:Matern", "Matern covariance of any order"),
+        "white": Entry("infield.priors.gaussian.kernels:White", "independent values"),
+        "matern": Entry("infield.priors.gaussian.kernels:Matern", "Matern covariance of any order"),
     },
     "networks": {
         "fno": Entry("infield.priors.networks.fno:FNO", "Fourier neural operator"),

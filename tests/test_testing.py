@@ -23,7 +23,7 @@ from infield.posterior.samplers.base import Draws, Posterior, Sampler
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.priors.covariance.modes import Eigenbasis
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 from infield.testing import CheckFailed, check_noise_model, check_operator, check_prior, check_sampler

@@ -1,4 +1,4 @@
-"""The measurement format: data of an instrument, its operator and noise law, and the field they are to reveal.
+"""The measurement format: data of an instrument, its operator and noise model, and the field they are to reveal.
 
 The format is specified in docs/formats.md; a file that follows it can be written with xarray alone. The observed data
 are the variable `data` (not `y`: that is the usual name of a space axis, and xarray keeps it for its coordinates).
@@ -38,7 +38,6 @@ from infield.datasets.formats.measurement_layout import (
 )
 from infield.datasets.formats.zarr_group import (
     check_chunks,
-    check_new,
     flags,
     json_attribute,
     loaded_variable,
@@ -309,7 +308,6 @@ def write_measurement(
         InfieldError: `path` exists, or the disk is full.
     """
     path = Path(path)
-    check_new(path, overwrite)
     dataset = dataset_of(measurement, dims or {}, data_units or measurement.data_units)
     if extra is not None:
         dataset = dataset.merge(extra, join="exact", combine_attrs="override")

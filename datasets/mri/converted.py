@@ -22,7 +22,7 @@ class ConvertedMRI:
     """A measurement with what was set aside of it; of a volume, z precedes the two axes of a slice everywhere.
 
     Arguments:
-        measurement: Data `(1, 2, coil, ky, kx)`, operator, noise law and the image's grid. Where a complete slice was
+        measurement: Data `(1, 2, coil, ky, kx)`, operator, noise model and the image's grid. Where a complete slice was
             undersampled, its truth is the minimum variance unbiased estimate (MVUE) from all samples under the same
             maps; it has noise of its own, some of it that of the data.
         held_out_mask: Positions that were measured and set aside, bool `(ky, kx)`; none where nothing was.

@@ -137,7 +137,7 @@ def _projector(
             where=one.folder,
             found=f"white {100 * apart:.0f} % off the sum of red, green and blue",
             expected=f"at most {100 * MAX_NOT_ADDITIVE:g} %",
-            remedy="switch the projector's white segment or dynamic mode off",
+            remedy="switch the projector's white segment or dynamic mode off, or correct `coding` in setup.yaml",
         )
     response, gammas, response_error = _response(one, ramps, seen & ~saturated)
     levels = np.array(one.levels) / 255

@@ -96,7 +96,7 @@ def pixelwise_light(setup: Setup, target: np.ndarray, error: Error, columns: np.
     """The pixelwise solution on the projectors' rasters, indirect light subtracted; shape `(3, projector, v, u)`."""
     columns = setup.columns() if columns is None else columns
     operator, covered = setup.operator, setup.covered
-    weights = np.repeat(setup.feather(), 3, 1)
+    weights = np.repeat(setup.feather().astype(np.float32), 3, 1)
     ground, wanted = setup.background[:, covered].T.astype(np.float64), target[:, covered].T.astype(np.float64)
     bounce = np.zeros_like(ground)
     light = torch.zeros((3, *operator.grid.shape))

@@ -20,7 +20,7 @@ def gamut_measurement(setup: Setup, exposure: float, tolerance: float, every: in
         setup: The set-up; indirect light is left out, as it ties pixels together.
         exposure: Camera light of the picture's white.
         tolerance: s, in linear camera light.
-        every: Takes every Nth pixel down and across.
+        every: Takes every Nth pixel down and across; the picture's own pixels count, so that its spacing is 1.
 
     Raises:
         InfieldError: No pixel is covered.
@@ -32,7 +32,7 @@ def gamut_measurement(setup: Setup, exposure: float, tolerance: float, every: in
     mixing = np.stack([
         np.where(seen[part], p.mixing[(..., *part)], 0) for p, seen in zip(setup.projectors, setup.seen, strict=True)
     ])  # fmt: skip
-    axes = [Axis(n, tuple(float(every * i) for i in range(k)), "1") for n, k in zip("yx", covered.shape, strict=True)]
+    axes = [Axis(n, tuple(map(float, range(k))), "1") for n, k in zip("yx", covered.shape, strict=True)]
     grid = Grid(tuple(axes))
     parameters: dict[str, object] = {"exposure": float(exposure)}
     if not np.array_equal(setup.to_srgb, np.eye(3)):

@@ -46,7 +46,7 @@ def solve_pixels(
     Returns:
         Shape `(pixels, columns)`.
     """
-    s = np.empty(columns.shape[:2])
+    s = np.empty(columns.shape[:2], np.float32)
     for first in range(0, len(s), PIXELS_PER_BLOCK):  # memory
         block = slice(first, first + PIXELS_PER_BLOCK)
         s[block] = _solve_block(columns[block], background[block], target[block], weights[block], error, to_srgb)

@@ -108,10 +108,12 @@ class Setup:
 
     def columns(self) -> np.ndarray:
         """V of each covered pixel, one column after the other, `(pixels, 3 projectors, 3)`, float32."""
-        parts = []
-        for p, seen in zip(self.projectors, self.seen, strict=True):
-            parts.append(np.where(seen, p.mixing, 0)[:, :, self.covered].transpose(2, 1, 0).astype(np.float32))
-        return np.ascontiguousarray(np.concatenate(parts, 1))
+        count = len(self.projectors)
+        found = np.zeros((int(self.covered.sum()), 3 * count, 3), np.float32)
+        for i, (p, seen) in enumerate(zip(self.projectors, self.seen, strict=True)):
+            rows = seen[self.covered]
+            found[rows, 3 * i : 3 * i + 3] = p.mixing[:, :, seen].transpose(2, 1, 0)
+        return found
 
     def feather(self) -> np.ndarray:
         """Weights w of each projector at covered pixels, 0 at the border of its image and 1 where it leads, shape

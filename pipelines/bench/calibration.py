@@ -25,7 +25,7 @@ from infield.posterior.samplers.base import Sampler
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_published import FAPSPublished
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 SAMPLERS: dict[str, Sampler] = {

@@ -19,7 +19,7 @@ from infield.pipelines.run.fitted_field import fit_to_points
 from infield.posterior.calibration.truths import draw_from_prior
 from infield.posterior.kriging.fitted import FittedField
 from infield.posterior.samplers.faps import FAPS
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.storage.checkpoint import load_flow_prior
 

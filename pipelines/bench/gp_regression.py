@@ -29,7 +29,7 @@ from infield.posterior.diagnostics.calibration import coverage, crps, mean_error
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_published import FAPSPublished
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.matern import matern_matrix
 from infield.priors.gaussian.prior import gaussian_prior
 

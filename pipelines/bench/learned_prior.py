@@ -34,7 +34,7 @@ from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.priors.base import FlowPrior
 from infield.priors.flows.flow import LearnedFlow
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.storage.checkpoint import load_flow_prior
 

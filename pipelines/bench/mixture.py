@@ -1,9 +1,10 @@
 """A prior with modes: a mixture of Gaussian processes over length scales, whose exact posterior is a mixture too.
 
 128 points i / 128 on [0, 1), 7 observations, noise variance 0.01, components Matern 3/2 of lengths 0.03, 0.1, 0.3 and
-0.8 with equal weights. Annealing with one Gaussian local law cannot weigh the components: its draws look plausible and
-their spread is wrong. Twisted sequential Monte Carlo weighs them, with the exact velocity and with a learned one (a
-Fourier neural operator that was trained on draws of the mixture, without closed-form skip; `pipelines/checkpoints`).
+0.8 with equal weights. Annealing with one Gaussian local conditional cannot weigh the components: its draws look
+plausible and their spread is wrong. Twisted sequential Monte Carlo weighs them, with the exact velocity and with a
+learned one (a Fourier neural operator that was trained on draws of the mixture, without closed-form skip;
+`pipelines/checkpoints`).
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
     methods: dict[str, tuple[Sampler, FlowPrior]] = {
         "exact": (Exact(), prior),
         "faps-flow": (FAPS(levels=40), prior),
-        "smc": (TwistedSMC(), prior),
+        "smc": (TwistedSMC(steps=50), prior),
         "faps-flow-learned": (FAPS(levels=40), learned),
         "smc-learned": (LEARNED, learned),
     }

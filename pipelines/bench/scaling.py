@@ -26,7 +26,7 @@ from infield.physics.operators.registry import build_operator
 from infield.pipelines.bench.records import Bench
 from infield.pipelines.run.console import progress
 from infield.posterior.samplers.faps import FAPS
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 SIDES, QUICK_SIDES = (64, 128, 256, 512), (64, 96, 128)

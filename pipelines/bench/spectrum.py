@@ -39,7 +39,7 @@ from infield.pipelines.package_data import CONFIGS
 from infield.priors.base import sample
 from infield.priors.covariance.modes import Hartley
 from infield.priors.flows.flow import LearnedFlow
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.storage.checkpoint import load_flow_prior
 
@@ -104,7 +104,7 @@ def run(*, quick: bool = False, seed: int = 0, rows: Sequence[str] = tuple(TRAIN
 
 def spectrum_ratio(fields: Tensor) -> Tensor:
     """Power of draws `(n, 1, 64, 64)` over the true power, mean over each annulus of wavenumbers 1 to 45."""
-    power = (Hartley(2).analyse(fields.to(torch.float64)).square().mean(0) / LAW.on(GRID).diagonal)[0]
+    power = (Hartley(2).analyse(fields.to(torch.float64)).square().mean(0) / LAW.covariance(GRID).diagonal)[0]
     return Bins.nearest(wavenumbers(GRID.shape, [1 / n for n in GRID.shape]), 1.0).mean(power)[1:]
 
 
@@ -127,7 +127,7 @@ def _draw(bench: Bench, method: str, prior: LearnedFlow, n: int, steps: int, see
 def _write_fields(path: Path, examples: int, seed: int) -> Path:
     """The file of a user with example fields."""
     generator = Generator().manual_seed(seed)
-    chunks = [LAW.on(GRID).sample(256, generator)[:, 0].float() for _ in range(examples // 256)]
+    chunks = [LAW.covariance(GRID).sample(256, generator)[:, 0].float() for _ in range(examples // 256)]
     coordinates = {a.name: (a.name, np.array(a.coordinates), {"units": a.units, "periodic": 1}) for a in GRID.axes}
     fields = ("sample", *GRID.names), torch.cat(chunks).numpy(), {"units": "K"}
     xr.Dataset({"field": fields}, coordinates).to_netcdf(path)

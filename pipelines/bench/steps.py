@@ -3,10 +3,10 @@ datum contributes.
 
     infield bench steps --parts integrator --records steps.json
 
-Parts: `integrator` (draws of priors beside Heun's method, the midpoint rule and DPM-Solver++ at equal calls),
-`denoisers` (shipped priors, and priors with a planted circulation), `explain` (sensitivities beside exact ones),
-`smc` (Gaussian priors, 40 and 60 data), `nonlinear` and `chains` (`smc` of Darcy flow and counts). Parts of many cases
-resume with `--keep`.
+Parts: `integrator` (draws of priors beside Heun's method, the midpoint rule and DPM-Solver++ at equal calls), `slice`
+(what a step of `source-slice` costs), `denoisers` (shipped priors, and priors with a planted circulation), `explain`
+(sensitivities beside exact ones), `smc` (Gaussian priors, 40 and 60 data), `nonlinear` and `chains` (`smc` of Darcy
+flow and counts). Parts of many cases resume with `--keep`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from infield.pipelines.bench.steps_options import PARTS
 
 RUN = {
     "integrator": steps_integrator.run,
+    "slice": steps_integrator.run_slice,
     "denoisers": steps_denoisers.run,
     "explain": steps_explain.run,
     "smc": steps_smc.run,

@@ -16,7 +16,10 @@ from infield.priors.covariance.base import Covariance
 from infield.priors.denoiser_check import MAX_ASYMMETRY, check_denoiser
 from infield.priors.storage.checkpoint import load_flow_prior
 
-SHIPPED = ("gp_mixture", "gp_matern", "gp_gibbs", "pde_darcy", "pde_dirichlet", "pde_vorticity", "brain_64")
+SHIPPED = (
+    *("gp_mixture", "gp_matern", "gp_gibbs", "pde_darcy", "pde_dirichlet", "pde_vorticity", "brain_64", "brain_2d"),
+    *("wall_pressure_180", "wall_pressure_500", "wall_pressure_500_outer"),
+)
 QUICK = SHIPPED[:2]
 PLANTED, STRENGTH = 20, 1.5
 

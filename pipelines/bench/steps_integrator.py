@@ -13,9 +13,10 @@ from infield.pipelines.bench.integrators import close_at_ends, dpm_solver, heun,
 from infield.pipelines.bench.mixture import mixture_prior
 from infield.pipelines.bench.targets import TargetBench
 from infield.pipelines.package_data import CHECKPOINTS
+from infield.posterior.samplers.elliptical_slice import EllipticalSlice
 from infield.priors.base import FlowPrior, flow
 from infield.priors.covariance.modes import Eigenbasis, Hartley
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.storage.checkpoint import load_flow_prior
@@ -37,6 +38,28 @@ METHODS: dict[str, Method] = {
 
 def run(bench: TargetBench, quick: bool, seed: int) -> None:
     """Path error and power in octaves, of each prior and method."""
+    for name, prior in priors_of(quick).items():
+        of_prior(bench, name, prior, quick, seed)
+
+
+def run_slice(bench: TargetBench, quick: bool, seed: int) -> None:
+    """The error of `source-slice`'s velocity calls a step beside that of Heun's method with times of sin^2, which took
+    39."""
+    calls = EllipticalSlice().flow_steps
+    bench.judge("source-slice", "Infield", "velocity_calls_a_step", calls, high=20)
+    for name, prior in priors_of(quick).items():
+        n = 8 if prior.mean.numel() > 1000 else 64
+        x_0 = prior.source.sample(n, Generator().manual_seed(seed))
+        fine = flow(prior, x_0, FINE_STEPS["learned" if name in LEARNED else "closed"])
+        paths = flow(prior, x_0, calls), heun(prior, x_0, close_at_ends(20))
+        ours, before = (float((x - fine).square().mean().sqrt() / fine.std()) for x in paths)
+        bench.judge(name, f"Infield, {calls} calls", "path_error_over_sd", ours)
+        bench.judge(name, "Heun, times of sin^2, 39 calls", "path_error_over_sd", before)
+        bench.judge(name, "Infield", "error_over_that_of_Heun", ours / before, high=1.0)
+
+
+def priors_of(quick: bool) -> dict[str, FlowPrior]:
+    """The priors by name; learned ones unless the run is quick."""
     ring = Grid.regular((64,), 1.0, units="m", periodic=True)
     parts = tuple(
         gaussian_prior(Matern(nu=2.5, length=length), ring, source=Matern(nu=0.5, length=0.05))
@@ -48,8 +71,7 @@ def run(bench: TargetBench, quick: bool, seed: int) -> None:
     }
     for name in () if quick else LEARNED:
         priors[name] = load_flow_prior(CHECKPOINTS / f"{name}.ckpt")
-    for name, prior in priors.items():
-        of_prior(bench, name, prior, quick, seed)
+    return priors
 
 
 def of_prior(bench: TargetBench, name: str, prior: FlowPrior, quick: bool, seed: int) -> None:

@@ -25,7 +25,7 @@ from infield.posterior.inference.whitening import Whitening
 from infield.posterior.samplers.base import Sampler
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.twisted_smc import TwistedSMC
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 DRAWS = 31

@@ -13,7 +13,7 @@ from infield.physics.operators.registry import build_operator
 from infield.pipelines.bench.targets import TargetBench
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.samplers.twisted_smc import TwistedSMC
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 POINTS = 72

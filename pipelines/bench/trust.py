@@ -4,7 +4,9 @@
 times the right ones, or a shift of 0.3 pointwise standard deviations of one sign, and without any fault.
 `around`: simulations around observed data (posterior SBC) of the exact sampler, with these left out, or used twice.
 `prior`: a Gaussian prior of twice the length of the truths', by truths of that prior, by fields of the right one
-(calibrate), and by the data alone (check). `check`: files of 192 data, right or with noise 1.5 times the stated.
+(calibrate), and by the data alone (check). `flow`: the same of a flow whose training was stopped after 40 steps, by
+`faps` with 20 levels, functions on [0, 1), every sixth of 128 values measured.
+`check`: files of 192 data, right or with noise 1.5 times the stated.
 `light`: what `--help` imports, and the time of a reconstruction of 1,000 points over `import torch`.
 """
 
@@ -42,11 +44,15 @@ from infield.posterior.calibration.functionals import predeclared
 from infield.posterior.calibration.places import groups_of_places
 from infield.posterior.calibration.synthetic import SyntheticPosterior
 from infield.posterior.calibration.truths import draw_from_prior, simulated, with_data_of
+from infield.posterior.samplers.base import Sampler
 from infield.posterior.samplers.exact import Exact
-from infield.priors.gaussian.laws import Matern
+from infield.posterior.samplers.faps import FAPS
+from infield.priors.base import FlowPrior
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
+from infield.priors.storage.checkpoint import load_flow_prior
 
-PARTS = ("faults", "around", "prior", "check", "light")
+PARTS = ("faults", "around", "prior", "flow", "check", "light")
 METRICS = {"found": ".3f", "alarms": ".3f", "trusted": ".3f"}
 METHOD_NOTE = "found, alarms: fraction of repetitions in which a fault was found."
 
@@ -60,6 +66,9 @@ FAULTS: dict[str, dict[str, float]] = {
 FEW = 10
 """Repetitions of a whole calibration."""
 
+FEW_FLOWS, STOPPED_AFTER = 5, 40
+"""Repetitions with a flow, and steps of its training, a hundredth of those of the shipped one."""
+
 NOISE = 0.05
 """Variance of the noise."""
 
@@ -69,12 +78,14 @@ def chosen(arguments: argparse.Namespace) -> tuple[ModuleType, dict[str, Any]]:
 
 
 def run(*, quick: bool = False, seed: int = 0, parts: list[str] | None = None, keep: Path | None = None) -> Bench:
-    """All parts; a tenth of the repetitions when quick."""
+    """All parts; when quick, a tenth of the repetitions, and `flow` only by its name: it trains one."""
     torch.set_num_threads(1)
     kept = Kept(keep)
-    bench, every = Bench("trust", seed), {"faults": _faults, "around": _around, "prior": _prior, "check": _check}
+    bench = Bench("trust", seed)
+    every = {"faults": _faults, "around": _around, "prior": _prior, "flow": _flow, "check": _check}
+    parts = parts or [part for part in PARTS if not (quick and part == "flow")]
     with progress() as bar:
-        for part in bar.track(parts or PARTS, description="trust"):
+        for part in bar.track(parts, description="trust"):
             if part == "light":
                 _light(bench)
             else:
@@ -105,21 +116,23 @@ def _faults(bench: Bench, seed: int, kept: Kept, less: int) -> None:
 
 
 def _calibrated(
-    prior: GaussianPrior,
+    prior: FlowPrior,
     measurement: Measurement,
     source: str,
     seed: int,
     *,
     uses: int = 1,
     of: GaussianPrior | None = None,
+    sampler: Sampler | None = None,
+    simulations: int = 40,
 ) -> Assessment:
-    """Verdict on the exact sampler, 40 simulations of 24 draws."""
-    found = []
-    for s in range(40):
+    """Verdict on the exact sampler or another one, by simulations of 24 draws."""
+    found, sampler = [], sampler or Exact()
+    for s in range(simulations):
         generator = Generator().manual_seed(1000 * seed + s)
         field = None if of is None else draw_from_prior(of, 1, generator)
-        case, replicate = simulated(source, prior, Exact(), measurement, generator, generator, field=field, uses=uses)
-        draws = Exact()(prior, case, 24, generator).samples
+        case, replicate = simulated(source, prior, sampler, measurement, generator, generator, field=field, uses=uses)
+        draws = sampler(prior, case, 24, generator).samples
         assert replicate.truth is not None
         fields = torch.cat([replicate.truth, draws])
         data = [replicate, measurement] if source == "posterior" else [replicate]
@@ -180,6 +193,37 @@ def _prior(bench: Bench, seed: int, kept: Kept, less: int) -> None:
     for method, found in methods.items():
         share = kept.share(f"seed {seed} length {method}", repetitions, found)
         case = "prior of twice the length"
+        if method.endswith("prior"):
+            _add(bench, case, method, "found", share, "invisible: at most 0.1", share <= 0.1)
+        else:
+            _add(bench, case, method, "found", share, "at least 0.9", share >= 0.9)
+
+
+def _flow(bench: Bench, seed: int, kept: Kept, less: int) -> None:
+    """One flow, stopped early; `FEW_FLOWS` calibrations of 20 simulations and as many files for `check`."""
+    from infield.pipelines.bench.learned_regression import POINTS, closed_form, point_measurement, train
+
+    sensors, sampler, repetitions = torch.arange(0, POINTS, 6), FAPS(levels=20), 1 if less > 1 else FEW_FLOWS
+    with tempfile.TemporaryDirectory() as folder:
+        flow = load_flow_prior(train("matern", Path(folder), seed=seed, steps=STOPPED_AFTER))
+    right = closed_form("matern", flow, POINTS)
+
+    def file(i: int) -> Measurement:
+        blank = point_measurement(torch.zeros(len(sensors), dtype=torch.float64), sensors, POINTS, "1")
+        generator = Generator().manual_seed(1000 * seed + i)
+        return with_data_of(blank, draw_from_prior(right, 1, generator), generator)
+
+    def by_truths(source: str, i: int) -> bool:
+        of = right if source == "file" else None
+        return not _calibrated(flow, file(i), source, i, of=of, sampler=sampler, simulations=20).right
+
+    methods: dict[str, Callable[[int], bool]] = {
+        "calibrate --truths prior": partial(by_truths, "prior"),
+        "calibrate --truths FILE": partial(by_truths, "file"),
+        "check": lambda i: checked(sampler, flow, file(i), 99, i).trusted == 0,
+    }
+    for method, found in methods.items():
+        share, case = kept.share(f"seed {seed} flow {method}", repetitions, found), "flow stopped early"
         if method.endswith("prior"):
             _add(bench, case, method, "found", share, "invisible: at most 0.1", share <= 0.1)
         else:

@@ -16,7 +16,6 @@ from torch import Generator
 from infield.core.errors import InfieldError
 from infield.core.json_text import to_json
 from infield.datasets.cm21.lightcone_file import TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
-from infield.datasets.formats.zarr_group import check_new
 from infield.pipelines.cm21.convert import about, rows_of
 from infield.pipelines.cm21.emulation_points import EmulationPoints, read_points
 from infield.pipelines.cm21.parameter_design import cone_seeds
@@ -81,9 +80,8 @@ def emulate(
         InfieldError: An error in the input that the user can fix; no incomplete file is left at `output`.
     """
     start = time.perf_counter()
-    check_run(samples, seed, workers, scheduler)
     check_at_least(1, points=points, steps=steps)
-    check_new(output, overwrite)
+    check_run(samples, seed, workers, scheduler, output=output, overwrite=overwrite)
     beyond = _beyond(prior, where, extrapolate)
     cells = part_of_line(prior.redshift, depth, redshift)
     across = prior.points if points is None else (points, points)

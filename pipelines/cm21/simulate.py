@@ -13,7 +13,6 @@ import numpy as np
 from infield.core.errors import InfieldError
 from infield.core.json_text import to_json
 from infield.datasets.cm21.lightcone_file import DENSITY, TEMPERATURE, Lightcones, lightcone_grid, lightcone_writer
-from infield.datasets.formats.zarr_group import check_new
 from infield.physics.cm21.simulator import Simulator21cmFAST
 from infield.pipelines.cm21.convert import about, rows_of
 from infield.pipelines.cm21.parameter_design import Design, cone_seeds
@@ -69,8 +68,7 @@ def simulate_lightcones(
         InfieldError: An error in the input that the user can fix; no incomplete file is left at `output`.
     """
     start = time.perf_counter()
-    check_run(samples, seed, workers, scheduler)
-    check_new(output, overwrite)
+    check_run(samples, seed, workers, scheduler, output=output, overwrite=overwrite)
     parameters, seeds = design.points(samples, seed), cone_seeds(samples, seed)
     cones = [{name: float(values[i]) for name, values in parameters.items()} for i in range(samples)]
     distance, redshift, described = simulator.line_of_sight(cones[0])

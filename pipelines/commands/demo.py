@@ -30,11 +30,11 @@ from infield.pipelines.run.console import say
 from infield.pipelines.run.options import check_at_least
 from infield.pipelines.run.prior_choice import choose_prior
 from infield.pipelines.run.samplers import make_sampler
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 
 POINTS, EXTENT, UNITS = 96, 1000.0, "K"
 LAW, SCALE = Matern(nu=1.5, length=100.0, wrap=True), 2.0
-"""The field: a Matern law in metres, times a standard deviation in K."""
+"""The field: a Matern kernel in metres, times a standard deviation in K."""
 
 SENSORS, NOISE_STD = 400, 0.3
 LAKE_CENTRE, LAKE_RADIUS = (380.0, 620.0), 170.0
@@ -151,7 +151,7 @@ def measure(seed: int) -> Measurement:
     """Draw a truth and its data."""
     generator = Generator().manual_seed(seed)
     grid = Grid.regular((POINTS, POINTS), EXTENT, names=("north", "east"), units="m", periodic=True)
-    truth = SCALE * LAW.on(grid).sample(1, generator)
+    truth = SCALE * LAW.covariance(grid).sample(1, generator)
     arrays = {"sensors": _places(generator).numpy()}
     description = {"name": "points", "arrays": {"coordinates": "sensors"}}
     operator, noise = build_operator(description, arrays, grid, 1), GaussianNoise(torch.tensor(NOISE_STD**2))

@@ -18,7 +18,6 @@ from infield.core.json_text import to_json
 from infield.core.renamed import old_names
 from infield.datasets.formats.field import CHANNEL, Field
 from infield.datasets.formats.simulation import SimulationWriter
-from infield.datasets.formats.zarr_group import check_new
 from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.process import one_thread
@@ -82,8 +81,7 @@ def simulate(
         InfieldError: An error in the input that the user can fix; no incomplete file is left at `output`.
     """
     start = time.perf_counter()
-    check_run(samples, seed, workers, scheduler)
-    check_new(output, overwrite)
+    check_run(samples, seed, workers, scheduler, output=output, overwrite=overwrite)
     block = block_size(simulation)
     writer = SimulationWriter(
         output,

@@ -21,7 +21,7 @@ import xarray as xr
 from infield.core.errors import InfieldError
 from infield.core.json_text import to_json
 from infield.core.randomness import sample_generator
-from infield.datasets.formats.zarr_group import check_new, write_group
+from infield.datasets.formats.zarr_group import write_group
 from infield.datasets.pet.baseline import Baseline, read_baseline
 from infield.pipelines.pet.prediction import Prediction
 from infield.pipelines.pet.report import write_prediction_report
@@ -104,9 +104,8 @@ def predict(
         InfieldError: An error in the input that the user can fix; no incomplete file is left at `output`.
     """
     start = time.perf_counter()
-    check_run(samples, seed, None)
     check_positive(band=band)
-    check_new(output, overwrite)
+    check_run(samples, seed, None, output=output, overwrite=overwrite)
     if report is not None:
         check_new_report(report, overwrite)
     years = _interval(baseline, years)

@@ -17,7 +17,6 @@ from infield.core.errors import InfieldError
 from infield.core.json_text import to_json
 from infield.datasets.anatomy.brain_template import template_folder
 from infield.datasets.formats.simulation import SimulationWriter
-from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.pet.amyloid_law import AmyloidLaw
 from infield.datasets.pet.brain_regions import NAMES
 from infield.datasets.pet.phantom import QUANTITIES, VOLUME, AmyloidPhantom
@@ -116,8 +115,7 @@ def simulate_cohort(
         InfieldError: An error in the input that the user can fix; no incomplete file is left at `output`.
     """
     start = time.perf_counter()
-    check_run(samples, seed, workers, scheduler)
-    check_new(output, overwrite)
+    check_run(samples, seed, workers, scheduler, output=output, overwrite=overwrite)
     weights = phantom.region_weights.weights.float().numpy()
     words = {"long_name": "weights of regional means", "units": "1"}
     writer = SimulationWriter(

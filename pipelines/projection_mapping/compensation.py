@@ -46,7 +46,12 @@ def prepared(setup: Setup, off: list[str], mask: Path | None, correction: Path |
 
 
 def _corrected(setup: Setup, path: Path) -> Setup:
-    offsets = np.load(path) if path.is_file() else np.empty(0)
+    if not path.is_file():
+        raise InfieldError(where=path, found="nothing there", expected="offsets as .npy", remedy="check the path")
+    try:
+        offsets = np.asarray(np.load(path), np.float64)
+    except (ValueError, OSError, EOFError):
+        raise InfieldError(where=path, found="no array of numbers", expected="offsets as .npy") from None
     count = len(setup.projectors)
     offsets = np.broadcast_to(offsets, (count, *offsets.shape)) if offsets.ndim == 3 else offsets
     if offsets.ndim != 4 or offsets.shape[0] != count or offsets.shape[-1] != 2 or not np.isfinite(offsets).all():
@@ -66,6 +71,20 @@ def default_exposure(setup: Setup) -> float:
     white = np.tile(np.linalg.solve(setup.to_srgb, np.ones(3)), (len(columns), 1))
     gain = largest_gain(columns, white)
     return float(np.nanmedian(gain))
+
+
+def exposure_or_default(setup: Setup, exposure: float | None) -> float:
+    """The exposure that is given, or the default one.
+
+    Raises:
+        InfieldError: No pixel can show anything.
+    """
+    found = default_exposure(setup) if exposure is None else exposure
+    if not found > 0:
+        raise InfieldError(
+            where="set-up", found="gamuts that are one point in most pixels", expected="light of projectors"
+        )
+    return found
 
 
 def project(
@@ -93,12 +112,7 @@ def project(
     """
     began = time.perf_counter()
     picture = fit_to(read_picture(target), setup.shape)
-    if exposure is None:
-        exposure = default_exposure(setup)
-        if not exposure > 0:
-            raise InfieldError(
-                where="set-up", found="gamuts that are one point in most pixels", expected="light of projectors"
-            )
+    exposure = exposure_or_default(setup, exposure)
     light = exposure * decode(torch.from_numpy(picture.code)).numpy()
     wanted = np.einsum("ij,jyx->iyx", np.linalg.inv(setup.to_srgb), light)
     found = compensate(setup, wanted, **choices)

@@ -2,6 +2,7 @@
 
     infield project setup.zarr --target picture.png -o OUT
     infield project setup.zarr --target picture.png -o OUT --error lab --scale smooth --bits 16
+    infield project setup.zarr --frames FOLDER -o OUT
 
 The set-up is one of `infield convert projection`. The folder gets a PNG for each projector, the predicted appearance,
 the residual, the distance from the gamut, and a report. The target is sRGB-coded and is cropped to the camera's aspect.
@@ -22,7 +23,9 @@ from infield.pipelines.run.options import Parser, add_json, check_at_least, chec
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("setup", type=Path, metavar="SETUP.zarr", help="a set-up of `infield convert projection`")
-    parser.add_argument("--target", type=Path, required=True, metavar="IMAGE", help="what the surface is to look like")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--target", type=Path, metavar="IMAGE", help="what the surface is to look like")
+    what.add_argument("--frames", type=Path, metavar="FOLDER", help="a sequence of such pictures, in order of names")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a new folder")
     parser.add_argument("--exposure", type=float, metavar="E", help="camera light of the target's white (default: what "
                         "the median pixel can show of it)")  # fmt: skip
@@ -31,8 +34,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--scale", choices=SCALES, default="none",
                         help="one gain, or a smooth gain and lift against traces of the surface (default "
                         "none)")  # fmt: skip
-    parser.add_argument("--iterations", type=int, default=60, metavar="N", help="of the joint solve; 0 for pixel by "
-                        "pixel alone (default 60)")  # fmt: skip
+    parser.add_argument("--iterations", type=int, metavar="N", help="of the joint solve; 0 for pixel by pixel alone "
+                        "(default 60, of a sequence 0)")  # fmt: skip
     parser.add_argument("--bits", type=int, choices=(8, 16), default=8, help="of the projectors' pictures (default 8)")
     parser.add_argument("--dither", action="store_true", help="round at random, so that means of neighbours are right")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the dither (default 0)")
@@ -50,20 +53,25 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from infield.datasets.projection_mapping.setup_file import open_setup
     from infield.pipelines.projection_mapping.compensation import in_words, prepared, project
+    from infield.pipelines.projection_mapping.frames import project_frames
     from infield.pipelines.run.console import table
 
-    check_at_least(0, iterations=arguments.iterations, seed=arguments.seed)
+    iterations = arguments.iterations
+    if iterations is None:
+        iterations = 0 if arguments.frames else 60
+    check_at_least(0, iterations=iterations, seed=arguments.seed)
     check_positive(exposure=1 if arguments.exposure is None else arguments.exposure)
     with output_folder(arguments.output, arguments.overwrite) as folder:
         setup = prepared(open_setup(arguments.setup), arguments.off, arguments.mask, arguments.warp_correction)
-        facts = project(
+        run_one = project_frames if arguments.frames else project
+        facts = run_one(
             setup,
-            arguments.target,
+            arguments.frames or arguments.target,
             folder,
             exposure=arguments.exposure,
             error=arguments.error,
             scale=arguments.scale,
-            iterations=arguments.iterations,
+            iterations=iterations,
             bits=arguments.bits,
             dither=arguments.dither,
             seed=arguments.seed,

@@ -16,7 +16,10 @@ from infield.pipelines.run.simulations import Simulation, checked_shape, paramet
 def run(arguments: argparse.Namespace) -> int:
     if arguments.law is not None:
         raise InfieldError(
-            f"--law {arguments.law}: only a process has a choice of laws; set parameters of the law by --with"
+            where=f"--law {arguments.law}",
+            found="a simulation whose distribution is fixed",
+            expected="a process",
+            remedy="leave it out, and set its parameters by --with",
         )
     shape = arguments.shape or () if arguments.points is None else (arguments.points,) * 2
     return simulate.run_simulation(make_pictures(shape, arguments.settings), arguments)

@@ -13,7 +13,7 @@ def fit_rows(fit: dict[str, Any], units: str) -> list[Row]:
     """Parameters of the law, each with its error."""
     errors = fit["log_errors"]
     rows: list[Row] = [
-        ("order of the Matern law", f"{2 * fit['nu']:g}/2", "roughness: 1/2 is rough, 5/2 smooth"),
+        ("order of the Matern kernel", f"{2 * fit['nu']:g}/2", "roughness: 1/2 is rough, 5/2 smooth"),
         (
             "standard deviation of the field",
             _with_units(math.sqrt(fit["variance"]), units),

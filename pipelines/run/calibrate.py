@@ -20,7 +20,6 @@ from infield.core.json_text import to_json
 from infield.core.randomness import SampleStreams
 from infield.datasets.formats.calibration import CalibrationWriter
 from infield.datasets.formats.measurement import digest_in_memory, open_measurement
-from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.training.fields import FieldFile
 from infield.physics.measurement import Measurement
 from infield.physics.units import same_units
@@ -138,9 +137,7 @@ def calibrate(
     """
     refuse_few(simulations)
     check_at_least(8, draws=draws)
-    check_run(simulations, seed, workers, scheduler)
-    if not plan:
-        check_new(output, overwrite)
+    check_run(simulations, seed, workers, scheduler, output=None if plan else output, overwrite=overwrite)
     measurement = measured if isinstance(measured, Measurement) else open_measurement(measured)
     measurement, chosen, sampler = choose_all(measurement, prior, sampler, device_named(device), seed)
     source = str(truths) if str(truths) in ("prior", "posterior") else "file"

@@ -30,7 +30,7 @@ from infield.priors.flows.flow import LearnedFlow
 from infield.priors.flows.patch_domains import SupportsDomains
 from infield.priors.flows.regrid import SupportsPoints
 from infield.priors.flows.slices import SlicePrior
-from infield.priors.storage.checkpoint import check_kind, load_of_any_kind, weights_sha256
+from infield.priors.storage.checkpoint import load_of_any_kind, weights_sha256, wrong_kind
 from infield.priors.storage.flow_entry import KIND
 from infield.priors.storage.from_yaml import DescribedPrior, read_description
 
@@ -114,7 +114,7 @@ def choose_prior(
     stored = None
     if name is not None and name not in BUILT_IN and (path := prior_file(name)).suffix == ".ckpt":
         stored = kind, loaded = load_of_any_kind(path, device)
-        if getattr(registry.load("checkpoints", kind), "conditional", False):
+        if _placement(kind) == "context":
             return _conditioned(loaded, str(path), path.name, measurement, at or {})
     if at:
         raise InfieldError(
@@ -195,13 +195,20 @@ def _from_file(name: str, measurement: Field, device: str, stored: tuple[str, An
     if path.suffix in (".yaml", ".yml"):
         return _described(path, measurement)
     kind, loaded = stored or load_of_any_kind(path, device)
-    if not getattr(registry.load("checkpoints", kind), "reconstructs", False):
-        if kind != KIND:
-            check_kind(path, kind, KIND)
+    placement = _placement(kind)
+    if placement == "any grid":
         flow = _on_grid_of(path, loaded, measurement)
         return ChosenPrior(flow, path.name, flow.sha256, False)
-    _check_grid_of(path, loaded, measurement)
-    return ChosenPrior(loaded, path.name, loaded.sha256, False)
+    if placement == "training grid":
+        _check_grid_of(path, loaded, measurement)
+        return ChosenPrior(loaded, path.name, loaded.sha256, False)
+    raise wrong_kind(path, kind, KIND)
+
+
+def _placement(kind: str) -> str | None:
+    """How a stored kind becomes the prior of a measurement's field, as it states itself."""
+    placement: str | None = getattr(registry.load("checkpoints", kind), "placement", None)
+    return placement
 
 
 def _conditioned(prior: Any, where: str, label: str, measurement: Measurement, at: Mapping[str, float]) -> ChosenPrior:

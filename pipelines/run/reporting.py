@@ -11,6 +11,9 @@ from infield.physics.measurement import Measurement
 COLLAPSED = 0.02
 """Least effective share of particles below which sequential Monte Carlo has hardly more than one of them."""
 
+FEW_FAMILIES = 40
+"""Independent particles of an island below which, or below half of the samples, its samples are warned of."""
+
 
 def report_writer(report: Path | None, overwrite: bool) -> Callable[[Path, Measurement], object]:
     """What writes a run's report once its posterior is whole; nothing without a path.
@@ -40,6 +43,12 @@ def warnings_of(summary: Mapping[str, Any]) -> list[str]:
         found.append(
             f"warning: the particles collapsed to {summary['effective_share']:.2%} of them: the data lie far outside "
             "of what the prior expects, look at its mean and scale, or take more steps and particles"
+        )
+    elif summary.get("families", FEW_FAMILIES) < min(FEW_FAMILIES, summary.get("samples", FEW_FAMILIES) / 2):
+        found.append(
+            f"warning: the samples of each island descend from {summary['families']:.0f} independent particles: "
+            f"probabilities of modes have standard errors of up to {0.5 / summary['families'] ** 0.5:.2f}; take more "
+            "steps or particles"
         )
     if summary.get("trusted") == 0:
         found.append(f"warning: not to be trusted: {summary['trusted_because']}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from infield.core.errors import InfieldError
@@ -34,9 +35,21 @@ def run_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_run(
-    samples: int, seed: int, workers: int | None, scheduler: str | None = None, *, least_samples: int = 1
+    samples: int,
+    seed: int,
+    workers: int | None,
+    scheduler: str | None = None,
+    *,
+    least_samples: int = 1,
+    output: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
-    """InfieldError where a number of a run is too small, or workers are given beside a scheduler, which has its own."""
+    """Check the numbers of a run, and its output if one is given.
+
+    Raises:
+        InfieldError: A number is too small, workers are given beside a scheduler, which has its own, or the output
+            exists or cannot be written.
+    """
     check_at_least(least_samples, samples=samples)
     check_at_least(1, workers=workers)
     check_at_least(0, seed=seed)
@@ -44,3 +57,7 @@ def check_run(
         raise InfieldError(
             where="--workers", found=f"--scheduler {scheduler}", expected="one of them: a scheduler has its own workers"
         )
+    if output is not None:
+        from infield.datasets.formats.zarr_group import check_new  # loads xarray, which help does without
+
+        check_new(output, overwrite)

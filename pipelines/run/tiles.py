@@ -26,7 +26,6 @@ from infield.core.json_text import to_json
 from infield.core.provenance import versions
 from infield.datasets.formats.measurement import open_measurement
 from infield.datasets.formats.tiled_posterior import TiledPosteriorWriter, TileStore
-from infield.datasets.formats.zarr_group import check_new
 from infield.physics.measurement import Measurement
 from infield.physics.operators.sensors import PointSensors
 from infield.pipelines.run.blocks import check_run
@@ -90,8 +89,7 @@ def reconstruct_in_tiles(
         InfieldError: An error in the input that the user can fix; no incomplete file is left at `output`.
     """
     start = time.perf_counter()
-    check_run(samples, seed, workers, scheduler)
-    check_new(output, overwrite)
+    check_run(samples, seed, workers, scheduler, output=output, overwrite=overwrite)
     write_report = report_writer(report, overwrite)
     check_scheduler(scheduler)
     measurement = open_measurement(measurement_path)

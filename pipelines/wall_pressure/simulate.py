@@ -15,7 +15,6 @@ import torch
 from infield.core.grid import Grid
 from infield.core.json_text import to_json
 from infield.core.randomness import SampleStreams
-from infield.datasets.formats.zarr_group import check_new
 from infield.datasets.wall_pressure.plane_file import WallPlanes, WallPlaneWriter
 from infield.physics.wall_pressure.wall_units import wall_grid
 from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
@@ -81,8 +80,7 @@ def simulate_wall_pressure(
         InfieldError: An error in the input that the user can fix; no incomplete file is left at `output`.
     """
     start = time.perf_counter()
-    check_run(samples, seed, workers, scheduler)
-    check_new(output, overwrite)
+    check_run(samples, seed, workers, scheduler, output=output, overwrite=overwrite)
     parameters = {"law": "WallPressure", **dataclasses.asdict(law)}
     planes = WallPlanes(
         grid=grid,

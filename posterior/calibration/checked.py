@@ -11,7 +11,7 @@ from infield.posterior.calibration.operator_errors import OperatorTest
 from infield.posterior.calibration.predictive import Prediction
 
 ALARM_PREDICTION, ALARM_EVIDENCE = 0.01, 0.005
-"""p-values at and below which a test alarms: together, and with that of the operator, in at most 1.7 % of right
+"""p-values at and below which a test alarms: together, and with that of the operator, in at most 2 % of right
 files."""
 
 NOISE_SEEN, WIDTH_SEEN = 1.5, 2.0

@@ -29,7 +29,7 @@ from infield.posterior.calibration.evidence import WhitenedData
 from infield.posterior.samplers.exact import posterior_mean
 from infield.priors.base import FlowPrior
 
-ALARM = 0.002
+ALARM = 0.005
 """p-value below which an operator is said to be wrong."""
 
 FISSION = 4.0

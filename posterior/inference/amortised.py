@@ -71,7 +71,7 @@ def check_noise(
     if not isinstance(measurement.noise, GaussianNoise) or variance is None or variance.numel() != 1:
         raise InfieldError(
             where=f"sampler {method}",
-            found="another noise law",
+            found="another noise model",
             expected="Gaussian noise of one variance for all data",
             remedy="whiten the data, or use {sampler}",
             parameters={"sampler": "faps"},

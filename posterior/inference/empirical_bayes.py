@@ -8,7 +8,7 @@ that of a Matern field (Rasmussen & Williams 2006, eq. 4.15),
 
 The parameters maximise the evidence log N(y; 0, A C A^T + R) (type-II maximum likelihood; ibid., eq. 5.8). Of many
 data, random groups are taken and their log evidences added. On scattered points, where no spectrum exists, the
-parameters are the variance and length of a Matern law.
+parameters are the variance and length of a Matern kernel.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from infield.core.transform import Affine
 from infield.physics.measurement import Measurement
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.priors.covariance.modes import Hartley, Modes, Pixels
-from infield.priors.gaussian.laws import DENSE_LIMIT, Matern
+from infield.priors.gaussian.kernels import DENSE_LIMIT, Matern
 from infield.priors.gaussian.matern import matern_matrix
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior, spectrum_prior
 
@@ -46,7 +46,7 @@ KNOTS, SLOPE_CHANGE = 8, 0.3
 """Knots of log S over log k, and the prior standard deviation of its second differences from knot to knot."""
 
 NU = 1.5
-"""Order of the Matern law on scattered points, where the data seldom determine more than a length."""
+"""Order of the Matern kernel on scattered points, where the data seldom determine more than a length."""
 
 
 def fit_prior(measurement: Measurement, *, nu: float | None = None, seed: int = 0) -> GaussianPrior:
@@ -54,7 +54,7 @@ def fit_prior(measurement: Measurement, *, nu: float | None = None, seed: int = 
 
     Arguments:
         measurement: Linear operator and Gaussian noise.
-        nu: Order of a Matern law; None takes a free spectrum (regular grids), or 3/2 (scattered points).
+        nu: Order of a Matern kernel; None takes a free spectrum (regular grids), or 3/2 (scattered points).
         seed: Seed of the choice of data.
 
     Raises:

@@ -76,7 +76,7 @@ def start(measurement: Measurement, u: Tensor, safe: Tensor, generator: Randomne
     """Start chains at given fields, or, if the data exclude one, on the way from it to a safe field.
 
     Arguments:
-        measurement: Any operator, any noise law.
+        measurement: Any operator, any noise model.
         u: Shape `(chains, channel, *space)`.
         safe: A field of finite likelihood, shape `(1, channel, *space)`.
         generator: Whose streams name the samples.
@@ -120,7 +120,7 @@ def langevin(
 
     Arguments:
         chains: Where the chains are.
-        measurement: Any operator, any noise law.
+        measurement: Any operator, any noise model.
         mean: m, shape `(chains, channel, *space)`.
         posterior: Gamma, H and S.
         steps: Number of steps; each costs one forward and one backward pass.

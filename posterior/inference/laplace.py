@@ -4,10 +4,10 @@ At a field u* the log-likelihood is approximated by
 
     log p(y | u) ~ log p(y | u*) + g^T (u - u*) - (u - u*)^T J^T W J (u - u*) / 2,
 
-J the Jacobian of A, W the information of the noise law (R^{-1} where it is Gaussian), g the gradient at u*. Data inform
-few directions of a field: J^T W J = L^T L with few rows L, found by a randomised projection (Halko, Martinsson & Tropp
-2011, algorithm 4.1; for inverse problems Bui-Thanh et al. 2013, arXiv 1308.1313) in the coordinates that whiten the
-prior. Under N(m, K), K = S S^T, and in the coordinates w = S^{-1} (u - m), the posterior of the linearised data is
+J the Jacobian of A, W the information of the noise model (R^{-1} where it is Gaussian), g the gradient at u*. Data
+inform few directions of a field: J^T W J = L^T L with few rows L, found by a randomised projection (Halko, Martinsson &
+Tropp 2011, algorithm 4.1; for inverse problems Bui-Thanh et al. 2013, arXiv 1308.1313) in the coordinates that whiten
+the prior. Under N(m, K), K = S S^T, and in the coordinates w = S^{-1} (u - m), the posterior of the linearised data is
 
     N(w_hat, Gamma),   Gamma = (1 + H)^{-1},   H = S^T J^T W J S,   w_hat = Gamma S^T (g + J^T W J (u* - m)).
 """
@@ -142,7 +142,7 @@ def linearise(
     where there are no more data than directions.
 
     Arguments:
-        measurement: Any operator, any noise law.
+        measurement: Any operator, any noise model.
         at: u*, shape `(1, channel, *space)`.
         gradient: g there.
         whitening: Of the prior.
@@ -190,7 +190,7 @@ def find_map(measurement: Measurement, mean: Tensor, whitening: Whitening, rank:
     at a draw of the prior, always the same.
 
     Arguments:
-        measurement: Any operator, any noise law.
+        measurement: Any operator, any noise model.
         mean: Shape `(1, channel, *space)`.
         whitening: S.
         rank: See `linearise`.

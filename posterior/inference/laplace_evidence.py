@@ -146,7 +146,7 @@ def laplace_evidence(
     """Search the most probable field under N(mean, K), by Newton's method with a line search.
 
     Arguments:
-        measurement: Any operator with a derivative; a noise law of independent data.
+        measurement: Any operator with a derivative; a noise model of independent data.
         mean: m, of finite likelihood, shape `(1, channel, *space)`.
         product: K.
         start: a of a similar K, from where the search starts; the mean by default.

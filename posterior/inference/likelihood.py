@@ -21,7 +21,7 @@ def value_and_gradient(measurement: Measurement, u: Tensor) -> tuple[Tensor, Ten
     one.
 
     Arguments:
-        measurement: Any operator, any noise law.
+        measurement: Any operator, any noise model.
         u: Fields, shape `(batch, channel, *space)`.
 
     Returns:
@@ -91,7 +91,7 @@ def fisher_information(measurement: Measurement, z: Tensor) -> Tensor:
     """Fisher information of each datum about its noiseless value, zero where nothing was observed; shape of z.
 
     Raises:
-        InfieldError: If the noise law has none to each datum: its errors are correlated, or it does not define one.
+        InfieldError: If the noise model has none to each datum: its errors are correlated, or it does not define one.
     """
     if not hasattr(measurement.noise, "fisher"):
         raise InfieldError(

@@ -174,7 +174,7 @@ class LinearGaussianData:
 
     @property
     def noise(self) -> GaussianNoiseModel:
-        """The noise law; that it is Gaussian was checked when this object was made."""
+        """The noise model; that it is Gaussian was checked when this object was made."""
         return cast(GaussianNoiseModel, self.measurement.noise)
 
     @cached_property

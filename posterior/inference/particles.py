@@ -1,4 +1,14 @@
-"""Weighted particles: effective share, systematic resampling, and the evidence that resampling would lose."""
+r"""Weighted particles: effective share, systematic resampling, and the evidence that resampling would lose.
+
+Resampling hides how few of the first particles the last ones descend from. With W_f the weight of all descendants of
+the f-th first particle, the relative variance of the evidence of N particles is estimated by
+
+    N / (N - 1) (sum_f W_f^2 - 1 / N)
+
+(Lee & Whiteley 2018, "Variance estimation in the particle filter", Biometrika 105, 609, eq. 3, without the factors that
+multinomial resampling needs: systematic resampling leaves equal weights as they are), and 1 / sum_f W_f^2 is the
+effective number of families.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +30,7 @@ class ParticleWeights:
         self.log_normaliser = 0.0
         self.resampled = 0
         self.least_share = self.ess_fraction
+        self.first = torch.arange(len(log_weights))
 
     @property
     def weights(self) -> Tensor:
@@ -30,6 +41,18 @@ class ParticleWeights:
     def ess_fraction(self) -> float:
         """1 / sum w^2 over the number of particles (Kong 1992), in (0, 1]."""
         return float(1 / self.weights.square().sum()) / len(self.log_weights)
+
+    @property
+    def families(self) -> float:
+        """Effective number of first particles of which the particles descend, 1 / sum W_f^2."""
+        shares = torch.zeros_like(self.weights).index_add(0, self.first, self.weights)
+        return float(1 / shares.square().sum())
+
+    @property
+    def log_evidence_error(self) -> float:
+        """Standard error of `log_evidence`: that of the evidence relative to it, at most 1."""
+        n = max(len(self.log_weights), 2)
+        return math.sqrt(max(1 / self.families - 1 / n, 0.0) * n / (n - 1))
 
     @property
     def log_evidence(self) -> float:
@@ -54,5 +77,6 @@ class ParticleWeights:
         chosen = self.choose(len(self.log_weights), uniform)
         self.log_normaliser = self.log_evidence
         self.log_weights = torch.zeros_like(self.log_weights)
+        self.first = self.first[chosen]
         self.resampled += 1
         return chosen

@@ -51,7 +51,7 @@ class Conditioned:
         self._targets = law.embed(targets.double())
         self.numbers = embedding.numbers + 2 * len(self.data)
         """White numbers of a draw."""
-        self.bytes = 8.0 * (embedding.root.numel() + self._targets.numel())
+        self.bytes = 4.0 * embedding.root.numel() + 8.0 * self._targets.numel()
         """That are kept."""
         self._beside = Simulator(law, _exact(targets), self.data.x, _neighbourhood(law), plan=plan)
 

@@ -25,7 +25,7 @@ from infield.posterior.kriging.local import Moments, moments
 from infield.posterior.kriging.measured import PointData, TrendKind, point_data
 from infield.posterior.kriging.observations import Observations, evenly, noise_variances
 from infield.posterior.kriging.state import State
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 SAMPLED = 500

@@ -1,4 +1,4 @@
-r"""Stationary Matern laws on the domain as it is: open or periodic axes, the sphere; one length an axis, or rotated.
+r"""Stationary Matern kernels on the domain as it is: open or periodic axes, the sphere; one length an axis, or rotated.
 
 Every domain is embedded in a Euclidean space, where the law is isotropic with length 1:
 
@@ -132,7 +132,7 @@ class Geometry:
 def matern_unit(distance: Tensor, nu: float) -> Tensor:
     """M_nu at distances r >= 0 in units of the length, nu of `ORDERS`; differentiable, at r = 0 for nu >= 3/2."""
     if nu not in ORDERS:
-        raise InfieldError(where="order of a Matern law", found=nu, expected=f"one of {', '.join(map(str, ORDERS))}")
+        raise InfieldError(where="order of a Matern kernel", found=nu, expected=f"one of {', '.join(map(str, ORDERS))}")
     c = math.sqrt(2 * nu)
     decay = torch.exp(-c * distance)
     if nu == 0.5:

@@ -1,6 +1,6 @@
 r"""A stationary Gaussian prior of a latent field, fitted to data that are not linear-Gaussian: counts, links.
 
-Where the data are of any law and any operator with a derivative, the parameters of a Matern law of the latent field
+Where the data are of any law and any operator with a derivative, the parameters of a Matern kernel of the latent field
 (Rasmussen & Williams 2006, eq. 4.14) maximise Laplace's approximation of the evidence
 (`posterior.inference.laplace_evidence`). The law is that of the domain as it is: open axes are embedded in a torus
 (`priors.gaussian.circulant_embedding`), periodic ones close, scattered points have their dense matrix. The mean of the
@@ -29,7 +29,7 @@ from infield.posterior.inference.likelihood import fisher_information, only_obse
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Eigenbasis, Hartley, Modes
-from infield.priors.gaussian.laws import DENSE_LIMIT, Matern
+from infield.priors.gaussian.kernels import DENSE_LIMIT, Matern
 from infield.priors.gaussian.matern import matern_matrix
 from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.torus_window import Window, WindowedStandardisation
@@ -64,7 +64,7 @@ class Fit:
     """What was found.
 
     Arguments:
-        nu: Order of the Matern law.
+        nu: Order of the Matern kernel.
         length: Its length, in the units of the grid's coordinates.
         sd: Standard deviation of the latent field, in its units.
         errors: Of log sd and of log length, by the curvature of the log evidence; NaN at a bound.
@@ -97,8 +97,8 @@ def fit_latent_prior(measurement: Measurement, *, nu: float | None = None) -> Ga
     """The stationary Gaussian prior of the field under which data of any law are most probable.
 
     Arguments:
-        measurement: Any operator with a derivative; a noise law of independent data.
-        nu: Order of the Matern law; None takes the most probable of `ORDERS`.
+        measurement: Any operator with a derivative; a noise model of independent data.
+        nu: Order of the Matern kernel; None takes the most probable of `ORDERS`.
 
     Raises:
         InfieldError: If the data cannot be fitted: all counts are zero, no constant field explains them, they hold no
@@ -298,7 +298,7 @@ class _Domain:
         """Spectrum on a torus, with its window; or the dense matrix, with None."""
         if law not in self.kept:
             if self.uniform:
-                embedding = law.embedded(self.grid)
+                embedding = law.embed(self.grid)
                 self.kept[law] = (embedding.spectrum, embedding.window)
             else:
                 axes = getattr(self.grid, "axes", None)

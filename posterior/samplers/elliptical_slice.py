@@ -1,4 +1,4 @@
-r"""The slow reference: elliptical slice sampling in the source space of a prior, for any operator and any noise law.
+r"""The slow reference: elliptical slice sampling in the source space of a prior, for any operator and any noise model.
 
 A flow turns its source into data by a deterministic map x_1 = Phi(x_0), so that the posterior of x_0,
 

@@ -32,7 +32,7 @@ class Exact(Sampler):
         >>> from infield.core.grid import Grid
         >>> from infield.physics.noise.registry import GaussianNoise
         >>> from infield.physics.operators.registry import build_operator
-        >>> from infield.priors.gaussian.laws import Matern
+        >>> from infield.priors.gaussian.kernels import Matern
         >>> from infield.priors.gaussian.prior import gaussian_prior
         >>> grid, generator = Grid.regular((32,), units="m"), torch.Generator().manual_seed(0)
         >>> sensors = {"sensors": torch.arange(0, 32, 4).numpy()}

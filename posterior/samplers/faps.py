@@ -1,8 +1,8 @@
-r"""Flow annealing posterior sampling with the flow-consistent local law.
+r"""Flow annealing posterior sampling with the flow-consistent local conditional.
 
 Shi, Ross & Yue 2026, "Flow Annealing Posterior Sampling for Function-Space Regression and Inverse Problems" (arXiv
 2606.22346) anneal a field from the source to data: at each level an estimate of u_1 is corrected by the data and
-bridged back to the next level. Their local law of u_1 given u_t is N(flow endpoint, lambda^2 C);
+bridged back to the next level. Their local conditional of u_1 given u_t is N(flow endpoint, lambda^2 C);
 `posterior.samplers.faps_published` has it as published. Here it is the law that the flow itself implies for a prior of
 covariance C,
 
@@ -10,8 +10,8 @@ covariance C,
 
 so that for a Gaussian prior every level, even a single one, is exact; for other priors the mean stays exact and the
 covariance is the Gaussian one. Linear data with Gaussian noise are conditioned on in closed form. For other operators
-and noise laws the local law is sampled by Metropolis-corrected Langevin steps that a linearisation of the data
-preconditions (`posterior.inference.langevin`); a chain continues at the next level from its state, which costs no
+and noise models the local conditional is sampled by Metropolis-corrected Langevin steps that a linearisation of the
+data preconditions (`posterior.inference.langevin`); a chain continues at the next level from its state, which costs no
 evaluation. All chains start around one most probable field: where the data leave several fields far apart, as u^2
 leaves the sign of u, they find one of them; the slow `posterior.samplers.elliptical_slice` with its rungs looks for the
 others.
@@ -23,7 +23,7 @@ others.
 | K levels t_k = k / K | `levels` |
 | M Euler steps to the endpoint | one velocity call |
 | J Langevin steps | a draw in closed form, or `steps` in all levels together |
-| C, preconditioner | Gamma, the posterior covariance of the linearised data under the local law |
+| C, preconditioner | Gamma, the posterior covariance of the linearised data under the local conditional |
 | h | adapts, one a chain |
 """
 
@@ -57,7 +57,7 @@ LEVELS = 40
 
 @dataclass(frozen=True, kw_only=True)
 class FAPS(Sampler):
-    """FAPS with the flow-consistent law, for any operator with a derivative and any noise law.
+    """FAPS with the flow-consistent law, for any operator with a derivative and any noise model.
 
     Arguments:
         levels: K; None takes 1 where the prior is Gaussian, since one level then is exact, and the paper's 40
@@ -165,7 +165,7 @@ class ConditionalSampler(Protocol):
 
 @dataclass(frozen=True)
 class GaussianConditional:
-    """The local law of linear data with Gaussian noise, and of constraints on standardised fields."""
+    """The local conditional of linear data with Gaussian noise, and of constraints on standardised fields."""
 
     data: LinearGaussianData
     constraints: LinearConstraints | None = None
@@ -183,10 +183,10 @@ class GaussianConditional:
 
 @dataclass
 class LangevinConditional:
-    """The local law of any data: chains that continue from level to level.
+    """The local conditional of any data: chains that continue from level to level.
 
     Arguments:
-        measurement: Any operator, any noise law.
+        measurement: Any operator, any noise model.
         linearisation: Of the data, for all levels and all chains; it depends on no chain, so that a sample is
             independent of the rest of the batch.
     """

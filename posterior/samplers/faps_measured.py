@@ -1,4 +1,4 @@
-r"""Flow annealing posterior sampling with a local law that was measured.
+r"""Flow annealing posterior sampling with a local conditional that was measured.
 
 The algorithm of `posterior.samplers.faps` (Shi, Ross & Yue 2026, arXiv 2606.22346, with the mean of x_1 | x_t from one
 call of the velocity), for linear data with Gaussian noise; the Gaussian surrogate of the covariance of x_1
@@ -32,12 +32,12 @@ from infield.priors.base import FlowPrior, denoise
 
 @dataclass(frozen=True, kw_only=True)
 class FAPSMeasured(Sampler):
-    """FAPS with a measured local law, for linear operators and Gaussian noise.
+    """FAPS with a measured local conditional, for linear operators and Gaussian noise.
 
     Arguments:
         law: Of this prior; its times are the levels, the first of them 0.
-        widening: Factor on the covariance of the local law. Above 1 the data are trusted more against a denoiser that
-            errs more on the way to a posterior than on noised fields.
+        widening: Factor on the covariance of the local conditional. Above 1 the data are trusted more against a
+            denoiser that errs more on the way to a posterior than on noised fields.
         tolerance: Of conjugate gradients, in standard deviations of the local posterior, root mean square.
     """
 

@@ -2,7 +2,7 @@ r"""Flow annealing posterior sampling as published.
 
 Shi, Ross & Yue 2026, "Flow Annealing Posterior Sampling for Function-Space Regression and Inverse Problems", arXiv
 2606.22346; constants and order of operations follow the authors' released code. `posterior.samplers.faps` replaces its
-local law by the one that the flow implies.
+local conditional by the one that the flow implies.
 
 | paper, code | here |
 | --- | --- |
@@ -35,7 +35,7 @@ from infield.priors.covariance.modes import Pixels
 
 @dataclass(frozen=True, kw_only=True)
 class FAPSPublished(Sampler):
-    """FAPS with the published local law N(flow endpoint, lambda^2 C) and preconditioned Langevin steps.
+    """FAPS with the published local conditional N(flow endpoint, lambda^2 C) and preconditioned Langevin steps.
 
     Valid for any operator with a vector-Jacobian product and any noise model with a gradient. Its draws are biased even
     where the prior is perfect (docs/benchmarks, bench gp-regression): use it to compare, and where `faps` does not

@@ -63,7 +63,7 @@ WEIGHTINGS: dict[str, Callable[[float], float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class REDDiff(Sampler):
-    """RED-Diff for any operator with a derivative and any noise law. Its spread is not a posterior.
+    """RED-Diff for any operator with a derivative and any noise model. Its spread is not a posterior.
 
     Every sample is an optimisation of its own, started at the prior's mean or at a draw of the prior's covariance.
 

@@ -61,7 +61,11 @@ TOLERANCE = 0.01
 
 
 MIN_EFFECTIVE = 10.0
-"""Effective particles of an island below which its weights have collapsed."""
+"""Effective particles, or families, of an island below which its weights have collapsed."""
+
+GUIDED_STEPS, STEPS, LINEARISED_STEPS = 100, 50, 12
+"""Usual numbers of steps. With four data of a mixture of two laws guided particles keep 20 to 48 of 1024 families in 50
+steps, so that probabilities of modes have errors of 0.1, and 130 in 100; conditioned ones gain nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +74,15 @@ class TwistedSMC(Sampler):
     prior.
 
     The samples of one call come from one island of particles and so depend on each other; `log_evidence` is the
-    island's estimate of log p(y) (of many data with `log_evidence_error`, that of the determinant), `effective_share`
-    the smallest effective share of particles that was met, `weights_collapsed` 1 where that was hardly more than one.
+    island's estimate of log p(y) with `log_evidence_error` (of the weights, and of the determinant of many data),
+    `effective_share` the smallest effective share of particles that was met, `families` how many first particles the
+    samples descend from, `weights_collapsed` 1 where either was hardly more than one. The probability p of a mode has a
+    standard error of sqrt(p (1 - p) / families).
 
     Arguments:
-        steps: K, velocity evaluations of each particle.
+        steps: K, velocity evaluations of each particle; None takes `GUIDED_STEPS` for few data under a prior that is
+            not Gaussian, `STEPS` otherwise under such a prior, and 1 or `LINEARISED_STEPS` under a Gaussian one, where
+            any number is right.
         particles: Particles a sample.
         resample_below: Resample when the effective share of particles falls below this.
         exponent: Times are t_k = 1 - (1 - k / (K + 1))^exponent: closer together near t = 1.
@@ -85,7 +93,7 @@ class TwistedSMC(Sampler):
         island: Samples that `reconstruct` draws together.
     """
 
-    steps: int = 50
+    steps: int | None = None
     particles: int = 4
     resample_below: float = 0.5
     exponent: float = 1.5
@@ -100,7 +108,7 @@ class TwistedSMC(Sampler):
             *(("steps", 1), ("particles", 1), ("local_data", 0)),
             *(("refresh", 1), ("island", 1), ("exponent", 1.0)),
         ):
-            if not getattr(self, name) >= least:
+            if getattr(self, name) is not None and not getattr(self, name) >= least:
                 raise InfieldError(
                     where="sampler smc", found=f"{name}={getattr(self, name)}", expected=f"at least {least}"
                 )
@@ -111,10 +119,10 @@ class TwistedSMC(Sampler):
     def block(self) -> int:
         return self.island
 
-    @property
-    def times(self) -> list[float]:
-        """t_1 ... t_K."""
-        return [1 - (1 - k / (self.steps + 1)) ** self.exponent for k in range(1, self.steps + 1)]
+    def times(self, usual: int) -> list[float]:
+        """t_1 ... t_K, for K of None a usual number."""
+        K = self.steps or usual
+        return [1 - (1 - k / (K + 1)) ** self.exponent for k in range(1, K + 1)]
 
     def draw(self, prior: FlowPrior, measurement: Measurement, n: int, generator: Randomness) -> Draws:
         noise = _Noise(generator, n, self.particles)
@@ -131,7 +139,14 @@ class TwistedSMC(Sampler):
                 x_1, particles, diagnostics = self._conditioned(prior, data, noise)
         chosen = particles.choose(n, noise.uniform())
         shuffled = torch.randperm(n, generator=Generator().manual_seed(int(2**53 * noise.uniform())))
-        diagnostics |= {"effective_share": particles.least_share, "resampled": float(particles.resampled)}
+        if "log_evidence" in diagnostics:
+            errors = particles.log_evidence_error, diagnostics.get("log_evidence_error", 0.0)
+            diagnostics["log_evidence_error"] = math.hypot(*errors)
+        diagnostics |= {
+            "families": particles.families,
+            "effective_share": particles.least_share,
+            "resampled": float(particles.resampled),
+        }
         diagnostics["weights_collapsed"] = float(collapsed(particles))
         return Draws(x_1[chosen[shuffled]], diagnostics)
 
@@ -141,7 +156,7 @@ class TwistedSMC(Sampler):
         x = prior.mean.new_zeros((noise.n * self.particles, *C.event_shape))
         K, m = C, transition.mean(x, 0.0)
         particles = ParticleWeights(m.new_zeros(len(m)))
-        for t, t_next in pairwise([0.0, *self.times, 1.0]):
+        for t, t_next in pairwise([0.0, *self.times(1 if prior.gaussian else STEPS), 1.0]):
             more = noise(*C.event_shape) if C.rank else None
             x_1 = data.draw_from(m, K, noise(*C.event_shape), more, noise(*data.observed.shape))
             if t_next == 1.0:
@@ -171,7 +186,7 @@ class TwistedSMC(Sampler):
         spread = models.spread(likelihood, K)
         particles = ParticleWeights(m.new_zeros(len(m)))
         log_psi_0 = float(Conditioned(likelihood, m, spread).log_evidence[0])
-        for t, t_next in pairwise([0.0, *self.times, 1.0]):
+        for t, t_next in pairwise([0.0, *self.times(LINEARISED_STEPS if prior.gaussian else STEPS), 1.0]):
             more = noise(*C.event_shape) if C.rank else None
             deviation = models.coordinates(K.colour(noise(*C.event_shape), more))
             x_1 = Conditioned(likelihood, m, spread).draw(deviation, noise(likelihood.rows.shape[1]))
@@ -196,13 +211,14 @@ class TwistedSMC(Sampler):
     def _guided(self, prior: FlowPrior, twist: LocalTwist | ResidualTwist, noise: _Noise) -> _Island:
         """Equations are those of the paper."""
         C, C_0 = prior.covariance, prior.source
-        t = self.times[0]  # the law of x_t so near to the source is that of the Gaussian surrogate
+        times = self.times(GUIDED_STEPS)
+        t = times[0]  # the law of x_t so near to the source is that of the Gaussian surrogate
         x_1 = prior.mean + C.colour(noise(*C.event_shape), noise(*C.event_shape) if C.rank else None)
         x = t * x_1 + (1 - t) * noise.coloured(C_0)
         now = twist.at(x, t)
         particles = ParticleWeights(now.log_psi)
         m_before, t_before = now.mean, 0.0
-        for k, (t, t_next) in enumerate(pairwise(self.times), 1):
+        for k, (t, t_next) in enumerate(pairwise(times), 1):
             step, m = Reversal(t, t_next), now.mean
             if t_before > 0:
                 m = m + (m - m_before) * log_odds(t, t_next) / (2 * log_odds(t_before, t))
@@ -246,10 +262,10 @@ class _Noise:
 
 
 def collapsed(particles: ParticleWeights) -> bool:
-    """Whether fewer particles than `MIN_EFFECTIVE`, or of few a tenth, counted at some step: the samples of an island
-    then descend from hardly more than one."""
+    """Whether fewer particles than `MIN_EFFECTIVE`, or of few a tenth, counted at some step, or the last ones descend
+    from so few."""
     count = len(particles.log_weights)
-    return particles.least_share * count < min(MIN_EFFECTIVE, count / 10)
+    return min(particles.least_share * count, particles.families) < min(MIN_EFFECTIVE, count / 10)
 
 
 def log_odds(t: float, t_next: float) -> float:

@@ -181,4 +181,4 @@ def load_average_velocity(path: str | Path, device: torch.device | str = "cpu") 
     return model
 
 
-STORED = StoredKind(KIND, VERSION, to_entry, from_entry, reconstructs=True)
+STORED = StoredKind(KIND, VERSION, to_entry, from_entry, placement="training grid")

@@ -88,4 +88,4 @@ def load_rectified_flow(path: str | Path, device: torch.device | str = "cpu") ->
     return model
 
 
-STORED = StoredKind(KIND, VERSION, to_entry, from_entry, reconstructs=True)
+STORED = StoredKind(KIND, VERSION, to_entry, from_entry, placement="training grid")

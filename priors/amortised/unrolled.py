@@ -160,4 +160,4 @@ def load_unrolled(path: str | Path, device: torch.device | str = "cpu") -> Unrol
     return model
 
 
-STORED = StoredKind(KIND, VERSION, to_entry, from_entry, reconstructs=True)
+STORED = StoredKind(KIND, VERSION, to_entry, from_entry, placement="training grid")

@@ -101,4 +101,4 @@ def load_lightcone_prior(path: str | Path, device: torch.device | str = "cpu") -
     return prior
 
 
-STORED = StoredKind(KIND, VERSION, to_entry, from_entry, conditional=True)
+STORED = StoredKind(KIND, VERSION, to_entry, from_entry, placement="context")

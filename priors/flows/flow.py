@@ -17,7 +17,7 @@ from infield.priors.covariance.base import Covariance
 from infield.priors.flows.field_space import FieldParametrisation, Network, in_precision
 from infield.priors.flows.patch_domains import Domain, SupportsDomains
 from infield.priors.flows.regrid import Regrid
-from infield.priors.gaussian.laws import law_from_spec
+from infield.priors.gaussian.kernels import law_from_spec
 from infield.priors.torus_window import WindowedStandardisation
 
 Skip = Literal["gaussian", "none", "scalar"]

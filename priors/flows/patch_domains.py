@@ -15,7 +15,7 @@ from infield.core.grid import Axis, Grid, GridLike
 from infield.core.transform import Window
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
-from infield.priors.gaussian.laws import Kernel, Matern
+from infield.priors.gaussian.kernels import Kernel, Matern
 from infield.priors.gaussian.spectral_density import SpectralDensity
 
 SAME_SPACING = 0.01
@@ -119,6 +119,6 @@ class Domain:
     def source(self, law: Kernel, channels: int) -> Covariance:
         """The law of the source on the torus."""
         law = replace(law, wrap=False) if isinstance(law, Matern) else law  # the torus is periodic already
-        spectrum = law.embedded(self.site, self.window.torus).spectrum
+        spectrum = law.embed(self.site, self.window.torus).spectrum
         spectrum = spectrum.clamp_min(1e-15 * float(spectrum.max()))
         return Covariance.diagonal_in(Hartley(self.site.ndim), spectrum.expand(channels, *self.window.torus))

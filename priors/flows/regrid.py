@@ -19,7 +19,7 @@ from infield.core.renamed import old_names
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.covariance.repeated import level_where_repeated
-from infield.priors.gaussian.laws import Kernel, White
+from infield.priors.gaussian.kernels import Kernel, White
 
 if not TYPE_CHECKING:
     __getattr__ = old_names(__name__)
@@ -46,8 +46,8 @@ class SupportsGrids(Protocol):
 def source_on(law: Kernel, grid: GridLike, channels: int) -> Covariance:
     """A source on a grid, in modes in which data are nearly independent: white noise takes Fourier's where it can."""
     if isinstance(law, White) and isinstance(grid, Grid) and grid.uniform:
-        return law.within(Hartley(grid.ndim), grid, channels)
-    return law.on(grid, channels)
+        return law.covariance_in(Hartley(grid.ndim), grid, channels)
+    return law.covariance(grid, channels)
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class Regrid:
     def _kriging(self) -> Tensor:
         """Weights of the values at the start for those at the site, shape `(site, start)`."""
         old, new = self.start.points(), self.site.points()
-        both = self.law.on(PointSet.at(torch.cat([old, new])))
+        both = self.law.covariance(PointSet.at(torch.cat([old, new])))
         K = both.apply(torch.eye(len(old) + len(new), dtype=torch.float64)[:, None])[:, 0]
         jitter = 1e-10 * K.diagonal().mean() * torch.eye(len(old), dtype=torch.float64)
         return torch.linalg.solve(K[: len(old), : len(old)] + jitter, K[: len(old), len(old) :]).mT

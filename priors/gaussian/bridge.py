@@ -6,7 +6,7 @@ Both covariances are diagonal plus low rank in the same modes, so every formula 
     P^-1 by the Woodbury identity with the r-by-r matrix  M = I + t^2 F diag(1/p) F^T,
     Cov(x_1 | x_t) = C - t^2 C P^-1 C = diag((1 - t)^2 d c / p) + H^T M^-1 H,    H = F diag((1 - t)^2 c / p).
 
-The last line is again diagonal plus low rank: it is the flow-consistent local law of `posterior.samplers.faps`.
+The last line is again diagonal plus low rank: it is the flow-consistent local conditional of `posterior.samplers.faps`.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class PartialCholesky:
         diagonal = diagonal.clamp_min(FLOOR * float(diagonal.max())).reshape(shape).expand(channels, *shape).clone()
         return Covariance.diagonal_in(LeadingDirections.of(vectors, shape), diagonal)
 
-    def within(self, modes: Modes, shape: tuple[int, ...]) -> Covariance:
+    def to_modes(self, modes: Modes, shape: tuple[int, ...]) -> Covariance:
         """L L^T + rho 1 in given modes, one channel; rho keeps the trace."""
         factors = modes.analyse(self.factor.mT.reshape(-1, 1, *shape))
         rho = self.left.mean().clamp_min(FLOOR * float(self.factor.square().sum()))

@@ -19,7 +19,7 @@ from infield.priors.covariance.modes import Hartley
 from infield.priors.covariance.repeated import level_where_repeated
 from infield.priors.gaussian.bridge import Bridge
 from infield.priors.gaussian.circulant_embedding import Embedding
-from infield.priors.gaussian.laws import Kernel, White
+from infield.priors.gaussian.kernels import Kernel, White
 from infield.priors.torus_window import WindowedStandardisation
 
 BRIDGE_CACHE_SIZE = 128
@@ -113,15 +113,15 @@ def gaussian_prior(
     provenance: dict[str, Any] = {"kind": "gaussian", "law": str(law), "source": str(source or White())}
     torus = torus or shared_torus((law, source or White()), grid)
     if torus is not None:
-        seen, start = law.embedded(grid, torus), (source or White()).embedded(grid, torus)
+        seen, start = law.embed(grid, torus), (source or White()).embed(grid, torus)
         covariance, first = (_on_torus(embedding, channels) for embedding in (seen, start))
         provenance |= {"torus": list(torus), "clipped": max(seen.clipped, start.clipped)}
     elif source is None:
-        covariance = law.on(grid, channels)
-        first = White().within(covariance.modes, grid, channels)
+        covariance = law.covariance(grid, channels)
+        first = White().covariance_in(covariance.modes, grid, channels)
     else:
-        first = source.on(grid, channels)
-        covariance = law.within(first.modes, grid, channels)
+        first = source.covariance(grid, channels)
+        covariance = law.covariance_in(first.modes, grid, channels)
     standardisation = Standardisation.identity(covariance.event_shape)
     if torus is not None:
         standardisation = WindowedStandardisation(standardisation.shift, standardisation.scale, seen.window)
@@ -140,7 +140,7 @@ def shared_torus(laws: Iterable[Kernel], grid: GridLike) -> tuple[int, ...] | No
     laws = tuple(laws)
     if not any(law.prefers_embedding(grid) for law in laws):
         return None
-    return tuple(max(sizes) for sizes in zip(*(law.embedded(grid).window.torus for law in laws), strict=True))
+    return tuple(max(sizes) for sizes in zip(*(law.embed(grid).window.torus for law in laws), strict=True))
 
 
 def _on_torus(embedding: Embedding, channels: int) -> Covariance:
@@ -196,7 +196,7 @@ def empirical_prior(fields: Tensor, grid: GridLike, *, rank: int = 64, source: K
         )
     standardisation = Standardisation(shift, scale)
     x = standardisation.from_units(fields.to(torch.float64))
-    start = (source or White()).on(grid, fields.shape[1])
+    start = (source or White()).covariance(grid, fields.shape[1])
     estimate = from_draws(start.modes, x, rank=rank)
     return GaussianPrior(
         name=f"empirical, rank {rank}",

@@ -15,7 +15,7 @@ from infield.core.checks import is_number, is_whole
 from infield.core.errors import InfieldError
 from infield.core.grid import GridLike
 from infield.priors.gaussian.gibbs import gibbs_matrix
-from infield.priors.gaussian.laws import DENSE_LIMIT
+from infield.priors.gaussian.kernels import DENSE_LIMIT
 from infield.priors.gaussian.matern import matern_matrix
 from infield.priors.random_fields.spectral import White, check_positive
 

@@ -36,23 +36,19 @@ def read_entry(path: str | Path, kind: str = "prior") -> dict[str, Any]:
         InfieldError: The file is missing or corrupt, holds nothing of that kind, or is of a newer version.
     """
     found, entry = read_entry_of_any_kind(path, kind)
-    check_kind(path, found, kind)
+    if found != kind:
+        raise wrong_kind(path, found, kind)
     return entry
 
 
-def check_kind(path: str | Path, found: str, kind: str) -> None:
-    """Check that a checkpoint holds what is expected.
-
-    Raises:
-        InfieldError: It is of another kind.
-    """
-    if found != kind:
-        raise InfieldError(
-            where=f"{path}: '{entry_key(kind)}'",
-            found="no such entry",
-            expected=f"a {kind} trained by `infield fit`",
-            remedy=f"this checkpoint is a {found}",
-        )
+def wrong_kind(path: str | Path, found: str, kind: str) -> InfieldError:
+    """The error about a checkpoint of another kind than expected."""
+    return InfieldError(
+        where=f"{path}: '{entry_key(kind)}'",
+        found="no such entry",
+        expected=f"a {kind} trained by `infield fit`",
+        remedy=f"this checkpoint is a {found}",
+    )
 
 
 def read_entry_of_any_kind(path: str | Path, expected: str = "prior") -> tuple[str, dict[str, Any]]:

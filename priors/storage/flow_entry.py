@@ -148,4 +148,4 @@ def _modes_from_entry(entry: Mapping[str, Any]) -> Modes:
     )
 
 
-STORED = StoredKind(KIND, VERSION, to_entry, from_entry)
+STORED = StoredKind(KIND, VERSION, to_entry, from_entry, placement="any grid")

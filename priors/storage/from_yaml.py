@@ -34,7 +34,7 @@ from infield.core import registry
 from infield.core.checks import is_number
 from infield.core.errors import InfieldError
 from infield.core.grid import GridLike
-from infield.priors.gaussian.laws import Kernel, law_from_spec
+from infield.priors.gaussian.kernels import Kernel, law_from_spec
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior, shared_torus
 

@@ -25,7 +25,7 @@ from infield.priors.flows.field_space import FieldParametrisation
 from infield.priors.flows.flow import LearnedFlow, Parametrisation, Skip
 from infield.priors.flows.regrid import SupportsPoints
 from infield.priors.flows.regrid import source_on as source_on
-from infield.priors.gaussian.laws import law_from_spec
+from infield.priors.gaussian.kernels import law_from_spec
 from infield.priors.gaussian.spectral_density import SpectralDensity
 from infield.priors.networks.patched import Patched
 from infield.priors.storage.checkpoint import load_flow_prior

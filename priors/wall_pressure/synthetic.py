@@ -88,7 +88,7 @@ class WallPressure:
 
     On a periodic grid of axes z and x it is drawn on the grid itself; a non-periodic axis is cut out of a
     periodic one, longer by 2 pi half heights. Waves shorter than two spacings are left out, as a spectral simulation of
-    that resolution does. It is a `priors.gaussian.laws.Law` as well: the Gaussian law with its exact covariance.
+    that resolution does. It is a `priors.gaussian.kernels.Law` as well: the Gaussian law with its exact covariance.
 
     Arguments:
         re_tau: Friction Reynolds number, at least 150.
@@ -199,10 +199,10 @@ class WallPressure:
         streamwise = [axis.name for axis in axes].index("x")
         return _modes(self, self.torus(grid), tuple(axis.spacing for axis in axes), streamwise)
 
-    def on(self, grid: GridLike, channels: int = 1) -> Covariance:
-        return self.within(Hartley(2), grid, channels)
+    def covariance(self, grid: GridLike, channels: int = 1) -> Covariance:
+        return self.covariance_in(Hartley(2), grid, channels)
 
-    def within(self, modes: Modes, grid: GridLike, channels: int = 1) -> Covariance:
+    def covariance_in(self, modes: Modes, grid: GridLike, channels: int = 1) -> Covariance:
         if not isinstance(modes, Hartley) or self.prefers_embedding(grid):
             raise InfieldError(
                 where=self,
@@ -217,7 +217,7 @@ class WallPressure:
     def prefers_embedding(self, grid: GridLike) -> bool:
         return not all(axis.periodic for axis in _axes(grid))
 
-    def embedded(self, grid: GridLike, torus: tuple[int, ...] | None = None) -> Embedding:
+    def embed(self, grid: GridLike, torus: tuple[int, ...] | None = None) -> Embedding:
         own = self.torus(grid)
         if torus not in (None, own):
             raise InfieldError(where=self, found=f"a torus of {torus} points", expected=f"its own, {own}")

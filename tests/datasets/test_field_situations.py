@@ -11,6 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs/formats_situations.md"
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:unclosed file", "ignore::pytest.PytestUnraisableExceptionWarning")  # nibabel
 @pytest.mark.field
 def test_the_page_is_what_happens(tmp_path):
     """Formats, situations, and whether each is read; words of other packages' versions may differ."""

@@ -9,7 +9,7 @@ from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.operators.registry import build_operator
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 

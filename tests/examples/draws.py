@@ -37,7 +37,7 @@ from infield.priors.covariance.base import from_draws, from_matrix
 from infield.priors.covariance.modes import Hartley, Pixels
 from infield.priors.flows.regrid import Regrid
 from infield.priors.flows.slices import SlicePrior
-from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.kernels import Matern, White
 from infield.priors.gaussian.matern import matern_matrix
 from infield.priors.gaussian.pivoted_cholesky import pivoted_cholesky
 from infield.priors.gaussian.prior import GaussianPrior, empirical_prior, gaussian_prior
@@ -98,15 +98,15 @@ def counted(grid: Grid) -> Measurement:
 
 def sources() -> dict[str, Callable[[], Tensor]]:
     def of(law: Matern | White, grid: Grid | PointSet) -> Callable[[], Tensor]:
-        return lambda: law.on(grid).sample(3, rng(4))
+        return lambda: law.covariance(grid).sample(3, rng(4))
 
     def fields(n: int = 12) -> Tensor:
-        return MATERN.on(PLANE).sample(n, rng(1))
+        return MATERN.covariance(PLANE).sample(n, rng(1))
 
     def partial() -> Tensor:
         K = matern_matrix(RING.points(), nu=1.5, length=0.4, variance=1.0)
         found = pivoted_cholesky(lambda i: K[i], K.diagonal().clone(), 5)
-        inside = found.within(Pixels(), RING.shape).sample(2, rng(3))
+        inside = found.to_modes(Pixels(), RING.shape).sample(2, rng(3))
         return torch.cat([found.to_eigenmodes(RING.shape).sample(2, rng(3)), inside])
 
     def cones() -> Tensor:
@@ -116,7 +116,7 @@ def sources() -> dict[str, Callable[[], Tensor]]:
 
     def regridded() -> Tensor:
         law, start = Matern(0.5, 0.3), circle(16)
-        source = law.on(start)
+        source = law.covariance(start)
         known = from_draws(source.modes, examples(start), rank=3)
         return Regrid(start, RING, law, 1).covariance(known, source).sample(2, rng(6))
 
@@ -209,7 +209,7 @@ def raw() -> dict[str, Callable[[], Tensor]]:
     """The negative control: white noise taken for coordinates along eigenvectors of repeated eigenvalues."""
 
     def along_eigenvectors() -> Tensor:
-        C = Matern(1.5, 0.4).on(RING)
+        C = Matern(1.5, 0.4).covariance(RING)
         white = torch.randn(3, *C.event_shape, generator=rng(4), dtype=torch.float64)
         return C.modes.synthesise(C.diagonal.sqrt() * white)
 

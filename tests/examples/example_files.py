@@ -12,7 +12,7 @@ from infield.core.grid import Grid
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.flows.flow import LearnedFlow
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.networks.fno import FNO
 from infield.priors.storage.flow_entry import ENTRY, to_entry
 from infield.priors.training.flow_matching import source_on

@@ -19,6 +19,7 @@ import torch
 import xarray as xr
 
 from examples.example_files import plane
+from examples.field_situations_devices import DEVICES
 from examples.field_situations_more import MORE
 from examples.lightcone_examples import CELL, DEPTH, Z0, N, cone, cube, stack, version_3, version_4
 from examples.wall_files import hdf5, netcdf
@@ -253,6 +254,7 @@ SITUATIONS: dict[str, dict[str, Act]] = {
         "a length of 1e308": prior(law="matern", nu=1.5, length=1e308),
     },
     **MORE,
+    **DEVICES,
 }
 
 
@@ -267,7 +269,7 @@ def rows(folder: Path) -> list[tuple[str, str, str]]:
                 act(own)
                 outcome = "read"
             except InfieldError as error:
-                outcome = f"refused: {error}".replace(f"{own}/", "").replace("\t", " ")
+                outcome = f"refused: {error}".replace(f"{own}/", "").replace(f"{own}", form).replace("\t", " ")
             found.append((form, situation, outcome))
     return found
 

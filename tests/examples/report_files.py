@@ -11,7 +11,7 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.samplers.exact import Exact
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 LAW = Matern(nu=1.5, length=0.25, wrap=True)

@@ -405,6 +405,7 @@ def test_folders_of_the_output_are_made(tmp_path, reconstruct):
     assert samples(output).shape == (2, 17)
 
 
+@pytest.mark.field
 def test_output_in_a_folder_that_may_not_be_written(tmp_path, reconstruct, monkeypatch):
     measurement, folder = save(line(), tmp_path / "m.zarr"), tmp_path / "locked"
     folder.mkdir(mode=0o555)

@@ -129,3 +129,22 @@ def test_attributes_of_coordinates_travel(tmp_path, reconstruct, calendar):
         assert {key: attributes[key] for key in told} == told
     found = xr.open_zarr(tmp_path / "o.zarr", consolidated=False)["x"].values[-1]
     assert str(found).startswith("1998-01-24")
+
+
+def test_counts_take_a_built_in_prior(tmp_path, reconstruct):
+    """Refused once with advice about a run without a prior; the fit is that of the default, of the stated order."""
+    x = np.arange(12.0)
+    rates = np.exp(2 + np.sin(x / LENGTH))
+    xr.Dataset(
+        {"data": ("x", np.random.default_rng(0).poisson(rates).astype(float), {"units": "1"})},
+        {"x": ("x", x, {"units": "m", "periodic": 0})},
+        {
+            "infield_format": "measurement", "infield_version": 1,
+            "field": json.dumps({"dims": ["x"], "channels": ["log_rate"], "units": "1"}),
+            "operator": json.dumps({"name": "exp"}), "noise": json.dumps({"law": "poisson", "gain": 1.0}),
+        },
+    ).to_zarr(tmp_path / "m.zarr", zarr_format=3, consolidated=False)  # fmt: skip
+    said = reconstruct(tmp_path / "m.zarr", "--prior", "matern-3/2", "--samples", 8, "-o", tmp_path / "p.zarr")
+    assert said.status == 0, said.err
+    mean = xr.open_zarr(tmp_path / "p.zarr", consolidated=False)["mean"].values.reshape(-1)
+    assert np.abs(mean - np.log(rates)).max() < 1

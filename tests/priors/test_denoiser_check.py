@@ -13,7 +13,7 @@ from infield.core.grid import Grid
 from infield.pipelines.bench.steps_denoisers import Circulating
 from infield.priors.base import denoise, flow
 from infield.priors.denoiser_check import KEY, DenoiserCheck, check_denoiser, warn_of_denoiser
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 

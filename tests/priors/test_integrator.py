@@ -14,7 +14,7 @@ from infield.pipelines.bench.integrators import close_at_ends, dpm_solver, heun,
 from infield.priors.base import flow
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 from infield.priors.integrator import GaussianFlow, integrate

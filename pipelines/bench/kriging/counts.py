@@ -28,7 +28,7 @@ from infield.pipelines.run.console import say
 from infield.pipelines.run.prior_choice import choose_prior
 from infield.pipelines.run.samplers import default_sampler
 from infield.posterior.diagnostics.calibration import coverage, ranks
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 SIDE, LENGTH, SD, MEANS = 64, 0.1, 1.0, (0.3, 3.0, 30.0)
@@ -73,7 +73,7 @@ def run(bench: PartsBench, settings: Settings, *, side: int | None = None, peer_
 def counted(mean: float, side: int, seed: int) -> Measurement:
     """Counts whose expectation over fields is `mean` in every cell, with the log rate as their truth."""
     grid, generator = Grid.regular((side, side)), Generator().manual_seed(seed)
-    law = gaussian_prior(Matern(1.5, LENGTH, SD**2), grid, torus=Matern(1.5, LENGTH).embedded(grid).window.torus)
+    law = gaussian_prior(Matern(1.5, LENGTH, SD**2), grid, torus=Matern(1.5, LENGTH).embed(grid).window.torus)
     field = law.standardisation.to_units(law.covariance.sample(1, generator))
     truth = field + math.log(mean) - SD**2 / 2
     operator = build_operator({"name": "exp"}, {}, grid, 1)

@@ -26,7 +26,7 @@ class Problem:
         values: The data, shape `(n,)`.
         axes: Coordinates of the grid along each axis.
         noise_sd: Standard deviation of independent errors; None where it is to be found.
-        order: Order of the Matern law; None where it is to be found.
+        order: Order of the Matern kernel; None where it is to be found.
         truth: The noise-free field on the grid, flat, or None.
         drift: "constant" or "linear": what all are given of the mean.
         held_out: Places and values that no method is given, or None.

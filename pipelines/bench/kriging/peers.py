@@ -199,7 +199,7 @@ def _gpytorch_fitted(X: Any, y: Any, order: float, noise_sd: float | None) -> tu
 
 
 def _variogram(problem: Problem) -> Any:
-    """GSTools' Matern law, fitted to the empirical variogram of a tenth of the extent of all pairs."""
+    """GSTools' Matern kernel, fitted to the empirical variogram of a tenth of the extent of all pairs."""
     import gstools as gs
 
     reach = 0.5 * float(np.ptp(problem.points, axis=0).min())

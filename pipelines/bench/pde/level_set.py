@@ -70,7 +70,7 @@ def level_set_chains(
 
     Arguments:
         law: Of the field.
-        measurement: Of the field, on an open grid; any operator, any noise law.
+        measurement: Of the field, on an open grid; any operator, any noise model.
         n: Draws.
         generator: Source of the random numbers.
         steps: Steps of each chain.

@@ -31,7 +31,7 @@ from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import FixedBasis
 from infield.priors.flows.flow import LearnedFlow
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.random_fields.spectral import TwoPhaseField
 from infield.priors.storage.checkpoint import load_flow_prior
@@ -232,7 +232,7 @@ def untrained_prior(problem: Problem, rank: int = 32) -> LearnedFlow:
     fields = problem.sampled
     standardisation = Standardisation(fields.mean().reshape(1, 1, 1), fields.std().reshape(1, 1, 1))
     x = standardisation.from_units(fields)
-    source = Matern(nu=0.5, length=0.1, wrap=True).on(grid)
+    source = Matern(nu=0.5, length=0.1, wrap=True).covariance(grid)
     return LearnedFlow(
         name="untrained",
         network=_Nothing(),

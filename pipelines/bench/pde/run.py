@@ -226,8 +226,8 @@ def our_sampler(problem: Problem, setting: Setting) -> FAPS:
 
     One level, in which the prior is the Gaussian with its moments, is exact for the law of Navier-Stokes' fields. On
     the distance to Darcy's interface the posterior hardly depends on the number of levels (128 noisy data: CRPS 0.100,
-    0.102 and 0.100 with 1, 4 and 20), on the field itself it did: there the one covariance of the local law froze
-    phases too early (0.28 with 1 level, 0.40 with 20). Noise-free data need a rank that loses none of their
+    0.102 and 0.100 with 1, 4 and 20), on the field itself it did: there the one covariance of the local conditional
+    froze phases too early (0.28 with 1 level, 0.40 with 20). Noise-free data need a rank that loses none of their
     information.
     """
     if problem.linear:

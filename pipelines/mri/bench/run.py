@@ -6,11 +6,11 @@ samples outside the calibration block are set aside, and predicted; and the one 
 on, of one coil and sagittal, undersampled 4-fold and 8-fold: the reference is the image of all of its samples, with
 their noise, and the prior, of axial slices, is not made for it.
 
-Methods: `faps`, with its local law from the prior's spectrum; `faps-measured`, with a law that is measured on a dozen
-brains of another seed; FAPS as published and RED-Diff; deepinv's DPS, DiffPIR and moment matching on the same prior;
-the posterior mean under a Gaussian whose spectrum is fitted to the data; and sigpy's CG-SENSE, L1-wavelet and total
-variation. Every sampler draws as many samples, since the mean of more is better. A case takes about 130 seconds of one
-core (measured), the whole run of seven about a quarter of an hour.
+Methods: `faps`, with its local conditional from the prior's spectrum; `faps-measured`, with a law that is measured on a
+dozen brains of another seed; FAPS as published and RED-Diff; deepinv's DPS, DiffPIR and moment matching on the same
+prior; the posterior mean under a Gaussian whose spectrum is fitted to the data; and sigpy's CG-SENSE, L1-wavelet and
+total variation. Every sampler draws as many samples, since the mean of more is better. A case takes about 130 seconds
+of one core (measured), the whole run of seven about a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ METHOD_NOTE = (
 
 DRAWS, LEVELS = 4, 16
 CALIBRATION_BRAINS, CALIBRATION_SEED = 12, 3000
-"""Brains on which the local law is measured; the prior saw those of seed 1000, the cases are of seed 2000."""
+"""Brains on which the local conditional is measured; the prior saw those of seed 1000, the cases are of seed 2000."""
 
 TOLERANCE, WIDENING = 0.3, 1.5
 """Of `faps-measured`. On two brains that are no cases (seed 2000, numbers 54 and 58, 4-fold and 8-fold) the calibration
@@ -180,7 +180,7 @@ def _cases(seed: int, *, quick: bool, points: int) -> list[Callable[[], Case]]:
 def local_law(
     prior: LearnedFlow, levels: int, *, points: int = 128, brains: int = CALIBRATION_BRAINS
 ) -> DenoiserErrorModel:
-    """The local law of the prior of brains, from brains of a seed of their own.
+    """The local conditional of the prior of brains, from brains of a seed of their own.
 
     Arguments:
         prior: The prior.
@@ -216,7 +216,7 @@ def samplers(
 
     Arguments:
         prior: On the measurement's grid.
-        law: Its local law.
+        law: Its local conditional.
         settings: Numbers of draws and steps.
     """
     n = settings.draws

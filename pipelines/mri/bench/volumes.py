@@ -24,7 +24,7 @@ from infield.posterior.samplers.dds import DDS
 from infield.posterior.samplers.diffusion_mbir import DiffusionMBIR
 from infield.posterior.samplers.exact import Exact
 from infield.priors.flows.slices import SlicePrior
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 METRICS = {

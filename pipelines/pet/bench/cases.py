@@ -1,4 +1,4 @@
-"""Counts of known log-normal rates: truths of a Matern law, drawn and projected on a finer grid than the data's."""
+"""Counts of known log-normal rates: truths of a Matern kernel, drawn and projected on a finer grid than the data's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from infield.physics.operators.composition import Affine, compose
 from infield.physics.operators.links import Exponential
 from infield.physics.pet.geometry import ParallelBeam
 from infield.physics.pet.projection import Projection
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 FIELD_OF_VIEW = 256.0

@@ -23,7 +23,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata, util
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from infield.core.errors import InfieldError
 from infield.core.suggestions import did_you_mean
@@ -49,7 +49,7 @@ class Group(NamedTuple):
 GROUPS = {
     "operators": Group("physics", "operator", "a function of an `OperatorDescription` that returns the operator"),
     "noise_models": Group("physics", "noise model", "a class with `from_description(NoiseDescription)`"),
-    "kernels": Group("priors", "kernel", "a dataclass as `priors.gaussian.laws.Law`"),
+    "kernels": Group("priors", "kernel", "a dataclass as `priors.gaussian.kernels.Law`"),
     "networks": Group("priors", "network", "an `nn.Module` whose `arguments` build it again"),
     "checkpoints": Group("priors", "kind of checkpoint", "a `Storable`"),
     "priors": Group("priors", "prior", "a function of a description, a grid and a number of channels"),
@@ -129,6 +129,9 @@ class Storable(Protocol):
     def from_entry(self, entry: Mapping[str, Any], /, *, sha256: str = "") -> Any: ...
 
 
+Placement = Literal["any grid", "training grid", "context"]
+
+
 @dataclass(frozen=True)
 class StoredKind:
     """A `Storable` made of two functions.
@@ -137,18 +140,18 @@ class StoredKind:
         kind: Its name.
         version: The newest version of an entry that `from_entry` reads.
         to_entry, from_entry: As there.
-        reconstructs: Whether it takes the place of a prior: trained for a family of measurements, on one grid.
-        conditional: Whether it is a prior conditioned on side information: `conditioned_on` maps the names of what it
-            needs to their units, and `for_field(grid, channels, values)` gives the prior of a field on a grid at these
-            values, numbers or fields `(1, channel, *space)`.
+        placement: How it becomes the prior of a measurement's field; None if it is no prior. "any grid": it is a
+            `LearnedFlow`, whose method `on` gives it on a grid. "training grid": it replaces a prior, trained for a
+            family of measurements on one grid. "context": `conditioned_on` maps the names of what it needs to their
+            units, and `for_field(grid, channels, values)` gives the prior of a field on a grid at these values,
+            numbers or fields `(1, channel, *space)`.
     """
 
     kind: str
     version: int
     to_entry: Callable[..., dict[str, Any]]
     from_entry: Callable[..., Any]
-    reconstructs: bool = False
-    conditional: bool = False
+    placement: Placement | None = None
 
 
 def entry_key(kind: str) -> str:

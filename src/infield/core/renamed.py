@@ -228,6 +228,7 @@ priors.flow -> priors.flows.flow
 priors.flow_matching -> priors.training.flow_matching
 priors.fno -> priors.networks.fno
 priors.gaussian -> priors.gaussian.prior
+priors.gaussian.laws -> priors.gaussian.kernels
 priors.gaussian_lightcones -> priors.cm21.gaussian
 priors.gibbs -> priors.gaussian.gibbs
 priors.group_norm -> priors.networks.group_norm
@@ -262,7 +263,7 @@ priors.slice_repeats -> priors.cm21.box_repeats
 priors.slice_spectra -> priors.cm21.slice_spectra
 priors.slice_statistics -> priors.cm21.slice_statistics
 priors.slices -> priors.flows.slices
-priors.source -> priors.gaussian.laws
+priors.source -> priors.gaussian.kernels
 priors.spectral_density -> priors.gaussian.spectral_density
 priors.sphere -> priors.gaussian.sphere
 priors.supervised -> priors.amortised.base
@@ -486,8 +487,8 @@ physics.noise:GaussianLaw -> physics.noise.registry:GaussianNoiseModel
 physics.noise:NoiseLaw -> physics.noise.registry:NoiseModel
 priors.gaussian:KEPT_BRIDGES -> priors.gaussian.prior:BRIDGE_CACHE_SIZE
 priors.window:seen_shape -> priors.torus_window:visible_shape
-priors.source:LARGEST_SHARE_LEFT -> priors.gaussian.laws:MAX_RESIDUAL_FRACTION
-priors.source:Law -> priors.gaussian.laws:Kernel
+priors.source:LARGEST_SHARE_LEFT -> priors.gaussian.kernels:MAX_RESIDUAL_FRACTION
+priors.source:Law -> priors.gaussian.kernels:Kernel
 posterior.linearised:LinearisedPosterior -> posterior.inference.laplace:LaplaceApproximation
 posterior.linearised:most_probable -> posterior.inference.laplace:find_map
 posterior.lightcone_statistics:zero_fraction -> posterior.cm21.cone_statistics:fully_ionised_fraction

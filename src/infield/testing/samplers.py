@@ -15,7 +15,7 @@ from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.operators.sensors import Mask
 from infield.posterior.diagnostics.calibration import gaussian_z_scores
 from infield.posterior.samplers.base import Posterior
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 from infield.testing.failure import require, require_close, require_shape, require_z
 

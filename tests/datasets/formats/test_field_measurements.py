@@ -13,6 +13,7 @@ import xarray as xr
 
 from infield import InfieldError, open_measurement
 from infield.core.grid import Axis, Grid, snap
+from infield.datasets.training.fields import FieldFile
 from infield.physics.operators.sensors import PointSensors
 
 pytestmark = pytest.mark.field
@@ -185,6 +186,23 @@ def test_a_measurement_on_float32_positions(tmp_path):
     lon = (4.1e5 + 30.0 * np.arange(4)).astype(np.float32)
     data = dataset(units=("m", "m")).assign_coords(lat=("lat", lat, {"units": "m"}), lon=("lon", lon, {"units": "m"}))
     assert open_measurement(written(tmp_path / "m.zarr", data)).grid.uniform
+
+
+def test_training_on_float32_positions_takes_the_same_basis(tmp_path):
+    """Positions i / 47 in single precision: the grid, and with it the modes of the prior, are those of double."""
+    grids = []
+    for kind in ("float32", "float64"):
+        place = (np.arange(48) / 47).astype(kind)
+        axes = {name: (name, place, {"units": "m", "periodic": 0}) for name in ("y", "x")}
+        fields = np.random.default_rng(0).standard_normal((4, 48, 48)).astype("float32")
+        made = xr.Dataset({"field": (("sample", "y", "x"), fields, {"units": "1"})}, axes)
+        made.to_zarr(tmp_path / kind, zarr_format=3, consolidated=False)
+        file = FieldFile(str(tmp_path / kind), batch_size=2, validation=0)
+        file.setup("fit")
+        grids.append(file.grid)
+    single, double = grids
+    assert single.uniform and double.uniform and single.shape == double.shape
+    np.testing.assert_allclose(single.spacing, double.spacing, rtol=1e-6)
 
 
 def test_no_sensor_at_all(tmp_path):

@@ -23,7 +23,7 @@ from infield.physics.mri.noise import CoilGaussianNoise
 from infield.physics.noise.registry import GaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.inference.empirical_bayes import fit_prior
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 NAN_FILL = {"data": {"fill_value": np.nan}}

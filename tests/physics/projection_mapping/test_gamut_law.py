@@ -15,7 +15,7 @@ from infield.physics.projection_mapping.gamut_law import GamutNoise
 from infield.posterior.diagnostics.calibration import sliced_wasserstein
 from infield.posterior.inference.likelihood import information
 from infield.posterior.samplers.twisted_smc import TwistedSMC
-from infield.priors.gaussian.laws import White
+from infield.priors.gaussian.kernels import White
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import gaussian_prior
 from infield.testing import check_operator

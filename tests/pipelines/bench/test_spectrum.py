@@ -11,7 +11,7 @@ from torch import Generator
 from infield.core import registry
 from infield.pipelines.bench import spectrum
 from infield.pipelines.bench.spectrum import GRID, LAW, LEARNED, SHELLS, SKIP, UNTRAINED, WHITE, spectrum_ratio
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +40,14 @@ def test_the_controls_are_told_apart(quick):
 
 
 def test_the_ratio_is_of_powers():
-    exact = LAW.on(GRID).sample(200, Generator().manual_seed(0))
+    exact = LAW.covariance(GRID).sample(200, Generator().manual_seed(0))
     ratio = spectrum_ratio(exact)
     assert ratio.shape == (45,) and (ratio - 1).abs().max() < 0.12
     torch.testing.assert_close(spectrum_ratio(1.1 * exact), 1.21 * ratio)
-    rough = Matern(0.5, 0.12).on(GRID)
+    rough = Matern(0.5, 0.12).covariance(GRID)
     waves = torch.cartesian_prod(*[torch.fft.fftfreq(64, 1 / 64)] * 2).norm(dim=1).reshape(64, 64)
     for k in (3, 31):
-        expected = (rough.diagonal / LAW.on(GRID).diagonal)[0][(waves - k).abs() < 0.5].mean()
+        expected = (rough.diagonal / LAW.covariance(GRID).diagonal)[0][(waves - k).abs() < 0.5].mean()
         ratio = spectrum_ratio(rough.sample(200, Generator().manual_seed(0)))
         assert float(ratio[k - 1]) == pytest.approx(float(expected), rel=0.1)
 

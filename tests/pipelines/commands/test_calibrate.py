@@ -15,7 +15,7 @@ from infield.core.errors import InfieldError
 from infield.core.grid import Grid
 from infield.datasets.formats.measurement import write_measurement
 from infield.pipelines.run import calibrate as command
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 FEW = ("--simulations", 20, "--draws", 8, "--workers", 1)

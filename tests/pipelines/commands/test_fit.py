@@ -209,7 +209,7 @@ def test_a_configuration_that_is_not_there(functions, tmp_path):
         ("--data.init_args.path=missing.zarr", "found nothing there"),
         ("--model.init_args.network.init_args.modes=0", "^FNO: found ndim 1"),
         ("--model.init_args.network.init_args.ndim=2", "^network fno: found 1 channels on 2 axes"),
-        ("--model.init_args.source.nu=-1", "^Matern law"),
+        ("--model.init_args.source.nu=-1", "^Matern kernel"),
         ("--model.init_args.source.law=brown", "one of white, matern"),
         ("--ckpt_path=missing.ckpt", "found no file there"),
     ],

@@ -18,7 +18,7 @@ from infield.pipelines.run.prior_choice import choose_prior
 from infield.posterior.samplers.faps import FAPS
 from infield.priors.base import Standardisation
 from infield.priors.flows.flow import LearnedFlow
-from infield.priors.gaussian.laws import Matern, law_to_spec
+from infield.priors.gaussian.kernels import Matern, law_to_spec
 from infield.priors.networks.fno import FNO
 from infield.priors.storage.flow_entry import ENTRY, to_entry
 
@@ -28,12 +28,12 @@ SOURCE = Matern(0.5, 0.1)
 @pytest.fixture
 def checkpoint(tmp_path):
     grid = line(32)
-    source = SOURCE.on(grid)
+    source = SOURCE.covariance(grid)
     prior = LearnedFlow(
         name="test",
         network=FNO(1, 1, 4, 8, 1, padding=0.25).eval(),
         source=source,
-        covariance=Matern(1.5, 0.3).within(source.modes, grid),
+        covariance=Matern(1.5, 0.3).covariance_in(source.modes, grid),
         mean=torch.zeros(1, 32).double(),
         standardisation=Standardisation(torch.full((1, 1), 280.0).double(), torch.full((1, 1), 3.0).double()),
         skip="scalar",

@@ -18,7 +18,7 @@ from infield.datasets.projection_mapping.images import read_codes, write_png
 from infield.datasets.projection_mapping.setup_file import open_setup, write_setup
 from infield.physics.projection_mapping.compensate import compensate
 from infield.pipelines.cli import main
-from infield.priors.gaussian.laws import White
+from infield.priors.gaussian.kernels import White
 from infield.priors.gaussian.prior import gaussian_prior
 
 cv2 = pytest.importorskip("cv2")
@@ -151,6 +151,24 @@ def _swapped(folder, one):
         path.write_bytes(content)
 
 
+def _inverses(folder, one):
+    names = sorted(one.glob("graycode_*.png"))
+    contents = [path.read_bytes() for path in names]
+    for i, path in enumerate(names):
+        path.write_bytes(contents[i ^ 1])
+
+
+def _other_size(folder, one):
+    content = yaml.safe_load((folder / "setup.yaml").read_text())
+    content["projectors"][0] |= {"width": 300}
+    (folder / "setup.yaml").write_text(yaml.safe_dump(content))
+
+
+def _second_size(folder, one):
+    other = folder / "projector_1" / "black.png"
+    write_png(other, read_codes(other)[:20])
+
+
 def _falling(folder, one):
     for a, b in (("red_113", "red_227"),):
         x, y = (one / f"{n}.png" for n in (a, b))
@@ -182,6 +200,9 @@ def _levels(folder, one):
         (_segment, "off the sum of red, green and blue"),
         (_fewer, "images of a Gray code"),
         (_swapped, "Gray code"),
+        (_inverses, "Gray code"),
+        (_other_size, "images of a Gray code"),
+        (_second_size, "as the first projector's"),
         (_falling, "a ramp of red that falls"),
         (_size, "frames of different sizes"),
         (_description, "no setup.yaml"),

@@ -136,7 +136,7 @@ def test_few_corners_do_not_take_up_a_colour_scale():
 def test_band_holds_a_right_truth_where_a_binomial_one_would_not():
     """A truth among correlated draws, 200 times: the band of stand-ins holds it as promised, a binomial one not."""
     generator = Generator().manual_seed(0)
-    covariance = LAW.on(Grid.regular((60,), periodic=True))
+    covariance = LAW.covariance(Grid.regular((60,), periodic=True))
     held, binomial, cases, n = 0, 0, 200, 20
     for _ in range(cases):
         fields = covariance.sample(n + 1, generator).flatten(1)

@@ -12,7 +12,7 @@ from infield.datasets.formats.measurement import open_measurement, write_measure
 from infield.physics.context import Quantity
 from infield.pipelines.run import prior_choice
 from infield.priors.base import Standardisation
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 KIND = "toy"
@@ -34,7 +34,7 @@ class AroundABaseline:
 def checkpoint(monkeypatch, tmp_path):
     """The path of a checkpoint that holds it."""
     load = registry.load
-    stored = SimpleNamespace(conditional=True, reconstructs=True)
+    stored = SimpleNamespace(placement="context")
     monkeypatch.setattr(registry, "load", lambda g, n: stored if (g, n) == ("checkpoints", KIND) else load(g, n))
     monkeypatch.setattr(prior_choice, "load_of_any_kind", lambda path, device: (KIND, AroundABaseline()))
     (tmp_path / "prior.ckpt").touch()

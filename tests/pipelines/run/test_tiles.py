@@ -23,7 +23,7 @@ from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.flows.flow import LearnedFlow
-from infield.priors.gaussian.laws import White
+from infield.priors.gaussian.kernels import White
 from infield.priors.networks.fno import FNO
 from infield.priors.networks.patched import Patched
 from infield.priors.networks.unet import UNet
@@ -40,7 +40,7 @@ def prior() -> LearnedFlow:
     return LearnedFlow(
         name="test",
         network=Patched(unet, (16, 16), (8, 8)).eval().requires_grad_(False),
-        source=White().within(Hartley(2), SHORT),
+        source=White().covariance_in(Hartley(2), SHORT),
         covariance=Covariance.diagonal_in(Hartley(2), WallPressure(180).spectrum(SHORT).clamp_min(1e-8)[None]),
         mean=torch.zeros(1, *SHORT.shape).double(),
         standardisation=Standardisation(torch.zeros(1, 1, 1).double(), torch.ones(1, 1, 1).double()),

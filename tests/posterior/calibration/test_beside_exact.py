@@ -11,7 +11,7 @@ from infield.physics.operators.links import Exponential
 from infield.posterior.calibration.beside_exact import compare_with_exact, is_known
 from infield.posterior.calibration.truths import draw_from_prior, with_data_of
 from infield.posterior.samplers.exact import Exact, posterior_mean
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 SIMULATIONS, DRAWS = 8, 32

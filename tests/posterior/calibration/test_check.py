@@ -19,7 +19,7 @@ from infield.posterior.calibration.predictive import predict_split, predictive_t
 from infield.posterior.calibration.splitting import split_data
 from infield.posterior.calibration.truths import draw_from_prior, with_data_of
 from infield.posterior.samplers.exact import Exact
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 GRID = Grid.regular((12, 12))

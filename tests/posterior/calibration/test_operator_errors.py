@@ -16,7 +16,7 @@ from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.calibration.evidence import whitened_data
 from infield.posterior.calibration.operator_errors import operator_test
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 GRID = Grid.regular((8, 8), periodic=True)

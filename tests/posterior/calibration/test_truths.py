@@ -23,7 +23,7 @@ from infield.posterior.calibration.functionals import _regions, functional_of, p
 from infield.posterior.calibration.places import distance_to_data, groups_of_places
 from infield.posterior.calibration.truths import draw_from_prior, joined, simulated, with_data_of
 from infield.posterior.samplers.exact import Exact
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import gaussian_prior
 

@@ -34,7 +34,7 @@ from infield.posterior.diagnostics.calibration import (
     uniformity,
 )
 from infield.posterior.samplers.faps import FAPS
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 LEVELS = (0.5, 0.8, 0.95)

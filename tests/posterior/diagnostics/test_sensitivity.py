@@ -26,7 +26,7 @@ from infield.posterior.diagnostics.sensitivity import (
 )
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.samplers.exact import Exact
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from infield import InfieldError
 from infield.core.grid import Grid
 from infield.posterior.diagnostics.two_sample import classifier_accuracy, principal_components
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 
 GRID = Grid.regular((64,), 1.0, periodic=True)
 
@@ -19,7 +19,7 @@ def rng(seed: int) -> torch.Generator:
 
 
 def fields(seed: int, length: float = 0.2, n: int = 256) -> Tensor:
-    return Matern(1.5, length).on(GRID).sample(n, rng(seed))
+    return Matern(1.5, length).covariance(GRID).sample(n, rng(seed))
 
 
 def accuracy(x: Tensor) -> float:

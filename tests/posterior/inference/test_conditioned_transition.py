@@ -17,7 +17,7 @@ from infield.posterior.inference.conditioned_transition import ConditionedTransi
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.samplers.exact import Exact, posterior_mean
 from infield.posterior.samplers.twisted_smc import TwistedSMC
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 POINTS = PointSet(tuple((x / 47,) for x in range(48)))
@@ -137,7 +137,7 @@ def test_many_data_by_conjugate_gradients_are_those_by_matrices(monkeypatch):
     by_iterations = sampler(Drifted(prior, 0.05), measurement, 6, rng(3))
     evidence, estimate = by_matrices.diagnostics, by_iterations.diagnostics
     assert abs(estimate["log_evidence"] - evidence["log_evidence"]) < 3 * estimate["log_evidence_error"] < 6
-    assert "log_evidence_error" not in evidence
+    assert 0 < evidence["log_evidence_error"] < estimate["log_evidence_error"]  # that of the weights alone
     torch.testing.assert_close(by_iterations.samples, by_matrices.samples, rtol=0, atol=0.02)
     data = replace(LinearGaussianData(measurement, prior.covariance.modes), tolerance=1e-6)
     r = measurement.residual(torch.zeros_like(y)) + 0.3 * measurement.residual(torch.ones_like(y))

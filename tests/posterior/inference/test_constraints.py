@@ -29,7 +29,7 @@ from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Pixels
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 DRAWS = 4000
@@ -197,7 +197,7 @@ def test_counts_take_the_covariance_of_the_draws():
 def heat(cases: int, generator: torch.Generator) -> tuple[Grid, Tensor, Tensor]:
     """Solutions of u_t = nu u_xx on a ring and the heat of each, which stays what it was."""
     grid = Grid((Axis("time", tuple(0.1 * i for i in range(6)), "s"), Grid.regular((24,), 1.0, periodic=True).axes[0]))
-    initial = 1 + Matern(1.5, 0.3).on(Grid.regular((24,), 1.0, periodic=True)).sample(cases, generator)
+    initial = 1 + Matern(1.5, 0.3).covariance(Grid.regular((24,), 1.0, periodic=True)).sample(cases, generator)
     k = 2 * math.pi * torch.fft.fftfreq(24, 1 / 24, dtype=torch.float64)
     decay = torch.exp(-0.02 * k**2 * torch.tensor(grid.axes[0].coordinates, dtype=torch.float64)[:, None])
     u = torch.fft.ifft(torch.fft.fft(initial[:, :, None]) * decay).real

@@ -21,7 +21,7 @@ from infield.posterior.inference import empirical_bayes
 from infield.posterior.inference.empirical_bayes import KNOTS, _FreeSpectrum, _shells, fit_prior
 from infield.posterior.samplers.exact import Exact
 from infield.priors.covariance.modes import Hartley
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 LENGTH, VARIANCE, MEAN, NOISE = 0.1, 4.0, 7.0, 0.05
@@ -35,7 +35,7 @@ def rng(seed: int) -> torch.Generator:
 
 def on_a_grid(seed: int = 0, share: float = 0.5) -> tuple[Measurement, Tensor]:
     """A field with half of its points seen, and the field."""
-    truth = MEAN + LAW.on(GRID).sample(1, rng(seed))
+    truth = MEAN + LAW.covariance(GRID).sample(1, rng(seed))
     mask = np.random.default_rng(seed).random(GRID.shape) < share
     return observe(GRID, {"name": "mask", "arrays": {"mask": "mask"}}, {"mask": mask}, truth), truth
 
@@ -44,7 +44,7 @@ def on_points(seed: int = 0, number: int = 250) -> tuple[Measurement, Tensor]:
     """A field on scattered points of a square, every second one seen."""
     places = np.random.default_rng(seed).random((number, 2))
     grid = PointSet(tuple(map(tuple, places.tolist())), ("y", "x"), units="m")
-    truth = MEAN + LAW.on(grid).sample(1, rng(seed))
+    truth = MEAN + LAW.covariance(grid).sample(1, rng(seed))
     seen = {"indices": np.arange(0, number, 2)}
     return observe(grid, {"name": "points", "arrays": {"indices": "indices"}}, seen, truth), truth
 
@@ -160,7 +160,7 @@ def test_each_channel_has_its_own_mean():
     mask = np.random.default_rng(0).random((2, 16, 16)) < 0.5
     grid = Grid.regular((16, 16), 1.0, periodic=True)
     offset = torch.tensor([3.0, -20.0], dtype=torch.float64).reshape(2, 1, 1)
-    truth = offset + LAW.on(grid, 2).sample(1, rng(0))
+    truth = offset + LAW.covariance(grid, 2).sample(1, rng(0))
     description, arrays = {"name": "mask", "arrays": {"mask": "mask"}}, {"mask": mask}
     operator, noise = build_operator(description, arrays, grid, 2), GaussianNoise(NOISE)
     measurement = Measurement(
@@ -180,7 +180,7 @@ def test_each_channel_has_its_own_mean():
 def test_data_of_great_noise_do_not_hide_the_others():
     """Half of the data are a thousand times noisier than the field varies: they count for what they are."""
     grid = Grid.regular((12, 12), 1.0, periodic=True)
-    truth = MEAN + LAW.on(grid).sample(1, rng(3))
+    truth = MEAN + LAW.covariance(grid).sample(1, rng(3))
     measurement = observe(grid, {"name": "mask", "arrays": {"mask": "mask"}}, {"mask": np.ones(grid.shape)}, truth)
     noise = GaussianNoise(torch.where(torch.rand(1, 12, 12, generator=rng(4)) < 0.5, 1e6 * VARIANCE, NOISE))
     y = noise.sample(truth, rng(5))
@@ -193,7 +193,7 @@ def test_a_mean_that_no_datum_sees_is_zero():
     grid = Grid.regular((12, 12), 1.0, periodic=True)
     mask = np.ones(grid.shape)
     mask[6, 6] = 0
-    truth = MEAN + LAW.on(grid).sample(1, rng(3))
+    truth = MEAN + LAW.covariance(grid).sample(1, rng(3))
     measurement = observe(grid, {"name": "fourier", "arrays": {"mask": "mask"}}, {"mask": mask}, truth)
     prior = fit_prior(measurement, nu=1.5)
     assert float(prior.standardisation.shift) == 0 and 0.3 < variance_of(prior) / VARIANCE < 3

@@ -32,7 +32,7 @@ from infield.posterior.inference.whitening import FLOOR, Whitening
 from infield.posterior.samplers.faps import FAPS
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
 CHAINS, THRESHOLD = 2000, 4.5

@@ -12,7 +12,7 @@ from infield.physics.noise.registry import GaussianNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.inference.log_determinant import estimated_log_evidence, log_determinant
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 

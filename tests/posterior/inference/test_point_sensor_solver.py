@@ -75,7 +75,7 @@ def test_it_is_the_dense_answer_to_rounding(make, grid):
 def test_what_is_not_stationary_or_no_sensor_is_left_to_others():
     data = on_points(CLOSED).pullback(gaussian_prior(LAW, CLOSED).standardisation)
     sensors = PointSensorSolver.of(data.operator, CLOSED.shape)
-    covariance = LAW.on(CLOSED)
+    covariance = LAW.covariance(CLOSED)
     assert sensors.applies_to(covariance)
     uneven = covariance.diagonal.clone()
     uneven[0, 1, 2] *= 1.001

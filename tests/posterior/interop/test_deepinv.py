@@ -25,7 +25,7 @@ from infield.posterior.interop.deepinv import (
 from infield.posterior.samplers.exact import Exact, posterior_mean
 from infield.priors.base import denoise
 from infield.priors.covariance.modes import Eigenbasis
-from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.kernels import Matern, White
 from infield.priors.gaussian.prior import gaussian_prior
 
 GRID = Grid.regular((10, 12), 1.0, periodic=True)

@@ -13,7 +13,7 @@ from infield.posterior.samplers import dds
 from infield.posterior.samplers.dds import DDS
 from infield.posterior.samplers.exact import posterior_mean
 from infield.priors.flows.slices import SlicePrior
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 DEPTH, SIDE, COILS = 3, 8, 3

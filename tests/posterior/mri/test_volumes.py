@@ -22,7 +22,7 @@ from infield.posterior.samplers.dds import DDS
 from infield.posterior.samplers.diffusion_mbir import DiffusionMBIR
 from infield.posterior.samplers.exact import Exact, posterior_mean
 from infield.priors.flows.slices import SlicePrior
-from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.kernels import Matern, White
 from infield.priors.gaussian.prior import gaussian_prior
 
 DEPTH, SIDE = 12, 24

@@ -22,7 +22,7 @@ from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.samplers.elliptical_slice import EllipticalSlice
 from infield.posterior.samplers.exact import Exact
 from infield.priors.base import FlowPrior, flow
-from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.kernels import Matern, White
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 

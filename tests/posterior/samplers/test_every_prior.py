@@ -49,7 +49,7 @@ from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.flows.flow import LearnedFlow
 from infield.priors.flows.slices import SlicePrior
-from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.kernels import Matern, White
 from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.networks.fno import FNO
 from infield.priors.networks.patched import Patched
@@ -105,7 +105,7 @@ def flow(grid, make):
     one = torch.ones(1, *[1] * grid.ndim, dtype=torch.float64)
     diagonal = torch.linspace(0.5, 1.5, grid.size, dtype=torch.float64).reshape(1, *grid.shape)
     return LearnedFlow(
-        name="a flow", network=network.eval().requires_grad_(False), source=White().within(Hartley(2), grid),
+        name="a flow", network=network.eval().requires_grad_(False), source=White().covariance_in(Hartley(2), grid),
         covariance=Covariance.diagonal_in(Hartley(2), diagonal), mean=torch.zeros(1, *grid.shape).double(),
         standardisation=Standardisation(0.5 * one, 2 * one), skip="gaussian", grid_description=grid.to_json(),
         units="1", channels=("field",), provenance={"source": {"law": "white"}},

@@ -20,7 +20,7 @@ from infield.physics.operators.registry import build_operator
 from infield.posterior.diagnostics.calibration import gaussian_z_scores
 from infield.posterior.samplers.exact import Exact, posterior_mean
 from infield.posterior.samplers.faps import FAPS
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 

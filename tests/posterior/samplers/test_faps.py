@@ -24,7 +24,7 @@ from infield.posterior.samplers.faps_published import FAPSPublished, euler
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.gaussian.bridge import Bridge
-from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.kernels import Matern, White
 from infield.priors.gaussian.prior import GaussianPrior, empirical_prior, gaussian_prior
 
 DRAWS = 4000

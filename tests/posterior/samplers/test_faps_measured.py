@@ -19,7 +19,7 @@ from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_measured import FAPSMeasured
 from infield.priors.gaussian.bridge import Bridge
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 GRID = Grid.regular((32, 24), (4 / 3, 1.0), periodic=True)

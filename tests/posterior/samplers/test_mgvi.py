@@ -15,7 +15,7 @@ from infield.physics.noise.registry import GaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.mgvi import MGVI
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.matern import matern_matrix
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 
@@ -28,7 +28,7 @@ def rng(seed: int) -> torch.Generator:
 
 
 def prior() -> GaussianPrior:
-    return gaussian_prior(LAW, GRID, torus=LAW.embedded(GRID).window.torus).in_units(MEAN, SD)
+    return gaussian_prior(LAW, GRID, torus=LAW.embed(GRID).window.torus).in_units(MEAN, SD)
 
 
 def counts(seed: int = 2) -> Measurement:

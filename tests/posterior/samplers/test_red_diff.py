@@ -17,7 +17,7 @@ from infield.posterior.diagnostics.calibration import mean_error, std_ratio
 from infield.posterior.samplers.exact import Exact, posterior_mean
 from infield.posterior.samplers.red_diff import WEIGHTINGS, REDDiff, regulariser
 from infield.priors.base import denoise, score
-from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.kernels import Matern, White
 from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.storage.from_yaml import prior_from_description
 

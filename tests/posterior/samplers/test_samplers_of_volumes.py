@@ -20,7 +20,7 @@ from infield.physics.operators.registry import build_operator
 from infield.posterior.samplers.dds import DDS
 from infield.posterior.samplers.diffusion_mbir import DiffusionMBIR
 from infield.priors.flows.slices import SlicePrior
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
 DEPTH, PLANE, VOLUMES = 4, (3, 4), 2

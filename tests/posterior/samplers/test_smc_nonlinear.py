@@ -19,7 +19,7 @@ from infield.posterior.inference import local_likelihood
 from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.inference.local_likelihood import Conditioned, LocalModels
 from infield.posterior.samplers.twisted_smc import TwistedSMC, _Noise
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import gaussian_prior
 

@@ -25,8 +25,8 @@ from infield.posterior.inference.linear_gaussian import LinearGaussianData
 from infield.posterior.samplers.exact import Exact
 from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.faps_published import FAPSPublished
-from infield.priors.gaussian import laws as source
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian import kernels as source
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.matern import matern_matrix
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 from infield.priors.storage.from_yaml import prior_from_description

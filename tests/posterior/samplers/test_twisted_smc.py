@@ -24,7 +24,7 @@ from infield.posterior.samplers.faps import FAPS
 from infield.posterior.samplers.twisted_smc import TwistedSMC, collapsed
 from infield.priors.base import denoise
 from infield.priors.gaussian.bridge import Bridge
-from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.kernels import Matern, White
 from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.storage.from_yaml import prior_from_description
 
@@ -265,3 +265,24 @@ def test_weights_that_collapse_are_marked():
     assert collapsed(few) and few.ess_fraction == pytest.approx(1)  # resampling does not hide it
     small = ParticleWeights(torch.tensor([0.0, -1.0, -1.0, -1.0]).double())
     assert not collapsed(small)
+
+
+def test_the_error_of_a_probability_is_that_of_the_families(prior):
+    """Four data that leave 0.39 for one component: over islands, the share of draws of it scatters as families say."""
+    measurement = measure(prior.components[1].covariance.sample(1, rng(123))[0], [2, 9, 15, 21], seed=23)
+    data = LinearGaussianData(measurement, prior.source.modes)
+    logs = torch.stack([data.log_evidence(c.mean, c.covariance) for c in prior.components]) + prior.weights.log()
+    p, evidence = float(torch.softmax(logs, 0)[0]), float(torch.logsumexp(logs, 0))
+    assert 0.38 < p < 0.41
+    z, off, naive = [], [], []
+    for seed in range(8):
+        found = TwistedSMC(steps=50, particles=2, local_data=0)(prior, measurement, 100, rng(seed))
+        share = float(prior.responsibilities(found.samples, 0.99)[:, 0].mean())
+        variance = p * (1 - p)
+        families = found.diagnostics["families"]
+        z.append((share - p) / (variance / families) ** 0.5)
+        naive.append((share - p) / (variance / 200) ** 0.5)
+        off.append((found.diagnostics["log_evidence"] - evidence) / found.diagnostics["log_evidence_error"])
+    square = [sum(v**2 for v in values) / len(values) for values in (z, off, naive)]
+    assert square[0] < 2.5 and square[1] < 2.5  # chi-square of 8: above with a probability of 0.01
+    assert square[2] > 2.5  # negative control: particles taken for independent

@@ -18,7 +18,7 @@ from infield.priors.flows.field_space import FieldParametrisation
 from infield.priors.flows.flow import LearnedFlow
 from infield.priors.flows.regrid import _by_wavenumber, source_on
 from infield.priors.gaussian.gibbs import gibbs_matrix
-from infield.priors.gaussian.laws import Kernel, Matern, White, law_to_spec
+from infield.priors.gaussian.kernels import Kernel, Matern, White, law_to_spec
 from infield.priors.gaussian.matern import matern_matrix
 from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.networks.fno import FNO
@@ -44,7 +44,7 @@ def smooth_covariance(source: Covariance, grid: Grid, rank: int = 12) -> Covaria
     """What training leaves of smooth data, in the source's modes."""
     law = Matern(2.5, 0.4)
     if isinstance(source.modes, Hartley):
-        return law.within(source.modes, grid)
+        return law.covariance_in(source.modes, grid)
     return from_matrix(source.modes, law._matrix(grid), grid.shape).truncated(rank)
 
 

@@ -16,7 +16,7 @@ from infield.priors.base import Standardisation, sample
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.flows.flow import LearnedFlow, on_domain
-from infield.priors.gaussian.laws import Matern, White, law_to_spec
+from infield.priors.gaussian.kernels import Matern, White, law_to_spec
 from infield.priors.gaussian.spectral_density import SpectralDensity, fold, unfold
 from infield.priors.networks.fno import FNO
 from infield.priors.networks.patched import Patched
@@ -53,14 +53,14 @@ def test_waves_longer_than_the_box_have_their_variance(re_tau):
 
 @pytest.mark.parametrize("shape", [(12,), (9,), (8, 11), (5, 6, 4)])
 def test_on_its_own_box_a_density_is_what_it_was(shape):
-    spectrum = Matern(1.5, 0.3).on(Grid.regular(shape, periodic=True)).diagonal
+    spectrum = Matern(1.5, 0.3).covariance(Grid.regular(shape, periodic=True)).diagonal
     assert not SpectralDensity(spectrum).removed
     torch.testing.assert_close(SpectralDensity(spectrum).on(shape), spectrum)
 
 
 def test_between_wavenumbers_it_is_interpolated_and_on_a_finer_set_of_them_right():
     def spectrum(n):  # boxes of length n / 40
-        return Matern(1.5, 0.1).on(Grid.regular((n, n), n / 40, periodic=True)).diagonal
+        return Matern(1.5, 0.1).covariance(Grid.regular((n, n), n / 40, periodic=True)).diagonal
 
     short = SpectralDensity(spectrum(40))
     for n in (160, 100, 52, 32):
@@ -71,7 +71,7 @@ def test_between_wavenumbers_it_is_interpolated_and_on_a_finer_set_of_them_right
 
 
 def test_a_removed_mean_stays_removed_in_a_domain_but_a_part_of_one_has_a_mean():
-    spectrum = Matern(1.5, 0.3).on(Grid.regular((16, 16), periodic=True)).diagonal.clone()
+    spectrum = Matern(1.5, 0.3).covariance(Grid.regular((16, 16), periodic=True)).diagonal.clone()
     first = float(spectrum[0, 0, 1] + spectrum[0, 1, 0]) / 2
     spectrum[0, 0, 0] = 1e-9
     density = SpectralDensity(spectrum)
@@ -91,7 +91,7 @@ def prior(grid: Grid = SHORT, *, source=WHITE, skip="gaussian", mean_removed=Tru
     spectrum = WallPressure(180).spectrum(grid).clamp_min(1e-8)[None]
     spectrum[0, 0, 0] = 1e-8 if mean_removed else spectrum[0, 0, 1]
     spectrum = unfold(fold(spectrum), grid.shape)
-    start = source.within(Hartley(2), grid) if isinstance(source, White) else source.on(grid)
+    start = source.covariance_in(Hartley(2), grid) if isinstance(source, White) else source.covariance(grid)
     return LearnedFlow(
         name="test",
         network=Patched(unet, (16, 16), (4, 4)).eval().requires_grad_(False),
@@ -215,11 +215,12 @@ def test_the_spectrum_of_training_fields(periodic):
     """Unbiased where axes close; where they do not, a taper keeps the jump at the ends out of the short waves."""
     whole = Grid.regular((32, 128), (0.5, 2.0), periodic=True)
     law = Matern(2.5, 0.1)
-    fields = 3 + law.on(whole).sample(1500, torch.Generator().manual_seed(0))
+    fields = 3 + law.covariance(whole).sample(1500, torch.Generator().manual_seed(0))
     fields = fields if periodic else fields[..., :32]
-    source = White().within(Hartley(2), Grid.regular(tuple(fields.shape[2:]), periodic=True))
+    source = White().covariance_in(Hartley(2), Grid.regular(tuple(fields.shape[2:]), periodic=True))
     found = stationary_covariance(fields, source, (True, periodic)).diagonal[0]
-    exact = law.on(Grid.regular(tuple(fields.shape[2:]), (0.5, fields.shape[3] / 64), periodic=True)).diagonal[0]
+    torus = Grid.regular(tuple(fields.shape[2:]), (0.5, fields.shape[3] / 64), periodic=True)
+    exact = law.covariance(torus).diagonal[0]
     assert float(found.mean()) == pytest.approx(1, abs=0.03)
     error = 10 * torch.log10(found.mean(0) / exact.mean(0))
     assert error[0 if periodic else 5 : 16].abs().max() < (0.3 if periodic else 1.2)

@@ -9,7 +9,7 @@ from infield import InfieldError
 from infield.core.grid import Grid
 from infield.priors.covariance.base import Covariance
 from infield.priors.flows.slices import SlicePrior
-from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.kernels import Matern, White
 from infield.priors.gaussian.prior import empirical_prior, gaussian_prior
 from infield.priors.storage.from_yaml import prior_from_description
 

@@ -13,9 +13,9 @@ from infield.core.grid import Axis, Grid, PointSet
 from infield.priors.base import FlowPrior, sample
 from infield.priors.covariance.modes import Hartley
 from infield.priors.gaussian import circulant_embedding as circulant
-from infield.priors.gaussian import laws as source
+from infield.priors.gaussian import kernels as source
 from infield.priors.gaussian.circulant_embedding import half_step, torus_spectrum
-from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.kernels import Matern, White
 from infield.priors.gaussian.matern import matern_matrix, matern_mixture
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior, shared_torus
 from infield.priors.storage.from_yaml import prior_from_description
@@ -45,7 +45,7 @@ def dense(law: Matern, grid: Grid) -> Tensor:
 
 def on_domain(law: Matern, grid: Grid, torus: tuple[int, ...] | None = None) -> Tensor:
     """Covariance of the values on the domain under the law on the torus, shape `(points, points)`."""
-    embedding = law.embedded(grid, torus)
+    embedding = law.embed(grid, torus)
     modes, window = Hartley(grid.ndim), embedding.window
     unit = torch.eye(grid.size, dtype=torch.float64).reshape(grid.size, *grid.shape)
     through = modes.synthesise(embedding.spectrum * modes.analyse(window.pad(unit)))
@@ -72,7 +72,7 @@ def test_the_law_on_the_domain_is_the_law(grid, nu, length):
     law = Matern(nu, length, 2.0)
     K = dense(law, grid)
     assert float((on_domain(law, grid) - K).abs().max()) < 1e-10 * float(K.max())  # images add to the variance
-    assert law.embedded(grid).clipped <= circulant.NEGATIVE_RTOL
+    assert law.embed(grid).clipped <= circulant.NEGATIVE_RTOL
     if length > 0.1 and not all(axis.periodic for axis in grid.axes):
         wrapped = on_domain(law, Grid(tuple(Axis(a.name, a.coordinates, periodic=True) for a in grid.axes)))
         assert float((wrapped - K).abs().max()) > 0.1
@@ -92,8 +92,8 @@ def test_the_law_on_shared_points_is_the_same_on_nested_grids(ndim):
 
 def test_a_torus_that_is_given_serves_too_and_short_lengths_need_not_double_the_domain():
     grid, law = grid_of((12, 10)), Matern(1.5, 0.05)
-    assert math.prod(law.embedded(grid).window.torus) < 3.5 * grid.size
-    torus = Matern(1.5, 0.5).embedded(grid).window.torus
+    assert math.prod(law.embed(grid).window.torus) < 3.5 * grid.size
+    torus = Matern(1.5, 0.5).embed(grid).window.torus
     assert math.prod(torus) > 4 * grid.size
     for either in (law, Matern(1.5, 0.5), Matern(0.5, 0.2)):
         assert float((on_domain(either, grid, torus) - dense(either, grid)).abs().max()) < 1e-10
@@ -102,7 +102,7 @@ def test_a_torus_that_is_given_serves_too_and_short_lengths_need_not_double_the_
 def test_cutting_at_half_the_period_has_negative_modes_where_the_smooth_cut_has_none():
     """The plain embedding is not positive on this torus; clipping it as it is would be another law."""
     grid, law = grid_of((24, 24)), Matern(1.5, 0.5)
-    embedding = law.embedded(grid)
+    embedding = law.embed(grid)
     mixture = matern_mixture(nu=1.5, length=0.5, variance=1.0, finest=min(grid.spacing))
     plain = torus_spectrum(mixture, embedding.window.torus, grid.spacing, grid.shape, (False, False), half_step)
     assert float(plain.clamp_max(0).sum().abs() / plain.sum()) > 1e-6
@@ -120,14 +120,14 @@ def test_a_law_that_no_torus_holds_is_refused_or_clipped_as_far_as_is_said(monke
     grid, law = grid_of((16, 16)), Matern(2.5, 1.0)
     monkeypatch.setattr(circulant, "LARGEST_TORUS", 32 * 32)
     with pytest.raises(InfieldError, match="in negative modes, expected at most 1e-06 on a torus of at most 1024"):
-        law.embedded(grid)
+        law.embed(grid)
     monkeypatch.setattr(circulant, "TOLERANCE", 0.2)
-    embedding = law.embedded(grid)
+    embedding = law.embed(grid)
     assert 1e-3 < embedding.clipped < 0.2 and (embedding.spectrum >= 0).all()
     assert float((on_domain(law, grid) - dense(law, grid)).abs().max()) <= embedding.clipped * 1.0001
     monkeypatch.setattr(circulant, "LARGEST_TORUS", 100)
     with pytest.raises(InfieldError, match="points, expected"):
-        law.embedded(grid)
+        law.embed(grid)
 
 
 def test_crop_and_pad_are_each_others_transpose():

@@ -16,7 +16,7 @@ from infield.priors.base import FlowPrior, Standardisation, denoise, sample, sco
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.gaussian.bridge import Bridge
-from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.kernels import Matern, White
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, empirical_prior, gaussian_prior, spectrum_prior
 
@@ -246,8 +246,8 @@ def test_components_of_different_sources_modes_or_units_are_refused():
 def test_the_law_of_a_prior_is_the_one_that_was_named_whatever_the_source(grid, source):
     law = Matern(1.5, 0.4, 2.0)
     prior = gaussian_prior(law, grid, source=source, name="mine")
-    torch.testing.assert_close(matrix(prior.covariance), matrix(law.on(grid)), rtol=1e-7, atol=1e-7)
-    torch.testing.assert_close(matrix(prior.source), matrix((source or White()).on(grid)), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(matrix(prior.covariance), matrix(law.covariance(grid)), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(matrix(prior.source), matrix((source or White()).covariance(grid)), rtol=1e-7, atol=1e-7)
     x = normal(2, *prior.mean.shape)
     torch.testing.assert_close(
         prior.source.modes.analyse(x), prior.covariance.modes.analyse(x)
@@ -281,7 +281,9 @@ def test_an_empirical_prior_has_the_moments_of_its_examples():
     law = Matern(1.5, 0.3)
     offset = torch.tensor([10.0, -3.0], dtype=torch.float64).reshape(2, 1)
     scale = torch.tensor([5.0, 0.1], dtype=torch.float64).reshape(2, 1)
-    fields = offset + scale * (law.on(GRID, 2).sample(3000, rng(0)) + torch.linspace(0, 1, 6, dtype=torch.float64))
+    fields = offset + scale * (
+        law.covariance(GRID, 2).sample(3000, rng(0)) + torch.linspace(0, 1, 6, dtype=torch.float64)
+    )
     prior = empirical_prior(fields, GRID, rank=12, source=Matern(0.5, 0.1))
     to_units = prior.standardisation.to_units
     torch.testing.assert_close(to_units(prior.mean), fields.mean(0))

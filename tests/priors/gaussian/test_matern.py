@@ -1,4 +1,4 @@
-"""Matern laws: the function, its law on grids and points, and the laws by name."""
+"""Matern kernels: the function, its covariance on grids and points, and the kernels by name."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from infield import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Eigenbasis, Hartley, Pixels
-from infield.priors.gaussian import laws as source
-from infield.priors.gaussian.laws import Kernel, Matern, White, law_from_spec, law_to_spec, spacing_of
+from infield.priors.gaussian import kernels as source
+from infield.priors.gaussian.kernels import Kernel, Matern, White, law_from_spec, law_to_spec, spacing_of
 from infield.priors.gaussian.matern import matern, matern_matrix, matern_mixture, matern_spectrum
 
 R = torch.cat([torch.zeros(1, dtype=torch.float64), torch.logspace(-13, 1.5, 300, dtype=torch.float64)])
@@ -108,7 +108,7 @@ def images(nu: float, length: float, lag: float, period: float) -> float:
 @pytest.mark.parametrize("length", [0.03, 0.3, 2.0])
 def test_periodic_covariance_is_the_sum_over_images(nu, length):
     grid = Grid.regular((9,), 1.0, periodic=True)
-    K = matrix(Matern(nu, length).on(grid))
+    K = matrix(Matern(nu, length).covariance(grid))
     expected = [images(nu, length, i / 9, 1.0) for i in range(9)]
     np.testing.assert_allclose(K[0].numpy(), expected, rtol=1e-7, atol=1e-8)
     torch.testing.assert_close(K, K.mT)
@@ -118,12 +118,12 @@ def test_periodic_covariance_is_the_sum_over_images(nu, length):
 def test_law_on_shared_points_does_not_depend_on_the_resolution(shape):
     law = Matern(1.3, 0.15)
     coarse, fine = (Grid.regular(tuple(f * n for n in shape), 1.0, periodic=True) for f in (1, 2))
-    K_coarse, K_fine = matrix(law.on(coarse)), matrix(law.on(fine))
+    K_coarse, K_fine = matrix(law.covariance(coarse)), matrix(law.covariance(fine))
     shared = torch.zeros(fine.shape, dtype=torch.bool)
     shared[tuple(slice(None, None, 2) for _ in shape)] = True
     keep = shared.flatten()
     torch.testing.assert_close(K_fine[keep][:, keep], K_coarse, rtol=1e-7, atol=1e-8)
-    white = matrix(White().within(Hartley(len(shape)), fine))[keep][:, keep]
+    white = matrix(White().covariance_in(Hartley(len(shape)), fine))[keep][:, keep]
     assert not torch.allclose(white, K_coarse, atol=1e-2)
 
 
@@ -176,14 +176,14 @@ def test_length_is_in_the_units_of_the_grid():
     law = Matern(1.5, 20.0)  # the same number of the grid's units on every grid
     for spacing in (1.0, 5.0):
         axis = Axis("x", tuple(spacing * i for i in range(200)), "m", periodic=True)
-        K = matrix(law.on(Grid((axis,))))
+        K = matrix(law.covariance(Grid((axis,))))
         steps = round(10.0 / spacing)
         assert float(K[0, steps]) == pytest.approx(expected, rel=1e-4)
     axes = (
         Axis("y", tuple(range(0, 60, 2)), periodic=True),
         Axis("x", tuple(0.5 * i for i in range(80)), periodic=True),
     )
-    K = matrix(Matern(1.5, 3.0).on(Grid(axes)))[0].reshape(30, 80)
+    K = matrix(Matern(1.5, 3.0).covariance(Grid(axes)))[0].reshape(30, 80)
     assert float(K[3, 0]) == pytest.approx(float(K[0, 12]), rel=1e-5)  # six units along either axis
     assert float(K[3, 0]) != pytest.approx(float(K[0, 3]), rel=0.1)
 
@@ -211,12 +211,12 @@ def test_matrix_on_points_is_the_function_of_their_distances(nu):
 def test_dense_laws_are_their_matrix_in_any_modes(grid):
     law = Matern(1.5, 0.3, 2.0)
     K = matern_matrix(grid.points(), nu=1.5, length=0.3, variance=2.0)
-    C = law.on(grid)
+    C = law.covariance(grid)
     assert isinstance(C.modes, Eigenbasis) and C.rank == 0 and (C.diagonal > 0).all()
     torch.testing.assert_close(matrix(C), K, rtol=1e-8, atol=1e-8)
-    torch.testing.assert_close(matrix(law.within(Pixels(), grid)), K, rtol=1e-8, atol=1e-8)
-    torch.testing.assert_close(matrix(law.within(White().on(grid).modes, grid)), K, rtol=1e-8, atol=1e-8)
-    two = matrix(law.on(grid, 2)).reshape(2, grid.size, 2, grid.size)
+    torch.testing.assert_close(matrix(law.covariance_in(Pixels(), grid)), K, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(matrix(law.covariance_in(White().covariance(grid).modes, grid)), K, rtol=1e-8, atol=1e-8)
+    two = matrix(law.covariance(grid, 2)).reshape(2, grid.size, 2, grid.size)
     torch.testing.assert_close(two[0, :, 0], K, rtol=1e-8, atol=1e-8)
     assert two[0, :, 1].abs().max() == 0
 
@@ -224,18 +224,18 @@ def test_dense_laws_are_their_matrix_in_any_modes(grid):
 def test_law_on_a_periodic_grid_is_the_same_in_all_modes():
     for shape in [(8,), (4, 5)]:
         grid, law = Grid.regular(shape, 1.0, periodic=True), Matern(1.5, 0.3)
-        K = matrix(law.on(grid))
-        torch.testing.assert_close(matrix(law.within(Pixels(), grid)), K, rtol=1e-7, atol=1e-8)
+        K = matrix(law.covariance(grid))
+        torch.testing.assert_close(matrix(law.covariance_in(Pixels(), grid)), K, rtol=1e-7, atol=1e-8)
         open_grid = Grid.regular(shape, tuple(1 - 1 / n for n in shape))  # the same points, not closed
         torch.testing.assert_close(open_grid.points(), grid.points())
-        assert (matrix(law.on(open_grid)) - K).abs().max() > 0.1
+        assert (matrix(law.covariance(open_grid)) - K).abs().max() > 0.1
 
 
 def test_an_axis_that_closes_beside_one_that_does_not():
     """A channel between walls, say: correlations close around one axis only."""
     x = Grid.regular((8,), 1.0, names=("x",), periodic=True).axes[0]
     y = Grid.regular((3,), 0.4, names=("y",)).axes[0]
-    K = matrix(Matern(1.5, 0.2).on(Grid((y, x)))).reshape(3, 8, 3, 8)
+    K = matrix(Matern(1.5, 0.2).covariance(Grid((y, x)))).reshape(3, 8, 3, 8)
     assert float(K[0, 0, 0, 7]) == pytest.approx(float(K[0, 0, 0, 1]), rel=1e-9)  # neighbours around the end
     lags = torch.tensor([0.25 + i for i in range(-30, 31)], dtype=torch.float64)
     expected = matern((lags**2 + 0.2**2).sqrt(), nu=1.5, length=0.2, variance=1.0).sum()
@@ -246,8 +246,8 @@ def test_an_axis_that_closes_beside_one_that_does_not():
 
 def test_wrap_closes_the_domain_and_is_wrong_near_its_edges_only():
     grid, law = Grid.regular((64,), 1.0), Matern(1.5, 0.05)
-    K, wrapped = matrix(law.on(grid)), matrix(Matern(1.5, 0.05, wrap=True).on(grid))
-    assert isinstance(Matern(1.5, 0.05, wrap=True).on(grid).modes, Hartley)
+    K, wrapped = matrix(law.covariance(grid)), matrix(Matern(1.5, 0.05, wrap=True).covariance(grid))
+    assert isinstance(Matern(1.5, 0.05, wrap=True).covariance(grid).modes, Hartley)
     inside = slice(20, 44)
     torch.testing.assert_close(wrapped[inside, inside], K[inside, inside], rtol=0, atol=1e-6)
     assert wrapped[0, -1] > 0.5 > 1e-6 > K[0, -1]
@@ -258,14 +258,14 @@ def test_a_large_grid_that_does_not_close_is_refused_as_a_law_of_its_own(monkeyp
     monkeypatch.setattr(source, "DENSE_LIMIT", 30)
     monkeypatch.setattr(source, "EMBED_ABOVE", 30)
     with pytest.raises(InfieldError, match=r"36 points of a grid that is not periodic.* at most 30.*wrap: true"):
-        Matern().on(Grid.regular((6, 6)))
-    assert Matern(wrap=True).on(Grid.regular((6, 6))).rank == 0
-    assert Matern().on(Grid.regular((6, 6), periodic=True)).rank == 0
+        Matern().covariance(Grid.regular((6, 6)))
+    assert Matern(wrap=True).covariance(Grid.regular((6, 6))).rank == 0
+    assert Matern().covariance(Grid.regular((6, 6), periodic=True)).rank == 0
 
 
 def test_draws_of_a_law_have_its_variance_and_correlation():
     grid = Grid.regular((12, 12), 1.0, periodic=True)
-    x = Matern(1.5, 0.1, 3.0).on(grid).sample(4000, rng(0))
+    x = Matern(1.5, 0.1, 3.0).covariance(grid).sample(4000, rng(0))
     assert float(x.var()) == pytest.approx(3.0, rel=0.05)
     ratio = float((x * x.roll(1, -1)).mean() / x.square().mean())
     assert ratio == pytest.approx(float(matern(torch.tensor(1 / 12), nu=1.5, length=0.1, variance=1.0)), abs=0.02)
@@ -316,13 +316,13 @@ def test_errors_of_a_law(spec, message):
 
 def test_a_dense_law_of_several_channels_in_other_modes_is_refused():
     with pytest.raises(InfieldError, match="found 2 channels, expected 1"):
-        Matern().within(Pixels(), Grid.regular((4,)), channels=2)
+        Matern().covariance_in(Pixels(), Grid.regular((4,)), channels=2)
 
 
 def test_without_numbers_a_law_is_of_order_three_halves():
     """exp(-x) (1 + x) at the distance r, x = sqrt(3) r / 0.3, of unit variance."""
     first = torch.zeros(1, 1, 4, dtype=torch.float64)
     first[..., 0] = 1
-    K = Matern().on(Grid.regular((4,))).apply(first)
+    K = Matern().covariance(Grid.regular((4,))).apply(first)
     x = math.sqrt(3) * torch.linspace(0, 1, 4).double() / 0.3
     torch.testing.assert_close(K[0, 0], (1 + x) * (-x).exp(), rtol=1e-6, atol=1e-9)

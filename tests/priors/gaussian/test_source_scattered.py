@@ -13,9 +13,9 @@ from infield import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Eigenbasis, LeadingDirections, Pixels
-from infield.priors.gaussian import laws as source
+from infield.priors.gaussian import kernels as source
 from infield.priors.gaussian import pivoted_cholesky as low_rank
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.matern import matern_matrix
 from infield.priors.gaussian.pivoted_cholesky import PartialCholesky, pivoted_cholesky
 from infield.priors.gaussian.prior import gaussian_prior
@@ -47,7 +47,7 @@ def test_the_distance_from_the_law_is_at_most_the_trace_that_is_left(rank):
     torch.testing.assert_close(E.diagonal(), found.left, rtol=0, atol=1e-12)
     assert torch.linalg.eigvalsh(E).min() > -1e-12
     assert found.residual_fraction == pytest.approx(left / float(K.trace()))
-    for C in (found.to_eigenmodes(POINTS.shape), found.within(Pixels(), POINTS.shape)):
+    for C in (found.to_eigenmodes(POINTS.shape), found.to_modes(Pixels(), POINTS.shape)):
         assert C.trace == pytest.approx(float(K.trace()))
         assert float(torch.linalg.matrix_norm(matrix(C) - K, 2)) <= left
     best = float(torch.linalg.eigvalsh(K)[: len(K) - rank].sum())  # no approximation of this rank leaves less
@@ -66,27 +66,29 @@ def test_more_directions_leave_less_and_all_of_them_nothing():
 
 def test_a_law_of_given_rank_is_diagonal_in_its_own_modes_and_low_rank_in_others():
     law = Matern(1.5, 0.4, 2.0, rank=40)
-    C = law.on(POINTS, 2)
+    C = law.covariance(POINTS, 2)
     assert isinstance(C.modes, LeadingDirections) and C.rank == 0 and C.event_shape == (2, 150)
     bound = float(partial(K, 40).left.sum())
-    assert float(torch.linalg.matrix_norm(matrix(law.on(POINTS)) - K, 2)) <= bound < 0.06 * float(K.trace())
-    inside = law.within(Pixels(), POINTS)
+    assert float(torch.linalg.matrix_norm(matrix(law.covariance(POINTS)) - K, 2)) <= bound < 0.06 * float(K.trace())
+    inside = law.covariance_in(Pixels(), POINTS)
     assert inside.rank == 40 and float(torch.linalg.matrix_norm(matrix(inside) - K, 2)) <= bound
     grid = Grid.regular((4, 5), periodic=True)  # images add to the variance
-    torch.testing.assert_close(matrix(Matern(1.5, 0.3, rank=20).on(grid)), matrix(Matern(1.5, 0.3).on(grid)))
+    torch.testing.assert_close(
+        *(matrix(kernel.covariance(grid)) for kernel in (Matern(1.5, 0.3, rank=20), Matern(1.5, 0.3)))
+    )
 
 
 def test_many_points_take_few_directions_of_themselves(monkeypatch):
     monkeypatch.setattr(source, "DENSE_LIMIT", 100)
     monkeypatch.setattr(source, "AUTOMATIC_RANK", 60)
-    assert isinstance(LAW.on(scattered(99)).modes, Eigenbasis)
-    C = LAW.on(POINTS)
+    assert isinstance(LAW.covariance(scattered(99)).modes, Eigenbasis)
+    C = LAW.covariance(POINTS)
     assert isinstance(C.modes, LeadingDirections)
     uneven = Grid((Axis("x", tuple(float(i) ** 1.1 / 100 for i in range(200))),))
-    assert isinstance(LAW.on(uneven).modes, LeadingDirections)
+    assert isinstance(LAW.covariance(uneven).modes, LeadingDirections)
     with pytest.raises(InfieldError, match=r"of its variance outside 60 directions, expected at most 5%.*`rank`"):
-        Matern(0.5, 0.02).on(POINTS)
-    assert Matern(0.5, 0.02, rank=60).on(POINTS).event_shape == (1, 150)
+        Matern(0.5, 0.02).covariance(POINTS)
+    assert Matern(0.5, 0.02, rank=60).covariance(POINTS).event_shape == (1, 150)
 
 
 def test_no_array_is_larger_than_points_by_rank(monkeypatch):

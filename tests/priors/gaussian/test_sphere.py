@@ -1,4 +1,4 @@
-"""Matern laws on the sphere: by the chord's length, the same wherever the poles are."""
+"""Matern kernels on the sphere: by the chord's length, the same wherever the poles are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infield import InfieldError
 from infield.core.grid import Axis, Grid, PointSet
 from infield.priors.base import sample
 from infield.priors.covariance.base import Covariance
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.matern import matern
 from infield.priors.gaussian.sphere import on_unit_sphere
 from infield.priors.storage.from_yaml import prior_from_description
@@ -54,7 +54,7 @@ def test_points_of_the_map_are_where_they_should_be():
 @pytest.mark.parametrize("nu", [0.5, 1.5, 4.0])
 def test_the_law_is_that_of_the_chord_and_positive_definite(nu):
     x = uniform(60)
-    K = matrix(Matern(nu, 0.8, 2.0, domain="sphere").on(on_map(x)))
+    K = matrix(Matern(nu, 0.8, 2.0, domain="sphere").covariance(on_map(x)))
     torch.testing.assert_close(K, matern(torch.cdist(x, x), nu=nu, length=0.8, variance=2.0), rtol=1e-7, atol=1e-7)
     assert torch.linalg.eigvalsh(K).min() > 0
 
@@ -76,14 +76,14 @@ def test_of_the_great_circle_it_is_no_covariance(nu):
 def test_the_law_does_not_know_where_the_poles_are():
     x, law = uniform(40), Matern(1.5, 0.5, domain="sphere")
     rotation = torch.linalg.qr(uniform(3, 5)).Q
-    K, rotated = (matrix(law.on(on_map(points))) for points in (x, x @ rotation))
+    K, rotated = (matrix(law.covariance(on_map(points))) for points in (x, x @ rotation))
     torch.testing.assert_close(rotated, K, rtol=1e-7, atol=1e-8)
     flat = Matern(1.5, 30.0)  # degrees taken for a plane
-    assert (matrix(flat.on(on_map(x))) - matrix(flat.on(on_map(x @ rotation)))).abs().max() > 0.1
+    assert (matrix(flat.covariance(on_map(x))) - matrix(flat.covariance(on_map(x @ rotation)))).abs().max() > 0.1
 
 
 def test_a_map_closes_in_longitude_and_is_one_value_at_a_pole():
-    K = matrix(Matern(1.5, 0.5, domain="sphere").on(globe())).reshape(7, 12, 7, 12)
+    K = matrix(Matern(1.5, 0.5, domain="sphere").covariance(globe())).reshape(7, 12, 7, 12)
     assert float(K[3, 0, 3, 11]) == pytest.approx(float(K[3, 0, 3, 1]))
     torch.testing.assert_close(K[0, :, 0, :], torch.ones(12, 12).double(), rtol=0, atol=1e-9)
     turned = K.roll((1, 1), (1, 3))
@@ -100,7 +100,7 @@ def test_a_prior_on_the_sphere_from_a_description():
 
 def test_many_points_of_the_sphere_take_leading_directions():
     x = uniform(80)
-    exact, few = (matrix(Matern(1.5, 2.0, rank=r, domain="sphere").on(on_map(x))) for r in (None, 60))
+    exact, few = (matrix(Matern(1.5, 2.0, rank=r, domain="sphere").covariance(on_map(x))) for r in (None, 60))
     torch.testing.assert_close(few, exact, rtol=0, atol=0.02)
 
 
@@ -115,4 +115,4 @@ def test_many_points_of_the_sphere_take_leading_directions():
 )
 def test_what_is_no_sphere_is_refused(grid, message):
     with pytest.raises(InfieldError, match=message):
-        Matern(domain="sphere").on(grid)
+        Matern(domain="sphere").covariance(grid)

@@ -14,7 +14,7 @@ from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.flows.field_space import FieldParametrisation
 from infield.priors.flows.flow import LearnedFlow
-from infield.priors.gaussian.laws import Matern
+from infield.priors.gaussian.kernels import Matern
 from infield.priors.networks.point_network import Domain, PointNetwork, points_of
 from infield.priors.storage.checkpoint import load_flow_prior
 from infield.priors.storage.flow_entry import ENTRY, to_entry
@@ -150,7 +150,7 @@ def test_a_torus_closes_on_itself_and_a_box_does_not():
 
 def a_prior() -> LearnedFlow:
     site = PointSet(tuple(map(tuple, points_in({"ndim": 1}, 15).tolist())))
-    source = Matern(0.5, 0.2).on(site)
+    source = Matern(0.5, 0.2).covariance(site)
     one = torch.ones(1, 1, dtype=torch.float64)
     return LearnedFlow(
         name="a prior",
@@ -184,8 +184,8 @@ def loss_at(points: Tensor, trained: PointNetwork, law: Matern, source: Matern) 
     """The loss of fields on some points; 1 for a network that returns zero."""
     site = PointSet(tuple(map(tuple, points.tolist())))
     generator = torch.Generator().manual_seed(7)
-    x = law.on(site).sample(500, generator).float()
-    parametrisation = FieldParametrisation(source.on(site)).to("cpu", torch.float32)
+    x = law.covariance(site).sample(500, generator).float()
+    parametrisation = FieldParametrisation(source.covariance(site)).to("cpu", torch.float32)
     white, t = torch.randn(x.shape, generator=generator), torch.rand(len(x), generator=generator)
     return float(parametrisation.field_loss(trained.on(points), x, white, t).mean())
 
@@ -198,8 +198,8 @@ def test_what_is_learned_on_some_points_is_known_on_others():
     torch.manual_seed(0)
     trained = PointNetwork(1, latents=16, width=32, heads=4, blocks=1)
     bound, generator = trained.on(site.points()), torch.Generator().manual_seed(2)
-    parametrisation = FieldParametrisation(source.on(site)).to("cpu", torch.float32)
-    fields = law.on(site).sample(2000, generator).float()
+    parametrisation = FieldParametrisation(source.covariance(site)).to("cpu", torch.float32)
+    fields = law.covariance(site).sample(2000, generator).float()
     optimiser = torch.optim.AdamW(bound.parameters(), 3e-3)
     for _ in range(150):
         x = fields[torch.randint(len(fields), (64,), generator=generator)]

@@ -13,7 +13,7 @@ from infield.core.grid import Grid
 from infield.priors.base import Standardisation
 from infield.priors.covariance.base import Covariance
 from infield.priors.flows.flow import LearnedFlow
-from infield.priors.gaussian.laws import Kernel, Matern, White
+from infield.priors.gaussian.kernels import Kernel, Matern, White
 from infield.priors.networks.fno import FNO
 from infield.priors.networks.unet import UNet
 from infield.priors.storage.checkpoint import export_prior, load_flow_prior

@@ -10,7 +10,7 @@ import yaml
 
 from infield import InfieldError
 from infield.core.grid import Grid, PointSet
-from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.kernels import Matern, White
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
 from infield.priors.storage import from_yaml as module
@@ -61,7 +61,7 @@ def test_what_is_left_out():
     assert float(prior.standardisation.shift) == 0 and float(prior.standardisation.scale) == 1
     assert torch.equal(prior.source.diagonal, torch.ones_like(prior.source.diagonal))  # white
     with_source = read("{prior: gaussian, law: {law: matern}, source: {law: matern, nu: 0.5, length: 0.05}}")
-    torch.testing.assert_close(with_source.source.diagonal, Matern(0.5, 0.05).on(GRID).diagonal)
+    torch.testing.assert_close(with_source.source.diagonal, Matern(0.5, 0.05).covariance(GRID).diagonal)
 
 
 def test_a_mixture():
@@ -130,4 +130,4 @@ def test_errors_are_one_line_that_says_what_and_where(text, message):
 
 def test_white_law_of_any_variance():
     prior = read("{prior: gaussian, law: {law: white, variance: 4.0}}")
-    assert prior.covariance.trace == pytest.approx(4 * 8) == White(4.0).on(GRID).trace
+    assert prior.covariance.trace == pytest.approx(4 * 8) == White(4.0).covariance(GRID).trace

@@ -14,7 +14,7 @@ from infield.priors.base import FlowPrior, Standardisation, sample
 from infield.priors.covariance.base import Covariance
 from infield.priors.covariance.modes import Hartley
 from infield.priors.flows.flow import LearnedFlow, Parametrisation
-from infield.priors.gaussian.laws import Matern, White
+from infield.priors.gaussian.kernels import Matern, White
 from infield.priors.gaussian.prior import GaussianPrior
 from infield.priors.networks.fno import FNO
 from infield.priors.networks.unet import UNet
@@ -137,8 +137,8 @@ def test_every_field_of_a_batch_may_have_its_own_time():
     torch.manual_seed(0)
     network = FNO(1, 1, 4, 8, 1).double()
     nn.init.normal_(network.head.weight)
-    source = Matern(0.5, 0.1).on(RING)
-    p = Parametrisation(source, Matern(1.5, 0.2).on(RING).diagonal, torch.zeros(1, 32).double())
+    source = Matern(0.5, 0.1).covariance(RING)
+    p = Parametrisation(source, Matern(1.5, 0.2).covariance(RING).diagonal, torch.zeros(1, 32).double())
     single = lambda x, t: network(x.double(), t.double())  # noqa: E731
     u, t = torch.randn(4, 1, 32).double(), torch.tensor([0.0, 0.2, 0.7, 1.0]).double()
     alone = torch.cat([p.velocity(single, u[i : i + 1], t[i : i + 1]) for i in range(4)])
@@ -146,7 +146,7 @@ def test_every_field_of_a_batch_may_have_its_own_time():
 
 
 def test_loss_of_the_gaussian_alone_is_one_on_gaussian_data_and_remains_so_after_training():
-    truth = Matern(2.5, 0.2).on(RING)
+    truth = Matern(2.5, 0.2).covariance(RING)
     g = torch.Generator().manual_seed(3)
     module = fit(tiny(), 10 + 2 * truth.sample(3000, g).float(), 120)
     fresh = 10 + 2 * truth.sample(3000, g).float()
@@ -229,7 +229,7 @@ def test_covariance_keeps_what_the_examples_support():
 
 def test_reduced_precision_keeps_loss_and_transforms_in_single():
     grid = Grid.regular((10, 12), periodic=True)
-    fields = Matern(1.5, 0.2).on(grid).sample(64, torch.Generator().manual_seed(0)).float()
+    fields = Matern(1.5, 0.2).covariance(grid).sample(64, torch.Generator().manual_seed(0)).float()
     seen = []
 
     class Watching(FlowMatching):

@@ -15,7 +15,7 @@ from infield.core.grid import Axis, Grid, PointSet
 from infield.datasets.wall_pressure.reference_tables import read_wall_tables
 from infield.physics.wall_pressure.wall_units import WALL_LENGTH, wall_grid
 from infield.posterior.wall_pressure.wall_statistics import WallSpectrum, negative_lobe, wall_correlation, wall_spectrum
-from infield.priors.gaussian.laws import Kernel
+from infield.priors.gaussian.kernels import Kernel
 from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.wall_pressure import synthetic as wall_pressure
 from infield.priors.wall_pressure.synthetic import WallPressure

@@ -37,33 +37,33 @@ EMBED_ABOVE = 1024
 """Number of points above which, on a uniform non-periodic grid, a torus is cheaper than dense algebra."""
 
 AUTOMATIC_RANK = 512
-"""Number of leading directions of a law on more than `DENSE_LIMIT` points (80 MiB for 20,000 points)."""
+"""Number of leading directions of a kernel on more than `DENSE_LIMIT` points (80 MiB for 20,000 points)."""
 
 MAX_RESIDUAL_FRACTION = 0.05
 """Largest fraction of the variance that these directions may leave to a constant remainder."""
 
 LARGEST_ORDER = 100
-"""Largest order of a Matern law: the Bessel functions of higher ones leave the range of floating point numbers."""
+"""Largest order of a Matern kernel: the Bessel functions of higher ones leave the range of floating point numbers."""
 
 
 @runtime_checkable
 class Kernel(Protocol):
-    """A centred Gaussian law of fields on any grid, each channel an independent copy."""
+    """A centred Gaussian distribution of fields on any grid, each channel an independent copy."""
 
-    def on(self, grid: GridLike, channels: int = 1) -> Covariance:
+    def covariance(self, grid: GridLike, channels: int = 1) -> Covariance:
         """Its covariance on a grid, in the modes that diagonalise it."""
         ...
 
-    def within(self, modes: Modes, grid: GridLike, channels: int = 1) -> Covariance:
+    def covariance_in(self, modes: Modes, grid: GridLike, channels: int = 1) -> Covariance:
         """Its covariance on a grid, in given modes."""
         ...
 
     def prefers_embedding(self, grid: GridLike) -> bool:
-        """Whether on this grid it is best seen as the restriction of a law on a torus: diagonal by FFT there."""
+        """Whether on this grid it is best treated as the restriction of one on a torus: diagonal by FFT there."""
         ...
 
-    def embedded(self, grid: GridLike, torus: tuple[int, ...] | None = None) -> Embedding:
-        """The same law on the smallest sufficient torus or on a given one."""
+    def embed(self, grid: GridLike, torus: tuple[int, ...] | None = None) -> Embedding:
+        """The same kernel on the smallest sufficient torus or on a given one."""
         ...
 
 
@@ -79,31 +79,31 @@ class White:
     def __post_init__(self) -> None:
         if not 0 < self.variance < math.inf:
             raise InfieldError(
-                where="white law", found=f"variance {self.variance}", expected="a positive and finite one"
+                where="white kernel", found=f"variance {self.variance}", expected="a positive and finite one"
             )
 
-    def on(self, grid: GridLike, channels: int = 1) -> Covariance:
-        return self.within(Pixels(), grid, channels)
+    def covariance(self, grid: GridLike, channels: int = 1) -> Covariance:
+        return self.covariance_in(Pixels(), grid, channels)
 
-    def within(self, modes: Modes, grid: GridLike, channels: int = 1) -> Covariance:
+    def covariance_in(self, modes: Modes, grid: GridLike, channels: int = 1) -> Covariance:
         return Covariance.diagonal_in(modes, torch.full((channels, *grid.shape), self.variance, dtype=torch.float64))
 
     def prefers_embedding(self, grid: GridLike) -> bool:
         return False
 
-    def embedded(self, grid: GridLike, torus: tuple[int, ...] | None = None) -> Embedding:
+    def embed(self, grid: GridLike, torus: tuple[int, ...] | None = None) -> Embedding:
         torus = torus or grid.shape
         return Embedding(Window(grid.shape, torus), torch.full(torus, self.variance, dtype=torch.float64), 0.0)
 
 
 @dataclass(frozen=True)
 class Matern:
-    """A Matern law of any order.
+    """A Matern kernel of any order.
 
     On a uniform grid whose axes are periodic it is diagonal by FFT, O(N log N). On scattered points, and on grids of at
     most `DENSE_LIMIT` points of which an axis is not periodic, it is dense. More scattered points get the leading
     directions and a constant remainder, O(N r). On a larger uniform grid of which an axis is not periodic, it is
-    embedded in a law on a torus (`embedded`), as `priors.gaussian.prior.gaussian_prior` does of itself; or `wrap` lets
+    embedded in a torus (`embed`), which `priors.gaussian.prior.gaussian_prior` does automatically; or `wrap` lets
     correlations wrap around the domain: an error that reaches about one `length` in from the edges.
 
     On the sphere the distance is the chord's: a Matern function of it is positive definite for every order, since it is
@@ -123,7 +123,7 @@ class Matern:
         >>> import torch
         >>> from infield.core.grid import Grid
         >>> law = Matern(nu=1.5, length=10.0, variance=4.0)
-        >>> law.on(Grid.regular((64,), 100.0, units="km")).sample(3, torch.Generator().manual_seed(0)).shape
+        >>> law.covariance(Grid.regular((64,), 100.0, units="km")).sample(3, torch.Generator().manual_seed(0)).shape
         torch.Size([3, 1, 64])
     """
 
@@ -140,28 +140,32 @@ class Matern:
             if isinstance(value, int) and abs(value) > 2**53:  # torch takes no larger ones
                 object.__setattr__(self, name, float(value))
         if not all(0 < value < math.inf for value in (self.nu, self.length, self.variance)):
-            raise InfieldError(where="Matern law", found=self, expected="positive and finite nu, length and variance")
+            raise InfieldError(
+                where="Matern kernel", found=self, expected="positive and finite nu, length and variance"
+            )
         if not all(1 / MAX_SCALE < value < MAX_SCALE for value in (self.length, self.variance)):
             raise InfieldError(
-                where="Matern law",
+                where="Matern kernel",
                 found=self,
                 expected=f"length and variance between {1 / MAX_SCALE:g} and {MAX_SCALE:g}",
             )
         if self.nu > LARGEST_ORDER:
             raise InfieldError(
-                where="Matern law",
+                where="Matern kernel",
                 found=f"nu = {self.nu}",
                 expected=f"at most {LARGEST_ORDER}, where it hardly differs from its limit, the squared exponential",
             )
         if self.rank is not None and (not isinstance(self.rank, int) or self.rank < 1):
-            raise InfieldError(where="Matern law", found=f"rank {self.rank!r}", expected="a whole number of at least 1")
+            raise InfieldError(
+                where="Matern kernel", found=f"rank {self.rank!r}", expected="a whole number of at least 1"
+            )
         if self.domain not in get_args(Domain):
             raise InfieldError(
-                where="Matern law", found=f"domain {self.domain!r}", expected=f"one of {', '.join(get_args(Domain))}"
+                where="Matern kernel", found=f"domain {self.domain!r}", expected=f"one of {', '.join(get_args(Domain))}"
             )
         if self.domain == "sphere" and self.wrap:
             raise InfieldError(
-                where="Matern law", found="`wrap` on the sphere, which is closed as it is", remedy="leave it out"
+                where="Matern kernel", found="`wrap` on the sphere, which is closed as it is", remedy="leave it out"
             )
 
     def __str__(self) -> str:
@@ -170,9 +174,9 @@ class Matern:
         parts += [f"domain={self.domain}"] if self.domain != "plane" else []
         return f"Matern({', '.join(parts)})"
 
-    def on(self, grid: GridLike, channels: int = 1) -> Covariance:
+    def covariance(self, grid: GridLike, channels: int = 1) -> Covariance:
         if self._by_fft(grid):
-            return self.within(Hartley(grid.ndim), grid, channels)
+            return self.covariance_in(Hartley(grid.ndim), grid, channels)
         if self._low_rank(grid):
             return self._partial(grid).to_eigenmodes(grid.shape, channels)
         eigenvalues, vectors = torch.linalg.eigh(self._matrix(grid))
@@ -180,7 +184,7 @@ class Matern:
         diagonal = spectrum.reshape(grid.shape).expand(channels, *grid.shape).clone()
         return Covariance.diagonal_in(Eigenbasis(vectors, grid.shape), diagonal)
 
-    def within(self, modes: Modes, grid: GridLike, channels: int = 1) -> Covariance:
+    def covariance_in(self, modes: Modes, grid: GridLike, channels: int = 1) -> Covariance:
         if self._by_fft(grid) and isinstance(modes, Hartley):
             spectrum = matern_spectrum(grid.shape, spacing_of(grid), **self._function)
             floor = 1e-12 * float(spectrum.max())
@@ -193,14 +197,14 @@ class Matern:
                 remedy="give each channel its own prior",
             )
         if self._low_rank(grid):
-            return self._partial(grid).within(modes, grid.shape)
+            return self._partial(grid).to_modes(modes, grid.shape)
         return from_matrix(modes, self._matrix(grid), grid.shape)
 
     def prefers_embedding(self, grid: GridLike) -> bool:
         plain = self.domain == "plane" and self.rank is None and not self._by_fft(grid)
         return plain and isinstance(grid, Grid) and grid.uniform and grid.ndim <= 3 and grid.size > EMBED_ABOVE
 
-    def embedded(self, grid: GridLike, torus: tuple[int, ...] | None = None) -> Embedding:
+    def embed(self, grid: GridLike, torus: tuple[int, ...] | None = None) -> Embedding:
         if self.domain == "sphere" or self.wrap:
             raise InfieldError(
                 where=str(self),
@@ -222,7 +226,7 @@ class Matern:
         return grid.uniform and (self.wrap or all(grid.periodic))
 
     def _low_rank(self, grid: GridLike) -> bool:
-        """Whether the leading directions stand for the law; a large uniform grid has better ways."""
+        """Whether the leading directions represent the kernel; a large uniform grid has better ways."""
         return self.rank is not None or (grid.size > DENSE_LIMIT and not self.prefers_embedding(grid))
 
     def _partial(self, grid: GridLike) -> PartialCholesky:
@@ -256,7 +260,7 @@ class Matern:
             )
         if self._by_fft(grid):
             unit = torch.eye(grid.size, dtype=torch.float64).reshape(grid.size, 1, *grid.shape)
-            return self.within(Hartley(grid.ndim), grid).apply(unit).reshape(grid.size, grid.size)
+            return self.covariance_in(Hartley(grid.ndim), grid).apply(unit).reshape(grid.size, grid.size)
         return matern_matrix(self._points(grid), **self._function, periods=self._periods(grid))
 
     def _points(self, grid: GridLike) -> Tensor:
@@ -284,7 +288,7 @@ def regular(grid: GridLike) -> Grid:
 
 
 def law_from_spec(spec: dict[str, Any]) -> Kernel:
-    """Build a law from plain JSON or YAML types, e.g. `{"law": "matern", "nu": 0.5, "length": 0.05}`.
+    """Build a kernel from plain JSON or YAML types, e.g. `{"law": "matern", "nu": 0.5, "length": 0.05}`.
 
     Raises:
         InfieldError: Its name is unknown, or it takes other parameters.
