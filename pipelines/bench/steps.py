@@ -20,6 +20,7 @@ import torch
 
 from infield.core.errors import InfieldError
 from infield.pipelines.bench import steps_denoisers, steps_explain, steps_integrator, steps_nonlinear, steps_smc
+from infield.pipelines.bench.kept import Kept
 from infield.pipelines.bench.steps_kept import StepsBench
 from infield.pipelines.bench.steps_options import PARTS
 
@@ -56,12 +57,12 @@ def run(
     """The requested parts.
 
     Raises:
-        InfieldError: Of cases there are none, or the file of finished ones is no such file.
+        InfieldError: Of cases there are none, or a kept one cannot be read.
     """
     if cases is not None and cases < 1:
         raise InfieldError(where="--cases", found=cases, expected="at least 1")
     torch.set_num_threads(1)
-    bench = StepsBench("steps", seed, cases=cases, kept=keep)
+    bench = StepsBench("steps", seed, cases=cases, kept=Kept(keep))
     for part in parts or PARTS:
         RUN[part](bench, quick, seed)
     return bench

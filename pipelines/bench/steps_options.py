@@ -13,6 +13,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--parts", nargs="+", choices=PARTS, metavar="PART", help=f"some of {', '.join(PARTS)} (default all)"
     )
     parser.add_argument("--cases", type=int, metavar="N", help="at most N cases of a part that has many (default all)")
-    parser.add_argument(
-        "--keep", type=Path, metavar="FILE", help="take finished cases from this file and add those of this run to it"
-    )
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="finished cases, to resume a stopped run")

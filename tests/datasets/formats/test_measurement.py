@@ -338,7 +338,7 @@ BAD = {
     ),
     "zero variance of a datum": (
         bad(lambda d: d.assign(v=("y", np.arange(5.0))).assign_attrs(noise='{"law": "gaussian", "variance": "v"}')),
-        "not finite and above zero",
+        "expected finite values above zero",
     ),
     "nothing observed": (_variable("observed", ("y", "x"), np.zeros((5, 6))), "'observed': found 0 everywhere"),
     "odd observed": (

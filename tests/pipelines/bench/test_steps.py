@@ -5,6 +5,7 @@ import torch
 
 from infield import InfieldError
 from infield.pipelines.bench import steps_nonlinear
+from infield.pipelines.bench.kept import Kept
 from infield.pipelines.bench.steps import PARTS, RUN
 from infield.pipelines.bench.steps_kept import StepsBench
 from infield.posterior.samplers.faps import FAPS
@@ -15,7 +16,7 @@ def test_every_part_has_its_function():
 
 
 def test_finished_cases_are_not_measured_again(tmp_path):
-    kept, calls = tmp_path / "kept.jsonl", []
+    kept, calls = Kept(tmp_path / "kept"), []
 
     def measure():
         calls.append(1)
@@ -26,9 +27,10 @@ def test_finished_cases_are_not_measured_again(tmp_path):
     assert again.figures("a", measure) == {"cover": 0.9} and len(calls) == 1
     StepsBench("steps", 1, kept=kept).figures("a", measure)  # another seed is another case
     assert len(calls) == 2
-    kept.write_text("{}\n")
-    with pytest.raises(InfieldError, match="line 1: found 'seed'"):
-        StepsBench("steps", 0, kept=kept)
+    next((tmp_path / "kept").iterdir()).write_bytes(b"")
+    with pytest.raises(InfieldError, match="remove it"):
+        for seed in (0, 1):
+            StepsBench("steps", seed, kept=kept).figures("a", measure)
 
 
 @pytest.mark.parametrize(("ranks", "met"), [(range(32), True), ([0, 1] * 16, False)])
