@@ -273,9 +273,14 @@ def explain_disk_full(path: Path, remedy: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_disk_full(error):
+        number = _no_room(error)
+        if number is None:
             raise
-        raise InfieldError(f"the disk that holds {path.parent.resolve()} is full", where=path, remedy=remedy) from error
+        full = f"the disk that holds {path.parent.resolve()} is full"
+        limit = "a file would exceed the size that this process or its file system allows (ulimit -f)"
+        quota = f"the quota on the disk that holds {path.parent.resolve()} is used up"
+        reason = {errno.ENOSPC: full, errno.EDQUOT: quota, errno.EFBIG: limit}[number]
+        raise InfieldError(reason, where=path, remedy=remedy) from error
 
 
 def remove_tree(folder: Path) -> None:
@@ -289,11 +294,12 @@ def remove_tree(folder: Path) -> None:
             return
 
 
-def _is_disk_full(error: BaseException | None) -> bool:
+def _no_room(error: BaseException | None) -> int | None:
+    """The number of the operating system's error where what was written has no room, however deep it is wrapped."""
     if error is None:
-        return False
+        return None
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return True
-    if isinstance(error, BaseExceptionGroup) and any(map(_is_disk_full, error.exceptions)):
-        return True
-    return _is_disk_full(error.__cause__) or _is_disk_full(error.__context__)
+        return error.errno
+    wrapped = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    found = (_no_room(inner) for inner in (*wrapped, error.__cause__, error.__context__))
+    return next((number for number in found if number is not None), None)

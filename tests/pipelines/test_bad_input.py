@@ -438,10 +438,13 @@ def test_a_full_disk_leaves_no_result_and_the_run_goes_on(tmp_path, reconstruct,
     assert samples(output).tobytes() == samples(tmp_path / "whole.zarr").tobytes()
 
 
-def test_an_exceeded_quota_is_a_full_disk(tmp_path, reconstruct, full_disk):
-    measurement = save(line(), tmp_path / "m.zarr")
-    with full_disk(after=20, number=errno.EDQUOT):
-        reconstruct(measurement, "-o", tmp_path / "p.zarr", "--samples", 10, "--json").refused("is full")
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.EDQUOT, "the quota on the disk"), (errno.EFBIG, "a file would exceed the size")]
+)
+def test_a_quota_and_a_limit_of_files_are_named(tmp_path, reconstruct, full_disk, number, words):
+    measurement = save(plane(), tmp_path / "m.zarr")
+    with full_disk(after=20, number=number):
+        reconstruct(measurement, "-o", tmp_path / "p.zarr", "--samples", 10, "--json").refused(words)
 
 
 def test_a_disk_that_is_really_full(tmp_path, reconstruct):
