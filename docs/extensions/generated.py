@@ -168,9 +168,12 @@ def bench_files() -> list[Path]:
 def bench_table(path: Path) -> str:
     """Table and origin of one bench.
 
-    A file holds either `columns` and `rows`, or the `records` that `infield bench --records` writes; see `_pivoted`.
+    A file holds either `columns` and `rows`, or the `records` that `infield bench --records` writes; see `_pivoted`. With
+    `"layout": "targets"` only figures with a target are shown, one a row.
     """
     document = json.loads(path.read_text(encoding="utf-8"))
+    if document.get("layout") == "targets":
+        return f"{target_table([path])}\n{origin(document, path.name)}\n"
     columns, rows = (document["columns"], document["rows"]) if "rows" in document else _pivoted(document)
     return f"{markdown_table(columns, rows, numeric=True)}\n{origin(document, path.name)}\n"
 
@@ -238,6 +241,7 @@ def target_table(paths: Iterable[Path]) -> str:
             what = entry.get("what") or " ".join(str(entry[key]) for key in ("case", "method", "metric"))
             value = entry.get("found", entry.get("value"))
             found = f"{value:.4g}" if isinstance(value, float) else str(value)
+            found += f" ± {entry['error']:.2g}" if entry.get("error") else ""
             met = {True: "met", False: "**missed**", None: "not judged"}[entry["met"]]
             rows.append((f"`{path.stem}`", what, entry["target"], found, met))
     return markdown_table(("bench", "figure", "criterion", "found", "result"), rows)

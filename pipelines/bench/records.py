@@ -32,6 +32,7 @@ class Record:
         unit: Of the value.
         target: The target as text.
         met: Whether the value meets it; None if that is undetermined.
+        error: Standard error of the value by which the target was widened, twice; None where it was not.
     """
 
     bench: str
@@ -42,11 +43,13 @@ class Record:
     unit: str = "1"
     target: str | None = None
     met: bool | None = None
+    error: float | None = None
 
     def to_json(self) -> dict[str, str | float | bool | None]:
-        """Its entries; those of a target only where there is one."""
-        entries = asdict(self)
-        return entries if self.target is not None else {k: v for k, v in entries.items() if k not in ("target", "met")}
+        """Its entries; those of a target and an error only where there are."""
+        absent = {"target", "met"} if self.target is None else set()
+        absent |= {"error"} if self.error is None else set()
+        return {name: value for name, value in asdict(self).items() if name not in absent}
 
 
 @dataclass

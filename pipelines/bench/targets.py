@@ -38,7 +38,9 @@ class TargetBench(Bench):
             return
         target = f"at most {high:g}" if low is None else f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
         met = (low is None or value >= low - 2 * error) and (high is None or value <= high + 2 * error)
-        self.records.append(Record(self.name, case, method, metric, float(value), "1", target, bool(met)))
+        self.records.append(
+            Record(self.name, case, method, metric, float(value), "1", target, bool(met), error or None)
+        )
 
     def print(self, metrics: Any = None, note: str = "", summary: Any = None) -> None:
         """One line a figure."""
@@ -49,6 +51,7 @@ class TargetBench(Bench):
         case = None
         for r in self.records:
             value = r.value if isinstance(r.value, str) else format(r.value, ".4g")
+            value += "" if r.error is None else f" ± {r.error:.2g}"
             unit = "" if r.unit == "1" else f" {r.unit}"
             shown = "" if r.case == case else r.case
             table.add_row(shown, r.method, r.metric.replace("_", " "), value + unit, r.target or "", words[r.met])

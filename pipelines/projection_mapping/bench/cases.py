@@ -150,7 +150,12 @@ def code(light: np.ndarray) -> np.ndarray:
     return np.asarray(encode(torch.from_numpy(np.ascontiguousarray(light, np.float64))).clamp(0, 1).numpy())
 
 
+FEWEST_PAIRS = 6
+"""Pictures from which a standard error is estimated."""
+
+
 def paired(differences: list[float]) -> tuple[float, float]:
-    """Mean and its standard error."""
-    error = np.std(differences, ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else 0.0
+    """Mean and its standard error; 0 of fewer pictures than `FEWEST_PAIRS`, so that no target is met by an error."""
+    n = len(differences)
+    error = np.std(differences, ddof=1) / np.sqrt(n) if n >= FEWEST_PAIRS else 0.0
     return float(np.mean(differences)), float(error)

@@ -49,7 +49,7 @@ def test_the_command_writes_what_fit_reads(tmp_path, capsys):
     assert data.channels == ("red", "green", "blue") and data.examples().shape == (4, 3, 12, 12)
     assert np.isfinite(data.examples().numpy()).all() and all(data.grid.periodic)
     capsys.readouterr()
-    for more, words_ in ((["--with", "leafs=3"], "no parameter leafs"), (["--law", "matern"], "only a process")):
+    for more, words_ in ((["--with", "leafs=3"], "no parameter leafs"), (["--law", "matern"], "expected a process")):
         assert main(["simulate", "pictures", "-o", str(tmp_path / "q.zarr"), *more]) == 2
         error = capsys.readouterr().err
         assert words_ in error and error.count("\n") == 1 and not (tmp_path / "q.zarr").exists()

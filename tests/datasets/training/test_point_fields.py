@@ -91,7 +91,7 @@ def test_a_prior_of_scattered_points_by_the_command(tmp_path):
     assert not torch.allclose(there.velocity(x, 0.3), prior.velocity(x, 0.3))
     with pytest.raises(InfieldError, match="upper"):
         run([*argv, "--model.init_args.network.init_args.upper", "[0.5,-1]"])
-    with pytest.raises(InfieldError, match=r"point \d+ is .*expected a point of the box"):
+    with pytest.raises(InfieldError, match=r"point \d+ of a network: found .*expected a point of the box"):
         run([*argv, "--model.init_args.network.init_args.upper", "[0.5,1]"])
 
 

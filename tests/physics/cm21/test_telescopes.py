@@ -93,7 +93,7 @@ def test_a_flat_field_makes_the_beam_visible():
     ("change", "parameters", "message"),
     [
         ((0, 0), {}, "found a mask with k = 0"),
-        ((5, 0), {}, "both of a pair"),
+        ((5, 0), {}, "both modes of a mirrored pair"),
         (None, {"channel_cells": 5}, "channels of 5 cells on 12 cells, expected a divisor"),
         (None, {"delay_channels": 5}, "stretches of 5 channels on 12 channels"),
         (None, {"channel_cells": 0}, "channel_cells 0, expected a whole number"),

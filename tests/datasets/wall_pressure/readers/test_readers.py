@@ -318,7 +318,7 @@ BAD = {
         {},
         None,
         {"lengths": (4 / 3 * np.pi, 4 * np.pi)},
-        "which 'x' spans: the planes are in another order than stated",
+        "which 'x' spans; the planes are in another order than stated",
     ),
     "another length": (
         {},
