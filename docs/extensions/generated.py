@@ -168,8 +168,8 @@ def bench_files() -> list[Path]:
 def bench_table(path: Path) -> str:
     """Table and origin of one bench.
 
-    A file holds either `columns` and `rows`, or the `records` that `infield bench --records` writes; see `_pivoted`. With
-    `"layout": "targets"` only figures with a target are shown, one a row.
+    A file holds either `columns` and `rows`, or the `records` that `infield bench --records` writes; see `_pivoted`.
+    With `"layout": "targets"` only figures with a target are shown, one a row.
     """
     document = json.loads(path.read_text(encoding="utf-8"))
     if document.get("layout") == "targets":

@@ -94,10 +94,10 @@ class LinearGaussianData:
             description = self.measurement.description
             while "operators" in description:  # the outermost, behind its units
                 description = description["operators"][0]
-            name = description.get("name")
+            name = description.get("name") or type(self.measurement.operator).__name__
             raise InfieldError(
                 where="closed-form conditioning",
-                found=f"operator '{name}' and noise {self.measurement.noise}",
+                found=f"operator '{name}' and {type(self.measurement.noise).__name__}",
                 expected="a linear operator and Gaussian noise",
                 remedy="use {sampler}",
                 parameters={"sampler": "faps"},

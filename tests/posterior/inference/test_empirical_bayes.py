@@ -203,7 +203,7 @@ def test_errors():
     measurement, _ = on_a_grid()
     with pytest.raises(InfieldError, match="times the power of their noise"):
         fit_prior(replace(measurement, noise=GaussianNoise(100.0)))
-    with pytest.raises(InfieldError, match=r"^without prior a Gaussian prior is fitted.*; name a prior with prior$"):
+    with pytest.raises(InfieldError, match=r"^the default Gaussian prior, fitted.*; name a prior with prior$"):
         fit_prior(replace(measurement, y=measurement.y.abs().round(), noise=PoissonNoise(1.0)))
 
 

@@ -310,6 +310,6 @@ def test_reconstruct_with_a_surrogate(checkpoint, surrogate, fresh, tmp_path, mo
     torch.save(entry, tmp_path / "surrogate.ckpt")
     with pytest.raises(InfieldError, match="'surrogate_sha256': found"):
         reconstruct(tmp_path / "m.zarr", tmp_path / "p.zarr", surrogate=tmp_path / "surrogate.ckpt", **told)
-    with pytest.raises(InfieldError, match=r"--surrogate .*surrogate.ckpt: surrogate: its grid"):
+    with pytest.raises(InfieldError, match=r"--surrogate .*surrogate.ckpt: surrogate: found a grid of y 0 to 1 m"):
         write_measurement(tmp_path / "other.zarr", measurement(noise, grid=other_axes(units="m")))
         reconstruct(tmp_path / "other.zarr", tmp_path / "q.zarr", surrogate=checkpoint, **told)

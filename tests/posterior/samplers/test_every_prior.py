@@ -242,7 +242,7 @@ SERVED = {
 """Which samplers serve a kind of prior; all others refuse it."""
 
 REASONS = {
-    "exact": "is not known|needs a linear operator|found .*, expected a prior",
+    "exact": "is not known|expected a linear operator|found .*, expected a prior",
     "smc": "found .*, expected a prior",
     "dds": "expected a volume|found .*, expected a prior",
     "diffusion-mbir": "expected a volume|found .*, expected a prior",
@@ -252,7 +252,7 @@ REASONS = {
     "null-flow": "expected a posterior in one step",
     "unrolled": "expected an unrolled network",
     "pmrf": "expected a posterior-mean rectified flow",
-    "faps-measured": "denoiser errors cannot be measured|needs a linear operator|found .*, expected a prior",
+    "faps-measured": "denoiser errors cannot be measured|expected a linear operator|found .*, expected a prior",
     **dict.fromkeys(("faps", "faps-published", "source-slice", "red-diff"), "found .*, expected a prior"),
 }
 """What a refusal says."""
