@@ -195,6 +195,7 @@ def test_quick_runs_every_part_and_writes_records(tmp_path, infield, monkeypatch
         "real",
         "calibration",
         "counts",
+        "trust",
     }
     targets = [r for r in records if "target" in r]
     assert targets and all(set(r) == set(targets[0]) and r["met"] in (True, False, None) for r in targets)
