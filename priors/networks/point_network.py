@@ -278,12 +278,14 @@ class Domain:
             places = functional.normalize(points, dim=1)
         if outside.any():
             i = int(outside.nonzero()[0, 0])
-            sides = "" if self.shape == "sphere" else f" from {self.lower.tolist()} to {self.upper.tolist()}"
+            sphere = self.shape == "sphere"
+            sides = "" if sphere else f" from {self.lower.tolist()} to {self.upper.tolist()}"
+            larger = "give latitudes from -90 to 90" if sphere else "train a network on a larger domain"
             raise InfieldError(
                 where=f"point {i} of a network",
                 found=points[i].tolist(),
                 expected=f"a point of the {self.shape}{sides}",
-                remedy="leave it out, or train a network on a larger domain",
+                remedy=f"leave it out, or {larger}",
             )
         return places
 

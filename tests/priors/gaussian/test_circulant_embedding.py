@@ -192,7 +192,7 @@ def test_components_of_a_mixture_share_one_torus(embed_all):
         assert float((K - dense(Matern(1.5, length), grid)).abs().max()) < 1e-10
     assert sample(prior, 3, rng(0)).shape == (3, 1, 7, 6)
     assert shared_torus([White(), White()], grid) is None
-    with pytest.raises(InfieldError, match="give all laws of a prior the same `wrap`"):
+    with pytest.raises(InfieldError, match="give all kernels of a prior the same `wrap`"):
         gaussian_prior(Matern(), grid, source=Matern(wrap=True))
 
 

@@ -230,7 +230,7 @@ def test_components_of_different_sources_modes_or_units_are_refused():
         (part.in_units(0.0, 2.0), part),
         (gaussian_prior(Matern(), Grid.regular((5,), periodic=True), source=Matern(0.5, 0.1)), part),
     ):
-        with pytest.raises(InfieldError, match="differ in grid, source, modes or standardisation"):
+        with pytest.raises(InfieldError, match="of other grids, sources, modes or units"):
             MixturePrior((first, other), half)
 
 

@@ -223,9 +223,12 @@ def test_what_is_learned_on_some_points_is_known_on_others():
         (lambda: PointNetwork(1, 2, upper=[1.0, -1.0]), "the upper ones larger"),
         (lambda: PointNetwork(1, 2, upper=[1.0, 1.0, 1.0]), "1 or 2 numbers"),
         (lambda: network().on(torch.zeros(3, 2)), r"found shape \(3, 2\)"),
-        (lambda: network().on(torch.tensor([[0.5], [1.25]])), r"point 1 is \[1.25\], .* from \[0.0\] to \[1.0\]"),
-        (lambda: network(ndim=2).on(torch.tensor([[0.5, math.nan]])), r"point 0 is \[0.5, nan\]"),
-        (lambda: network(ndim=2, domain="sphere").on(torch.tensor([[91.0, 0.0]])), "point 0 is .* of the sphere;"),
+        (lambda: network().on(torch.tensor([[0.5], [1.25]])), r"point 1 of .* \[1.25\], .* from \[0.0\] to \[1.0\]"),
+        (lambda: network(ndim=2).on(torch.tensor([[0.5, math.nan]])), r"point 0 of .* \[0.5, nan\]"),
+        (
+            lambda: network(ndim=2, domain="sphere").on(torch.tensor([[91.0, 0.0]])),
+            "of the sphere; leave it out, or give latitudes",
+        ),
         (lambda: network()(torch.zeros(1, 1, 5).double(), times(1)), r"expected 0, .* `on\(points\)`"),
     ],
 )
