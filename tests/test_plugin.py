@@ -30,6 +30,7 @@ def install(folder: Path, target: Path) -> Path:
     """Install a copy of a package, so that the build leaves nothing behind in the source."""
     copy = target.with_name(f"{target.name}-source")
     shutil.copytree(folder, copy)
+    pytest.importorskip("pip", reason="no pip here, with which the plug-in is installed (uv venv --seed)")
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--target", target, copy]
     done = subprocess.run([*map(str, pip), "--quiet"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

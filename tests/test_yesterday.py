@@ -17,10 +17,12 @@ import pytest
 import torch
 import xarray as xr
 import yaml
+import zarr
 
 import infield
 from infield import load_prior, open_measurement, open_posterior
 from infield.core import renamed
+from infield.core.provenance import versions
 from infield.core.renamed import MODULES, NAMES
 from infield.datasets.cm21.lightcone_file import open_lightcones
 from infield.datasets.formats.simulation import open_simulation
@@ -48,8 +50,12 @@ def files(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def there(files, tmp_path, monkeypatch) -> Path:
-    """A copy of the files to work in: some of them are continued."""
+    """A copy of the files to work in: some of them are continued, as if by the versions that began them."""
     shutil.copytree(files, tmp_path / "files")
+    for partial in (tmp_path / "files").rglob("*.partial"):
+        attributes = zarr.open_group(partial, mode="r+", use_consolidated=False).attrs
+        if "versions" in attributes:
+            attributes["versions"] = json.dumps({**json.loads(attributes["versions"]), **versions()})
     monkeypatch.chdir(tmp_path / "files")
     return tmp_path / "files"
 

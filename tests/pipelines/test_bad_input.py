@@ -300,8 +300,8 @@ FLAGS = {
         else {"no GPU": (["--device", "cuda"], "--device cuda: found ", "expected auto")}
     ),
     "unknown sampler": (["--sampler", "gibbs"], "'gibbs'", "expected one of faps, "),
-    "unknown parameter": (["--with", "speed=3"], "--with speed=3", "levels"),
-    "parameter without value": (["--with", "levels"], "--with levels", "PARAMETER=VALUE"),
+    "unknown parameter": (["--with", "speed=3"], "--with: found speed=3", "levels"),
+    "parameter without value": (["--with", "levels"], "--with: found levels", "PARAMETER=VALUE"),
     "parameter of another type": (["--with", "levels=many"], "--with levels=many", "found 'many', expected int"),
     "levels below one": (["--with", "levels=0"], "found levels 0"),
     "no samples": (["--samples", "0", "--prior", "PRIOR.ckpt"], "--samples: found 0, expected at least 1"),

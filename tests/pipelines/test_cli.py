@@ -13,7 +13,7 @@ from infield import InfieldError
 from infield.core import registry
 
 VERBS = (
-    "convert simulate fit reconstruct explain calibrate check bench list cite view doctor demo emulate compare-cones "
+    "convert simulate fit reconstruct explain calibrate check evaluate bench list cite view doctor demo emulate compare-cones "
     "infer-parameters project"
 ).split()
 
@@ -45,7 +45,8 @@ def test_help_of_a_verb(infield, verb):
 @pytest.mark.parametrize("verb", ["recon", "--colour", "", "cli", "../fit"])
 def test_unknown_verb(infield, verb):
     infield(verb).refused(
-        f"'{verb}'", "expected one of convert, simulate, fit, reconstruct, explain, calibrate, check, bench, list, cite"
+        f"'{verb}'",
+        "expected one of convert, simulate, fit, reconstruct, explain, calibrate, check, evaluate, bench, list",
     )
 
 

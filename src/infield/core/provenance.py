@@ -76,6 +76,8 @@ def this_run() -> dict[str, Any]:
 def check_versions(found: Mapping[str, Any], where: object, remedy: str) -> None:
     """Refuse a result, or a worker, of other versions of those packages that decide what is drawn.
 
+    Builds of one version ("+cpu", "+cu130") draw the same to rounding and count as one.
+
     Arguments:
         found: Its versions, by package.
         where: It.
@@ -86,10 +88,15 @@ def check_versions(found: Mapping[str, Any], where: object, remedy: str) -> None
     """
     own = versions()
     for package in DECISIVE:
-        if package in found and package in own and found[package] != own[package]:
+        if package in found and package in own and _release(found[package]) != _release(own[package]):
             raise InfieldError(
                 where=where,
                 found=f"{package} {found[package]}",
                 expected=f"{own[package]}, the version of this process",
                 remedy=remedy,
             )
+
+
+def _release(version: str) -> str:
+    """A version without the name of its build."""
+    return version.partition("+")[0]

@@ -48,6 +48,8 @@ def test_a_run_of_another_version_is_not_continued(tmp_path, monkeypatch):
     own = provenance.versions()
     monkeypatch.setattr(provenance, "versions", lambda: {**own, "numpy": "9"})
     writer(path)  # negative control: it draws the same
+    monkeypatch.setattr(provenance, "versions", lambda: {**own, "torch": own["torch"].partition("+")[0] + "+cu130"})
+    writer(path)  # so does another build
     monkeypatch.setattr(provenance, "versions", lambda: {**own, "torch": "9"})
     with pytest.raises(InfieldError, match=r"p.zarr.partial: found torch .*, expected 9, .* to start afresh"):
         writer(path)
