@@ -13,8 +13,8 @@ from infield import InfieldError
 from infield.core import registry
 
 VERBS = (
-    "convert simulate fit reconstruct explain calibrate check evaluate bench list cite view doctor demo emulate compare-cones "
-    "infer-parameters project"
+    "convert simulate fit reconstruct explain calibrate check evaluate bench list cite view doctor demo emulate "
+    "compare-cones infer-parameters project"
 ).split()
 
 
