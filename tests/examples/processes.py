@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -80,6 +81,7 @@ class Forked:
 
 def _run(entry: str, words: list[str], held_after: int | None, paths: list[str], out: Path, err: Path) -> None:
     """What a forked process does."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what runs in the background without
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", buffering=1, closefd=False) for number in (1, 2))
