@@ -173,9 +173,22 @@ def bench_table(path: Path) -> str:
     """
     document = json.loads(path.read_text(encoding="utf-8"))
     if document.get("layout") == "targets":
-        return f"{target_table([path])}\n{origin(document, path.name)}\n"
+        return f"{markdown_table(TARGETS[1:], [row[1:] for row in _targets([path])])}\n{origin(document, path.name)}\n"
     columns, rows = (document["columns"], document["rows"]) if "rows" in document else _pivoted(document)
-    return f"{markdown_table(columns, rows, numeric=True)}\n{origin(document, path.name)}\n"
+    return f"{markdown_table(columns, rows, numeric=True)}\n{_absent(document)}{origin(document, path.name)}\n"
+
+
+def _absent(document: dict[str, Any]) -> str:
+    """Methods without figures in some cases, a line a reason: records of the metric `absent`."""
+    methods: dict[str, dict[str, list[str]]] = {}
+    for r in document.get("records", []):
+        if r["metric"] == ABSENT:
+            methods.setdefault(r["value"], {}).setdefault(f"`{r['method']}`", []).append(r["case"])
+    lines = []
+    for reason, found in methods.items():
+        named = "; ".join(f"{method} ({', '.join(cases)})" for method, cases in found.items())
+        lines.append(f"* {named}: {reason}")
+    return "Not judged:\n\n" + "\n".join(lines) + "\n\n" if lines else ""
 
 
 def origin(document: dict[str, Any], name: str) -> str:
@@ -196,6 +209,7 @@ def _pivoted(document: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """
     records = document["records"]
     titles = document.get("metrics") or {r["metric"]: r["metric"].replace("_", " ") for r in records}
+    titles = {metric: title for metric, title in titles.items() if metric != ABSENT}
     units = {r["metric"]: "" if r["unit"] == "1" else f" ({r['unit']})" for r in records}
     summary = SUMMARIES.get(document.get("summary", ""))
     values: dict[tuple[str, ...], dict[str, list[Any]]] = {}
@@ -206,11 +220,16 @@ def _pivoted(document: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         values.setdefault(row, {}).setdefault(r["metric"], []).append(r["value"])
     rows = []
     for (*case, method), found in values.items():
+        if not titles.keys() & found.keys():
+            continue
         cells = [_figure(found.get(metric, []), summary) for metric in titles]
         rows.append([*case, f"`{method}`", *cells])
     first = ["method"] if summary else ["case", "method"]
     return [*first, *(f"{title}{units.get(metric, '')}" for metric, title in titles.items())], rows
 
+
+ABSENT = "absent"
+"""Metric of records that hold why a method has no figures."""
 
 SUMMARIES: dict[str, Callable[[list[float]], float]] = {
     "max": max,
@@ -231,20 +250,27 @@ def _figure(values: list[Any], summary: Callable[[list[float]], float] | None) -
     return f"{value:.{digits}f}" if size >= 0.001 or value == 0 else f"{value:.1e}"
 
 
+TARGETS = ("bench", "figure", "criterion", "found", "result")
+
+
 def target_table(paths: Iterable[Path]) -> str:
     """Every figure for which a target was set, met or missed."""
+    return markdown_table(TARGETS, _targets(paths))
+
+
+def _targets(paths: Iterable[Path]) -> list[tuple[str, ...]]:
     rows = []
     for path in paths:
         document = json.loads(path.read_text(encoding="utf-8"))
         targets = [*document.get("targets", []), *(r for r in document.get("records", []) if r.get("target"))]
         for entry in targets:
-            what = entry.get("what") or " ".join(str(entry[key]) for key in ("case", "method", "metric"))
+            what = entry.get("what") or ", ".join(str(entry[key]) for key in ("case", "method", "metric"))
             value = entry.get("found", entry.get("value"))
             found = f"{value:.4g}" if isinstance(value, float) else str(value)
             found += f" ± {entry['error']:.2g}" if entry.get("error") else ""
             met = {True: "met", False: "**missed**", None: "not judged"}[entry["met"]]
             rows.append((f"`{path.stem}`", what, entry["target"], found, met))
-    return markdown_table(("bench", "figure", "criterion", "found", "result"), rows)
+    return rows
 
 
 # ---------------------------------------------------------------------------------------------- cards and the gallery
