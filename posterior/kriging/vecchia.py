@@ -8,8 +8,9 @@ e = w^T y. Changes of K change them by
 
     dd = w^T dK w,    de = -w^T dK a,    a = (K_NN^{-1} y_N, 0),
 
-so that gradients need no derivative of a factorisation: d log p = v^T dK w with one v, and K w = (0, d). Coefficients of the trend are integrated out under N(0, B),
-exactly within the approximation: y and the trend functions are whitened by the same w.
+so that gradients need no derivative of a factorisation: d log p = v^T dK w with one v, and K w = (0, d). Coefficients
+of the trend are integrated out under N(0, B), exactly within the approximation: y and the trend functions are whitened
+by the same w.
 
 A sum over some of the i, chosen at random, with their neighbours among all data, weighted to stand for all, is an
 unbiased estimate of the whole and resolves its finest scales: fits start from that.
@@ -215,7 +216,9 @@ class Vecchia:
             of_noise = (own * variances[batch.index]).sum()
             of_variance += ((v[:, -1] * conditionals[1]).sum() - of_noise) / fixed[1]
             both = torch.stack([v, w], 2)
-            sums = matern_slope(distance, self.nu) @ torch.cat([both, (both[..., None] * near[:, :, None]).flatten(2)], 2)
+            sums = matern_slope(distance, self.nu) @ torch.cat(
+                [both, (both[..., None] * near[:, :, None]).flatten(2)], 2
+            )
             across = both.flip(2)  # of H, H_ij = (v_i w_j + w_i v_j) slope_ij: what multiplies the sums over j
             of_rows = (across * sums[:, :, :2]).sum(2, keepdim=True) * near
             of_places = (across[..., None] * sums[:, :, 2:].unflatten(2, (2, -1))).sum(2)
