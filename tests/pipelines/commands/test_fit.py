@@ -195,7 +195,7 @@ def test_the_remedy_for_another_name_of_the_fields_works(infield, tmp_path):
     data = dataset().rename(field="rain").assign(land=("x", np.zeros(16)))
     data.to_zarr(tmp_path / "rain.zarr", consolidated=False)
     words = [str(word) for word in options(tmp_path / "rain.zarr", tmp_path / "run", 2)]
-    said = infield("fit", *words).refused("'field': found no such variable", "one of rain, land")
+    said = infield("fit", *words).refused("'field': found no such variable", "one of land, rain")
     remedy = said.rsplit("name it: ", 1)[1].split()
     assert remedy == ["--data.init_args.variable", "rain"]
     trained = infield("fit", *words, *remedy)
