@@ -79,6 +79,17 @@ def test_a_simulator_that_fails_says_how(stand_in, seed, words):
         Simulator21cmFAST(python=stand_in).simulate({"HII_EFF_FACTOR": 30.0}, seed)
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_without_a_program_this_python_needs_the_package(monkeypatch, stand_in, there):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if there else None)
+    Simulator21cmFAST(python=stand_in).check()
+    if there:
+        Simulator21cmFAST().check()
+    else:
+        with pytest.raises(InfieldError, match="no package py21cmfast"):
+            Simulator21cmFAST().check()
+
+
 def test_a_program_that_is_not_there(tmp_path):
     with pytest.raises(InfieldError, match="no such program"):
         Simulator21cmFAST(python=str(tmp_path / "nothing")).simulate({}, 1)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from infield.physics.projection_mapping.indirect import all_bounces, patch_form_factors
+from infield.physics.projection_mapping.indirect import all_bounces, patch_form_factors, positions_from_depth
 from infield.physics.projection_mapping.multi_projector import bilinear_matrix, gaussian_kernel, interpolation, pooling
 
 
@@ -95,3 +95,11 @@ def test_the_defocus_is_a_gaussian_of_sum_one(sigma):
         assert math.exp(-(((middle + 1) / sigma) ** 2) / 2) < 4e-4  # what is cut off
     else:
         assert kernel.tolist() == [1]
+
+
+def test_positions_of_a_pinhole_camera():
+    depth = np.array([[2.0, 4.0], [3.0, 5.0], [6.0, 8.0]])
+    x, y, z = positions_from_depth(depth, 10.0, (1.0, 0.5))
+    assert z.tolist() == depth.tolist()
+    assert x == pytest.approx(np.array([[-0.5, 0.5]]) / 10 * depth)
+    assert y == pytest.approx(np.array([[-1.0], [0.0], [1.0]]) / 10 * depth)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from infield.datasets.pet.baseline import Baseline
 from infield.datasets.pet.image import PETImage
 from infield.pipelines.pet import report
 from infield.pipelines.pet.prediction import Prediction
+from infield.pipelines.report.page import Picture
 from infield.posterior.pet.regions import RegionalChange
 
 AFFINE = np.array([[2.0, 0, 0, -5], [0, 3.0, 0, -7], [0, 0, 4.0, -9], [0, 0, 0, 1]])
@@ -43,13 +43,12 @@ def prediction(follow_up: bool = True) -> Prediction:
 
 @pytest.fixture
 def figures(monkeypatch):
-    """The figures of a page before they become pictures."""
+    """The figures of a page, which are not rendered."""
     found: list[Figure] = []
-    before = report.as_picture
 
-    def kept(heading: str, figure: Figure, caption: str) -> Any:
+    def kept(heading: str, figure: Figure, caption: str) -> Picture:
         found.append(figure)
-        return before(heading, figure, caption)
+        return Picture(heading, "data:image/png;base64,", caption, 1.0)
 
     monkeypatch.setattr(report, "as_picture", kept)
     return found

@@ -59,6 +59,7 @@ def test_the_three_terms_of_the_loss(monkeypatch):
     T = 20 * normal(2, DEPTH, POINTS, POINTS) * (normal(2, DEPTH, POINTS, POINTS) > -0.5)
     made = normal(2, 2, DEPTH + 2 * HALO, POINTS, POINTS)
     made[:, 1] *= 3
+    made[0, :, HALO + DEPTH // 2, 3, 3] = torch.tensor([30.0, 0.0])  # p = 1/2 is not more likely ionised than not
     mu, sigma = 5 * normal(2, DEPTH + 2 * HALO), 10 + normal(2, DEPTH + 2 * HALO).abs()
     asked: dict[str, Any] = {}
 
