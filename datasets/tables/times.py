@@ -27,8 +27,9 @@ def as_numbers(
 ) -> tuple[np.ndarray, str, str]:
     """A column of times as numbers.
 
-    Numbers with units "... since ..." are taken as they are, or converted if other units are requested; text and
-    times become days since the day of the first of them. Times with a zone are those of UTC.
+    Numbers with units "... since ..." are taken as they are, or converted if other units are requested; text, times,
+    and numbers without units that all are dates such as 20200228 become days since the day of the first of them. Times
+    with a zone are those of UTC.
 
     Arguments:
         name: Of the column, for messages.
@@ -45,6 +46,8 @@ def as_numbers(
         InfieldError: Text is no date, a date is none of its calendar, or numbers have no units.
     """
     calendar = calendar or str(attributes.get("calendar", "standard"))
+    if pd.api.types.is_numeric_dtype(column) and units is None and "units" not in attributes and _eight_digits(column):
+        column = column.map(_with_dashes)
     if pd.api.types.is_numeric_dtype(column):
         return _converted(name, column.to_numpy(dtype=np.float64), attributes.get("units"), units, calendar)
     try:
@@ -72,6 +75,19 @@ def as_numbers(
             ),
             parameters={"dates": "day-first", "calendar": None, "at_units": None},
         ) from error
+
+
+def _with_dashes(value: float) -> str | None:
+    text = f"{value:.0f}"
+    return None if pd.isna(value) else f"{text[:4]}-{text[4:6]}-{text[6:]}"
+
+
+def _eight_digits(column: pd.Series) -> bool:
+    """Whether all numbers are dates such as 20200228."""
+    values = column.dropna().to_numpy(dtype=np.float64)
+    month, day = values // 100 % 100, values % 100
+    whole = (values == values.round()) & (values >= 1600_01_01) & (values < 2200_01_01)
+    return bool(len(values) and (whole & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
 
 
 _NUMBERS = re.compile(r"\s*(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d{2})(?!\d)(.*)", re.DOTALL)

@@ -74,11 +74,18 @@ def write_slice(path: Path, size: Size, seed: int) -> np.ndarray:
     return image
 
 
-def judge_full_size(bench: TargetBench, kept: Kept, *, quick: bool) -> None:
-    """Add what both commands cost for all samples and for a quarter of the lines; without targets when quick."""
+CASES: dict[str, tuple[str, list[str]]] = {
+    "full-size": ("all samples", []),
+    "accelerated": ("a quarter", ["--acceleration", "4", "--mask", "equispaced"]),
+}
+"""Words of a case, and options of `infield convert mri`."""
+
+
+def judge_full_size(bench: TargetBench, kept: Kept, cases: list[str], *, quick: bool) -> None:
+    """Add what both commands cost in some cases; without targets when quick."""
     size = SMALL if quick else Size()
     targets = {} if quick else {"cpu_seconds": CPU_SECONDS, "memory_gb": GIGABYTES, "operator_calls": OPERATOR_CALLS}
-    for words, options in (("all samples", []), ("a quarter", ["--acceleration", "4", "--mask", "equispaced"])):
+    for words, options in (CASES[case] for case in cases):
         case = f"{size.words}, {words}"
         found = kept.case(f"{case} seed {bench.seed}", partial(_run, size, options, bench.seed))
         for name, value in found.items():

@@ -14,7 +14,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
@@ -33,8 +33,8 @@ from infield.physics.operators.registry import build_operator
 from infield.pipelines.bench.kept import Kept
 from infield.pipelines.bench.targets import TargetBench
 from infield.pipelines.mri.bench.baselines import by_discrepancy, cg_sense, l1_wavelet, total_variation
-from infield.pipelines.mri.bench.full_size import OPERATOR_CALLS, judge_full_size
-from infield.pipelines.mri.bench.kspace_options import PARTS
+from infield.pipelines.mri.bench.full_size import CASES, OPERATOR_CALLS, judge_full_size
+from infield.pipelines.mri.bench.kspace_options import METHODS, PARTS
 from infield.pipelines.run.console import progress
 from infield.posterior.diagnostics.calibration import predictive_chi_square, relative_l2
 from infield.posterior.inference.empirical_bayes import fit_prior
@@ -59,10 +59,17 @@ Figures = dict[str, float]
 
 
 def chosen(arguments: argparse.Namespace) -> tuple[ModuleType, dict[str, Any]]:
-    return sys.modules[__name__], {"parts": arguments.parts, "keep": arguments.keep}
+    return sys.modules[__name__], {"parts": arguments.parts, "methods": arguments.methods, "keep": arguments.keep}
 
 
-def run(*, quick: bool = False, seed: int = 0, parts: list[str] | None = None, keep: Path | None = None) -> TargetBench:
+def run(
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    parts: list[str] | None = None,
+    methods: list[str] | None = None,
+    keep: Path | None = None,
+) -> TargetBench:
     """One split of the samples when quick, three otherwise; 16 draws each. A small slice for a full-size one.
 
     Raises:
@@ -77,13 +84,12 @@ def run(*, quick: bool = False, seed: int = 0, parts: list[str] | None = None, k
     with progress() as bar:
         if "held-out" in parts:
             for split in bar.track(range(1 if quick else 3), description="held out"):
-                _run_split(bench, split, path, 1000 * seed + split, Kept(keep))
-    if "full-size" in parts:
-        judge_full_size(bench, Kept(keep), quick=quick)
+                _run_split(bench, split, path, 1000 * seed + split, methods or METHODS, Kept(keep))
+    judge_full_size(bench, Kept(keep), [part for part in CASES if part in parts], quick=quick)
     return bench
 
 
-def _run_split(bench: TargetBench, split: int, path: Path, seed: int, kept: Kept) -> None:
+def _run_split(bench: TargetBench, split: int, path: Path, seed: int, methods: Collection[str], kept: Kept) -> None:
     case = f"{split}"
     problem = _Problem(path, seed)
     figures = {
@@ -97,7 +103,7 @@ def _run_split(bench: TargetBench, split: int, path: Path, seed: int, kept: Kept
             if metric == "operator_calls":
                 high = OPERATOR_CALLS
             bench.judge(case, method, metric, value, high=high)
-    for method in ("faps-flow", "exact"):
+    for method in figures.keys() & {"faps-flow", "exact"} if "sigpy-l1-wavelet" in figures else ():
         ratio = figures[method]["relative_l2"] / figures["sigpy-l1-wavelet"]["relative_l2"]
         bench.judge(case, f"{method} over sigpy-l1-wavelet", "relative_l2", ratio, high=1.0)
 
@@ -187,7 +193,7 @@ def _penalised(reconstruct: Callable[..., Tensor], of: _Problem) -> Figures:
     return {"relative_l2": of.error(image), "weight": weight, "cpu_seconds": time.process_time() - start}
 
 
-METHODS: dict[str, Callable[[_Problem], Figures]] = {
+COMPUTED: dict[str, Callable[[_Problem], Figures]] = {
     "faps-flow": _faps,
     "exact": _exact,
     "zero-filling": _zero_filling,
