@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from examples.kspace_examples import fourier, head, kspace, write_fastmri
+from examples.kspace_examples import head, kspace, write_fastmri
 from examples.wall_files import netcdf
 
 pytestmark = pytest.mark.field
@@ -73,10 +73,6 @@ CASES: dict[str, tuple[Make, Options]] = {
     ),
     "a word that stands for missing values": (table((1.0, "trace", 3.0, 4.0)), {"--missing": ("trace",)}),
     "no header": (table((1.0, 2.0, 3.0, 4.0), header=None), {"--columns": ("lon", "lat", "t")}),
-    "places that are no degrees": (
-        table((1.0, 2.0, 3.0, 4.0), header="lat,lon,t", at=("--value", "t", "--at", "lat", "lon", "--grid", 0.5)),
-        {},
-    ),
     "dates of which day or month may be first": (dates, {"--dates": ("day-first",)}),
     "units to convert from": (table((1.0, 2.0, 3.0, 4.0), "--convert", "K"), {"--units": ("degC",)}),
     "a gridded number that stands for missing values": (
@@ -95,7 +91,6 @@ CASES: dict[str, tuple[Make, Options]] = {
 }
 """Name -> what makes a command that is refused, and the options that the refusal names with their values: None for one
 that is left out of the command, or to be given only beside others."""
-del CASES["places that are no degrees"]
 
 
 @pytest.mark.parametrize("case", CASES)
