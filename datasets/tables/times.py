@@ -65,16 +65,30 @@ def as_numbers(
         units = units or f"days since {first.strftime('%Y-%m-%d')}"
         numbers = [np.nan if date is None else cftime.date2num(date, units, calendar) for date in dates]
         return np.array(numbers, dtype=np.float64), units, calendar
+    except _Order as error:
+        raise InfieldError(
+            where=f"column '{name}'",
+            found=str(error),
+            expected="dates of one order, e.g. 2001-02-28",
+            remedy=error.remedy,
+            parameters={"dates": "day-first"},
+        ) from error
     except (ValueError, TypeError, OverflowError) as error:
         raise InfieldError(
             where=f"column '{name}'",
             found=" ".join(str(error).split("\n")[0].split()),
             expected=f"dates of the calendar '{calendar}', e.g. 2001-02-28T12:00",
-            remedy=(
-                "state what comes first ({dates}), name the calendar ({calendar}), or the units of numbers ({at_units})"
-            ),
-            parameters={"dates": "day-first", "calendar": None, "at_units": None},
+            remedy="name the calendar ({calendar}), or mend them",
+            parameters=["calendar"],
         ) from error
+
+
+class _Order(ValueError):
+    """Dates that do not tell whether days or months come first, and what to do."""
+
+    def __init__(self, found: str, remedy: str) -> None:
+        super().__init__(found)
+        self.remedy = remedy
 
 
 def _with_dashes(value: float) -> str | None:
@@ -111,10 +125,12 @@ def _year_first(column: pd.Series, order: str | None) -> pd.Series:
     day_first = next((m for m in dates if int(m[1]) > 12), None)
     month_first = next((m for m in dates if int(m[3]) > 12), None)
     if order is None and day_first is not None and month_first is not None:
-        raise ValueError(f"'{day_first[0].strip()}' and '{month_first[0].strip()}', days first and months first")
+        both = f"'{day_first[0].strip()}' and '{month_first[0].strip()}', days first and months first"
+        raise _Order(both, "write all of them in one order")
     open_ = [m for m in dates if m[2] != "." and (len(m[4]) == 2 or (day_first is None and month_first is None))]
     if order is None and open_:
-        raise ValueError(f"'{open_[0][0].strip()}', of which day, month or year may be the first")
+        open_one = f"'{open_[0][0].strip()}', of which day, month or year may be the first"
+        raise _Order(open_one, "state what comes first ({dates})")
     days = order == "day-first" if order is not None else month_first is None
 
     def turned(match: re.Match[str]) -> str:

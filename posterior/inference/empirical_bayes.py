@@ -242,7 +242,7 @@ def _check_points(grid: GridLike, channels: int) -> None:
             )
         size, remedy = f"{grid.size} points with {size}", f"{remedy}, or {interpolate} (of a lightcone: {{resample}})"
     if grid.size > DENSE_LIMIT:
-        parameters = {"prior": "prior.yaml"}
+        parameters = {"prior": "prior.yaml", "resample": None}
         raise InfieldError(
             where=where,
             found=size,

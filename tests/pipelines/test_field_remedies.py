@@ -38,7 +38,9 @@ def grid(*options, gap=None) -> Make:
     def make(folder):
         values = np.arange(12.0).reshape(3, 4)
         values[1, 1] = gap or values[1, 1]
-        xr.Dataset({"t": (("y", "x"), values)}, {"y": [1.0, 2, 3], "x": [1.0, 2, 3, 4]}).to_netcdf(folder / "f.nc")
+        land = (("y", "x"), (~np.isfinite(values)).astype(np.int8), {"standard_name": "land_binary_mask"})
+        field = xr.Dataset({"t": (("y", "x"), values), "land": land}, {"y": [1.0, 2, 3], "x": [1.0, 2, 3, 4]})
+        field.to_netcdf(folder / "f.nc")
         return "grid", folder / "f.nc", "--variable", "t", *options
 
     return make
@@ -79,15 +81,15 @@ CASES: dict[str, tuple[Make, Options]] = {
         grid(gap=-9999.0),
         {"--missing": (-9999,), "--no-missing": ()},
     ),
-    "gaps that are none": (grid("--no-gaps", gap=np.nan), {"--no-gaps": None}),
+    "gaps that are none": (grid("--no-gaps", gap=np.nan), {"--no-gaps": None, "--mask": ("land",)}),
     "coils last": (scan(K.transpose(1, 2, 0)[None], name="k.h5"), {"--order": ("slice,ky,kx,coil",)}),
     "images": (
         scan(IMAGE),
-        {"--image": (), "--unchecked": ("--unchecked", "--coils-from", "uniform"), "--order": None},
+        {"--image": (), "--unchecked": (), "--order": None},
     ),
     "several slices": (scan(np.stack([K, K]), name="k.h5"), {"--slice": (1,)}),
     "a resolution without the size of a point": (scan(K, "--resolution", 4), {"--voxel": (2, 2)}),
-    "a spanwise axis called y": (planes(z="y"), {"--order": ("time,z,x",)}),
+    "a spanwise axis called y": (planes(z="y"), {"--order": ("time,wall,z,x",)}),
 }
 """Name -> what makes a command that is refused, and the options that the refusal names with their values: None for one
 that is left out of the command, or to be given only beside others."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import xarray as xr
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid
@@ -114,11 +115,14 @@ def _run(size: Size, options: list[str], seed: int) -> dict[str, np.ndarray]:
         with open_posterior(Path(output)) as posterior:
             mean = np.hypot(*posterior["mean"].transpose("channel", ...).to_numpy().astype(float))
             found[f"{BOTH}/operator_calls"] = json.loads(posterior.attrs["cost"])["operator_calls"] / DRAWS
-        found[f"{BOTH}/relative_l2"] = _error(mean, image)
+        with xr.open_zarr(measurement, consolidated=False) as file:
+            seen = (np.abs(file["coil_maps"].to_numpy()) > 0).reshape(size.coils, *image.shape, -1).any((0, -1))
+        found[f"{BOTH}/relative_l2_of_the_head"] = _error(mean[seen], image[seen])
     return {name: np.array(value) for name, value in found.items()}
 
 
 def _error(found: np.ndarray, truth: np.ndarray) -> float:
-    """Relative error of magnitudes, scaled to fit best: files have units of their own, and maps no absolute phase."""
+    """Relative error of magnitudes where coils see anything, scaled to fit best: files have their own units, and maps
+    no absolute phase."""
     scale = (found * truth).sum() / (found**2).sum()
     return float(np.linalg.norm(scale * found - truth) / np.linalg.norm(truth))
