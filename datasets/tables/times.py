@@ -66,11 +66,18 @@ def as_numbers(
         numbers = [np.nan if date is None else cftime.date2num(date, units, calendar) for date in dates]
         return np.array(numbers, dtype=np.float64), units, calendar
     except _Order as error:
+        if error.mixed:
+            raise InfieldError(
+                where=f"column '{name}'",
+                found=str(error),
+                expected="one order",
+                remedy="write all of them in one order",
+            ) from error
         raise InfieldError(
             where=f"column '{name}'",
             found=str(error),
-            expected="dates of one order, e.g. 2001-02-28",
-            remedy=error.remedy,
+            expected="dates such as 2001-02-28",
+            remedy="state what comes first ({dates})",
             parameters={"dates": "day-first"},
         ) from error
     except (ValueError, TypeError, OverflowError) as error:
@@ -84,11 +91,11 @@ def as_numbers(
 
 
 class _Order(ValueError):
-    """Dates that do not tell whether days or months come first, and what to do."""
+    """Dates that do not tell whether days or months come first; mixed ones have both orders."""
 
-    def __init__(self, found: str, remedy: str) -> None:
+    def __init__(self, found: str, *, mixed: bool) -> None:
         super().__init__(found)
-        self.remedy = remedy
+        self.mixed = mixed
 
 
 def _with_dashes(value: float) -> str | None:
@@ -126,11 +133,11 @@ def _year_first(column: pd.Series, order: str | None) -> pd.Series:
     month_first = next((m for m in dates if int(m[3]) > 12), None)
     if order is None and day_first is not None and month_first is not None:
         both = f"'{day_first[0].strip()}' and '{month_first[0].strip()}', days first and months first"
-        raise _Order(both, "write all of them in one order")
+        raise _Order(both, mixed=True)
     open_ = [m for m in dates if m[2] != "." and (len(m[4]) == 2 or (day_first is None and month_first is None))]
     if order is None and open_:
         open_one = f"'{open_[0][0].strip()}', of which day, month or year may be the first"
-        raise _Order(open_one, "state what comes first ({dates})")
+        raise _Order(open_one, mixed=False)
     days = order == "day-first" if order is not None else month_first is None
 
     def turned(match: re.Match[str]) -> str:

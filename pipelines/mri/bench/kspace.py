@@ -93,7 +93,9 @@ def _run_split(bench: TargetBench, split: int, path: Path, seed: int, methods: C
     case = f"{split}"
     problem = _Problem(path, seed)
     figures = {
-        method: _kept(kept, f"split {seed} {method}", partial(compute, problem)) for method, compute in METHODS.items()
+        method: _kept(kept, f"split {seed} {method}", partial(compute, problem))
+        for method, compute in COMPUTED.items()
+        if method in methods
     }
     for method, found in figures.items():
         for metric, value in found.items():
