@@ -87,7 +87,7 @@ def test_dates_that_may_be_either_are_refused(tmp_path, dates):
     remedy = "write all of them in one order" if both else "state what comes first"
     with pytest.raises(InfieldError, match=f"first.*{remedy}") as caught:
         table(path, at=("date",), grid=(1.0,))
-    assert caught.value.parameters["dates"] == "day-first"
+    assert both or caught.value.parameters["dates"] == "day-first"
     if dates[0] == "03/04/2020":  # the remedy
         assert places(table(path, at=("date",), grid=(1.0,), layout=Layout(dates="day-first")))[1, 0] == 63
 
