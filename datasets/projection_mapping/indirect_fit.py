@@ -38,7 +38,8 @@ def fit_indirect(setup: Setup, captures: Captures, patches: tuple[int, int]) -> 
     focal = geometry.get("focal")
     if not isinstance(focal, int | float) or not focal > 0:
         raise InfieldError(where="setup.yaml", found=f"focal {focal!r}", expected="the focal length in pixels")
-    centre = tuple(geometry.get("centre") or [(n - 1) / 2 for n in setup.shape])
+    middle = tuple((n - 1) / 2 for n in setup.shape)
+    centre = tuple(geometry.get("centre") or middle)
     covered = setup.covered
     points = positions_from_depth(geometry["depth"], float(focal), (float(centre[0]), float(centre[1])))
     K = patch_form_factors(points, covered, patches)
@@ -64,9 +65,11 @@ def fit_indirect(setup: Setup, captures: Captures, patches: tuple[int, int]) -> 
         direct = np.stack([mixing[:, k] - bounces(mixing[:, k], rho, factors, patches) for k in range(3)], 1)
         projectors.append(replace(projector, mixing=direct))
     facts = dict(setup.facts) | {"indirect": {"share": share(scale), "reflectance": float(rho[:, covered].mean())}}
-    return replace(
-        setup, projectors=tuple(projectors), reflectance=rho, form_factors=factors, patches=patches, facts=facts
-    )
+    depth: dict[str, Any] = {}
+    if centre == middle:  # a set-up has no other principal point
+        depth = {"depth": geometry["depth"], "focal": float(focal)}
+    indirect = {"reflectance": rho, "form_factors": factors, "patches": patches}
+    return replace(setup, projectors=tuple(projectors), facts=facts, **indirect, **depth)
 
 
 def bounces(captured: np.ndarray, rho: np.ndarray, factors: np.ndarray, patches: tuple[int, int]) -> np.ndarray:

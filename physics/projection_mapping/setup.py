@@ -50,6 +50,8 @@ class Setup:
         colour: Origin of `to_srgb`.
         reflectance, form_factors, patches: Indirect light, as of `MultiProjector`; None without.
         facts: What calibration found, in JSON types.
+        depth: Along the camera's axis, shape `(y, x)`, in any unit; None where geometry is not known.
+        focal: Focal length in camera pixels, with depth; the axis meets the middle of the image.
     """
 
     background: np.ndarray
@@ -60,6 +62,8 @@ class Setup:
     form_factors: np.ndarray | None = None
     patches: tuple[int, int] = (15, 20)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    depth: np.ndarray | None = None
+    focal: float | None = None
 
     def __post_init__(self) -> None:
         if not self.projectors:
