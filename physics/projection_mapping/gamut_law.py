@@ -84,7 +84,7 @@ class GamutNoise(NoiseModel):
     def information(self, z: Tensor, v: Tensor) -> Tensor:
         """Minus the second derivative of `log_prob` at one z, or at one for each v, applied to v; shape of v."""
         s, _ = self._nearest(z)
-        matrix = torch.from_numpy(curvature(self._columns, s)).to(v)
+        matrix = torch.from_numpy(curvature(self._columns_of(len(z)), s)).to(v)
         flat = v.reshape(len(v), 3, -1)
         if len(z) == 1:
             return torch.einsum("pij,bjp->bip", matrix, flat).reshape(v.shape) / self.tolerance**2
@@ -110,12 +110,14 @@ class GamutNoise(NoiseModel):
         d = self._nearest(z)[1].reshape(len(z), 3, *space).norm(dim=1)
         return d if observed is None else torch.where(observed.reshape(3, *space).all(0), d, 0.0)
 
+    def _columns_of(self, batch: int) -> np.ndarray:
+        return self._columns if batch == 1 else np.tile(self._columns, (batch, 1, 1))
+
     def _nearest(self, z: Tensor) -> tuple[np.ndarray, Tensor]:
         """Drives and residuals, the latter of the shape of z."""
         batch = len(z)
         above = (z.reshape(batch, 3, -1) - self.background.to(z).flatten(1)).transpose(1, 2).reshape(-1, 3).detach().cpu().double().numpy()
-        columns = self._columns if batch == 1 else np.tile(self._columns, (batch, 1, 1))
-        found = nearest(columns, np.nan_to_num(above), stages=STAGES)
+        found = nearest(self._columns_of(batch), np.nan_to_num(above), stages=STAGES)
         residual = torch.from_numpy(found.residual).to(z).reshape(batch, -1, 3).transpose(1, 2)
         return found.drives, residual.reshape(z.shape)
 

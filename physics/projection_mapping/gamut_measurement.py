@@ -115,8 +115,9 @@ def _gamut(setup: Setup, exposure: float, tolerance: float, part: tuple[slice, s
         torch.from_numpy(setup.background[(..., *part)].astype(np.float32)),
         tolerance,
     )
-    zeros, observed = torch.zeros((3, *covered.shape), dtype=torch.float64), np.broadcast_to(covered, (3, *covered.shape))
-    return _Part({"name": "display", "parameters": parameters}, {}, noise, zeros, torch.from_numpy(observed.copy()))
+    zeros = torch.zeros((3, *covered.shape), dtype=torch.float64)
+    observed = torch.from_numpy(np.broadcast_to(covered, zeros.shape).copy())
+    return _Part({"name": "display", "parameters": parameters}, {}, noise, zeros, observed)
 
 
 def _edges(setup: Setup, covered: np.ndarray, part: tuple[slice, slice], weight: float) -> _Part:
@@ -212,14 +213,16 @@ def _alone(grid: Grid, part: _Part) -> Measurement:
 def _joined(grid: Grid, parts: list[_Part]) -> Measurement:
     description = {"name": "stack", "operators": [part.description for part in parts]}
     arrays = {name: values for part in parts for name, values in part.arrays.items()}
+    observed = torch.cat([part.observed.flatten() for part in parts])[None]
+    data = torch.cat([part.data.flatten() for part in parts])[None]
     return Measurement(
-        y=torch.cat([part.data.flatten() for part in parts])[None, None],
+        y=torch.where(observed, data, 0.0)[None],
         operator=build_operator(description, arrays, grid, 3),
         noise=stacked([part.noise for part in parts], [part.data.numel() for part in parts]),
         grid=grid,
         channels=("red", "green", "blue"),
         units="1",
-        observed=torch.cat([part.observed.flatten() for part in parts])[None],
+        observed=observed,
         description=description,
         arrays=arrays,
         data_units="1",
