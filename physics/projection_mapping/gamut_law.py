@@ -116,7 +116,15 @@ class GamutNoise(NoiseModel):
     def _nearest(self, z: Tensor) -> tuple[np.ndarray, Tensor]:
         """Drives and residuals, the latter of the shape of z."""
         batch = len(z)
-        above = (z.reshape(batch, 3, -1) - self.background.to(z).flatten(1)).transpose(1, 2).reshape(-1, 3).detach().cpu().double().numpy()
+        above = (
+            (z.reshape(batch, 3, -1) - self.background.to(z).flatten(1))
+            .transpose(1, 2)
+            .reshape(-1, 3)
+            .detach()
+            .cpu()
+            .double()
+            .numpy()
+        )
         found = nearest(self._columns_of(batch), np.nan_to_num(above), stages=STAGES)
         residual = torch.from_numpy(found.residual).to(z).reshape(batch, -1, 3).transpose(1, 2)
         return found.drives, residual.reshape(z.shape)

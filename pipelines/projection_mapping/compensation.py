@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from infield.core.errors import InfieldError
 from infield.core.json_text import to_json
-from infield.datasets.projection_mapping.images import fit_to, read_codes, read_picture, write_png
+from infield.datasets.projection_mapping.images import Picture, fit_to, read_codes, read_picture, write_png
 from infield.physics.projection_mapping.colour import decode, delta_e_2000, encode
 from infield.physics.projection_mapping.compensate import Compensation, compensate
 from infield.physics.projection_mapping.gamut import IN_GAMUT, largest_gain
@@ -110,8 +110,21 @@ def project(
     Raises:
         InfieldError: The target is no image, or no pixel can show anything.
     """
-    began = time.perf_counter()
     picture = fit_to(read_picture(target), setup.shape)
+    return project_picture(setup, picture, target.name, folder, exposure=exposure, **choices)
+
+
+def project_picture(
+    setup: Setup,
+    picture: Picture,
+    name: str,
+    folder: Path,
+    *,
+    exposure: float | None = None,
+    **choices: Any,
+) -> dict[str, Any]:
+    """Compensate for one picture of the camera's size and write the folder; the rest is as of `project`."""
+    began = time.perf_counter()
     exposure = exposure_or_default(setup, exposure)
     light = exposure * decode(torch.from_numpy(picture.code)).numpy()
     wanted = np.einsum("ij,jyx->iyx", np.linalg.inv(setup.to_srgb), light)
@@ -119,7 +132,7 @@ def project(
     for projector, codes in zip(setup.projectors, found.codes, strict=True):
         write_png(folder / f"{projector.name}.png", codes)
     facts = report(setup, found, exposure)
-    facts |= {"target": target.name, "notes": list(picture.notes), "colour": setup.colour, "exposure": exposure}
+    facts |= {"target": name, "notes": list(picture.notes), "colour": setup.colour, "exposure": exposure}
     facts |= {"choices": {k: v for k, v in choices.items()}, "seconds": time.perf_counter() - began}
     _write_maps(setup, found, folder)
     (folder / "report.json").write_text(to_json(facts, indent=1) + "\n", encoding="utf-8")
