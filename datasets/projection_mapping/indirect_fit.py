@@ -12,6 +12,7 @@ averaged over the surface is compared with the same of R K_R.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy import ndimage, optimize

@@ -4,8 +4,8 @@ r"""A likelihood without data: pictures that projectors can show.
 
 d the distance of the picture's light from the gamut of each pixel, s a tolerance. It has no normalising constant in the
 data, which are zeros, and no data can be drawn from it. Gradient and curvature are those of `gamut`: -r / s^2, and
-(1 - P) / s^2, which couples the channels of a pixel. Light of shape `(batch, 3, *space)` may come flattened, `(batch, n)`,
-as within stacked data.
+(1 - P) / s^2, which couples the channels of a pixel. Light of shape `(batch, 3, *space)` may come flattened, `(batch,
+n)`, as within stacked data.
 """
 
 from __future__ import annotations

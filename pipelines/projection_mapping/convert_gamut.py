@@ -50,7 +50,14 @@ def run(arguments: argparse.Namespace) -> int:
         measurement,
         overwrite=arguments.overwrite,
         title=f"Gamut of {arguments.setup.name}: no data, what projectors can show",
-        history=f"{''.join(f'{k} {v:g}, ' for k, v in followed.items())}exposure {arguments.exposure:g}, tolerance {arguments.tolerance:g}, every {arguments.every} pixels",
+        history=", ".join(
+            [
+                *(f"{name} {weight:g}" for name, weight in followed.items()),
+                f"exposure {arguments.exposure:g}",
+                f"tolerance {arguments.tolerance:g}",
+                f"every {arguments.every} pixels",
+            ]
+        ),
     )
     facts = {
         "output": str(arguments.output),

@@ -61,6 +61,10 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--warp-correction", type=Path, metavar="FILE.npy", help="offsets of the warp (v, u) in "
                         "projector pixels on a coarse grid over the image: (rows, columns, 2)")  # fmt: skip
+    parser.add_argument("--mpcdi", action="store_true", help="write warp and blend for other programs too: "
+                        "warp.mpcdi, profile 2d")  # fmt: skip
+    parser.add_argument("--uv-map", choices=("exr", "tif"), help="likewise, a UV map of each projector: EXR, or TIFF "
+                        "of 16 bits")  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder of this command")
     add_json(parser)
 
@@ -68,6 +72,7 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from infield.datasets.projection_mapping.setup_file import open_setup
     from infield.pipelines.projection_mapping.compensation import in_words, prepared, project
+    from infield.pipelines.projection_mapping.exchange import write_mpcdi, write_uv_maps
     from infield.pipelines.projection_mapping.frames import project_frames
     from infield.pipelines.run.console import table
 
@@ -97,6 +102,10 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             run_one = project_frames if arguments.frames else project
             facts = run_one(setup, arguments.frames or arguments.target, folder, **choices)
+        if arguments.mpcdi:
+            write_mpcdi(folder / "warp.mpcdi", setup)
+        if arguments.uv_map:
+            write_uv_maps(folder, setup, f".{arguments.uv_map}")
     facts = {"output": str(arguments.output), **facts}
     if facts["outside"] > 0.5:
         print(

@@ -82,7 +82,7 @@ def test_edges_and_shading_of_known_surfaces():
 
 
 def test_the_stacked_law_beside_differences(setup):
-    """Value by hand, gradient and curvature by differences; control: the gamut's diagonal alone is not the curvature."""
+    """Value by hand, gradient and curvature by differences; control: the curvature's diagonal."""
     m = gamut_measurement(setup, 0.6, 0.05, guides=guides(edges=0.5, depth=2.0, like=1.5))
     u = torch.rand(1, 3, *SHAPE, generator=rng(1), dtype=torch.float64)
     alone = gamut_measurement(setup, 0.6, 0.05)
