@@ -69,8 +69,8 @@ def fit_indirect(setup: Setup, captures: Captures, patches: tuple[int, int]) -> 
     depth: dict[str, Any] = {}
     if centre == middle:  # a set-up has no other principal point
         depth = {"depth": geometry["depth"], "focal": float(focal)}
-    indirect = {"reflectance": rho, "form_factors": factors, "patches": patches}
-    return replace(setup, projectors=tuple(projectors), facts=facts, **indirect, **depth)
+    whole = replace(setup, projectors=tuple(projectors), facts=facts, **depth)
+    return replace(whole, reflectance=rho, form_factors=factors, patches=patches)
 
 
 def bounces(captured: np.ndarray, rho: np.ndarray, factors: np.ndarray, patches: tuple[int, int]) -> np.ndarray:

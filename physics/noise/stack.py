@@ -45,7 +45,7 @@ class StackedNoise(NoiseModel):
     def _split(self, values: Tensor) -> list[Tensor]:
         return list(values.squeeze(-2).split(list(self.sizes), -1))
 
-    def _joined(self, act: Callable[[Any, Tensor], Tensor], *values: Tensor) -> Tensor:
+    def _joined(self, act: Callable[..., Tensor], *values: Tensor) -> Tensor:
         """What each model makes of its parts, one behind the other again."""
         parts = zip(self.models, *map(self._split, values), strict=True)
         return torch.cat([act(model, *own) for model, *own in parts], -1)[..., None, :]

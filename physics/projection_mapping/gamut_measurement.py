@@ -125,7 +125,7 @@ def _edges(setup: Setup, covered: np.ndarray, part: tuple[slice, slice], weight:
     return _Part(
         {"name": "across-edges", "arrays": {"direction": "edge_direction"}},
         {"edge_direction": edge_direction(surface_code(setup)[part], covered).astype(np.float32)},
-        GaussianNoise(GRADIENT_SD**2 / weight),
+        _gaussian(GRADIENT_SD, weight),
         torch.zeros(inside.shape, dtype=torch.float64),
         inside,
     )
@@ -147,7 +147,7 @@ def _depth(setup: Setup, covered: np.ndarray, part: tuple[slice, slice], weight:
     return _Part(
         {"name": "low-pass", "parameters": {"blocks": list(blocks), "luma": True}},
         {},
-        GaussianNoise(LOW_PASS_SD**2 / weight),
+        _gaussian(LOW_PASS_SD, weight),
         torch.from_numpy(wanted)[None],
         torch.from_numpy(seen)[None],
     )
@@ -162,10 +162,14 @@ def _like(covered: np.ndarray, guides: Guides) -> _Part:
     return _Part(
         {"name": "low-pass", "parameters": {"blocks": list(blocks)}},
         {},
-        GaussianNoise(LOW_PASS_SD**2 / guides.like),
+        _gaussian(LOW_PASS_SD, guides.like),
         torch.from_numpy(np.stack([_means(channel, blocks) for channel in picture])),
         torch.from_numpy(np.broadcast_to(seen, (3, *blocks)).copy()),
     )
+
+
+def _gaussian(sd: float, weight: float) -> GaussianNoise:
+    return GaussianNoise(torch.tensor(sd**2 / weight, dtype=torch.float64))
 
 
 def surface_code(setup: Setup) -> np.ndarray:

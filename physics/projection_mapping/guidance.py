@@ -169,8 +169,11 @@ def build_low_pass(description: OperatorDescription) -> LowPass:
     description.expect(("blocks", "luma"))
     grid, blocks = _image(description), description.parameters.get("blocks")
     luma = description.parameters.get("luma", False)
-    fits = isinstance(blocks, list | tuple) and len(blocks) == 2
-    if not fits or not all(type(k) is int and 1 <= k <= n for k, n in zip(blocks, grid.shape, strict=True)):
+    if (
+        not isinstance(blocks, list | tuple)
+        or len(blocks) != 2
+        or not all(type(k) is int and 1 <= k <= n for k, n in zip(blocks, grid.shape, strict=True))
+    ):
         raise description.error(found=f"blocks {blocks!r}", expected=f"two numbers from 1 to {grid.shape}")
     if not isinstance(luma, bool) or (luma and description.channels != 3):
         raise description.error(found=f"luma {luma!r} of {description.channels} channels", expected="red, green, blue")
