@@ -16,12 +16,12 @@ def add_guides(parser: Parser) -> None:
         "--tolerance", type=float, default=0.01, metavar="S", help="of the gamut, in linear camera light (default 0.01)"
     )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="draw on every Nth pixel (default 1)")
-    parser.add_argument("--edges", type=float, default=0.0, metavar="W", help="weight by which the picture changes "
-                        "only where the surface does (default 0)")  # fmt: skip
-    parser.add_argument("--depth", type=float, default=0.0, metavar="W", help="weight by which its brightness follows "
-                        "the shading of the normals; needs depth (default 0)")  # fmt: skip
-    parser.add_argument("--like", nargs=2, metavar=("IMAGE", "W"), help="a picture whose coarse colours it has, and a "
-                        "weight")  # fmt: skip
+    parser.add_argument("--edges", type=float, default=0.0, metavar="W", help="factor of the term by which the picture "
+                        "changes only where the surface does (default 0)")  # fmt: skip
+    parser.add_argument("--depth", type=float, default=0.0, metavar="W", help="factor of the term by which its "
+                        "brightness follows the shading of the normals; needs depth (default 0)")  # fmt: skip
+    parser.add_argument("--like", nargs=2, metavar=("IMAGE", "W"), help="a picture whose coarse colours it has, and "
+                        "the factor of that term")  # fmt: skip
 
 
 def guides_of(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -4,6 +4,7 @@
     infield project setup.zarr --target picture.png -o OUT --error lab --scale smooth --bits 16
     infield project setup.zarr --frames FOLDER -o OUT
     infield project setup.zarr --paradigm cooperative --prior pictures --samples 8 -o OUT
+    infield project setup.zarr --page --prior pictures
 
 The set-up is one of `infield convert projection`. The folder gets a PNG for each projector, the predicted appearance,
 the residual, the distance from the gamut, and a report. The target is sRGB-coded and is cropped to the camera's aspect.
@@ -32,7 +33,12 @@ def add_arguments(parser: Parser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--target", type=Path, metavar="IMAGE", help="what the surface is to look like")
     what.add_argument("--frames", type=Path, metavar="FOLDER", help="a sequence of such pictures, in order of names")
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="a new folder")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="a new folder; with --page that of the first "
+                        "picture that is saved")  # fmt: skip
+    parser.add_argument("--page", action="store_true", help="choose in a browser on this machine, with previews; "
+                        "Ctrl-C ends it")  # fmt: skip
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="of the page (default: any free one)")
+    parser.add_argument("--no-browser", action="store_true", help="print the page's address, and open nothing")
     parser.add_argument("--paradigm", choices=("adversarial", "cooperative"), default="adversarial",
                         help="any target, or pictures that suit the surface (default adversarial)")  # fmt: skip
     add_guides(parser)
@@ -70,19 +76,34 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    return _serve(arguments) if arguments.page else _write(arguments)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    if arguments.frames:
+        raise InfieldError(where="--frames", found="--page", expected="one picture, by --target")
+    from infield.pipelines.projection_mapping.page import Session, serve
+
+    output = arguments.output or Path("projection")
+    session = Session(arguments.setup, output, arguments.prior, arguments.target)
+    serve(session, arguments.port, not arguments.no_browser)
+    return 0
+
+
+def _write(arguments: argparse.Namespace) -> int:
     from infield.datasets.projection_mapping.setup_file import open_setup
     from infield.pipelines.projection_mapping.compensation import in_words, prepared, project
     from infield.pipelines.projection_mapping.exchange import write_mpcdi, write_uv_maps
     from infield.pipelines.projection_mapping.frames import project_frames
     from infield.pipelines.run.console import table
 
+    guided = _checked_guides(arguments)
     iterations = arguments.iterations
     if iterations is None:
         iterations = 0 if arguments.frames else 60
     check_at_least(0, iterations=iterations, seed=arguments.seed)
     check_at_least(1, samples=arguments.samples)
     check_positive(exposure=1 if arguments.exposure is None else arguments.exposure)
-    guided = _checked_guides(arguments)
     with output_folder(arguments.output, arguments.overwrite) as folder:
         setup = prepared(open_setup(arguments.setup), arguments.off, arguments.mask, arguments.warp_correction)
         choices = {
@@ -126,6 +147,8 @@ def _checked_guides(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InfieldError: Options of one paradigm are given with the other, or one lacks what it needs.
     """
+    if arguments.output is None:
+        raise InfieldError(where="infield project", found="no --output", expected="a new folder")
     cooperative, pictures = arguments.paradigm == "cooperative", arguments.target or arguments.frames
     if cooperative and (pictures or not arguments.prior):
         raise InfieldError(
