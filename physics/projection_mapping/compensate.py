@@ -100,10 +100,12 @@ def pixelwise_light(setup: Setup, target: np.ndarray, error: Error, columns: np.
     ground, wanted = setup.background[:, covered].T.astype(np.float64), target[:, covered].T.astype(np.float64)
     bounce = np.zeros_like(ground)
     light = torch.zeros((3, *operator.grid.shape))
-    for _ in range(BOUNCE_ROUNDS if operator.form_factors is not None else 1):
-        s = solve_pixels(columns, ground + bounce, wanted, weights, error, setup.to_srgb)
+    rounds = BOUNCE_ROUNDS if operator.form_factors is not None else 1
+    for k in range(rounds):
+        last = k + 1 == rounds  # indirect light is smooth: where it comes from is known without the code
+        s = solve_pixels(columns, ground + bounce, wanted, weights, error if last else "linear", setup.to_srgb)
         light = drives_to_rasters(setup, s)
-        if operator.form_factors is not None:
+        if not last:
             direct = operator.direct_light(light.float()[None])
             bounce = (operator.with_bounces(direct) - direct)[0][:, torch.from_numpy(covered)].T.double().numpy()
     return light

@@ -25,7 +25,7 @@ from infield.pipelines.projection_mapping.compensation import exposure_or_defaul
 from infield.pipelines.projection_mapping.cooperation import cooperative_measurement, to_camera
 from infield.pipelines.projection_mapping.output import output_folder
 from infield.pipelines.projection_mapping.page_text import PAGE
-from infield.pipelines.projection_mapping.preview import as_uri, preview, smaller
+from infield.pipelines.projection_mapping.preview import HEIGHT, WIDTH, as_uri, preview, smaller, step_of
 from infield.pipelines.run.samplers import make_sampler
 
 HOST = "127.0.0.1"
@@ -52,12 +52,14 @@ class Session:
     target: Path | None = None
     setup: Setup = field(init=False)
     small: Setup = field(init=False)
+    quick: Setup = field(init=False)
     pictures: dict[str, np.ndarray] = field(init=False, default_factory=dict)
     lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.setup = prepared(open_setup(self.path), [], None, None)
         self.small = smaller(self.setup)
+        self.quick = smaller(self.setup, HEIGHT // 2, WIDTH // 2)
         self.exposure = exposure_or_default(self.small, None)
         self.folder = Path(tempfile.mkdtemp(prefix="infield-page-"))
         if self.target is not None:
@@ -89,13 +91,14 @@ class Session:
         }
 
     def preview(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Figures and pictures of the small set-up."""
+        """Figures and pictures of the small set-up, of one half as large while a slider moves (`quick`)."""
         choices = self._choices(asked)
-        code = self._picture(asked)
-        step = -(-self.setup.shape[0] // self.small.shape[0])
-        small = self.small.without(*choices.pop("off")) if choices["off"] else self.small
-        choices.pop("off", None)
-        return preview(small, code[:, ::step, ::step][:, : small.shape[0], : small.shape[1]], **choices)
+        off = choices.pop("off")
+        quick = asked.get("quick") is True
+        small, part = (self.quick, 2) if quick else (self.small, 1)
+        step = step_of(self.setup.shape, HEIGHT // part, WIDTH // part)
+        small = small.without(*off) if off else small
+        return preview(small, np.ascontiguousarray(self._picture(asked)[:, ::step, ::step]), **choices)
 
     def upload(self, data: bytes, suffix: str) -> dict[str, Any]:
         """Take an image that the browser sends."""

@@ -45,9 +45,9 @@ const words = {target: "target as scaled", appearance: "appearance, predicted",
   residual: "residual (grey: none, times 2)", gamut: "outside the gamut (red)"};
 const exposure = () => facts.exposure * 2 ** Number($("exposure").value);
 const tolerance = () => 10 ** Number($("tolerance").value);
-function asked(iterations) {
+function asked(iterations, quick = false) {
   const off = [...document.querySelectorAll("#projectorsOn input")].filter(b => !b.checked).map(b => b.value);
-  return {source, exposure: exposure(), error: $("error").value, scale: $("scale").value, off, iterations};
+  return {source, exposure: exposure(), error: $("error").value, scale: $("scale").value, off, iterations, quick};
 }
 async function post(path, body) {
   const answer = await fetch(path, {method: "POST", body: body instanceof Blob ? body : JSON.stringify(body)});
@@ -67,17 +67,18 @@ function show(found, iterations, seconds) {
     `Delta E ${f.delta_e_2000.toFixed(2)}, ${iterations ? "jointly" : "pixel by pixel"}, ${seconds.toFixed(2)} s`;
   document.body.dataset.shown = String(Number(document.body.dataset.shown || 0) + 1);
 }
-async function update(iterations = 0) {
+async function update(iterations = 0, quick = false) {
   clearTimeout(later);
   if (busy) { waiting = true; return; }
   busy = true;
   const began = performance.now();
   try {
-    const found = await post("/preview", asked(iterations));
+    const found = await post("/preview", asked(iterations, quick));
     show(found, iterations, (performance.now() - began) / 1000);
   } catch (e) { say(e); }
   busy = false;
-  if (waiting) { waiting = false; update(); }
+  if (waiting) { waiting = false; update(0, quick); }
+  else if (quick) later = setTimeout(update, 250);
   else if (!iterations && $("joint").checked) later = setTimeout(() => update(60), 400);
 }
 function labels() {
@@ -106,7 +107,7 @@ async function start() {
     label.append(box, " " + n); return label; }));
   $("cooperative").disabled = !facts.prior; $("depth").disabled = !facts.depth;
   for (const id of ["exposure", "tolerance", "edges", "depth"]) $(id).oninput = labels;
-  $("exposure").addEventListener("input", () => update());
+  $("exposure").addEventListener("input", () => update(0, true));
   for (const id of ["error", "scale", "joint"]) $(id).onchange = () => update();
   for (const id of ["adversarial", "cooperative"]) $(id).onchange = paradigm;
   $("file").onchange = async () => {

@@ -20,9 +20,14 @@ HEIGHT, WIDTH = 240, 320
 """Largest size of a preview."""
 
 
+def step_of(shape: tuple[int, int], height: int = HEIGHT, width: int = WIDTH) -> int:
+    """The least N of which every Nth pixel fits."""
+    return max(1, -(-shape[0] // height), -(-shape[1] // width))
+
+
 def smaller(setup: Setup, height: int = HEIGHT, width: int = WIDTH) -> Setup:
     """Every Nth pixel of the camera, on rasters of every Nth pixel; N is the least that fits."""
-    n = max(1, -(-setup.shape[0] // height), -(-setup.shape[1] // width))
+    n = step_of(setup.shape, height, width)
     if n == 1:
         return setup
     part = (..., slice(None, None, n), slice(None, None, n))

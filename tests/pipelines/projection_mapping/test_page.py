@@ -70,6 +70,8 @@ def test_a_preview_and_what_is_saved(session, tmp_path):
         assert image(bright["images"]["appearance"]).mean() > 1.5 * image(dark["images"]["appearance"]).mean()
         asked = {"exposure": 0.2, "error": "lab", "scale": "none", "iterations": 0, "off": ["projector_1"]}
         one = json.loads(ask(f"{address}/preview", asked))
+        half = json.loads(ask(f"{address}/preview", asked | {"quick": True}))
+        assert half["figures"].keys() == one["figures"].keys()
         assert list(one["projectors"]) == ["projector_0"]
         saved = json.loads(ask(f"{address}/save", asked))
     words = shlex.split(saved["command"])
