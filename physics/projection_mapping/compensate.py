@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from infield.physics.projection_mapping.choices import Error, Scale
-from infield.physics.projection_mapping.gamut import IN_GAMUT, WORKING, nearest
+from infield.physics.projection_mapping.gamut import IN_GAMUT, nearest
 from infield.physics.projection_mapping.joint import solve_jointly
-from infield.physics.projection_mapping.pixelwise import solve_pixels
+from infield.physics.projection_mapping.pixelwise import PIXELS_PER_BLOCK, solve_pixels
 from infield.physics.projection_mapping.raster import to_raster
 from infield.physics.projection_mapping.response import drive_of_light
 from infield.physics.projection_mapping.scale import Scaled, scale_target
@@ -86,7 +86,9 @@ def compensate(
     codes, emitted = quantise(setup, light.double().numpy(), bits, dither, seed)
     appearance = setup.background + operator.A(torch.from_numpy(emitted).float()[None])[0].double().numpy()
     wanted = (scaled.target - setup.background)[:, setup.covered].T
-    distance = setup.image(nearest(columns, wanted, stages=WORKING).distance)
+    blocks = range(0, len(wanted), PIXELS_PER_BLOCK)  # memory
+    far = [nearest(columns[i : i + PIXELS_PER_BLOCK], wanted[i : i + PIXELS_PER_BLOCK]).distance for i in blocks]
+    distance = setup.image(np.concatenate(far))
     top = 2**bits - 1
     clipped = np.array([[float((c[c.any(-1)] == end).mean()) if c.any() else 0.0 for end in (0, top)] for c in codes])
     return Compensation(codes, emitted, appearance, scaled, distance, clipped)

@@ -41,6 +41,7 @@ class GamutNoise(NoiseModel):
     background: Tensor
     tolerance: float
     _columns: np.ndarray = field(init=False, repr=False)
+    _last: tuple[Tensor, Tensor] | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tolerance", positive_number(self.tolerance, "gamut", "tolerance"))
@@ -83,13 +84,21 @@ class GamutNoise(NoiseModel):
 
     def information(self, z: Tensor, v: Tensor) -> Tensor:
         """Minus the second derivative of `log_prob` at one z, or at one for each v, applied to v; shape of v."""
-        s, _ = self._nearest(z)
-        matrix = torch.from_numpy(curvature(self._columns_of(len(z)), s)).to(v)
+        matrix = self._curvature_at(z).to(v)
         flat = v.reshape(len(v), 3, -1)
         if len(z) == 1:
             return torch.einsum("pij,bjp->bip", matrix, flat).reshape(v.shape) / self.tolerance**2
         each = matrix.reshape(len(z), -1, 3, 3)
         return torch.einsum("bpij,bjp->bip", each, flat).reshape(v.shape) / self.tolerance**2
+
+    def _curvature_at(self, z: Tensor) -> Tensor:
+        """1 - P of each pixel, `(batch * pixels, 3, 3)`; that of the last z is kept, for conjugate gradients there."""
+        if self._last is None or not torch.equal(self._last[0], z):
+            s, _ = self._nearest(z)
+            found = torch.from_numpy(curvature(self._columns_of(len(z)), s))
+            object.__setattr__(self, "_last", (z.clone(), found))
+        assert self._last is not None
+        return self._last[1]
 
     def residual_rows(self, z: Tensor, observed: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """d / s of each pixel, and its derivative in the light of that pixel, 0 inside the gamut.

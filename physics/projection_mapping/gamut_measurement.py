@@ -4,6 +4,7 @@ r"""A measurement of a picture from what the projectors of a set-up can show, an
                - W_e sum |(1 - xi xi^T) grad x|^2 / (2 * 0.05^2)               edges of the surface (`across-edges`)
                - W_d sum |L x - 0.15 shading|^2 / (2 * 0.1^2)                  shading of the object's normals
                - W_l sum |B x - B picture|^2 / (2 * 0.1^2)                     a picture that it is to be like
+               - sum |x - known|^2 / (2 * 0.02^2)                              pixels that another view has shown
 
 x holds sRGB codes. B takes means over blocks, 8 down the picture; L those of the luma, less their mean; the shading is
 standardised, mean 0 and variance 1 over blocks. Sums are over pixels or blocks and channels that the projectors reach.
@@ -34,7 +35,7 @@ from infield.physics.projection_mapping.indirect import positions_from_depth
 from infield.physics.projection_mapping.setup import Setup
 
 BLOCKS_DOWN = 8
-GRADIENT_SD, LOW_PASS_SD, SHADING_CONTRAST = 0.05, 0.1, 0.15
+GRADIENT_SD, LOW_PASS_SD, KNOWN_SD, SHADING_CONTRAST = 0.05, 0.1, 0.02, 0.15
 """Standard deviations at a weight of 1, and the contrast that follows the shading, all in sRGB codes."""
 
 
@@ -45,12 +46,14 @@ class Guides:
     Arguments:
         edges, depth, like: Weights.
         picture: What it is to be like, sRGB codes on the measurement's pixels, shape `(3, y, x)`.
+        known: What it shares with another view, likewise, NaN where it shares nothing.
     """
 
     edges: float = 0.0
     depth: float = 0.0
     like: float = 0.0
     picture: np.ndarray | None = None
+    known: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name in ("edges", "depth", "like"):
@@ -99,6 +102,8 @@ def gamut_measurement(
         others.append(_depth(setup, covered, part, guides.depth))
     if guides.like:
         others.append(_like(covered, guides))
+    if guides.known is not None and np.isfinite(guides.known).any():
+        others.append(_known(covered, guides.known))
     return _joined(grid, [gamut, *others]) if others else _alone(grid, gamut)
 
 
@@ -165,6 +170,19 @@ def _like(covered: np.ndarray, guides: Guides) -> _Part:
         _gaussian(LOW_PASS_SD, guides.like),
         torch.from_numpy(np.stack([_means(channel, blocks) for channel in picture])),
         torch.from_numpy(np.broadcast_to(seen, (3, *blocks)).copy()),
+    )
+
+
+def _known(covered: np.ndarray, known: np.ndarray) -> _Part:
+    if known.shape != (3, *covered.shape):
+        raise InfieldError(where="known pixels", found=f"shape {known.shape}", expected=f"{(3, *covered.shape)}")
+    seen = np.isfinite(known).all(0)
+    return _Part(
+        {"name": "mask", "arrays": {"mask": "known"}},
+        {"known": seen.astype(np.uint8)},
+        _gaussian(KNOWN_SD, 1.0),
+        torch.from_numpy(np.where(seen, known, 0.0)),
+        torch.from_numpy(np.broadcast_to(seen, known.shape).copy()),
     )
 
 

@@ -125,8 +125,9 @@ class Setup:
         parts = []
         for seen in self.seen:
             width = max(1.0, FEATHER * np.sqrt(max(1, seen.sum())))
-            padded = np.pad(seen, 1)  # the frame of the camera is a border too
-            parts.append(np.minimum(1, ndimage.distance_transform_edt(padded)[1:-1, 1:-1] / width)[self.covered])
+            whole = seen.all()  # the frame of the camera is no border: no step shows beyond it
+            inside = np.ones(seen.shape) if whole else np.minimum(1, ndimage.distance_transform_edt(seen) / width)
+            parts.append(inside[self.covered])
         weights = np.stack(parts, 1)
         root = np.sqrt(weights)  # drives of equal projectors go with w squared: their shares fade linearly
         return np.asarray(root / np.maximum(root.max(1, keepdims=True), 1e-9))

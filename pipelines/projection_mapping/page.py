@@ -44,12 +44,15 @@ class Session:
         output: Where "save" writes: this folder, then the same with -2, -3, ...
         prior: Of pictures, as `infield reconstruct` takes it; None for a page without samples.
         target: An image file to begin with.
+        sampler, settings: Name, and `PARAMETER=VALUE` of it.
     """
 
     path: Path
     output: Path
     prior: str | None = None
     target: Path | None = None
+    sampler: str = "diffpir"
+    settings: tuple[str, ...] = ()
     setup: Setup = field(init=False)
     small: Setup = field(init=False)
     quick: Setup = field(init=False)
@@ -126,7 +129,7 @@ class Session:
         )
         where = self.folder / "posterior.zarr"
         reconstruct(
-            measurement, where, prior=self.prior, sampler=make_sampler("diffpir"), samples=count,
+            measurement, where, prior=self.prior, sampler=make_sampler(self.sampler, self.settings), samples=count,
             seed=int(number("seed", 0)), quiet=True, overwrite=where.exists(),
         )  # fmt: skip
         with open_posterior(where) as posterior:

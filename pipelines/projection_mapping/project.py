@@ -4,6 +4,7 @@
     infield project setup.zarr --target picture.png -o OUT --error lab --scale smooth --bits 16
     infield project setup.zarr --frames FOLDER -o OUT
     infield project setup.zarr --paradigm cooperative --prior pictures --samples 8 -o OUT
+    infield project --views ring.yaml --paradigm cooperative --prior pictures -o OUT
     infield project setup.zarr --page --prior pictures
 
 The set-up is one of `infield convert projection`. The folder gets a PNG for each projector, the predicted appearance,
@@ -29,7 +30,8 @@ from infield.pipelines.run.options import Parser, add_json, check_at_least, chec
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("setup", type=Path, metavar="SETUP.zarr", help="a set-up of `infield convert projection`")
+    parser.add_argument("setup", type=Path, nargs="?", metavar="SETUP.zarr", help="a set-up of `infield convert "
+                        "projection`; none with --views")  # fmt: skip
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--target", type=Path, metavar="IMAGE", help="what the surface is to look like")
     what.add_argument("--frames", type=Path, metavar="FOLDER", help="a sequence of such pictures, in order of names")
@@ -43,6 +45,8 @@ def add_arguments(parser: Parser) -> None:
                         help="any target, or pictures that suit the surface (default adversarial)")  # fmt: skip
     add_guides(parser)
     parser.add_argument("--prior", metavar="NAME", help="of pictures, as of `infield reconstruct`; cooperative alone")
+    parser.add_argument("--views", type=Path, metavar="RING.yaml", help="views around an object, in turn; cooperative "
+                        "alone")  # fmt: skip
     parser.add_argument("--samples", type=int, default=8, metavar="N", help="pictures to draw (default 8)")
     parser.add_argument("--sampler", default="diffpir", metavar="NAME", help="as of `infield reconstruct` (default "
                         "diffpir, guided draws)")  # fmt: skip
@@ -80,12 +84,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    if arguments.setup is None:
+        raise InfieldError(where="--page", found="no set-up", expected="SETUP.zarr")
     if arguments.frames:
         raise InfieldError(where="--frames", found="--page", expected="one picture, by --target")
     from infield.pipelines.projection_mapping.page import Session, serve
 
     output = arguments.output or Path("projection")
-    session = Session(arguments.setup, output, arguments.prior, arguments.target)
+    drawing = arguments.sampler, tuple(arguments.settings)
+    session = Session(arguments.setup, output, arguments.prior, arguments.target, *drawing)
     serve(session, arguments.port, not arguments.no_browser)
     return 0
 
@@ -105,7 +112,6 @@ def _write(arguments: argparse.Namespace) -> int:
     check_at_least(1, samples=arguments.samples)
     check_positive(exposure=1 if arguments.exposure is None else arguments.exposure)
     with output_folder(arguments.output, arguments.overwrite) as folder:
-        setup = prepared(open_setup(arguments.setup), arguments.off, arguments.mask, arguments.warp_correction)
         choices = {
             "exposure": arguments.exposure,
             "error": arguments.error,
@@ -115,18 +121,25 @@ def _write(arguments: argparse.Namespace) -> int:
             "dither": arguments.dither,
             "seed": arguments.seed,
         }
-        if arguments.paradigm == "cooperative":
-            from infield.pipelines.projection_mapping.cooperation import project_samples
+        drawing = {"samples": arguments.samples, "sampler": arguments.sampler, "settings": arguments.settings}
+        if arguments.views:
+            from infield.pipelines.projection_mapping.ring import open_ring, project_ring
 
-            drawing = {"samples": arguments.samples, "sampler": arguments.sampler, "settings": arguments.settings}
-            facts = project_samples(setup, arguments.prior, folder, **drawing, **guided, **choices)
+            del guided["like"]
+            facts = project_ring(open_ring(arguments.views), arguments.prior, folder, **drawing, **guided, **choices)
         else:
-            run_one = project_frames if arguments.frames else project
-            facts = run_one(setup, arguments.frames or arguments.target, folder, **choices)
-        if arguments.mpcdi:
-            write_mpcdi(folder / "warp.mpcdi", setup)
-        if arguments.uv_map:
-            write_uv_maps(folder, setup, f".{arguments.uv_map}")
+            setup = prepared(open_setup(arguments.setup), arguments.off, arguments.mask, arguments.warp_correction)
+            if arguments.paradigm == "cooperative":
+                from infield.pipelines.projection_mapping.cooperation import project_samples
+
+                facts = project_samples(setup, arguments.prior, folder, **drawing, **guided, **choices)
+            else:
+                run_one = project_frames if arguments.frames else project
+                facts = run_one(setup, arguments.frames or arguments.target, folder, **choices)
+            if arguments.mpcdi:
+                write_mpcdi(folder / "warp.mpcdi", setup)
+            if arguments.uv_map:
+                write_uv_maps(folder, setup, f".{arguments.uv_map}")
     facts = {"output": str(arguments.output), **facts}
     if facts["outside"] > 0.5:
         print(
@@ -157,7 +170,16 @@ def _checked_guides(arguments: argparse.Namespace) -> dict[str, Any]:
             expected="a prior of pictures, and no target",
             remedy="leave the target out" if pictures else "name a prior by --prior",
         )
-    given = [n for n in ("edges", "depth", "like", "prior") if getattr(arguments, n)]
+    of_one = [
+        n for n in ("setup", "off", "mask", "warp_correction", "mpcdi", "uv_map", "like") if getattr(arguments, n)
+    ]
+    if arguments.views and of_one:
+        raise InfieldError(
+            where="--views", found=of_one[0].replace("_", "-"), expected="views alone, which name their set-ups"
+        )
+    if not arguments.views and arguments.setup is None:
+        raise InfieldError(where="infield project", found="no set-up", expected="SETUP.zarr, or --views RING.yaml")
+    given = [n for n in ("edges", "depth", "like", "prior", "views") if getattr(arguments, n)]
     if not cooperative and given:
         raise InfieldError(where=f"--{given[0]}", found="the adversarial paradigm", expected="--paradigm cooperative")
     if not cooperative and not pictures:

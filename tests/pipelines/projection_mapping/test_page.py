@@ -34,7 +34,7 @@ def session(tmp_path_factory):
     write_setup(at / "s.zarr", scene(albedo=0.7).truth())
     write_png(at / "t.png", np.round(255 * picture((36, 48), 0.2, 0.8).transpose(1, 2, 0)).astype(np.uint8))
     (at / "p.yaml").write_text("prior: gaussian\nlaw: {law: matern, nu: 1.5, length: 6}\nmean: 0.5\nscale: 0.25\n")
-    return Session(at / "s.zarr", at / "OUT", str(at / "p.yaml"), at / "t.png")
+    return Session(at / "s.zarr", at / "OUT", str(at / "p.yaml"), at / "t.png", settings=("levels=4",))
 
 
 @contextmanager
