@@ -42,10 +42,15 @@ def smaller(setup: Setup, height: int = HEIGHT, width: int = WIDTH) -> Setup:
         )
         for p in setup.projectors
     )
-    of_image = {name: getattr(setup, name) for name in ("reflectance", "depth")}
-    cut = {name: None if image is None else image[part] for name, image in of_image.items()}
-    focal = None if setup.focal is None else setup.focal / n
-    return replace(setup, background=setup.background[part], projectors=projectors, focal=focal, **cut)
+    cut = lambda image: None if image is None else image[part]  # noqa: E731
+    return replace(
+        setup,
+        background=setup.background[part],
+        projectors=projectors,
+        reflectance=cut(setup.reflectance),
+        depth=cut(setup.depth),
+        focal=None if setup.focal is None else setup.focal / n,
+    )
 
 
 def preview(setup: Setup, picture: np.ndarray, exposure: float, **choices: Any) -> dict[str, Any]:

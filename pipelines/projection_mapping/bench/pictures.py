@@ -50,7 +50,7 @@ def _numbers(seed: int, i: int) -> torch.Generator:
 def _gamut(bench: TargetBench, setup: Setup, count: int, seed: int) -> None:
     far = lambda m, x: float(m.noise.distances(m.operator.A(x), m.observed)[:, _seen(m)].mean())  # noqa: E731
     measurement = gamut_measurement(setup, 1.0, TOLERANCE, EVERY)
-    prior = choose_prior(PRIOR, measurement).prior
+    prior: Any = choose_prior(PRIOR, measurement).prior
     free = sample(prior, count, _numbers(seed, 0), steps=40).clamp(0, 1)
     low, high = 0.0, 4.0
     for _ in range(12):
