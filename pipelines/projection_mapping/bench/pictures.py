@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from infield.core.grid import Grid
 from infield.datasets.projection_mapping.renderer import Scene
 from infield.physics.measurement import Measurement
+from infield.physics.operators.registry import build_operator
 from infield.physics.projection_mapping.gamut_measurement import LOW_PASS_SD, Guides, gamut_measurement
 from infield.physics.projection_mapping.guidance import LUMA
 from infield.physics.projection_mapping.setup import Setup
@@ -64,7 +67,8 @@ def _gamut(bench: TargetBench, setup: Setup, count: int, seed: int) -> None:
     judge(case, "diffpir", "mean distance from the gamut", far(measurement, guided))
     judge(case, "diffpir", "times nearer than unguided", far(measurement, free) / far(measurement, guided), 20)
     judge(case, "diffpir", "diversity over that of projected samples", diversity(guided) / diversity(moved), 0.85)
-    bits = [bits_per_dimension(prior, x.clamp(0, 1), _numbers(seed, 2)) for x in (guided, moved, free)]
+    around: Any = choose_prior(PRIOR, _on_torus(measurement)).prior  # a window has no density of its own
+    bits = [bits_per_dimension(around, x.clamp(0, 1), _numbers(seed, 2)) for x in (guided, moved, free)]
     gain = (bits[1] - bits[0]).numpy()
     error = float(gain.std(ddof=1) / math.sqrt(count)) if count > 1 else 0.0
     judge(case, "diffpir", "bits per dimension below projected samples", float(gain.mean()), 0.05, error=error)
@@ -157,6 +161,14 @@ def bits_per_dimension(
     white = C_0.modes.analyse(x_t) / C_0.diagonal.sqrt()
     log_source = -0.5 * (white.square() + C_0.diagonal.log() + math.log(2 * math.pi)).flatten(1).sum(1)
     return -(log_source - divergence) / (n * math.log(2))
+
+
+def _on_torus(measurement: Measurement) -> Measurement:
+    """The same on a periodic grid of the same pixels."""
+    shape = measurement.grid.shape
+    grid = Grid.regular(shape, tuple(map(float, shape)), names=("y", "x"), units="1", periodic=True)
+    operator = build_operator(measurement.description or {}, {}, grid, 3)
+    return replace(measurement, grid=grid, operator=operator)
 
 
 def _seen(measurement: Measurement) -> Tensor:
