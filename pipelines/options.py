@@ -10,6 +10,7 @@ OPTIONS = {
     "numbers": "--slice A-B",
     "slice_number": "--slice",
     "template": "--with template=FOLDER",
+    "training_variable": "--data.init_args.variable",
 }
 """Options that have another name than their parameter, or show what they take."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -72,8 +72,7 @@ class FieldFile(LightningDataModule):
         """Open the file and check its metadata."""
         dataset = open_dataset(self.path)
         if self.variable not in dataset:
-            names = ", ".join(map(str, dataset.data_vars)) or "no variable"
-            raise refusal(self.path, self.variable, "no such variable", f"one of {names}; set `variable`")
+            self._refuse_variable(dataset)
         array = dataset[self.variable]
         if array.dtype.kind not in "iufc":
             raise refusal(self.path, self.variable, f"values of type {array.dtype}", "numbers")
@@ -104,6 +103,20 @@ class FieldFile(LightningDataModule):
             array = array.load()
         self.training = FieldSamples(self.path, array, range(count))
         self.held_out = FieldSamples(self.path, array, range(count, count + held_out))
+
+    def _refuse_variable(self, dataset: xr.Dataset) -> NoReturn:
+        known = [str(name) for name in dataset.data_vars]
+        fields = [name for name in known if SAMPLE in dataset[name].dims and dataset[name].ndim > 1]
+        if not fields:
+            names = ", ".join(known) or "no variable"
+            raise refusal(self.path, self.variable, "no such variable", f"a field ({SAMPLE}, *space) beside {names}")
+        raise InfieldError(
+            where=f"{self.path}: '{self.variable}'",
+            found="no such variable",
+            expected=f"one of {', '.join(known)}",
+            remedy="name it: {training_variable}",
+            parameters={"training_variable": fields[0]},
+        )
 
     def _where(self, dataset: xr.Dataset, array: xr.DataArray, space: list[str]) -> Grid | PointSet:
         """Domain of the fields of a variable, from the coordinates of its space dimensions."""

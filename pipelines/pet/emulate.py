@@ -53,7 +53,7 @@ CAUTION = "not for diagnosis"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    for name in ("workers", "scheduler"):
+    for name in ("workers", "scheduler", "steps"):
         if getattr(arguments, name) is not None:
             raise InfieldError(where=f"--{name}", found="a bridge of regional means", expected="none: it takes seconds")
     if arguments.device not in ("auto", "cpu"):

@@ -190,6 +190,18 @@ def test_a_run_does_not_go_on_with_other_data(functions, tmp_path):
         run(again)
 
 
+def test_the_remedy_for_another_name_of_the_fields_works(infield, tmp_path):
+    """Fields called `rain` beside a mask: the line names the option and the variable, and following it trains."""
+    data = dataset().rename(field="rain").assign(land=("x", np.zeros(16)))
+    data.to_zarr(tmp_path / "rain.zarr", consolidated=False)
+    words = [str(word) for word in options(tmp_path / "rain.zarr", tmp_path / "run", 2)]
+    said = infield("fit", *words).refused("'field': found no such variable", "one of land, rain")
+    remedy = said.rsplit("name it: ", 1)[1].split()
+    assert remedy == ["--data.init_args.variable", "rain"]
+    trained = infield("fit", *words, *remedy)
+    assert trained.status == 0 and "litlogger" not in trained.err and "deprecated" not in trained.err
+
+
 def test_a_run_limited_by_steps_counts_no_epochs():
     bar = Epochs()
     for limit, text in ((-1, "Epoch 3"), (None, "Epoch 3"), (5, "Epoch 3/4")):
