@@ -56,10 +56,10 @@ def segment(values: np.ndarray, places: np.ndarray, tissues: np.ndarray) -> tupl
     some = slice(None, None, -(-len(y) // MOST))
     mu, psi, a = _estimate(y[some], prior[:, some], phi[some])
     if not mu[0] < mu[1] < mu[2]:
-        found = ", ".join(f"{name} {np.exp(m):.4g}" for name, m in zip(TISSUES, mu, strict=True))
+        means = ", ".join(f"{name} {np.exp(m):.4g}" for name, m in zip(TISSUES, mu, strict=True))
         raise InfieldError(
             where="MRI",
-            found=f"mean intensities {found}",
+            found=f"mean intensities {means}",
             expected="a T1-weighted image, which rises from fluid to white matter",
             remedy="is it another contrast, or not in MNI152?",
         )
