@@ -161,6 +161,7 @@ def test_images_that_are_refused(emulate, tmp_path, made, options, words):
         (("--index", 1, "--points", 64), ["--points", "is a bridge", "is a lightcones"]),
         (("--index", 1, "--band", 0), ["--band", "above zero"]),
         (("--index", 1, "--grey-matter", "g.nii"), ["its own regions"]),
+        (("--index", 1, "--mri", "t.nii"), ["--mri", "its own regions"]),
     ],
 )
 def test_conditions_that_are_refused(emulate, folder, tmp_path, options, words):
