@@ -132,8 +132,12 @@ class RegionPairs(LightningDataModule):
         some = dataset.isel(sample=slice(n))
         z, y, x = (dataset[axis].values for axis in "zyx")
         spacing = float(np.diff(y)[0])
+        baseline, follow_up, grey, white = (torch.from_numpy(some[name].values).float() for name in names)
         return TrainingImages(
-            *(torch.from_numpy(some[name].values).float() for name in names),
+            baseline,
+            follow_up,
+            grey,
+            white,
             torch.from_numpy(dataset["region_weights"].values).float(),
             nearest_region(volume_places(z, y, x)),
             spacing,

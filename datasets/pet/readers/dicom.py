@@ -93,7 +93,8 @@ def _facts(headers: list[tuple[Any, Path]]) -> dict[str, Any]:
 
     Activity is corrected for decay to the start of the series (START) or to the injection (ADMIN).
     """
-    first, facts = headers[0][0], {}
+    first = headers[0][0]
+    facts: dict[str, Any] = {}
     if weight := first.get("PatientWeight"):
         facts["PatientWeight"] = float(weight)
     sequence = first.get("RadiopharmaceuticalInformationSequence") or []
