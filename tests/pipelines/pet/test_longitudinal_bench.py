@@ -47,7 +47,16 @@ def test_fit_trains_a_bridge_that_says_synthetic(tmp_path):
     baseline, follow_up, _ = write_cohort(tmp_path / "pet.zarr")
     command = ["fit", "--config", str(CONFIGS / "fit_pet_bridge.yaml"), "--trainer.default_root_dir", str(tmp_path)]
     command += ["--data.init_args.path", str(tmp_path / "pet.zarr"), "--data.init_args.batch_size", "64"]
-    command += ["--model.init_args.images", "40", "--trainer.max_steps", "12", "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
+    command += [
+        "--model.init_args.images",
+        "40",
+        "--trainer.max_steps",
+        "12",
+        "--trainer.logger",
+        "false",
+        "--trainer.enable_progress_bar",
+        "false",
+    ]
     assert main(command) == 0
     bridge = load_checkpoint(tmp_path / "bridge.ckpt", "bridge")
     assert bridge.synthetic and bridge.regions == NAMES and bridge.provenance["subjects"] == 461
