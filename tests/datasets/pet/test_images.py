@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import subprocess
 import sys
@@ -13,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from examples.field_situations_devices import ecat
 from examples.processes import HANG
 
 from infield.core.errors import InfieldError
 from infield.datasets.pet.centiloid import TABLE, centiloid_line
 from infield.datasets.pet.decay import decay_factor, half_life, mean_over_frames
-from infield.datasets.pet.image import PETImage, read_image, to_world_axes
+from infield.datasets.pet.image import PETImage, from_world_axes, read_image, to_world_axes
 from infield.datasets.pet.interval import years_between
 from infield.datasets.pet.quantities import Dose, becquerel, check_values, quantity, to_suv, to_suvr
 from infield.datasets.pet.readers.frames import FrameFile
@@ -120,6 +122,7 @@ def test_left_stays_left(codes):
     z, y, x = np.argwhere(moved == 7)[0]
     np.testing.assert_allclose(there @ [x, y, z, 1], [*world, 1])
     np.testing.assert_allclose(np.diag(there), [2, 3, 4, 1])
+    np.testing.assert_array_equal(from_world_axes(moved, affine), values)  # and back
     tilted = affine.copy()
     tilted[:3, :3] = np.array([[0.9, -0.4, 0], [0.4, 0.9, 0], [0, 0, 1]]) @ affine[:3, :3]
     with pytest.raises(InfieldError, match="oblique"):
@@ -359,3 +362,17 @@ def test_the_help_of_convert_imports_no_torch():
     code += "except SystemExit:\n    pass\nassert 'torch' not in sys.modules"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=False)
     assert run.returncode == 0 and "diagnosis" in run.stdout, run.stderr
+
+
+@pytest.mark.field
+@pytest.mark.filterwarnings("error::ResourceWarning", "error::pytest.PytestUnraisableExceptionWarning")
+def test_an_ecat_file_is_closed(tmp_path):
+    """Its frame is 2500 times the scale 2, and no handle stays open, before the frame is read as after it."""
+    pytest.importorskip("nibabel")
+    ecat(tmp_path)
+    found = open_image(tmp_path / "a.v")
+    (tmp_path / "a.v").rename(tmp_path / "b.v")
+    (tmp_path / "b.v").rename(tmp_path / "a.v")
+    assert found.image().values.shape == (3, 4, 5) and (found.image().values == 5000).all()
+    del found
+    gc.collect()
