@@ -158,7 +158,7 @@ def test_images_that_are_refused(emulate, tmp_path, made, options, words):
         (("--index", 1, "--years", 20), ["range of training", "--extrapolate"]),
         (("--index", 1, "--samples", 9), ["9 draws", "at least 19", "--samples"]),
         (("--index", 1, "--workers", 2), ["--workers", "seconds"]),
-        (("--index", 1, "--points", 64), ["--points", "is a bridge", "is a lightcones"]),
+        (("--index", 1, "--points", 64), ["--points", "kind 'bridge'", "kind 'lightcones'"]),
         (("--index", 1, "--band", 0), ["--band", "above zero"]),
         (("--index", 1, "--grey-matter", "g.nii"), ["its own regions"]),
         (("--index", 1, "--mri", "t.nii"), ["--mri", "its own regions"]),
