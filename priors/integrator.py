@@ -1,4 +1,4 @@
-r"""Draws of a flow prior: the flow of a Gaussian with the prior's spectrum is taken exactly, what is left by Adams' method.
+r"""Draws of a flow prior: the flow of a Gaussian with its spectrum is taken exactly, what is left by Adams' method.
 
 In the modes of the source let c be the variances of the source, d those of the prior and m its mean. The flow of
 N(m, diag d) multiplies each mode of x_t - t m by the square root of p_t, so that
