@@ -101,7 +101,8 @@ def integrate(
     """
     t = times(steps if v_0 is None else steps + 1)
     z = gaussian.to_z(x_0, 0.0)
-    corrected, slopes = z, []
+    corrected = z
+    slopes: list[tuple[float, Tensor]] = []
     for k in range(len(t) - 1):
         if k == 0:
             v = velocity(x_0, 0.0) if v_0 is None else v_0
