@@ -93,8 +93,8 @@ class Geometry:
         return tuple(tuple(group) for group in groups.values())
 
     def length_units(self, i: int) -> str:
-        """Units of a length along coordinate i: km on the sphere, else the coordinate's own."""
-        return "km" if self.sphere and i in self.sphere else self.units[i]
+        """Units of a length along coordinate i: km on the sphere, else the coordinate's own, of times without epoch."""
+        return "km" if self.sphere and i in self.sphere else self.units[i].partition(" since ")[0]
 
     def embed(self, x: Tensor, lengths: Tensor, azimuth: Tensor | None = None) -> Tensor:
         """E(x), differentiable in lengths and azimuth.

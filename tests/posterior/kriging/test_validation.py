@@ -19,7 +19,14 @@ from infield.posterior.kriging.fitted import FittedField
 from infield.posterior.kriging.law import Geometry
 from infield.posterior.kriging.observations import Observations
 from infield.posterior.kriging.rivals import rivals
-from infield.posterior.kriging.validation import leave_one_out, prior_covariance_of_data, validate, verdict, whitened
+from infield.posterior.kriging.validation import (
+    leave_one_out,
+    outlying,
+    prior_covariance_of_data,
+    validate,
+    verdict,
+    whitened,
+)
 from infield.posterior.kriging.variogram import variogram
 
 
@@ -62,6 +69,23 @@ def test_right_files_are_trusted_and_wrong_ones_are_not():
     judged = [verdict(f, validate(f)) for f in wrong]
     assert all(v.trusted == 0 and v.because for v in judged)
     assert verdict(fitted(), None).trusted == "unchecked"
+
+
+def test_one_wrong_datum_that_makes_the_law_is_named():
+    """No law predicts it, but a law with its variance covers all others; a peak that its neighbours share is none."""
+    x, y, operator = data_on(GRID)
+    noise = UnknownGaussianNoise(torch.ones((), dtype=torch.float64))
+
+    def judged(values):
+        m = Measurement(y=values[None, None], operator=operator, noise=noise, grid=GRID)
+        field = FittedField.of(m, hyper="plug-in", settings=Settings(orders=(1.5,)))
+        return outlying(field, validate(field))
+
+    wrong, peak = y.clone(), y + 20 * torch.exp(-0.5 * ((torch.from_numpy(x) - x[30]) / 2) ** 2)
+    wrong[20] = 500.0
+    (found,) = judged(wrong)
+    assert "one datum, 500 " in found and "is it an error?" in found
+    assert judged(y) == judged(peak) == []
 
 
 def short_or_white(n, seed, white):

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from infield.core.errors import InfieldError
+from infield.core.grid import Axis, Grid
 from infield.posterior.kriging.dense import Dense
 from infield.posterior.kriging.family import Family, extents
-from infield.posterior.kriging.law import ORDERS, Geometry, matern_slope, matern_unit
+from infield.posterior.kriging.law import ORDERS, Geometry, StationaryLaw, matern_slope, matern_unit
 from infield.posterior.kriging.observations import Observations, Trend
 from infield.posterior.kriging.vecchia import Vecchia, neighbour_terms
 
@@ -156,6 +157,15 @@ def test_slope_of_the_law_is_its_derivative_by_the_squared_distance(nu):
     square = r.square().requires_grad_()
     (expected,) = torch.autograd.grad(matern_unit(square.sqrt(), nu).sum(), square)
     torch.testing.assert_close(matern_slope(r, nu), expected)
+
+
+def test_a_length_of_time_is_a_duration_and_one_on_the_sphere_is_in_kilometres():
+    axes = (Axis("time", (0.0, 1.0), "days since 2020-01-01"), Axis("lat", (0.0, 1.0), "degrees_north"),
+            Axis("lon", (0.0, 1.0), "degrees_east"), Axis("z", (0.0, 1.0), "m"))  # fmt: skip
+    geometry = Geometry.of(Grid(axes))
+    assert [geometry.length_units(i) for i in range(4)] == ["days", "km", "km", "m"]
+    law = StationaryLaw(geometry, 1.5, 1.0, (3.0, 50.0, 50.0, 2.0))
+    assert law.to_json()["lengths"]["time"] == {"length": 3.0, "units": "days"}
 
 
 def test_a_law_of_another_order_is_refused():
