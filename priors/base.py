@@ -202,4 +202,5 @@ def sample(prior: FlowPrior, n: int, generator: Generator, *, steps: int = 50) -
 
 def flow(prior: FlowPrior, x_0: Tensor, steps: int) -> Tensor:
     """Phi(x_0), the field that the flow of a prior makes of one of its source, both standardised; shape of x_0."""
-    return integrate(prior.velocity, GaussianFlow.of(prior.source, prior.covariance, prior.mean), x_0, steps)
+    v_0 = prior.mean.to(x_0) - x_0  # E[x_1 | x_0] is the mean
+    return integrate(prior.velocity, GaussianFlow.of(prior.source, prior.covariance, prior.mean), x_0, steps, v_0)

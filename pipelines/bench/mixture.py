@@ -10,8 +10,9 @@ learned one (a Fourier neural operator that was trained on draws of the mixture,
 from __future__ import annotations
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
+from infield.physics.measurement import Measurement
 from infield.pipelines.bench.beside_exact import METRICS as POSTERIOR_METRICS
 from infield.pipelines.bench.beside_exact import add_beside_exact
 from infield.pipelines.bench.learned_regression import (
@@ -69,13 +70,18 @@ def run(*, quick: bool = False, seed: int = 0) -> Bench:
     with progress() as bar:
         for case in bar.track(range(cases), description="mixture"):
             generator = Generator().manual_seed(1000 * seed + case)
-            truth = prior.components[case % len(LENGTHS)].covariance.sample(1, generator)[0]
-            sensors = torch.randperm(POINTS, generator=generator)[:OBSERVATIONS].sort().values
-            noise = NOISE_VARIANCE**0.5 * torch.randn(OBSERVATIONS, generator=generator, dtype=torch.float64)
-            measurement = point_measurement(truth[0, sensors] + noise, sensors, POINTS, "1")
+            measurement, truth = measured(prior, case, generator)
             rows = methods | ({"source-slice": (SLOW, prior)} if case < slow else {})
             add_beside_exact(bench, f"{case}", prior, measurement, truth, rows, n, generator, classifier=True)
     return bench
+
+
+def measured(prior: MixturePrior, case: int, generator: Generator) -> tuple[Measurement, Tensor]:
+    """Data of a case, and its truth `(channel, points)`: a draw of one component."""
+    truth = prior.components[case % len(LENGTHS)].covariance.sample(1, generator)[0]
+    sensors = torch.randperm(POINTS, generator=generator)[:OBSERVATIONS].sort().values
+    noise = NOISE_VARIANCE**0.5 * torch.randn(OBSERVATIONS, generator=generator, dtype=torch.float64)
+    return point_measurement(truth[0, sensors] + noise, sensors, POINTS, "1"), truth
 
 
 def mixture_prior() -> MixturePrior:

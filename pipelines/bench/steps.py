@@ -5,8 +5,8 @@ datum contributes.
 
 Parts: `integrator` (draws of priors beside Heun's method, the midpoint rule and DPM-Solver++ at equal calls), `slice`
 (what a step of `source-slice` costs), `denoisers` (shipped priors, and priors with a planted circulation), `explain`
-(sensitivities beside exact ones), `smc` (Gaussian priors, 40 and 60 data), `nonlinear` and `chains` (`smc` of Darcy
-flow and counts). Parts of many cases resume with `--keep`.
+(sensitivities beside exact ones), `smc` (Gaussian priors, 40 and 60 data), `mixture` (`smc` on the cases of that
+bench), `nonlinear` and `chains` (`smc` of Darcy flow and counts). Parts of many cases resume with `--keep`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from typing import Any
 import torch
 
 from infield.core.errors import InfieldError
-from infield.pipelines.bench import steps_denoisers, steps_explain, steps_integrator, steps_nonlinear, steps_smc
+from infield.pipelines.bench import (
+    steps_denoisers,
+    steps_explain,
+    steps_integrator,
+    steps_mixture,
+    steps_nonlinear,
+    steps_smc,
+)
 from infield.pipelines.bench.kept import Kept
 from infield.pipelines.bench.steps_kept import StepsBench
 from infield.pipelines.bench.steps_options import PARTS
@@ -30,6 +37,7 @@ RUN = {
     "denoisers": steps_denoisers.run,
     "explain": steps_explain.run,
     "smc": steps_smc.run,
+    "mixture": steps_mixture.run,
     "nonlinear": steps_nonlinear.run,
     "chains": steps_nonlinear.run_chains,
 }

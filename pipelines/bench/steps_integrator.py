@@ -22,7 +22,7 @@ from infield.priors.gaussian.prior import gaussian_prior
 from infield.priors.storage.checkpoint import load_flow_prior
 
 CALLS = (8, 16, 32)
-LEARNED = ("gp_mixture", "pde_darcy")
+LEARNED = ("gp_mixture", "pde_darcy", "gp_matern", "gp_gibbs", "pde_dirichlet", "pde_vorticity", "brain_64")
 FINE_STEPS = {"closed": 400, "learned": 96}
 
 Method = Callable[[FlowPrior, Tensor, int], Tensor]

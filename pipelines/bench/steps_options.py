@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-PARTS = ("integrator", "slice", "denoisers", "explain", "smc", "nonlinear", "chains")
+PARTS = ("integrator", "slice", "denoisers", "explain", "smc", "mixture", "nonlinear", "chains")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
