@@ -12,14 +12,14 @@ With x the posterior mean given e_a, directions G = U^T L^{-1} B depend on e_a a
 
     s = G^T v^{-1} (e_b - lambda e_a / (lambda + 1 + t)) ~ N(0, S),    S = G^T v^{-1} G = V diag(mu) V^T,
 
-exactly, where operator, prior and noise are right. Amplitudes a ~ N(0, tau^2) of the errors make it N(0, S + tau^2 S^2);
-the likelihood ratio of the two is a function of
+exactly, where operator, prior and noise are right. Amplitudes a ~ N(0, tau^2) of the errors make it
+N(0, S + tau^2 S^2); the likelihood ratio of the two is a function of
 
     q = sum_i tau^2 mu_i / (1 + tau^2 mu_i) (V^T s)_i^2 / mu_i,
 
 a sum of chi^2 with one degree of freedom each, whose weights leave out errors that the data could not show (a test of
 variance components: Lin 1997, Biometrika 84, 309). Its distribution is computed by Imhof's integral (1961, Biometrika
-48, 419, eq. 3.2).
+48, 419, eq. 3.2), far out in its tail by a saddlepoint (Kuonen 1999, Biometrika 86, 929).
 """
 
 from __future__ import annotations
@@ -113,8 +113,9 @@ def _with_noise(measurement: Measurement, whitened: WhitenedData, w: Tensor) -> 
 def exceeded(weights: Tensor, q: float, noncentrality: Tensor | None = None) -> float:
     """Probability that a sum of squares of independent normal numbers of variance one, with weights, is larger than q.
 
-    Imhof's integral over u in (0, infinity) of sin(theta) / (pi u rho), plus one half, by the trapezoidal rule in log u,
-    to about 1e-6. One square alone, whose integrand falls too slowly, is chi^2.
+    Imhof's integral over u in (0, infinity) of sin(theta) / (pi u rho), plus one half, by the trapezoidal rule in
+    log u, to about 1e-6; for large q, where it oscillates too fast, a saddlepoint, to some per cent of the probability.
+    One square alone, whose integrand falls too slowly, is chi^2.
 
     Arguments:
         weights: Positive, shape `(n,)`.
@@ -127,6 +128,8 @@ def exceeded(weights: Tensor, q: float, noncentrality: Tensor | None = None) -> 
     w, delta = w[kept], delta[kept]
     if len(w) == 1:
         return float(stats.ncx2.sf(q, 1, float(delta)) if float(delta) > 0 else stats.chi2.sf(q, 1))
+    if q > (6 if len(w) < 8 else 3) * float((w * (1 + delta)).sum()):
+        return _far(w, delta, q)
     decade = 2000 if len(w) < 8 else 200  # points; the integrand falls as u^(-n / 2), and oscillates
     decades = 24 if len(w) < 8 else 12
     u = torch.logspace(-decades / 2, decades / 2, decades * decade + 1, dtype=torch.float64) / max(q, float(w.sum()))
@@ -137,6 +140,23 @@ def exceeded(weights: Tensor, q: float, noncentrality: Tensor | None = None) -> 
         log_rho += 0.25 * torch.log1p(squared) + 0.5 * d * squared / (1 + squared)
     step = math.log(10) / decade  # du / u is d log u
     return min(max(0.5 + float((torch.sin(theta) * torch.exp(-log_rho)).sum()) * step / math.pi, 0.0), 1.0)
+
+
+def _far(w: Tensor, delta: Tensor, q: float) -> float:
+    """The same by Kuonen's saddlepoint; weights are at most one, and q is above the mean."""
+
+    def K(z: float, derivative: int) -> float:
+        a = 1 - 2 * z * w
+        parts = (
+            -0.5 * a.log() + delta * w * z / a,
+            w / a + delta * w / a.square(),
+            2 * w.square() / a.square() + 4 * delta * w.square() / a**3,
+        )
+        return float(parts[derivative].sum())
+
+    z = optimize.brentq(lambda z: K(z, 1) - q, 0.0, 0.5 * (1 - 1e-13))
+    distance = math.sqrt(2 * (z * q - K(z, 0)))
+    return float(stats.norm.sf(distance + math.log(z * math.sqrt(K(z, 2)) / distance) / distance))
 
 
 def _smallest(weights: Tensor, mu: Tensor, alarm: float) -> float | None:

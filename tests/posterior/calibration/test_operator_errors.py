@@ -102,6 +102,10 @@ def test_the_tail_of_a_weighted_sum_of_squares():
         ones, q = torch.ones(n, dtype=torch.float64), float(stats.chi2.isf(p, n))
         assert exceeded(2 * ones, 2 * q) == pytest.approx(p, abs=2e-6)
         assert exceeded(ones, q, 3 * ones) == pytest.approx(stats.ncx2.sf(q, n, 3 * n), abs=2e-6)
+    for n, q in ((2, 60.0), (5, 40.0), (64, 400.0), (64, 5000.0)):  # far out
+        ones = torch.ones(n, dtype=torch.float64)
+        assert exceeded(ones, q) == pytest.approx(stats.chi2.sf(q, n), rel=0.08)
+        assert exceeded(ones, q, 0.1 * ones) == pytest.approx(stats.ncx2.sf(q, n, 0.1 * n), rel=0.08, abs=1e-15)
     a, b, q = 3.0, 1.0, 7.0  # squares in pairs: a mixture of exponentials
     pairs = torch.tensor([a, a, b, b], dtype=torch.float64)
     expected = (a * math.exp(-q / (2 * a)) - b * math.exp(-q / (2 * b))) / (a - b)
