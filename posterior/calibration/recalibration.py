@@ -51,6 +51,10 @@ WIDEST = 5.0
 """Widths lie between one over this and this."""
 
 
+FARTHEST = 2.0
+"""And those by the spread of a posterior beside another, likewise."""
+
+
 @dataclass(frozen=True)
 class Pyramid:
     """The maps B_b on a grid.
@@ -147,7 +151,7 @@ class Recalibration:
         exponent, typical = _exponent(np.log(np.maximum(E, 1e-300)) - np.array(S), np.array(S)), float(np.mean(S))
         if exponent == 0:
             return second
-        scale = [_bounded(exponent * (one - typical)) for one in S]
+        scale = [_bounded(exponent / 2 * (one - typical)) ** 2 for one in S]
         c = (sum(E) / float(np.dot(scale, wider))) ** 0.5
         # S of c r' is c^2 times as large, and S_0 with it
         return cls(pyramid, widths, c * second.overall, exponent, typical + 2 * math.log(c))
@@ -158,7 +162,9 @@ def _log_sum(variance: Tensor) -> float:
 
 
 def _bounded(log_factor: float) -> float:
-    return min(max(math.exp(log_factor), 1 / WIDEST), WIDEST)
+    """A factor by the spread, between one over `FARTHEST` and `FARTHEST`: a line is not followed beyond simulations."""
+    limit = math.log(FARTHEST)
+    return math.exp(min(max(log_factor, -limit), limit))
 
 
 def _exponent(log_ratio: np.ndarray, log_spread: np.ndarray) -> float:

@@ -80,9 +80,10 @@ def varying(x, generator, power):
 
 def pairs_of_varying_spread(seed, power):
     generator, found = Generator().manual_seed(seed), []
-    for truth, draws in cases(lambda x: x, seed):
-        spread, size = varying(draws - draws.mean(0), generator, power)
-        found.append((size * truth, spread))
+    for _ in range(CASES):
+        white = torch.randn((1 + N, 1, 64), generator=generator, dtype=torch.float64)
+        spread, size = varying(white[1:], generator, power)
+        found.append((size * white[0], spread))
     return found
 
 
