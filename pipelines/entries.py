@@ -39,7 +39,10 @@ ENTRIES = {
             "infield.pipelines.commands.demo_options",
             "the whole workflow in three minutes: measurement, posterior, report",
         ),
-        "emulate": Entry("infield.pipelines.commands.emulate", "new fields from a conditional prior"),
+        "emulate": Entry("infield.pipelines.commands.emulate", "new fields drawn from a prior"),
+    },
+    "emulators": {
+        "prior": Entry("infield.pipelines.commands.emulate_fields_options", "fields of a prior, learned or described"),
     },
     "checkpoint_folders": {"infield": Entry("infield.pipelines", "checkpoints of this package")},
     "tables": {"priors": Entry("infield.pipelines.run.names:priors", "all priors by name")},

@@ -8,8 +8,10 @@ OPTIONS = {
     "box": "--box-size",
     "delay_channels": "--channels-per-segment",
     "numbers": "--slice A-B",
+    "sample_axis": "--data.init_args.sample_axis",
     "slice_number": "--slice",
     "template": "--with template=FOLDER",
+    "training_variable": "--data.init_args.variable",
 }
 """Options that have another name than their parameter, or show what they take."""
 

@@ -145,6 +145,17 @@ ENTRIES = {
                 arxiv("Mardani et al. 2023", "2305.04391"),
             ),
         ),
+        "diffpir": Entry(
+            "infield.posterior.samplers.diffpir:DiffPIR",
+            "draws of the prior that are guided to any data",
+            papers=("zhu2023diffpir",),
+            facts=facts(
+                DIFFERENTIABLE,
+                NOTHING,
+                "40 velocity evaluations (`levels`); about 1300 evaluations of the operator and of its derivatives",
+                arxiv("Zhu et al. 2023", "2305.08995"),
+            ),
+        ),
         "dds": Entry(
             "infield.posterior.samplers.dds:DDS",
             "decomposed diffusion sampling",

@@ -228,3 +228,9 @@ def test_the_mutants_that_are_argued_are_of_lines_that_there_are():
     for entry in yaml.safe_load(EQUIVALENT.read_text(encoding="utf-8")):
         keys = [{**entry, "path": path, "place": 0} for path in paths if path.name == entry["file"]]
         assert any(equivalent(mutant, [entry]) for key in keys if (mutant := changes.again(ROOT, key))), entry
+
+
+def test_a_module_that_installs_itself_is_never_changed():
+    assert all((ROOT / path).is_file() for path in changes.SPARED)
+    assert not changes.SPARED & set(changes.modules(ROOT, "core"))
+    assert len(changes.modules(ROOT, "core")) == len(list((ROOT / changes.FOLDERS["core"]).rglob("*.py"))) - 1

@@ -275,7 +275,7 @@ def test_choices_that_options_repeat_are_those_of_the_heavy_modules():
     from infield.pipelines.bench import trust, trust_options
     from infield.pipelines.bench.kriging import run as kriging
     from infield.pipelines.bench.kriging import run_options as kriging_options
-    from infield.pipelines.cm21 import emulate_options, infer, infer_options, observe_options
+    from infield.pipelines.cm21 import infer, infer_options, observe_options
     from infield.pipelines.commands import simulate_options as fields_options
     from infield.pipelines.mri import convert_options as mri_options
     from infield.pipelines.mri.bench import trust as mri_trust
@@ -285,12 +285,10 @@ def test_choices_that_options_repeat_are_those_of_the_heavy_modules():
     from infield.pipelines.pet.bench import run_options as pet_bench_options
     from infield.pipelines.projection_mapping import simulate as projection
     from infield.pipelines.wall_pressure import channel_options, convert_options, simulate_options
-    from infield.priors.cm21 import prior
     from infield.priors.random_fields import processes
 
     assert convert_options.WALLS == plane_file.WALLS and convert_options.FLOWS == tuple(jhtdb.FLOWS)
     assert observe_options.TELESCOPES == tuple(telescopes.TELESCOPES)
-    assert emulate_options.FLOW_STEPS == prior.FLOW_STEPS
     assert fields_options.PROCESSES == tuple(processes.PROCESSES)
     assert mri_options.MASKS == masks.MASKS
     assert (mri_options.AXES, mri_options.CHOSEN, mri_options.AVERAGED) == (arrays.AXES, arrays.CHOSEN, arrays.AVERAGED)

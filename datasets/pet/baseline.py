@@ -4,6 +4,7 @@ MNI152.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ import xarray as xr
 from torch import Tensor
 
 from infield.core.errors import InfieldError
-from infield.datasets.anatomy.brain_template import load_template
 from infield.datasets.formats.simulation import open_simulation
 from infield.datasets.pet.brain_regions import NAMES, nearest_region
 from infield.datasets.pet.image import MNI, PETImage, read_image
+from infield.datasets.pet.mri_tissues import REGISTRATION, places_of, template_on, tissues_of_mri
 from infield.datasets.pet.pair import FORMAT as PAIR
 from infield.datasets.pet.pair import read_pair
 from infield.datasets.pet.quantities import SUVR
@@ -28,10 +29,6 @@ GREY = 1 / 3
 
 LIKE_A_BRAIN = 0.4
 """Least correlation of an image in MNI152 with the brain of the template."""
-
-REGISTRATION = (
-    "register it: antsRegistrationSyN.sh -d 3 -f mni152_t1.nii.gz -m t1.nii.gz -o to_mni_, then antsApplyTransforms"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +44,10 @@ class Baseline:
         follow_up: Measured SUVR of the regions at the follow-up, where it is known.
         years: To that follow-up.
         tracer: Its name, where it is known.
+        weights: Of each voxel in the mean of its region, `(z, y, x)`.
+        tissues: Fractions of grey and of white matter, `(2, z, y, x)`; None where they are not known.
+        original: Affine of the file's own voxel order, where it is NIfTI.
+        follow_up_image: Measured image of the follow-up, where it is known, `(z, y, x)`.
     """
 
     values: Tensor
@@ -57,17 +58,27 @@ class Baseline:
     follow_up: Tensor | None = None
     years: float | None = None
     tracer: str | None = None
+    weights: np.ndarray | None = None
+    tissues: np.ndarray | None = None
+    original: np.ndarray | None = None
+    follow_up_image: np.ndarray | None = None
 
 
 def read_baseline(
-    path: Path, *, index: int | None = None, grey_matter: Path | None = None, units: str | None = None
+    path: Path,
+    *,
+    index: int | None = None,
+    mri: Path | None = None,
+    grey_matter: Path | None = None,
+    units: str | None = None,
 ) -> Baseline:
     """Read a baseline.
 
     Arguments:
         path: A cohort of `infield simulate pet`, a pair or an image of `infield convert pet` (.zarr), or NIfTI.
         index: Subject of a cohort.
-        grey_matter: Map of the fractions of grey matter, on the image's grid; by default that of the template.
+        mri: T1-weighted MRI in MNI152, on any grid, of which the tissues are segmented; by default the template's.
+        grey_matter: Map of the fractions of grey matter, on the image's grid, in place of an MRI.
         units: Units of a NIfTI image without a sidecar: "SUVR".
 
     Raises:
@@ -77,7 +88,10 @@ def read_baseline(
         raise InfieldError(where=path, found="no file there", expected="a baseline", remedy="check the path")
     found = _format(path)
     if found not in (PAIR, "pet-image", "nifti"):
-        return _of_cohort(path, index, grey_matter)
+        return _of_cohort(path, index, {"mri": mri, "grey_matter": grey_matter})
+    if mri is not None and grey_matter is not None:
+        raise InfieldError(where="{mri}", found="a map of grey matter too", expected="one of them",
+                           parameters=["mri"])  # fmt: skip
     if index is not None:
         raise InfieldError(
             where="{index}", found=f"{path.name}, one subject", expected="a cohort", parameters=["index"]
@@ -89,14 +103,35 @@ def read_baseline(
         image, later = (read_image(path) if found == "pet-image" else _nifti(path, units)), None
     try:
         _check(image)
-        labels, weights = _regions(image, grey_matter)
+        tissues = _tissues(image, mri, grey_matter)
+        labels, weights = _regions(image, tissues[0])
         values = _means(image.values, labels, weights)
         if later is not None:
             follow_up = _means(later.values, labels, weights)
     except InfieldError as error:
         raise error.within(path) from error
     tracer = image.facts.get("TracerName")
-    return Baseline(values, image, labels, path.name, False, follow_up, years, None if tracer is None else str(tracer))
+    return Baseline(
+        values,
+        image,
+        labels,
+        path.name,
+        False,
+        follow_up,
+        years,
+        None if tracer is None else str(tracer),
+        weights=weights,
+        tissues=tissues,
+        original=_original_affine(path) if found == "nifti" else None,
+        follow_up_image=None if later is None else later.values,
+    )
+
+
+def _original_affine(path: Path) -> np.ndarray:
+    """The affine of a NIfTI file in its own order of voxels."""
+    import nibabel
+
+    return np.asarray(nibabel.load(path).affine, dtype=float)  # type: ignore[attr-defined]
 
 
 def _format(path: Path) -> str:
@@ -149,13 +184,10 @@ def _check(image: PETImage) -> None:
         )
 
 
-def _regions(image: PETImage, grey_matter: Path | None) -> tuple[np.ndarray, np.ndarray]:
-    """Region and weight of each voxel, -1 and 0 outside, `(z, y, x)`."""
-    shape = image.values.shape
-    z, y, x = np.indices(shape)
-    places = torch.from_numpy(np.stack([x, y, z, np.ones(shape)], -1) @ image.affine.T[:, :3])
-    tissues = load_template("").at(places[None])[:, 0].numpy()
-    brain = tissues[2]
+def _tissues(image: PETImage, mri: Path | None, grey_matter: Path | None) -> np.ndarray:
+    """Fractions of grey and white matter on the image's grid, `(2, z, y, x)`; refuse what is no brain in MNI152."""
+    template = template_on(image)
+    brain = template[2]
     if 0.05 < brain.mean() < 0.95 and image.values.std() > 0:
         alike = float(np.corrcoef(image.values.ravel(), brain.ravel())[0, 1])
         if not alike >= LIKE_A_BRAIN:
@@ -165,11 +197,25 @@ def _regions(image: PETImage, grey_matter: Path | None) -> tuple[np.ndarray, np.
                 expected=f"at least {LIKE_A_BRAIN:g}",
                 remedy=REGISTRATION,
             )
-    grey = tissues[0]
-    if grey_matter is not None:
-        file = open_image(grey_matter, units="1").image()
-        image.check_same_grid(file.affine, file.values.shape, str(grey_matter))
-        grey = file.values
+    if mri is not None:
+        return tissues_of_mri(mri, image, brain)
+    if grey_matter is None:
+        return template[:2]
+    file = open_image(grey_matter, units="1").image()
+    image.check_same_grid(file.affine, file.values.shape, str(grey_matter))
+    if not -1e-3 <= file.values.min() <= file.values.max() <= 1.001:
+        raise InfieldError(
+            where=grey_matter,
+            found=f"values from {file.values.min():.3g} to {file.values.max():.3g}",
+            expected="fractions of grey matter, 0 to 1",
+        )
+    return np.stack([file.values, np.minimum(template[1], (1 - file.values).clip(0))])
+
+
+def _regions(image: PETImage, grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Region of each voxel, -1 outside, and its weight in the mean of that region, `(z, y, x)`."""
+    shape = image.values.shape
+    places = places_of(image)
     labels = np.full(shape, -1)
     seen = grey > GREY
     labels[seen] = nearest_region(places[torch.from_numpy(seen)]).numpy()
@@ -183,27 +229,28 @@ def _regions(image: PETImage, grey_matter: Path | None) -> tuple[np.ndarray, np.
             expected="all regions in the image",
             remedy="is its affine in mm of MNI152?",
         )
-    return labels, weights
+    return labels, np.where(seen, weights / total[labels], 0.0)
 
 
 def _means(values: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Tensor:
     """Weighted mean of each region."""
     seen = labels >= 0
-    place, w = labels[seen], weights[seen]
-    sums = [np.bincount(place, weights=w * v, minlength=len(NAMES)) for v in (values[seen], np.ones(len(w)))]
-    return torch.from_numpy(sums[0] / sums[1])
+    return torch.from_numpy(
+        np.bincount(labels[seen], weights=weights[seen] * values[seen], minlength=len(NAMES)).astype(float)
+    )
 
 
-def _of_cohort(path: Path, index: int | None, grey_matter: Path | None) -> Baseline:
+def _of_cohort(path: Path, index: int | None, maps: Mapping[str, Path | None]) -> Baseline:
     """One subject of a file of `infield simulate pet`; its regional means are those of the file."""
     data = open_simulation(path)
     if "baseline_regions" not in data:
         raise InfieldError(
             where=path, found="no variable baseline_regions", expected="a file of `infield simulate pet`"
         )
-    if grey_matter is not None:
-        raise InfieldError(where="{grey_matter}", found="a cohort, which has its own regions", expected="an image",
-                           parameters=["grey_matter"])  # fmt: skip
+    for name, given in maps.items():
+        if given is not None:
+            raise InfieldError(where=f"{{{name}}}", found="a cohort, which has its own regions", expected="an image",
+                               parameters=[name])  # fmt: skip
     count = data.sizes["sample"]
     if index is None or not 0 <= index < count:
         raise InfieldError(
@@ -223,4 +270,9 @@ def _of_cohort(path: Path, index: int | None, grey_matter: Path | None) -> Basel
     image = PETImage(one["baseline"].values.astype(float), affine, SUVR, {"space": MNI, "source": path.name})
     values = [torch.from_numpy(one[f"{name}_regions"].values.astype(float)) for name in ("baseline", "follow_up")]
     found = Baseline(values[0], image, labels, f"{path.name}, subject {index}", bool(data.attrs.get("synthetic", 0)))
-    return replace(found, follow_up=values[1], years=years)
+    known: dict[str, Any] = {"follow_up": values[1], "years": years, "weights": weights.max(0).astype(float)}
+    if "grey" in data and "white" in data:
+        known["tissues"] = np.stack([one[name].values.astype(float) for name in ("grey", "white")])
+    if "follow_up" in data:
+        known["follow_up_image"] = one["follow_up"].values.astype(float)
+    return replace(found, **known)

@@ -142,6 +142,21 @@ def to_world_axes(values: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, n
     return np.ascontiguousarray(moved.transpose(2, 1, 0)), result
 
 
+def from_world_axes(values: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Values `(z, y, x)` to the order of voxels `(i, j, k)` of an affine: the inverse of `to_world_axes`.
+
+    Arguments:
+        values: Shape `(z, y, x)`.
+        affine: From (i, j, k) to RAS+ mm; its axes are not oblique.
+    """
+    order = np.abs(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)).argmax(0)
+    moved = values.transpose(2, 1, 0)
+    for k in range(3):
+        if affine[k, np.flatnonzero(order == k)[0]] < 0:
+            moved = np.flip(moved, k)
+    return np.ascontiguousarray(moved.transpose(order))
+
+
 def read_image(path: Path) -> PETImage:
     """Read a zarr group that `PETImage.write` wrote.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from infield.core.errors import InfieldError
@@ -18,14 +18,26 @@ def acquisition_time(image: Path) -> datetime | None:
     """
     for folder in image.parents[:4]:
         for table in sorted((*folder.glob("*_scans.tsv"), *folder.glob("*_sessions.tsv"))):
-            with table.open(encoding="utf-8", newline="") as file:
+            with table.open(encoding="utf-8-sig", newline="") as file:
                 for row in csv.DictReader(file, delimiter="\t"):
                     session = row.get("session_id")
                     mine = Path(row.get("filename") or "").name == image.name
                     mine = mine or (session is not None and f"_{session}_" in f"_{image.name}")
                     if mine and row.get("acq_time") not in (None, "", "n/a"):
-                        return datetime.fromisoformat(str(row["acq_time"]).replace("Z", "+00:00"))
+                        return _time(str(row["acq_time"]), table)
     return None
+
+
+def _time(text: str, table: Path) -> datetime:
+    """A time of ISO 8601; one with a zone as universal time, as BIDS has those without a zone be of one place."""
+    try:
+        time = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
+        raise InfieldError(
+            where=table, found=f"acq_time '{text}'", expected="YYYY-MM-DDThh:mm:ss",
+            remedy="correct it, or give the interval ({years})", parameters=["years"],
+        ) from None  # fmt: skip
+    return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
 
 
 def years_between(baseline: Path, followup: Path, given: float | None = None) -> float:

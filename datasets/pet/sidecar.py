@@ -50,7 +50,7 @@ def read_sidecar(image: Path) -> dict[str, Any]:
             break
     for _, _, path in sorted(applies, reverse=True):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             raise InfieldError(where=path, found=" ".join(str(error).split()), expected="a JSON object") from error
         if not isinstance(content, dict):

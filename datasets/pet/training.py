@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,31 @@ from infield.core._lightning import LightningDataModule
 from infield.core.errors import InfieldError
 from infield.datasets.formats.simulation import open_simulation
 from infield.datasets.pet.amyloid_law import AmyloidLaw
+from infield.datasets.pet.brain_regions import nearest_region, volume_places
 from infield.datasets.pet.region_scans import RegionScans
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """Slices of some subjects, `(subjects, z, y, x)`, float32.
+
+    Arguments:
+        baseline, follow_up: SUVR.
+        grey, white: Fractions of tissue.
+        weights: Of the regional means, `(regions, z, y, x)`.
+        labels: Region of each voxel, `(z, y, x)`.
+        spacing: Of y and x, mm.
+        centre: y and x of the middle of a slice, mm.
+    """
+
+    baseline: Tensor
+    follow_up: Tensor
+    grey: Tensor
+    white: Tensor
+    weights: Tensor
+    labels: Tensor
+    spacing: float
+    centre: tuple[float, float]
 
 
 class RegionPairs(LightningDataModule):
@@ -88,6 +113,36 @@ class RegionPairs(LightningDataModule):
         """All training pairs."""
         x_b, x_f, years = self.training.tensors
         return x_b, x_f, years
+
+    def images(self, n: int) -> TrainingImages:
+        """Images of the first n subjects, none of which is held out.
+
+        Raises:
+            InfieldError: There are not so many, or the file holds no tissues.
+        """
+        dataset, most = (
+            open_simulation(self.path),
+            len(self.training) if not self.pairs else self.provenance["subjects"],
+        )
+        names = ("baseline", "follow_up", "grey", "white")
+        missing = [name for name in names if name not in dataset]
+        if missing or n > most:
+            found = f"no variable {', '.join(missing)}" if missing else f"{most} subjects to train on"
+            raise InfieldError(where=self.path, found=found, expected=f"images of {n} subjects with their tissues")
+        some = dataset.isel(sample=slice(n))
+        z, y, x = (dataset[axis].values for axis in "zyx")
+        spacing = float(np.diff(y)[0])
+        baseline, follow_up, grey, white = (torch.from_numpy(some[name].values).float() for name in names)
+        return TrainingImages(
+            baseline,
+            follow_up,
+            grey,
+            white,
+            torch.from_numpy(dataset["region_weights"].values).float(),
+            nearest_region(volume_places(z, y, x)),
+            spacing,
+            (float(y.mean()), float(x.mean())),
+        )
 
     def train_dataloader(self) -> DataLoader[Any]:
         generator = torch.Generator().manual_seed(self.seed)

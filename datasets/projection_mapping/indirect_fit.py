@@ -12,6 +12,7 @@ averaged over the surface is compared with the same of R K_R.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy import ndimage, optimize
@@ -38,7 +39,8 @@ def fit_indirect(setup: Setup, captures: Captures, patches: tuple[int, int]) -> 
     focal = geometry.get("focal")
     if not isinstance(focal, int | float) or not focal > 0:
         raise InfieldError(where="setup.yaml", found=f"focal {focal!r}", expected="the focal length in pixels")
-    centre = tuple(geometry.get("centre") or [(n - 1) / 2 for n in setup.shape])
+    middle = tuple((n - 1) / 2 for n in setup.shape)
+    centre = tuple(geometry.get("centre") or middle)
     covered = setup.covered
     points = positions_from_depth(geometry["depth"], float(focal), (float(centre[0]), float(centre[1])))
     K = patch_form_factors(points, covered, patches)
@@ -64,9 +66,11 @@ def fit_indirect(setup: Setup, captures: Captures, patches: tuple[int, int]) -> 
         direct = np.stack([mixing[:, k] - bounces(mixing[:, k], rho, factors, patches) for k in range(3)], 1)
         projectors.append(replace(projector, mixing=direct))
     facts = dict(setup.facts) | {"indirect": {"share": share(scale), "reflectance": float(rho[:, covered].mean())}}
-    return replace(
-        setup, projectors=tuple(projectors), reflectance=rho, form_factors=factors, patches=patches, facts=facts
-    )
+    depth: dict[str, Any] = {}
+    if centre == middle:  # a set-up has no other principal point
+        depth = {"depth": geometry["depth"], "focal": float(focal)}
+    whole = replace(setup, projectors=tuple(projectors), facts=facts, **depth)
+    return replace(whole, reflectance=rho, form_factors=factors, patches=patches)
 
 
 def bounces(captured: np.ndarray, rho: np.ndarray, factors: np.ndarray, patches: tuple[int, int]) -> np.ndarray:

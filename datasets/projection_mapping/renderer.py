@@ -247,7 +247,9 @@ class Scene:
             factors = all_bounces(K, reflectance, covered, patches)
             indirect = {"reflectance": reflectance, "form_factors": factors, "patches": patches}
         background = self.light([None] * len(self.poses))
-        return Setup(background, tuple(projectors), facts={"truth": True}, **indirect)
+        return Setup(
+            background, tuple(projectors), facts={"truth": True}, depth=self.depth, focal=self.focal, **indirect
+        )
 
 
 def _average(image: np.ndarray) -> np.ndarray:

@@ -43,6 +43,9 @@ def write_setup(path: Path, setup: Setup, *, overwrite: bool = False, title: str
         factors = np.broadcast_to(setup.form_factors, (3, *setup.form_factors.shape[-2:]))
         data["form_factors"] = (("channel", "receiver", "sender"), factors.astype(np.float32))
         data["patches"] = ("side", np.array(setup.patches))
+    if setup.depth is not None and setup.focal is not None:
+        about = {"long_name": "depth along the camera's axis", "focal": float(setup.focal)}
+        data["depth"] = (camera, setup.depth.astype(np.float32), about)
     data["warp"].attrs["long_name"] = "(v, u) in projector pixels, NaN where a projector is not seen"
     data.attrs = {
         "infield_format": FORMAT,
@@ -91,6 +94,8 @@ def open_setup(path: Path) -> Setup:
             "form_factors": values["form_factors"],
             "patches": tuple(int(k) for k in values["patches"]),
         }
+    if "depth" in values:
+        indirect |= {"depth": values["depth"], "focal": float(data["depth"].attrs.get("focal", 0)) or None}
     return Setup(
         values["background"],
         projectors,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ class FieldFile(LightningDataModule):
         memory_gib: Fields that take less than this are read once and kept, GiB.
         num_workers: Processes that read.
         seed: Of the order of the samples.
+        sample_axis: Name of the dimension that numbers the fields, e.g. `time`. Fields along it count as independent.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class FieldFile(LightningDataModule):
         memory_gib: float = 2.0,
         num_workers: int = 0,
         seed: int = 0,
+        sample_axis: str = SAMPLE,
     ) -> None:
         super().__init__()
         if batch_size < 1 or not 0 <= validation < 1 or statistics < 3:
@@ -66,19 +68,28 @@ class FieldFile(LightningDataModule):
             )
         self.path, self.variable = Path(path), variable
         self.batch_size, self.validation, self.statistics = batch_size, validation, statistics
-        self.memory_gib, self.num_workers, self.seed = memory_gib, num_workers, seed
+        self.memory_gib, self.num_workers, self.seed, self.sample_axis = memory_gib, num_workers, seed, sample_axis
 
     def setup(self, stage: str) -> None:
         """Open the file and check its metadata."""
         dataset = open_dataset(self.path)
         if self.variable not in dataset:
-            names = ", ".join(map(str, dataset.data_vars)) or "no variable"
-            raise refusal(self.path, self.variable, "no such variable", f"one of {names}; set `variable`")
+            self._refuse_variable(dataset)
         array = dataset[self.variable]
         if array.dtype.kind not in "iufc":
             raise refusal(self.path, self.variable, f"values of type {array.dtype}", "numbers")
-        if SAMPLE not in array.dims or len(array.dims) < 2:
-            raise refusal(self.path, self.variable, f"dimensions {array.dims}", f"({SAMPLE}, [{CHANNEL},] *space)")
+        if self.sample_axis not in array.dims or len(array.dims) < 2:
+            known = [str(dim) for dim in array.dims]
+            raise InfieldError(
+                where=f"{self.path}: '{self.variable}'",
+                found=f"dimensions ({', '.join(known)})",
+                expected=f"({self.sample_axis}, [{CHANNEL},] *space)",
+                remedy="name the dimension that numbers the fields: {sample_axis}",
+                parameters={"sample_axis": "time" if "time" in known else known[0]},
+            )
+        if self.sample_axis != SAMPLE:
+            dataset = dataset.drop_vars(self.sample_axis, errors="ignore").rename({self.sample_axis: SAMPLE})
+            array = dataset[self.variable]
         space = [str(name) for name in array.dims if name not in (SAMPLE, CHANNEL)]
         dataset = with_increasing_axes(dataset, space)
         array = dataset[self.variable]
@@ -104,6 +115,20 @@ class FieldFile(LightningDataModule):
             array = array.load()
         self.training = FieldSamples(self.path, array, range(count))
         self.held_out = FieldSamples(self.path, array, range(count, count + held_out))
+
+    def _refuse_variable(self, dataset: xr.Dataset) -> NoReturn:
+        known = [str(name) for name in dataset.data_vars]
+        fields = [name for name in known if SAMPLE in dataset[name].dims and dataset[name].ndim > 1]
+        if not fields:
+            names = ", ".join(known) or "no variable"
+            raise refusal(self.path, self.variable, "no such variable", f"a field ({SAMPLE}, *space) beside {names}")
+        raise InfieldError(
+            where=f"{self.path}: '{self.variable}'",
+            found="no such variable",
+            expected=f"one of {', '.join(known)}",
+            remedy="name it: {training_variable}",
+            parameters={"training_variable": fields[0]},
+        )
 
     def _where(self, dataset: xr.Dataset, array: xr.DataArray, space: list[str]) -> Grid | PointSet:
         """Domain of the fields of a variable, from the coordinates of its space dimensions."""

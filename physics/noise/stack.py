@@ -45,7 +45,7 @@ class StackedNoise(NoiseModel):
     def _split(self, values: Tensor) -> list[Tensor]:
         return list(values.squeeze(-2).split(list(self.sizes), -1))
 
-    def _joined(self, act: Callable[[Any, Tensor], Tensor], *values: Tensor) -> Tensor:
+    def _joined(self, act: Callable[..., Tensor], *values: Tensor) -> Tensor:
         """What each model makes of its parts, one behind the other again."""
         parts = zip(self.models, *map(self._split, values), strict=True)
         return torch.cat([act(model, *own) for model, *own in parts], -1)[..., None, :]
@@ -123,10 +123,38 @@ class StackedGaussianNoise(StackedNoise, GaussianNoiseModel):
         return self._joined(lambda model, own: model.root(own), w)
 
 
+class StackedCoupledNoise(StackedNoise):
+    """Where a part gives its own curvature, which may tie its data together: the whole is block diagonal."""
+
+    def information(self, z: Tensor, v: Tensor) -> Tensor:
+        """Minus the second derivative of `log_prob` at one z, or at one for each v, applied to v; shape of v.
+
+        Raises:
+            InfieldError: A part has no curvature in closed form.
+        """
+        return self._joined(_information, z, v)
+
+
+def _information(model: Any, z: Tensor, v: Tensor) -> Tensor:
+    if isinstance(model, GaussianNoiseModel):
+        return model.solve(v)
+    if hasattr(model, "information"):
+        return torch.as_tensor(model.information(z, v))
+    if not hasattr(model, "fisher"):
+        raise InfieldError(
+            where=f"noise '{model.to_json()['law']}' beside a law of its own curvature",
+            found="no curvature",
+            expected="a law that has `information` or `fisher`",
+        )
+    return torch.as_tensor(model.fisher(z) * v)
+
+
 def stacked(models: Sequence[NoiseModel], sizes: Sequence[int]) -> StackedNoise:
     """Noise of stacked data, Gaussian where all of its parts are."""
-    gaussian = all(isinstance(model, GaussianNoiseModel) for model in models)
-    return (StackedGaussianNoise if gaussian else StackedNoise)(models, sizes)
+    if all(isinstance(model, GaussianNoiseModel) for model in models):
+        return StackedGaussianNoise(models, sizes)
+    coupled = any(hasattr(model, "information") for model in models)
+    return (StackedCoupledNoise if coupled else StackedNoise)(models, sizes)
 
 
 def flat(model: NoiseModel, size: int, shape: Sequence[int]) -> NoiseModel:

@@ -10,6 +10,16 @@ DIFFERENCE = 1e-5
 """Half the length of a central difference, as a share of the field's own largest value (or of 1)."""
 
 
+def jacobian_is_exact(operator: Physics) -> bool:
+    """Whether `jacobian_product` is exact to rounding, not a difference; of a composition, of every part of it."""
+    if isinstance(operator, LinearPhysics):
+        return True
+    parts = getattr(operator, "operators", None)
+    if parts is not None:
+        return all(jacobian_is_exact(part) for part in parts)
+    return hasattr(operator, "A_jvp")
+
+
 def jacobian_product(operator: Physics, x: Tensor, v: Tensor) -> Tensor:
     """J(x) v: A v of a linear operator, `A_jvp` where the operator has it, else a central difference along v.
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from infield.physics.projection_mapping.choices import Error, Scale
-from infield.physics.projection_mapping.gamut import IN_GAMUT, WORKING, nearest
+from infield.physics.projection_mapping.gamut import IN_GAMUT, nearest
 from infield.physics.projection_mapping.joint import solve_jointly
-from infield.physics.projection_mapping.pixelwise import solve_pixels
+from infield.physics.projection_mapping.pixelwise import PIXELS_PER_BLOCK, solve_pixels
 from infield.physics.projection_mapping.raster import to_raster
 from infield.physics.projection_mapping.response import drive_of_light
 from infield.physics.projection_mapping.scale import Scaled, scale_target
@@ -86,7 +86,9 @@ def compensate(
     codes, emitted = quantise(setup, light.double().numpy(), bits, dither, seed)
     appearance = setup.background + operator.A(torch.from_numpy(emitted).float()[None])[0].double().numpy()
     wanted = (scaled.target - setup.background)[:, setup.covered].T
-    distance = setup.image(nearest(columns, wanted, stages=WORKING).distance)
+    blocks = range(0, len(wanted), PIXELS_PER_BLOCK)  # memory
+    far = [nearest(columns[i : i + PIXELS_PER_BLOCK], wanted[i : i + PIXELS_PER_BLOCK]).distance for i in blocks]
+    distance = setup.image(np.concatenate(far))
     top = 2**bits - 1
     clipped = np.array([[float((c[c.any(-1)] == end).mean()) if c.any() else 0.0 for end in (0, top)] for c in codes])
     return Compensation(codes, emitted, appearance, scaled, distance, clipped)
@@ -100,10 +102,12 @@ def pixelwise_light(setup: Setup, target: np.ndarray, error: Error, columns: np.
     ground, wanted = setup.background[:, covered].T.astype(np.float64), target[:, covered].T.astype(np.float64)
     bounce = np.zeros_like(ground)
     light = torch.zeros((3, *operator.grid.shape))
-    for _ in range(BOUNCE_ROUNDS if operator.form_factors is not None else 1):
-        s = solve_pixels(columns, ground + bounce, wanted, weights, error, setup.to_srgb)
+    rounds = BOUNCE_ROUNDS if operator.form_factors is not None else 1
+    for k in range(rounds):
+        last = k + 1 == rounds  # indirect light is smooth: where it comes from is known without the code
+        s = solve_pixels(columns, ground + bounce, wanted, weights, error if last else "linear", setup.to_srgb)
         light = drives_to_rasters(setup, s)
-        if operator.form_factors is not None:
+        if not last:
             direct = operator.direct_light(light.float()[None])
             bounce = (operator.with_bounces(direct) - direct)[0][:, torch.from_numpy(covered)].T.double().numpy()
     return light

@@ -27,6 +27,24 @@ ENTRIES = {
                 "output S": "(3, *space*): exposure · T⁻¹ · decode(x); the field has the channels red, green, blue",
             },
         ),
+        "across-edges": Entry(
+            "infield.physics.projection_mapping.guidance:build_across_edges",
+            "part of an image's gradient that another image's edges lack",
+            facts={
+                "parameters": "",
+                "arrays (role: shape)": "`direction` ξ = ∇S / √(|∇S|² + η²) of an image S: (2, y, x)",
+                "output S": "(2 · channel, y, x): (1 - ξ ξᵀ) ∇x, forward differences",
+            },
+        ),
+        "low-pass": Entry(
+            "infield.physics.projection_mapping.guidance:build_low_pass",
+            "means over blocks of an image",
+            facts={
+                "parameters": "`blocks`: their number along y and x; `luma` (false): of the luma, less its mean",
+                "arrays (role: shape)": "",
+                "output S": "(channel or 1, *blocks*)",
+            },
+        ),
         "multi-projector": Entry(
             "infield.physics.projection_mapping.multi_projector:build_multi_projector",
             "light of several projectors on a surface, seen by a camera",

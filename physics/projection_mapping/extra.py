@@ -7,7 +7,7 @@ from typing import Any
 
 from infield.core.errors import InfieldError
 
-PACKAGES = {"cv2": "opencv-contrib-python-headless", "skimage": "scikit-image"}
+PACKAGES = {"cv2": "opencv-contrib-python-headless", "skimage": "scikit-image"}  # others are named as their modules
 
 
 def require(module: str) -> Any:

@@ -4,7 +4,8 @@ r"""A likelihood without data: pictures that projectors can show.
 
 d the distance of the picture's light from the gamut of each pixel, s a tolerance. It has no normalising constant in the
 data, which are zeros, and no data can be drawn from it. Gradient and curvature are those of `gamut`: -r / s^2, and
-(1 - P) / s^2, which couples the channels of a pixel.
+(1 - P) / s^2, which couples the channels of a pixel. Light of shape `(batch, 3, *space)` may come flattened, `(batch,
+n)`, as within stacked data.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class GamutNoise(NoiseModel):
     background: Tensor
     tolerance: float
     _columns: np.ndarray = field(init=False, repr=False)
+    _last: tuple[Tensor, Tensor] | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tolerance", positive_number(self.tolerance, "gamut", "tolerance"))
@@ -65,7 +67,7 @@ class GamutNoise(NoiseModel):
         return cls(description.tensor("mixing"), description.tensor("background"), description.entries["tolerance"])
 
     def check(self, y: Tensor, observed: Tensor | None = None) -> None:
-        if tuple(y.shape) != tuple(self.background.shape):
+        if tuple(y.shape) not in (tuple(self.background.shape), (self.background.numel(),)):
             expected = f"{tuple(self.background.shape)}, those of the gamut"
             raise InfieldError(where="measurement", found=f"data of shape {tuple(y.shape)}", expected=expected)
         if (y if observed is None else y[observed]).any():
@@ -81,11 +83,22 @@ class GamutNoise(NoiseModel):
         return -self._nearest(z)[1] / self.tolerance**2
 
     def information(self, z: Tensor, v: Tensor) -> Tensor:
-        """Minus the second derivative of `log_prob` at one z, applied to v; shape of v."""
-        s, _ = self._nearest(z)
-        matrix = torch.from_numpy(curvature(self._columns, s)).to(v)
-        flat = v.flatten(2)
-        return torch.einsum("pij,bjp->bip", matrix, flat).reshape(v.shape) / self.tolerance**2
+        """Minus the second derivative of `log_prob` at one z, or at one for each v, applied to v; shape of v."""
+        matrix = self._curvature_at(z).to(v)
+        flat = v.reshape(len(v), 3, -1)
+        if len(z) == 1:
+            return torch.einsum("pij,bjp->bip", matrix, flat).reshape(v.shape) / self.tolerance**2
+        each = matrix.reshape(len(z), -1, 3, 3)
+        return torch.einsum("bpij,bjp->bip", each, flat).reshape(v.shape) / self.tolerance**2
+
+    def _curvature_at(self, z: Tensor) -> Tensor:
+        """1 - P of each pixel, `(batch * pixels, 3, 3)`; that of the last z is kept, for conjugate gradients there."""
+        if self._last is None or not torch.equal(self._last[0], z):
+            s, _ = self._nearest(z)
+            found = torch.from_numpy(curvature(self._columns_of(len(z)), s))
+            object.__setattr__(self, "_last", (z.clone(), found))
+        assert self._last is not None
+        return self._last[1]
 
     def residual_rows(self, z: Tensor, observed: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """d / s of each pixel, and its derivative in the light of that pixel, 0 inside the gamut.
@@ -93,26 +106,37 @@ class GamutNoise(NoiseModel):
         Returns:
             Shapes `(batch, pixels)` and `(batch, pixels, 3)`.
         """
-        r = self._nearest(z)[1].flatten(2)
+        r = self._nearest(z)[1].reshape(len(z), 3, -1)
         if observed is not None:
-            r = torch.where(observed.flatten(1), r, 0.0)
+            r = torch.where(observed.reshape(3, -1), r, 0.0)
         d = r.norm(dim=1)
         normal = torch.where(d[:, None] > 0, r / d[:, None].clamp(min=1e-300), 0.0)
         return d / self.tolerance, normal.transpose(1, 2) / self.tolerance
 
     def distances(self, z: Tensor, observed: Tensor | None = None) -> Tensor:
         """d, shape `(batch, *space)`, 0 where not observed."""
-        d = self._nearest(z)[1].norm(dim=1)
-        return d if observed is None else torch.where(observed.all(0), d, 0.0)
+        space = self.background.shape[1:]
+        d = self._nearest(z)[1].reshape(len(z), 3, *space).norm(dim=1)
+        return d if observed is None else torch.where(observed.reshape(3, *space).all(0), d, 0.0)
+
+    def _columns_of(self, batch: int) -> np.ndarray:
+        return self._columns if batch == 1 else np.tile(self._columns, (batch, 1, 1))
 
     def _nearest(self, z: Tensor) -> tuple[np.ndarray, Tensor]:
         """Drives and residuals, the latter of the shape of z."""
-        batch, space = len(z), z.shape[2:]
-        above = (z - self.background.to(z)).flatten(2).transpose(1, 2).reshape(-1, 3).detach().cpu().double().numpy()
-        columns = self._columns if batch == 1 else np.tile(self._columns, (batch, 1, 1))
-        found = nearest(columns, np.nan_to_num(above), stages=STAGES)
+        batch = len(z)
+        above = (
+            (z.reshape(batch, 3, -1) - self.background.to(z).flatten(1))
+            .transpose(1, 2)
+            .reshape(-1, 3)
+            .detach()
+            .cpu()
+            .double()
+            .numpy()
+        )
+        found = nearest(self._columns_of(batch), np.nan_to_num(above), stages=STAGES)
         residual = torch.from_numpy(found.residual).to(z).reshape(batch, -1, 3).transpose(1, 2)
-        return found.drives, residual.reshape(batch, 3, *space)
+        return found.drives, residual.reshape(z.shape)
 
     def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
         """There are no data to draw.

@@ -21,6 +21,8 @@ from infield.physics.projection_mapping.gamut import WORKING, nearest
 CODED_ROUNDS = 3
 LAB_ROUNDS = 4
 PIXELS_PER_BLOCK = 2**16
+ENOUGH = {"coded": 1e-9, "lab": 1e-5}
+"""Squared error, of the code or in Lab, at which a pixel shows its target."""
 MARGIN = 1e-4
 """By how much, of the squared error, another start has to be better."""
 
@@ -69,11 +71,23 @@ def _solve_block(
         return s
     cost = cost_of(rgb, ground, wanted, error)
     _keep(s, linear_clipped(columns, target - background, weights), cost)
-    for _ in range(CODED_ROUNDS):
+    left = cost(s) > ENOUGH[error]  # the others show their target, and no error has another solution
+    if not left.all():
+        s[left] = _refined(s[left], rgb[left], ground[left], wanted[left], weights[left], error)
+        return s
+    return _refined(s, rgb, ground, wanted, weights, error)
+
+
+def _refined(
+    s: np.ndarray, rgb: np.ndarray, ground: np.ndarray, wanted: np.ndarray, weights: np.ndarray, error: Error
+) -> np.ndarray:
+    """Rounds in the code, and in Lab, from drives s."""
+    cost = cost_of(rgb, ground, wanted, error)
+    for _ in range(CODED_ROUNDS if len(s) else 0):
         slope = secant_slope(_appearance(rgb, ground, s), wanted)
         trial = nearest(rgb * slope[:, None], slope * (wanted - ground), weights, stages=WORKING).drives
         _keep(s, trial, cost)
-    for _ in range(LAB_ROUNDS if error == "lab" else 0):
+    for _ in range(LAB_ROUNDS if error == "lab" and len(s) else 0):
         a = _appearance(rgb, ground, s)
         jacobian = lab_jacobian(torch.from_numpy(a)).numpy()
         wish = _lab(wanted) - _lab(a) + np.einsum("pij,pj->pi", jacobian, a - ground)

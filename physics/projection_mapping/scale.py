@@ -15,6 +15,8 @@ SHARE_INSIDE = 0.98
 PERCENTILE, WINDOW, SMOOTHING = 5, 15, 8.0
 """Of the smooth gain: percentile of the largest gains, its window, then a Gaussian, in pixels at a height of 60."""
 REFERENCE_HEIGHT = 60
+MOST_PIXELS = 20_000
+"""Pixels from which the gain that fits is estimated where it is not applied."""
 
 
 class Scaled(NamedTuple):
@@ -44,8 +46,9 @@ def scale_target(setup: Setup, columns: np.ndarray, target: np.ndarray, scale: S
     covered = setup.covered
     ground, wanted = setup.background[:, covered].T, target[:, covered].T
     ones, zeros = np.ones(setup.shape), np.zeros(setup.shape)
+    some = slice(None, None, -(-len(wanted) // MOST_PIXELS) if scale == "none" and len(wanted) else 1)
     room = np.clip(
-        np.nan_to_num(largest_gain(columns, wanted), nan=0.0, posinf=np.inf), 0, None
+        np.nan_to_num(largest_gain(columns[some], wanted[some]), nan=0.0, posinf=np.inf), 0, None
     )  # above the background
     fits = float(np.quantile(room, 1 - SHARE_INSIDE, method="lower")) if room.size else 0.0
     if scale == "none":

@@ -50,6 +50,8 @@ class Setup:
         colour: Origin of `to_srgb`.
         reflectance, form_factors, patches: Indirect light, as of `MultiProjector`; None without.
         facts: What calibration found, in JSON types.
+        depth: Along the camera's axis, shape `(y, x)`, in any unit; None where geometry is not known.
+        focal: Focal length in camera pixels, with depth; the axis meets the middle of the image.
     """
 
     background: np.ndarray
@@ -60,6 +62,8 @@ class Setup:
     form_factors: np.ndarray | None = None
     patches: tuple[int, int] = (15, 20)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    depth: np.ndarray | None = None
+    focal: float | None = None
 
     def __post_init__(self) -> None:
         if not self.projectors:
@@ -121,8 +125,9 @@ class Setup:
         parts = []
         for seen in self.seen:
             width = max(1.0, FEATHER * np.sqrt(max(1, seen.sum())))
-            padded = np.pad(seen, 1)  # the frame of the camera is a border too
-            parts.append(np.minimum(1, ndimage.distance_transform_edt(padded)[1:-1, 1:-1] / width)[self.covered])
+            whole = seen.all()  # the frame of the camera is no border: no step shows beyond it
+            inside = np.ones(seen.shape) if whole else np.minimum(1, ndimage.distance_transform_edt(seen) / width)
+            parts.append(inside[self.covered])
         weights = np.stack(parts, 1)
         root = np.sqrt(weights)  # drives of equal projectors go with w squared: their shares fade linearly
         return np.asarray(root / np.maximum(root.max(1, keepdims=True), 1e-9))

@@ -125,13 +125,14 @@ def _sources(kind: str, source: Any) -> tuple[Given | None, list[str]]:
 
 
 def emulate(prior: str | Path, to: str | Path, params: str | Path | None = None, **options: Any) -> dict[str, Any]:
-    """Draw new fields from a conditional prior: lightcones at parameters, follow-ups of a scan; `infield emulate`.
+    """Draw new fields from a prior, lightcones at parameters, follow-ups of a scan; `infield emulate`.
 
     Arguments:
-        prior: A checkpoint, or its name.
+        prior: A checkpoint, its name, or a YAML description.
         to: The file to write.
         params: YAML file of the parameters, of a prior of lightcones.
-        options: Options of the command: `samples=8`, `points=64`; of a bridge `from_="baseline.nii.gz"`, `years=2.5`.
+        options: Options of the command: `samples=8`, `like="measurement.zarr"`, `points=64`; of a bridge
+            `from_="baseline.nii.gz"`, `years=2.5`.
 
     Returns:
         The summary that the command prints with `--json`.

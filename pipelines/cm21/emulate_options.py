@@ -12,9 +12,6 @@ from typing import Any
 
 from infield.pipelines.run.subcommand import deferred
 
-FLOW_STEPS = 8
-"""As in `priors.cm21.prior`, which is heavy."""
-
 NEEDS = ("params",)
 
 
@@ -25,9 +22,6 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument("--redshift-range", type=float, nargs=2, metavar=("LOW", "HIGH"),
                         help="lowest and highest redshift (default: all that the prior covers)")  # fmt: skip
     parser.add_argument("--points", type=int, metavar="N", help="cells across (default: as in training)")
-    parser.add_argument("--steps", type=int, metavar="N",
-                        help="steps of the flow's integration, one network call each (default: one call "
-                             f"of the emulator where the prior has one, else {FLOW_STEPS} steps)")  # fmt: skip
 
 
 run = deferred("infield.pipelines.cm21.emulate:run")

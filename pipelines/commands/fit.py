@@ -24,6 +24,7 @@ from infield.datasets.formats import output_lock
 from infield.pipelines.package_data import config_path
 from infield.pipelines.run.fit_callbacks import Epochs, SameData
 from infield.pipelines.run.fit_errors import explained
+from infield.pipelines.run.fit_notices import without_notices
 from infield.priors.denoiser_check import KEY, check_denoiser
 from infield.priors.storage.checkpoint import export_prior, load_flow_prior, read_entry_of_any_kind
 from infield.priors.training.flow_matching import AveragedWeights
@@ -125,16 +126,17 @@ def train(argv: Sequence[str]) -> Path | None:
     """
     one_line = {"allow_abbrev": False, "exit_on_error": False}
     try:
-        command = FitCommand(
-            LightningModule,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            seed_everything_default=0,
-            save_config_kwargs={"overwrite": True},
-            parser_kwargs={"prog": "infield", **one_line, "fit": one_line},
-            args=["fit", *_with_config_files(argv)],
-        )
+        with without_notices():
+            command = FitCommand(
+                LightningModule,
+                LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                seed_everything_default=0,
+                save_config_kwargs={"overwrite": True},
+                parser_kwargs={"prog": "infield", **one_line, "fit": one_line},
+                args=["fit", *_with_config_files(argv)],
+            )
     except MisconfigurationException as error:
         raise _misconfigured(error) from error
     except SystemExit as leaving:

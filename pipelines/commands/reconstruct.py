@@ -63,6 +63,11 @@ CHECKED = 8
 """Samples at which the solver is run once more, to see whether a surrogate was wrong by more than was added."""
 
 
+COLLAPSED = (
+    "the particles of smc collapsed: these are guided draws, which descend from few, and no draws of the posterior"
+)
+"""Caveat of particles that came down to hardly more than one; see `posterior.samplers.twisted_smc`."""
+
 REPORTED = {
     "acceptance": ("accepted proposals", ".0%"),
     "effective_share": ("least effective share of particles", ".2%"),
@@ -307,7 +312,8 @@ def reconstruct(
     judged = judged.weighed(means)
     trust = {} if surrogate is None else _trust(learned, replaced, writer.read_block(0)[:CHECKED])
     mended = {} if mending is None else mending.apply(writer)
-    caveat = {} if sampler.caveat is None else {"caveat": sampler.caveat}
+    said = COLLAPSED if sampler.caveat is None and means.get("weights_collapsed", 0.0) > 0 else sampler.caveat
+    caveat = {} if said is None else {"caveat": said}
     result = {"result": "estimate"} if issubclass(sampler.result, Estimate) else {}
     writer.finish(
         diagnostics={"chi_square": chi_square, **trust, **caveat, **judged.diagnostics},

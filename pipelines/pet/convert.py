@@ -96,6 +96,13 @@ def _images(arguments: argparse.Namespace) -> dict[str, Any]:
         raise InfieldError(where="--output", found=f"'{arguments.output.name}'", expected="NAME.zarr for two sessions")
     followup = _image(arguments.followup, arguments, own[-1])
     image.check_same_grid(followup.affine, followup.values.shape, str(arguments.followup))
+    tracers = [str(i.facts.get("TracerName", "unknown")) for i in (image, followup)]
+    if "unknown" not in tracers and tracers[0].lower() != tracers[1].lower():
+        raise InfieldError(where=arguments.followup, found=f"tracer {tracers[1]}",
+                           expected=f"{tracers[0]}, that of the baseline")  # fmt: skip
+    if arguments.target is not None:
+        later = _region(arguments, followup)
+        facts |= {f"{name}, follow-up": later[name] for name in ("target SUVR", "target Centiloid") if name in later}
     years = years_between(arguments.source, arguments.followup, arguments.years)
     write_pair(arguments.output, image, followup, years, overwrite=arguments.overwrite)
     return facts | {"years": years}
@@ -156,7 +163,15 @@ def _mask(path: Path, image: PETImage) -> np.ndarray:
     """A mask on the grid of an image, bool."""
     mask = open_image(path, units="1").image()
     image.check_same_grid(mask.affine, mask.values.shape, str(path))
-    return np.asarray(mask.values > 0.5)
+    kinds = np.unique(mask.values[mask.values > 0])
+    if kinds[-1] > 1 + 1e-6 and len(kinds) > 1:
+        raise InfieldError(
+            where=path,
+            found=f"{len(kinds)} values above 0, up to {kinds[-1]:g}: labels of an atlas",
+            expected="a mask, of one value above 0 or fractions up to 1",
+            remedy="write the labels of one region, e.g. with nilearn.image.math_img('np.isin(img, [8, 47])', img=...)",
+        )
+    return np.asarray(mask.values > 0.5 * kinds[-1])
 
 
 def _region(arguments: argparse.Namespace, image: PETImage) -> dict[str, Any]:
@@ -201,7 +216,7 @@ def _weight(path: Path) -> float | None:
     for folder in path.parents[:5]:
         participants = folder / "participants.tsv"
         if participants.is_file():
-            with participants.open(encoding="utf-8", newline="") as file:
+            with participants.open(encoding="utf-8-sig", newline="") as file:
                 for row in csv.DictReader(file, delimiter="\t"):
                     text = row.get("weight") or "n/a"
                     if row.get("participant_id") == subject and text != "n/a":

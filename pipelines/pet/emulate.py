@@ -1,7 +1,8 @@
-"""Follow-ups of regional amyloid PET drawn from a bridge: a baseline in MNI152, years, and what may come.
+"""Follow-ups of amyloid PET drawn from a bridge: a baseline in MNI152, years, and what may come.
 
-A draw is what a scan would measure at the follow-up: means over 26 regions, SUVR. The file holds all draws, their mean,
-intervals of 90 % by order statistics and how often the change is larger than the test-retest band. A prior that was
+A draw is what a scan would measure at the follow-up: means over 26 regions, SUVR, and, where the bridge has a law of
+voxels, an image with these means. The file holds all draws, their mean, intervals of 90 % by order statistics and how
+often the change is larger than the test-retest band. A prior that was
 trained on synthetic data takes other files only with --accept-synthetic, and every output states it. Not for
 diagnosis.
 """
@@ -23,6 +24,13 @@ from infield.core.json_text import to_json
 from infield.core.randomness import sample_generator
 from infield.datasets.formats.zarr_group import write_group
 from infield.datasets.pet.baseline import Baseline, read_baseline
+from infield.pipelines.pet.emulate_images import (
+    check_new_nifti,
+    draw_images,
+    missing_for_images,
+    nifti_files,
+    write_nifti,
+)
 from infield.pipelines.pet.prediction import Prediction
 from infield.pipelines.pet.report import write_prediction_report
 from infield.pipelines.report import check_new_report
@@ -45,7 +53,7 @@ CAUTION = "not for diagnosis"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    for name in ("workers", "scheduler"):
+    for name in ("workers", "scheduler", "steps"):
         if getattr(arguments, name) is not None:
             raise InfieldError(where=f"--{name}", found="a bridge of regional means", expected="none: it takes seconds")
     if arguments.device not in ("auto", "cpu"):
@@ -53,7 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
     summary = predict(
         load_checkpoint(arguments.prior, "bridge"),
         read_baseline(
-            arguments.baseline, index=arguments.index, grey_matter=arguments.grey_matter, units=arguments.units
+            arguments.baseline,
+            index=arguments.index,
+            mri=arguments.mri,
+            grey_matter=arguments.grey_matter,
+            units=arguments.units,
         ),
         arguments.output,
         name=arguments.prior.stem,
@@ -63,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
         band=BAND if arguments.band is None else arguments.band,
         accept_synthetic=arguments.accept_synthetic,
         extrapolate=arguments.extrapolate,
+        regions_only=arguments.regions_only,
+        nifti=arguments.nifti,
         report=arguments.report,
         overwrite=arguments.overwrite,
     )
@@ -78,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         f"{shown['low']:+.3f} to {shown['high']:+.3f}",
         f"beyond {100 * summary['band']:g} %": f"probability {shown['exceeds']:.2f}",
         "draws": f"{summary['samples']}, {'; '.join(summary['cautions'])}",
+        "images": summary["images"],
     }
     table(str(arguments.output), rows)
     return 0
@@ -95,6 +110,8 @@ def predict(
     band: float = BAND,
     accept_synthetic: bool = False,
     extrapolate: bool = False,
+    regions_only: bool = False,
+    nifti: Path | None = None,
     report: Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -108,12 +125,16 @@ def predict(
     check_run(samples, seed, None, output=output, overwrite=overwrite)
     if report is not None:
         check_new_report(report, overwrite)
+    if nifti is not None:
+        check_new_nifti(nifti, overwrite)
+    missing = "not asked for" if regions_only else missing_for_images(bridge, baseline)
+    if missing is not None and nifti is not None:
+        raise InfieldError(where="{nifti}", found=missing, expected="images to write", parameters=["nifti"])
     years = _interval(baseline, years)
     beyond = _check(bridge, baseline, years, accept_synthetic, extrapolate)
-    x_b = baseline.values.float()[None]
-    draws = torch.cat(
-        [bridge.sample(x_b, years, 1, sample_generator(seed, i), extrapolate=extrapolate)[0] for i in range(samples)]
-    ).double()
+    x_b, streams = baseline.values.float()[None], [sample_generator(seed, i) for i in range(samples)]
+    draws = torch.cat([bridge.sample(x_b, years, 1, g, extrapolate=extrapolate)[0] for g in streams]).double()
+    images = None if missing is not None else draw_images(bridge, baseline, draws, streams, LEVEL)
     composite = np.array([region in bridge.provenance.get(COMPOSITE, ()) for region in bridge.regions])
     before = dict(zip(bridge.regions, baseline.values[:, None], strict=True))
     after = dict(zip(bridge.regions, draws.T, strict=True))
@@ -124,9 +145,11 @@ def predict(
     cautions = ((SYNTHETIC,) if bridge.synthetic else ()) + (CAUTION, *beyond)
     line = bridge.provenance.get("synthetic_centiloid")
     prediction = Prediction(
-        baseline, years, draws, changes, composite, cautions, None if line is None else (line[0], line[1]), name
+        baseline, years, draws, changes, composite, cautions, None if line is None else (line[0], line[1]), name, images
     )
     write_group(output, _dataset(prediction, bridge, band, seed), overwrite=overwrite)
+    if nifti is not None and images is not None:
+        write_nifti(nifti, baseline, images, "; ".join(cautions[:2]))
     if report is not None:
         write_prediction_report(report, prediction, band)
     return {
@@ -141,6 +164,8 @@ def predict(
         "synthetic": bridge.synthetic,
         "cautions": list(cautions),
         "regions": {c.region: {k: v for k, v in vars(c).items() if k != "region"} for c in changes},
+        "images": f"none: {missing}" if images is None else f"{len(draws)} of {' x '.join(map(str, images.low.shape))}",
+        "nifti": None if nifti is None else [str(path) for path in nifti_files(nifti)],
         "seconds": time.perf_counter() - start,
     }
 
@@ -238,9 +263,32 @@ def _dataset(prediction: Prediction, bridge: RegionBridge, band: float, seed: in
     }
     if prediction.centiloid is not None:
         attributes["synthetic_centiloid"] = json.dumps(prediction.centiloid)
-    coordinates = {
+    variables |= _image_variables(prediction)
+    coordinates: dict[str, Any] = {
         "region": ("region", np.array(bridge.regions, dtype=object)),
         "sample": ("sample", np.arange(len(prediction.draws))),
         "in_composite": ("region", prediction.composite.astype(np.int8)),
     }
+    if prediction.images is not None:
+        coordinates |= {axis: baseline.image.dataset()[axis].variable for axis in "zyx"}
     return xr.Dataset(variables, coordinates, attributes)
+
+
+def _image_variables(prediction: Prediction) -> dict[str, Any]:
+    """Draws of the image with mean and interval, and the baseline; nothing where there are none."""
+    images, space = prediction.images, ("z", "y", "x")
+    if images is None:
+        return {}
+    level = f"{100 * images.level:.4g} %"
+
+    def variable(values: np.ndarray, words: str) -> tuple[Any, ...]:
+        return (space, values.astype(np.float32), {"long_name": words, "units": "1"})
+
+    words = {"long_name": "draws of the image that a scan at the follow-up would give, SUVR", "units": "1"}
+    return {
+        "follow_up_image": (("sample", *space), images.draws, words),
+        "follow_up_image_mean": variable(images.mean, "mean of the draws, SUVR"),
+        "follow_up_image_low": variable(images.low, f"lower end of the interval of {level}, by order statistics"),
+        "follow_up_image_high": variable(images.high, f"upper end of the interval of {level}, by order statistics"),
+        "baseline_image": variable(prediction.baseline.image.values, "baseline, SUVR"),
+    }

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from infield.datasets.pet.baseline import Baseline
+from infield.pipelines.pet.emulate_images import PredictedImages
 from infield.posterior.pet.regions import RegionalChange
 
 
@@ -24,6 +25,7 @@ class Prediction:
         cautions: Statements in every output.
         centiloid: Slope and intercept of the bridge's own scale, or None.
         prior: Name of the bridge.
+        images: Draws of the image, or None for regional means alone.
     """
 
     baseline: Baseline
@@ -34,3 +36,4 @@ class Prediction:
     cautions: tuple[str, ...]
     centiloid: tuple[float, float] | None
     prior: str
+    images: PredictedImages | None = None

@@ -81,38 +81,63 @@ def _bars(prediction: Prediction, band: float) -> Picture:
     label_axes(ax, "change of SUVR", "", "1", "1")
     ax.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     text = "Predicted change of each region with its interval, against the band of two scans without any change."
+    figure.supxlabel("; ".join(prediction.cautions[:2]), fontsize="small")
     return as_picture("Change by region", figure, text)
 
 
-def _maps(prediction: Prediction) -> Picture:
-    """Baseline, and the change of the region of each voxel: its mean, one draw, the measured one."""
-    baseline = prediction.baseline
-    image, labels = baseline.image, baseline.labels
-    before = baseline.values.numpy()
+def _panels(prediction: Prediction) -> list[tuple[str, np.ndarray, bool]]:
+    """Title, image `(z, y, x)` and whether it is a change: images that were drawn, or regional means as painted."""
+    baseline, images = prediction.baseline, prediction.images
+    image, labels, before = baseline.image.values, baseline.labels, baseline.values.numpy()
+    if images is not None:
+        found = [("baseline", image, False), ("mean prediction", images.mean, False)]
+        if baseline.follow_up_image is not None:
+            found.append(("measured follow-up", baseline.follow_up_image, False))
+        return [*found, ("one draw", images.draws[0], False), ("mean minus baseline", images.mean - image, True)]
     maps = {"mean change": prediction.draws.mean(0).numpy() - before, "one draw": prediction.draws[0].numpy() - before}
     if baseline.follow_up is not None:
         maps["measured change"] = baseline.follow_up.numpy() - before
+    painted = [(name, np.where(labels >= 0, values[labels], np.nan), True) for name, values in maps.items()]
+    return [("baseline", image, False), *painted]
+
+
+def _maps(prediction: Prediction) -> Picture:
+    """Slices of every panel; changes on a diverging scale about zero."""
+    baseline, panels = prediction.baseline, _panels(prediction)
+    image, labels = baseline.image, baseline.labels
     filled = np.flatnonzero((labels >= 0).any((1, 2)))
     shown = filled[np.linspace(0, len(filled) - 1, min(SLICES + 2, len(filled))).round().astype(int)]
     shown = shown[1:-1] if len(shown) > SLICES else shown
-    reach = max(float(np.abs(values).max()) for values in maps.values()) or 1.0
-    figure = Figure((WIDTH, 2.9 * len(shown)), layout="constrained")
-    panels = figure.subplots(len(shown), 1 + len(maps), squeeze=False)
+    changes = [np.abs(values[shown])[labels[shown] >= 0] for _, values, change in panels if change]
+    reach = max(float(np.quantile(values, 0.995)) for values in changes) or 1.0
     top = float(np.quantile(image.values[shown], 0.999))
-    for row, k in zip(panels, shown, strict=True):
-        height = image.affine[2, 3] + image.affine[2, 2] * k
-        drawn = _slice(row[0], image.values[k], image.affine, "viridis", 0.0, top)
-        row[0].set_title(f"baseline, z = {height:.0f} mm")
-        figure.colorbar(drawn, ax=row[0], label="SUVR", shrink=0.8)
-        for ax, (name, values) in zip(row[1:], maps.items(), strict=True):
-            painted = np.where(labels[k] >= 0, values[labels[k]], np.nan)
-            drawn = _slice(ax, painted, image.affine, "RdBu_r", -reach, reach)
+    figure = Figure((WIDTH, 2.9 * len(shown) * 4 / max(4, len(panels))), layout="constrained")
+    axes = figure.subplots(len(shown), len(panels), squeeze=False)
+    for row, k in zip(axes, shown, strict=True):
+        drawn: dict[bool, tuple[Any, Any]] = {}
+        for ax, (name, values, change) in zip(row, panels, strict=True):
+            low, high, colours = (-reach, reach, "RdBu_r") if change else (0.0, top, "viridis")
+            drawn[change] = _slice(ax, values[k], image.affine, colours, low, high), ax
             ax.set_title(name)
-        figure.colorbar(drawn, ax=row[-1], label="change of SUVR", shrink=0.8)
+        row[0].set_title(f"baseline, z = {image.affine[2, 3] + image.affine[2, 2] * k:.0f} mm")
+        for change, (shade, ax) in drawn.items():
+            figure.colorbar(shade, ax=ax, label="change of SUVR" if change else "SUVR", shrink=0.8)
     text = (
-        "Slices from the lowest up, seen from above: the left of the subject is at the left (L). Changes are those of "
-        "regional means, painted onto the grey matter of each region: no image was predicted. Grey: no region."
+        f"{', '.join(name for name, _, _ in panels).capitalize()}. Slices from the lowest up, seen from above: the "
+        "left of the subject is at the left (L). "
     )
+    if prediction.images is None:
+        text += (
+            "Changes are those of regional means, painted onto the grey matter of each region: no image was predicted. "
+            "Grey: no region."
+        )
+    else:
+        text += (
+            "The bridge draws regional means; voxels are drawn about them by a Gaussian law of their logarithm, fitted "
+            "to the training's scanner: no network drew them. One draw has the noise of a scan, the mean has not; the "
+            "difference is that of the mean from a baseline with its noise."
+        )
+    figure.supxlabel("; ".join(prediction.cautions[:2]), fontsize="small")
     return as_picture("Where", figure, text)
 
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from infield.core.errors import InfieldError
 from infield.core.json_text import to_json
-from infield.datasets.projection_mapping.images import fit_to, read_codes, read_picture, write_png
+from infield.datasets.projection_mapping.images import Picture, fit_to, read_codes, read_picture, write_png
 from infield.physics.projection_mapping.colour import decode, delta_e_2000, encode
 from infield.physics.projection_mapping.compensate import Compensation, compensate
 from infield.physics.projection_mapping.gamut import IN_GAMUT, largest_gain
@@ -110,8 +110,21 @@ def project(
     Raises:
         InfieldError: The target is no image, or no pixel can show anything.
     """
-    began = time.perf_counter()
     picture = fit_to(read_picture(target), setup.shape)
+    return project_picture(setup, picture, target.name, folder, exposure=exposure, **choices)
+
+
+def project_picture(
+    setup: Setup,
+    picture: Picture,
+    name: str,
+    folder: Path,
+    *,
+    exposure: float | None = None,
+    **choices: Any,
+) -> dict[str, Any]:
+    """Compensate for one picture of the camera's size and write the folder; the rest is as of `project`."""
+    began = time.perf_counter()
     exposure = exposure_or_default(setup, exposure)
     light = exposure * decode(torch.from_numpy(picture.code)).numpy()
     wanted = np.einsum("ij,jyx->iyx", np.linalg.inv(setup.to_srgb), light)
@@ -119,7 +132,7 @@ def project(
     for projector, codes in zip(setup.projectors, found.codes, strict=True):
         write_png(folder / f"{projector.name}.png", codes)
     facts = report(setup, found, exposure)
-    facts |= {"target": target.name, "notes": list(picture.notes), "colour": setup.colour, "exposure": exposure}
+    facts |= {"target": name, "notes": list(picture.notes), "colour": setup.colour, "exposure": exposure}
     facts |= {"choices": {k: v for k, v in choices.items()}, "seconds": time.perf_counter() - began}
     _write_maps(setup, found, folder)
     (folder / "report.json").write_text(to_json(facts, indent=1) + "\n", encoding="utf-8")
@@ -151,19 +164,28 @@ def _coded(light: np.ndarray) -> np.ndarray:
     return np.asarray(encode(torch.from_numpy(np.ascontiguousarray(light, np.float64))).clamp(0, 1).numpy())
 
 
-def _write_maps(setup: Setup, found: Compensation, folder: Path) -> None:
+def maps_of(setup: Setup, found: Compensation) -> dict[str, np.ndarray]:
+    """Pictures of a compensation, 8 bits, `(y, x, 3)`: target, appearance, residual, distance from the gamut."""
     eight = lambda image: np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)  # noqa: E731
     shown, wanted = (np.einsum("ij,jyx->iyx", setup.to_srgb, a) for a in (found.appearance, found.scaled.target))
     covered = setup.covered
-    for name, image in (("appearance", _coded(shown)), ("target", _coded(wanted))):
-        write_png(folder / f"{name}.png", eight(image * covered).transpose(1, 2, 0))
     residual = 0.5 + 2 * (_coded(shown) - _coded(wanted)) * covered
-    write_png(folder / "residual.png", eight(residual).transpose(1, 2, 0))
     far = found.distance / FULL_RED
     red = np.stack([np.ones_like(far), 1 - far, 1 - far]) * (found.distance > IN_GAMUT)
-    write_png(folder / "gamut.png", eight(np.where(found.distance > IN_GAMUT, red, 0.25 * covered)).transpose(1, 2, 0))
+    images = {
+        "appearance": _coded(shown) * covered,
+        "target": _coded(wanted) * covered,
+        "residual": residual,
+        "gamut": np.where(found.distance > IN_GAMUT, red, 0.25 * covered),
+    }
+    return {name: eight(image).transpose(1, 2, 0) for name, image in images.items()}
+
+
+def _write_maps(setup: Setup, found: Compensation, folder: Path) -> None:
+    for name, image in maps_of(setup, found).items():
+        write_png(folder / f"{name}.png", image)
     if (found.scaled.gain != 1).any():
-        write_png(folder / "gain.png", eight(found.scaled.gain))
+        write_png(folder / "gain.png", np.round(255 * np.clip(found.scaled.gain, 0, 1)).astype(np.uint8))
 
 
 def _write_page(folder: Path, facts: dict[str, Any], names: list[str]) -> None:

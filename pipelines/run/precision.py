@@ -35,13 +35,10 @@ def stored_dtype(measurement: Measurement, prior: Any = None) -> str:
         stds = [float(y.std()) if y.numel() > 1 else 0.0, *noise]
         if _felt(float(y.abs().max()), stds):
             return "float64"
-    fields = _typical(prior)
-    if fields is None:
-        return "float32"
-    stds = [float(fields.std(0).median())]
-    if _felt(float(fields.abs().max()), stds):
+    if dtype_of_fields(prior) == "float64":
         return "float64"
-    if data_are_values or not noise or not isinstance(measurement.operator, LinearPhysics):
+    fields = _typical(prior)
+    if fields is None or data_are_values or not noise or not isinstance(measurement.operator, LinearPhysics):
         return "float32"
     if fields.shape[1:] == measurement.event_shape:
         field = fields[:1].to(measurement.y)
@@ -49,6 +46,15 @@ def stored_dtype(measurement: Measurement, prior: Any = None) -> str:
         if float(rounding.abs().max()) > LARGEST_STEP * min(noise):
             return "float64"
     return "float32"
+
+
+@torch.no_grad()
+def dtype_of_fields(prior: Any) -> str:
+    """The precision for draws of a prior: "float64" where the step of float32 is felt, as by `stored_dtype`."""
+    fields = _typical(prior)
+    if fields is None:
+        return "float32"
+    return "float64" if _felt(float(fields.abs().max()), [float(fields.std(0).median())]) else "float32"
 
 
 def _felt(magnitude: float, stds: list[float]) -> bool:

@@ -192,6 +192,23 @@ def prior_file(name: str) -> Path:
     return path
 
 
+def prior_of_field(
+    name: str, field: Field, device: str = "cpu", *, stored: tuple[str, Any] | None = None
+) -> ChosenPrior:
+    """The prior of a file on the grid of a field.
+
+    Arguments:
+        name: A path, or the name of a shipped checkpoint.
+        field: What is drawn or sought.
+        device: Where networks run.
+        stored: Kind and content of the checkpoint if it was loaded before.
+
+    Raises:
+        InfieldError: There is no such file, it holds no prior, or one of other fields.
+    """
+    return _from_file(name, field, device, stored)
+
+
 def _from_file(name: str, measurement: Field, device: str, stored: tuple[str, Any] | None = None) -> ChosenPrior:
     """The prior of a file.
 

@@ -16,6 +16,10 @@ DELAY, SHARE = 5, 0.1
 """Iterations whose decrease of the error estimates what is left of it, and its share of the tolerance at the end."""
 
 
+class NotConverged(InfieldError):
+    """Conjugate gradients that did not reach their tolerance."""
+
+
 def conjugate_gradients(
     operator: Callable[[Tensor], Tensor],
     right: Tensor,
@@ -45,7 +49,8 @@ def conjugate_gradients(
             The bound by the residual is far too large where M is.
 
     Raises:
-        InfieldError: If a system has not converged by then.
+        NotConverged: If a system has not converged by then.
+        InfieldError: The right-hand side is not finite.
     """
     if not torch.isfinite(right).all():
         raise InfieldError(
@@ -76,7 +81,7 @@ def conjugate_gradients(
         p = torch.where(active, z + rho_next / rho * p, p)
         rho = torch.where(active, rho_next, rho)
     worst = float(r.norm(dim=1).max()) / right.shape[1] ** 0.5
-    raise InfieldError(
+    raise NotConverged(
         where="conjugate gradients",
         found=f"residual {worst:.1e} after {max_iterations} iterations",
         expected=f"{tolerance:.0e}",

@@ -17,6 +17,7 @@ computed; of many it is estimated by stochastic Lanczos quadrature (Ubaru, Chen 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,8 +27,9 @@ from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
 from infield.physics.measurement import Measurement
-from infield.physics.operators.jacobian import jacobian_product
-from infield.posterior.inference.conjugate_gradients import conjugate_gradients
+from infield.physics.operators.jacobian import jacobian_is_exact, jacobian_product
+from infield.physics.operators.refusal import ForwardModelError
+from infield.posterior.inference.conjugate_gradients import NotConverged, conjugate_gradients
 from infield.posterior.inference.likelihood import fisher_information, slope
 
 MAX_DATA_EXACT, MAX_ENTRIES_EXACT = 1500, 8_000_000
@@ -36,11 +38,18 @@ MAX_DATA_EXACT, MAX_ENTRIES_EXACT = 1500, 8_000_000
 PROBES, LANCZOS = 8, 25
 """Random signs from which the log-determinant of more data is estimated, and Lanczos steps from each."""
 
+TOGETHER = 64
+"""Vectors of the data whose products with B are computed at a time."""
+
 MAX_NEWTON_STEPS, MAX_HALVINGS, DECREMENT = 60, 30, 1e-3
 """Newton steps, halvings of one, and the gain of log p(u | y) to come below which the search ends."""
 
 SOLVED, ITERATIONS = 1e-3, 3000
 """Residual of a Newton step's conjugate gradients, root mean square a datum, and their number."""
+
+SHARE_TRIED, FEWEST_TRIED = 8, 50
+"""Where B can be computed, conjugate gradients are given up after this share of the number of data, at least so many
+iterations: B itself costs one product a datum, and those in batches."""
 
 Product = Callable[[Tensor], Tensor]
 """x -> K x on fields `(batch, channel, *space)`."""
@@ -71,10 +80,8 @@ class LaplaceEvidence:
         """log det(1 + B)."""
         local = LocalData.at(self.measurement, self.at, self.product)
         index = local.index
-        if len(index) <= MAX_DATA_EXACT and len(index) * self.at.numel() <= MAX_ENTRIES_EXACT:
-            unit = torch.eye(len(index), dtype=torch.float64, device=index.device)
-            B = torch.cat([local.B(part) for part in unit.split(64)])
-            return float(torch.linalg.slogdet(unit + (B + B.mT) / 2).logabsdet)
+        if local.few:
+            return float(torch.linalg.slogdet(local.matrix).logabsdet)
         signs = torch.randint(0, 2, (PROBES, len(index)), generator=Generator().manual_seed(0), dtype=torch.int8)
         return float(lanczos_log_det(local.B, (2 * signs - 1).to(self.at)).mean())
 
@@ -112,16 +119,44 @@ class LocalData:
         index = torch.arange(len(W), device=W.device) if seen is None else seen.flatten().nonzero()[:, 0]
         return cls(measurement, u, z, product, W[index].sqrt(), index)
 
+    @property
+    def few(self) -> bool:
+        """Whether the data are so few that D J and 1 + B may be computed."""
+        return len(self.index) <= MAX_DATA_EXACT and len(self.index) * self.u.numel() <= MAX_ENTRIES_EXACT
+
+    @cached_property
+    def rows(self) -> Tensor | None:
+        """D J, shape `(data, field)`, of few data of an operator whose products with J are differences: their error,
+        times the condition number of 1 + B, would be all that is left. None elsewhere."""
+        if not self.few or jacobian_is_exact(self.measurement.operator):
+            return None
+        unit = torch.eye(len(self.index), dtype=self.u.dtype, device=self.u.device)
+        return torch.cat([self._transposed(part).flatten(1) for part in unit.split(TOGETHER)])
+
+    @cached_property
+    def matrix(self) -> Tensor:
+        """1 + B of few data, shape `(data, data)`."""
+        unit = torch.eye(len(self.index), dtype=torch.float64, device=self.index.device)
+        B = torch.cat([self.B(part) for part in unit.split(TOGETHER)])
+        return unit + (B + B.mT) / 2
+
     def pull(self, v: Tensor) -> Tensor:
         """J^T D v, shape `(batch, channel, *space)`."""
+        if self.rows is not None:
+            return (v @ self.rows).reshape(-1, *self.u.shape[1:])
+        return self._transposed(v)
+
+    def push(self, x: Tensor) -> Tensor:
+        """D J x, shape `(batch, data)`."""
+        if self.rows is not None:
+            return x.flatten(1) @ self.rows.mT
+        return self.deviation * jacobian_product(self.measurement.operator, self.u, x).flatten(1)[:, self.index]
+
+    def _transposed(self, v: Tensor) -> Tensor:
         on_data = v.new_zeros((len(v), self.z[0].numel()))
         on_data[:, self.index] = self.deviation * v
         on_data = on_data.reshape(-1, *self.z.shape[1:])
         return self.measurement.operator.A_vjp(self.u.expand(len(v), *self.u.shape[1:]), on_data)
-
-    def push(self, x: Tensor) -> Tensor:
-        """D J x, shape `(batch, data)`."""
-        return self.deviation * jacobian_product(self.measurement.operator, self.u, x).flatten(1)[:, self.index]
 
     def B(self, v: Tensor) -> Tensor:
         return self.push(self.product(self.pull(v)))
@@ -129,15 +164,33 @@ class LocalData:
     def newton(self, Ka: Tensor, g: Tensor) -> Tensor:
         """a' for the field u = m + K a, and g on the data.
 
-        D^{-1} g, which is the solution where u is the most probable field already, is taken off before the solve.
+        The system is solved for what is left of a first guess of its solution: D^{-1} g, which it is where u is the
+        most probable field already, or zero, where that leaves less. Far from accurate data (1 + B) D^{-1} g is so
+        large that its rounding exceeds the solution.
         """
         a = self.measurement.operator.A_vjp(self.u, g)
-        return a + self.pull(self.solve(self.push(Ka - self.product(a))))
+        from_guess = self.push(Ka - self.product(a))
+        white = g.flatten(1)[:, self.index] / self.deviation
+        from_zero = self.push(Ka) + white
+        if bool(torch.isfinite(white).all()) and float(from_zero.norm()) < float(from_guess.norm()):
+            return self.pull(self.solve(from_zero))
+        return a + self.pull(self.solve(from_guess))
 
     def solve(self, right: Tensor) -> Tensor:
-        """(1 + B)^{-1} of vectors of the data, to `SOLVED` of a posterior standard deviation."""
-        one = torch.ones_like(self.deviation)
-        return conjugate_gradients(lambda v: v + self.B(v), right, SOLVED, ITERATIONS, diagonal=one)
+        """(1 + B)^{-1} of vectors of the data, to `SOLVED` of a posterior standard deviation.
+
+        Few data that are far more accurate than the prior, where B has a condition number that conjugate gradients do
+        not master, are solved by the matrix.
+        """
+        if self.rows is None:
+            one = torch.ones_like(self.deviation)
+            iterations = max(FEWEST_TRIED, len(self.index) // SHARE_TRIED) if self.few else ITERATIONS
+            try:
+                return conjugate_gradients(lambda v: v + self.B(v), right, SOLVED, iterations, diagonal=one)
+            except NotConverged:
+                if not self.few:
+                    raise
+        return torch.linalg.solve(self.matrix, right.mT).mT
 
 
 def laplace_evidence(
@@ -156,7 +209,10 @@ def laplace_evidence(
     """
 
     def evaluate(a: Tensor, Ka: Tensor) -> float:
-        value = measurement.log_likelihood(mean + Ka) - 0.5 * (a * Ka).sum()
+        try:
+            value = measurement.log_likelihood(mean + Ka) - 0.5 * (a * Ka).sum()
+        except ForwardModelError:  # a step too far, to a field for which there is no solution
+            return -math.inf
         return float(torch.where(value.isnan(), -torch.inf, value))
 
     a = torch.zeros_like(mean)
@@ -166,7 +222,7 @@ def laplace_evidence(
         there = product(start)
         if (reached := evaluate(start, there)) > value:
             a, Ka, value = start, there, reached
-    if not torch.isfinite(torch.tensor(value)):
+    if not math.isfinite(value):
         raise InfieldError(where="Laplace's method", found="data that are impossible under the mean field")
     for _ in range(MAX_NEWTON_STEPS):
         u = mean + Ka

@@ -7,29 +7,30 @@ kriging what the data differ from it (Hoffman & Ribak 1991, Astrophys. J. 380, L
     f + k(targets, data) K^{-1} (y - f(data) - eps),    K = k(data, data) + noise.
 
 This is a draw of the posterior. One factor of K serves all targets. The law is drawn on the grid by Fourier modes
-(`embedding`), and at the data's places given the grid points next to them (`simulation`).
+(`embedding`), and at the data's places given the grid points next to them (`between`).
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from infield.posterior.kriging.between import Between, Neighbours
 from infield.posterior.kriging.embedding import Embedding
 from infield.posterior.kriging.law import JITTER, StationaryLaw
 from infield.posterior.kriging.neighbours import settled
 from infield.posterior.kriging.observations import Observations
-from infield.posterior.kriging.simulation import Neighbourhood, Plan, Simulator
 
 MOST_DATA = 1000
 """Up to so many data are conditioned on at once."""
 
-COVARIANCES = 4_000_000
-"""Between targets and data that are held at once."""
+COVARIANCES = 200_000
+"""Between targets and data that are held at once: as many as a core's cache holds."""
 
 BESIDE = {0.5: 24, 1.5: 40, 2.5: 50}
-"""Grid points, and data drawn before, that a datum's place is given, by the order of the law; twice as many in three
-dimensions."""
+"""Grid points that a datum's place is given, and places before it at most, by the order of the law; twice as many in
+three dimensions."""
 
 
 class Conditioned:
@@ -40,25 +41,32 @@ class Conditioned:
         data: At most `MOST_DATA`; their values are not used, those given to `draw` are.
         targets: Positions of the grid, shape `(m, ndim)`.
         embedding: Of the law on that grid.
-        plan: Of `planned`, in place of an own one.
+        neighbours: Of `planned`, in place of own ones.
     """
 
     def __init__(
-        self, law: StationaryLaw, data: Observations, targets: Tensor, embedding: Embedding, plan: Plan | None = None
+        self,
+        law: StationaryLaw,
+        data: Observations,
+        targets: Tensor,
+        embedding: Embedding,
+        neighbours: Neighbours | None = None,
     ) -> None:
         self.law, self.embedding = law, embedding
         self.at, self.data = settled(law, data)
         self._targets = law.embed(targets.double())
         self.numbers = embedding.numbers + 2 * len(self.data)
         """White numbers of a draw."""
-        self.bytes = 4.0 * embedding.root.numel() + 8.0 * self._targets.numel()
+        if neighbours is None or not np.array_equal(neighbours.order, self.at.order):
+            neighbours = Neighbours.of(law, self.at, targets.double(), _beside(law))
+        self._between = Between(law, self.at, self._targets, neighbours)
+        self.bytes = 4.0 * embedding.root.numel() + 8.0 * self._targets.numel() + self._between.bytes
         """That are kept."""
-        self._beside = Simulator(law, _exact(targets), self.data.x, _neighbourhood(law), plan=plan)
 
     @staticmethod
-    def planned(law: StationaryLaw, data: Observations, targets: Tensor) -> Plan:
+    def planned(law: StationaryLaw, data: Observations, targets: Tensor) -> Neighbours:
         """Grid points next to each datum, chosen once for several laws."""
-        return Simulator.planned(law, _exact(targets), settled(law, data)[1].x, _neighbourhood(law))
+        return Neighbours.of(law, settled(law, data)[0], targets.double(), _beside(law))
 
     def draw(self, residuals: Tensor, white: Tensor) -> Tensor:
         """Return draws of the field at the targets; draw i depends on rows i alone, to rounding.
@@ -73,7 +81,7 @@ class Conditioned:
         N = len(self.data)
         of_field, at_data, of_noise = white.split([self.embedding.numbers, N, N], 1)
         fields = self.embedding.draw(of_field)
-        seen = self._beside.draw(fields, at_data) + self.data.noise.sqrt() * of_noise
+        seen = self._between.draw(fields, at_data) + self.data.noise.sqrt() * of_noise
         differing = residuals.double()[:, torch.from_numpy(self.at.order)] - seen
         places = self.at.embedded
         K = self.law.between(places, places)
@@ -84,12 +92,5 @@ class Conditioned:
         return fields
 
 
-def _exact(targets: Tensor) -> Observations:
-    """Grid points as data without noise."""
-    zeros = targets.new_zeros(len(targets), dtype=torch.float64)
-    return Observations(targets.double(), zeros, zeros, zeros.new_zeros((len(targets), 0)))
-
-
-def _neighbourhood(law: StationaryLaw) -> Neighbourhood:
-    beside = BESIDE[law.nu] * (2 if law.geometry.ndim > 2 else 1)
-    return Neighbourhood(most=beside, drawn=beside, fewest=beside, drawn_most=beside, few=MOST_DATA)
+def _beside(law: StationaryLaw) -> int:
+    return BESIDE[law.nu] * (2 if law.geometry.ndim > 2 else 1)

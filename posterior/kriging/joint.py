@@ -11,6 +11,7 @@ from torch import Tensor
 
 from infield.core.grid import Grid, PointSet
 from infield.core.randomness import Randomness, SampleStreams, normal
+from infield.posterior.kriging.between import Neighbours
 from infield.posterior.kriging.conditioning import MOST_DATA, Conditioned
 from infield.posterior.kriging.embedding import Embedding
 from infield.posterior.kriging.local import moments
@@ -56,11 +57,12 @@ class Joint:
         self.data, self.grid, self.states, self.centre = data, grid, states, centre
         self.most_probable = most_probable
         self._kept: dict[int, list[Conditioned | Simulator]] = {}
-        self._plans: dict[tuple[int, float, bool], Plan] = {}
+        self._plans: dict[tuple[int, float], Plan] = {}
+        self._neighbours: dict[tuple[int, float], Neighbours] = {}
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": {}, "_plans": {}, "_lock": None}
+        return {**self.__dict__, "_kept": {}, "_plans": {}, "_neighbours": {}, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
@@ -107,15 +109,14 @@ class Joint:
     def _method(self, c: int, state: State, targets: Tensor, embedding: Embedding | None) -> Conditioned | Simulator:
         data = state.measured(self.data.channels[c], self.centre)
         law, planned_by = state.law, replace(self.most_probable.law, nu=state.law.nu)
+        key = c, law.nu
         if embedding is not None and len(data) <= MOST_DATA:
-            key = c, law.nu, True
-            if key not in self._plans:
-                self._plans[key] = Conditioned.planned(planned_by, data, targets)
-            return Conditioned(law, data, targets, embedding, self._plans[key])
+            if key not in self._neighbours:
+                self._neighbours[key] = Conditioned.planned(planned_by, data, targets)
+            return Conditioned(law, data, targets, embedding, self._neighbours[key])
         own = self._neighbourhood(c, state)
         if len(self.states) == 1 or targets.shape[0] > PLANNED:
             return Simulator(law, data, targets, own)
-        key = c, law.nu, False
         if key not in self._plans:
             by = self.most_probable.measured(self.data.channels[c], self.centre)
             self._plans[key] = Simulator.planned(planned_by, by, targets, own)

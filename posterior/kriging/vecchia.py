@@ -8,8 +8,9 @@ e = w^T y. Changes of K change them by
 
     dd = w^T dK w,    de = -w^T dK a,    a = (K_NN^{-1} y_N, 0),
 
-so that gradients need no derivative of a factorisation. Coefficients of the trend are integrated out under N(0, B),
-exactly within the approximation: y and the trend functions are whitened by the same w.
+so that gradients need no derivative of a factorisation: d log p = v^T dK w with one v, and K w = (0, d). Coefficients
+of the trend are integrated out under N(0, B), exactly within the approximation: y and the trend functions are whitened
+by the same w.
 
 A sum over some of the i, chosen at random, with their neighbours among all data, weighted to stand for all, is an
 unbiased estimate of the whole and resolves its finest scales: fits start from that.
@@ -32,8 +33,11 @@ from infield.posterior.kriging.observations import Coefficients, Observations, n
 NEIGHBOURS = 30
 """m, the number of neighbours."""
 
-BATCH_ENTRIES = 2_000_000
-"""Entries of the covariance matrices that are held at a time (16 MiB an array)."""
+BATCH_ENTRIES = 200_000
+"""Entries of the covariance matrices that are held at a time: as many as a core's cache holds."""
+
+KEPT_PLACES = 70_000
+"""Data and neighbours of all terms up to which what a gradient needs twice is kept (about 600 bytes each)."""
 
 
 @dataclass(frozen=True)
@@ -196,35 +200,42 @@ class Vecchia:
             near, distance, K = self._covariance(*fixed, batch)
             return near, distance, self._conditionals(K, batch)
 
-        kept = [pieces(batch) for batch in batches] if len(batches) == 1 else None
+        kept = [pieces(batch) for batch in batches] if self.terms.index.numel() <= KEPT_PLACES else None
         each = (piece[2][:2] for piece in kept or map(pieces, batches))
         whitened = self._sums(each)
         posterior = whitened.coefficients(self.prior_variance)
         of_z, of_variance, of_factor = (torch.zeros_like(value) for value in fixed)
+        variances = noise_variances(self.data.noise, fixed[2])
         for batch, (near, distance, conditionals) in zip(batches, kept or map(pieces, batches), strict=True):
-            C = self._sensitivity(*conditionals, posterior)
+            v = self._sensitivity(*conditionals, posterior)
+            w = conditionals[2]
             if bool(batch.missing.any()):
-                C = torch.where(batch.missing[:, :, None] | batch.missing[:, None, :], 0.0, C)
-            own = C.diagonal(dim1=1, dim2=2)
-            shares = self.data.noise[batch.index]
-            of_factor += (own * shares).sum() if shares.ndim == 2 else torch.einsum("nm,nml->l", own, shares)
-            of_variance += (C * matern_unit(distance, self.nu)).sum() + JITTER * own.sum()
-            H = fixed[1] * C * matern_slope(distance, self.nu)
-            back = 4 * (H.sum(2)[:, :, None] * near - H @ near)
+                v, w = (torch.where(batch.missing, 0.0, part) for part in (v, w))
+            own, noise = v * w, self.data.noise[batch.index]
+            of_factor += (own * noise).sum() if noise.ndim == 2 else torch.einsum("nm,nml->l", own, noise)
+            of_noise = (own * variances[batch.index]).sum()
+            of_variance += ((v[:, -1] * conditionals[1]).sum() - of_noise) / fixed[1]
+            both = torch.stack([v, w], 2)
+            sums = matern_slope(distance, self.nu) @ torch.cat(
+                [both, (both[..., None] * near[:, :, None]).flatten(2)], 2
+            )
+            across = both.flip(2)  # of H, H_ij = (v_i w_j + w_i v_j) slope_ij: what multiplies the sums over j
+            of_rows = (across * sums[:, :, :2]).sum(2, keepdim=True) * near
+            of_places = (across[..., None] * sums[:, :, 2:].unflatten(2, (2, -1))).sum(2)
+            back = 2 * fixed[1] * (of_rows - of_places)
             of_z.index_add_(0, batch.index.flatten(), back.flatten(0, 1))
         gradient = chained(leaf, values, (of_z, of_variance, of_factor))
         return float(whitened.log_evidence(self.prior_variance)), self.weight * gradient
 
     @staticmethod
     def _sensitivity(e: Tensor, d: Tensor, w: Tensor, a: Tensor, posterior: Coefficients) -> Tensor:
-        """Symmetric C with d log p = sum C dK for each term, at the mode of the coefficients (envelope theorem)."""
+        """v with d log p = v^T dK w for each term, at the mode of the coefficients (envelope theorem)."""
         r = e[:, 0] - e[:, 1:] @ posterior.mean
         spread = torch.einsum("np,pq,nq->n", e[:, 1:], posterior.covariance, e[:, 1:])
         of_d = -0.5 * (1 - (r.square() + spread) / d) / d
         of_e = a[:, :, 0] - a[:, :, 1:] @ posterior.mean
         of_e = r[:, None] * of_e + torch.einsum("nmp,pq,nq->nm", a[:, :, 1:], posterior.covariance, e[:, 1:])
-        C = w[:, :, None] * (of_d[:, None] * w + of_e / d[:, None])[:, None, :]
-        return (C + C.mT) / 2
+        return of_d[:, None] * w + of_e / d[:, None]
 
     def _covariance(self, z: Tensor, variance: Tensor, factor: Tensor, batch: Terms) -> tuple[Tensor, Tensor, Tensor]:
         """Embedded positions of each term's data, their distances, and their covariance with noise."""

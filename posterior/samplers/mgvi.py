@@ -33,6 +33,7 @@ from torch import Generator, Tensor
 from infield.core.errors import InfieldError
 from infield.core.randomness import Randomness, normal
 from infield.physics.measurement import Measurement
+from infield.physics.operators.refusal import ForwardModelError
 from infield.posterior.inference.laplace_evidence import LocalData, Product, laplace_evidence
 from infield.posterior.inference.likelihood import value_and_gradient
 from infield.posterior.samplers.accepts import GAUSSIAN, Accepts
@@ -102,7 +103,10 @@ def _least_divergence(measurement: Measurement, m: Tensor, product: Product, a: 
     """a with u_bar = m + K a, by Newton's steps with the metric at u_bar and a line search."""
 
     def divergence(a: Tensor, Ka: Tensor) -> float:
-        value = 0.5 * float((a * Ka).sum()) - float(measurement.log_likelihood(m + Ka + r).mean())
+        try:
+            value = 0.5 * float((a * Ka).sum()) - float(measurement.log_likelihood(m + Ka + r).mean())
+        except ForwardModelError:  # a step too far, to a field for which there is no solution
+            return torch.inf
         return value if value == value else torch.inf
 
     Ka = product(a)

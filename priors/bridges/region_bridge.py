@@ -13,6 +13,7 @@ from infield.core.errors import InfieldError
 from infield.core.registry import StoredKind, entry_key
 from infield.priors.bridges.bridge import BridgePrior, Steps
 from infield.priors.bridges.channels import BrownianChannel, Channel, PoissonChannel
+from infield.priors.bridges.image_law import ImageLaw
 from infield.priors.bridges.regions import ChangeModel, RegionContext, RegionDenoiser
 from infield.priors.storage.network import build_network, network_description, with_plugins
 
@@ -38,6 +39,7 @@ class RegionBridge:
         provenance: Record of data and training, in JSON types.
         steps: Plain, or compound where the network has a dispersion.
         sha256: Digest of the file.
+        images: Law of the voxels of an image given its regional means; None for regional means alone.
     """
 
     denoiser: RegionDenoiser
@@ -49,6 +51,7 @@ class RegionBridge:
     provenance: dict[str, Any]
     steps: Steps = "plain"
     sha256: str = ""
+    images: ImageLaw | None = None
 
     @property
     def years(self) -> tuple[float, float]:
@@ -149,6 +152,7 @@ def to_entry(bridge: RegionBridge) -> dict[str, Any]:
         "units": bridge.units,
         "synthetic": bridge.synthetic,
         "provenance": with_plugins(bridge.provenance, network),
+        **({} if bridge.images is None else {"images": bridge.images.to_entry()}),
     }
 
 
@@ -174,6 +178,7 @@ def from_entry(entry: Mapping[str, Any], sha256: str = "") -> RegionBridge:
         dict(entry["provenance"]),
         entry.get("steps") or "plain",  # files of before the dispersion
         sha256,
+        ImageLaw.from_entry(entry["images"]) if "images" in entry else None,
     )
 
 

@@ -21,6 +21,7 @@ from infield.core._lightning import LightningModule, OptimizerLRSchedulerConfig
 from infield.core.errors import InfieldError
 from infield.priors.bridges.bridge import BridgePrior
 from infield.priors.bridges.clocks import geometric_clock
+from infield.priors.bridges.image_law import ImagePairs, fit_image_law
 from infield.priors.bridges.region_bridge import ENTRY, RegionBridge, make_channel, to_entry
 from infield.priors.bridges.regions import ChangeModel, RegionContext, RegionDenoiser, bridge_loss
 from infield.priors.storage.network import network_description
@@ -46,6 +47,10 @@ class RegionTrainingPairs(Protocol):
         """Training pairs `(pairs, regions)` and years `(pairs,)`, to which the Gaussian model is fitted."""
         ...
 
+    def images(self, n: int) -> ImagePairs:
+        """Images of the first n subjects, to which the law of voxels is fitted."""
+        ...
+
 
 class BridgeMatching(LightningModule):
     """Trains a network to the mean of the follow-up given the state of a channel.
@@ -61,6 +66,7 @@ class BridgeMatching(LightningModule):
         warmup: Steps of linear warm-up.
         weight_decay: Weight decay of AdamW.
         seed: Of tau and of the counts.
+        images: Subjects to whose images the law of voxels is fitted (`priors.bridges.image_law`); 0 for none.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class BridgeMatching(LightningModule):
         warmup: int = 100,
         weight_decay: float = 0.0,
         seed: int = 0,
+        images: int = 0,
     ) -> None:
         super().__init__()
         self.network, self.channel = network, make_channel(channel, s)
@@ -83,7 +90,9 @@ class BridgeMatching(LightningModule):
             raise InfieldError(
                 where="bridge: regression_fraction", found=f"{regression_fraction!r}", expected="a fraction"
             )
-        self.regression_fraction, self.seed = regression_fraction, seed
+        if images < 0:
+            raise InfieldError(where="bridge: images", found=images, expected="a number of subjects, or 0")
+        self.regression_fraction, self.seed, self.images = regression_fraction, seed, images
         self.learning_rate, self.warmup, self.weight_decay = learning_rate, warmup, weight_decay
 
     def setup(self, stage: str) -> None:
@@ -101,6 +110,7 @@ class BridgeMatching(LightningModule):
         change = ChangeModel.fit(*data.examples(), self.channel)
         self.denoiser = RegionDenoiser(change, self.network, positive=self.channel.name == "poisson")
         self.data = data
+        self.image_law = fit_image_law(data.images(self.images)) if self.images else None
 
     def loss(self, batch: list[Tensor], number: int, epoch: int) -> Tensor:
         """Mean over the batch; 1 for the Gaussian model alone, if it is right."""
@@ -139,5 +149,6 @@ class BridgeMatching(LightningModule):
             self.data.synthetic,
             {**self.data.provenance, "training": training_record(self.trainer, checkpoint)},
             "compound" if denoiser.disperses else "plain",
+            images=self.image_law,
         )
         checkpoint[ENTRY] = to_entry(bridge)

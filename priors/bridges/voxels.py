@@ -112,6 +112,14 @@ class VoxelLaw:
     log_variance: Tensor
     spectrum: Tensor
 
+    def anatomy(self, features: Tensor, painting: Painting) -> Tensor:
+        """The first sum of equation (13): an image without regional means, `(*space)`."""
+        return painting.without_means(torch.einsum("k,k...->...", self.coefficients.to(features), features))
+
+    def mean_of(self, anatomy: Tensor, painting: Painting, means: Tensor) -> Tensor:
+        """mu(m) of equation (13), kept above 0, from `anatomy` and m `(..., regions)`, `(..., *space)`."""
+        return (anatomy + painting.paint(means)).clamp_min(LEAST)
+
     def mean(self, features: Tensor, painting: Painting, means: Tensor) -> Tensor:
         """mu(m) of equation (13), kept above 0.
 
@@ -123,8 +131,7 @@ class VoxelLaw:
         Returns:
             `(..., *space)`.
         """
-        left = painting.without_means(torch.einsum("k,k...->...", self.coefficients.to(features), features))
-        return (left + painting.paint(means)).clamp_min(LEAST)
+        return self.mean_of(self.anatomy(features, painting), painting, means)
 
     def log_sd(self, covariates: Tensor) -> Tensor:
         """sigma of equation (14) from g `(covariates, *space)`."""
@@ -135,7 +142,11 @@ class VoxelLaw:
         self, features: Tensor, covariates: Tensor, painting: Painting, means: Tensor, generator: Generator
     ) -> Tensor:
         """Follow-ups `(draws, *space)` with the regional means `(draws, regions)`."""
-        mu, sigma = self.mean(features, painting, means), self.log_sd(covariates)
+        mu = self.mean(features, painting, means)
+        return self.noisy(mu, self.log_sd(covariates), painting, means, generator)
+
+    def noisy(self, mu: Tensor, sigma: Tensor, painting: Painting, means: Tensor, generator: Generator) -> Tensor:
+        """Equation (14): images about mu `(draws, *space)` that have the regional means `(draws, regions)`."""
         white = torch.randn(mu.shape, generator=generator, dtype=mu.dtype)
         z = torch.fft.ifft2(torch.fft.fft2(white) * self.spectrum.to(mu).sqrt()).real
         return painting.corrected(mu * (sigma * z - sigma.square() / 2).exp(), means)

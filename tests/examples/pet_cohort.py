@@ -32,7 +32,7 @@ def write_cohort(path, n=512):
     years = 0.5 + 4 * torch.rand(n, generator=rng(), dtype=torch.float64)
     baseline, follow_up, _ = LAW.pairs(n, years, rng(1))
     regions, quantities = (("region", len(NAMES)),), (("quantity", len(QUANTITIES)),)
-    variables = [Variable("baseline", "image")]
+    variables = [Variable(name, "image") for name in ("baseline", "follow_up", "grey", "white")]
     variables += [Variable(f"{k}_regions", k, axes=regions) for k in ("baseline", "follow_up")]
     place = labels()
     masks = torch.nn.functional.one_hot(place, len(NAMES)).movedim(-1, 0).double()
@@ -53,6 +53,8 @@ def write_cohort(path, n=512):
     subject = torch.zeros(n, len(QUANTITIES), dtype=torch.float64)
     subject[:, QUANTITIES.index("years")] = years
     fields = {"baseline": baseline[:, place], "baseline_regions": baseline, "follow_up_regions": follow_up}
+    fields |= {"follow_up": follow_up[:, place], "grey": torch.full((n, *place.shape), 0.6, dtype=torch.float64)}
+    fields["white"] = fields["grey"] / 2
     writer.write_block(0, {name: values.numpy() for name, values in {**fields, "subject": subject}.items()})
     writer.finish()
     return baseline, follow_up, years

@@ -33,6 +33,7 @@ SAMPLERS = {
     "unrolled": [],
     "pmrf": ["levels=2"],
     "red-diff": ["steps=3"],
+    "diffpir": ["levels=2"],
     "dds": ["levels=3"],
     "diffusion-mbir": ["levels=3"],
     "exact": [],

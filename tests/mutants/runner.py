@@ -136,8 +136,12 @@ def _processor_seconds(session: int) -> float:
 
 
 def _watch(pid: int, ended: threading.Event) -> None:
-    last, since = -1.0, time.monotonic()
+    """End a job that waits for what never comes, or whose answer nobody waits for any more."""
+    last, since, parent = -1.0, time.monotonic(), os.getppid()
     while not ended.wait(5):
+        if os.getppid() != parent:
+            os.killpg(pid, signal.SIGKILL)
+            return
         now = _processor_seconds(pid)
         if abs(now - last) > 0.05:
             last, since = now, time.monotonic()

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 
 from infield.core.errors import InfieldError
+from infield.datasets.pet.decay import HALF_LIFE
 from infield.datasets.pet.readers.common import needs, readable
 from infield.datasets.pet.readers.frames import FrameFile
 
 PHILIPS_SUV, PHILIPS_ACTIVITY = (0x7053, 0x1000), (0x7053, 0x1009)
 """Private factors from Philips' counts to SUV and to Bq/mL."""
+
+DAY = 86400.0
 
 
 def open_dicom(path: Path, *, units: str | None = None) -> FrameFile:
@@ -82,4 +85,44 @@ def _series(path: Path, headers: list[tuple[Any, Path]], units: str | None) -> F
     return FrameFile(path=path, format="DICOM", frames=len(stacks), read=read, affine=affine, units=units or stored,
                      durations=tuple(durations) if known else None,
                      uncorrected="DecayCorrection NONE" if first.get("DecayCorrection") == "NONE" else None,
-                     facts={"PatientWeight": float(w)} if (w := first.get("PatientWeight")) else {})  # fmt: skip
+                     facts=_facts(headers))  # fmt: skip
+
+
+def _facts(headers: list[tuple[Any, Path]]) -> dict[str, Any]:
+    """Weight, tracer, dose and times in the names of BIDS; times in s of the day, where the series has them.
+
+    Activity is corrected for decay to the start of the series (START) or to the injection (ADMIN).
+    """
+    first = headers[0][0]
+    facts: dict[str, Any] = {}
+    if weight := first.get("PatientWeight"):
+        facts["PatientWeight"] = float(weight)
+    sequence = first.get("RadiopharmaceuticalInformationSequence") or []
+    if not len(sequence):
+        return facts
+    drug = sequence[0]
+    if name := drug.get("Radiopharmaceutical"):
+        facts["TracerName"] = str(name)
+    half = float(drug.get("RadionuclideHalfLife", 0) or 0)
+    nuclide = next((name for name, known in HALF_LIFE.items() if abs(half - known) < 0.01 * known), None)
+    dose, injected = drug.get("RadionuclideTotalDose"), _seconds(drug.get("RadiopharmaceuticalStartTime"))
+    scans = [_seconds(header.get("AcquisitionTime")) for header, _ in headers]
+    start = _seconds(first.get("SeriesTime"))
+    earliest = min((s for s in scans if s is not None), default=None)
+    if start is None or (earliest is not None and start > earliest + 1):  # a series made later, by other software
+        start = earliest
+    reference = {"START": start, "ADMIN": injected}.get(str(first.get("DecayCorrection", "")))
+    if nuclide is None or dose is None or injected is None or reference is None:
+        return facts
+    if reference < injected:  # past midnight
+        reference += DAY
+    facts |= {"TracerRadionuclide": nuclide, "InjectedRadioactivity": float(dose), "InjectedRadioactivityUnits": "Bq"}
+    return facts | {"InjectionStart": injected, "ImageDecayCorrectionTime": reference}
+
+
+def _seconds(time: Any) -> float | None:
+    """HHMMSS.FFFFFF to s of the day."""
+    text = str(time or "")
+    if len(text) < 6 or not text[:6].isdecimal():
+        return None
+    return 3600 * int(text[:2]) + 60 * int(text[2:4]) + float(text[4:])

@@ -63,8 +63,8 @@ def open_interfile(path: Path, *, units: str | None = None) -> FrameFile:
     """Open an image of a patient who lies on the back, head first, as STIR has it.
 
     The order of the data is (z, y, x): x to the right of the gantry as seen from the bed, which is the patient's left,
-    y downwards, z from head to feet. x and y are centred, z starts at the first plane. Of other positions of the
-    patient, and of other programs, the affine of an exported NIfTI file decides.
+    y downwards, z from head to feet. Without `first pixel offset` x and y are centred, z starts at the first plane. Of
+    other positions of the patient, and of other programs, the affine of an exported NIfTI file decides.
 
     Raises:
         InfieldError: It is no image, or its data do not fit.
@@ -77,18 +77,25 @@ def open_interfile(path: Path, *, units: str | None = None) -> FrameFile:
         shape = tuple(int(header[f"matrix size[{k}]"]) for k in (3, 2, 1))
         spacing = [float(header[f"scaling factor (mm/pixel)[{k}]"]) for k in (1, 2, 3)]
         frames = int(header.get("number of time frames", 1))
-        scale = float(header.get("image scaling factor[1]", 1) or 1)
+        scales = [float(header.get(f"image scaling factor[{k + 1}]", 1) or 1) for k in range(frames)]
+        middle = [-(n - 1) / 2 * s for n, s in zip(shape[:0:-1], spacing, strict=False)]
+        offset = [float(header.get(f"first pixel offset (mm)[{k + 1}]", v)) for k, v in enumerate((*middle, 0.0))]
         durations = [header.get(f"image duration (sec)[{k + 1}]") for k in range(frames)]
+        starts = [header.get(f"image relative start time (sec)[{k + 1}]") for k in range(frames)]
     count = int(np.prod(shape))
     data = data_of(path, header, frames * count)
     affine = np.diag([-spacing[0], -spacing[1], -spacing[2], 1.0])
-    affine[:3, 3] = [spacing[0] * (shape[2] - 1) / 2, spacing[1] * (shape[1] - 1) / 2, 0.0]
+    affine[:3, 3] = [-offset[0], -offset[1], -offset[2]]
     stored = header.get("quantification units")
     known = all(d not in (None, "", "0") for d in durations)
+    timed = known and all(s not in (None, "") for s in starts)
 
     def read(k: int) -> np.ndarray:
-        return scale * np.asarray(data[k * count : (k + 1) * count], dtype=np.float64).reshape(shape).transpose(2, 1, 0)
+        return scales[k] * np.asarray(data[k * count : (k + 1) * count], dtype=np.float64).reshape(shape).transpose(
+            2, 1, 0
+        )
 
     return FrameFile(path=path, format="Interfile", frames=frames, read=read, affine=affine,
                      units=units or (None if stored in (None, "", "1") else str(stored)),
+                     starts=tuple(float(str(s)) for s in starts) if timed else None,
                      durations=tuple(float(str(d)) for d in durations) if known else None)  # fmt: skip

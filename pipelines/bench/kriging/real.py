@@ -113,7 +113,8 @@ def _judge(bench: PartsBench, group: str, peers: tuple[str, ...]) -> None:
     bench.judge(group, "rmse_over_best_peer", bench.ratio(group, ours, named, "rmse"), 1.02, peers=named)
     tails = bench.mean(group, ours, "kurtosis")
     if tails is None or tails < GAUSSIAN:
-        bench.judge(group, "coverage_90", bench.mean(group, ours, "coverage_90"), 0.93, 0.87)
+        cover, error = (figure(group, ours, "coverage_90") for figure in (bench.mean, bench.error))
+        bench.judge(group, "coverage_90", cover, 0.93, 0.87, error=error)
 
 
 def scores(problem: Problem, answer: Answer) -> dict[str, float]:

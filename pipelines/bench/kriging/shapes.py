@@ -88,15 +88,9 @@ def _moved(bench: PartsBench, case: str, shape: Shape, settings: Settings) -> No
 
 
 def _judge(bench: PartsBench, group: str, name: str) -> None:
-    """Covered: 0.88 to 0.92, or within two standard errors between the fields of 0.90; 3 data at least, or refused."""
-    values = list(bench.values(group, OURS, "coverage_90").values())
-    mean = float(np.mean(values)) if values else None
-    error = float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    half = max(0.02, 0.0 if name.startswith("anisotropy") else 2 * error)
-    if name != "3 data":
-        bench.judge(group, "coverage_90", mean, 0.9 + half, 0.9 - half)
-    elif mean is not None:
-        bench.judge(group, "coverage_90", mean, 1.0, 0.9 - half)
+    """Covered: 0.88 to 0.92, or within two standard errors between the fields of that; 3 data at least, or refused."""
+    mean, error = (figure(group, OURS, "coverage_90") for figure in (bench.mean, bench.error))
+    bench.judge(group, "coverage_90", mean, 1.0 if name == "3 data" else 0.92, 0.88, error=error)
     if name.startswith("time"):
         bench.judge(group, "moved_by_units", bench.mean(group, OURS, "moved"), 1e-6)
 

@@ -77,8 +77,20 @@ class PartsBench(KeptBench):
         found = list(self.values(group, method, metric).values())
         return _summary(metric)(found) if found else None
 
+    def error(self, group: str, method: str, metric: str) -> float | None:
+        """Standard error of a mean over the truths of a group; None of fewer than two."""
+        found = list(self.values(group, method, metric).values())
+        return statistics.stdev(found) / len(found) ** 0.5 if len(found) > 1 else None
+
     def judge(
-        self, group: str, metric: str, value: float | None, high: float, low: float | None = None, peers: Any = ()
+        self,
+        group: str,
+        metric: str,
+        value: float | None,
+        high: float,
+        low: float | None = None,
+        peers: Any = (),
+        error: float | None = None,
     ) -> None:
         """A figure with a target: `met` where it lies within bounds, unknown where a named peer did not run.
 
@@ -89,17 +101,19 @@ class PartsBench(KeptBench):
             high: Largest value.
             low: Least value.
             peers: Methods that must have run on this case.
+            error: Standard error of the value; the bounds are widened by two of them.
         """
         target = f"at most {high:g}" if low is None else f"{low:g} to {high:g}"
         ran = {r.method for r in self.records if group_of(r.case) == group and r.metric != "absent"}
         if self.closed and not ran:
             return
-        met: bool | None = value is not None and (low is None or value >= low) and value <= high
+        wide = 2 * (error or 0.0)
+        met: bool | None = value is not None and (low is None or value >= low - wide) and value <= high + wide
         answered = any(method.startswith("infield") for method in ran)
         if not set(peers) <= ran and (met or (value is None and answered)):
             met = None
         found = value if value is not None else "no peer" if met is None else "refused"
-        self.records.append(Record(self.name, group, "infield", metric, found, "1", target, _plain(met)))
+        self.records.append(Record(self.name, group, "infield", metric, found, "1", target, _plain(met), error))
 
     def ratio(self, group: str, method: str, others: list[str], metric: str) -> float | None:
         """Of a method's mean to the best of others, each over the truths that both have."""
@@ -154,6 +168,7 @@ class PartsBench(KeptBench):
         for r in self.records:
             if r.target is not None:
                 found = r.value if isinstance(r.value, str) else format(r.value, ".4g")
+                found += "" if r.error is None else f" ± {r.error:.2g}"
                 lines.append(f"| {r.case} | {r.metric.replace('_', ' ')} | {r.target} | {found} | {words[r.met]} |")
         return "\n".join(lines)
 

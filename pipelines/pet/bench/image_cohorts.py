@@ -16,17 +16,14 @@ from torch.nn import functional
 
 from infield.datasets.formats.simulation import open_simulation
 from infield.datasets.pet.brain_regions import nearest_region, volume_places
-from infield.datasets.pet.phantom import QUANTITIES
-from infield.pipelines.pet.images import ImageConditions, brain_mask, image_conditions
+from infield.datasets.pet.phantom import CENTRE, QUANTITIES
 from infield.pipelines.pet.simulate import make_phantom, simulate_cohort
+from infield.priors.bridges.image_law import ImageConditions, brain_mask, fit_image_law, image_conditions
 from infield.priors.bridges.region_bridge import RegionBridge
-from infield.priors.bridges.voxels import VoxelFit, VoxelLaw
+from infield.priors.bridges.voxels import VoxelLaw
 from infield.priors.networks.unet import UNet
 
 BATCH, RATE = 16, 2e-3
-
-MATCHED, MATCHING = 2, 60
-"""Times that the power of draws is matched, and the subjects of which."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +37,7 @@ class Cohort:
         weights: Of the regional means, `(regions, z, y, x)`.
         labels: Region of each voxel, `(z, y, x)`.
         spacing: Of y and x, mm.
+        centre: y and x of the middle of a slice, mm.
     """
 
     baseline: Tensor
@@ -51,6 +49,7 @@ class Cohort:
     weights: Tensor
     labels: Tensor
     spacing: float
+    centre: tuple[float, float] = CENTRE
 
     def __len__(self) -> int:
         return len(self.baseline)
@@ -99,29 +98,6 @@ def cohort(name: str, subjects: int, seed: int, folder: Path, *, second: bool = 
     )
 
 
-def fit_voxels(training: Cohort) -> VoxelLaw:
-    """Equations (13) and (14) of `priors.bridges.voxels`, fitted to a cohort."""
-    fit = VoxelFit(training.seen)
-    for i in range(len(training)):
-        one = training.conditions(i)
-        fit.add(one.features, one.painting, training.follow_up[i])
-    fit.solve()
-    for i in range(len(training)):
-        one = training.conditions(i)
-        fit.add_residual(one.features, one.covariates, one.painting, training.follow_up[i])
-    law, generator = fit.law(), Generator().manual_seed(0)
-    for _ in range(MATCHED):
-        power = torch.zeros(2, *law.spectrum.shape)
-        for i in range(min(len(training), MATCHING)):
-            one, x_f = training.conditions(i), training.follow_up[i]
-            m = one.painting.means(x_f)
-            x = law.sample(one.features, one.covariates, one.painting, m[None], generator)[0]
-            left = torch.stack([x_f, x]) - law.mean(one.features, one.painting, m)
-            power += torch.fft.fft2(left * training.seen).abs().square().sum(1)
-        law = law.with_power(power[0], power[1])
-    return law
-
-
 Regressor = Callable[[Cohort, int, Tensor], Tensor]
 """From a cohort, a subject and its image with the predicted regional means to a mean image."""
 
@@ -138,7 +114,7 @@ def trained_images(
         network.load_state_dict(stored["unet"])
         return law, _regressor(network), stored["cpu_seconds"]
     start = time.process_time()
-    law = fit_voxels(training)
+    law = fit_image_law(training).law
     middle = time.process_time()
     network = train_unet(training, law, bridge, steps)
     seconds = {"law of voxels": middle - start, "u-net": time.process_time() - middle}

@@ -1,4 +1,4 @@
-"""Projection mapping: solver, calibration and compensation beside named peers, on scenes of an independent renderer.
+"""Projection mapping: solver, calibration, compensation, cooperation beside peers; scenes of an independent renderer.
 
     infield bench projection --records projection.json
     infield bench projection --quick --parts inside seams
@@ -59,7 +59,15 @@ def run(
     Raises:
         InfieldError: `keep` is no such file, or of other settings.
     """
-    from infield.pipelines.projection_mapping.bench import calibration, inside, outside, seams, solver
+    from infield.pipelines.projection_mapping.bench import (
+        calibration,
+        cooperation,
+        inside,
+        outside,
+        seams,
+        solver,
+    )
+    from infield.pipelines.projection_mapping.bench import pictures as of_a_prior
     from infield.pipelines.projection_mapping.bench.cases import CORNER, QUICK_PICTURES, SCENES
 
     bench = TargetBench("projection", seed)
@@ -84,6 +92,13 @@ def run(
             for factor in outside.BRIGHTNESS
         ],
         "seams": [("", partial(seams.seams, bench, quick, seed))],
+        "cooperation": [
+            (f"{n} pixels", partial(cooperation.few_pixels, bench, n, quick, seed)) for n in cooperation.SMC_STEPS
+        ],
+        "pictures": [
+            ("guides", partial(of_a_prior.pictures, bench, height, quick, seed)),
+            ("ring", partial(of_a_prior.ring, bench, quick, seed)),
+        ],
     }
     settings = {"seed": seed, "quick": quick, "height": height, "pictures": count}
     kept = _read(keep, settings) if keep is not None else {}

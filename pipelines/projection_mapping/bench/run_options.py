@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-PARTS = ("solver", "calibration", "inside", "outside", "seams")
+PARTS = ("solver", "calibration", "inside", "outside", "seams", "cooperation", "pictures")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

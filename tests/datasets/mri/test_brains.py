@@ -190,7 +190,9 @@ def test_without_the_template_it_says_how_to_get_it(tmp_path, monkeypatch, capsy
     assert main([*arguments, "--with", f"template={tmp_path}"]) == 2
     said = capsys.readouterr().err
     assert f"found no {FILE.format('t1')} in {tmp_path}" in said and said.count("\n") == 1
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    find = importlib.util.find_spec
+    absent = "nilearn"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == absent else find(name, *more))
     assert main(arguments) == 2
     assert "found no MNI152 template, expected the one that nilearn carries; pip install 'infield[mri]'" in (
         capsys.readouterr().err

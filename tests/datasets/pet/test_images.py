@@ -18,7 +18,7 @@ from examples.processes import HANG
 from infield.core.errors import InfieldError
 from infield.datasets.pet.centiloid import TABLE, centiloid_line
 from infield.datasets.pet.decay import decay_factor, half_life, mean_over_frames
-from infield.datasets.pet.image import PETImage, read_image, to_world_axes
+from infield.datasets.pet.image import PETImage, from_world_axes, read_image, to_world_axes
 from infield.datasets.pet.interval import years_between
 from infield.datasets.pet.quantities import Dose, becquerel, check_values, quantity, to_suv, to_suvr
 from infield.datasets.pet.readers.frames import FrameFile
@@ -120,6 +120,7 @@ def test_left_stays_left(codes):
     z, y, x = np.argwhere(moved == 7)[0]
     np.testing.assert_allclose(there @ [x, y, z, 1], [*world, 1])
     np.testing.assert_allclose(np.diag(there), [2, 3, 4, 1])
+    np.testing.assert_array_equal(from_world_axes(moved, affine), values)  # and back
     tilted = affine.copy()
     tilted[:3, :3] = np.array([[0.9, -0.4, 0], [0.4, 0.9, 0], [0, 0, 1]]) @ affine[:3, :3]
     with pytest.raises(InfieldError, match="oblique"):

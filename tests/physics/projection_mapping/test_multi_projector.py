@@ -104,3 +104,26 @@ def test_wrong_arrays_are_refused(wrong, words):
     given = arrays() | wrong
     with pytest.raises(InfieldError, match=words):
         build_operator(described(given), given, GRID, 3)
+
+
+@pytest.mark.parametrize("defocus", [[1.2, 0.0], [0.0, 0.5]])
+def test_a_point_of_light_is_a_gaussian_where_its_projector_is_out_of_focus(defocus):
+    """Seen pixel by pixel: exp(-r^2 / (2 sigma^2)) over its sum along each axis; what leaves the raster is lost."""
+    v, u = np.mgrid[: RASTER[0], : RASTER[1]].astype(float)
+    given = {"warp": np.stack([np.stack([v, u])] * N), "mixing": np.zeros((N, 3, 3, *RASTER))}
+    given["mixing"] += np.eye(3)[None, :, :, None, None]
+    description = {"name": "multi-projector", "arrays": {k: k for k in given}, "parameters": {"defocus": defocus}}
+    operator = build_operator(description, given, GRID, 3)
+    for p, sigma in enumerate(defocus):
+        light = torch.zeros(1, 3, N, *RASTER, dtype=torch.float64)
+        light[0, 1, p, 5, 2] = 1.0
+        found = operator.A(light)[0].numpy()
+        assert not found[[0, 2]].any()
+        if sigma == 0:
+            assert np.array_equal(found[1], light[0, 1, p].numpy())
+            continue
+        offsets = np.arange(-40, 41)
+        total = np.exp(-0.5 * (offsets / sigma) ** 2).sum()
+        expected = np.exp(-0.5 * ((v - 5) ** 2 + (u - 2) ** 2) / sigma**2) / total**2
+        assert found[1] == pytest.approx(expected, abs=3e-4)
+        assert (found[1].sum() < 1 - 1e-3) == (sigma > 1)

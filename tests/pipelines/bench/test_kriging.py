@@ -145,6 +145,21 @@ def test_a_target_is_met_only_where_every_named_peer_ran():
     assert "unknown" in bench.targets() and "refused" in bench.targets()
 
 
+def test_a_mean_over_truths_misses_only_beyond_two_standard_errors():
+    bench = PartsBench("kriging", 0)
+    for i, (wide, narrow) in enumerate(((0.80, 0.930), (0.98, 0.934), (0.98, 0.932))):
+        bench.scores(f"p: wide #{i}", "infield", {"coverage_90": wide})
+        bench.scores(f"p: narrow #{i}", "infield", {"coverage_90": narrow})
+    bench.scores("p: one #0", "infield", {"coverage_90": 0.93})
+    for group in ("p: wide", "p: narrow", "p: one"):
+        mean, error = (figure(group, "infield", "coverage_90") for figure in (bench.mean, bench.error))
+        bench.judge(group, "coverage_90", mean, 0.90, 0.88, error=error)
+    wide, narrow, one = (r for r in bench.records if r.target)
+    assert (wide.met, narrow.met, one.met) == (True, False, False)
+    assert wide.error == pytest.approx(0.06) and one.error is None
+    assert "0.92 ± 0.06" in bench.targets()
+
+
 def test_a_ratio_is_over_the_truths_that_both_have_to_the_best():
     bench = PartsBench("kriging", 0)
     for case, mine, theirs in (("p: a #0", 1.0, 0.5), ("p: a #1", 9.0, None)):

@@ -116,7 +116,9 @@ def test_settings_that_the_simulator_refuses(simulate, simulator, tmp_path, monk
 
 
 def test_without_the_simulator_one_line_says_how_to_install_it(simulate, tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    find = importlib.util.find_spec
+    absent = "py21cmfast"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == absent else find(name, *more))
     said = simulate("-o", tmp_path / "c.zarr", "-n", 2, *SIZE)
     assert said.status == 2 and said.err.count("\n") == 1 and not any(tmp_path.iterdir())
     assert all(word in said.err for word in ("pip install 'infield[cm21]'", "libgsl-dev", "libfftw3-dev"))

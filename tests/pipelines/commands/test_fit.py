@@ -190,6 +190,34 @@ def test_a_run_does_not_go_on_with_other_data(functions, tmp_path):
         run(again)
 
 
+def test_the_remedy_for_another_name_of_the_fields_works(infield, tmp_path):
+    """Fields called `rain` beside a mask: the line names the option and the variable, and following it trains."""
+    data = dataset().rename(field="rain").assign(land=("x", np.zeros(16)))
+    data.to_zarr(tmp_path / "rain.zarr", consolidated=False)
+    words = [str(word) for word in options(tmp_path / "rain.zarr", tmp_path / "run", 2)]
+    said = infield("fit", *words).refused("'field': found no such variable", "one of land, rain")
+    remedy = said.rsplit("name it: ", 1)[1].split()
+    assert remedy == ["--data.init_args.variable", "rain"]
+    trained = infield("fit", *words, *remedy)
+    assert trained.status == 0 and "litlogger" not in trained.err and "deprecated" not in trained.err
+
+
+def test_maps_of_a_series_are_samples_where_the_option_says_so(infield, tmp_path):
+    """A climatologist's file: months along `time`. The line names the option, which works."""
+    months = (
+        dataset().rename(sample="time").assign_coords(time=("time", np.arange(40.0), {"units": "days since 2000-1-1"}))
+    )
+    months.to_zarr(tmp_path / "sst.zarr", consolidated=False)
+    words = [str(word) for word in options(tmp_path / "sst.zarr", tmp_path / "run", 2)]
+    said = infield("fit", *words).refused("dimensions (time, x)", "expected (sample, [channel,] *space)")
+    remedy = said.rsplit("fields: ", 1)[1].split()
+    assert remedy == ["--data.init_args.sample_axis", "time"] and infield("fit", *words, *remedy).status == 0
+    as_samples = opened(tmp_path / "sst.zarr", sample_axis="time")
+    dataset().to_zarr(tmp_path / "same.zarr", consolidated=False)
+    same = opened(tmp_path / "same.zarr")
+    assert torch.equal(as_samples.examples(), same.examples()) and as_samples.grid == same.grid
+
+
 def test_a_run_limited_by_steps_counts_no_epochs():
     bar = Epochs()
     for limit, text in ((-1, "Epoch 3"), (None, "Epoch 3"), (5, "Epoch 3/4")):

@@ -11,12 +11,14 @@ from examples.pet_cohort import GRID, LAW, labels, rng, write_cohort
 
 import infield as inf
 from infield.datasets.pet.brain_regions import NAMES
-from infield.datasets.pet.image import PETImage
+from infield.datasets.pet.image import PETImage, from_world_axes
 from infield.datasets.pet.pair import write_pair
 from infield.priors.bridges.channels import PoissonChannel
 from infield.priors.bridges.clocks import geometric_clock
+from infield.priors.bridges.image_law import ImageLaw
 from infield.priors.bridges.region_bridge import ENTRY, RegionBridge, to_entry
 from infield.priors.bridges.regions import ChangeModel, RegionDenoiser
+from infield.priors.bridges.voxels import VoxelLaw
 from infield.priors.networks.mlp import Perceptron
 
 N = 24
@@ -33,9 +35,18 @@ def folder(tmp_path_factory):
     denoiser = RegionDenoiser(ChangeModel.fit(x_b, x_f, years, channel), Perceptron(2, (26,), 8, 1, 2, times=2))
     inside = [name for name, one in zip(NAMES, LAW.accumulates, strict=True) if one]
     facts = {"composite": inside, "synthetic_centiloid": [110.0, -110.0]}
-    bridge = RegionBridge(denoiser, channel, geometric_clock(0.5, 2e4, 8), NAMES, "SUVR", True, facts, "compound")
+    clock = geometric_clock(0.5, 2e4, 8)
+    bridge = RegionBridge(denoiser, channel, clock, NAMES, "SUVR", True, facts, "compound", images=voxels())
     torch.save({ENTRY: to_entry(bridge)}, path / "bridge.ckpt")
     return path
+
+
+def voxels():
+    """A law of voxels on the grid of the cohort: the baseline with 5 % of white noise."""
+    c, d = torch.zeros(13, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)
+    c[5], d[0] = 1.0, -6.0
+    size = [len(axis.coordinates) for axis in GRID.axes[1:]]
+    return ImageLaw(VoxelLaw(c, d, torch.ones(size, dtype=torch.float64)), 24.0, (-12.0, 0.0))
 
 
 @pytest.fixture
@@ -78,7 +89,14 @@ def test_draws_of_a_subject_of_the_cohort(emulate, folder, tmp_path):
     inside = change.values[:, data["in_composite"].values == 1].mean(1)
     assert composite["change"] == pytest.approx(inside.mean()) and composite["low"] == pytest.approx(np.sort(inside)[1])
     page = (tmp_path / "f.html").read_text()
-    for words in ("not for diagnosis", "trained on synthetic data", "synthetic CL", "no image was predicted", "Left"):
+    for words in (
+        "not for diagnosis",
+        "trained on synthetic data",
+        "synthetic CL",
+        "one draw",
+        "measured follow-up",
+        "Left",
+    ):
         assert words.lower() in page.lower()
     again = emulate(folder / "pet.zarr", "--index", 3, "--seed", 1, output="g.zarr").summary
     assert again["regions"]["composite"]["change"] != composite["change"]
@@ -143,6 +161,7 @@ def test_images_that_are_refused(emulate, tmp_path, made, options, words):
         (("--index", 1, "--points", 64), ["--points", "is a bridge", "is a lightcones"]),
         (("--index", 1, "--band", 0), ["--band", "above zero"]),
         (("--index", 1, "--grey-matter", "g.nii"), ["its own regions"]),
+        (("--index", 1, "--mri", "t.nii"), ["--mri", "its own regions"]),
     ],
 )
 def test_conditions_that_are_refused(emulate, folder, tmp_path, options, words):
@@ -164,3 +183,84 @@ def test_a_baseline_far_from_those_of_training(emulate, folder, tmp_path, monkey
     emulate(tmp_path / "none.nii").refused("none.nii", "no file there")
     (tmp_path / "t.txt").write_text("x")
     emulate(tmp_path / "t.txt").refused("another kind of file", "NIfTI")
+
+
+def oriented(order):
+    """The affine of the cohort's grid whose voxel axes point to, e.g., L, I and A."""
+    grid, shape = affine(), [len(axis.coordinates) for axis in GRID.axes][::-1]
+    found = np.eye(4)
+    found[:3, :3], found[:3, 3] = 0, grid[:3, 3]
+    for axis, letter in enumerate(order):
+        k = next(k for k, pair in enumerate(("RL", "AP", "SI")) if letter in pair)
+        found[k, axis] = grid[k, k] * (1 if letter in "RAS" else -1)
+        if letter in "LPI":
+            found[k, 3] += grid[k, k] * (shape[k] - 1)
+    return found
+
+
+@pytest.mark.parametrize("order", ["LIA", "LAS", "RAS", "ASR"])
+def test_images_lie_on_the_affine_of_the_baseline(emulate, tmp_path, monkeypatch, order):
+    """World coordinates decide: the file of the draw holds, at a place, what the zarr group holds there."""
+    monkeypatch.setattr("infield.datasets.pet.baseline.LIKE_A_BRAIN", -1.0)
+    own = oriented(order)
+    assert nibabel.aff2axcodes(own) == tuple(order)
+    source = image(np.where(["left" in name for name in NAMES], 1.1, 0.9))
+    file = nibabel.Nifti1Image(from_world_axes(source.values, own).astype(np.float32), own)
+    file.set_sform(own, code=4)
+    nibabel.save(file, tmp_path / "b.nii.gz")
+    options = ("--units", "SUVR", "--years", 2, "--accept-synthetic", "--samples", 19, "--nifti", tmp_path / "f")
+    found = emulate(tmp_path / "b.nii.gz", *options).summary
+    assert found["images"] == "19 of 5 x 8 x 6" and len(found["nifti"]) == 7
+    data, written = opened(tmp_path / "f.zarr"), nibabel.load(tmp_path / "f_draw.nii.gz")
+    np.testing.assert_allclose(written.affine, own)
+    assert written.shape == file.shape and int(written.header["sform_code"]) == 4
+    assert b"synthetic" in bytes(written.header["descrip"]) and b"diagnosis" in bytes(written.header["descrip"])
+    values = written.get_fdata()
+    for index in np.ndindex(values.shape):
+        x, y, z = (own @ [*index, 1])[:3]
+        there = data["follow_up_image"].isel(sample=0).sel(z=z, y=y, x=x)
+        assert values[index] == pytest.approx(float(there), rel=1e-6)
+    mean = data["follow_up_image_mean"]
+    left, right = (float(mean.where(mean["x"] * sign > 0).mean()) for sign in (-1, 1))
+    assert left > right + 0.1  # what is left of the subject stays there
+    before = nibabel.load(tmp_path / "f_baseline.nii.gz").get_fdata()
+    np.testing.assert_allclose(before, file.get_fdata(), rtol=1e-6)
+
+
+def test_images_have_the_regional_means_that_were_drawn(emulate, folder, tmp_path):
+    emulate(folder / "pet.zarr", "--index", 3)
+    emulate(folder / "pet.zarr", "--index", 3, "--samples", 19, output="g.zarr")
+    emulate(folder / "pet.zarr", "--index", 3, "--regions-only", output="h.zarr")
+    data, few, alone = (opened(tmp_path / f"{name}.zarr") for name in "fgh")
+    weights = xr.open_zarr(folder / "pet.zarr", consolidated=False)["region_weights"].values
+    images = data["follow_up_image"].values
+    means = images.reshape(39, -1) @ weights.reshape(26, -1).T
+    np.testing.assert_allclose(means, data["follow_up"], rtol=3e-3)
+    assert images.min() > 0 and np.abs(np.diff(images, axis=0)).min() > 0
+    np.testing.assert_array_equal(images[:19], few["follow_up_image"])  # draw i depends on i alone
+    np.testing.assert_array_equal(data["follow_up"], alone["follow_up"])
+    assert "follow_up_image" not in alone
+    ordered = np.sort(images, 0)
+    np.testing.assert_allclose(data["follow_up_image_low"], ordered[1])
+    np.testing.assert_allclose(data["follow_up_image_high"], ordered[-2])
+
+
+def test_nifti_that_cannot_be_written(emulate, folder, tmp_path):
+    source = (folder / "pet.zarr", "--index", 3, "--nifti")
+    emulate(*source, tmp_path / "f", "--regions-only").refused("--nifti", "not asked for")
+    emulate(*source, tmp_path / "no" / "f").refused("no folder")
+    (tmp_path / "f_mean.nii.gz").write_bytes(b"mine")
+    emulate(*source, tmp_path / "f").refused("f_mean.nii.gz", "--overwrite")
+    assert (tmp_path / "f_mean.nii.gz").read_bytes() == b"mine" and not (tmp_path / "f.zarr").exists()
+
+
+def test_another_tracer_than_trained(emulate, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("infield.datasets.pet.baseline.LIKE_A_BRAIN", -1.0)
+    stored = torch.load(folder / "bridge.ckpt", weights_only=True)
+    stored[ENTRY]["provenance"] = {**stored[ENTRY]["provenance"], "tracer": "PiB"}
+    torch.save(stored, tmp_path / "pib.ckpt")
+    options = ("--years", 2, "--accept-synthetic", "--prior", tmp_path / "pib.ckpt")
+    image(np.full(26, 1.0), space="MNI152", TracerName="florbetapir").write(tmp_path / "b.zarr")
+    emulate(tmp_path / "b.zarr", *options).refused("tracer florbetapir", "PiB, as trained")
+    image(np.full(26, 1.0), space="MNI152", TracerName="pib").write(tmp_path / "c.zarr")
+    assert emulate(tmp_path / "c.zarr", *options, output="c.f.zarr").status == 0

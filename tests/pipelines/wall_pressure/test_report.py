@@ -130,6 +130,18 @@ def test_figure_of_the_errors():
     labels = [ax.get_ylabel() for ax in figure.axes]
     assert sum("(dB)" in label for label in labels) == 2
     below = figure.axes[2]
+    for ax, axis in zip(figure.axes[:2], "xz", strict=True):
+        peak = float(statistics.spectra[axis].density.mean(0)[1:].max())  # the mean is no wave
+        assert ax.get_ylim() == pytest.approx((1e-6 * peak, 4 * peak))
+    low, high = below.get_ylim()
+    assert low == -2 and 20 * math.log10(2) <= high < 7
+    with matplotlib.rc_context(STYLE):
+        beyond = error_figure(
+            WallStatistics.of(1e3 * p, GRID.spacing),
+            statistics,
+            others={"none": WallStatistics.of(1e-3 * p, GRID.spacing)},
+        )
+    assert beyond.axes[2].get_ylim() == (-12, 12)  # errors of 60 dB are cut
     steps = [patch.get_data() for patch in below.patches if hasattr(patch, "get_data")]
     np.testing.assert_allclose(steps[0].values, 20 * math.log10(2))
     np.testing.assert_allclose(steps[1].values, 0, atol=1e-9)

@@ -12,9 +12,12 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from infield import InfieldError
+from infield.core._deepinv import Physics
 from infield.core.grid import Grid
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise, LowRankGaussianNoise, PoissonNoise
+from infield.physics.operators.jacobian import jacobian_is_exact
+from infield.physics.operators.refusal import ForwardModelError
 from infield.physics.operators.registry import build_operator
 from infield.posterior.inference import laplace_evidence as module
 from infield.posterior.inference.laplace_evidence import lanczos_log_det, laplace_evidence
@@ -127,3 +130,64 @@ def test_what_it_cannot_do_is_said():
         laplace_evidence(replace(measurement, noise=noise), zero, product(K))
     with pytest.raises(InfieldError, match="impossible under the mean field"):
         laplace_evidence(measurement, zero + 1e4, product(K))
+
+
+class IterativelySolved(Physics):
+    """Sums of neighbours, as a solver leaves them: with an error of 1e-9 that changes with the field, and no derivative
+    along a field but by differences. It refuses fields beyond 100, as a solver does."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        weights = torch.eye(n, dtype=torch.float64)
+        self.weights = weights[::2] + 0.5 * torch.roll(weights, 1, 1)[::2]
+
+    def A(self, x: Tensor) -> Tensor:
+        if float(x.detach().abs().max()) > 100:
+            raise ForwardModelError(where="solver", found="a field beyond 100")
+        exact = x[:, 0] @ self.weights.mT
+        return (exact * (1 + 1e-9 * torch.sin(1e9 * exact.detach())))[:, None]
+
+
+def solved(sd: float = 1e-6, n: int = 24) -> tuple[Measurement, Tensor, torch.distributions.MultivariateNormal]:
+    """Accurate data through the solver, the field's covariance with a wide mean, and the distribution of the data."""
+    grid = Grid.regular((n,), 1.0)
+    K = matern_matrix(grid.points(), nu=1.5, length=0.3, variance=0.8) + 100.0
+    operator = IterativelySolved(n)
+    A, noise = operator.weights, GaussianNoise(torch.tensor(sd**2))
+    law = torch.distributions.MultivariateNormal(
+        torch.zeros(len(A), dtype=torch.float64), A @ K @ A.mT + sd**2 * torch.eye(len(A))
+    )
+    truth = torch.linalg.cholesky(K) @ torch.randn(n, generator=rng(3)).double()
+    y = noise.sample((truth @ A.mT)[None, None], rng(4))
+    return Measurement(y=y, operator=operator, noise=noise, grid=grid), K, law
+
+
+def test_accurate_data_of_a_solver_whose_derivative_is_a_difference(monkeypatch):
+    """Differences give B, which is up to 1e14, with errors of 1e-7 of it: only the matrix from J itself serves."""
+    measurement, K, law = solved()
+    mean = torch.zeros(1, 1, len(K), dtype=torch.float64)
+    right = float(law.log_prob(measurement.y[0, 0]))
+    assert laplace_evidence(measurement, mean, product(K)).log_evidence == pytest.approx(right, abs=0.1)
+    monkeypatch.setattr(module, "jacobian_is_exact", lambda operator: True)
+    with pytest.raises((InfieldError, AssertionError)):
+        wrong = laplace_evidence(measurement, mean, product(K)).log_evidence
+        assert wrong == pytest.approx(right, abs=0.1)
+
+
+def test_a_step_to_where_there_is_no_solution_is_shortened():
+    """The first step from zero towards a field near 90 overshoots the solver's range under a law of long tails."""
+    measurement, K, _ = solved(sd=0.1)
+    mean = torch.full((1, 1, len(K)), 99.9, dtype=torch.float64)
+    found = laplace_evidence(measurement, mean, product(K))
+    assert float(measurement.chi_square(found.at)) < 3 and float(found.at.abs().max()) < 100
+
+
+def test_which_derivatives_are_exact():
+    grid = Grid.regular((6,), 1.0)
+    mask, link = {"name": "mask", "arrays": {"mask": "mask"}}, {"name": "exp"}
+    darcy = {"name": "darcy"}
+    built = build_operator({"name": "compose", "operators": [mask, link]}, {"mask": np.ones(6, bool)}, grid, 1)
+    assert jacobian_is_exact(built)
+    assert not jacobian_is_exact(build_operator(darcy, {}, grid, 1))
+    after = build_operator({"name": "compose", "operators": [mask, darcy]}, {"mask": np.ones(6, bool)}, grid, 1)
+    assert not jacobian_is_exact(after)

