@@ -305,7 +305,7 @@ def _collected(group: str, path: tuple[str, ...]) -> dict[str, list[Entry]]:
 
 
 @cache
-def _entry_points(path: tuple[str, ...]) -> metadata.EntryPoints:
+def _entry_points(path: tuple[str, ...]) -> Any:
     """Of all packages: reading them takes a tenth of a second of a processor, once for all groups."""
     return metadata.entry_points()
 
