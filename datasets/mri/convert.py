@@ -255,7 +255,7 @@ def measurement_of(
         targets=targets,
         unexplained=None if fit is None else fit.unexplained,
         outside=None if fit is None else fit.outside,
-        warnings=(*(() if warning is None else (warning,)), *doubts),
+        warnings=(*kspace.warnings, *(() if warning is None else (warning,)), *doubts),
     )
 
 

@@ -32,6 +32,7 @@ class KSpace:
         voxel: Size of a point of the image along y and x, mm; None where it is not known.
         rounded: Share of the source's samples that were rounding errors of zeros, as of interpolated data.
         history: Where the slice is from and what was done to it, one line a step.
+        warnings: Of that, what a person has to hear.
 
     Raises:
         InfieldError: Coils or sizes do not match.
@@ -47,6 +48,7 @@ class KSpace:
     voxel: tuple[float, float] | None = None
     rounded: float = 0.0
     history: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         coils = len(self.samples)

@@ -112,6 +112,8 @@ def _convert(source: Path | Given, dataset: xr.Dataset, asked: Gridded) -> Conve
     values = np.where(np.isin(values.astype(np.float32), np.array(asked.missing, dtype=np.float32)), np.nan, values)
     if not asked.no_missing:
         refuse_stand_ins(source, asked.variable, values)
+    if infinite := int(np.isinf(np.asarray(field.values, dtype=np.float64)).sum()):
+        notes.append(f"warning: {infinite} values of '{asked.variable}' are infinite and count as missing")
     zeros = zeros_as_gaps(dataset[asked.variable])
     if zeros:
         notes.append(f"warning: 0 is the fill value of '{asked.variable}': {zeros} zeros in its file count as missing")
@@ -232,7 +234,17 @@ def _axes(
     notes, found = [], {}
     for dim in map(str, field.dims):
         if dim not in dataset.variables:
-            notes.append(f"'{dim}' has no coordinate: its cells are numbered")
+            wide = [
+                str(n)
+                for n in dataset.variables
+                if n != field.name and dim in dataset[n].dims and _is_curvilinear(dataset, n)
+            ]
+            notes.append(
+                f"warning: '{dim}' has no coordinate ({' and '.join(wide)} vary along several axes): its cells are "
+                "numbered, and distances count cells"
+                if wide
+                else f"'{dim}' has no coordinate: its cells are numbered"
+            )
             found[dim] = (Column(dim, np.arange(field.sizes[dim], dtype=np.float64), "1"), np.arange(field.sizes[dim]))
             continue
         attributes = dict(dataset[dim].attrs)
@@ -269,6 +281,11 @@ def _axes(
     columns = {dim: found[dim][0] for dim in ranked}
     axes = [Axis(dim, tuple(c.values.tolist()), c.units, c.periodic) for dim, c in columns.items()]
     return axes, {dim: found[dim][1] for dim in ranked}, notes
+
+
+def _is_curvilinear(dataset: xr.Dataset, name: Any) -> bool:
+    """Whether a variable of several axes holds longitudes or latitudes: a curvilinear grid."""
+    return dataset[name].ndim > 1 and kind_of(str(name), _attributes(dataset, name)) in ("longitude", "latitude")
 
 
 def _turned(column: Column, asked: Gridded) -> tuple[Column, np.ndarray, str]:

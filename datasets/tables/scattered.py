@@ -20,7 +20,7 @@ from infield.datasets.tables.converted import Converted, noise_model, noise_of, 
 from infield.datasets.tables.covariate_fields import on_grid
 from infield.datasets.tables.given import Given
 from infield.datasets.tables.hints import units_in_a_name, westward
-from infield.datasets.tables.merged import merge
+from infield.datasets.tables.merged import contradiction, merge
 from infield.datasets.tables.onto import along, field_of, grid_of, time_units
 from infield.datasets.tables.projection import azimuthal_equidistant, centre_of, grid_mapping, reference_system
 from infield.datasets.tables.stand_ins import refuse_stand_ins
@@ -129,6 +129,8 @@ def convert_table(source: Path | Given, request: Scattered) -> Converted:
             refuse_constant(source, request.value, values)
     variances = noise_of(source, request.noise_std, stds, len(values), abs(change.slope))
     places = np.stack([c.values for c in columns], axis=1)
+    doubt = contradiction(places, values, variances)
+    notes += [doubt] if doubt else []
     places, values, variances, first, merged = merge(places, values, variances)
     if merged:
         notes.append(

@@ -22,6 +22,7 @@ from infield.core.errors import InfieldError
 from infield.core.extras import missing_extra
 from infield.datasets.tables.dataset import open_dataset, valid
 from infield.datasets.tables.given import Given
+from infield.datasets.tables.number_text import reason, to_numbers
 
 ROWS_SEEN = 1000
 """Rows of a text in which decimal commas are looked for."""
@@ -50,14 +51,14 @@ class Layout:
 
     Arguments:
         columns: Names of its columns, where it has no header.
-        missing: Numbers that stand for missing values, e.g. -9999.
+        missing: Numbers or text that stand for missing values, e.g. -9999 or "trace".
         no_missing: Whether such numbers are values like the others where they are not named.
         dates: Whether of dates such as 03/04/2020 the day or the month is first: "day-first" or "month-first".
         names: The columns to read; formats that can read single columns read these alone.
     """
 
     columns: tuple[str, ...] = ()
-    missing: tuple[float, ...] = ()
+    missing: tuple[float | str, ...] = ()
     no_missing: bool = False
     dates: str | None = None
     names: tuple[str, ...] = ()
@@ -82,9 +83,17 @@ def open_table(path: Path | Given, layout: Layout) -> Table:
                 remedy="name them where the file has no header ({columns})",
                 parameters=["columns"],
             )
-    for number in layout.missing:
-        frame = frame.mask(frame == number)
+    for stated in layout.missing:
+        frame = frame.mask(frame.apply(lambda column, stated=stated: _stands_for_missing(column, stated)))
     return replace(table, frame=frame)
+
+
+def _stands_for_missing(column: pd.Series, stated: float | str) -> pd.Series:
+    if isinstance(stated, str):
+        return column.astype(str).str.strip() == stated
+    if column.dtype.kind in "iuf":
+        return column == stated
+    return pd.to_numeric(column, errors="coerce") == stated if column.dtype.kind == "O" else column != column
 
 
 def _of_file(path: Path, layout: Layout) -> Table:
@@ -129,18 +138,35 @@ def read_text(path: Path, layout: Layout) -> Table:
             raise InfieldError(
                 where=path, found=f"{width} columns", expected=f"as many as names, {len(names)}: {', '.join(names)}"
             )
-        frame = pd.read_csv(
-            path,
-            sep=separator,
-            skiprows=len(comments),
-            header=None if header < 0 else 0,
-            names=[n.strip() for n in names] if names else None,
-            decimal="," if separator != "," and _decimal_commas(first, *rest) else ".",
-            encoding=encoding,
-            skipinitialspace=True,
-            engine="c",
-            low_memory=False,
-        )
+        for name in layout.names:
+            if (count := (names or _cells(first, separator)).count(name)) > 1:
+                raise InfieldError(
+                    where=path,
+                    found=f"{count} columns '{name}'",
+                    expected="one of each name",
+                    remedy="give each column a name of its own",
+                )
+        options: dict[str, Any] = {
+            "sep": separator,
+            "skiprows": len(comments),
+            "header": None if header < 0 else 0,
+            "names": [n.strip() for n in names] if names else None,
+            "decimal": "," if separator != "," and _decimal_commas(first, *rest) else ".",
+            "encoding": encoding,
+            "skipinitialspace": True,
+            "engine": "c",
+            "low_memory": False,
+        }
+        frame = pd.read_csv(path, **options)
+        if not isinstance(frame.index, pd.RangeIndex):  # pandas takes the first columns for an index
+            if not frame.iloc[:, -frame.index.nlevels :].isna().all(axis=None):
+                raise InfieldError(
+                    where=path,
+                    found=f"{width + frame.index.nlevels} columns in its rows and {width} names in its header",
+                    expected="a name for each",
+                    remedy="complete the header",
+                )
+            frame = pd.read_csv(path, **options, index_col=False)  # rows end with a separator
     except (UnicodeDecodeError, OSError, EOFError, lzma.LZMAError, pd.errors.ParserError) as error:
         raise InfieldError(where=path, found=" ".join(str(error).split()), expected="a table of text") from error
     except pd.errors.EmptyDataError:
@@ -232,6 +258,10 @@ def _split(line: str, separator: str) -> Sequence[str]:
     return line.split() if separator == r"\s+" else line.split(separator)
 
 
+def _cells(line: str, separator: str) -> tuple[str, ...]:
+    return tuple(cell.strip().strip('"').strip() for cell in _split(line, separator))
+
+
 def _separator(line: str) -> str:
     """What parts the columns: where there are semicolons or tabs, commas may be decimal ones."""
     return next((mark for mark in (";", "\t", ",") if mark in line), r"\s+")
@@ -269,15 +299,16 @@ def numbers(path: Path | Given, table: Table, name: str) -> np.ndarray:
     column = table.frame[name]
     if column.dtype.kind in "mM":
         raise InfieldError(where=f"{path}: '{name}'", found="times", expected="numbers")
-    values = pd.to_numeric(column, errors="coerce")
+    values = to_numbers(column)
     wrong = np.flatnonzero((values.isna() & column.notna()).to_numpy())
     if len(wrong):
+        remedy, parameters = reason(column.iloc[wrong], int(wrong[0]))
         raise InfieldError(
             where=f"{path}: '{name}'",
             found=f"'{column.iloc[wrong[0]]}' in row {wrong[0] + 1} (and in {len(wrong) - 1} more)",
             expected="numbers",
-            remedy="missing values are empty cells or NaN, or name them ({missing})",
-            parameters=["missing"],
+            remedy=remedy,
+            parameters=parameters,
         )
     return values.to_numpy(dtype=np.float64)
 

@@ -27,8 +27,9 @@ def as_numbers(
 ) -> tuple[np.ndarray, str, str]:
     """A column of times as numbers.
 
-    Numbers with units "... since ..." are taken as they are, or converted if other units are requested; text and
-    times become days since the day of the first of them. Times with a zone are those of UTC.
+    Numbers with units "... since ..." are taken as they are, or converted if other units are requested; text, times,
+    and numbers without units that all are dates such as 20200228 become days since the day of the first of them. Times
+    with a zone are those of UTC.
 
     Arguments:
         name: Of the column, for messages.
@@ -45,6 +46,8 @@ def as_numbers(
         InfieldError: Text is no date, a date is none of its calendar, or numbers have no units.
     """
     calendar = calendar or str(attributes.get("calendar", "standard"))
+    if pd.api.types.is_numeric_dtype(column) and units is None and "units" not in attributes and _eight_digits(column):
+        column = column.map(_with_dashes)
     if pd.api.types.is_numeric_dtype(column):
         return _converted(name, column.to_numpy(dtype=np.float64), attributes.get("units"), units, calendar)
     try:
@@ -62,16 +65,50 @@ def as_numbers(
         units = units or f"days since {first.strftime('%Y-%m-%d')}"
         numbers = [np.nan if date is None else cftime.date2num(date, units, calendar) for date in dates]
         return np.array(numbers, dtype=np.float64), units, calendar
+    except _Order as error:
+        if error.mixed:
+            raise InfieldError(
+                where=f"column '{name}'",
+                found=str(error),
+                expected="one order",
+                remedy="write all of them in one order",
+            ) from error
+        raise InfieldError(
+            where=f"column '{name}'",
+            found=str(error),
+            expected="dates such as 2001-02-28",
+            remedy="state what comes first ({dates})",
+            parameters={"dates": "day-first"},
+        ) from error
     except (ValueError, TypeError, OverflowError) as error:
         raise InfieldError(
             where=f"column '{name}'",
             found=" ".join(str(error).split("\n")[0].split()),
             expected=f"dates of the calendar '{calendar}', e.g. 2001-02-28T12:00",
-            remedy=(
-                "state what comes first ({dates}), name the calendar ({calendar}), or the units of numbers ({at_units})"
-            ),
-            parameters={"dates": "day-first", "calendar": None, "at_units": None},
+            remedy="name the calendar ({calendar}), or mend them",
+            parameters=["calendar"],
         ) from error
+
+
+class _Order(ValueError):
+    """Dates that do not tell whether days or months come first; mixed ones have both orders."""
+
+    def __init__(self, found: str, *, mixed: bool) -> None:
+        super().__init__(found)
+        self.mixed = mixed
+
+
+def _with_dashes(value: float) -> str | None:
+    text = f"{value:.0f}"
+    return None if pd.isna(value) else f"{text[:4]}-{text[4:6]}-{text[6:]}"
+
+
+def _eight_digits(column: pd.Series) -> bool:
+    """Whether all numbers are dates such as 20200228."""
+    values = column.dropna().to_numpy(dtype=np.float64)
+    month, day = values // 100 % 100, values % 100
+    whole = (values == values.round()) & (values >= 1600_01_01) & (values < 2200_01_01)
+    return bool(len(values) and (whole & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
 
 
 _NUMBERS = re.compile(r"\s*(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d{2})(?!\d)(.*)", re.DOTALL)
@@ -95,10 +132,12 @@ def _year_first(column: pd.Series, order: str | None) -> pd.Series:
     day_first = next((m for m in dates if int(m[1]) > 12), None)
     month_first = next((m for m in dates if int(m[3]) > 12), None)
     if order is None and day_first is not None and month_first is not None:
-        raise ValueError(f"'{day_first[0].strip()}' and '{month_first[0].strip()}', days first and months first")
+        both = f"'{day_first[0].strip()}' and '{month_first[0].strip()}', days first and months first"
+        raise _Order(both, mixed=True)
     open_ = [m for m in dates if m[2] != "." and (len(m[4]) == 2 or (day_first is None and month_first is None))]
     if order is None and open_:
-        raise ValueError(f"'{open_[0][0].strip()}', of which day, month or year may be the first")
+        open_one = f"'{open_[0][0].strip()}', of which day, month or year may be the first"
+        raise _Order(open_one, mixed=False)
     days = order == "day-first" if order is not None else month_first is None
 
     def turned(match: re.Match[str]) -> str:

@@ -66,8 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="reference system of the first two of --at, x and y (extra `maps`)")  # fmt: skip
     parser.add_argument("--calendar", help="of dates, as CF names it, e.g. 360_day")
     parser.add_argument("--columns", nargs="+", default=[], metavar="NAME", help="names, of a text without a header")
-    parser.add_argument("--missing", type=float, nargs="+", default=[], metavar="NUMBER",
-                        help="a number that stands for missing values, e.g. -9999; or several")  # fmt: skip
+    parser.add_argument("--missing", type=_number_or_text, nargs="+", default=[], metavar="VALUE",
+                        help="a number or word that stands for missing values, e.g. -9999; or several")  # fmt: skip
     parser.add_argument("--no-missing", action="store_true", help="numbers such as -9999 are values like the others")
     parser.add_argument("--dates", choices=("day-first", "month-first"), help="how dates such as 03/04/2020 are read")
 
@@ -101,6 +101,13 @@ def run(arguments: argparse.Namespace) -> int:
         ),
     )
     return finish(convert_table(arguments.source, asked), arguments)
+
+
+def _number_or_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _named_file(text: str) -> tuple[str, Path]:

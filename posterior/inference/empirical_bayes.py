@@ -7,8 +7,8 @@ that of a Matern field (Rasmussen & Williams 2006, eq. 4.15),
     S(k) = a (1 + (k / k_0)^2)^{-p},    p = nu + d / 2,    k_0 = sqrt(2 nu) / (2 pi l).
 
 The parameters maximise the evidence log N(y; 0, A C A^T + R) (type-II maximum likelihood; ibid., eq. 5.8). Of many
-data, random groups are taken and their log evidences added. On scattered points, where no spectrum exists, the
-parameters are the variance and length of a Matern kernel.
+data, random groups are taken and their log evidences added. On scattered points and on axes with uneven steps, where no
+spectrum exists, the parameters are the variance and length of a Matern kernel.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scipy.optimize import minimize
 from torch import Generator, Tensor
 
 from infield.core.errors import InfieldError
-from infield.core.grid import Grid, PointSet
+from infield.core.grid import Grid, GridLike, PointSet
 from infield.core.spectra import Bins, wavenumbers
 from infield.core.transform import Affine
 from infield.physics.measurement import Measurement
@@ -71,7 +71,7 @@ def fit_prior(measurement: Measurement, *, nu: float | None = None, seed: int = 
     generator = Generator().manual_seed(seed)
     mean, variance = _moments(measurement, generator)
     centred = measurement.pullback(Affine(mean, torch.full_like(mean, math.sqrt(variance))))
-    if isinstance(measurement.grid, PointSet):
+    if isinstance(measurement.grid, PointSet) or not measurement.grid.uniform:
         prior = _most_probable_law(centred, measurement.grid, NU if nu is None else nu, generator)
     else:
         prior = _most_probable_spectrum(centred, measurement.grid, nu, generator)
@@ -136,15 +136,6 @@ def _groups(measurement: Measurement, modes: Modes, generator: Generator) -> Ite
 def _most_probable_spectrum(
     measurement: Measurement, grid: Grid, nu: float | None, generator: Generator
 ) -> GaussianPrior:
-    for axis in grid.axes:
-        if not axis.uniform:
-            raise InfieldError(
-                where="a prior fitted to the data",
-                found=axis.spacings,
-                expected="even ones",
-                remedy="name a prior ({prior}), or convert the field to even cells first ({resample})",
-                parameters=["prior", "resample"],
-            )
     channels, d = measurement.event_shape[0], grid.ndim
     k = wavenumbers(grid.shape, grid.spacing)
     shells = _shells(k)
@@ -231,12 +222,41 @@ def _shells(k: Tensor) -> Bins:
     return Bins.between(k, torch.cat([edges.new_zeros(1), edges])).without_empty()
 
 
-def _most_probable_law(measurement: Measurement, points: PointSet, nu: float, generator: Generator) -> GaussianPrior:
-    if points.size > DENSE_LIMIT:
+def _check_points(grid: GridLike, channels: int) -> None:
+    """Raises:
+    InfieldError: The points have no spectrum, and are too many for matrices, or have no distance.
+    """
+    where, size = "a prior fitted to the data", f"{grid.size} scattered points"
+    even, remedy = "", "state its length in a description ({prior}, with `law: matern` and `length`)"
+    if isinstance(grid, Grid):
+        size = next(axis.spacings for axis in grid.axes if not axis.uniform)
+        even, interpolate = " or even steps", "interpolate field and data to even steps"
+        units = sorted({axis.units for axis in grid.axes})
+        if len(units) > 1 or channels > 1:
+            many = f"{channels} channels" if channels > 1 else f"axes in {' and '.join(units)}"
+            raise InfieldError(
+                where=where,
+                found=f"{many}, and {size}",
+                expected="one channel on axes of one unit, or even steps",
+                remedy=interpolate,
+            )
+        size, remedy = f"{grid.size} points with {size}", f"{remedy}, or {interpolate} (of a lightcone: {{resample}})"
+    if grid.size > DENSE_LIMIT:
+        parameters = {"prior": "prior.yaml", "resample": None}
         raise InfieldError(
-            where="fit of a prior", found=f"{points.size} scattered points", expected=f"at most {DENSE_LIMIT}"
+            where=where,
+            found=size,
+            expected=f"at most {DENSE_LIMIT} points{even}",
+            remedy=remedy,
+            parameters=parameters,
         )
+
+
+def _most_probable_law(measurement: Measurement, points: GridLike, nu: float, generator: Generator) -> GaussianPrior:
+    """A Matern law where there is no spectrum: on scattered points, and on axes with uneven steps."""
+    _check_points(points, measurement.event_shape[0])
     groups, x = list(_groups(measurement, Pixels(), generator)), points.points()
+    units = points.axes[0].units if isinstance(points, Grid) else points.units
     extent = float((x.amax(0) - x.amin(0)).max())
 
     def law(theta: Tensor) -> Matern:
@@ -253,7 +273,7 @@ def _most_probable_law(measurement: Measurement, points: PointSet, nu: float, ge
         lambda theta: -evidence(theta), start, method="Nelder-Mead", bounds=bounds, options={"xatol": 1e-2}
     )
     best = law(torch.from_numpy(found.x))
-    name = f"Gaussian fitted to the data, Matern, nu {nu}, length {best.length:.3g} {points.units}"
+    name = f"Gaussian fitted to the data, Matern, nu {nu}, length {best.length:.3g} {units}"
     return gaussian_prior(best, points, name=name)
 
 

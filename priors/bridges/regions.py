@@ -192,16 +192,25 @@ def log_dispersion(found: Tensor) -> Tensor:
     return found[:, 1].clamp(-MAX_LOG_DISPERSION, MAX_LOG_DISPERSION)
 
 
-def bridge_loss(denoiser: RegionDenoiser, state: Tensor, tau: Tensor, x_f: Tensor, context: Any) -> Tensor:
+def bridge_loss(
+    denoiser: RegionDenoiser, state: Tensor, tau: Tensor, x_f: Tensor, context: Any, balance: float = 0.0
+) -> Tensor:
     """Mean square error of D in modes, over the variance that the Gaussian model leaves: one number per pair.
 
     With a dispersion, minus the log-likelihood of these errors under it is added; its gradient does not reach D, which
-    stays the conditional mean.
+    stays the conditional mean. `balance` is the share of an error of regions in place of that of modes: each region's
+    square over the variance that is left of it, so that all regions count alike. Its minimum is the same mean.
     """
     m, towards, left, found = denoiser.parts(state, tau, context)
     wanted = (denoiser.change.to_modes(x_f - m) - towards) / left
     error = (found[:, 0] - wanted).square()
+    if balance:
+        directions = denoiser.change.modes.to(m).T  # a mode a row; the unit of a region cancels
+        regional = ((left * (found[:, 0] - wanted)) @ directions).square() / (left.square() @ directions.square())
+        mixed = (1 - balance) * error + balance * regional
+    else:
+        mixed = error
     if found.shape[1] < 2:
-        return error.mean(1)
+        return mixed.mean(1)
     log_s = log_dispersion(found)
-    return (error + error.detach() * (-2 * log_s).exp() / 2 + log_s).mean(1)
+    return (mixed + error.detach() * (-2 * log_s).exp() / 2 + log_s).mean(1)

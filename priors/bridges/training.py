@@ -66,6 +66,7 @@ class BridgeMatching(LightningModule):
         warmup: Steps of linear warm-up.
         weight_decay: Weight decay of AdamW.
         seed: Of tau and of the counts.
+        balance: Share of the loss in which every region counts alike, 0 to 1 (`regions.bridge_loss`).
         images: Subjects to whose images the law of voxels is fitted (`priors.bridges.image_law`); 0 for none.
     """
 
@@ -81,6 +82,7 @@ class BridgeMatching(LightningModule):
         weight_decay: float = 0.0,
         seed: int = 0,
         images: int = 0,
+        balance: float = 0.0,
     ) -> None:
         super().__init__()
         self.network, self.channel = network, make_channel(channel, s)
@@ -92,6 +94,9 @@ class BridgeMatching(LightningModule):
             )
         if images < 0:
             raise InfieldError(where="bridge: images", found=images, expected="a number of subjects, or 0")
+        if not 0 <= balance <= 1:
+            raise InfieldError(where="bridge: balance", found=f"{balance!r}", expected="a fraction")
+        self.balance = balance
         self.regression_fraction, self.seed, self.images = regression_fraction, seed, images
         self.learning_rate, self.warmup, self.weight_decay = learning_rate, warmup, weight_decay
 
@@ -121,7 +126,7 @@ class BridgeMatching(LightningModule):
         tau = torch.exp(low + (high - low) * uniform[0]) * (uniform[1] >= self.regression_fraction)
         prior = BridgePrior(self.channel, self.denoiser, self.clock)
         state = prior.corrupt(x_f.cpu(), tau[:, None], generator).to(x_f)
-        return bridge_loss(self.denoiser, state, tau.to(x_f), x_f, RegionContext(x_b, years)).mean()
+        return bridge_loss(self.denoiser, state, tau.to(x_f), x_f, RegionContext(x_b, years), self.balance).mean()
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         loss = self.loss(batch, batch_idx, self.current_epoch)

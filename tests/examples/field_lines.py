@@ -21,6 +21,11 @@ TABLES = "datasets/tables/test_field_strangers.py"
 WAY = "pipelines/test_field_reconstructed.py"
 INPUT = "pipelines/test_bad_input.py"
 SITUATIONS = "datasets/test_field_situations.py"
+NUMBERS = "datasets/tables/test_field_numbers.py"
+MORE = "datasets/mri/test_field_more.py"
+REMEDIES = "pipelines/test_field_remedies.py"
+PET = "datasets/pet/test_images.py"
+UNEVEN = "posterior/inference/test_empirical_bayes.py"
 
 Line = dict[str, tuple[str, ...]]
 
@@ -206,7 +211,32 @@ SIBLINGS: dict[str, Line] = {
                  "test_numbers_that_stand_for_missing_values", "test_a_coordinate_twice", "test_zarr_of_version_2"),
         WAY: ("test_a_table_with_semicolons_and_decimal_commas",),
     },
-    "the generated page of formats and situations": {SITUATIONS: ("test_the_page_is_what_happens",)},
+    "numbers, headers and dates of strangers": {
+        NUMBERS: ("test_numbers_as_programs_write_them", "test_thousands_are_refused_with_what_helps",
+                  "test_a_row_of_units_below_the_header", "test_a_word_that_stands_for_missing_values",
+                  "test_more_columns_than_names", "test_a_name_twice", "test_numbers_that_are_dates",
+                  "test_dates_as_numbers_of_another_calendar"),
+    },
+    "contradicting data at one place of a table": {
+        NUMBERS: ("test_data_at_one_place_that_contradict_each_other",
+                  "test_right_data_at_one_place_do_not_contradict_each_other"),
+    },
+    "gridded fields: curvilinear coordinates, infinite values, uneven axes": {
+        NUMBERS: ("test_a_curvilinear_grid_is_said_to_be_numbered", "test_infinite_values_are_said_to_be_missing"),
+        UNEVEN: ("test_the_law_of_fields_on_uneven_axes_is_found", "test_uneven_axes_that_have_no_law"),
+    },
+    "k-space: sizes of numbers, pairs of parts, echoes, averages, a second phase encoding": {
+        MORE: ("test_coil_maps_do_not_depend_on_the_size_of_the_numbers",
+               "test_pairs_of_real_and_imaginary_parts_in_fastmris_layout",
+               "test_parts_along_an_axis_are_refused_with_what_helps",
+               "test_other_echoes_are_left_out_and_said", "test_averages_are_averaged",
+               "test_a_second_phase_encoding_is_refused_and_its_remedy_works"),
+    },
+    "a file of ECAT stays open": {PET: ("test_an_ecat_file_is_closed",)},
+    "remedies are followed": {REMEDIES: ("test_every_option_that_a_refusal_names_works",)},
+    "the generated page of formats and situations": {
+        SITUATIONS: ("test_the_page_is_what_happens", "test_the_page_has_no_other_rows"),
+    },
 }  # fmt: skip
 
 TABLES_OF_THE_ISSUE = {

@@ -258,10 +258,12 @@ SITUATIONS: dict[str, dict[str, Act]] = {
 }
 
 
-def rows(folder: Path) -> list[tuple[str, str, str]]:
-    """Format, situation, and what happens: "read", or "refused" with its words (paths left out)."""
+def rows(folder: Path, only: str | None = None) -> list[tuple[str, str, str]]:
+    """Format, situation, and what happens: "read", or "refused" with its words (paths left out); of one format only."""
     found = []
     for form, situations in SITUATIONS.items():
+        if only not in (None, form):
+            continue
         for number, (situation, act) in enumerate(situations.items()):
             own = folder / f"{form.replace(' ', '-')}-{number}"
             own.mkdir(parents=True)

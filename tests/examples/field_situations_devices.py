@@ -157,7 +157,7 @@ def captures(entries: dict | str, images: bool = True, decode: bool = False) -> 
             (folder / "p").mkdir()
             Image.fromarray(np.full((4, 6, 3), 128, np.uint8)).save(folder / "p" / "white.png")
         found = open_captures(folder)
-        return found.projectors[0].gray_codes() if decode else found
+        return found.projectors[0].check_gray_codes() if decode else found
 
     return act
 

@@ -62,9 +62,14 @@ def test_a_numpy_cone_is_observed_and_reconstructed(infield, reconstructed, tmp_
     reconstructed("--prior", "matern-3/2")
 
 
-def test_a_fits_cube_of_even_channels_is_observed_after_the_remedy(infield, reconstructed, tmp_path):
-    """Channels of equal width are uneven in distance: refused with the option that resamples, which is followed."""
+def test_a_fits_cube_of_even_channels_is_observed_after_the_remedy(infield, reconstructed, tmp_path, monkeypatch):
+    """Channels of equal width are uneven in distance: of many points refused with the option that resamples, which is
+    followed."""
     from astropy.io import fits
+
+    from infield.posterior.inference import empirical_bayes
+
+    monkeypatch.setattr(empirical_bayes, "DENSE_LIMIT", 200)
 
     values, z, _ = lightcone()
     frequency = 1420.405751768e6 / (1 + z[0]) - 1.0e6 * np.arange(8)

@@ -28,12 +28,12 @@ import scipy.io
 from infield.core.errors import InfieldError
 from infield.datasets.mri.kspace import KSpace, fourier
 from infield.datasets.mri.readers.common import ArrayLayout, KSpaceFile, readable
+from infield.datasets.mri.readers.fastmri import PARTS
 from infield.datasets.mri.readers.sampled import measured
 
 AXES = ("slice", "coil", "ky", "kx")
 CHOSEN, AVERAGED = ("time", "echo"), "average"
 _HDF5 = {3: ("slice", "ky", "kx"), 4: AXES}
-_PARTS = (("real", "imag"), ("r", "i"))
 EXPECTED = "expected complex k-space (coil, ky, kx)"
 _NUMPY = {3: AXES[1:], 4: AXES}
 _MATLAB = {2: ("ky", "kx"), 3: ("ky", "kx", "coil"), 4: ("ky", "kx", "coil", "slice")}
@@ -184,7 +184,7 @@ def _hdf5(item: object, *, reverse: bool) -> _Array | None:
     """An array of HDF5; MATLAB's have their axes in reverse. Complex numbers may be pairs, or a group, of two parts."""
     step = -1 if reverse else 1
     if isinstance(item, h5py.Group):
-        names = next((parts for parts in _PARTS if set(parts) <= set(item)), None)
+        names = next((parts for parts in PARTS if set(parts) <= set(item)), None)
         if names is None or item[names[0]].shape != item[names[1]].shape:
             return None
         real, imag = (item[name] for name in names)
@@ -196,7 +196,7 @@ def _hdf5(item: object, *, reverse: bool) -> _Array | None:
         return _Array(real.shape[::step], lambda: True, f"{real.dtype} in two parts", joined)
     if not isinstance(item, h5py.Dataset) or not item.ndim:  # h5py gives None for a damaged link
         return None
-    pair = next((parts for parts in _PARTS if item.dtype.names == parts), None)
+    pair = next((parts for parts in PARTS if item.dtype.names == parts), None)
 
     def at(index: tuple[Any, ...]) -> np.ndarray:
         values = item[index[::step]]
@@ -241,8 +241,11 @@ def _file(
     if len(set(order)) < len(order):
         raise InfieldError(where=path, found=f"the order {', '.join(order)}", expected="names that differ")
     if not array.is_complex():
+        parts = (
+            "join real and imaginary parts to complex numbers first" if 2 in array.shape else "raw data, not a picture"
+        )
         raise InfieldError(
-            where=path, found=f"values of type {array.dtype}{called}, {EXPECTED}", remedy="raw data, not a picture"
+            where=path, found=f"values of type {array.dtype}{called} of shape {array.shape}, {EXPECTED}", remedy=parts
         )
     sizes = dict(zip(order, array.shape, strict=True))
     at = _chosen_places(path, sizes, layout)

@@ -24,6 +24,9 @@ from infield.datasets.mri.readers.common import KSpaceFile
 from infield.datasets.mri.readers.sampled import measured
 
 TARGETS = ("reconstruction_rss", "reconstruction_esc")
+PARTS = (("real", "imag"), ("r", "i"))
+"""Names of the fields of complex numbers that are stored as pairs."""
+
 _HEADER = "ismrmrd_header"
 _ATTRIBUTES = ("acquisition", "patient_id", "acceleration", "num_low_frequency")
 
@@ -35,7 +38,12 @@ def open_fastmri(path: Path, file: h5py.File) -> KSpaceFile:
         InfieldError: Its arrays or its header are not as fastMRI's.
     """
     kspace = file["kspace"]
-    if not isinstance(kspace, h5py.Dataset) or kspace.ndim not in (3, 4) or kspace.dtype.kind != "c":
+    parts = kspace.dtype.names if isinstance(kspace, h5py.Dataset) and kspace.dtype.names in PARTS else None
+    if (
+        not isinstance(kspace, h5py.Dataset)
+        or kspace.ndim not in (3, 4)
+        or (kspace.dtype.kind != "c" and parts is None)
+    ):
         found = f"{kspace.dtype} of shape {kspace.shape}" if isinstance(kspace, h5py.Dataset) else "a group"
         raise InfieldError(
             where=f"{path}: 'kspace'",
@@ -55,7 +63,10 @@ def open_fastmri(path: Path, file: h5py.File) -> KSpaceFile:
     words = f"{path.name} ({', '.join(stated)})" if stated else path.name
 
     def read(number: int) -> KSpace:
-        samples = np.asarray(kspace[number], dtype=np.complex128)
+        stored = kspace[number]
+        if parts is not None:
+            stored = stored[parts[0]] + 1j * stored[parts[1]]
+        samples = np.asarray(stored, dtype=np.complex128)
         samples = samples[None] if samples.ndim == 2 else samples
         if not np.isfinite(samples).all():
             raise InfieldError(found=f"NaN or infinity in slice {number}", expected="finite values")

@@ -105,7 +105,7 @@ class _Scan:
         for counter in _FIRST_OF:
             if lines.any() and np.ptp(idx[counter][lines]):
                 first = int(idx[counter][lines].min())
-                self.notes.append(f"{counter} {first} alone")
+                self.notes.append(f"{counter} {first} alone, of {len(np.unique(idx[counter][lines]))}")
                 lines &= idx[counter] == first
         both = flagged("ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING")
         calibrates = flagged("ACQ_IS_PARALLEL_CALIBRATION")
@@ -115,7 +115,10 @@ class _Scan:
         if np.ptp(idx["kspace_encode_step_2"][self.imaging]):
             count = len(np.unique(idx["kspace_encode_step_2"][self.imaging]))
             raise InfieldError(
-                where=self.path, found=f"a volume with {count} steps of a second phase encoding", expected="slices"
+                where=self.path,
+                found=f"a volume with {count} steps of a second phase encoding",
+                expected="slices",
+                remedy="transform it along the second phase encoding, and give its slices as an array",
             )
         coils = np.unique(self.heads["active_channels"][lines | flagged("ACQ_IS_NOISE_MEASUREMENT")])
         if len(coils) > 1:
@@ -174,6 +177,7 @@ class _Scan:
             noise_covariance=psi,
             voxel=self.voxel,
             history=tuple(history),
+            warnings=tuple(self.notes),
         )
 
     def _cropped(self, calibration: np.ndarray) -> np.ndarray:

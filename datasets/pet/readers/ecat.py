@@ -16,9 +16,10 @@ def open_ecat(path: Path, *, units: str | None = None) -> FrameFile:
     Raises:
         InfieldError: The file is no ECAT 7 image.
     """
-    ecat = needs("nibabel.ecat")
-    with readable(path, "ECAT 7"):
-        image = ecat.load(str(path))
+    ecat, nibabel = needs("nibabel.ecat"), needs("nibabel")
+    with readable(path, "ECAT 7"), nibabel.openers.ImageOpener(str(path)) as file:
+        holder = nibabel.FileHolder(str(path), file)
+        image = ecat.EcatImage.from_file_map({"header": holder, "image": holder})
         headers = image.get_subheaders().subheaders
         starts = tuple(float(h["frame_start_time"]) / 1000 for h in headers)
         durations = tuple(float(h["frame_duration"]) / 1000 for h in headers)
@@ -29,7 +30,8 @@ def open_ecat(path: Path, *, units: str | None = None) -> FrameFile:
         affine = np.asarray(image.get_frame_affine(0), dtype=float)
 
     def read(k: int) -> np.ndarray:
-        with readable(path, "ECAT 7"):
+        with readable(path, "ECAT 7"), nibabel.openers.ImageOpener(str(path)) as file:
+            image.get_subheaders().fileobj = file
             return np.asarray(image.get_frame(k), dtype=np.float64)
 
     known = all(d > 0 for d in durations)

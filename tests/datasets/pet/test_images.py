@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from examples.field_situations_devices import ecat
 from examples.processes import HANG
 
 from infield.core.errors import InfieldError
@@ -360,3 +362,17 @@ def test_the_help_of_convert_imports_no_torch():
     code += "except SystemExit:\n    pass\nassert 'torch' not in sys.modules"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG, check=False)
     assert run.returncode == 0 and "diagnosis" in run.stdout, run.stderr
+
+
+@pytest.mark.field
+@pytest.mark.filterwarnings("error::ResourceWarning", "error::pytest.PytestUnraisableExceptionWarning")
+def test_an_ecat_file_is_closed(tmp_path):
+    """Its frame is 2500 times the scale 2, and no handle stays open, before the frame is read as after it."""
+    pytest.importorskip("nibabel")
+    ecat(tmp_path)
+    found = open_image(tmp_path / "a.v")
+    (tmp_path / "a.v").rename(tmp_path / "b.v")
+    (tmp_path / "b.v").rename(tmp_path / "a.v")
+    assert found.image().values.shape == (3, 4, 5) and (found.image().values == 5000).all()
+    del found
+    gc.collect()

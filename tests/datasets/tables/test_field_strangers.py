@@ -83,9 +83,11 @@ def test_days_or_months_first(tmp_path, kind):
 )
 def test_dates_that_may_be_either_are_refused(tmp_path, dates):
     path = text(tmp_path / "t.csv", ["date,t", *(f"{date},{i}" for i, date in enumerate(dates))])
-    with pytest.raises(InfieldError, match=r"first.*state what comes first") as caught:
+    both = dates[0].startswith("13/")  # no order is right for all of them
+    remedy = "write all of them in one order" if both else "state what comes first"
+    with pytest.raises(InfieldError, match=f"first.*{remedy}") as caught:
         table(path, at=("date",), grid=(1.0,))
-    assert caught.value.parameters["dates"] == "day-first"
+    assert both or caught.value.parameters["dates"] == "day-first"
     if dates[0] == "03/04/2020":  # the remedy
         assert places(table(path, at=("date",), grid=(1.0,), layout=Layout(dates="day-first")))[1, 0] == 63
 

@@ -47,11 +47,21 @@ def test_fit_trains_a_bridge_that_says_synthetic(tmp_path):
     baseline, follow_up, _ = write_cohort(tmp_path / "pet.zarr")
     command = ["fit", "--config", str(CONFIGS / "fit_pet_bridge.yaml"), "--trainer.default_root_dir", str(tmp_path)]
     command += ["--data.init_args.path", str(tmp_path / "pet.zarr"), "--data.init_args.batch_size", "64"]
-    command += ["--trainer.max_steps", "12", "--trainer.logger", "false", "--trainer.enable_progress_bar", "false"]
+    command += [
+        "--model.init_args.images",
+        "40",
+        "--trainer.max_steps",
+        "12",
+        "--trainer.logger",
+        "false",
+        "--trainer.enable_progress_bar",
+        "false",
+    ]
     assert main(command) == 0
     bridge = load_checkpoint(tmp_path / "bridge.ckpt", "bridge")
     assert bridge.synthetic and bridge.regions == NAMES and bridge.provenance["subjects"] == 461
     assert bridge.provenance["training"]["steps"] == 12 and bridge.steps == "compound"
+    assert bridge.images.spacing == 24.0 and bridge.images.law.spectrum.shape == (8, 6)  # of 40 subjects' images
     x = bridge.sample(baseline[:5].float(), 2.0, 3, rng())
     assert x.shape == (5, 3, 26) and float((x.mean(1) - follow_up[:5]).abs().max()) < 0.5
     assert main([*command, "--model.init_args.network.init_args.shape", "[25]", "--trainer.max_steps", "13"]) == 2

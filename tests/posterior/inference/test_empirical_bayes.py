@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from infield import InfieldError
-from infield.core.grid import Grid, PointSet
+from infield.core.grid import Axis, Grid, PointSet
 from infield.core.spectra import wavenumbers
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.diagnostics.calibration import predictive_chi_square
 from infield.posterior.inference import empirical_bayes
-from infield.posterior.inference.empirical_bayes import KNOTS, _FreeSpectrum, _shells, fit_prior
+from infield.posterior.inference.empirical_bayes import KNOTS, _check_points, _FreeSpectrum, _shells, fit_prior
 from infield.posterior.samplers.exact import Exact
 from infield.priors.covariance.modes import Hartley
 from infield.priors.gaussian.kernels import Matern
@@ -240,3 +240,50 @@ def test_a_free_spectrum_is_a_broken_line_of_logarithms():
     at = np.array([0.01, 0.5, *np.exp(knots), *np.exp(knots[:-1] + 0.3 * np.diff(knots))])
     expected = np.exp(np.interp(np.log(at), knots, theta.numpy()))  # constant below the first knot
     np.testing.assert_allclose(spectrum(theta, torch.from_numpy(at)), expected, rtol=1e-9)
+
+
+def on_uneven_axes(seed: int) -> Measurement:
+    """A field where the steps of one axis grow twentyfold, every second value seen."""
+    x = np.cumsum(np.geomspace(0.004, 0.08, 25))
+    grid = Grid((Axis("y", tuple(np.linspace(0, 1, 12)), "m"), Axis("x", tuple(x), "m")))
+    C = torch.from_numpy(_matern_three_halves(grid.points().numpy()))
+    root = torch.linalg.cholesky(C + 1e-9 * torch.eye(len(C)))
+    truth = MEAN + (root @ torch.randn(len(C), generator=rng(seed), dtype=torch.float64)).reshape(1, 1, 12, 25)
+    mask = np.random.default_rng(seed).random(grid.shape) < 0.5
+    return observe(grid, {"name": "mask", "arrays": {"mask": "mask"}}, {"mask": mask}, truth)
+
+
+def _matern_three_halves(x: np.ndarray) -> np.ndarray:
+    r = np.sqrt(3) * np.linalg.norm(x[:, None] - x, axis=-1) / LENGTH
+    return VARIANCE * (1 + r) * np.exp(-r)
+
+
+@pytest.mark.field
+def test_the_law_of_fields_on_uneven_axes_is_found():
+    lengths = []
+    for seed in range(5):
+        measurement = on_uneven_axes(seed)
+        prior = fit_prior(measurement, nu=1.5)
+        assert prior.mean.shape == (1, 12, 25) and prior.units == "K"
+        lengths.append(float(prior.name.split("length ")[1].split(" ")[0]))
+        assert 0.3 < variance_of(prior) / VARIANCE < 3
+    assert np.exp(np.mean(np.log(lengths))) == pytest.approx(LENGTH, rel=0.25)
+    number = Axis("x", tuple(map(float, range(25))), "m")
+    by_number = replace(measurement, grid=Grid((measurement.grid.axes[0], number)))
+    wrong = float(fit_prior(by_number, nu=1.5).name.split("length ")[1].split(" ")[0])  # negative control
+    assert abs(wrong / LENGTH - 1) > 0.3
+
+
+@pytest.mark.field
+@pytest.mark.parametrize(
+    ("grid", "channels", "words"),
+    [
+        (lambda x: Grid((Axis("t", (0.0, 1.0), "s"), Axis("x", x, "m"))), 1, "axes in m and s.*interpolate"),
+        (lambda x: Grid((Axis("y", (0.0, 1.0), "m"), Axis("x", x, "m"))), 2, "2 channels.*interpolate"),
+        (lambda x: Grid((Axis("y", tuple(map(float, range(500))), "m"), Axis("x", x, "m"))), 1, "at most 4096.*prior"),
+    ],
+    ids=["two units", "two channels", "too many"],
+)
+def test_uneven_axes_that_have_no_law(grid, channels, words):
+    with pytest.raises(InfieldError, match=words):
+        _check_points(grid(tuple(np.geomspace(1, 9, 9))), channels)

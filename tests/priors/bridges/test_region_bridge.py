@@ -117,6 +117,29 @@ def test_loss_is_one_for_the_gaussian_model():
     assert float(bridge_loss(prior.denoiser, state, 2 * tau, x_f, RegionContext(x_b, years)).mean()) > 1.2
 
 
+def test_a_balanced_loss_is_one_too_and_counts_regions_alike():
+    """At tau = 0 a region's error, 3 standard deviations too large, adds 9 / regions to it, whichever region it is."""
+    prior = bridge()
+    prior.denoiser.network.requires_grad_(False)
+    change, (x_b, x_f, years) = prior.denoiser.change, pairs(4000, 3)
+    context, tau = RegionContext(x_b, years), torch.zeros(4000, dtype=torch.float64)
+
+    def loss(x_f, balance):
+        return float(bridge_loss(prior.denoiser, 0 * x_b, tau, x_f, context, balance).mean())
+
+    sd = (change.prior_variance(years).sqrt()[:, None] * change.modes).square().sum(-1).sqrt() * change.noise.sqrt()
+    right, balanced, plain = loss(x_f, 1.0), [], []
+    assert right == pytest.approx(1, abs=0.05)
+    assert loss(x_f, 0.25) == pytest.approx(0.75 * loss(x_f, 0.0) + 0.25 * right)
+    for k in range(REGIONS):
+        shift = torch.zeros_like(x_f)
+        shift[:, k] = 3 * sd[:, k] * torch.randn(4000, generator=rng(k), dtype=torch.float64)
+        balanced.append(loss(x_f + shift, 1.0) - right)
+        plain.append(loss(x_f + shift, 0.0))
+    assert balanced == pytest.approx([9 / REGIONS] * REGIONS, rel=0.1)
+    assert min(plain) - right > 2 * 9 / REGIONS  # modes of little variance count most there: the control
+
+
 def test_a_file_holds_the_bridge():
     prior = bridge(PoissonChannel(), channels=2)
     x_b, _, years = pairs(4, 4)

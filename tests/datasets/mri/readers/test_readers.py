@@ -321,7 +321,11 @@ def test_mrd_repeated_lines_and_other_counters(tmp_path):
     told += lines(9 * k, repetition=1) + lines(9 * k, encoding_space_ref=1) + noise_lines()
     found = read(write_mrd(tmp_path / "a.h5", xml(40, 24, 20), told))
     np.testing.assert_allclose(inverse(found.samples), images, atol=1e-6)
-    assert "repetition 0 alone" in found.history and "mean of 2 measurements" in found.history
+    assert (
+        "repetition 0 alone, of 2" in found.history
+        and found.warnings == ("repetition 0 alone, of 2",)
+        and "mean of 2 measurements" in found.history
+    )
     assert np.linalg.norm(2 * found.noise_covariance - PSI) < 0.05 * np.linalg.norm(PSI)
     told = lines(k) + lines(9 * k[:, :5])
     found = read(write_mrd(tmp_path / "b.h5", xml(40, 24, 20), told))
