@@ -320,7 +320,7 @@ def reconstruct(
         moments=None if fitted is None else moments_on_grid(fitted),
         attributes={**judged.attributes, **result, **mended, ATTRIBUTE: to_json(cited)},
     )
-    written = open_zarr_group(output).attrs.asdict()
+    written: dict[str, Any] = dict(open_zarr_group(output).attrs)
     cost, label, diagnostics = json.loads(written["cost"]), written["prior"], json.loads(written["diagnostics"])
     reported = {name: diagnostics[name] for name in REPORTED if diagnostics.get(name) is not None}
     seconds = time.perf_counter() - start
