@@ -11,6 +11,7 @@ import xarray as xr
 
 from infield.core.errors import InfieldError
 from infield.datasets.formats.field import CHANNEL, Field
+from infield.datasets.formats.zarr_group import loaded_variable
 from infield.physics.units import CIRCLE, LONGITUDE, NONE, same_units
 
 VALUES_OF_FIELD = ("mask", "points")
@@ -61,7 +62,9 @@ def turn_axes(path: Path, group: xr.Dataset, operator_json: Mapping[str, Any], d
     along = ["data", *map(str, named.values())]
     for name in names:
         falling = name in group.variables and group[name].dims == (name,) and group[name].dtype.kind in "iuf"
-        falling = falling and len(group[name]) > 1 and bool((np.diff(group[name].values) < 0).all())
+        if falling:
+            values = loaded_variable(path, group, name).values
+            falling = len(values) > 1 and bool((np.diff(values) < 0).all())
         by_position = operator_json.get("name") == "points" and list(named) == ["coordinates"]
         by_name = operator_json.get("name") == "mask" and all(v in group and name in group[v].dims for v in along)
         if falling and not by_position and not by_name:

@@ -179,7 +179,7 @@ class BlockWriter:
     def _check_same_run(self, kind: str, version: int, run: Mapping[str, Any]) -> None:
         remedy = f"finish that run with its own settings, or remove {self.partial} to start afresh"
         try:
-            group = open_group(self.partial, kind, version)
+            group = open_group(self.partial, kind, version, indexes=False)
             found = json_attribute(self.partial, group, "infield_run")
         except InfieldError as error:
             raise error.with_remedy(f"remove {self.partial} to start afresh") from error

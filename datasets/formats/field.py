@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from infield.core.errors import InfieldError
@@ -46,21 +47,26 @@ class Field:
         return json.dumps(description)
 
     def coordinates(self) -> dict[str, xr.Variable]:
-        """Coordinate variables of the space dimensions, and of the channels where there are several."""
+        """Coordinate variables of the space dimensions, and of the channels where there are several.
+
+        Values are indexes of pandas or given as they are: to look at others xarray imports Dask's arrays.
+        """
         variables: dict[str, xr.Variable] = {}
         if isinstance(self.grid, Grid):
             for axis in self.grid.axes:
                 attributes = {"units": axis.units, "periodic": int(axis.periodic)}
-                variables[axis.name] = xr.Variable((axis.name,), np.array(axis.coordinates, dtype=float), attributes)
+                variables[axis.name] = xr.Variable((axis.name,), pd.Index(axis.coordinates, dtype=float), attributes)
         else:
             points = np.array(self.grid.coordinates, dtype=float).reshape(self.grid.size, self.grid.ndim)
             units = self.grid.axis_units or (self.grid.units,) * self.grid.ndim
             for name, column, unit in zip(self.grid.names, points.T, units, strict=True):
-                variables[name] = xr.Variable((self.grid.dimension,), column, {"units": unit})
+                variables[name] = xr.Variable((self.grid.dimension,), column, {"units": unit}, fastpath=True)
         if len(self.channels) > 1:
             codes = np.arange(len(self.channels), dtype=np.int32)
             meanings = " ".join("_".join(name.split()) for name in self.channels)
-            variables[CHANNEL] = xr.Variable((CHANNEL,), codes, {"flag_values": codes, "flag_meanings": meanings})
+            variables[CHANNEL] = xr.Variable(
+                (CHANNEL,), pd.Index(codes), {"flag_values": codes, "flag_meanings": meanings}
+            )
         return variables
 
 

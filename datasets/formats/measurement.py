@@ -70,7 +70,7 @@ def open_measurement(path: str | Path) -> Measurement:
             key, what was found and what was expected.
     """
     path = Path(path)
-    stored = open_group(path, "measurement", VERSION)
+    stored = open_group(path, "measurement", VERSION, indexes=False)
     operator_json = json_attribute(path, stored, "operator")
     group = turn_axes(path, stored, operator_json, json_attribute(path, stored, "field").get("dims"))
     field = read_field(path, group)
@@ -145,7 +145,7 @@ def measurement_digest(path: str | Path) -> str:
         InfieldError: The file is missing, damaged, foreign or newer.
     """
     path = Path(path)
-    return _digest(path, open_group(path, "measurement", VERSION))
+    return _digest(path, open_group(path, "measurement", VERSION, indexes=False))
 
 
 def digest_in_memory(measurement: Measurement) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from infield.core.grid import PointSet
@@ -49,7 +50,7 @@ def lay_out_posterior(
     """
     samples, block = run["samples"], max(min(run["block"], run["samples"]), 1)
     coordinates = field.coordinates()
-    coordinates["sample"] = xr.Variable(("sample",), np.arange(samples))
+    coordinates["sample"] = xr.Variable(("sample",), pd.RangeIndex(samples))
     carried = carried or Carried()
     title = ": ".join(filter(None, (title, carried.title)))
     empty = carried.onto(xr.Dataset(coords=coordinates, attrs=_attributes(field, run, title)))

@@ -29,14 +29,27 @@ def open_zarr_group(path: Path) -> zarr.Group:
     return zarr.open_group(store, path=group, mode="r", use_consolidated=False)
 
 
-def open_xarray(path: Path) -> xr.Dataset:
-    """The same, or a netCDF file, as xarray has it; nothing is loaded, and times stay numbers."""
+def open_xarray(path: Path, *, indexes: bool = True) -> xr.Dataset:
+    """The same, or a netCDF file, as xarray has it; nothing is loaded, and times stay numbers.
+
+    Arguments:
+        path: Of the file.
+        indexes: Whether coordinates get indexes, for which xarray imports Dask's arrays and pint: half a second of a
+            processor where values are only read.
+    """
     if is_netcdf(path):
-        dataset = xr.open_dataset(path, chunks=None, decode_times=False)
+        dataset = xr.open_dataset(path, chunks=None, decode_times=False, create_default_indexes=indexes)
         dataset.attrs = {key: _plain(value) for key, value in dataset.attrs.items()}
         return dataset
     store, group = _location(path)
-    return xr.open_zarr(store, group=group or None, consolidated=False, chunks=None, decode_times=False)
+    return xr.open_zarr(
+        store,
+        group=group or None,
+        consolidated=False,
+        chunks=None,
+        decode_times=False,
+        create_default_indexes=indexes,
+    )
 
 
 def _location(path: Path) -> tuple[Any, str]:

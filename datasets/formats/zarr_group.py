@@ -34,13 +34,14 @@ def refusal(path: Path, key: str, found: object, expected: object, remedy: str =
     return InfieldError(where=f"{path}: '{key}'", found=found, expected=expected, remedy=remedy)
 
 
-def open_group(path: Path, kind: str, version: int) -> xr.Dataset:
+def open_group(path: Path, kind: str, version: int, *, indexes: bool = True) -> xr.Dataset:
     """Open a zarr group of ours without loading its arrays.
 
     Arguments:
         path: Directory of the group.
         kind: The `infield_format` that it must have.
         version: The newest `infield_version` that can be read.
+        indexes: Whether coordinates get indexes (`sources.open_xarray`).
 
     Returns:
         The dataset, CF-decoded except for times: coordinates stay the numbers of the file.
@@ -61,7 +62,7 @@ def open_group(path: Path, kind: str, version: int) -> xr.Dataset:
     _check_format(path, attributes, kind, version)
     _check_metadata_present(path)
     try:
-        return open_xarray(path)
+        return open_xarray(path, indexes=indexes)
     except Exception as error:
         raise _damaged(path, "zarr.json", error) from error
 

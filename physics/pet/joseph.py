@@ -7,11 +7,15 @@ and the image is interpolated linearly between the two pixels beside it on each 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import scipy.sparse
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
-def joseph_matrix(x: np.ndarray, y: np.ndarray, angles: np.ndarray, positions: np.ndarray) -> scipy.sparse.csr_matrix:
+def joseph_matrix(x: np.ndarray, y: np.ndarray, angles: np.ndarray, positions: np.ndarray) -> csr_matrix:
     r"""Line integrals of an image along the rays :math:`x \cos\theta + y \sin\theta = s`.
 
     Arguments:
@@ -23,6 +27,8 @@ def joseph_matrix(x: np.ndarray, y: np.ndarray, angles: np.ndarray, positions: n
     Returns:
         Shape `(n_angles * n_bins, n_y * n_x)`, in mm, float64; outside of the image the field is zero.
     """
+    from scipy.sparse import csr_matrix  # a fifth of a second of a processor
+
     n_x, n_y = len(x), len(y)
     d_x, d_y = (float(c[1] - c[0]) if len(c) > 1 else 1.0 for c in (x, y))
     rows, columns, weights = [], [], []
@@ -44,4 +50,4 @@ def joseph_matrix(x: np.ndarray, y: np.ndarray, angles: np.ndarray, positions: n
             weights.append(step * weight[inside])
     shape = (len(angles) * len(positions), n_y * n_x)
     entries = (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))
-    return scipy.sparse.csr_matrix(entries, shape=shape)
+    return csr_matrix(entries, shape=shape)

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse
 import torch
 from torch import Tensor
 
@@ -28,6 +28,9 @@ from infield.physics.operators.description import OperatorDescription
 from infield.physics.operators.linear_product import LinearProduct
 from infield.physics.pet.geometry import ARRAYS, PARAMETERS, ParallelBeam, coordinates_mm, image_grid
 from infield.physics.pet.joseph import joseph_matrix
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 MAX_ATTENUATION = 0.08
 """Largest linear attenuation coefficient at 511 keV that is taken for one in 1/mm; of tungsten it is 0.26, of bone
@@ -97,7 +100,7 @@ class Projection(LinearOperator):
     def _back_project(self, y: Tensor) -> Tensor:
         return self._multiply("backward", y, self.grid.shape[-2:])
 
-    def _keep(self, name: str, matrix: scipy.sparse.csr_matrix) -> None:
+    def _keep(self, name: str, matrix: csr_matrix) -> None:
         """Compressed rows; the indices in 32 bits, as the fast product of torch has them."""
         for part, values in (("rows", matrix.indptr), ("columns", matrix.indices), ("values", matrix.data)):
             tensor = torch.from_numpy(values if part == "values" else values.astype(np.int32))

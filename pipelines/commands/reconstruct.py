@@ -17,11 +17,11 @@ from infield.core.errors import InfieldError
 from infield.core.json_text import to_json
 from infield.core.randomness import SampleStreams
 from infield.datasets.formats.measurement import digest_in_memory, open_measurement
-from infield.datasets.formats.posterior import PosteriorWriter, open_posterior
+from infield.datasets.formats.posterior import PosteriorWriter
+from infield.datasets.formats.sources import open_zarr_group
 from infield.datasets.formats.zarr_group import check_new
 from infield.physics.measurement import Measurement
 from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
-from infield.pipelines.run.cluster import check_scheduler
 from infield.pipelines.run.console import say, table
 from infield.pipelines.run.devices import device_named
 from infield.pipelines.run.fit_options import refuse_fit_of_others
@@ -49,11 +49,9 @@ from infield.pipelines.run.prior_choice import (
     prior_file,
 )
 from infield.pipelines.run.process import one_thread
-from infield.pipelines.run.recalibration import Mending
 from infield.pipelines.run.references import ATTRIBUTE, citations
 from infield.pipelines.run.reporting import report_writer, warnings_of
 from infield.pipelines.run.samplers import adapted, default_sampler, make_sampler, parameters_of
-from infield.pipelines.run.slices import draw_volumes
 from infield.posterior.models.surrogate import Surrogate, SurrogateMeasurement, load_surrogate, replace_solver
 from infield.posterior.samplers.base import Estimate, Posterior, Sampler
 from infield.posterior.samplers.faps import FAPS, LEVELS
@@ -209,7 +207,10 @@ def reconstruct(
     check_new(output, overwrite)
     with registry.plugins_recorded() as plugins:
         opened = measurement = measured if isinstance(measured, Measurement) else open_measurement(measured)
-        check_scheduler(scheduler)
+        if scheduler is not None:
+            from infield.pipelines.run.cluster import check_scheduler  # Dask
+
+            check_scheduler(scheduler)
         about = opened.source or "the measurement"
         of_name = prior is None or (isinstance(prior, str) and prior in BUILT_IN)
         with _about(about) if of_name else nullcontext():
@@ -241,6 +242,8 @@ def reconstruct(
         )  # fmt: skip
     mending = None
     if calibration is not None:
+        from infield.pipelines.run.recalibration import Mending
+
         mending = Mending.of(calibration, measurement, chosen, sampler, opened, surrogate=surrogate, slices=slices)
     cited = citations(sampler, chosen.prior, fitted=chosen.fitted)
     plugins |= registry.plugin_of("samplers", type(sampler))
@@ -292,6 +295,8 @@ def reconstruct(
         writer.write_block(block, posterior.samples[:own], posterior.cost, posterior.diagnostics)
 
     if slices is not None and isinstance(chosen.prior, SlicePrior):
+        from infield.pipelines.run.slices import draw_volumes  # Dask
+
         of_slices = (sampler, chosen.prior, measurement, seed)
         draw_volumes(writer, draw_block, of_slices, write, slices, scheduler=scheduler, workers=workers, quiet=quiet)
     else:
@@ -315,9 +320,8 @@ def reconstruct(
         moments=None if fitted is None else moments_on_grid(fitted),
         attributes={**judged.attributes, **result, **mended, ATTRIBUTE: to_json(cited)},
     )
-    with open_posterior(output) as posterior:
-        cost, label = json.loads(posterior.attrs["cost"]), posterior.attrs["prior"]
-        diagnostics = json.loads(posterior.attrs["diagnostics"])
+    written: dict[str, Any] = dict(open_zarr_group(output).attrs)
+    cost, label, diagnostics = json.loads(written["cost"]), written["prior"], json.loads(written["diagnostics"])
     reported = {name: diagnostics[name] for name in REPORTED if diagnostics.get(name) is not None}
     seconds = time.perf_counter() - start
     summary = {

@@ -1,11 +1,15 @@
-"""The default where no prior is named and the data are values at points: a law is fitted to them, then kriging."""
+"""The default where no prior is named and the data are values at points: a law is fitted to them, then kriging.
+
+What fits is imported by the functions that need it: half a second of a processor for a run under a prior that has a
+name.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,14 +23,14 @@ from infield.physics.noise.stack import StackedNoise, stacked
 from infield.pipelines.run.fit_options import FitOptions as FitOptions
 from infield.pipelines.run.fit_options import fit_options as fit_options
 from infield.pipelines.run.fit_options import refuse_unused_fit as refuse_unused_fit
-from infield.posterior.kriging.family import Shape
-from infield.posterior.kriging.fit import Settings
-from infield.posterior.kriging.fitted import FittedField
 from infield.posterior.kriging.law import ORDERS, Geometry
 from infield.posterior.kriging.measured import is_point_data
-from infield.posterior.kriging.validation import Verdict, validate, verdict
+from infield.posterior.kriging.verdict import Verdict
 from infield.posterior.samplers.base import Sampler
-from infield.posterior.samplers.kriging import Kriging
+
+if TYPE_CHECKING:
+    from infield.posterior.kriging.family import Shape
+    from infield.posterior.kriging.fitted import FittedField
 
 
 def fits_points(measurement: Measurement) -> bool:
@@ -42,7 +46,7 @@ def fits_points(measurement: Measurement) -> bool:
 
 def takes_fitted_field(sampler: Sampler | None) -> bool:
     """Whether a sampler, or the default in place of None, draws from the fitted field itself and not from a prior."""
-    return sampler is None or isinstance(sampler, Kriging)
+    return sampler is None or sampler.method == "kriging"
 
 
 def fit_to_points(
@@ -61,6 +65,9 @@ def fit_to_points(
     Raises:
         InfieldError: If the data cannot be fitted.
     """
+    from infield.posterior.kriging.fit import Settings
+    from infield.posterior.kriging.fitted import FittedField
+
     shapes: tuple[Shape, ...] = ("isotropic",) if options.isotropic else ("isotropic", "axes", "turned")
     hyper = options.hyper if takes_fitted_field(sampler) else "plug-in"
     azimuth = None if options.azimuth is None else math.radians(options.azimuth)
@@ -154,11 +161,15 @@ class Judged:
             return cls(Verdict("unchecked", doubt), {})
         if law is None:
             return cls(Verdict("unchecked", "the prior was named, no held-out data were predicted"), {})
+        from infield.posterior.kriging.validation import verdict
+
         return cls(verdict(law, None), {})
 
     @classmethod
     def of(cls, fitted: FittedField, options: FitOptions) -> Judged:
         """By the warnings of the fit and by cross-validation."""
+        from infield.posterior.kriging.validation import validate, verdict
+
         validation = validate(fitted) if options.validation else None
         numbers: dict[str, Any] = {"fit": fitted.provenance}
         if validation is not None:

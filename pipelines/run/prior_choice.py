@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from torch import Tensor
 
@@ -21,9 +21,6 @@ from infield.pipelines.options import as_option
 from infield.pipelines.package_data import checkpoint_path, nearest, shipped_checkpoints
 from infield.pipelines.run.conditioning import conditioning, ignored_context
 from infield.pipelines.run.fitted_field import takes_fitted_field
-from infield.posterior.inference.empirical_bayes import fit_prior
-from infield.posterior.kriging.fitted import FittedField
-from infield.posterior.models.latent_fit import fit_latent_prior
 from infield.posterior.samplers.base import Sampler, Trained
 from infield.priors.base import FlowPrior
 from infield.priors.flows.flow import LearnedFlow
@@ -33,6 +30,9 @@ from infield.priors.flows.slices import SlicePrior
 from infield.priors.storage.checkpoint import load_of_any_kind, weights_sha256, wrong_kind
 from infield.priors.storage.flow_entry import KIND
 from infield.priors.storage.from_yaml import DescribedPrior, read_description
+
+if TYPE_CHECKING:
+    from infield.posterior.kriging.fitted import FittedField
 
 BUILT_IN = {"matern-1/2": 0.5, "matern-3/2": 1.5, "matern-5/2": 2.5, "fitted": None}
 """Built-in names: Matern priors of this order (None: of any), their other parameters fitted to the measurement: to
@@ -121,14 +121,24 @@ def choose_prior(
             where=f"--at {next(iter(at))}", found=f"prior {name}", expected="one of lightcones, which takes parameters"
         )
     if name is None or name in BUILT_IN:
-        fit = fit_prior if measurement.linear_gaussian else fit_latent_prior
-        prior = fit(measurement, nu=BUILT_IN[name or "fitted"])
+        prior = _fit(measurement, BUILT_IN[name or "fitted"])
         grid = measurement.grid
         wrapped: tuple[str, ...] = ()
         if measurement.linear_gaussian and isinstance(grid, Grid):
             wrapped = tuple(axis.name for axis in grid.axes if not axis.periodic and axis.size > 1)
         return ChosenPrior(prior, name or "fitted", _digest(prior), True, wrapped=wrapped)
     return _from_file(name, measurement, device, stored)
+
+
+def _fit(measurement: Measurement, nu: float | None) -> FlowPrior:
+    """A prior fitted to other data than those at points; what fits it is not imported for priors that have a name."""
+    if measurement.linear_gaussian:
+        from infield.posterior.inference.empirical_bayes import fit_prior
+
+        return fit_prior(measurement, nu=nu)
+    from infield.posterior.models.latent_fit import fit_latent_prior
+
+    return fit_latent_prior(measurement, nu=nu)
 
 
 def fitted_prior(name: str | None, fitted: FittedField, sampler: Sampler | None) -> ChosenPrior:

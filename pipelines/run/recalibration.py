@@ -124,6 +124,8 @@ def stored_arrays(
     return {
         "width": (("scale", *dims), recalibration.widths.numpy().reshape(bands, *shape)),
         "width_overall": (dims, recalibration.overall.numpy().reshape(shape)),
+        "spread_exponent": ((), np.array(recalibration.exponent)),
+        "typical_log_spread": ((), np.array(recalibration.typical)),
         "conformal_90": (dims, factors.reshape(shape)),
     }
 
@@ -136,8 +138,9 @@ def recalibration_of(calibration: Calibration, measurement: Measurement) -> tupl
         return torch.from_numpy(np.asarray(calibration.dataset[name].values, dtype=np.float64)).reshape(*first, *shape)
 
     widths = read("width", calibration.dataset.sizes["scale"])
-    pyramid = Pyramid.of(measurement.grid)
-    return Recalibration(pyramid, widths, read("width_overall")), read("conformal_90").numpy()
+    pyramid, stored = Pyramid.of(measurement.grid), calibration.dataset
+    of_spread = [float(stored[n]) if n in stored else 0.0 for n in ("spread_exponent", "typical_log_spread")]
+    return Recalibration(pyramid, widths, read("width_overall"), *of_spread), read("conformal_90").numpy()
 
 
 def refuse_other(calibration: Calibration, keys: Mapping[str, Any], measurement_sha256: str) -> None:

@@ -11,8 +11,19 @@ nothing. With e = truth - mean of n draws,
     w_b(p)^2 = smooth sum_s (B_b e_s)^2 / smooth sum_s (1 + 1/n) var_i B_b r_si,
 
 drawn towards the same ratio over the whole field, as if `PULL` further simulations had shown it; g is the same ratio
-for r' as a whole. All draws are moved by the same linear map, so that they stay joint draws of fields, and their mean
-stays what it was.
+for r' as a whole.
+
+Where draws of one posterior scatter more than those of another, errors may differ by even more (the relation of spread
+and skill of ensembles: Gneiting et al. 2005, Mon. Weather Rev. 133, 1098). With S the variance of r', summed over the
+field, and E the sum of e^2,
+
+    r'' = c (S / S_0)^(gamma / 2) r',    log(E / S) = gamma log(S / S_0) + const over the simulations,
+
+S_0 their geometric mean, gamma by least squares, shrunk by the positive-part rule of James & Stein (1961) and not below
+0 (a spread that varies by chance alone, as few draws give it, is left as it is), and c such that sums of E and of the
+variances of r'' agree.
+
+All draws are moved by the same linear map, so that they stay joint draws of fields, and their mean stays what it was.
 """
 
 from __future__ import annotations
@@ -38,6 +49,10 @@ SMOOTH = 24
 
 WIDEST = 5.0
 """Widths lie between one over this and this."""
+
+
+FARTHEST = 2.0
+"""And those by the spread of a posterior beside another, likewise."""
 
 
 @dataclass(frozen=True)
@@ -80,23 +95,28 @@ class Recalibration:
     Arguments:
         pyramid: Of its scales.
         widths: w_b, shape `(bands, channel, *space)`.
-        overall: g, shape `(channel, *space)`.
+        overall: c g, shape `(channel, *space)`.
+        exponent: gamma.
+        typical: log S_0.
     """
 
     pyramid: Pyramid
     widths: Tensor
     overall: Tensor
+    exponent: float = 0.0
+    typical: float = 0.0
 
-    def apply(self, draws: Tensor, mean: Tensor | None = None) -> Tensor:
-        """x' of draws x, shape `(n, channel, *space)`.
+    def apply(self, draws: Tensor) -> Tensor:
+        """x' of all draws x of a posterior, shape `(n, channel, *space)`."""
+        mean, r = draws.mean(0), self._widened(draws)
+        if self.exponent and len(draws) > 1:
+            r = r * _bounded(self.exponent / 2 * (_log_sum(r.var(0)) - self.typical))
+        return mean + r
 
-        Arguments:
-            draws: All of them, or some of them together with the mean of all.
-            mean: Shape `(channel, *space)`.
-        """
-        mean = draws.mean(0) if mean is None else mean
-        bands = self.pyramid.split(draws - mean)
-        return mean + self.overall * (self.widths[:, None] * bands).sum(0)
+    def _widened(self, draws: Tensor) -> Tensor:
+        """c r' of draws."""
+        bands = self.pyramid.split(draws - draws.mean(0))
+        return self.overall * (self.widths[:, None] * bands).sum(0)
 
     @classmethod
     def fit(cls, grid: Grid | PointSet, cases: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> Self:
@@ -104,7 +124,7 @@ class Recalibration:
 
         Arguments:
             grid: Of the field.
-            cases: Gives truths `(channel, *space)` and draws `(n, channel, *space)`, twice.
+            cases: Gives truths `(channel, *space)` and draws `(n, channel, *space)`, three times.
         """
         pyramid = Pyramid.of(grid)
         errors, variances, count = torch.zeros(()), torch.zeros(()), 0
@@ -121,7 +141,42 @@ class Recalibration:
             n, mean = len(draws), draws.mean(0)
             errors = errors + (truth - mean).square()
             variances = variances + (1 + 1 / n) * first.apply(draws).var(0)
-        return cls(pyramid, widths, _ratio(pyramid, errors[None], variances[None], count)[0])
+        second = cls(pyramid, widths, _ratio(pyramid, errors[None], variances[None], count)[0])
+        E, S, wider = [], [], []
+        for truth, draws in cases():
+            variance = second.apply(draws).var(0)
+            E.append(float((truth - draws.mean(0)).square().sum()))
+            S.append(_log_sum(variance))
+            wider.append((1 + 1 / len(draws)) * math.exp(S[-1]))
+        exponent, typical = _exponent(np.log(np.maximum(E, 1e-300)) - np.array(S), np.array(S)), float(np.mean(S))
+        if exponent == 0:
+            return second
+        scale = [_bounded(exponent / 2 * (one - typical)) ** 2 for one in S]
+        c = (sum(E) / float(np.dot(scale, wider))) ** 0.5
+        # S of c r' is c^2 times as large, and S_0 with it
+        return cls(pyramid, widths, c * second.overall, exponent, typical + 2 * math.log(c))
+
+
+def _log_sum(variance: Tensor) -> float:
+    return math.log(max(float(variance.sum()), 1e-300))
+
+
+def _bounded(log_factor: float) -> float:
+    """A factor by the spread, between one over `FARTHEST` and `FARTHEST`: a line is not followed beyond simulations."""
+    limit = math.log(FARTHEST)
+    return math.exp(min(max(log_factor, -limit), limit))
+
+
+def _exponent(log_ratio: np.ndarray, log_spread: np.ndarray) -> float:
+    """gamma of log E / S and log S of simulations."""
+    centred = log_spread - log_spread.mean()
+    squares = float(centred @ centred)
+    if len(centred) < 4 or squares < 1e-12:
+        return 0.0
+    slope = float(centred @ log_ratio) / squares
+    rest = log_ratio - log_ratio.mean() - slope * centred
+    variance = float(rest @ rest) / (len(rest) - 2) / squares
+    return slope * (1 - variance / slope**2) if slope > 0 and variance < slope**2 else 0.0
 
 
 def _ratio(pyramid: Pyramid, errors: Tensor, variances: Tensor, count: int) -> Tensor:

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
 from torch import Generator, Tensor
 
 from infield.core.spectra import wavenumbers
@@ -81,13 +80,15 @@ class UnseenRegions:
         inside = seen.numpy(force=True)
         if inside.all() or not inside.any():
             return None
+        from scipy import ndimage  # a fifth of a second of a processor, for data with gaps
+
         wide = np.pad(inside, [(n // 2, n - n // 2) for n in inside.shape], mode="wrap")
         middle = tuple(slice(n // 2, n // 2 + n) for n in inside.shape)
         cube = np.ones([3 if n > 1 else 1 for n in inside.shape], dtype=bool)
-        opened = binary_dilation(binary_erosion(wide, cube), cube)[middle]
+        opened = ndimage.binary_dilation(ndimage.binary_erosion(wide, cube), cube)[middle]
         if (opened & inside).sum() < WHOLE * inside.sum():
             return None
-        distance = torch.from_numpy(distance_transform_edt(~wide)[middle]).to(seen.device)
+        distance = torch.from_numpy(ndimage.distance_transform_edt(~wide)[middle]).to(seen.device)
         level = (distance / NEAREST).clamp_min(1.0).log() / math.log(GROWTH)
         numbers = range(1, math.ceil(float(level.max())) + 1)
         bumps = [_smooth_step(1 - (level - j).abs()).sqrt() for j in numbers]

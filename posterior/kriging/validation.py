@@ -28,6 +28,7 @@ from infield.posterior.kriging.law import JITTER
 from infield.posterior.kriging.local import moments
 from infield.posterior.kriging.observations import Observations, evenly
 from infield.posterior.kriging.rivals import rivals
+from infield.posterior.kriging.verdict import Verdict
 
 CLOSED_FORM = 1000
 """Up to so many data leaving one out is done in closed form."""
@@ -171,19 +172,6 @@ def _held_out(
 
 def _few(kept: Tensor) -> int:
     return min(int(kept.sum()), 100)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a posterior can be trusted, and why.
-
-    Arguments:
-        trusted: 1, 0, or "unchecked".
-        because: One sentence.
-    """
-
-    trusted: int | str
-    because: str
 
 
 SIGNIFICANT = 0.004

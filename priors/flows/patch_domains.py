@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
-from scipy.fft import next_fast_len
 from torch import Tensor, nn
 
 from infield.core.errors import InfieldError
@@ -92,6 +91,8 @@ class Domain:
     @cached_property
     def window(self) -> Window:
         """The torus, and what of it is the domain."""
+        from scipy.fft import next_fast_len  # a quarter of a second of a processor
+
         torus = tuple(
             axis.size if axis.periodic else int(next_fast_len(axis.size + ours.size, real=True))
             for ours, axis in self._axes

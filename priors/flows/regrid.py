@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from scipy.interpolate import CubicSpline, RegularGridInterpolator
 from torch import Tensor, nn
 
 from infield.core.errors import InfieldError
@@ -163,6 +162,8 @@ class Regrid:
             for i, axis in enumerate(axes):
                 values = _extended(axis, values, i)[1]
             points = tuple(coordinates for coordinates, _ in extended)
+            from scipy.interpolate import RegularGridInterpolator  # a fifth of a second of a processor
+
             table = RegularGridInterpolator(points, values, method="cubic", bounds_error=False, fill_value=None)
             values = table(self.site.points().numpy())
         return torch.from_numpy(np.ascontiguousarray(values)).movedim(-1, 0).reshape(*lead, *self.site.shape)
@@ -212,6 +213,8 @@ def _extended(axis: Axis, values: np.ndarray, i: int) -> tuple[np.ndarray, np.nd
 
 
 def _spline(axis: Axis, values: np.ndarray, i: int) -> Callable[[np.ndarray], np.ndarray]:
+    from scipy.interpolate import CubicSpline  # a fifth of a second of a processor
+
     coordinates, values = _extended(axis, values, i)
     return CubicSpline(coordinates, values, axis=i, bc_type="periodic" if axis.periodic else "not-a-knot")
 

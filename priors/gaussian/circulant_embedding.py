@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from infield.core.errors import InfieldError
@@ -124,6 +123,8 @@ def embed(
 def _tori(
     reach: float, shape: tuple[int, ...], spacing: tuple[float, ...], periodic: tuple[bool, ...]
 ) -> list[tuple[int, ...]]:
+    from scipy.fft import next_fast_len  # a quarter of a second of a processor
+
     def points(n: int, h: float, wider: float) -> int:
         beyond = min((n - 1) * h + wider * reach, reach)  # how much longer than the domain the period is
         return int(next_fast_len(max(n - 1 + math.ceil(beyond / h), n)))

@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.special import kve, loggamma
 from torch import Tensor
 
 from infield.priors.gaussian.circulant_embedding import ScaleMixture, torus_spectrum
@@ -25,6 +24,8 @@ def matern(distance: Tensor, *, nu: float, length: float, variance: float) -> Te
         return variance * (1 + z) * torch.exp(-z)
     if nu == 2.5:
         return variance * (1 + z + z**2 / 3) * torch.exp(-z)
+    from scipy.special import kve, loggamma  # a quarter of a second of a processor, for other orders
+
     r = z.numpy()
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         value = np.exp((1 - nu) * math.log(2) - loggamma(nu) + nu * np.log(r) + np.log(kve(nu, r)) - r)
@@ -80,6 +81,8 @@ def matern_mixture(*, nu: float, length: float, variance: float, finest: float) 
     Arguments:
         finest: Smallest distance between two points.
     """
+    from scipy.special import loggamma
+
     omega = 16.0
     while loggamma(nu + 1j * omega).real - loggamma(nu) > math.log(1e-15):
         omega *= 1.05

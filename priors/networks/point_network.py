@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -310,6 +309,8 @@ class Domain:
             strides = golden ** -torch.arange(1, self.ndim + 1, dtype=torch.float64)
             unit = (torch.arange(1, count + 1, dtype=torch.float64)[:, None] * strides) % 1
             probes = unit if self.shape == "box" else _circles(unit)
+        from scipy.spatial import cKDTree  # a quarter of a second of a processor
+
         nearest = torch.from_numpy(cKDTree(places.numpy()).query(probes.numpy())[1])
         return torch.bincount(nearest, minlength=len(places)).to(torch.float64).clamp_min(0.5) / count
 

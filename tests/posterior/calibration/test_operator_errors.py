@@ -15,7 +15,7 @@ from infield.physics.measurement import Measurement
 from infield.physics.noise.gaussian import GaussianNoise
 from infield.physics.operators.registry import build_operator
 from infield.posterior.calibration.evidence import whitened_data
-from infield.posterior.calibration.operator_errors import operator_test
+from infield.posterior.calibration.operator_errors import AMPLITUDE, _smallest, exceeded, operator_test
 from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.prior import gaussian_prior
 
@@ -94,3 +94,43 @@ def test_p_is_uniform_where_the_operator_is_right_and_small_where_it_is_wrong():
 def test_an_operator_that_declares_no_errors_is_not_tested():
     operator = build_operator({"name": "mask", "arrays": {"mask": "m"}}, {"m": np.ones((8, 8), bool)}, GRID, 1)
     assert p_of(operator, operator, 0) is None
+
+
+def test_the_tail_of_a_weighted_sum_of_squares():
+    """Of equal weights, chi^2, central or not; of others, by the closed form for pairs and by simulation."""
+    for n, p in ((1, 0.3), (2, 0.005), (5, 0.9), (64, 1e-4)):
+        ones, q = torch.ones(n, dtype=torch.float64), float(stats.chi2.isf(p, n))
+        assert exceeded(2 * ones, 2 * q) == pytest.approx(p, abs=2e-6)
+        assert exceeded(ones, q, 3 * ones) == pytest.approx(stats.ncx2.sf(q, n, 3 * n), abs=2e-6)
+    for n, q in ((2, 60.0), (5, 40.0), (64, 400.0), (64, 5000.0)):  # far out
+        ones = torch.ones(n, dtype=torch.float64)
+        assert exceeded(ones, q) == pytest.approx(stats.chi2.sf(q, n), rel=0.08)
+        assert exceeded(ones, q, 0.1 * ones) == pytest.approx(stats.ncx2.sf(q, n, 0.1 * n), rel=0.08, abs=1e-15)
+    a, b, q = 3.0, 1.0, 7.0  # squares in pairs: a mixture of exponentials
+    pairs = torch.tensor([a, a, b, b], dtype=torch.float64)
+    expected = (a * math.exp(-q / (2 * a)) - b * math.exp(-q / (2 * b))) / (a - b)
+    assert exceeded(pairs, q) == pytest.approx(expected, abs=2e-6)
+    weights, means = np.array([3.0, 1.0, 0.2]), np.array([0.0, 2.0, 1.0])
+    x = np.random.default_rng(0).normal(means, 1.0, (200_000, 3))
+    found = exceeded(torch.from_numpy(weights), 12.0, torch.from_numpy(means**2))
+    share = float((x**2 @ weights > 12.0).mean())
+    assert abs(found - share) < 4 * (share / 200_000) ** 0.5
+    assert abs(exceeded(torch.from_numpy(weights), 12.0) - share) > 0.02  # control: without the means
+
+
+def test_smallest_errors_are_found_as_often_as_is_said():
+    """Power of the test at the error that it names, by simulation of scores z_i ~ N(e mu_i^(1/2), 1)."""
+    mu, generator = torch.tensor([4000.0, 900.0, 30.0, 1.0], dtype=torch.float64), Generator().manual_seed(3)
+    weights = AMPLITUDE**2 * mu / (1 + AMPLITUDE**2 * mu)
+    error = _smallest(weights, mu, 0.005)
+    limit = float(np.quantile([float(q) for q in _sums(weights, torch.zeros(4), generator)], 0.995))
+    power = float((_sums(weights, error * mu.sqrt(), generator) > limit).double().mean())
+    assert abs(power - 0.8) < 0.03
+    half = float((_sums(weights, 0.5 * error * mu.sqrt(), generator) > limit).double().mean())
+    assert half < 0.5  # control: half of it is found less often
+    assert _smallest(weights * 1e-4, mu * 1e-4, 0.005) is None
+
+
+def _sums(weights, mean, generator):
+    z = mean + torch.randn((40_000, len(weights)), generator=generator, dtype=torch.float64)
+    return (weights * z.square()).sum(1)

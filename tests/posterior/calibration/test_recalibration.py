@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -66,8 +69,39 @@ def test_right_draws_stay_nearly_as_they_are_and_their_mean_exactly():
     mended = fit.apply(draws)
     assert torch.allclose(mended.mean(0), draws.mean(0))
     assert float(mended.std(0).mean() / draws.std(0).mean()) == pytest.approx(1, abs=0.06)
-    assert torch.allclose(fit.apply(draws[:4], draws.mean(0)), mended[:4])
     assert torch.allclose(fit.apply(draws + 7), mended + 7)
+
+
+def varying(x, generator, power):
+    """Deviations of a posterior whose spread is c, while its errors are those of c^power."""
+    c = math.exp(0.3 * float(torch.randn(1, generator=generator, dtype=torch.float64)))
+    return c * x, c**power
+
+
+def pairs_of_varying_spread(seed, power):
+    generator, found = Generator().manual_seed(seed), []
+    for _ in range(CASES):
+        white = torch.randn((1 + N, 1, 64), generator=generator, dtype=torch.float64)
+        spread, size = varying(white[1:], generator, power)
+        found.append((size * white[0], spread))
+    return found
+
+
+def test_errors_that_follow_the_spread_by_a_power_are_mended_posterior_by_posterior():
+    """Truths of deviations c^2 where draws have c: each posterior is narrow or wide until c^2 / c is given back."""
+    fit = Recalibration.fit(GRID, lambda: iter(pairs_of_varying_spread(0, 2)))
+    assert fit.exponent == pytest.approx(1, abs=0.35)
+    unseen = pairs_of_varying_spread(1, 2)
+    plain = replace(fit, exponent=0.0, overall=fit.overall)
+    mended, without = ([(t, one.apply(d)) for t, d in unseen] for one in (fit, plain))
+
+    def by_posterior(pairs):
+        return np.std([math.log(v / e) for v, e in (variance_and_error(d, t) for t, d in pairs)])
+
+    assert by_posterior(mended) < 0.75 * by_posterior(without)
+    assert scores(mended)[0] == pytest.approx(1, abs=0.15) and scores(mended)[2] < scores(without)[2]
+    alone = Recalibration.fit(GRID, lambda: iter(pairs_of_varying_spread(0, 1)))
+    assert alone.exponent < 0.3  # control: errors in proportion to the spread
 
 
 @pytest.mark.parametrize("grid", [GRID, Grid.regular((20, 40)), PointSet(((0.0,), (0.3,), (1.0,)))])
