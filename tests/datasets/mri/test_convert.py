@@ -207,7 +207,7 @@ BAD = {
         _change(lambda k: k[0]),
         "found an array of shape (64, 54), expected complex",
     ),
-    "real": (_change(np.abs), "found values of type float64, expected complex k-space (coil, ky, kx)"),
+    "real": (_change(np.abs), "found values of type float64 of shape (4, 64, 54), expected complex k-space"),
     "NaN": (_change(_nan), "found NaN or infinity in 1 of 13824 values"),
     "zeros": (_change(np.zeros_like), "found 0 everywhere"),
     "not centred": (_change(lambda k: np.fft.ifftshift(k, (1, 2))), "numpy.fft.fftshift does it"),

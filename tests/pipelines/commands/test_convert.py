@@ -102,7 +102,7 @@ SOURCES = {
     "empty": (lambda path: path.write_bytes(b""), "found no readable NumPy file"),
     "truncated": (cut, "found no readable NumPy file"),
     "objects": (lambda path: np.save(path, np.array([{"code": 1}]), allow_pickle=True), "found no readable NumPy file"),
-    "a picture": (saved(np.abs), "found values of type float64, expected complex k-space"),
+    "a picture": (saved(np.abs), "found values of type float64 of shape"),
     "one coil": (saved(lambda k: k[0]), "found an array of shape (48, 40), expected complex k-space (coil, ky, kx)"),
     "NaN": (saved(with_nan), "found NaN or infinity in 1 of 7680 values, expected finite ones"),
     "zeros": (saved(lambda k: 0 * k), "found 0 everywhere, expected measured samples"),
