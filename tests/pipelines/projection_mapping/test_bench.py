@@ -23,6 +23,7 @@ def test_the_bench(tmp_path):
     assert all(exact)
 
 
+@pytest.mark.slow
 def test_exact_draws_and_projections():
     """Exact draws lie near the gamut; projected ones on it, and elsewhere than exact ones; the prior's do not."""
     import torch
