@@ -97,9 +97,9 @@ def followed() -> Iterator[Route]:
 def _each_opening_noted(open_group: Callable[..., Any], opened: list[Path]) -> Iterator[None]:
     """Note the path whenever a group is opened, in every module that has imported the function by name."""
 
-    def noting(path: Path, *arguments: Any) -> Any:
+    def noting(path: Path, *arguments: Any, **settings: Any) -> Any:
         opened.append(Path(path))
-        return open_group(path, *arguments)
+        return open_group(path, *arguments, **settings)
 
     ours = [module for name, module in sys.modules.items() if name.startswith("infield.")]
     users = [module for module in ours if getattr(module, "open_group", None) is open_group]

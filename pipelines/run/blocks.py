@@ -56,7 +56,7 @@ def run_missing_blocks(
 def _in_threads(
     missing: Sequence[int], draw: Callable[[int], Any], finish: Callable[[int, Callable[[], Any]], None], workers: int
 ) -> None:
-    """Draw blocks in threads that an interrupt does not wait for."""
+    """Draw blocks in threads that an interrupt does not wait for; with one worker, here."""
 
     def attempt(block: int) -> tuple[int, Callable[[], Any]]:
         try:
@@ -65,7 +65,11 @@ def _in_threads(
             return block, partial(_raise, error)
         return block, lambda: found
 
-    with ThreadPool(max(min(workers, len(missing)), 1)) as pool:
+    if min(workers, len(missing)) <= 1:
+        for block in missing:
+            finish(*attempt(block))
+        return
+    with ThreadPool(min(workers, len(missing))) as pool:
         for block, result in pool.imap_unordered(attempt, missing):
             finish(block, result)
 

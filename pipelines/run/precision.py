@@ -35,9 +35,9 @@ def stored_dtype(measurement: Measurement, prior: Any = None) -> str:
         stds = [float(y.std()) if y.numel() > 1 else 0.0, *noise]
         if _felt(float(y.abs().max()), stds):
             return "float64"
-    if dtype_of_fields(prior) == "float64":
-        return "float64"
     fields = _typical(prior)
+    if fields is not None and _felt(float(fields.abs().max()), [float(fields.std(0).median())]):
+        return "float64"
     if fields is None or data_are_values or not noise or not isinstance(measurement.operator, LinearPhysics):
         return "float32"
     if fields.shape[1:] == measurement.event_shape:
@@ -52,9 +52,9 @@ def stored_dtype(measurement: Measurement, prior: Any = None) -> str:
 def dtype_of_fields(prior: Any) -> str:
     """The precision for draws of a prior: "float64" where the step of float32 is felt, as by `stored_dtype`."""
     fields = _typical(prior)
-    if fields is None:
-        return "float32"
-    return "float64" if _felt(float(fields.abs().max()), [float(fields.std(0).median())]) else "float32"
+    if fields is not None and _felt(float(fields.abs().max()), [float(fields.std(0).median())]):
+        return "float64"
+    return "float32"
 
 
 def _felt(magnitude: float, stds: list[float]) -> bool:

@@ -103,6 +103,7 @@ def choose_prior(
         InfieldError: If the name means nothing, or the prior is not one for this measurement.
     """
     name = str(name) if isinstance(name, Path) else name
+    path = prior_file(name) if isinstance(name, str) and name not in BUILT_IN else None
     if name is not None:
         refuse_unknown_variance(measurement.noise)
     if name is not None and not isinstance(name, str):
@@ -112,7 +113,7 @@ def choose_prior(
             raise InfieldError(where=f"--at {next(iter(at))}", found=f"prior {name!r}", expected="a conditional prior")
         return _in_memory(name, measurement)
     stored = None
-    if name is not None and name not in BUILT_IN and (path := prior_file(name)).suffix == ".ckpt":
+    if path is not None and path.suffix == ".ckpt":
         stored = kind, loaded = load_of_any_kind(path, device)
         if _placement(kind) == "context":
             return _conditioned(loaded, str(path), path.name, measurement, at or {})

@@ -64,6 +64,7 @@ ARRAYS = {
     "warp": NUMBERS.uniform(0.5, 3.5, (2, 2, 3, 4)),
     "mixing": 0.1 + NUMBERS.random((2, 3, 3, 3, 4)),
     "dark": 0.1 * NUMBERS.random((3, 3, 4)),
+    "direction": NUMBERS.uniform(-0.7, 0.7, (2, 5, 6)),
     "response": np.linspace(0, 1, 9) ** 2.0 * np.ones((2, 3, 1)),
 }
 
@@ -76,6 +77,9 @@ MASK, OTHER = named("mask", mask="mask"), named("mask", mask="other")
 SEEN, EXPOSURE = named("points", indices="indices"), named("affine", scale="scale")
 BLUR = named("convolution", {"gaussian_width": 0.3})
 CASES = {
+    "across-edges": (named("across-edges", direction="direction"), PLANE, 3),
+    "low-pass": (named("low-pass", {"blocks": [2, 2]}), PLANE, 3),
+    "low-pass of luma": (named("low-pass", {"blocks": [2, 2], "luma": True}), PLANE, 3),
     "affine": (named("affine", scale="scale"), PLANE, 1),
     "affine with a shift": (named("affine", scale="scale", shift="shift"), PLANE, 1),
     "compose": ({"name": "compose", "operators": [MASK, BLUR]}, PLANE, 1),

@@ -45,10 +45,22 @@ MASK = named("mask", mask="mask")
 
 def test_names():
     assert operator_names() == (
-        *("affine", "beer-lambert", "bounded", "compose", "convolution", "darcy", "display", "exp", "fourier"),
+        *(
+            "across-edges",
+            "affine",
+            "beer-lambert",
+            "bounded",
+            "compose",
+            "convolution",
+            "darcy",
+            "display",
+            "exp",
+            "fourier",
+        ),
         *(
             "helmholtz",
             "interferometer",
+            "low-pass",
             "mask",
             "multi-projector",
             "multicoil-mri",
@@ -70,7 +82,7 @@ def test_names():
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ({"name": "masc"}, "found name 'masc', expected one of affine, beer-lambert, bounded, compose"),
+        ({"name": "masc"}, "found name 'masc', expected one of across-edges, affine, beer-lambert, bounded, compose"),
         ({}, "expected an entry 'name'"),
         ({"name": 3}, "expected an entry 'name'"),
         ("mask", "expected an entry 'name'"),

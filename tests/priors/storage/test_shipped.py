@@ -23,8 +23,8 @@ def test_a_shipped_checkpoint_loads_as_what_it_is(path):
     assert type(found) is kind and len(found.sha256) == 64
 
 
-def test_there_are_seventeen_and_another_file_is_refused(tmp_path):
-    assert len(SHIPPED) == 17
+def test_there_are_eighteen_and_another_file_is_refused(tmp_path):
+    assert len(SHIPPED) == 18
     other = tmp_path / "other.ckpt"
     other.write_bytes(b"no checkpoint")
     with pytest.raises(InfieldError, match=r"other\.ckpt: found a file that cannot be read as a checkpoint"):
