@@ -41,6 +41,7 @@ def test_the_operator_agrees_with_the_renderer(plane):
     assert error(predicted) < 0.01 < error(1.03 * predicted)
 
 
+@pytest.mark.slow
 def test_the_joint_solution_beats_its_peers_within_the_gamut(plane):
     rendered, setup = plane
     target, inside = picture(setup.shape), inner(setup)

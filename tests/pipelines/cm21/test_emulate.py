@@ -186,6 +186,7 @@ def test_priors_that_are_none(infield, tmp_path):
     assert not list(tmp_path.glob("e.zarr*"))
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on_to_the_same_bytes(start_held, infield, tmp_path):
     """kill -9 amid the cones."""
     (tmp_path / "params.yaml").write_text(POINT)

@@ -103,6 +103,7 @@ def test_it_learns_the_map_of_a_universe(toy, base, tmp_path):
         assert np.abs(drawn.mean((0, 1, 2)) - np.mean(true, (0, 1, 2))).mean() < 2
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_the_same(toy, base, tmp_path, monkeypatch):
     """To the last bit, after it was stopped in its second epoch; with other windows it is another."""
     step = EmulatorTraining.training_step

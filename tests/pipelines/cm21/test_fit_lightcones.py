@@ -188,6 +188,7 @@ def test_several_files_are_one(bubbles, tmp_path):
         LightconeFile([str(bubbles), str(cones(tmp_path / "oblong.zarr", 8, cell=3.0))], window=8).setup("fit")
 
 
+@pytest.mark.slow
 def test_maps_that_are_kept_are_those_that_are_made(bubbles, tmp_path):
     """Also where some are kept and others not: the same run, to the last bit."""
     found = []

@@ -82,6 +82,7 @@ def test_training_leaves_what_it_serves(trained):
     assert flow.provenance["mean"] == f.sha256 and torch.equal(flow.mean.variances, f.variances)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, module", [("unrolled", PosteriorMean), ("pmrf", PMRF)])
 def test_a_run_that_stopped_goes_on_as_if_it_had_not(kind, module, trained, tmp_path, monkeypatch):
     first = ["--model.init_args.mean", str(trained["unrolled"])] if kind == "pmrf" else []

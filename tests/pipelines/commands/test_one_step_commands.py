@@ -81,6 +81,7 @@ def test_training_leaves_what_it_serves(trained):
     assert model.provenance["training"]["steps"] == 6
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_goes_on_as_if_it_had_not(tmp_path, monkeypatch):
     data = fields(tmp_path / "fields.nc")
     whole = train(data, tmp_path / "whole", 8)

@@ -139,6 +139,7 @@ def test_linear_data_have_weights_of_one(few, monkeypatch):
     assert abs(float(z)) < 4
 
 
+@pytest.mark.slow
 def test_fields_that_the_operator_refuses_have_no_weight():
     measurement = products(ceiling=2.3)
     found = TwistedSMC(steps=4, particles=4)(pair(), measurement, 500, rng(0))
