@@ -38,8 +38,8 @@ test: install
 notebooks: install
 	$(PYTEST) -m notebook -n logical --maxprocesses 8 --dist worksteal
 
-# Do benches still run? The quick modes of some, about 70 CPU seconds; `infield bench all --quick` runs every one.
-BENCHES ?= trust steps spectrum
+# Do benches still run? The quick modes of two, about a minute; `infield bench all --quick` runs every one.
+BENCHES ?= trust spectrum
 benches: install
 	$(BIN)/infield bench all --quick --only $(BENCHES)
 
