@@ -20,10 +20,12 @@ from infield.datasets.pet.amyloid_law import AmyloidLaw
 from infield.datasets.pet.brain_regions import nearest_region, volume_places
 from infield.datasets.pet.region_scans import RegionScans
 
+IMAGES = ("baseline", "follow_up", "grey", "white")
+
 
 @dataclass(frozen=True, eq=False)
-class TrainingImages:
-    """Slices of some subjects, `(subjects, z, y, x)`, float32.
+class CohortImages:
+    """Slices of some subjects of `infield simulate pet`, `(subjects, z, y, x)`, float32.
 
     Arguments:
         baseline, follow_up: SUVR.
@@ -42,6 +44,18 @@ class TrainingImages:
     labels: Tensor
     spacing: float
     centre: tuple[float, float]
+
+
+def images_of(dataset: xr.Dataset) -> dict[str, Any]:
+    """The arguments of `CohortImages`, of all subjects of a data set of `infield simulate pet`."""
+    z, y, x = (dataset[axis].values for axis in "zyx")
+    return {
+        **{name: torch.from_numpy(dataset[name].values).float() for name in IMAGES},
+        "weights": torch.from_numpy(dataset["region_weights"].values).float(),
+        "labels": nearest_region(volume_places(z, y, x)),
+        "spacing": float(np.diff(y)[0]),
+        "centre": (float(y.mean()), float(x.mean())),
+    }
 
 
 class RegionPairs(LightningDataModule):
@@ -114,35 +128,18 @@ class RegionPairs(LightningDataModule):
         x_b, x_f, years = self.training.tensors
         return x_b, x_f, years
 
-    def images(self, n: int) -> TrainingImages:
+    def images(self, n: int) -> CohortImages:
         """Images of the first n subjects, none of which is held out.
 
         Raises:
             InfieldError: There are not so many, or the file holds no tissues.
         """
-        dataset, most = (
-            open_simulation(self.path),
-            len(self.training) if not self.pairs else self.provenance["subjects"],
-        )
-        names = ("baseline", "follow_up", "grey", "white")
-        missing = [name for name in names if name not in dataset]
+        dataset, most = open_simulation(self.path), self.provenance["subjects"]
+        missing = [name for name in IMAGES if name not in dataset]
         if missing or n > most:
             found = f"no variable {', '.join(missing)}" if missing else f"{most} subjects to train on"
             raise InfieldError(where=self.path, found=found, expected=f"images of {n} subjects with their tissues")
-        some = dataset.isel(sample=slice(n))
-        z, y, x = (dataset[axis].values for axis in "zyx")
-        spacing = float(np.diff(y)[0])
-        baseline, follow_up, grey, white = (torch.from_numpy(some[name].values).float() for name in names)
-        return TrainingImages(
-            baseline,
-            follow_up,
-            grey,
-            white,
-            torch.from_numpy(dataset["region_weights"].values).float(),
-            nearest_region(volume_places(z, y, x)),
-            spacing,
-            (float(y.mean()), float(x.mean())),
-        )
+        return CohortImages(**images_of(dataset.isel(sample=slice(n))))
 
     def train_dataloader(self) -> DataLoader[Any]:
         generator = torch.Generator().manual_seed(self.seed)

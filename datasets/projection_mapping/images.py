@@ -92,6 +92,11 @@ def fit_to(picture: Picture, shape: tuple[int, int]) -> Picture:
     return Picture(code, tuple(notes))
 
 
+def eight_bits(code: np.ndarray) -> np.ndarray:
+    """A picture `(3, y, x)` of values from 0 to 1, others clipped, as uint8 `(y, x, 3)`."""
+    return np.round(255 * np.clip(code, 0, 1)).astype(np.uint8).transpose(1, 2, 0)
+
+
 def write_png(path: Path, codes: np.ndarray) -> None:
     """Write `(y, x)` or `(y, x, 3)`, 8 or 16 bits."""
     cv2 = require("cv2")

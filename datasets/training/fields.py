@@ -96,7 +96,7 @@ class FieldFile(LightningDataModule):
         self.grid = self._where(dataset, array, space)
         self.grid_description = self.grid.to_json()
         self.units = units_of(self.path, array, self.variable)
-        self.channels = _channel_names(self.path, array, self.variable)
+        self.channels = channel_names(self.path, array, self.variable)
         stored = {name: dataset.attrs.get(name) for name in FACTS}
         self.facts = {name: float(value) for name, value in stored.items() if isinstance(value, Real)}
         order = [SAMPLE, *([CHANNEL] if CHANNEL in array.dims else []), *space]
@@ -254,7 +254,12 @@ def units_of(path: Path, array: xr.DataArray, name: str) -> str:
     return units
 
 
-def _channel_names(path: Path, array: xr.DataArray, name: str) -> tuple[str, ...]:
+def channel_names(path: Path, array: xr.DataArray, name: str) -> tuple[str, ...]:
+    """Channels of a variable: those that its coordinate `channel` names, or numbered; real and imag of complex values.
+
+    Raises:
+        InfieldError: Complex values have a dimension `channel`.
+    """
     if array.dtype.kind == "c":
         if CHANNEL in array.dims:
             raise refusal(path, name, f"complex values with a dimension {CHANNEL}", "complex values or channels")

@@ -18,8 +18,8 @@ from infield.core.grid import Grid, grid_from_json
 from infield.core.json_text import to_json
 from infield.core.randomness import sample_generator
 from infield.datasets.formats.field import CHANNEL, COMPLEX_CHANNELS, Field
-from infield.datasets.formats.grid_file import field_of_file
 from infield.datasets.formats.simulation import SimulationWriter, Variable
+from infield.datasets.training.field_of_file import field_of_file
 from infield.pipelines.run.blocks import check_run, run_missing_blocks, run_settings
 from infield.pipelines.run.console import table
 from infield.pipelines.run.devices import device_named
@@ -29,8 +29,8 @@ from infield.pipelines.run.prior_choice import ChosenPrior, prior_file, prior_of
 from infield.pipelines.run.process import one_thread
 from infield.priors.base import FlowPrior
 from infield.priors.draws import STEPS, draw_fields, exact
-from infield.priors.flows.flow import LearnedFlow
-from infield.priors.storage.checkpoint import load_of_any_kind
+from infield.priors.storage.checkpoint import load_flow_prior
+from infield.priors.storage.flow_entry import KIND
 
 NAME = "field"
 """Of the variable, as `infield fit` expects it."""
@@ -162,14 +162,7 @@ def placed(prior: Path, like: Path | None, device: str) -> tuple[Field, ChosenPr
             )
         chosen = prior_of_field(str(path), given)
         return Field(given.grid, given.channels, getattr(chosen.prior, "units", None) or given.units), chosen
-    kind, loaded = load_of_any_kind(path, device)
-    if not isinstance(loaded, LearnedFlow):
-        raise InfieldError(
-            where=path,
-            found=f"a checkpoint that is a {kind}",
-            expected="a prior of fields, of lightcones, or a bridge",
-            remedy="what was trained for measurements draws given one, by `infield reconstruct`",
-        )
+    loaded = load_flow_prior(path, device)
     grid = grid_from_json(loaded.grid_description) if given is None else given.grid
     if not isinstance(grid, Grid):
         raise InfieldError(
@@ -180,7 +173,7 @@ def placed(prior: Path, like: Path | None, device: str) -> tuple[Field, ChosenPr
             parameters=["like"],
         )
     field = Field(grid, loaded.channels, loaded.units)
-    return field, prior_of_field(str(path), field, device, stored=(kind, loaded))
+    return field, prior_of_field(str(path), field, device, (KIND, loaded))
 
 
 def draw_block(prior: FlowPrior, seed: int, size: int, steps: int, block: int) -> np.ndarray:

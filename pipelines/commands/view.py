@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import webbrowser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
-from infield.core.errors import InfieldError
+from infield.pipelines.run.loopback import LoopbackHandler, address_of, loopback_server, serve_until_interrupted
 from infield.pipelines.run.options import Parser, add_json
-
-HOST = "127.0.0.1"
 
 
 def add_arguments(parser: Parser) -> None:
@@ -31,17 +28,12 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     text = _page(arguments.posterior, arguments.measurement)
     with _server(text, arguments.port) as server:
-        address = f"http://{HOST}:{server.server_port}/"
+        address = address_of(server)
         if arguments.json:
             print(f'{{"address": "{address}"}}', flush=True)
         elif not arguments.quiet:
             print(f"{arguments.posterior}: {address}  (Ctrl-C ends it)", flush=True)
-        if not arguments.no_browser:
-            webbrowser.open(address)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:  # the usual end
-            return 0
+        serve_until_interrupted(server, not arguments.no_browser)
     return 0
 
 
@@ -61,30 +53,13 @@ def _server(page: bytes, port: int) -> ThreadingHTTPServer:
         InfieldError: The port is taken, or not allowed.
     """
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(LoopbackHandler):
         def do_GET(self) -> None:
-            name = self.headers.get("Host", "").rsplit(":", 1)[0]
-            if name not in (HOST, "localhost"):  # a foreign page that has its own name lead here
-                self.send_error(403)
+            if not self.own_host():
                 return
-            if self.path.partition("?")[0] != "/":
+            if self.path.partition("?")[0] == "/":
+                self.send(200, page, "text/html; charset=utf-8")
+            else:
                 self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Content-Length", str(len(page)))
-            self.send_header("Cache-Control", "no-store")
-            self.end_headers()
-            self.wfile.write(page)
 
-        def log_message(self, format: str, *values: object) -> None:
-            """Requests are not printed."""
-
-    try:
-        return ThreadingHTTPServer((HOST, port), Handler)
-    except (OSError, OverflowError) as error:
-        raise InfieldError(
-            where=f"--port {port}",
-            found=f"a port that cannot be used ({error})",
-            expected="a free one from 1024 to 65535",
-        ) from error
+    return loopback_server(Handler, port)

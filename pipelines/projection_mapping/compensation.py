@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from infield.core.errors import InfieldError
 from infield.core.json_text import to_json
-from infield.datasets.projection_mapping.images import Picture, fit_to, read_codes, read_picture, write_png
+from infield.datasets.projection_mapping.images import Picture, eight_bits, fit_to, read_codes, read_picture, write_png
 from infield.physics.projection_mapping.colour import decode, delta_e_2000, encode
 from infield.physics.projection_mapping.compensate import Compensation, compensate
 from infield.physics.projection_mapping.gamut import IN_GAMUT, largest_gain
@@ -166,7 +166,6 @@ def _coded(light: np.ndarray) -> np.ndarray:
 
 def maps_of(setup: Setup, found: Compensation) -> dict[str, np.ndarray]:
     """Pictures of a compensation, 8 bits, `(y, x, 3)`: target, appearance, residual, distance from the gamut."""
-    eight = lambda image: np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)  # noqa: E731
     shown, wanted = (np.einsum("ij,jyx->iyx", setup.to_srgb, a) for a in (found.appearance, found.scaled.target))
     covered = setup.covered
     residual = 0.5 + 2 * (_coded(shown) - _coded(wanted)) * covered
@@ -178,7 +177,7 @@ def maps_of(setup: Setup, found: Compensation) -> dict[str, np.ndarray]:
         "residual": residual,
         "gamut": np.where(found.distance > IN_GAMUT, red, 0.25 * covered),
     }
-    return {name: eight(image).transpose(1, 2, 0) for name, image in images.items()}
+    return {name: eight_bits(image) for name, image in images.items()}
 
 
 def _write_maps(setup: Setup, found: Compensation, folder: Path) -> None:

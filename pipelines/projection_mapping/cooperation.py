@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from infield.core.json_text import to_json
 from infield.datasets.formats.posterior import open_posterior
-from infield.datasets.projection_mapping.images import Picture, fit_to, read_picture, write_png
+from infield.datasets.projection_mapping.images import Picture, eight_bits, fit_to, read_picture, write_png
 from infield.physics.measurement import Measurement
 from infield.physics.projection_mapping.gamut_measurement import Guides, gamut_measurement
 from infield.physics.projection_mapping.setup import Setup
@@ -105,9 +105,9 @@ def project_samples(
     for i, field in enumerate(fields):
         own = folder / f"sample_{i:03d}"
         own.mkdir()
-        code = to_camera(np.clip(field, 0, 1), setup.shape, every)
-        write_png(own / "sample.png", np.round(255 * code).astype(np.uint8).transpose(1, 2, 0))
-        figures = project_picture(setup, Picture(code), f"sample {i}", own, exposure=exposure, seed=seed, **choices)
+        figures = project_sample(
+            setup, np.clip(field, 0, 1), every, f"sample {i}", own, exposure=exposure, seed=seed, **choices
+        )
         each.append({"sample": i, **{k: figures[k] for k in ("outside", "mean_distance", "psnr", "delta_e_2000")}})
     facts = {
         "samples": samples,
@@ -124,6 +124,27 @@ def project_samples(
     }
     (folder / "report.json").write_text(to_json({**facts, "each": each}, indent=1) + "\n", encoding="utf-8")
     return facts
+
+
+def project_sample(
+    setup: Setup, picture: np.ndarray, every: int, name: str, folder: Path, **choices: Any
+) -> dict[str, Any]:
+    """Compensate for one drawn picture on every Nth camera pixel, which is written beside as `sample.png`.
+
+    Arguments:
+        setup: The set-up.
+        picture: sRGB code from 0 to 1.
+        every: N.
+        name: Of the picture, in the report.
+        folder: Where the results go; it exists.
+        choices: As of `project_picture`.
+
+    Returns:
+        The report of `project_picture`.
+    """
+    code = to_camera(picture, setup.shape, every)
+    write_png(folder / "sample.png", eight_bits(code))
+    return project_picture(setup, Picture(code), name, folder, **choices)
 
 
 def to_camera(picture: np.ndarray, shape: tuple[int, int], every: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import shlex
 import tempfile
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from infield.core.errors import InfieldError
 from infield.core.json_text import to_json
 from infield.datasets.formats.posterior import open_posterior
-from infield.datasets.projection_mapping.images import fit_to, read_picture, write_png
+from infield.datasets.projection_mapping.images import eight_bits, fit_to, read_picture, write_png
 from infield.datasets.projection_mapping.setup_file import open_setup
 from infield.physics.projection_mapping.choices import ERRORS, SCALES
 from infield.physics.projection_mapping.setup import Setup
@@ -26,9 +26,9 @@ from infield.pipelines.projection_mapping.cooperation import cooperative_measure
 from infield.pipelines.projection_mapping.output import output_folder
 from infield.pipelines.projection_mapping.page_text import PAGE
 from infield.pipelines.projection_mapping.preview import HEIGHT, WIDTH, as_uri, preview, smaller, step_of
+from infield.pipelines.run.loopback import LoopbackHandler, address_of, loopback_server, serve_until_interrupted
 from infield.pipelines.run.samplers import make_sampler
 
-HOST = "127.0.0.1"
 LARGEST_UPLOAD = 64 * 2**20
 MOST_SAMPLES = 16
 SAMPLE_HEIGHT = 60
@@ -138,7 +138,7 @@ class Session:
             del self.pictures[name]
         thumbnails = {}
         for i, sample in enumerate(fields):
-            codes = np.round(255 * to_camera(sample, self.setup.shape, every)).astype(np.uint8).transpose(1, 2, 0)
+            codes = eight_bits(to_camera(sample, self.setup.shape, every))
             write_png(self.folder / f"sample_{i}.png", codes)
             self.use(self.folder / f"sample_{i}.png", f"sample_{i}")
             thumbnails[f"sample_{i}"] = as_uri(codes)
@@ -216,14 +216,14 @@ def server(session: Session, port: int) -> ThreadingHTTPServer:
         InfieldError: The port is taken, or not allowed.
     """
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(LoopbackHandler):
         def do_GET(self) -> None:
             if not self._own():
                 return
             if self.path == "/":
-                self._send(200, PAGE.encode(), "text/html; charset=utf-8")
+                self.send(200, PAGE.encode(), "text/html; charset=utf-8")
             elif self.path == "/facts":
-                self._send(200, to_json(session.facts()).encode(), "application/json")
+                self.send(200, to_json(session.facts()).encode(), "application/json")
             else:
                 self.send_error(404)
 
@@ -239,12 +239,12 @@ def server(session: Session, port: int) -> ThreadingHTTPServer:
                 with session.lock:
                     answer = self._answer(action, suffix, body)
             except (InfieldError, ValueError) as error:
-                self._send(400, to_json({"error": str(error)}).encode(), "application/json")
+                self.send(400, to_json({"error": str(error)}).encode(), "application/json")
                 return
             if answer is None:
                 self.send_error(404)
             else:
-                self._send(200, to_json(answer).encode(), "application/json")
+                self.send(200, to_json(answer).encode(), "application/json")
 
         def _answer(self, action: str, suffix: str, body: bytes) -> dict[str, Any] | None:
             if action == "upload":
@@ -259,43 +259,17 @@ def server(session: Session, port: int) -> ThreadingHTTPServer:
 
         def _own(self) -> bool:
             """Whether a request is of this page: a foreign one may lead its own name, or its forms, here."""
-            host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
-            if host.rsplit(":", 1)[0] in (HOST, "localhost") and origin in (None, f"http://{host}"):
-                return True
-            self.send_error(403)
-            return False
+            origin = self.headers.get("Origin")
+            if origin not in (None, f"http://{self.headers.get('Host', '')}"):
+                self.send_error(403)
+                return False
+            return self.own_host()
 
-        def _send(self, status: int, body: bytes, kind: str) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Cache-Control", "no-store")
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *values: object) -> None:
-            """Requests are not printed."""
-
-    try:
-        return ThreadingHTTPServer((HOST, port), Handler)
-    except (OSError, OverflowError) as error:
-        raise InfieldError(
-            where=f"--port {port}",
-            found=f"a port that cannot be used ({error})",
-            expected="a free one from 1024 to 65535",
-        ) from error
+    return loopback_server(Handler, port)
 
 
 def serve(session: Session, port: int, open_browser: bool) -> None:
     """Serve until Ctrl-C."""
-    import webbrowser
-
     with server(session, port) as running:
-        address = f"http://{HOST}:{running.server_port}/"
-        print(f"{session.path}: {address}  (Ctrl-C ends it)", flush=True)
-        if open_browser:
-            webbrowser.open(address)
-        try:
-            running.serve_forever()
-        except KeyboardInterrupt:  # the usual end
-            return
+        print(f"{session.path}: {address_of(running)}  (Ctrl-C ends it)", flush=True)
+        serve_until_interrupted(running, open_browser)

@@ -21,12 +21,12 @@ import yaml
 
 from infield.core.errors import InfieldError
 from infield.core.json_text import to_json
-from infield.datasets.projection_mapping.images import Picture, write_png
+from infield.datasets.projection_mapping.images import eight_bits, write_png
 from infield.datasets.projection_mapping.setup_file import open_setup
 from infield.physics.projection_mapping.gamut_measurement import Guides, gamut_measurement
 from infield.physics.projection_mapping.setup import Setup
-from infield.pipelines.projection_mapping.compensation import exposure_or_default, project_picture
-from infield.pipelines.projection_mapping.cooperation import to_camera
+from infield.pipelines.projection_mapping.compensation import exposure_or_default
+from infield.pipelines.projection_mapping.cooperation import project_sample
 from infield.pipelines.run.prior_choice import choose_prior
 from infield.pipelines.run.samplers import make_sampler
 from infield.posterior.samplers.base import Sampler
@@ -201,16 +201,12 @@ def project_ring(
         own = folder / f"sample_{i:03d}"
         own.mkdir()
         whole = panorama(faded, shared, ring.closed)
-        write_png(own / "panorama.png", np.round(255 * whole).astype(np.uint8).transpose(1, 2, 0))
+        write_png(own / "panorama.png", eight_bits(whole))
         figures = {"sample": i, "as_drawn": seams(drawn, shared, ring.closed), **seams(faded, shared, ring.closed)}
         rows = []
         for name, setup, view in zip(ring.names, ring.setups, faded, strict=True):
             (own / name).mkdir()
-            code = to_camera(view, setup.shape, every)
-            write_png(own / name / "sample.png", np.round(255 * code).astype(np.uint8).transpose(1, 2, 0))
-            rows.append(
-                project_picture(setup, Picture(code), name, own / name, exposure=exposure, seed=seed, **choices)
-            )
+            rows.append(project_sample(setup, view, every, name, own / name, exposure=exposure, seed=seed, **choices))
         figures |= {k: float(np.mean([row[k] for row in rows])) for k in ("outside", "mean_distance", "psnr")}
         each.append(figures)
     facts = {

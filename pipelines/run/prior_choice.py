@@ -128,7 +128,7 @@ def choose_prior(
         if measurement.linear_gaussian and isinstance(grid, Grid):
             wrapped = tuple(axis.name for axis in grid.axes if not axis.periodic and axis.size > 1)
         return ChosenPrior(prior, name or "fitted", _digest(prior), True, wrapped=wrapped)
-    return _from_file(name, measurement, device, stored)
+    return prior_of_field(name, measurement, device, stored)
 
 
 def _fit(measurement: Measurement, nu: float | None) -> FlowPrior:
@@ -169,7 +169,7 @@ def choose_slice_prior(name: Any, measurement: Measurement, *, device: str = "cp
             where="--slices", found=name, expected="--prior with a checkpoint or a description of slices"
         )
     field = Slice(Grid(grid.axes[1:]), measurement.channels, measurement.units)
-    of_slice = _from_file(str(name), field, device) if isinstance(name, str | Path) else _in_memory(name, field)
+    of_slice = prior_of_field(str(name), field, device) if isinstance(name, str | Path) else _in_memory(name, field)
     if isinstance(of_slice.prior, Trained):
         raise InfieldError(where=f"--prior {name}", found=f"'{of_slice.prior.name}'", expected="a prior of slices")
     return replace(of_slice, prior=SlicePrior(slices=of_slice.prior, depth=grid.shape[0]))
@@ -193,9 +193,7 @@ def prior_file(name: str) -> Path:
     return path
 
 
-def prior_of_field(
-    name: str, field: Field, device: str = "cpu", *, stored: tuple[str, Any] | None = None
-) -> ChosenPrior:
+def prior_of_field(name: str, field: Field, device: str = "cpu", stored: tuple[str, Any] | None = None) -> ChosenPrior:
     """The prior of a file on the grid of a field.
 
     Arguments:
@@ -207,28 +205,16 @@ def prior_of_field(
     Raises:
         InfieldError: There is no such file, it holds no prior, or one of other fields.
     """
-    return _from_file(name, field, device, stored)
-
-
-def _from_file(name: str, measurement: Field, device: str, stored: tuple[str, Any] | None = None) -> ChosenPrior:
-    """The prior of a file.
-
-    Arguments:
-        name: A path, or the name of a shipped checkpoint.
-        measurement: Of the field that is sought.
-        device: Where networks run.
-        stored: Kind and content of the checkpoint if it was loaded before.
-    """
     path = prior_file(name)
     if path.suffix in (".yaml", ".yml"):
-        return _described(path, measurement)
+        return _described(path, field)
     kind, loaded = stored or load_of_any_kind(path, device)
     placement = _placement(kind)
     if placement == "any grid":
-        flow = _on_grid_of(path, loaded, measurement)
+        flow = _on_grid_of(path, loaded, field)
         return ChosenPrior(flow, path.name, flow.sha256, False)
     if placement == "training grid":
-        _check_grid_of(path, loaded, measurement)
+        _check_grid_of(path, loaded, field)
         return ChosenPrior(loaded, path.name, loaded.sha256, False)
     raise wrong_kind(path, kind, KIND)
 

@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
 from infield.datasets.formats.simulation import open_simulation
-from infield.datasets.pet.brain_regions import nearest_region, volume_places
-from infield.datasets.pet.phantom import CENTRE, QUANTITIES
+from infield.datasets.pet.phantom import QUANTITIES
+from infield.datasets.pet.training import CohortImages, images_of
 from infield.pipelines.pet.simulate import make_phantom, simulate_cohort
 from infield.priors.bridges.image_law import ImageConditions, brain_mask, fit_image_law, image_conditions
 from infield.priors.bridges.region_bridge import RegionBridge
@@ -27,29 +26,16 @@ BATCH, RATE = 16, 2e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Cohort:
-    """Subjects of `infield simulate pet`; images `(subjects, z, y, x)`, float32.
+class Cohort(CohortImages):
+    """With what the bench compares with.
 
     Arguments:
-        baseline, follow_up, noise_free: SUVR; the last one is the follow-up's reconstruction without noise.
-        grey, white: Fractions of tissue.
+        noise_free: The follow-up's reconstruction without noise, SUVR, `(subjects, z, y, x)`.
         years: Between the scans, `(subjects,)`.
-        weights: Of the regional means, `(regions, z, y, x)`.
-        labels: Region of each voxel, `(z, y, x)`.
-        spacing: Of y and x, mm.
-        centre: y and x of the middle of a slice, mm.
     """
 
-    baseline: Tensor
-    follow_up: Tensor
     noise_free: Tensor
-    grey: Tensor
-    white: Tensor
     years: Tensor
-    weights: Tensor
-    labels: Tensor
-    spacing: float
-    centre: tuple[float, float] = CENTRE
 
     def __len__(self) -> int:
         return len(self.baseline)
@@ -84,17 +70,10 @@ def cohort(name: str, subjects: int, seed: int, folder: Path, *, second: bool = 
     def read(variable: str) -> Tensor:
         return torch.from_numpy(data[variable].values).float()
 
-    z, y, x = (data[axis].values for axis in "zyx")
     return Cohort(
-        baseline=read("baseline"),
-        follow_up=read("follow_up"),
+        **images_of(data),
         noise_free=read("follow_up_noise_free"),
-        grey=read("grey"),
-        white=read("white"),
         years=read("subject")[:, QUANTITIES.index("years")],
-        weights=read("region_weights"),
-        labels=nearest_region(volume_places(z, y, x)),
-        spacing=float(np.diff(y)[0]),
     )
 
 

@@ -45,7 +45,7 @@ def test_a_described_prior_is_drawn_on_the_grid_of_a_file(infield, prior, like, 
     out = tmp_path / "fields.zarr"
     summary = infield("emulate", "--prior", prior, "--like", like, "--samples", 11, "--seed", 4, "-o", out, "--json")
     assert summary.summary["shape"] == [6, 9] and summary.summary["units"] == "degC"
-    assert summary.summary["steps"] is None
+    assert summary.summary["steps"] is None and summary.summary["channels"] == ["temperature"]
     found = opened(out)
     assert found["field"].dims == ("sample", "depth", "x") and found["field"].attrs["units"] == "degC"
     assert list(found["depth"].values) == [0, 5, 10, 15, 20, 25] and found["x"].attrs["units"] == "km"

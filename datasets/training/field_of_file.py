@@ -9,7 +9,7 @@ from infield.core.grid import Grid
 from infield.datasets.formats.agreement import with_increasing_axes
 from infield.datasets.formats.field import CHANNEL, Field, read_field
 from infield.datasets.formats.zarr_group import refusal
-from infield.datasets.training.fields import SAMPLE, grid_from_dataset, open_dataset
+from infield.datasets.training.fields import SAMPLE, channel_names, grid_from_dataset, open_dataset
 
 
 def field_of_file(path: Path) -> Field:
@@ -31,9 +31,7 @@ def field_of_file(path: Path) -> Field:
         space = [str(dim) for dim in array.dims if dim not in (SAMPLE, CHANNEL)]
         if space and array.dtype.kind in "iufc" and all(dim in dataset.coords for dim in space):
             turned = with_increasing_axes(dataset, space)
-            channels = tuple(f"{name}_{i}" for i in range(array.sizes.get(CHANNEL, 1)))
-            if array.dtype.kind == "c":
-                channels = ("real", "imag")
+            channels = channel_names(path, array, str(name))
             units = array.attrs.get("units")
             return Field(grid_from_dataset(path, turned, space), channels, units if isinstance(units, str) else "1")
     names = ", ".join(map(str, dataset.data_vars)) or "no variable"
