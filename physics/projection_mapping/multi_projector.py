@@ -206,7 +206,7 @@ def bilinear_matrix(warp: np.ndarray, raster: tuple[int, int], kind: type = np.f
     first = (top * width + left).astype(np.int32)
     corners = [(down, right) for down in range(min(2, height)) for right in range(min(2, width))]
     columns = np.empty((len(v), len(corners)), np.int32)  # row by row as CSR stores them, for memory
-    weights = np.empty(columns.shape, kind)
+    weights: np.ndarray = np.empty(columns.shape, kind)
     for k, (down, right) in enumerate(corners):
         columns[:, k] = first + (down * width + right)
         weights[:, k] = np.abs(1 - down - v) * np.abs(1 - right - u)
