@@ -36,7 +36,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -51,6 +51,11 @@ ROUGHEST, SMOOTHEST = 1e-4, 1e4
 _ROOTS, _WEIGHTS = np.polynomial.legendre.leggauss(8)
 NODES, WEIGHTS = torch.as_tensor((1 + _ROOTS) / 2), torch.as_tensor(_WEIGHTS / 2)
 """Of the integral over a step, Gauss and Legendre's on (0, 1)."""
+
+_U = torch.stack([WEIGHTS, 2 * NODES * WEIGHTS])
+MOMENTS = torch.cat([torch.tensor([[-1.0], [0], [0]]), torch.cat([0 * _U[:1], -_U]), torch.ones(3, 1)], dim=1)
+"""Integrals of 1, u and u^2 over theta by parts, of theta at the start of a step, at the nodes inside it and at its
+end."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,8 @@ class GaussianFlow:
     def theta(self, t: Tensor) -> Tensor:
         """Angles of the modes, equation (2), at times of any shape, in front of that of the modes."""
         t = t.to(self.c).reshape(*t.shape, *[1] * self.c.ndim)
-        return torch.where(self.c > 0, torch.atan2(t * self.d.sqrt(), (1 - t) * self.c.sqrt()), t)
+        c, d, _ = self._roots
+        return torch.where(self.c > 0, torch.atan2(t * d, (1 - t) * c), t)
 
     def to_z(self, x: Tensor, t: float) -> Tensor:
         """z, equation (1), in modes; shape of x."""
@@ -103,25 +109,26 @@ class GaussianFlow:
 
     def slope(self, z: Tensor, v: Tensor, t: float) -> Tensor:
         """F, equation (3), from z and v(x, t); shape of z."""
-        p = self.p(t)
-        gain = (t * self.d - (1 - t) * self.c) / p
-        scale = torch.where(self.c > 0, p / (self.c * self.d).sqrt(), 1.0)
-        return (scale * ((self.modes.analyse(v) - self.m) / p.sqrt() - gain * z)).to(z.dtype)
+        root = self._roots[2]
+        gain = (t * self.d - (1 - t) * self.c) / root
+        return (self.p(t).sqrt() / root * (self.modes.analyse(v) - self.m) - gain * z).to(z.dtype)
 
     def times(self, steps: int) -> list[float]:
         """0 = t_0 < ... < t_steps = 1."""
         return times_between(steps, *self._extremes)[:, 0].tolist()
 
     def moments(self, steps: int, k: int) -> Tensor:
-        """Integrals of 1, u and u^2 over theta, where u = steps s - k goes from 0 to 1 in step k; by parts, shape `(3,
-        *modes)`."""
+        """Integrals of 1, u and u^2 over theta in step k, where u = steps s - k is in (0, 1); shape `(3, *modes)`."""
         t = times_between(steps, *self._extremes)
-        inside, (start, end) = self.theta(t[k, 1:]), self.theta(torch.stack([t[k, 0], t[k + 1, 0]]))
-        u, weights = NODES.to(inside), WEIGHTS.to(inside)
-        first, second = torch.tensordot(torch.stack([weights, 2 * u * weights]), inside, dims=1)
-        return torch.stack([end - start, end - first, end - second])
+        theta = self.theta(torch.cat([t[k], t[k + 1, :1]]))
+        return torch.tensordot(MOMENTS.to(theta), theta, dims=1)
 
-    @property
+    @cached_property
+    def _roots(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Square roots of c, d and c d; the last is 1 where nothing varies."""
+        return self.c.sqrt(), self.d.sqrt(), torch.where(self.c > 0, (self.c * self.d).sqrt(), 1.0)
+
+    @cached_property
     def _extremes(self) -> tuple[float, float]:
         """The least and the largest sqrt(d / c)."""
         ratio = (self.d / self.c)[self.c > 0].sqrt().clamp(ROUGHEST, SMOOTHEST)
@@ -182,9 +189,14 @@ def times_between(steps: int, low: float, high: float) -> Tensor:
 
 def _moved(z: Tensor, slopes: list[Tensor], moments: Tensor, newest: int) -> Tensor:
     """z plus the integral over a step of the polynomial through slopes at u = newest, newest - 1, ..."""
-    nodes = newest - torch.arange(len(slopes), dtype=torch.float64)
-    powers = torch.arange(len(slopes), dtype=torch.float64)
-    coefficients = torch.linalg.inv(nodes ** powers[:, None])
-    for row, F in zip(coefficients.to(moments), slopes, strict=True):
-        z = z + (torch.tensordot(row, moments[: len(slopes)], dims=1) * F).to(z.dtype)
+    coefficients = _lagrange(len(slopes), newest).to(moments)
+    for weight, F in zip(torch.tensordot(coefficients, moments[: len(slopes)], dims=1), slopes, strict=True):
+        z = z + weight.to(z.dtype) * F
     return z
+
+
+@lru_cache(maxsize=8)
+def _lagrange(count: int, newest: int) -> Tensor:
+    """Coefficients of 1, u, ... of the polynomials that are 1 at one of so many nodes, shape `(count, count)`."""
+    powers = torch.arange(count, dtype=torch.float64)
+    return torch.linalg.inv((newest - powers) ** powers[:, None])
