@@ -86,7 +86,7 @@ def in_degrees(source: object, column: Column) -> tuple[Column, str]:
         column, note = replace(column, units=degrees), f"'{column.name}' has no units: taken as degrees, by its name"
     elif column.units in ("degrees", "degree", "deg"):
         column = replace(column, units=degrees)
-    outside = beyond(column.kind, column.values) if column.units.startswith("degree") else ()
+    outside = beyond(column.kind, column.values) if column.units.startswith("degree") else np.empty(0)
     if len(outside):
         raise InfieldError(
             where=f"{source}: '{column.name}'",

@@ -276,7 +276,7 @@ def _axes(
 def _coordinate(source: Path | Given, dataset: xr.Dataset, dim: str, attributes: Mapping[str, Any]) -> Column:
     """Finite numbers along a dimension."""
     try:
-        values = snap(valid(dataset[dim].astype(np.float64, keep_attrs=True)))
+        values = snap(dataset[dim].values.astype(np.float64))
     except (ValueError, TypeError) as error:
         raise InfieldError(
             where=f"{source}: '{dim}'",
