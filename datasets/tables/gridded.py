@@ -146,6 +146,7 @@ def _convert(source: Path | Given, dataset: xr.Dataset, asked: Gridded, group: s
     if zeros:
         notes.append(f"warning: 0 is the fill value of '{asked.variable}': {zeros} zeros in its file count as missing")
     present = np.isfinite(values)
+    land: np.ndarray | None
     if never is not None:
         land = np.asarray(laid_out(never.astype(float)) > 0.5)
     else:

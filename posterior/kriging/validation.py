@@ -123,10 +123,21 @@ def prior_covariance_of_data(field: FittedField, data: Observations) -> Tensor:
     return field.fit.law.between(z, z) + torch.diag(data.noise + JITTER * field.fit.law.variance) + F @ F.mT
 
 
+def _inverse(field: FittedField, data: Observations) -> Tensor:
+    return torch.cholesky_inverse(torch.linalg.cholesky(prior_covariance_of_data(field, data)))
+
+
+def _precisions(field: FittedField) -> list[tuple[Tensor, Tensor]]:
+    """Inverse covariance of the data of each channel, and the data; none where they are many."""
+    channels = [field.measured(c, field.most_probable) for c in range(len(field.data.channels))]
+    if any(len(data) > CLOSED_FORM for data in channels):
+        return []
+    return [(_inverse(field, data), data.y) for data in channels]
+
+
 def leave_one_out(field: FittedField, data: Observations) -> tuple[Tensor, Tensor]:
     """Errors and standard deviations of predictions of each datum from all others, shape `(n,)` both."""
-    K = prior_covariance_of_data(field, data)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(K))
+    inverse = _inverse(field, data)
     precision = inverse.diagonal()
     return (inverse @ data.y) / precision, precision.rsqrt()
 
@@ -181,7 +192,7 @@ def verdict(field: FittedField, validation: Validation | None) -> Verdict:
         return Verdict(0, "; ".join(field.fit.warnings))
     failed = [words for p, words in _checks(field, validation) if p < SIGNIFICANT]
     if validation is not None:
-        failed += rivals(field) + outlying(field, validation.z)
+        failed += rivals(field) + outlying(field, validation.z, _precisions(field))
     if validation is None:
         return Verdict(0, failed[0]) if failed else Verdict("unchecked", "no held-out data were predicted")
     tails = _heavy_tails(validation)
