@@ -6,6 +6,7 @@ the code path that other processors take; and a stand-in for LAPACK chooses othe
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -47,6 +48,9 @@ def test_draws_are_the_same_by_the_code_path_of_another_processor(tmp_path):
     there = in_a_process(tmp_path / "there.npz", MKL_CBWR="COMPATIBLE")
     control = set(draws.raw())
     assert len(here) > 25 and not set(far_apart(here, there)) - control
+    digests, others = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("here", "there"))
+    assert digests["today"] == others["today"] and len(set(digests["today"].values())) == len(draws.priors())
+    assert digests["former"] != others["former"]  # negative control: that of all bytes
 
 
 def turned(vectors: Tensor, values: Tensor, generator: torch.Generator) -> Tensor:

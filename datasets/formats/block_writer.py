@@ -48,6 +48,7 @@ class BlockWriter:
         samples: Number of samples.
         block: Samples that are written together; also the chunk of the file. The last block may be smaller.
         run: What makes the samples what they are, in JSON types. A run is only continued where all of it is the same.
+        known: Tells of keys of `run` whose values have another form in former files whether a value is the same.
         lay_out: Writes the group, in which nothing is done yet, to a directory.
         overwrite: Whether an existing group may be replaced, once the new one is finished.
 
@@ -66,10 +67,11 @@ class BlockWriter:
         run: Mapping[str, Any],
         lay_out: Callable[[Path], None],
         overwrite: bool = False,
+        known: Mapping[str, Callable[[Any], bool]] | None = None,
     ) -> None:
         self.path = Path(path)
         self.partial = self.path.with_name(self.path.name + ".partial")
-        self.samples, self.block, self.overwrite = samples, block, overwrite
+        self.samples, self.block, self.overwrite, self._known = samples, block, overwrite, known or {}
         if samples < 0 or block < 1:
             raise InfieldError(
                 where=path, found=f"{samples} samples in blocks of {block}", expected="no less than 0 and 1"
@@ -184,7 +186,8 @@ class BlockWriter:
         except InfieldError as error:
             raise error.with_remedy(f"remove {self.partial} to start afresh") from error
         for key in sorted(found.keys() | run.keys()):
-            if found.get(key) != run.get(key):
+            same = key in self._known and self._known[key](found.get(key))
+            if found.get(key) != run.get(key) and not same:
                 raise refusal(self.partial, key, repr(found.get(key)), repr(run.get(key)), remedy)
         made_by = json.loads(group.attrs.get("versions", "{}"))
         check_versions(made_by, self.partial, f"finish it with that version, or remove {self.partial} to start afresh")

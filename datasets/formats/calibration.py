@@ -7,7 +7,7 @@ The format is specified in docs/formats.md; how a run is written and resumed, in
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class CalibrationWriter(BlockWriter):
         misfits: Names of the data whose log likelihood is kept.
         run: What makes the simulations what they are, in JSON types; only a run of all the same is continued.
         overwrite: Whether an existing file may be replaced.
+        known: Of keys of `run`; see `BlockWriter`.
 
     Raises:
         InfieldError: `path` exists, `<path>.partial` is of another run, or the disk is full.
@@ -60,6 +61,7 @@ class CalibrationWriter(BlockWriter):
         misfits: tuple[str, ...],
         run: Mapping[str, Any],
         overwrite: bool = False,
+        known: Mapping[str, Callable[[Any], bool]] | None = None,
     ) -> None:
         self._field, self.draws, self.misfits = Field(grid, tuple(channels), units), draws, misfits
         self._shape = event_shape(self._field)
@@ -74,6 +76,7 @@ class CalibrationWriter(BlockWriter):
             run=self._run,
             lay_out=self._lay_out,
             overwrite=overwrite,
+            known=known,
         )
 
     def _lay_out(self, draft: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -47,6 +47,7 @@ class PosteriorWriter(BlockWriter):
         dtype: "float32" or "float64", in which samples are stored.
         title: Human-readable, in one line.
         overwrite: Whether an existing posterior may be replaced, once the new one is finished.
+        known: Of keys of `run`; see `BlockWriter`.
         carried: What goes along with the field from its measurement: attributes of CF, bounds, land.
 
     Raises:
@@ -66,6 +67,7 @@ class PosteriorWriter(BlockWriter):
         dtype: str = "float32",
         title: str = "",
         overwrite: bool = False,
+        known: Mapping[str, Callable[[Any], bool]] | None = None,
         carried: Carried | None = None,
     ) -> None:
         self._field = Field(grid, tuple(channels), units)
@@ -83,6 +85,7 @@ class PosteriorWriter(BlockWriter):
             run=self._run,
             lay_out=lambda draft: self._lay_out(draft, title),
             overwrite=overwrite,
+            known=known,
         )
 
     def _lay_out(self, draft: Path, title: str) -> None:

@@ -274,6 +274,7 @@ def reconstruct(
         overwrite=overwrite,
         title=f"Posterior of {Path(about).name}",
         carried=measurement.carried,
+        known={"prior_sha256": chosen.is_known_as},
         run={
             "sampler": sampler.method,
             "sampler_parameters": of_sampler,

@@ -161,6 +161,7 @@ def calibrate(
         draws=draws,
         misfits=MISFITS[source],
         overwrite=overwrite,
+        known={"prior_sha256": chosen.is_known_as},
         run={
             **keys_of(measurement, chosen, sampler),
             "prior": f"{chosen.label}: {chosen.prior.name}",

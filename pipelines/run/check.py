@@ -92,7 +92,7 @@ def check(
     measurement, chosen, sampler = choose_all(
         measurement, name, None if fitted_field else sampler, device_named(device), int(attributes.get("seed", 0))
     )
-    if chosen.sha256 != attributes.get("prior_sha256"):
+    if not chosen.is_known_as(attributes.get("prior_sha256")):
         raise InfieldError(
             where=f"{posterior}: 'prior_sha256'",
             found=attributes.get("prior_sha256"),

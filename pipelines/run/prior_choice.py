@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from infield.physics.units import same_units
 from infield.pipelines.options import as_option
 from infield.pipelines.package_data import checkpoint_path, nearest, shipped_checkpoints
 from infield.pipelines.run.conditioning import conditioning, ignored_context
+from infield.pipelines.run.digests import former_prior_digest, prior_digest
 from infield.pipelines.run.fitted_field import takes_fitted_field
 from infield.posterior.samplers.base import Sampler, Trained
 from infield.priors.base import FlowPrior
@@ -66,10 +66,11 @@ class ChosenPrior:
     Arguments:
         prior: The prior on the measurement's grid, or what was trained for a family of measurements.
         label: The name given by the user.
-        sha256: Digest of its numbers: of the checkpoint's file, or of the tensors of a closed-form prior.
+        sha256: Digest of its numbers: of the checkpoint's file, or `digests.prior_digest` of one in closed form.
         fitted: Whether it was fitted to the measurement itself.
         conditioned_on: Names of the side information that it is conditioned on.
         wrapped: Names of open axes that a fitted prior treats as periodic.
+        closed_form: What `sha256` is the digest of, where it is in closed form.
     """
 
     prior: FlowPrior | Trained
@@ -78,6 +79,17 @@ class ChosenPrior:
     fitted: bool
     conditioned_on: frozenset[str] = frozenset()
     wrapped: tuple[str, ...] = ()
+    closed_form: FlowPrior | None = None
+
+    @classmethod
+    def in_closed_form(cls, prior: FlowPrior, label: str, fitted: bool = False) -> ChosenPrior:
+        """A prior whose numbers are its digest."""
+        return cls(prior, label, prior_digest(prior), fitted, closed_form=prior)
+
+    def is_known_as(self, sha256: Any) -> bool:
+        """Whether a file that stores this digest was made with this prior."""
+        former = self.closed_form is not None and sha256 == former_prior_digest(self.closed_form)
+        return former or bool(sha256 == self.sha256)
 
     @property
     def doubt(self) -> str | None:
@@ -127,7 +139,7 @@ def choose_prior(
         wrapped: tuple[str, ...] = ()
         if measurement.linear_gaussian and isinstance(grid, Grid):
             wrapped = tuple(axis.name for axis in grid.axes if not axis.periodic and axis.size > 1)
-        return ChosenPrior(prior, name or "fitted", _digest(prior), True, wrapped=wrapped)
+        return replace(ChosenPrior.in_closed_form(prior, name or "fitted", True), wrapped=wrapped)
     return prior_of_field(name, measurement, device, stored)
 
 
@@ -242,7 +254,7 @@ def _in_memory(prior: Any, measurement: Field) -> ChosenPrior:
     if isinstance(prior, DescribedPrior):
         built = prior.on(measurement.grid, len(measurement.channels))
         _check_units(Path(label), built, measurement)
-        return ChosenPrior(built, Path(label).name, _digest(built), False)
+        return ChosenPrior.in_closed_form(built, Path(label).name)
     if isinstance(prior, Trained):
         _check_grid_of(Path(label), prior, measurement)
         return ChosenPrior(prior, label, prior.sha256 or weights_sha256(prior.network), False)
@@ -256,7 +268,7 @@ def _in_memory(prior: Any, measurement: Field) -> ChosenPrior:
             expected="a prior",
             remedy="load one by infield.load_prior, or derive one from the protocol priors.base.FlowPrior",
         )
-    return ChosenPrior(prior, label, _digest(prior), False)
+    return ChosenPrior.in_closed_form(prior, label)
 
 
 def cautions(
@@ -276,7 +288,7 @@ def cautions(
 def _described(path: Path, measurement: Field) -> ChosenPrior:
     prior = read_description(path).on(measurement.grid, len(measurement.channels))
     _check_units(path, prior, measurement)
-    return ChosenPrior(prior, path.name, _digest(prior), False)
+    return ChosenPrior.in_closed_form(prior, path.name)
 
 
 def _on_grid_of(path: Path, prior: LearnedFlow, measurement: Field) -> LearnedFlow:
@@ -377,14 +389,3 @@ def _check_units(path: Path, prior: FlowPrior | Trained, measurement: Field) -> 
             expected=f"'{measurement.units}', as the measurement's field",
             remedy="convert one of them",
         )
-
-
-def _digest(prior: FlowPrior) -> str:
-    digest = hashlib.sha256(repr(getattr(prior, "provenance", prior.name)).encode())
-    components = getattr(prior, "components", (prior,))
-    parts = [(c.covariance.diagonal, c.covariance.factors, c.mean) for c in components]
-    for tensor in (t for part in parts for t in part):
-        digest.update(tensor.contiguous().numpy().tobytes())
-    for tensor in (prior.standardisation.shift, prior.standardisation.scale):
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -143,13 +143,19 @@ def recalibration_of(calibration: Calibration, measurement: Measurement) -> tupl
     return Recalibration(pyramid, widths, read("width_overall"), *of_spread), read("conformal_90").numpy()
 
 
-def refuse_other(calibration: Calibration, keys: Mapping[str, Any], measurement_sha256: str) -> None:
+def refuse_other(
+    calibration: Calibration,
+    keys: Mapping[str, Any],
+    measurement_sha256: str,
+    known: Mapping[str, Callable[[Any], bool]] | None = None,
+) -> None:
     """Refuse a calibration of something else.
 
     Arguments:
         calibration: The file.
         keys: Of `calibrate.keys_of`.
         measurement_sha256: Of the data.
+        known: Tells of keys whose values have another form in former files whether a value is the same.
 
     Raises:
         InfieldError: It is of another operator, noise model, prior or sampler; where its truths are of a posterior, of
@@ -159,7 +165,8 @@ def refuse_other(calibration: Calibration, keys: Mapping[str, Any], measurement_
     if calibration.run.get("truths") == "posterior":
         expected["measurement_sha256"] = measurement_sha256
     for key, value in expected.items():
-        if calibration.run.get(key) != value:
+        found = calibration.run.get(key)
+        if found != value and not (known and key in known and known[key](found)):
             raise InfieldError(
                 where=f"{calibration.path}: '{key}'",
                 found=f"a calibration of {WORDS[key]}",
@@ -223,7 +230,8 @@ class Mending:
                 raise InfieldError(where="{calibration}", found=f"{{{name}}}", expected="one of them",
                                    parameters=["calibration", name])  # fmt: skip
         found = open_calibration(path)
-        refuse_other(found, keys_of(measurement, chosen, sampler), opened.digest or digest_in_memory(opened))
+        data = opened.digest or digest_in_memory(opened)
+        refuse_other(found, keys_of(measurement, chosen, sampler), data, {"prior_sha256": chosen.is_known_as})
         return cls(found, *recalibration_of(found, measurement))
 
     def apply(self, writer: PosteriorWriter) -> dict[str, Any]:

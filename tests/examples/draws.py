@@ -6,9 +6,11 @@ library or the processor is another one: the negative control.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from infield.core.randomness import SampleStreams
 from infield.physics.measurement import Measurement
 from infield.physics.noise.registry import GaussianNoise, LowRankGaussianNoise, PoissonNoise
 from infield.physics.operators.registry import build_operator
+from infield.pipelines.run.digests import former_prior_digest, prior_digest
 from infield.posterior.inference.denoiser_errors import fit_denoiser_errors
 from infield.posterior.inference.empirical_bayes import fit_prior
 from infield.posterior.interop.deepinv import UnitRange, WhitenedProblem, to_decomposable_physics
@@ -205,6 +208,26 @@ def samplers() -> dict[str, Callable[[], Tensor]]:
     }
 
 
+def priors() -> dict[str, Any]:
+    """Priors in closed form whose numbers hold eigenvectors, FFTs, windows or an optimum."""
+    line = gaussian_prior(MATERN, LINE, source=White())
+    return {
+        "dense in eigenvectors": gaussian_prior(MATERN, OPEN, source=ROUGH),
+        "by FFT": line,
+        "on a torus": gaussian_prior(ROUGH, Grid.regular((40, 30), (1.0, 0.7))),
+        "on a ring": gaussian_prior(Matern(1.5, 0.4), RING, source=Matern(0.5, 0.3)),
+        "empirical": empirical_prior(examples(RING), RING, rank=4, source=Matern(0.5, 0.3)),
+        "mixture": mixture(LINE, {"law": "matern", "nu": 0.5, "length": 0.1}),
+        "fitted": fit_prior(masked(line, LINE, GaussianNoise(0.05))),
+    }
+
+
+def digests(of: Callable[[Any], str]) -> dict[str, str]:
+    """Their digests by name."""
+    torch.set_num_threads(1)
+    return {name: of(prior) for name, prior in priors().items()}
+
+
 def raw() -> dict[str, Callable[[], Tensor]]:
     """The negative control: white noise taken for coordinates along eigenvectors of repeated eigenvalues."""
 
@@ -225,3 +248,5 @@ def everything(*, control: bool = False) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     np.savez(Path(sys.argv[1]), **everything(), **everything(control=True))
+    found = {"today": digests(prior_digest), "former": digests(former_prior_digest)}
+    Path(sys.argv[1]).with_suffix(".json").write_text(json.dumps(found))

@@ -62,8 +62,8 @@ def files(tmp_path):
     return tmp_path
 
 
-def command(folder, output, *more):
-    settings = ("--tiles", 24, 64, "--halo", 8, 16, "--with", "levels=3", "--samples", 6, "--json")
+def command(folder, output, *more, levels=3):
+    settings = ("--tiles", 24, 64, "--halo", 8, 16, "--with", f"levels={levels}", "--samples", 6, "--json")
     return (folder / "m.zarr", "-o", folder / output, "--prior", folder / "prior.ckpt", *settings, *more)
 
 
@@ -157,7 +157,7 @@ def test_a_level_that_is_done_again_changes_nothing(files, reconstruct, monkeypa
 def test_a_worker_that_is_killed_costs_no_sample(files, reconstruct, monkeypatch):
     from distributed import LocalCluster
 
-    expected = reconstruct(*command(files, "turn.zarr", "--with", "levels=12")).summary
+    expected = reconstruct(*command(files, "turn.zarr", levels=12)).summary
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         victim, killed, tasks = cluster.workers[0].pid, [], tiles._tasks
 
@@ -169,7 +169,7 @@ def test_a_worker_that_is_killed_costs_no_sample(files, reconstruct, monkeypatch
                 yield
 
         monkeypatch.setattr(tiles, "_tasks", until_one_is_killed)
-        said = reconstruct(*command(files, "p.zarr", "--with", "levels=12", "--scheduler", cluster.scheduler_address))
+        said = reconstruct(*command(files, "p.zarr", "--scheduler", cluster.scheduler_address, levels=12))
     assert said.status == 0 and killed and killed[0] < 2 * 12 * 8  # it was at work
     assert np.array_equal(samples(files / "p.zarr"), samples(files / "turn.zarr"))
     assert expected["samples"] == 6
