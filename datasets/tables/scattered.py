@@ -15,7 +15,7 @@ import xarray as xr
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.datasets.formats.field import Field
-from infield.datasets.tables.axes import NAMES, Column, cut_open, grid_line, in_order, kind_of
+from infield.datasets.tables.axes import NAMES, RADIANS, Column, check_degrees, cut_open, grid_line, in_order, kind_of
 from infield.datasets.tables.converted import Converted, noise_model, noise_of, refuse_constant
 from infield.datasets.tables.covariate_fields import on_grid
 from infield.datasets.tables.given import Given
@@ -210,12 +210,14 @@ def _column(source: Path | Given, table: Table, name: str, request: Scattered, i
         about = {**attributes, "standard_name": "time", "axis": "T", **({"calendar": calendar} if calendar else {})}
         return Column(name, values, units, "time" if " since " in units else "other", about)
     values = numbers(source, table, name)
-    if stated and kind in ("longitude", "latitude") and not stated.startswith("degree"):
-        kind = "other"
     default = {"longitude": "degrees_east", "latitude": "degrees_north"}.get(kind, "1")
     units = stated or str(attributes.get("units", default))
+    if kind in ("longitude", "latitude") and units in RADIANS:
+        values = np.degrees(values)
+    elif stated and kind in ("longitude", "latitude") and not stated.startswith("degree"):
+        kind = "other"
     if kind in ("longitude", "latitude"):
-        _check_degrees(source, name, kind, values)
+        check_degrees(source, name, kind, values)
         axis = "X" if kind == "longitude" else "Y"
         return Column(name, values, default, kind, {**attributes, "standard_name": kind, "axis": axis})
     _refuse_stand_ins(source, name, values, request)
@@ -277,19 +279,6 @@ def _stated(request: Scattered, i: int, kind: str) -> str | None:
         expected=f"one, or one for each of {' '.join(request.at)}",
         parameters=["at_units"],
     )
-
-
-def _check_degrees(source: Path | Given, name: str, kind: str, values: np.ndarray) -> None:
-    low, high = (-90.0, 90.0) if kind == "latitude" else (-360.0, 720.0)
-    outside = values[(values < low) | (values > high)]
-    if len(outside):
-        raise InfieldError(
-            where=f"{source}: '{name}'",
-            found=f"a {kind} of {outside[0]:g} (and {len(outside) - 1} more outside)",
-            expected=f"degrees from {low:g} to {high:g}",
-            remedy="state its units if it is none ({at_units}), or what stands for missing ({missing})",
-            parameters=["at_units", "missing"],
-        )
 
 
 def _laid_out(

@@ -72,7 +72,13 @@ def compensate(
     scaled = scale_target(setup, columns, target, scale)
     operator = setup.operator
     light = pixelwise_light(setup, scaled.target, error, columns)
+    wanted = (scaled.target - setup.background)[:, setup.covered].T
+    blocks = range(0, len(wanted), PIXELS_PER_BLOCK)  # memory
+    far = [nearest(columns[i : i + PIXELS_PER_BLOCK], wanted[i : i + PIXELS_PER_BLOCK]).distance for i in blocks]
+    distance = setup.image(np.concatenate(far))
+    del columns, wanted
     if iterations:
+        light = light.to(operator.mixing.dtype)  # memory
         light = solve_jointly(
             operator,
             torch.from_numpy(setup.background),
@@ -83,12 +89,8 @@ def compensate(
             to_srgb=torch.from_numpy(setup.to_srgb),
             iterations=iterations,
         )
-    codes, emitted = quantise(setup, light.double().numpy(), bits, dither, seed)
+    codes, emitted = quantise(setup, light.numpy(), bits, dither, seed)
     appearance = setup.background + operator.A(torch.from_numpy(emitted).float()[None])[0].double().numpy()
-    wanted = (scaled.target - setup.background)[:, setup.covered].T
-    blocks = range(0, len(wanted), PIXELS_PER_BLOCK)  # memory
-    far = [nearest(columns[i : i + PIXELS_PER_BLOCK], wanted[i : i + PIXELS_PER_BLOCK]).distance for i in blocks]
-    distance = setup.image(np.concatenate(far))
     top = 2**bits - 1
     clipped = np.array([[float((c[c.any(-1)] == end).mean()) if c.any() else 0.0 for end in (0, top)] for c in codes])
     return Compensation(codes, emitted, appearance, scaled, distance, clipped)
@@ -117,11 +119,11 @@ def drives_to_rasters(setup: Setup, s: np.ndarray) -> torch.Tensor:
     """Drives at covered camera pixels, `(pixels, 3 projectors)`, on the rasters, `(3, projector, v, u)`."""
     operator = setup.operator
     image = torch.from_numpy(setup.image(s))
-    parts = []
+    light = torch.empty((3, *operator.grid.shape), dtype=torch.float64)
     for p, (projector, seen) in enumerate(zip(setup.projectors, setup.seen, strict=True)):
         warp = np.where(seen, projector.warp, np.nan)
-        parts.append(to_raster(operator, p, warp, image[3 * p : 3 * p + 3]))
-    return torch.stack(parts, 1)
+        light[:, p] = to_raster(operator, p, warp, image[3 * p : 3 * p + 3])
+    return light
 
 
 def quantise(
@@ -132,17 +134,17 @@ def quantise(
     Returns:
         Codes of each projector `(v, u, 3)`, and light of the shape of `light`.
     """
-    top = 2**bits - 1
-    drive = drive_of_light(setup.responses, np.clip(light, 0, 1)) * top
-    offset = np.random.default_rng(seed).random(drive.shape) if dither else 0.5
-    rounded = np.clip(np.floor(drive + offset), 0, top)
-    emitted = np.empty_like(light)
-    for channel in range(3):
-        for p, table in enumerate(setup.responses[:, channel]):
-            emitted[channel, p] = np.interp(rounded[channel, p] / top, np.linspace(0, 1, len(table)), table)
-    kind = np.uint8 if bits == 8 else np.uint16
-    codes = []
-    for p, projector in enumerate(setup.projectors):
+    top, kind = 2**bits - 1, np.uint8 if bits == 8 else np.uint16
+    offset = np.random.default_rng(seed).random(light.shape) if dither else None
+    codes, emitted = [], np.empty(light.shape)
+    for p, projector in enumerate(setup.projectors):  # one after the other, for memory
+        own = slice(p, p + 1)
+        drive = drive_of_light(setup.responses[own], np.clip(light[:, own].astype(np.float64), 0, 1))[:, 0] * top
+        drive += 0.5 if offset is None else offset[:, p]
+        rounded = np.clip(np.floor(drive), 0, top).astype(kind)
+        for channel, table in enumerate(setup.responses[p]):
+            of_code = np.interp(np.arange(top + 1) / top, np.linspace(0, 1, len(table)), table)
+            emitted[channel, p] = of_code[rounded[channel]]
         height, width = projector.raster
-        codes.append(np.ascontiguousarray(rounded[:, p, :height, :width].transpose(1, 2, 0)).astype(kind))
+        codes.append(np.ascontiguousarray(rounded[:, :height, :width].transpose(1, 2, 0)))
     return codes, emitted

@@ -74,11 +74,11 @@ def solve_jointly(
                 step, y, t = 0.5 * step, x, 1.0
                 value, gradient = value_and_gradient(y)
             last = value
-            new = (y - step * gradient).clamp(0, 1)
-            if float(((y - new) / step * (new - x)).nan_to_num(0.0, 0.0, 0.0).sum()) > 0:
+            new = torch.sub(y, gradient.mul_(step), out=gradient).clamp_(0, 1)  # in place for memory
+            if _rise(y, new, x, step) > 0:
                 t = 1.0  # momentum points uphill
             next_t = 0.5 * (1 + (1 + 4 * t * t) ** 0.5)
-            y = (new + (t - 1) / next_t * (new - x)).clamp(0, 1)
+            y = torch.sub(new, x).mul_((t - 1) / next_t).add_(new).clamp_(0, 1)
             x, t = new, next_t
     return x[0]
 
@@ -98,6 +98,12 @@ def majorant(
     assert gram is not None
     D = positive.A_adjoint(gram * mask)
     return torch.where(D > 1e-6 * D.max(), D, torch.inf)
+
+
+def _rise(y: Tensor, new: Tensor, x: Tensor, step: Tensor) -> float:
+    """sum (y - new) / step (new - x), projector by projector for memory."""
+    parts = zip(*(a.unbind(2) for a in (y, new, x, step)), strict=True)
+    return sum(float(((b - n) / h * (n - o)).nan_to_num(0.0, 0.0, 0.0).sum()) for b, n, o, h in parts)
 
 
 def _measured(light: Tensor, error: Error) -> Tensor:

@@ -78,6 +78,7 @@ class MultiProjector(LinearOperator):
         data_grid = Grid(tuple(Axis(n, tuple(map(float, range(k)))) for n, k in zip("yx", shape, strict=True)))
         super().__init__(grid, 3, (3, *shape), data_grid)
         self.projectors = len(warp)
+        self.of_absolute_values = False
         self.defocus = tuple(map(float, defocus))
         kind = np.float64 if mixing.dtype == np.float64 else np.float32
         seen = np.isfinite(warp).all(1)
@@ -102,7 +103,7 @@ class MultiProjector(LinearOperator):
         y = self.with_bounces_adjoint(y)
         parts = []
         for p in range(self.projectors):
-            light = torch.einsum("ckyx,bcyx->bkyx", self.mixing[p], y)
+            light = torch.einsum("ckyx,bcyx->bkyx", self._mixing(p), y)
             scatter, gather = self._scatter(p), self._gather(p)
             parts.append(self._blur(p, LinearProduct.apply(light, scatter, gather)))
         return torch.stack(parts, 2)
@@ -112,7 +113,7 @@ class MultiProjector(LinearOperator):
         light = None
         for p in range(self.projectors):
             arriving = LinearProduct.apply(self._blur(p, x[:, :, p]), self._gather(p), self._scatter(p))
-            part = torch.einsum("ckyx,bkyx->bcyx", self.mixing[p], arriving)
+            part = torch.einsum("ckyx,bkyx->bcyx", self._mixing(p), arriving)
             light = part if light is None else light + part
         assert light is not None
         return light
@@ -135,9 +136,12 @@ class MultiProjector(LinearOperator):
     def absolute(self) -> MultiProjector:
         """The operator of the absolute values of its entries, for majorising diagonals."""
         other = copy.copy(self)
-        other._buffers = dict(self._buffers)
-        other._buffers["mixing"] = self.mixing.abs()
+        other.of_absolute_values = True
         return other
+
+    def _mixing(self, p: int) -> Tensor:
+        """V of one projector; absolute values are made one projector at a time, for memory."""
+        return self.mixing[p].abs() if self.of_absolute_values else self.mixing[p]
 
     def _exchange(self, pooled: Tensor, form_factors: Tensor) -> Tensor:
         flat = pooled.flatten(-2)
@@ -196,17 +200,18 @@ def bilinear_matrix(warp: np.ndarray, raster: tuple[int, int], kind: type = np.f
     """
     (height, width), (v, u) = raster, warp.reshape(2, -1).astype(np.float64)
     inside = (v >= 0) & (v <= height - 1) & (u >= 0) & (u <= width - 1)
-    rows = np.flatnonzero(inside)
     v, u = v[inside], u[inside]
     top, left = np.minimum(np.floor(v), max(height - 2, 0)), np.minimum(np.floor(u), max(width - 2, 0))
-    parts = []
-    for down in range(min(2, height)):
-        for right in range(min(2, width)):
-            weight = np.abs(1 - down - (v - top)) * np.abs(1 - right - (u - left))
-            parts.append((rows, ((top + down) * width + left + right).astype(np.int64), weight))
-    i, j, w = (np.concatenate(part) for part in zip(*parts, strict=True))
-    matrix = scipy.sparse.coo_matrix((w.astype(kind), (i, j)), (inside.size, height * width)).tocsr()
-    return matrix
+    v, u = v - top, u - left
+    first = (top * width + left).astype(np.int32)
+    corners = [(down, right) for down in range(min(2, height)) for right in range(min(2, width))]
+    columns = np.empty((len(v), len(corners)), np.int32)  # row by row as CSR stores them, for memory
+    weights: np.ndarray = np.empty(columns.shape, kind)
+    for k, (down, right) in enumerate(corners):
+        columns[:, k] = first + (down * width + right)
+        weights[:, k] = np.abs(1 - down - v) * np.abs(1 - right - u)
+    starts = np.concatenate([[0], np.cumsum(inside)]).astype(np.int32) * len(corners)
+    return scipy.sparse.csr_matrix((weights.ravel(), columns.ravel(), starts), (inside.size, height * width))
 
 
 def gaussian_kernel(sigma: float, kind: type = np.float64) -> Tensor:

@@ -22,7 +22,7 @@ from examples.example_files import plane
 from examples.field_situations_devices import DEVICES
 from examples.field_situations_more import MORE
 from examples.lightcone_examples import CELL, DEPTH, Z0, N, cone, cube, stack, version_3, version_4
-from examples.wall_files import hdf5, netcdf
+from examples.wall_files import hdf5, netcdf, smooth
 from infield import InfieldError, open_measurement
 from infield.core.grid import Grid
 from infield.core.registry import entry_key
@@ -153,6 +153,22 @@ def renamed(units: dict[str, str] | None = None, **names: str):
     return write
 
 
+def spoiled(spoil: Callable[[np.ndarray], object]):
+    def write(folder: Path) -> Path:
+        p = smooth()
+        spoil(p)
+        hdf5(folder / "p.h5", p)
+        return folder / "p.h5"
+
+    return write
+
+
+def backwards(folder: Path) -> Path:
+    hdf5(folder / "whole.h5")
+    xr.open_dataset(folder / "whole.h5", decode_times=False).isel(x=slice(None, None, -1)).to_netcdf(folder / "p.nc")
+    return folder / "p.nc"
+
+
 def operator(name: str, channels: int = 1, **parameters: object) -> Act:
     description = {"name": name, "parameters": parameters}
     return lambda folder: build_operator(description, {}, Grid.regular((8, 8)), channels)
@@ -238,6 +254,9 @@ SITUATIONS: dict[str, dict[str, Act]] = {
         "a spanwise axis called y, axes stated": planes(renamed(z="y"), order=("time", "z", "x")),
         "pressure in N m-2, lengths in meter": planes(renamed({"p_wall": "N m-2", "z": "meter", "x": "meter"})),
         "pressure in units of temperature": planes(renamed({"p_wall": "K"})),
+        "an axis that decreases": planes(backwards),
+        "a plane that was never filled": planes(spoiled(lambda p: p[2].fill(0.0))),
+        "a fill value that nothing marks": planes(spoiled(lambda p: p[2].__setitem__((3, 4), 9.96921e36))),
     },
     "operator of deepinv": {
         "numbers drawn at construction": operator("deepinv:Tomography", angles=10, img_width=8),

@@ -30,7 +30,8 @@ import yaml
 
 from infield.core.checks import is_number, is_whole
 from infield.core.errors import InfieldError
-from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes, UserMetadata
+from infield.datasets.wall_pressure.readers.common import UserMetadata
+from infield.datasets.wall_pressure.readers.raw_planes import Positions, RawPlanes
 
 _WORDS = ("file", "dtype", "byte_order", "order", "wall", "pressure_units", "title", "lengths")
 _COUNTS = ("nx", "nz", "nstep", "offset", "record_marker")

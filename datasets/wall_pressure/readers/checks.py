@@ -19,6 +19,13 @@ GAP = 1.5
 GAPS_LISTED = 20
 
 
+USUAL_LEVEL = 0.2, 20.0
+"""Root mean square of wall pressure in rho u_tau^2: 1 to 5 in channels of Re_tau 100 to 10^5, with a margin of four."""
+
+FAR = 1e4
+"""A value farther from the median of its plane than so many median distances is none of the flow."""
+
+
 def even(where: str, values: np.ndarray) -> tuple[float, float]:
     """First value and step of positions that are even but for the rounding of the file.
 
@@ -29,7 +36,7 @@ def even(where: str, values: np.ndarray) -> tuple[float, float]:
     if len(exact) < 2 or not np.isfinite(exact).all():
         raise InfieldError(where=where, found=f"{len(exact)} positions", expected="at least 2 and all of them finite")
     step = (exact[-1] - exact[0]) / (len(exact) - 1)
-    if step <= 0:
+    if not step > 0:
         raise InfieldError(
             where=where, found=f"positions from {exact[0]:g} to {exact[-1]:g}", expected="increasing ones"
         )
@@ -83,6 +90,50 @@ def check_order(where: str, plane: np.ndarray, *, z_is_fastest: bool) -> None:
             ),
             remedy="expected the axes in the order of the file: correct the order, or nx and nz",
         )
+
+
+def check_values(where: str, planes: np.ndarray, first: int) -> None:
+    """Refuse planes that were never filled, and values that are not of the flow; NaN is refused where it is written.
+
+    Arguments:
+        planes: Shape `(planes, z, x)`.
+        first: Number of the first of them in the file.
+
+    Raises:
+        InfieldError: More than half of a plane is one value, or a value lies `FAR` away.
+    """
+    for i, plane in enumerate(planes, first):
+        middle = float(np.median(plane))
+        distances = np.abs(plane - middle)
+        usual, farthest = float(np.median(distances)), float(distances.max())
+        if usual == 0 and plane.size > 4:
+            share = float((distances == 0).mean())
+            raise InfieldError(
+                where=where,
+                found=f"the value {middle:g} at {share:.0%} of the points of plane {i}",
+                expected="a pressure that varies",
+                remedy="the plane was never filled, or half of it: leave it out",
+            )
+        if farthest > FAR * usual:
+            value = plane.flat[int(distances.argmax())]
+            raise InfieldError(
+                where=where,
+                found=f"{value:g} in plane {i}, {farthest / usual:.1g} times as far from its median as half of it is",
+                expected="values of the flow",
+                remedy="it is a fill value that nothing marks, or damaged: leave the plane out or mend it",
+            )
+
+
+def unusual_level(plane: np.ndarray) -> list[str]:
+    """A note where the fluctuations of a plane in wall units are no wall pressure's: other units are likely."""
+    level = float(plane.std())
+    low, high = USUAL_LEVEL
+    if low <= level <= high or not math.isfinite(level):
+        return []
+    return [
+        f"the pressure's fluctuations are {level:.3g} rho u_tau^2, where those of walls are 1 to 5: its units, the "
+        "density or u_tau may be others than stated"
+    ]
 
 
 def time_gaps(values: np.ndarray) -> list[tuple[int, float]]:

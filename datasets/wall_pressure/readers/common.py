@@ -7,16 +7,25 @@ corrected on the way is listed in its notes and in the history of the file that 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.datasets.wall_pressure.plane_file import WALLS, WallPlanes
-from infield.datasets.wall_pressure.readers.checks import check_order, checked_times, even, spans, time_gaps
+from infield.datasets.wall_pressure.readers.checks import (
+    check_order,
+    check_values,
+    checked_times,
+    even,
+    spans,
+    time_gaps,
+    unusual_level,
+)
+from infield.datasets.wall_pressure.readers.layouts import with_increasing_axes, without_repeated_points
+from infield.datasets.wall_pressure.readers.raw_planes import RawPlanes
 from infield.physics.wall_pressure.wall_units import (
     RE_TAU_RTOL,
     SPANWISE,
@@ -58,57 +67,6 @@ class UserMetadata:
                 raise InfieldError(where=path, found=f"{{{name}}}", expected=f"none for {kind}", parameters=[name])
 
 
-@dataclass(frozen=True)
-class Positions:
-    """A coordinate of a file: values, units, and whether the axis is periodic, if the file states it."""
-
-    values: np.ndarray
-    units: str = ""
-    periodic: bool | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RawPlanes:
-    """What an adapter found in a file, in the file's own units.
-
-    Arguments:
-        path: The file.
-        kind: Human-readable name of its kind.
-        sizes: Number of points along `z` and `x`, of `time`s, and of `wall`s (1 where there is one only).
-        read: Reads planes: times, number of the wall -> shape `(times, z, x)`.
-        flow: `re_tau`, `u_tau`, `nu`, `half_height`, `rho`, and the periods `length_x` and `length_z` in the units of
-            the coordinates, as far as the file has them.
-        pressure_units: As the file has them; "" if it has none.
-        coordinates: Of `z`, `x` and `time`, as far as the file has them.
-        length_units: Units of lengths where the file has no coordinates.
-        walls: Which walls there are, 0 bottom or 1 top, in order; None if the file does not state them.
-        synthetic: Whether the file is marked as a stand-in.
-        provenance: Further facts, in JSON types.
-        history: What was corrected so far.
-        order_is_named: Whether the axes were found by their names; if not, the values decide.
-        z_is_fastest: Whether neighbours along z are neighbours in the file.
-    """
-
-    path: Path
-    kind: str
-    sizes: Mapping[str, int]
-    read: Callable[[slice, int], np.ndarray]
-    flow: Mapping[str, float]
-    pressure_units: str = ""
-    coordinates: Mapping[str, Positions] = field(default_factory=dict)
-    length_units: str = ""
-    walls: tuple[int, ...] | None = None
-    synthetic: bool = False
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    history: tuple[str, ...] = ()
-    order_is_named: bool = True
-    z_is_fastest: bool = False
-
-    def units_of(self, axis: str) -> str:
-        """Units of lengths along an axis."""
-        return self.coordinates[axis].units if axis in self.coordinates else self.length_units
-
-
 @dataclass(frozen=True, kw_only=True)
 class WallPlaneSource:
     """Planes that can be read in wall units.
@@ -132,20 +90,25 @@ def make_source(raw: RawPlanes, stated: UserMetadata) -> WallPlaneSource:
     """
     where = str(raw.path)
     units = WallUnits.of(where, **_agreed(where, raw.flow, stated))
+    walls, numbers = _walls(raw, stated)
+    raw = with_increasing_axes(raw)
+    raw, first = without_repeated_points(raw, raw.read(slice(0, 1), numbers[0])[0].astype(np.float64))
     notes: list[str] = list(raw.history)
     axes = tuple(_axis(raw, stated, units, name, notes) for name in (SPANWISE, STREAMWISE))
-    walls, numbers = _walls(raw, stated)
     time = _time(raw, units, notes)
     wall_units = all(in_wall_units(raw.units_of(name)) for name in (SPANWISE, STREAMWISE))
     scale = units.pressure(where, raw.pressure_units, lengths_in_wall_units=wall_units)
     if not raw.order_is_named:
-        check_order(where, raw.read(slice(0, 1), numbers[0])[0].astype(np.float64), z_is_fastest=raw.z_is_fastest)
+        check_order(where, first, z_is_fastest=raw.z_is_fastest)
+    notes += unusual_level(first * scale)
     count = len(numbers)
 
     def read(samples: range) -> np.ndarray:
         times = slice(samples.start // count, -(-samples.stop // count))
-        found = [np.asarray(raw.read(times, wall), dtype=np.float64) * scale for wall in numbers]
-        together = np.stack(found, axis=1).reshape(-1, *found[0].shape[1:])
+        found = [np.asarray(raw.read(times, wall), dtype=np.float64) for wall in numbers]
+        for planes_of_wall in found:
+            check_values(where, planes_of_wall, times.start)
+        together = (np.stack(found, axis=1) * scale).reshape(-1, *found[0].shape[1:])
         return together[samples.start - times.start * count :][: len(samples)]
 
     provenance = {

@@ -17,7 +17,8 @@ import numpy as np
 from infield.core.errors import InfieldError
 from infield.datasets.formats.foreign_arrays import StoredArray, StoredArrays
 from infield.datasets.wall_pressure.readers.checks import spans
-from infield.datasets.wall_pressure.readers.common import Positions, RawPlanes, UserMetadata
+from infield.datasets.wall_pressure.readers.common import UserMetadata
+from infield.datasets.wall_pressure.readers.raw_planes import Positions, RawPlanes
 
 FLOWS: dict[str, dict[str, float]] = {
     "channel": {"u_tau": 4.9968e-2, "nu": 5e-5, "frame": 0.0065},

@@ -22,13 +22,12 @@ from infield.core.checks import is_number
 from infield.core.errors import InfieldError
 from infield.datasets.formats.foreign_arrays import StoredArray, StoredArrays, open_arrays
 from infield.datasets.wall_pressure.readers.common import (
-    Positions,
-    RawPlanes,
     UserMetadata,
     WallPlaneSource,
     make_source,
 )
 from infield.datasets.wall_pressure.readers.jhtdb import is_cut_out, jhtdb_planes
+from infield.datasets.wall_pressure.readers.raw_planes import Positions, RawPlanes
 
 DOMAIN = "wall_pressure"
 """Reader `wall_pressure.yaml` of the registry, a function of a path, what is `UserMetadata` and a
@@ -264,6 +263,7 @@ def _flow(file: StoredArrays, array: StoredArray) -> dict[str, float]:
     """The flow's numbers, from attributes of file and variable and from scalars."""
     scalars: dict[str, Any] = {a.name: a for a in file.arrays.values() if math.prod(a.shape) == 1}
     scalars |= {**file.attributes, **array.attributes}
+    scalars = {name: _number_of_text(value) for name, value in scalars.items()}
     plain = {re.sub(r"[\s_]", "", name.rsplit("/", 1)[-1].lower()): value for name, value in scalars.items()}
     found = {}
     for quantity, names in FLOW.items():
@@ -273,6 +273,14 @@ def _flow(file: StoredArrays, array: StoredArray) -> dict[str, float]:
         if is_number(value):
             found[quantity] = float(value)
     return found
+
+
+def _number_of_text(value: Any) -> Any:
+    """The number that a text attribute is; anything else as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _reader(array: StoredArray, roles: Sequence[str]) -> Callable[[slice, int], np.ndarray]:

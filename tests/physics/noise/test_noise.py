@@ -375,7 +375,7 @@ INDEFINITE = np.array([[1.0, 2.0], [2.0, 1.0]])
         ({"law": "gaussian", "variance": "none"}, "variance: found no variable 'none', expected one of"),
         (
             {"law": "gaussian", "variance": "bad"},
-            "found variance .* \(2 of 3 values are wrong\), expected finite values above zero",
+            r"found variance .* \(2 of 3 values are wrong\), expected finite values above zero",
         ),
         ({"law": "coil-gaussian", "covariance": 1.0}, "expected the name of a variable"),
         (

@@ -178,7 +178,7 @@ def test_real_tables(infield, tmp_path, name):
          (18, 432), (5721, 0)),
         ("ostia_monthly.nc", ["--variable", "surface_temperature"], (54, 18, 432), (54 * 5721, 54 * 2055)),
         ("atlantic_profiles.nc", ["--variable", "theta"], (40, 6, 8), (1887, 33)),
-        ("atlantic_profiles.nc", ["--variable", "salinity", "--select", "depth=5"], (6, 8), (48, 0)),
+        ("atlantic_profiles.nc", ["--variable", "salinity", "--select", "depth=5.0"], (6, 8), (48, 0)),
     ],
 )  # fmt: skip
 def test_real_grids(infield, tmp_path, name, options, shape, counts):
