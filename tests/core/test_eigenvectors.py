@@ -17,7 +17,7 @@ def stationary(shape: tuple[int, ...]) -> torch.Tensor:
     return torch.exp(-(points[:, None] - points[None]).square().sum(-1).sqrt() / 0.2)
 
 
-def decomposed_in_halves(monkeypatch: pytest.MonkeyPatch, matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
+def in_halves(monkeypatch: pytest.MonkeyPatch, matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Eigenvalues, eigenvectors, and the size of the largest matrix that was decomposed."""
     sizes, whole = [], torch.linalg.eigh
     monkeypatch.setattr(torch.linalg, "eigh", lambda m: (sizes.append(len(m)), whole(m))[1])
@@ -29,7 +29,7 @@ def decomposed_in_halves(monkeypatch: pytest.MonkeyPatch, matrix: torch.Tensor) 
 @pytest.mark.parametrize("shape", [(40,), (41,), (6, 7), (5, 7), (3, 4, 2), (2,), (1,)])
 def test_halves_give_the_decomposition_of_a_stationary_covariance(monkeypatch, shape):
     A = stationary(shape)
-    values, vectors, largest = decomposed_in_halves(monkeypatch, A)
+    values, vectors, largest = in_halves(monkeypatch, A)
     assert largest <= (len(A) + 1) // 2
     torch.testing.assert_close(values, torch.linalg.eigvalsh(A), rtol=1e-11, atol=1e-12)
     torch.testing.assert_close(vectors.mT @ vectors, torch.eye(len(A), dtype=A.dtype), rtol=0, atol=1e-12)
@@ -40,7 +40,7 @@ def test_another_matrix_is_decomposed_whole(monkeypatch):
     """Control: points that are not regular; its halves would give another matrix."""
     points = torch.rand((30, 1), generator=Generator().manual_seed(0), dtype=torch.float64)
     A = torch.exp(-torch.cdist(points, points) / 0.2)
-    values, vectors, largest = decomposed_in_halves(monkeypatch, A)
+    values, vectors, largest = in_halves(monkeypatch, A)
     assert largest == 30
     torch.testing.assert_close((vectors * values) @ vectors.mT, A, rtol=0, atol=1e-12)
     monkeypatch.setattr(eigenvectors, "ROUNDING", 10.0)
