@@ -69,7 +69,7 @@ def judge_mending(
             if fold[s] != k:
                 continue
             truth, draws = read(s)
-            mended = fit.apply(draws)
+            mended = fit.apply(draws, s)
             before.add(truth, draws)
             after.add(truth, mended)
             scores.append(((truth - mended.mean(0)).abs() / mended.std(0).clamp_min(1e-300)).numpy())
@@ -126,6 +126,7 @@ def stored_arrays(
         "width_overall": (dims, recalibration.overall.numpy().reshape(shape)),
         "spread_exponent": ((), np.array(recalibration.exponent)),
         "typical_log_spread": ((), np.array(recalibration.typical)),
+        "log_scale_sd": ((), np.array(recalibration.tail)),
         "conformal_90": (dims, factors.reshape(shape)),
     }
 
@@ -139,8 +140,9 @@ def recalibration_of(calibration: Calibration, measurement: Measurement) -> tupl
 
     widths = read("width", calibration.dataset.sizes["scale"])
     pyramid, stored = Pyramid.of(measurement.grid), calibration.dataset
-    of_spread = [float(stored[n]) if n in stored else 0.0 for n in ("spread_exponent", "typical_log_spread")]
-    return Recalibration(pyramid, widths, read("width_overall"), *of_spread), read("conformal_90").numpy()
+    names = ("spread_exponent", "typical_log_spread", "log_scale_sd")
+    numbers = [float(stored[n]) if n in stored else 0.0 for n in names]
+    return Recalibration(pyramid, widths, read("width_overall"), *numbers), read("conformal_90").numpy()
 
 
 def refuse_other(

@@ -24,13 +24,23 @@ S_0 their geometric mean, gamma by least squares, shrunk by the positive-part ru
 variances of r'' agree.
 
 All draws are moved by the same linear map, so that they stay joint draws of fields, and their mean stays what it was.
+
+Where a posterior misses how wide it is from place to place, errors have longer tails than draws: with the right
+variance, intervals then hold too much. Errors of an uncertain scale are a mixture over scales (West 1987, Biometrika
+74, 646), and each draw takes its own,
+
+    q_i(p) = c' e^(tau g_i(p) - tau^2) r''_i(p), less its mean over i,    x'_i = mean + q_i,
+
+with g_i standard normal fields, blurred over the finest scale (E of the square of the factor is 1), c' such that
+variances stay what they were, and tau such that the ranks u of truths among draws have E |u - 1/2| = 1/4, which
+uniform ones have. tau is 0 unless ranks of the simulations are too central by twice their standard error.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Self
 
@@ -40,6 +50,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from infield.core.grid import Grid, PointSet
+from infield.core.randomness import SampleStreams
+from infield.posterior.diagnostics.calibration import ranks
 
 PULL = 8.0
 """Simulations that the ratio over the whole field counts as, at each place."""
@@ -53,6 +65,12 @@ WIDEST = 5.0
 
 FARTHEST = 2.0
 """And those by the spread of a posterior beside another, likewise."""
+
+LONGEST_TAIL = 1.0
+"""tau is at most this."""
+
+TRIED = 11
+"""Values of tau, from 0 on, at which mean ranks are found; between them it is interpolated."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +116,7 @@ class Recalibration:
         overall: c g, shape `(channel, *space)`.
         exponent: gamma.
         typical: log S_0.
+        tail: tau.
     """
 
     pyramid: Pyramid
@@ -105,13 +124,24 @@ class Recalibration:
     overall: Tensor
     exponent: float = 0.0
     typical: float = 0.0
+    tail: float = 0.0
 
-    def apply(self, draws: Tensor) -> Tensor:
-        """x' of all draws x of a posterior, shape `(n, channel, *space)`."""
+    def apply(self, draws: Tensor, seed: int = 0) -> Tensor:
+        """x' of all draws x of a posterior, shape `(n, channel, *space)`; `seed` is that of g_i."""
         mean, r = draws.mean(0), self._widened(draws)
         if self.exponent and len(draws) > 1:
             r = r * _bounded(self.exponent / 2 * (_log_sum(r.var(0)) - self.typical))
+        if self.tail:
+            r = _scattered(r, self._white(len(draws), seed), self.tail)
         return mean + r
+
+    def _white(self, n: int, seed: int) -> Tensor:
+        """g_i, shape `(n, 1, *space)`: a function of the seed and of i."""
+        g = SampleStreams(seed, range(n)).normal((1, *self.overall.shape[1:]))
+        if self.pyramid.blurs:
+            g = self.pyramid.blurred(g, self.pyramid.blurs[0])
+            g = g / g.square().mean().sqrt()
+        return g
 
     def _widened(self, draws: Tensor) -> Tensor:
         """c r' of draws."""
@@ -124,8 +154,13 @@ class Recalibration:
 
         Arguments:
             grid: Of the field.
-            cases: Gives truths `(channel, *space)` and draws `(n, channel, *space)`, three times.
+            cases: Gives truths `(channel, *space)` and draws `(n, channel, *space)`, four times.
         """
+        return cls._by_variances(grid, cases)._with_tail(cases)
+
+    @classmethod
+    def _by_variances(cls, grid: Grid | PointSet, cases: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> Self:
+        """w, g, gamma and c."""
         pyramid = Pyramid.of(grid)
         errors, variances, count = torch.zeros(()), torch.zeros(()), 0
         for truth, draws in cases():
@@ -155,6 +190,38 @@ class Recalibration:
         c = (sum(E) / float(np.dot(scale, wider))) ** 0.5
         # S of c r' is c^2 times as large, and S_0 with it
         return cls(pyramid, widths, c * second.overall, exponent, typical + 2 * math.log(c))
+
+    def _with_tail(self, cases: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> Self:
+        """The same with tau and c'."""
+        tails = np.linspace(0, LONGEST_TAIL, TRIED)
+        central, variances = [], []
+        for s, (truth, draws) in enumerate(cases()):
+            r, e = self.apply(draws) - draws.mean(0), truth - draws.mean(0)
+            g = self._white(len(draws), s)
+            tried = [_scattered(r, g, tail) for tail in tails]
+            central.append([_distance_of_ranks(ranks(one, e), len(draws)) for one in tried])
+            variances.append([float(one.var(0).sum()) for one in tried])
+        if len(central) < 4:
+            return self
+        distance, error = np.mean(central, 0), np.std(np.array(central)[:, 0], ddof=1) / math.sqrt(len(central))
+        if distance[0] > 0.25 - 2 * error:
+            return self
+        tail = float(np.interp(0.25, np.maximum.accumulate(distance), tails))
+        sums = np.sum(variances, 0)
+        c = float(sums[0] / np.interp(tail, tails, sums)) ** 0.5
+        return replace(self, overall=c * self.overall, typical=self.typical + 2 * math.log(c), tail=tail)
+
+
+def _scattered(r: Tensor, g: Tensor, tail: float) -> Tensor:
+    """q of r'', but for c'."""
+    scattered = torch.exp(tail * g - tail**2) * r
+    return scattered - scattered.mean(0)
+
+
+def _distance_of_ranks(rank: Tensor, n: int) -> float:
+    """Mean of |u - 1/2| for u uniform in (rank, rank + 1) / (n + 1)."""
+    far = ((rank + 0.5) / (n + 1) - 0.5).abs()
+    return float(torch.where(2 * rank == n, far.new_tensor(0.25 / (n + 1)), far).mean())
 
 
 def _log_sum(variance: Tensor) -> float:

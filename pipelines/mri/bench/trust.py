@@ -235,14 +235,14 @@ def score_mending(bench: Bench, cases: list[tuple[Tensor, Tensor]], fit: int, ca
     recalibration = Recalibration.fit(_grid(64), lambda: iter(fitted))
     sums = np.array([variance_and_error(draws, truth) for truth, draws in fitted]).sum(0)
     factor = float((sums[1] / sums[0]) ** 0.5)
-    methods: dict[str, Callable[[Tensor], Tensor]] = {
-        "original": lambda draws: draws,
-        "one factor": lambda draws: draws.mean(0) + factor * (draws - draws.mean(0)),
+    methods: dict[str, Callable[[Tensor, int], Tensor]] = {
+        "original": lambda draws, _: draws,
+        "one factor": lambda draws, _: draws.mean(0) + factor * (draws - draws.mean(0)),
         "recalibrated": recalibration.apply,
     }
     found: dict[str, dict[str, float]] = {}
     for method, mend in methods.items():
-        mended = [(truth, mend(draws)) for truth, draws in others]
+        mended = [(truth, mend(draws, i)) for i, (truth, draws) in enumerate(others)]
         found[method] = scores(mended)
         for metric, value in found[method].items():
             bench.add(case, method, metric, value, "dB" if metric == "psnr" else "1")

@@ -104,6 +104,39 @@ def test_errors_that_follow_the_spread_by_a_power_are_mended_posterior_by_poster
     assert alone.exponent < 0.3  # control: errors in proportion to the spread
 
 
+def pairs_of_uncertain_scale(seed, tail):
+    """Truths whose scale varies from place to place as exp(tail g), with a mean square of 1; the draws do not know."""
+    generator = Generator().manual_seed(seed)
+    found = []
+    for truth, draws in cases(lambda x: x, seed):
+        g = Pyramid.of(GRID).blurred(torch.randn((1, 64), generator=generator, dtype=torch.float64), 1.0)
+        found.append((truth * torch.exp(tail * g / g.std() - tail**2), draws))
+    return found
+
+
+def test_errors_of_uncertain_scale_are_mended_in_ranks_and_variance_alike():
+    """With the right variance, 50 and 90 % intervals hold too much; only longer tails of the draws mend all three."""
+    fit = Recalibration.fit(GRID, lambda: iter(pairs_of_uncertain_scale(0, 0.6)))
+    assert 0.3 < fit.tail < 0.9
+    unseen = pairs_of_uncertain_scale(1, 0.6)
+    short = [(t, replace(fit, tail=0.0).apply(d)) for t, d in unseen]
+    mended = [(t, fit.apply(d, s)) for s, (t, d) in enumerate(unseen)]
+
+    def half(pairs):
+        rank = torch.stack([ranks(draws, truth) for truth, draws in pairs])
+        return coverage(rank, N, 0.5, Generator().manual_seed(0))
+
+    assert half(mended) == pytest.approx(0.5, abs=0.03) and scores(mended)[1] == pytest.approx(0.9, abs=0.015)
+    assert scores(mended)[0] == pytest.approx(1, abs=0.12)
+    assert half(short) > 0.55 and scores(short)[1] > scores(mended)[1]  # control: no tail
+    assert Recalibration.fit(GRID, lambda: iter(cases(lambda x: x, 3))).tail == 0  # control: draws of the right law
+    for _, draws in unseen[:3]:
+        torch.testing.assert_close(fit.apply(draws).mean(0), draws.mean(0), rtol=0, atol=1e-12)
+        assert torch.equal(fit.apply(draws, 1), fit.apply(draws, 1)) and not torch.equal(
+            fit.apply(draws, 1), fit.apply(draws)
+        )
+
+
 @pytest.mark.parametrize("grid", [GRID, Grid.regular((20, 40)), PointSet(((0.0,), (0.3,), (1.0,)))])
 def test_scales_sum_to_the_field(grid):
     x = torch.randn((3, 2, *grid.shape), generator=Generator().manual_seed(0), dtype=torch.float64)
