@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from infield.pipelines.run.options import is_silent
 
@@ -36,7 +37,7 @@ def table(title: str, rows: Mapping[str, str]) -> None:
     """A two-column table on standard output, unless output is silenced."""
     if is_silent():
         return
-    sheet = Table(title=title, show_header=False)
+    sheet = Table(title=Text(title), show_header=False)
     for name, value in rows.items():
-        sheet.add_row(name, value)
+        sheet.add_row(Text(name), Text(value))  # brackets of names are no markup
     Console().print(sheet)
