@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
+from xarray.backends import ZarrStore
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.errors import GroupNotFoundError
 
@@ -136,7 +137,9 @@ def loaded_variable(path: Path, group: xr.Dataset, name: str) -> xr.DataArray:
     """Load a variable of any type, whole."""
     check_chunks(path, name, zeros_may_be_absent=True)
     try:
-        return group[name].load()
+        lazy = group[name]
+        _ = lazy.values  # kept by xarray; the method `load` imports Dask, a quarter of a second of a processor
+        return lazy
     except Exception as error:  # zarr passes on whatever its codecs raise
         raise _damaged(path, name, error) from error
 
@@ -188,8 +191,16 @@ def checked(level: int = 0) -> list[Any]:
 def lay_out_group(path: Path, coordinates: xr.Dataset) -> zarr.Group:
     """Write coordinates and attributes to a new group, each array with a checksum, and open it for more."""
     encoding = {str(name): {"compressors": checked()} for name in coordinates.variables}
-    coordinates.to_zarr(path, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
+    store = ZarrStore.open_group(path, mode="w", zarr_format=3, consolidated=False)
+    coordinates.dump_to_store(store, writer=_InMemory(), encoding=encoding)
     return zarr.open_group(path, mode="r+", use_consolidated=False)
+
+
+class _InMemory:
+    """Writes what is in memory; the writer of xarray imports Dask to see whether it is."""
+
+    def add(self, source: np.ndarray, target: zarr.Array, region: tuple[slice, ...]) -> None:
+        target[region] = source
 
 
 def check_new(path: Path, overwrite: bool) -> None:

@@ -61,6 +61,68 @@ def kind_of(name: str, attributes: Mapping[str, Any]) -> str:
     return next((kind for kind, names in NAMES.items() if names.match(name)), "other")
 
 
+RADIANS = ("radian", "radians", "rad")
+
+
+def in_degrees(source: object, column: Column) -> tuple[Column, str]:
+    """Longitudes and latitudes in degrees, whether their file states degrees, radians or nothing; others as they are.
+
+    Returns:
+        The column, and what was assumed of it; empty where it is stated.
+
+    Raises:
+        InfieldError: They lie outside of the sphere.
+    """
+    if column.kind not in ("longitude", "latitude"):
+        return column, ""
+    degrees = "degrees_east" if column.kind == "longitude" else "degrees_north"
+    note = ""
+    if column.units in RADIANS:
+        column = replace(column, values=np.degrees(column.values), units=degrees)
+        note = f"'{column.name}' converted from radians to degrees"
+    elif column.units in ("1", ""):
+        if len(beyond(column.kind, column.values)):
+            return replace(column, kind="other"), f"warning: '{column.name}' has no units and holds no degrees"
+        column, note = replace(column, units=degrees), f"'{column.name}' has no units: taken as degrees, by its name"
+    elif column.units in ("degrees", "degree", "deg"):
+        column = replace(column, units=degrees)
+    outside = beyond(column.kind, column.values) if column.units.startswith("degree") else np.empty(0)
+    if len(outside):
+        raise InfieldError(
+            where=f"{source}: '{column.name}'",
+            found=f"a {column.kind} of {outside[0]:g} (and {len(outside) - 1} more outside)",
+            expected="degrees on the sphere, as its units say",
+            remedy="mend the coordinate or its units in the file",
+        )
+    return column, note
+
+
+def beyond(kind: str, values: np.ndarray) -> np.ndarray:
+    """Those of some numbers that are no latitudes, or no longitudes, in degrees."""
+    low, high = RANGES[kind]
+    return values[(values < low - 1e-6) | (values > high + 1e-6)]
+
+
+RANGES = {"latitude": (-90.0, 90.0), "longitude": (-360.0, 720.0)}
+
+
+def check_degrees(source: object, name: str, kind: str, values: np.ndarray) -> None:
+    """Refuse numbers that are no longitudes or latitudes.
+
+    Raises:
+        InfieldError: One lies outside.
+    """
+    outside, (low, high) = beyond(kind, values), RANGES[kind]
+    if len(outside):
+        raise InfieldError(
+            where=f"{source}: '{name}'",
+            found=f"a {kind} of {outside[0]:g} (and {len(outside) - 1} more outside)",
+            expected=f"degrees from {low:g} to {high:g}",
+            remedy="state its units if it is none ({at_units}), or what stands for missing ({missing})",
+            parameters=["at_units", "missing"],
+        )
+
+
 def in_order(columns: list[Column]) -> list[Column]:
     """The axes slowest first: time, height, others in reversed order of their mention, latitude, longitude."""
     reverse = [replace(c, kind="other") if c.kind not in ORDER else c for c in reversed(columns)]
@@ -155,8 +217,8 @@ def grid_line(column: Column, step: float) -> tuple[float, ...]:
             where=f"axis '{column.name}'",
             found=f"one cell: all data at {finite.min():g} ({column.units})",
             expected="at least two",
-            remedy="leave this axis out ({at}), or take a smaller step ({grid})",
-            parameters=["at", "grid"],
+            remedy="leave this axis out ({at})" + (", or take a smaller step ({grid})" if np.ptp(finite) > 0 else ""),
+            parameters=["at", "grid"] if np.ptp(finite) > 0 else ["at"],
         )
     return tuple(_rounded(i * step) for i in range(low, high + 1))
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cftime
 import numpy as np
 import torch
 import xarray as xr
@@ -16,11 +15,24 @@ import xarray as xr
 from infield.core.errors import ArgumentError, InfieldError
 from infield.core.grid import Axis, Grid, snap
 from infield.datasets.formats.carried import LAND, LAND_FLAGS
-from infield.datasets.tables.axes import CIRCLE, ORDER, Column, cut_open, kind_of
+from infield.datasets.tables.absent import unwritten_chunks
+from infield.datasets.tables.axes import CIRCLE, ORDER, RADIANS, Column, cut_open, in_degrees, kind_of
+from infield.datasets.tables.chosen import attributes_of_axis, chosen_places
 from infield.datasets.tables.converted import Converted, noise_model, noise_of, refuse_constant
-from infield.datasets.tables.dataset import STORED, open_dataset, valid, zeros_as_gaps
+from infield.datasets.tables.dataset import (
+    STORED,
+    named_group,
+    never_written,
+    open_dataset,
+    valid,
+    variables_of_groups,
+    zeros_as_gaps,
+)
 from infield.datasets.tables.given import Given
+from infield.datasets.tables.land import land_cells
+from infield.datasets.tables.noise_units import in_units_of_data
 from infield.datasets.tables.scattered import units_of
+from infield.datasets.tables.separable import with_own_axes
 from infield.datasets.tables.stand_ins import refuse_stand_ins
 from infield.physics.measurement import Measurement
 from infield.physics.operators.registry import build_operator
@@ -70,25 +82,30 @@ def convert_grid(source: Path | Given, asked: Gridded) -> Converted:
     Raises:
         InfieldError: The file, a variable or a setting is not as needed; one line names it.
     """
-    with open_dataset(source) as dataset:
+    group, name = named_group(source, asked.variable)
+    with open_dataset(source, group) as dataset:
         try:
-            return _convert(source, dataset, asked)
+            return _convert(source, dataset, dataclasses.replace(asked, variable=name), group)
         except ArgumentError:
             raise
         except InfieldError as error:
             raise (error if error.where.startswith("{") else error.within(source)) from error
 
 
-def _convert(source: Path | Given, dataset: xr.Dataset, asked: Gridded) -> Converted:
-    field = _variable(source, dataset, asked.variable)
-    notes: list[str] = []
+def _convert(source: Path | Given, dataset: xr.Dataset, asked: Gridded, group: str) -> Converted:
+    _variable(source, dataset, asked.variable)
+    dataset, notes = with_own_axes(dataset, asked.variable)
+    field = dataset[asked.variable]
+    for dim, size in field.sizes.items():
+        if size == 0:
+            raise InfieldError(where=f"{source}: '{dim}'", found="a dimension of 0 cells", expected="at least one")
     never = None
     if asked.mask == ALWAYS_MISSING:
-        times = [d for d in field.dims if kind_of(str(d), _attributes(dataset, d)) == "time"]
+        times = [d for d in field.dims if kind_of(str(d), attributes_of_axis(dataset, d)) == "time"]
         if not times:
             raise InfieldError(where="{mask}", found="a field without times", expected="several", parameters=["mask"])
         never = xr.DataArray(np.isnan(valid(field)), dims=field.dims).all(times)
-    chosen = _chosen(source, dataset, field, asked.select)
+    chosen = chosen_places(source, dataset, field, asked.select)
     single = {str(d): 0 for d, n in field.sizes.items() if n == 1 and d not in chosen}
     if single:
         notes.append(f"one cell along {', '.join(single)}: left out as an axis")
@@ -105,6 +122,12 @@ def _convert(source: Path | Given, dataset: xr.Dataset, asked: Gridded) -> Conve
 
     def laid_out(values: xr.DataArray) -> np.ndarray:
         """Along the axes of the field, turned as they were; spread over those that it lacks."""
+        if not set(values.dims) <= set(dims):
+            raise InfieldError(
+                where=f"{source}: '{values.name}'",
+                found=f"it along {values.dims}",
+                expected=f"dimensions of '{asked.variable}', {dims}",
+            )
         own = xr.DataArray(valid(values), dims=values.dims).isel({d: i for d, i in index.items() if d in values.dims})
         return np.asarray(own.variable.set_dims({d: len(index[d]) for d in dims}).transpose(*dims).values)
 
@@ -112,13 +135,23 @@ def _convert(source: Path | Given, dataset: xr.Dataset, asked: Gridded) -> Conve
     values = np.where(np.isin(values.astype(np.float32), np.array(asked.missing, dtype=np.float32)), np.nan, values)
     if not asked.no_missing:
         refuse_stand_ins(source, asked.variable, values)
+    notes += unwritten_chunks(source, group, dataset[asked.variable], values, stated=asked.no_missing)
+    if unwritten := int(never_written(field).sum()):
+        notes.append(
+            f"warning: {unwritten} values of '{asked.variable}' are netCDF's default fill value: never written"
+        )
     if infinite := int(np.isinf(np.asarray(field.values, dtype=np.float64)).sum()):
         notes.append(f"warning: {infinite} values of '{asked.variable}' are infinite and count as missing")
     zeros = zeros_as_gaps(dataset[asked.variable])
     if zeros:
         notes.append(f"warning: 0 is the fill value of '{asked.variable}': {zeros} zeros in its file count as missing")
     present = np.isfinite(values)
-    land = None if asked.mask is None else _land(source, cut, asked, never, laid_out, present)
+    land: np.ndarray | None
+    if never is not None:
+        land = np.asarray(laid_out(never.astype(float)) > 0.5)
+    else:
+        mask = None if asked.mask is None else _variable(source, cut, asked.mask)
+        land = None if mask is None else land_cells(source, mask, laid_out, present)
     gaps = int((~present if land is None else ~present & ~land).sum())
     if gaps and not asked.gaps:
         raise InfieldError(
@@ -133,8 +166,10 @@ def _convert(source: Path | Given, dataset: xr.Dataset, asked: Gridded) -> Conve
             where=f"{source}: '{asked.variable}'", found="no value that is not missing", expected="at least two"
         )
     refuse_constant(source, asked.variable, values[present])
-    stds = None if asked.noise_variable is None else laid_out(_variable(source, cut, asked.noise_variable))
-    if stds is not None:
+    noise = None if asked.noise_variable is None else _variable(source, cut, asked.noise_variable)
+    stds = None if noise is None else laid_out(noise)
+    if stds is not None and noise is not None:
+        stds = stds * in_units_of_data(source, asked.noise_variable, noise.attrs, asked.units, field.attrs)
         lacking = present & ~np.isfinite(stds)
         if lacking.any():
             notes.append(f"{int(lacking.sum())} values without a noise level were left out")
@@ -178,53 +213,11 @@ def _convert(source: Path | Given, dataset: xr.Dataset, asked: Gridded) -> Conve
 def _variable(source: Path | Given, dataset: xr.Dataset, name: str) -> xr.DataArray:
     if name not in dataset.variables or dataset[name].dtype.kind not in "biuf":
         numeric = [str(n) for n, v in dataset.data_vars.items() if v.dtype.kind in "biuf" and v.ndim]
+        numeric = numeric or variables_of_groups(source)
         found = f"'{name}', which holds no real numbers" if name in dataset.variables else f"no variable '{name}'"
-        raise InfieldError(where=source, found=found, expected=f"one of {', '.join(numeric)}")
+        expected = f"one of {', '.join(numeric)}" if numeric else "a variable of real numbers, of which it has none"
+        raise InfieldError(where=source, found=found, expected=expected)
     return dataset[name]
-
-
-def _attributes(dataset: xr.Dataset, dim: Any) -> dict[str, Any]:
-    return dict(dataset[dim].attrs) if dim in dataset.variables else {}
-
-
-def _chosen(
-    source: Path | Given, dataset: xr.Dataset, field: xr.DataArray, select: Mapping[str, str]
-) -> dict[str, int]:
-    """Indices of the places that the caller names."""
-    chosen = {}
-    for name, text in select.items():
-        dim = name
-        if name == "time" and name not in field.dims:  # whatever the file calls it
-            dim = next((str(d) for d in field.dims if kind_of(str(d), _attributes(dataset, d)) == "time"), name)
-        if dim not in field.dims:
-            raise InfieldError(
-                where=f"{source}: '{field.name}'", found=f"no dimension '{name}'", expected=f"one of {field.dims}"
-            )
-        chosen[dim] = _place(source, dataset, dim, text, field.sizes[dim])
-    return chosen
-
-
-def _place(source: Path | Given, dataset: xr.Dataset, dim: str, text: str, size: int) -> int:
-    """An index, or the only place whose date begins so, or whose coordinate is this."""
-    if text.lstrip("-").isdecimal() and -size <= int(text) < size:
-        return int(text) % size
-    expected = f"an index from 0 to {size - 1}"
-    if dim in dataset.variables:
-        coordinate = dataset[dim]
-        values, units = coordinate.values.astype(np.float64), str(coordinate.attrs.get("units", ""))
-        if " since " in units:
-            calendar = str(coordinate.attrs.get("calendar", "standard"))
-            dates = [date.isoformat() for date in cftime.num2date(values, units, calendar)]
-            found = [i for i, date in enumerate(dates) if date.startswith(text.replace(" ", "T"))]
-            expected += f", or a date from {dates[0]} to {dates[-1]} or the beginning of one"
-        else:
-            found = [i for i, v in enumerate(values) if text.strip() in (f"{v:g}", str(v))]
-            expected += f", or a coordinate from {values[0]:g} to {values[-1]:g}"
-        if len(found) == 1:
-            return found[0]
-        if found:
-            expected = f"one place: {len(found)} begin so, the first {dates[found[0]]}, the last {dates[found[-1]]}"
-    raise InfieldError(where=f"{source}: '{dim}'", found=f"'{text}'", expected=expected)
 
 
 def _axes(
@@ -241,18 +234,16 @@ def _axes(
             ]
             notes.append(
                 f"warning: '{dim}' has no coordinate ({' and '.join(wide)} vary along several axes): its cells are "
-                "numbered, and distances count cells"
+                "numbered, and distances count cells; `infield convert table` keeps the places, as points"
                 if wide
                 else f"'{dim}' has no coordinate: its cells are numbered"
             )
             found[dim] = (Column(dim, np.arange(field.sizes[dim], dtype=np.float64), "1"), np.arange(field.sizes[dim]))
             continue
         attributes = dict(dataset[dim].attrs)
-        kind = kind_of(dim, attributes)
-        values = snap(dataset[dim].values)
-        if not np.isfinite(values).all():
-            raise InfieldError(where=f"{source}: '{dim}'", found="NaN or infinity", expected="finite coordinates")
-        column = Column(dim, values, str(attributes.get("units", "1")), kind, attributes)
+        column, said = in_degrees(source, _coordinate(source, dataset, dim, attributes))
+        notes += [said] if said else []
+        kind, values = column.kind, column.values
         order = np.arange(len(values))
         if kind == "longitude" and column.units.startswith("degree"):
             column, order, note = _turned(column, asked)
@@ -283,9 +274,31 @@ def _axes(
     return axes, {dim: found[dim][1] for dim in ranked}, notes
 
 
+def _coordinate(source: Path | Given, dataset: xr.Dataset, dim: str, attributes: Mapping[str, Any]) -> Column:
+    """Finite numbers along a dimension."""
+    try:
+        values = snap(dataset[dim].values.astype(np.float64))
+    except (ValueError, TypeError) as error:
+        raise InfieldError(
+            where=f"{source}: '{dim}'",
+            found=f"coordinates such as '{dataset[dim].values.ravel()[0]}'",
+            expected="numbers",
+            remedy="take one of them ({select}), or write numbers in their place",
+            parameters={"select": f"{dim}=0"},
+        ) from error
+    if not np.isfinite(values).all():
+        raise InfieldError(
+            where=f"{source}: '{dim}'",
+            found=f"{int((~np.isfinite(values)).sum())} of {len(values)} coordinates that are missing or infinite",
+            expected="finite coordinates",
+            remedy="leave these cells out, or mend the coordinate",
+        )
+    return Column(dim, values, str(attributes.get("units", "1")), kind_of(dim, attributes), attributes)
+
+
 def _is_curvilinear(dataset: xr.Dataset, name: Any) -> bool:
     """Whether a variable of several axes holds longitudes or latitudes: a curvilinear grid."""
-    return dataset[name].ndim > 1 and kind_of(str(name), _attributes(dataset, name)) in ("longitude", "latitude")
+    return dataset[name].ndim > 1 and kind_of(str(name), attributes_of_axis(dataset, name)) in ("longitude", "latitude")
 
 
 def _turned(column: Column, asked: Gridded) -> tuple[Column, np.ndarray, str]:
@@ -310,46 +323,6 @@ def _turned(column: Column, asked: Gridded) -> tuple[Column, np.ndarray, str]:
     return dataclasses.replace(turned, values=increasing), order[ranks], "; ".join(notes)
 
 
-def _land(
-    source: Path | Given,
-    cut: xr.Dataset,
-    asked: Gridded,
-    never: xr.DataArray | None,
-    laid_out: Any,
-    present: np.ndarray,
-) -> np.ndarray:
-    """Which cells are land: by the mask's CF attributes, else by where there are data."""
-    if never is not None:
-        marked = laid_out(never.astype(float)) > 0.5
-        return np.asarray(marked)
-    assert asked.mask is not None
-    mask = _variable(source, cut, asked.mask)
-    values = laid_out(mask)
-    standard = str(mask.attrs.get("standard_name", ""))
-    one, other = values > 0.5, ~(values > 0.5)
-    senses = {"land": one, "sea": other}
-    if "sea" in standard or "ocean" in standard or "land" in standard:
-        land = senses["land" if "land" in standard else "sea"]
-    else:
-        fits = [land for land in senses.values() if not (land & present).any()]
-        if len(fits) != 1:
-            on = [int((land & present).sum()) for land in senses.values()]
-            raise InfieldError(
-                where=f"{source}: '{asked.mask}'",
-                found=f"{on[0]} data where it is 1 and {on[1]} where it is 0",
-                expected="data on one side only",
-                remedy="give it the standard_name land_binary_mask or sea_binary_mask",
-            )
-        land = fits[0]
-    wrong = int((land & present).sum())
-    if wrong:
-        raise InfieldError(
-            where=f"{source}: '{asked.mask}'", found=f"{wrong} data on land", expected="none",
-            remedy="make them missing, or leave {mask} out", parameters=["mask"],
-        )  # fmt: skip
-    return np.asarray(land)
-
-
 def _carried(
     dataset: xr.Dataset,
     field: xr.DataArray,
@@ -365,14 +338,15 @@ def _carried(
     about["data"].pop("ancillary_variables", None)
     about["data"].pop("cell_measures", None)
     for axis in axes:
-        attributes = _kept(_attributes(dataset, axis.name))
+        attributes = _kept(attributes_of_axis(dataset, axis.name))
         bounds = str(attributes.get("bounds", ""))
         about[axis.name] = attributes
         if bounds in dataset.variables and dataset[bounds].dims[0] == axis.name:
             values = dataset[bounds].values[index[axis.name]]
             nominal = dataset[axis.name].values[index[axis.name]]
-            shift = np.asarray(axis.coordinates) - nominal  # by whole turns of longitudes
-            pair = np.sort(values + shift[:, None], axis=1)
+            unit = np.pi / 180 if str(attributes_of_axis(dataset, axis.name).get("units")) in RADIANS else 1.0
+            shift = np.asarray(axis.coordinates) - nominal / unit  # by whole turns of longitudes
+            pair = np.sort(values / unit + shift[:, None], axis=1)
             variables[bounds] = ((axis.name, "bnds"), pair, {})
         else:
             attributes.pop("bounds", None)

@@ -8,24 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
 
 from infield.core.errors import InfieldError
 from infield.core.grid import Axis, Grid
 from infield.datasets.formats.field import Field
-from infield.datasets.tables.axes import NAMES, Column, cut_open, grid_line, in_order, kind_of
+from infield.datasets.tables.axes import NAMES, RADIANS, Column, check_degrees, cut_open, grid_line, in_order, kind_of
 from infield.datasets.tables.converted import Converted, noise_model, noise_of, refuse_constant
 from infield.datasets.tables.covariate_fields import on_grid
 from infield.datasets.tables.given import Given
-from infield.datasets.tables.hints import units_in_a_name, westward
+from infield.datasets.tables.hints import times_left_out, units_in_a_name, westward
 from infield.datasets.tables.merged import contradiction, merge
 from infield.datasets.tables.onto import along, field_of, grid_of, time_units
 from infield.datasets.tables.projection import azimuthal_equidistant, centre_of, grid_mapping, reference_system
 from infield.datasets.tables.stand_ins import refuse_stand_ins
 from infield.datasets.tables.table import Layout, Table, attributes_of, numbers, open_table
-from infield.datasets.tables.times import as_numbers
+from infield.datasets.tables.times import as_numbers, holds_dates
 from infield.physics.measurement import Measurement
 from infield.physics.operators.registry import build_operator
 from infield.physics.units import NONE, Conversion, conversion, known_units, same_units
@@ -138,6 +137,7 @@ def convert_table(source: Path | Given, request: Scattered) -> Converted:
             if variances is not None
             else f"{merged} data share the place of another: both stay, their difference determines the noise"
         )
+        notes += times_left_out(table.frame, request.at)
     grid = _grid(columns, steps) if known is None else grid_of(known)
     description = {"name": "points", "arrays": {"coordinates": "positions"}}
     arrays = {"positions": places}
@@ -194,7 +194,7 @@ def _check(request: Scattered) -> None:
 def _column(source: Path | Given, table: Table, name: str, request: Scattered, i: int, known: Field | None) -> Column:
     """One axis, as numbers with units."""
     attributes = attributes_of(table, name)
-    dates = _holds_dates(table.frame[name])
+    dates = holds_dates(table.frame[name])
     stored = "time" if dates else kind_of(name, attributes)
     stated = _stated(request, i, stored)
     if known is not None:
@@ -210,12 +210,14 @@ def _column(source: Path | Given, table: Table, name: str, request: Scattered, i
         about = {**attributes, "standard_name": "time", "axis": "T", **({"calendar": calendar} if calendar else {})}
         return Column(name, values, units, "time" if " since " in units else "other", about)
     values = numbers(source, table, name)
-    if stated and kind in ("longitude", "latitude") and not stated.startswith("degree"):
-        kind = "other"
     default = {"longitude": "degrees_east", "latitude": "degrees_north"}.get(kind, "1")
     units = stated or str(attributes.get("units", default))
+    if kind in ("longitude", "latitude") and units in RADIANS:
+        values = np.degrees(values)
+    elif stated and kind in ("longitude", "latitude") and not stated.startswith("degree"):
+        kind = "other"
     if kind in ("longitude", "latitude"):
-        _check_degrees(source, name, kind, values)
+        check_degrees(source, name, kind, values)
         axis = "X" if kind == "longitude" else "Y"
         return Column(name, values, default, kind, {**attributes, "standard_name": kind, "axis": axis})
     _refuse_stand_ins(source, name, values, request)
@@ -249,16 +251,6 @@ def _in_system(columns: list[Column], crs: str) -> tuple[list[Column], dict[str,
     return [*found, *columns[2:]], mapping
 
 
-def _holds_dates(column: pd.Series) -> bool:
-    """Whether a column is of times, or of text with a date in every cell, whatever its name."""
-    if pd.api.types.is_datetime64_any_dtype(column):
-        return True
-    cells = column.dropna()
-    if not len(cells) or pd.api.types.is_numeric_dtype(cells):
-        return False
-    return bool(cells.astype(str).str.match(r"\s*\d{1,4}([-/.])\d{1,2}\1\d{1,4}").all())
-
-
 def _is_text(table: Table, name: str) -> bool:
     return table.frame[name].dtype.kind not in "biuf"
 
@@ -277,19 +269,6 @@ def _stated(request: Scattered, i: int, kind: str) -> str | None:
         expected=f"one, or one for each of {' '.join(request.at)}",
         parameters=["at_units"],
     )
-
-
-def _check_degrees(source: Path | Given, name: str, kind: str, values: np.ndarray) -> None:
-    low, high = (-90.0, 90.0) if kind == "latitude" else (-360.0, 720.0)
-    outside = values[(values < low) | (values > high)]
-    if len(outside):
-        raise InfieldError(
-            where=f"{source}: '{name}'",
-            found=f"a {kind} of {outside[0]:g} (and {len(outside) - 1} more outside)",
-            expected=f"degrees from {low:g} to {high:g}",
-            remedy="state its units if it is none ({at_units}), or what stands for missing ({missing})",
-            parameters=["at_units", "missing"],
-        )
 
 
 def _laid_out(

@@ -36,6 +36,15 @@ ENTRIES = {
                 "output S": "(2 · channel, y, x): (1 - ξ ξᵀ) ∇x, forward differences",
             },
         ),
+        "edge-gradient": Entry(
+            "infield.physics.projection_mapping.guidance:build_edge_gradient",
+            "derivative of a picture's luma across the edges of another image",
+            facts={
+                "parameters": "",
+                "arrays (role: shape)": "`direction` ξ = ∇S / √(|∇S|² + η²) of an image S: (2, y, x)",
+                "output S": "(1, y, x): ξ · ∇L, L the luma of red, green and blue, forward differences",
+            },
+        ),
         "low-pass": Entry(
             "infield.physics.projection_mapping.guidance:build_low_pass",
             "means over blocks of an image",

@@ -1,13 +1,14 @@
 r"""A measurement of a picture from what the projectors of a set-up can show, and from what else it is to follow.
 
     log p(x) = - sum over pixels of d^2 / 2 s^2                                gamut, d the distance, s the tolerance
-               - W_e sum |(1 - xi xi^T) grad x|^2 / (2 * 0.05^2)               edges of the surface (`across-edges`)
+               - W_e sum |xi . grad (L x - 4 S)|^2 / (2 * 0.15^2)              edges of the surface S (`edge-gradient`)
                - W_d sum |L x - 0.15 shading|^2 / (2 * 0.1^2)                  shading of the object's normals
                - W_l sum |B x - B picture|^2 / (2 * 0.1^2)                     a picture that it is to be like
                - sum |x - known|^2 / (2 * 0.02^2)                              pixels that another view has shown
 
-x holds sRGB codes. B takes means over blocks, 8 down the picture; L those of the luma, less their mean; the shading is
-standardised, mean 0 and variance 1 over blocks. Sums are over pixels or blocks and channels that the projectors reach.
+x holds sRGB codes. L x is their luma, in the third line its means over blocks, less their mean; B takes means over
+blocks, 8 down the picture. S is the code of the surface under white light; the shading is standardised, mean 0 and
+variance 1 over blocks. Sums are over pixels or blocks and channels that the projectors reach.
 Each term is a part of one stacked measurement: an operator and a noise model that a file names.
 """
 
@@ -30,13 +31,15 @@ from infield.physics.noise.stack import stacked
 from infield.physics.operators.registry import build_operator
 from infield.physics.projection_mapping.colour import encode
 from infield.physics.projection_mapping.gamut_law import GamutNoise
-from infield.physics.projection_mapping.guidance import block_means, edge_direction, shading
+from infield.physics.projection_mapping.guidance import block_means, edges_of, shading
 from infield.physics.projection_mapping.indirect import positions_from_depth
 from infield.physics.projection_mapping.setup import Setup
 
 BLOCKS_DOWN = 8
-GRADIENT_SD, LOW_PASS_SD, KNOWN_SD, SHADING_CONTRAST = 0.05, 0.1, 0.02, 0.15
+EDGE_SD, LOW_PASS_SD, KNOWN_SD, SHADING_CONTRAST = 0.15, 0.1, 0.02, 0.15
 """Standard deviations at a weight of 1, and the contrast that follows the shading, all in sRGB codes."""
+EDGE_GAIN = 4.0
+"""Steps that the picture is asked for, over the surface's own: those of pictures are about twice a surface's anyway."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +129,13 @@ def _gamut(setup: Setup, exposure: float, tolerance: float, part: tuple[slice, s
 
 
 def _edges(setup: Setup, covered: np.ndarray, part: tuple[slice, slice], weight: float) -> _Part:
-    inside = torch.from_numpy(np.broadcast_to(covered, (6, *covered.shape)).copy())
+    xi, steps = edges_of(surface_code(setup)[part], covered)
     return _Part(
-        {"name": "across-edges", "arrays": {"direction": "edge_direction"}},
-        {"edge_direction": edge_direction(surface_code(setup)[part], covered).astype(np.float32)},
-        _gaussian(GRADIENT_SD, weight),
-        torch.zeros(inside.shape, dtype=torch.float64),
-        inside,
+        {"name": "edge-gradient", "arrays": {"direction": "edge_direction"}},
+        {"edge_direction": xi.astype(np.float32)},
+        _gaussian(EDGE_SD, weight),
+        torch.from_numpy(EDGE_GAIN * steps)[None],
+        torch.from_numpy(covered.copy())[None],
     )
 
 

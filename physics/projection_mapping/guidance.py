@@ -9,6 +9,13 @@ along the same direction: the quadratic structural prior of Kaipio, Kolehmainen,
 problems with structural prior information") with the vector field of directional total variation (Ehrhardt & Betcke
 2016, "Multi-contrast MRI reconstruction with structure-guided total variation").
 
+*On edges.* The derivative of the luma L x along xi,
+
+    A x = xi . grad L x,
+
+which weighs flat parts of the surface by little: data xi . grad S ask for the surface's own steps where it has any, and
+of everything else nothing.
+
 *Low pass.* Means over blocks, a coarse picture of B_y by B_x; for shading, of the luma alone and less its own mean.
 """
 
@@ -61,6 +68,32 @@ class AcrossEdges(LinearOperator):
         return g - xi * (xi * g).sum(1, keepdim=True)
 
 
+class EdgeGradient(LinearOperator):
+    """The derivative of a picture's luma across the surface's edges.
+
+    Arguments:
+        grid: Of the picture, axes y and x; it has three channels.
+        direction: xi, shape `(2, y, x)`, at most 1 long.
+    """
+
+    name: ClassVar[str] = "edge-gradient"
+    direction: Tensor
+
+    def __init__(self, grid: Grid, direction: Tensor) -> None:
+        super().__init__(grid, 3, (1, *grid.shape), grid)
+        self.register_buffer("direction", direction.double())
+
+    def A(self, x: Tensor) -> Tensor:
+        luma = torch.einsum("c,bcyx->byx", x.new_tensor(LUMA), x)[:, None]
+        down, right = self.direction.to(x)
+        return down * _forward(luma, 2) + right * _forward(luma, 3)
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        down, right = self.direction.to(y)
+        luma = _backward(down * y, 2) + _backward(right * y, 3)
+        return y.new_tensor(LUMA)[:, None, None] * luma
+
+
 class LowPass(LinearOperator):
     """Means over blocks of the picture.
 
@@ -103,7 +136,12 @@ def block_means(size: int, count: int) -> np.ndarray:
 
 
 def edge_direction(surface: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """xi of an image of the surface, shape `(2, y, x)`; 0 where it is not covered.
+    """xi of an image of the surface, as of `edges_of`."""
+    return edges_of(surface, covered)[0]
+
+
+def edges_of(surface: np.ndarray, covered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """xi of an image of the surface, shape `(2, y, x)`, and xi . grad S, shape `(y, x)`; 0 where it is not covered.
 
     Arguments:
         surface: S, shape `(y, x)`; it is smoothed by a Gaussian of 0.7 pixels against the camera's noise.
@@ -117,7 +155,8 @@ def edge_direction(surface: np.ndarray, covered: np.ndarray) -> np.ndarray:
     inside[:, :-1] &= covered[:, 1:]
     length = np.hypot(*g)
     eta = max(float(np.quantile(length[inside], ETA_QUANTILE)), 1e-6) if inside.any() else 1.0
-    return np.asarray(np.where(inside, g / np.sqrt(length**2 + eta**2), 0.0))
+    xi = np.where(inside, g / np.sqrt(length**2 + eta**2), 0.0)
+    return xi, (xi * g).sum(0)
 
 
 def shading(points: np.ndarray, light: tuple[float, float, float] = (-1.0, -1.0, -2.0)) -> np.ndarray:
@@ -152,12 +191,28 @@ def build_across_edges(description: OperatorDescription) -> AcrossEdges:
     Raises:
         InfieldError: The field is no image, or the array does not fit.
     """
+    grid, direction = _direction(description)
+    return AcrossEdges(grid, description.channels, direction)
+
+
+def build_edge_gradient(description: OperatorDescription) -> EdgeGradient:
+    """The operator `edge-gradient`: array `direction`, shape `(2, y, x)`.
+
+    Raises:
+        InfieldError: The field is no image of three channels, or the array does not fit.
+    """
+    if description.channels != 3:
+        raise description.error(found=f"{description.channels} channels", expected="red, green, blue")
+    return EdgeGradient(*_direction(description))
+
+
+def _direction(description: OperatorDescription) -> tuple[Grid, Tensor]:
     description.expect(arrays=("direction",))
     grid = _image(description)
     direction = description.array("direction", (2, *grid.shape))
     if np.hypot(*direction).max() > 1 + 1e-6:
         raise description.error(found="a direction longer than 1", expected="grad S / sqrt(|grad S|² + eta²)")
-    return AcrossEdges(grid, description.channels, torch.from_numpy(np.array(direction, np.float64)))
+    return grid, torch.from_numpy(np.array(direction, np.float64))
 
 
 def build_low_pass(description: OperatorDescription) -> LowPass:

@@ -12,8 +12,9 @@ from infield.physics.projection_mapping.gamut import largest_gain
 from infield.physics.projection_mapping.setup import Setup
 
 SHARE_INSIDE = 0.98
-PERCENTILE, WINDOW, SMOOTHING = 5, 15, 8.0
-"""Of the smooth gain: percentile of the largest gains, its window, then a Gaussian, in pixels at a height of 60."""
+PERCENTILE, WINDOW, SMOOTHING = 30, 61, 30.0
+"""Of the smooth gain: percentile of the largest gains, its window, then a Gaussian, in pixels at a height of 60. A
+lower percentile and narrower windows bring more pixels inside, and cost more of the picture's own structure."""
 REFERENCE_HEIGHT = 60
 MOST_PIXELS = 20_000
 """Pixels from which the gain that fits is estimated where it is not applied."""

@@ -17,7 +17,7 @@ def add_guides(parser: Parser) -> None:
     )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="draw on every Nth pixel (default 1)")
     parser.add_argument("--edges", type=float, default=0.0, metavar="W", help="factor of the term by which the picture "
-                        "changes only where the surface does (default 0)")  # fmt: skip
+                        "has steps where the surface has edges (default 0)")  # fmt: skip
     parser.add_argument("--depth", type=float, default=0.0, metavar="W", help="factor of the term by which its "
                         "brightness follows the shading of the normals; needs depth (default 0)")  # fmt: skip
     parser.add_argument("--like", nargs=2, metavar=("IMAGE", "W"), help="a picture whose coarse colours it has, and "

@@ -45,6 +45,8 @@ class Session:
         prior: Of pictures, as `infield reconstruct` takes it; None for a page without samples.
         target: An image file to begin with.
         sampler, settings: Name, and `PARAMETER=VALUE` of it.
+        mask, correction: Image file and offsets of the warp, as of `prepared`.
+        like: An image file that samples are to be like, once it has a weight.
     """
 
     path: Path
@@ -53,16 +55,18 @@ class Session:
     target: Path | None = None
     sampler: str = "diffpir"
     settings: tuple[str, ...] = ()
+    mask: Path | None = None
+    correction: Path | None = None
+    like: Path | None = None
     setup: Setup = field(init=False)
     small: Setup = field(init=False)
     quick: Setup = field(init=False)
     pictures: dict[str, np.ndarray] = field(init=False, default_factory=dict)
+    uploads: int = field(init=False, default=0)
     lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.setup = prepared(open_setup(self.path), [], None, None)
-        self.small = smaller(self.setup)
-        self.quick = smaller(self.setup, HEIGHT // 2, WIDTH // 2)
+        self._masked(self.mask)
         self.exposure = exposure_or_default(self.small, None)
         self.folder = Path(tempfile.mkdtemp(prefix="infield-page-"))
         if self.target is not None:
@@ -71,6 +75,13 @@ class Session:
             grey = np.full((*self.setup.shape, 3), 128, np.uint8)
             write_png(self.folder / "grey.png", grey)
             self.use(self.folder / "grey.png", "target")
+
+    def _masked(self, mask: Path | None) -> None:
+        """Take a mask, or none; nothing changes where it does not fit."""
+        self.setup = prepared(open_setup(self.path), [], mask, self.correction)
+        self.mask, self.small = mask, smaller(self.setup)
+        self.quick = smaller(self.setup, HEIGHT // 2, WIDTH // 2)
+        self.without: dict[tuple[bool, tuple[str, ...]], Setup] = {}
 
     def use(self, path: Path, name: str) -> None:
         """Take an image file as a picture of this name."""
@@ -90,6 +101,8 @@ class Session:
             "scales": list(SCALES),
             "prior": self.prior,
             "depth": self.setup.depth is not None,
+            "mask": self.mask is not None,
+            "like": None if self.like is None else self.like.name,
             "samples": [name for name in self.pictures if name != "target"],
         }
 
@@ -98,19 +111,31 @@ class Session:
         choices = self._choices(asked)
         off = choices.pop("off")
         quick = asked.get("quick") is True
-        small, part = (self.quick, 2) if quick else (self.small, 1)
+        whole, part = (self.quick, 2) if quick else (self.small, 1)
         step = step_of(self.setup.shape, HEIGHT // part, WIDTH // part)
-        small = small.without(*off) if off else small
+        small = self.without.setdefault((quick, tuple(sorted(off))), whole.without(*off)) if off else whole
         return preview(small, np.ascontiguousarray(self._picture(asked)[:, ::step, ::step]), **choices)
 
-    def upload(self, data: bytes, suffix: str) -> dict[str, Any]:
-        """Take an image that the browser sends."""
+    def upload(self, data: bytes, suffix: str, name: str = "target") -> dict[str, Any]:
+        """Take an image that the browser sends: as target, as mask, or as what samples are to be like."""
         if suffix.lower() not in (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"):
-            raise InfieldError(where="target", found=f"a file {suffix}", expected="an image")
-        path = self.folder / f"target{suffix.lower()}"
+            raise InfieldError(where=name, found=f"a file {suffix}", expected="an image")
+        self.uploads += 1
+        path = self.folder / f"{name}_{self.uploads}{suffix.lower()}"
         path.write_bytes(data)
-        self.use(path, "target")
-        return {"target": path.name}
+        if name == "mask":
+            self._masked(path)
+        elif name == "like":
+            read_picture(path)
+            self.like = path
+        else:
+            self.use(path, "target")
+        return {name: path.name}
+
+    def unmask(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Leave the mask out."""
+        self._masked(None)
+        return {"mask": None}
 
     def draw(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Draw pictures that suit the set-up."""
@@ -119,6 +144,9 @@ class Session:
         number = lambda name, usual: _number(asked, name, usual)  # noqa: E731
         count = int(min(max(number("samples", 4), 1), MOST_SAMPLES))
         every = max(1, -(-self.setup.shape[0] // SAMPLE_HEIGHT))
+        weight = number("like", 0.0)
+        if weight > 0 and self.like is None:
+            raise InfieldError(where="page: like", found="no picture", expected="one to be like, or a weight of 0")
         measurement = cooperative_measurement(
             self.setup,
             exposure=number("exposure", self.exposure),
@@ -126,6 +154,7 @@ class Session:
             every=every,
             edges=number("edges", 0.0),
             depth=number("depth", 0.0),
+            like=(self.like, weight) if self.like is not None and weight > 0 else None,
         )
         where = self.folder / "posterior.zarr"
         reconstruct(
@@ -161,6 +190,12 @@ class Session:
             words += [f"--{name}", repr(choices[name]) if name == "exposure" else str(choices[name])]
         for name in off:
             words += ["--off", name]
+        if self.mask is not None:
+            mask = out.with_name(f"{out.name}-mask{self.mask.suffix}")
+            mask.write_bytes(self.mask.read_bytes())
+            words += ["--mask", str(mask)]
+        if self.correction is not None:
+            words += ["--warp-correction", str(self.correction)]
         command = shlex.join(words)
         print(command, flush=True)
         return {"output": str(out), "command": command}
@@ -247,9 +282,9 @@ def server(session: Session, port: int) -> ThreadingHTTPServer:
                 self.send(200, to_json(answer).encode(), "application/json")
 
         def _answer(self, action: str, suffix: str, body: bytes) -> dict[str, Any] | None:
-            if action == "upload":
-                return session.upload(body, f".{suffix}")
-            if action not in ("preview", "draw", "save"):
+            if action in ("upload", "mask", "like"):
+                return session.upload(body, f".{suffix}", "target" if action == "upload" else action)
+            if action not in ("preview", "draw", "save", "unmask"):
                 return None
             asked = json.loads(body or b"{}")
             if not isinstance(asked, dict):

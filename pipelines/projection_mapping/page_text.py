@@ -25,6 +25,9 @@ fieldset{border:1px solid #ccc;margin:.6em 0}
 <input type="range" id="edges" min="0" max="4" step="0.25" value="0"></label>
 <label>Depth <output id="depthOut"></output>
 <input type="range" id="depth" min="0" max="4" step="0.25" value="0"></label>
+<label>Like <input type="file" id="likeFile" accept="image/*"></label>
+<label>weight of it <output id="likeOut"></output>
+<input type="range" id="like" min="0" max="4" step="0.25" value="0"></label>
 <label>Samples <input type="number" id="samples" min="1" max="16" value="4"> seed
 <input type="number" id="seed" min="0" value="0" style="width:5em"></label>
 <button id="draw">Draw</button> <div id="thumbs"></div></div>
@@ -33,6 +36,8 @@ fieldset{border:1px solid #ccc;margin:.6em 0}
 <label>Error <select id="error"></select></label>
 <label>Scale <select id="scale"></select></label>
 <fieldset id="projectorsOn"><legend>Projectors</legend></fieldset>
+<fieldset><legend>Mask, black where the surface stays dark</legend>
+<input type="file" id="mask" accept="image/*"> <button id="unmask">none</button></fieldset>
 <label><input type="checkbox" id="joint"> refine jointly (60 iterations)</label>
 <button id="save">Save full size</button>
 <pre id="command"></pre><div id="said"></div></div>
@@ -83,7 +88,7 @@ async function update(iterations = 0, quick = false) {
 }
 function labels() {
   $("exposureOut").value = exposure().toPrecision(3); $("toleranceOut").value = tolerance().toPrecision(2);
-  for (const n of ["edges", "depth"]) $(n + "Out").value = $(n).value;
+  for (const n of ["edges", "depth", "like"]) $(n + "Out").value = $(n).value;
 }
 function choose(name) {
   source = name;
@@ -106,18 +111,26 @@ async function start() {
     box.type = "checkbox"; box.checked = true; box.value = n; box.onchange = () => update();
     label.append(box, " " + n); return label; }));
   $("cooperative").disabled = !facts.prior; $("depth").disabled = !facts.depth;
-  for (const id of ["exposure", "tolerance", "edges", "depth"]) $(id).oninput = labels;
+  for (const id of ["exposure", "tolerance", "edges", "depth", "like"]) $(id).oninput = labels;
   $("exposure").addEventListener("input", () => update(0, true));
   for (const id of ["error", "scale", "joint"]) $(id).onchange = () => update();
   for (const id of ["adversarial", "cooperative"]) $(id).onchange = paradigm;
-  $("file").onchange = async () => {
-    const file = $("file").files[0]; if (!file) return;
-    try { await post("/upload/" + file.name.split(".").pop(), file); choose("target"); } catch (e) { say(e); } };
+  const take = (id, action, after) => { $(id).onchange = async () => {
+    const file = $(id).files[0]; if (!file) return;
+    try { await post(`/${action}/` + file.name.split(".").pop(), file); after(); } catch (e) { say(e); } }; };
+  take("file", "upload", () => choose("target"));
+  take("mask", "mask", () => update());
+  $("like").disabled = !facts.like;
+  take("likeFile", "like", () => { $("like").disabled = false; });
+  $("unmask").onclick = async () => {
+    $("mask").value = "";
+    try { await post("/unmask", {}); update(); } catch (e) { say(e); } };
   $("draw").onclick = async () => {
     $("draw").disabled = true;
     try {
       const body = {exposure: exposure(), tolerance: tolerance(), edges: Number($("edges").value),
-        depth: Number($("depth").value), samples: Number($("samples").value), seed: Number($("seed").value)};
+        depth: Number($("depth").value), like: Number($("like").value),
+        samples: Number($("samples").value), seed: Number($("seed").value)};
       const found = await post("/draw", body);
       $("thumbs").replaceChildren(...Object.entries(found.samples).map(([name, uri]) => {
         const image = new Image(); image.src = uri; image.className = "thumb";

@@ -88,11 +88,17 @@ def _serve(arguments: argparse.Namespace) -> int:
         raise InfieldError(where="--page", found="no set-up", expected="SETUP.zarr")
     if arguments.frames:
         raise InfieldError(where="--frames", found="--page", expected="one picture, by --target")
+    for name in ("views", "off", "mpcdi", "uv_map", "dither", "exposure", "iterations", "edges", "depth", "seed"):
+        if getattr(arguments, name):
+            raise InfieldError(where=f"--{name.replace('_', '-')}", found="--page", expected="choices on the page")
     from infield.pipelines.projection_mapping.page import Session, serve
 
     output = arguments.output or Path("projection")
     drawing = arguments.sampler, tuple(arguments.settings)
-    session = Session(arguments.setup, output, arguments.prior, arguments.target, *drawing)
+    session = Session(
+        arguments.setup, output, arguments.prior, arguments.target, *drawing, mask=arguments.mask,
+        correction=arguments.warp_correction, like=Path(arguments.like[0]) if arguments.like else None,
+    )  # fmt: skip
     serve(session, arguments.port, not arguments.no_browser)
     return 0
 

@@ -3,17 +3,53 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from infield.pipelines.run.options import is_silent
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
-def progress(*, quiet: bool = False) -> Progress:
+T = TypeVar("T")
+
+
+class Unseen:
+    """What stands for a progress bar where there is nobody to see one."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def add_task(self, description: str, **_: Any) -> Any:
+        return 0
+
+    def advance(self, task: Any, advance: float = 1) -> None:
+        pass
+
+    def update(self, task: Any, **_: Any) -> None:
+        pass
+
+    def track(self, steps: Iterable[T], **_: Any) -> Iterator[T]:
+        return iter(steps)
+
+
+def progress(*, quiet: bool = False) -> Progress | Unseen:
     """A progress bar with time left on standard error; nothing where that is no terminal."""
+    if quiet or is_silent() or not sys.stderr.isatty():
+        return Unseen()
+    from rich.console import Console  # a twentieth of a second of a processor
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -22,7 +58,6 @@ def progress(*, quiet: bool = False) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        disable=quiet or is_silent() or not sys.stderr.isatty(),
     )
 
 
@@ -36,7 +71,11 @@ def table(title: str, rows: Mapping[str, str]) -> None:
     """A two-column table on standard output, unless output is silenced."""
     if is_silent():
         return
-    sheet = Table(title=title, show_header=False)
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    sheet = Table(title=Text(title), show_header=False)
     for name, value in rows.items():
-        sheet.add_row(name, value)
+        sheet.add_row(Text(name), Text(value))  # brackets of names are no markup
     Console().print(sheet)

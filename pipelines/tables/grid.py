@@ -5,7 +5,8 @@
     infield convert grid sst.nc -o m.zarr --variable sst --time 3 --mask always-missing
     infield convert grid profiles.nc -o m.zarr --variable theta --select depth=0 --convert degC
 
-netCDF, HDF5 or zarr, whatever the file is called; scales, offsets, fill values and valid ranges are applied. Missing
+netCDF, HDF5 or zarr, whatever the file is called; scales, offsets, fill values and valid ranges are applied, and
+longitudes and latitudes without units are taken as degrees by their names. Missing
 values (NaN) are gaps: the field is measured where there are values; --no-gaps refuses them. Land is no gap:
 --mask names a variable of 0 and 1, or declares cells that are missing at all times as land; maps of the posterior
 leave it out.
@@ -30,15 +31,20 @@ from infield.pipelines.tables.output import add_output_arguments, finish, prepar
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="FIELD", help="the file")
     add_output_arguments(parser, "MEASUREMENT.zarr")
-    parser.add_argument("--variable", required=True, metavar="NAME", help="the field")
-    parser.add_argument("--mask", metavar="NAME|always-missing", help="land: a variable of 0 and 1 (in either sense)")
+    parser.add_argument("--variable", required=True, metavar="NAME", help="the field, GROUP/NAME in a group")
+    parser.add_argument(
+        "--mask",
+        metavar="NAME|always-missing",
+        help="land: a variable of 0 and 1 (in either sense), or of flags of which one names land",
+    )
     noise = parser.add_mutually_exclusive_group()
     noise.add_argument("--noise-std", type=float, metavar="STD",
                        help="standard deviation of the noise, in the file's own units")  # fmt: skip
     noise.add_argument("--noise-variable", metavar="NAME", help="a standard deviation for each value")
     parser.add_argument("--time", metavar="INDEX|DATE", help="one time: its index, or a date or the beginning of one")
     parser.add_argument("--select", action="append", default=[], metavar="DIM=INDEX|VALUE",
-                        help="one place of another dimension; may be repeated")  # fmt: skip
+                        help="one place of another dimension, by its index (5) or its coordinate (5.0); may be "
+                             "repeated")  # fmt: skip
     parser.add_argument("--missing", type=float, nargs="+", default=[], metavar="NUMBER",
                         help="a number that stands for missing values though the file does not say so")  # fmt: skip
     parser.add_argument("--no-missing", action="store_true", help="numbers such as -9999 are values like the others")

@@ -27,6 +27,7 @@ from infield.posterior.kriging.fitted import FittedField
 from infield.posterior.kriging.law import JITTER
 from infield.posterior.kriging.local import moments
 from infield.posterior.kriging.observations import Observations, evenly
+from infield.posterior.kriging.outliers import SIGNIFICANT, outlying
 from infield.posterior.kriging.rivals import rivals
 from infield.posterior.kriging.verdict import Verdict
 
@@ -122,10 +123,21 @@ def prior_covariance_of_data(field: FittedField, data: Observations) -> Tensor:
     return field.fit.law.between(z, z) + torch.diag(data.noise + JITTER * field.fit.law.variance) + F @ F.mT
 
 
+def _inverse(field: FittedField, data: Observations) -> Tensor:
+    return torch.cholesky_inverse(torch.linalg.cholesky(prior_covariance_of_data(field, data)))
+
+
+def _precisions(field: FittedField) -> list[tuple[Tensor, Tensor]]:
+    """Inverse covariance of the data of each channel, and the data; none where they are many."""
+    channels = [field.measured(c, field.most_probable) for c in range(len(field.data.channels))]
+    if any(len(data) > CLOSED_FORM for data in channels):
+        return []
+    return [(_inverse(field, data), data.y) for data in channels]
+
+
 def leave_one_out(field: FittedField, data: Observations) -> tuple[Tensor, Tensor]:
     """Errors and standard deviations of predictions of each datum from all others, shape `(n,)` both."""
-    K = prior_covariance_of_data(field, data)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(K))
+    inverse = _inverse(field, data)
     precision = inverse.diagonal()
     return (inverse @ data.y) / precision, precision.rsqrt()
 
@@ -174,17 +186,13 @@ def _few(kept: Tensor) -> int:
     return min(int(kept.sum()), 100)
 
 
-SIGNIFICANT = 0.004
-"""Probability below which a check fails; a right law fails one of the checks in about one of fifty files."""
-
-
 def verdict(field: FittedField, validation: Validation | None) -> Verdict:
     """Judge a fit by its warnings, its whitened residuals, its predictions of held-out data, and rivals of its file."""
     if field.fit.warnings:
         return Verdict(0, "; ".join(field.fit.warnings))
     failed = [words for p, words in _checks(field, validation) if p < SIGNIFICANT]
     if validation is not None:
-        failed += rivals(field) + outlying(field, validation)
+        failed += rivals(field) + outlying(field, validation.z, _precisions(field))
     if validation is None:
         return Verdict(0, failed[0]) if failed else Verdict("unchecked", "no held-out data were predicted")
     tails = _heavy_tails(validation)
@@ -209,24 +217,6 @@ def _heavy_tails(validation: Validation) -> list[str]:
     if float(kurtosistest(validation.z.numpy()).pvalue) > SIGNIFICANT:
         return []
     return [f"errors have heavier tails than a Gaussian (excess kurtosis {kurtosis:.1f}): extremes are underestimated"]
-
-
-def outlying(field: FittedField, validation: Validation) -> list[str]:
-    """Whether one datum makes up the law: it holds most of the variance, and yet the others do not predict it."""
-    worst = float(validation.z.abs().max())
-    if 2 * validation.count * float(ndtr(-worst)) >= SIGNIFICANT:
-        return []
-    for data in field.data.channels:
-        squares = (data.y - data.y.median()).square()
-        if float(squares.max()) > float(squares.sum()) * DOMINANT:
-            value, share = float(data.y[squares.argmax()]), float(squares.max() / squares.sum())
-            return [f"one datum, {value:.4g} {field.units}, holds {100 * share:.0f} % of the variance of all and lies "
-                    f"{worst:.1f} standard deviations off what the others predict: is it an error?"]  # fmt: skip
-    return []
-
-
-DOMINANT = 0.5
-"""Share of the variance of all data, around their median, that no single one should hold."""
 
 
 def _checks(field: FittedField, validation: Validation | None) -> Iterator[tuple[float, str]]:

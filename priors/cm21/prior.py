@@ -32,7 +32,7 @@ if not TYPE_CHECKING:
     __getattr__ = old_names(__name__)
 
 FLOW_STEPS = 8
-"""Default number of steps of the flow, and network calls per lightcone; as near to the path as 15 calls of Heun's
+"""Default number of steps of the flow, and network calls per lightcone; nearer to the path than 15 calls of Heun's
 method."""
 
 
@@ -332,7 +332,7 @@ class LightconePrior(Brief):
 
     def evolved(self, flow: LightconeFlow, xi: Tensor, steps: int) -> Tensor:
         """Integrate the flow from white noise `(n, channel, x, y, los)`."""
-        return integrate(flow.velocity, GaussianFlow.white(xi.ndim - 1), xi, steps)
+        return integrate(flow.velocity, GaussianFlow.white(xi), xi, steps)
 
     def temperature(self, flow: LightconeFlow, xi: Tensor) -> Tensor:
         """Temperatures in mK, exactly 0 where ionised, of innovations; shape `(batch, 1, x, y, los)`."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from infield.core import registry
+from infield.core.eigenvectors import eigh_by_reflection
 from infield.core.errors import InfieldError
 from infield.core.grid import Grid, GridLike
 from infield.core.renamed import old_names
@@ -179,7 +180,7 @@ class Matern:
             return self.covariance_in(Hartley(grid.ndim), grid, channels)
         if self._low_rank(grid):
             return self._partial(grid).to_eigenmodes(grid.shape, channels)
-        eigenvalues, vectors = torch.linalg.eigh(self._matrix(grid))
+        eigenvalues, vectors = eigh_by_reflection(self._matrix(grid))
         spectrum = eigenvalues.clamp_min(1e-12 * eigenvalues[-1])
         diagonal = spectrum.reshape(grid.shape).expand(channels, *grid.shape).clone()
         return Covariance.diagonal_in(Eigenbasis(vectors, grid.shape), diagonal)

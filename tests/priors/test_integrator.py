@@ -18,7 +18,7 @@ from infield.priors.covariance.modes import Hartley
 from infield.priors.gaussian.kernels import Matern
 from infield.priors.gaussian.mixture import MixturePrior
 from infield.priors.gaussian.prior import GaussianPrior, gaussian_prior
-from infield.priors.integrator import GaussianFlow, integrate, times
+from infield.priors.integrator import GaussianFlow, integrate
 
 GRID = Grid.regular((16,), 1.0, periodic=True)
 
@@ -112,10 +112,9 @@ def test_single_precision_and_calls(mixture):
         calls.append(t)
         return mixture.velocity(x.double(), t).float()
 
-    x = integrate(
-        velocity, GaussianFlow.of(mixture.source, mixture.covariance, mixture.mean), source_fields(mixture).float(), 4
-    )
-    assert x.dtype == torch.float32 and calls == times(4)[:-1] and len(calls) == 4
+    gaussian_part = GaussianFlow.of(mixture.source, mixture.covariance, mixture.mean)
+    x = integrate(velocity, gaussian_part, source_fields(mixture).float(), 4)
+    assert x.dtype == torch.float32 and calls == gaussian_part.times(4)[:-1] and len(calls) == 4
 
 
 def test_a_known_first_velocity_saves_its_call(mixture):
@@ -142,3 +141,60 @@ def test_power_of_every_octave_in_eight_and_sixteen_calls(mixture):
 
     assert off(flow(mixture, x_0, 8)) < 0.1 < off(heun(mixture, x_0, uniform(4)))
     assert off(flow(mixture, x_0, 16)) < 0.05 < off(heun(mixture, x_0, uniform(4)))
+
+
+def test_times_of_white_noise_are_tangents_of_their_share():
+    s = np.arange(7) / 7
+    tangent = np.tan(np.pi / 2 * (1 - (1 - s**2) ** 1.5))
+    times = GaussianFlow.white(torch.zeros(1, 1, 4)).times(7)
+    np.testing.assert_allclose(times, [*(tangent / (1 + tangent)), 1.0], rtol=0, atol=1e-12)
+
+
+def test_times_follow_the_modes_that_vary():
+    """Smooth priors of rough sources decide late, and as much earlier if the two change places; empty modes have no
+    say."""
+    d = torch.tensor([[1.0, 1e-2, 1e-4, 0.0]], dtype=torch.float64)
+    c = torch.tensor([[1.0, 1.0, 1.0, 0.0]], dtype=torch.float64)
+
+    def times(c: Tensor, d: Tensor) -> list[float]:
+        return GaussianFlow(Hartley(1), c, d, torch.zeros_like(c)).times(8)
+
+    one = times(c[:, :1], d[:, :1])
+    assert 1 - times(c, d)[-2] < 0.15 * (1 - one[-2]) and times(c, d)[1] > one[1]
+    assert times(d, c)[1] < 0.15 * one[1]
+    assert times(c, d) == times(c[:, :3], d[:, :3])
+
+
+def test_moments_are_integrals_over_the_angle_of_each_mode():
+    c = torch.tensor([[4.0, 1.0, 1.0, 0.0]], dtype=torch.float64)
+    d = torch.tensor([[1.0, 1.0, 1e-3, 0.0]], dtype=torch.float64)
+    gaussian_part, steps, parts = GaussianFlow(Hartley(1), c, d, torch.zeros_like(c)), 6, 2000
+    t = np.array(gaussian_part.times(steps * parts))
+    for k in range(steps):
+        inside = t[k * parts : (k + 1) * parts + 1]
+        theta = np.stack([*(np.arctan2(r * inside, 1 - inside) for r in (0.5, 1.0, 1e-3**0.5)), inside])
+        u = (np.arange(parts) + 0.5) / parts
+        expected = np.stack([(u**q * np.diff(theta)).sum(1) for q in range(3)])
+        np.testing.assert_allclose(gaussian_part.moments(steps, k)[:, 0], expected, rtol=0, atol=3e-4)
+    assert np.abs(gaussian_part.moments(steps, 2)[:, 0] - expected).max() > 0.05  # of another step
+
+
+def test_what_is_constant_in_the_angle_is_exact_in_one_step():
+    """v - v_G = a sqrt(c d / p) moves z by a pi / 2, of rough modes and of smooth ones alike."""
+    c = torch.tensor([[1.0, 1.0, 1.0, 1.0]], dtype=torch.float64)
+    d = torch.tensor([[9.0, 1.0, 1e-2, 1e-5]], dtype=torch.float64)
+    modes, a = Hartley(1), 0.3
+    gaussian_part = GaussianFlow(modes, c, d, torch.zeros_like(c))
+
+    def velocity(x: Tensor, t: float) -> Tensor:
+        p = t**2 * d + (1 - t) ** 2 * c
+        return modes.synthesise((t * d - (1 - t) * c) / p * modes.analyse(x) + a * (c * d / p).sqrt())
+
+    x_0 = modes.synthesise(torch.randn((3, 1, 4), generator=Generator().manual_seed(0), dtype=torch.float64))
+    expected = modes.synthesise(d.sqrt() * (modes.analyse(x_0) + a * np.pi / 2))
+    for steps in (1, 2, 6):
+        torch.testing.assert_close(integrate(velocity, gaussian_part, x_0, steps), expected, rtol=0, atol=1e-12)
+    x = x_0
+    for k in range(100):
+        x = x + velocity(x, k / 100) / 100
+    assert float((x - expected).abs().max()) > 1e-3

@@ -27,11 +27,10 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from rich.progress import Progress, TaskID
 from torch import Tensor
 
 from infield.core.errors import InfieldError
@@ -45,11 +44,14 @@ from infield.pipelines.cm21.bench.telescope import OURS, WIENER, add_telescope, 
 from infield.pipelines.cm21.emulate import draw_cone
 from infield.pipelines.cm21.members import members_of
 from infield.pipelines.cm21.parameter_design import Design, cone_seeds
-from infield.pipelines.run.console import progress
+from infield.pipelines.run.console import Unseen, progress
 from infield.pipelines.run.options import refuse_without
 from infield.posterior.cm21.summary import LightconeSummary
 from infield.priors.cm21.flow import STRETCH
 from infield.priors.cm21.prior_entry import load_lightcone_prior
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 COSTED = 16
 """Cones that are drawn at one point for what one of them costs, where no ensemble was drawn."""
@@ -300,7 +302,7 @@ def _gaussian(setting: Setting, case: Case) -> Draw:
     return lambda numbers: law.draw(SampleStreams(case.seed, numbers).normal)
 
 
-def _counted(draw: Draw, bar: Progress, task: TaskID) -> Draw:
+def _counted(draw: Draw, bar: Progress | Unseen, task: Any) -> Draw:
     """The same draws, with a progress bar."""
 
     def counted(numbers: range) -> Tensor:

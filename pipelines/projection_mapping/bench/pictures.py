@@ -19,8 +19,8 @@ from infield.physics.projection_mapping.guidance import LUMA
 from infield.physics.projection_mapping.setup import Setup
 from infield.pipelines.bench.targets import TargetBench
 from infield.pipelines.package_data import shipped_checkpoints
+from infield.pipelines.projection_mapping.bench.cases import FEWEST_PAIRS, truth
 from infield.pipelines.projection_mapping.bench.cases import pictures as photographs
-from infield.pipelines.projection_mapping.bench.cases import truth
 from infield.pipelines.projection_mapping.bench.cooperation import projected
 from infield.pipelines.projection_mapping.ring import Ring, cross_faded, draw_ring, seams
 from infield.pipelines.run.prior_choice import choose_prior
@@ -66,7 +66,8 @@ def _gamut(bench: TargetBench, setup: Setup, count: int, seed: int) -> None:
     judge(case, "unguided", "mean distance from the gamut", far(measurement, free))
     judge(case, "diffpir", "mean distance from the gamut", far(measurement, guided))
     judge(case, "diffpir", "times nearer than unguided", far(measurement, free) / far(measurement, guided), 20)
-    judge(case, "diffpir", "diversity over that of projected samples", diversity(guided) / diversity(moved), 0.85)
+    ratio, error = diversity_ratio(guided, moved)
+    judge(case, "diffpir", "diversity over that of projected samples", ratio, 0.85, error=error)
     around: Any = choose_prior(PRIOR, _on_torus(measurement)).prior  # a window has no density of its own
     bits = [bits_per_dimension(around, x.clamp(0, 1), _numbers(seed, 2)) for x in (guided, moved, free)]
     gain = (bits[1] - bits[0]).numpy()
@@ -97,8 +98,10 @@ def _guides(bench: TargetBench, setup: Setup, count: int, seed: int) -> None:
     bench.judge(case, "gamut alone", "gradient on edges over that elsewhere", contrast["gamut alone"])
     bench.judge(case, "edges", "gradient on edges over that elsewhere", contrast["edges"])
     bench.judge(case, "edges", "times that of the gamut alone", contrast["edges"] / contrast["gamut alone"], 1.3)
-    bench.judge(case, "edges", "diversity over that of the gamut alone",
-                diversity(rows["edges"][1]) / diversity(alone), 0.9)  # fmt: skip
+    ratio, error = diversity_ratio(rows["edges"][1], alone)
+    bench.judge(case, "edges", "diversity over that of the gamut alone", ratio, 0.9, error=error)
+    depth, error = diversity_ratio(rows["depth"][1], alone)
+    bench.judge(case, "depth", "diversity over that of the gamut alone", depth, error=error)
     measurement = rows["depth"][0]
     wanted, part = _last(measurement), measurement.operator.operators[1]
     for name in ("gamut alone", "depth"):
@@ -135,6 +138,17 @@ def diversity(x: Tensor) -> float:
     """Mean distance of two pictures, root mean square over pixels and channels."""
     flat = x.flatten(1)
     return float(torch.pdist(flat).mean() / math.sqrt(flat.shape[1])) if len(x) > 1 else 0.0
+
+
+def diversity_ratio(x: Tensor, other: Tensor) -> tuple[float, float]:
+    """That of x over that of others, drawn from the same numbers, and its standard error by the jackknife over
+    samples; 0 of fewer than `FEWEST_PAIRS`, so that no target is met by an error."""
+    n, ratio = len(x), diversity(x) / max(diversity(other), 1e-12)
+    if n < FEWEST_PAIRS:
+        return ratio, 0.0
+    rest = [torch.arange(n) != i for i in range(n)]
+    without = np.array([diversity(x[r]) / diversity(other[r]) for r in rest])
+    return ratio, float(np.sqrt((n - 1) * without.var()))
 
 
 def bits_per_dimension(

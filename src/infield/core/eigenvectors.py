@@ -19,6 +19,10 @@ CUT_MARGIN = 0.01
 rounded by up to 1e-3 of itself, as rounding is 1e-13 of the largest."""
 
 
+ROUNDING = 1e-13
+"""A matrix that reversal changes by less than this fraction of its largest entry is unchanged by it."""
+
+
 def first_largest(values: Tensor) -> int:
     """Index of the first entry that is the largest up to `TIE`, for values `(n,)` of which the largest is positive."""
     return int((values >= (1 - TIE) * values.max()).nonzero()[0])
@@ -61,3 +65,35 @@ def canonical_basis(columns: Tensor) -> Tensor:
         basis[:, j] = column / torch.linalg.vector_norm(column)
         left = (left - basis[:, j].square()).clamp_min(0)
     return basis
+
+
+def eigh_by_reflection(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, ascending, and eigenvectors of a symmetric matrix, at a quarter of the cost where it allows.
+
+    Reversing the order of points maps a regular grid to itself, and the covariance A of a stationary field with it:
+    J A J = A. Its eigenvectors then are even or odd, and those of two matrices of half the size (Cantoni & Butler 1976,
+    Linear Algebra Appl. 13, 275): with A = [[P, Q J], [J Q, J P J]], of P + Q for (u, J u) / sqrt 2 and of P - Q for
+    (u, -J u) / sqrt 2. A point in the middle belongs to the even ones.
+
+    Arguments:
+        matrix: Shape `(n, n)`. It is decomposed whole where reversal changes it by more than rounding.
+
+    Returns:
+        Shapes `(n,)` and `(n, n)`, eigenvectors in columns.
+    """
+    n, half = len(matrix), len(matrix) // 2
+    reversed_ = matrix.flip(0, 1)
+    if n < 2 or float((matrix - reversed_).abs().max()) > ROUNDING * float(matrix.abs().max()):
+        return torch.linalg.eigh(matrix)
+    P, Q = matrix[:half, :half], matrix[:half, n - half :].flip(1)
+    even, odd = P + Q, P - Q
+    if n % 2:
+        to_middle = 2**0.5 * matrix[:half, half : half + 1]
+        even = torch.cat([torch.cat([even, to_middle], 1), torch.cat([to_middle.mT, matrix[half, half].view(1, 1)], 1)])
+    of_even, U = torch.linalg.eigh(even)
+    of_odd, W = torch.linalg.eigh(odd)
+    eigenvalues, order = torch.cat([of_even, of_odd]).sort()
+    upper = torch.cat([U[:half], W], 1) / 2**0.5
+    lower = torch.cat([U[:half], -W], 1).flip(0) / 2**0.5
+    middle = torch.cat([U[half:], W.new_zeros((n % 2, half))], 1)
+    return eigenvalues, torch.cat([upper, middle, lower])[:, order]

@@ -78,6 +78,7 @@ SEEN, EXPOSURE = named("points", indices="indices"), named("affine", scale="scal
 BLUR = named("convolution", {"gaussian_width": 0.3})
 CASES = {
     "across-edges": (named("across-edges", direction="direction"), PLANE, 3),
+    "edge-gradient": (named("edge-gradient", direction="direction"), PLANE, 3),
     "low-pass": (named("low-pass", {"blocks": [2, 2]}), PLANE, 3),
     "low-pass of luma": (named("low-pass", {"blocks": [2, 2], "luma": True}), PLANE, 3),
     "affine": (named("affine", scale="scale"), PLANE, 1),

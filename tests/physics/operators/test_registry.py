@@ -54,6 +54,7 @@ def test_names():
             "convolution",
             "darcy",
             "display",
+            "edge-gradient",
             "exp",
             "fourier",
         ),

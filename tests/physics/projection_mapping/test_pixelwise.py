@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from infield.physics.projection_mapping import scale
 from infield.physics.projection_mapping.pixelwise import least_squares_clipped, linear_clipped, secant_slope
 from infield.physics.projection_mapping.scale import _smooth_percentile
 
@@ -60,8 +61,10 @@ def test_a_smooth_percentile_of_one_value_is_that_value_and_what_is_not_covered_
 
 
 @pytest.mark.parametrize("size", [1.0, 2.0])
-def test_a_smooth_percentile_follows_a_ramp(size):
+def test_a_smooth_percentile_follows_a_ramp(size, monkeypatch):
     """Far from the borders a symmetric Gaussian keeps a straight line; the percentile of 15 lines lies below it."""
+    monkeypatch.setattr(scale, "WINDOW", 15)
+    monkeypatch.setattr(scale, "SMOOTHING", 8.0)
     y, _ = np.mgrid[:200, :160].astype(float)
     found = _smooth_percentile(y, np.ones(y.shape, dtype=bool), 50, size)
     assert found[80:120, 40:120] == pytest.approx(y[80:120, 40:120], abs=1e-3)

@@ -94,9 +94,56 @@ def test_samples_are_drawn_and_uploads_taken(session):
         _, data = cv2.imencode(".png", np.full((36, 48, 3), 200, np.uint8))
         request = urllib.request.Request(f"{address}/upload/png", data.tobytes())
         with urllib.request.urlopen(request) as answer:
-            assert json.loads(answer.read()) == {"target": "target.png"}
+            assert json.loads(answer.read())["target"].endswith(".png")
         flat = json.loads(ask(f"{address}/preview", {"exposure": 0.05}))
         assert image(flat["images"]["target"])[8:-8, 12:-12].std() < 1
+
+
+def send(address, image):
+    _, data = cv2.imencode(".png", image)
+    with urllib.request.urlopen(urllib.request.Request(address, data.tobytes())) as answer:
+        return json.loads(answer.read())
+
+
+def test_a_mask_is_that_of_the_command(session, tmp_path):
+    """Its left half stays dark, on the page and in what the printed command writes; control: without it."""
+    mask = np.zeros((36, 48), np.uint8)
+    mask[:, 24:] = 255
+    asked = {"exposure": 0.2, "iterations": 0}
+    lit = lambda found: image(found["images"]["gamut"])[:, :20].any()  # noqa: E731
+    with running(session) as address:
+        send(f"{address}/mask/png", mask)
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            send(f"{address}/mask/png", mask[:30])
+        assert "36" in json.loads(caught.value.read())["error"]
+        dark = json.loads(ask(f"{address}/preview", asked))
+        saved = json.loads(ask(f"{address}/save", asked))
+        ask(f"{address}/unmask", {})
+        whole = json.loads(ask(f"{address}/preview", asked))
+    assert not lit(dark) and lit(whole)
+    words = shlex.split(saved["command"])
+    out = words[words.index("-o") + 1]
+    words[words.index("-o") + 1] = str(tmp_path / "again")
+    assert main(words[1:]) == 0
+    for name in ("projector_0.png", "appearance.png"):
+        assert (tmp_path / "again" / name).read_bytes() == (session.output.parent / out / name).read_bytes()
+
+
+def test_samples_are_like_a_picture(session):
+    """Left half bright, right half dark; control: a weight of 0."""
+    two = np.full((36, 48, 3), 40, np.uint8)
+    two[:, :24] = 190
+    apart = []
+    with running(session) as address:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            ask(f"{address}/draw", {"samples": 1, "like": 1.0})
+        assert "no picture" in json.loads(caught.value.read())["error"]
+        send(f"{address}/like/png", two)
+        for weight in (4.0, 0.0):
+            drawn = json.loads(ask(f"{address}/draw", {"samples": 2, "exposure": 0.1, "like": weight}))
+            shown = np.stack([image(uri).astype(float) for uri in drawn["samples"].values()])
+            apart.append(shown[:, :, :20].mean() - shown[:, :, 28:].mean())
+    assert apart[0] > 60 > 45 > abs(apart[1])
 
 
 @pytest.mark.parametrize(

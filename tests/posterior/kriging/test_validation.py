@@ -18,10 +18,10 @@ from infield.posterior.kriging.fit import Settings
 from infield.posterior.kriging.fitted import FittedField
 from infield.posterior.kriging.law import Geometry
 from infield.posterior.kriging.observations import Observations
+from infield.posterior.kriging.outliers import far_apart, left_out_in_turn, outlying
 from infield.posterior.kriging.rivals import rivals
 from infield.posterior.kriging.validation import (
     leave_one_out,
-    outlying,
     prior_covariance_of_data,
     validate,
     verdict,
@@ -79,13 +79,74 @@ def test_one_wrong_datum_that_makes_the_law_is_named():
     def judged(values):
         m = Measurement(y=values[None, None], operator=operator, noise=noise, grid=GRID)
         field = FittedField.of(m, hyper="plug-in", settings=Settings(orders=(1.5,)))
-        return outlying(field, validate(field))
+        return outlying(field, validate(field).z)
 
     wrong, peak = y.clone(), y + 20 * torch.exp(-0.5 * ((torch.from_numpy(x) - x[30]) / 2) ** 2)
     wrong[20] = 500.0
     (found,) = judged(wrong)
     assert "one datum, 500 " in found and "is it an error?" in found
     assert judged(y) == judged(peak) == []
+
+
+def with_errors(n, seed):
+    """A field of length 0.2 at random places with errors of 0.2; its operator and grid."""
+    random = np.random.default_rng(seed)
+    axis = tuple(i / 7 for i in range(8))
+    grid, x = Grid((Axis("y", axis, "m"), Axis("x", axis, "m"))), random.random((n, 2))
+    r = np.sqrt(3) * np.linalg.norm(x[:, None] - x, axis=-1) / 0.2
+    f = np.linalg.cholesky((1 + r) * np.exp(-r) + 1e-9 * np.eye(n)) @ random.standard_normal(n)
+    return f + 0.2 * random.standard_normal(n), PointSensors.at_coordinates(grid, 1, torch.from_numpy(x)), grid
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_three_gross_errors_among_eighty_data_are_said(known):
+    """The noise level swallows them where it is fitted, and no single one holds half of the variance."""
+    y, operator, grid = with_errors(80, 1)
+    wrong = y.copy()
+    wrong[[5, 40, 77]] += [12.0, -10.0, 11.0]
+
+    def judged(values):
+        noise = GaussianNoise(torch.tensor(0.04)) if known else UnknownGaussianNoise.of_data(values)
+        m = Measurement(y=torch.from_numpy(values)[None, None], operator=operator, noise=noise, grid=grid)
+        field = FittedField.of(m, hyper="plug-in", settings=Settings(orders=(1.5,), shapes=("isotropic",)))
+        return verdict(field, validate(field))
+
+    found, right = judged(wrong), judged(y)
+    assert found.trusted == 0 and "3 data lie " in found.because, found
+    assert right.trusted == 1, right
+
+
+def test_gross_errors_are_counted_and_tails_are_none():
+    """Independent numbers: of 200 Gaussian samples, and of heavy tails without a gap, none has exceptions."""
+    random = torch.Generator().manual_seed(0)
+    for n in (30, 300, 2000):
+        assert not any(far_apart(torch.randn(n, generator=random)).sizes for _ in range(200) if n > 30)
+    z = torch.randn(300, generator=random)
+    z[:4] = torch.tensor([9.0, -8.0, 12.0, 7.5])
+    assert far_apart(z).sizes == (12.0, 9.0, 8.0, 7.5)
+    z[:100] = 9.0 + 0.1 * z[:100]  # a third of the data are no exceptions
+    assert far_apart(z).sizes == ()
+    levels = (torch.arange(1, 2001, dtype=torch.float64) - 0.5) / 2000
+    student = torch.from_numpy(scipy.stats.t(4).ppf(levels.numpy()))
+    assert float(student.abs().max()) > 6 and far_apart(student).sizes == ()
+
+
+def test_an_error_left_out_spoils_nothing_any_more():
+    """Beside brute force: inverses of what is left, one datum after another; without errors nothing stands out."""
+    random = np.random.default_rng(3)
+    x = np.sort(random.random(60))
+    K = np.exp(-np.abs(x[:, None] - x) / 0.3) + 0.04 * np.eye(60)
+    y = np.linalg.cholesky(K) @ random.standard_normal(60)
+    assert left_out_in_turn(torch.from_numpy(np.linalg.inv(K)), torch.from_numpy(y)).sizes == ()
+    y[[20, 22, 45]] += [6.0, 6.0, -9.0]  # two of them are neighbours
+    rest, sizes = np.arange(60), []
+    for _ in range(3):
+        P = np.linalg.inv(K[np.ix_(rest, rest)])
+        z = np.abs(P @ y[rest]) / np.sqrt(np.diag(P))
+        sizes.append(float(z.max()))
+        rest = np.delete(rest, z.argmax())
+    found = left_out_in_turn(torch.from_numpy(np.linalg.inv(K)), torch.from_numpy(y))
+    assert found.sizes == pytest.approx(tuple(sizes), rel=1e-6) and set(range(60)) - set(rest) == {20, 22, 45}
 
 
 def short_or_white(n, seed, white):
