@@ -36,6 +36,10 @@ MIN_WHITE = 0.05
 MIN_LIGHT = 0.01
 """Least light, of full scale, of the 99.9 % quantile of white less black, of a projector that is seen."""
 MAX_NOT_ADDITIVE = 0.05
+MOST_BEYOND = 0.02
+"""Share of pixels that may decode to positions which the projector does not have."""
+LEAST_RISE = 0.8
+"""Share of full light at the lowest level from which a ramp counts as none."""
 MAX_FALL = 0.01
 """Of full drive, by how much a ramp may fall from one level to the next."""
 LINEAR_GAMMA = 1.08
@@ -185,6 +189,14 @@ def _check_order(one: ProjectorCaptures, gray: np.ndarray, lit: np.ndarray) -> N
     if len(gray) != pattern_count(one.height, one.width):
         raise InfieldError(where=one.folder, found=f"{len(gray)} images", expected=pattern_count(one.height, one.width))
     decoded, cell = decode_strong(gray, lit > 0.25 * np.quantile(lit, 0.95), one.height, one.width)
+    whole, _ = decode_strong(gray, decoded.lit, 2 ** bits_of(one.height), 2 ** bits_of(one.width))
+    beyond = (whole.column > one.width - 1 + cell) | (whole.row > one.height - 1 + cell)
+    if whole.valid.any() and (share := float(beyond[whole.valid].mean())) > MOST_BEYOND:
+        raise InfieldError(
+            where=one.folder,
+            found=f"a Gray code of positions beyond the projector in {100 * share:.0f} % of the pixels",
+            expected=f"a projector of {one.width} x {one.height} (width x height), columns before rows",
+        )
     both = decoded.valid[:, 1:] & decoded.valid[:, :-1]
     if both.sum() < 16:
         bright = (gray[0::2] > gray[1::2]).any(0) & (lit > 0.25 * np.quantile(lit, 0.95))
@@ -196,13 +208,33 @@ def _check_order(one: ProjectorCaptures, gray: np.ndarray, lit: np.ndarray) -> N
         return
     steps = [np.abs(np.diff(part, axis=1))[both] for part in (decoded.column, decoded.row)]
     jumps = float(np.mean((steps[0] + steps[1]) > 0.1 * one.width + 2 * cell))
-    if jumps > 0.05:
+    mirrored = _turn(decoded.column, decoded.row, decoded.valid, 2 * cell) < 0
+    if jumps > (0.01 if mirrored else 0.05):
         raise InfieldError(
             where=one.folder,
             found=f"a Gray code whose positions jump in {100 * jumps:.0f} % of the pixels",
             expected=f"OpenCV's order for {one.width} x {one.height}: columns first, most significant bit first, each "
             "pattern followed by its inverse",
         )
+    if mirrored:
+        warnings.warn(
+            f"the picture of projector '{one.name}' is mirrored: right behind a screen or by a mirror; else rows and "
+            "columns of its Gray code, or patterns and inverses, are exchanged",
+            stacklevel=4,
+        )
+
+
+def _turn(column: np.ndarray, row: np.ndarray, valid: np.ndarray, largest: float) -> float:
+    """Determinant of the mean local derivative of (column, row) along (x, y): below 0 where the picture is mirrored."""
+    slopes = []
+    for part in (column, row):
+        for axis in (1, 0):
+            step = np.diff(part, axis=axis)
+            both = np.diff(valid.astype(int), axis=axis) == 0
+            both &= valid[:, 1:] if axis else valid[1:]
+            small = step[both & (np.abs(step) <= largest)]
+            slopes.append(float(small.mean()) if small.size else 0.0)
+    return slopes[0] * slopes[3] - slopes[1] * slopes[2]
 
 
 def _response(
@@ -217,6 +249,13 @@ def _response(
         own = full.mean(1).argmax()
         weight = full[own]
         g = np.array([float((ramps[k, level][own][usable] * weight).sum() / (weight**2).sum()) for level in one.levels])
+        if g[0] > LEAST_RISE:
+            raise InfieldError(
+                where=one.folder,
+                found=f"a ramp of {primary} with {100 * g[0]:.0f} % of full light at level {one.levels[0]}",
+                expected=f"less than {100 * LEAST_RISE:.0f} %",
+                remedy="capture it again: all of its levels show the same",
+            )
         falls = np.diff(np.concatenate([[0], g]))
         if falls.min() < -MAX_FALL:
             worst = int(falls.argmin())

@@ -17,7 +17,7 @@ black meanwhile.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class ProjectorCaptures:
         name, width, height: As `setup.yaml` states them.
         folder: Where they are.
         levels: Of the ramps.
+        size: Height and width that all captures have; None where that is not known yet.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ProjectorCaptures:
     height: int
     folder: Path
     levels: tuple[int, ...]
+    size: tuple[int, int] | None = None
 
     def codes(self, capture: str) -> np.ndarray:
         """Mean codes of all frames of a capture as a fraction of full scale, shape `(3, y, x)`.
@@ -65,6 +67,13 @@ class ProjectorCaptures:
         images = [_channels_first(read_codes(path), path) for path in frames]
         if len({image.shape for image in images}) > 1:
             raise InfieldError(where=frames[0], found="frames of different sizes", expected="one size")
+        height, width = images[0].shape[-2:]
+        if self.size not in (None, (height, width)):
+            raise InfieldError(
+                where=frames[0],
+                found=f"{width} x {height} pixels",
+                expected=f"{self.size[1]} x {self.size[0]}, as the first white capture has",  # type: ignore[index]
+            )
         return np.asarray(np.mean(images, 0))
 
     def check_gray_codes(self) -> int:
@@ -132,11 +141,16 @@ def open_captures(folder: Path) -> Captures:
     levels = tuple(content.get("levels") or LEVELS)
     if len(levels) < 3 or list(levels) != sorted(set(levels)) or levels[-1] != 255 or levels[0] <= 0:
         raise InfieldError(where=path, found=f"levels {list(levels)}", expected="at least 3, rising, the last 255")
-    projectors = []
+    projectors: list[ProjectorCaptures] = []
     for i, entry in enumerate(entries):
         if not isinstance(entry, dict) or not {"name", "width", "height"} <= set(entry):
             raise InfieldError(where=path, found=f"projector {i}: {entry!r}", expected="name, width and height")
-        where = folder / str(entry["name"])
+        name = str(entry["name"])
+        if Path(name).name != name or name in (p.name for p in projectors):
+            raise InfieldError(
+                where=path, found=f"projector {i}: name '{name}'", expected="the name of a folder, another for each"
+            )
+        where = folder / name
         if not where.is_dir():
             raise InfieldError(where=where, found="no folder", expected=f"captures of projector '{entry['name']}'")
         projectors.append(
@@ -147,6 +161,7 @@ def open_captures(folder: Path) -> Captures:
     if to_srgb is not None and (to_srgb.shape != (3, 3) or abs(np.linalg.det(to_srgb)) < 1e-6):
         raise InfieldError(where=path, found=f"to_srgb {matrix}", expected="an invertible 3 x 3 matrix")
     shape = projectors[0].codes("white").shape[-2:]
+    projectors = [replace(p, size=(shape[0], shape[1])) for p in projectors]
     geometry = dict(content.get("geometry") or {})
     if geometry:
         geometry["depth"] = _depth(folder / str(geometry.get("depth")), shape)

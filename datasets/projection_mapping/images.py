@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,16 @@ from infield.physics.projection_mapping.colour import decode, encode
 from infield.physics.projection_mapping.extra import require
 
 ASPECT_RTOL = 0.02
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: np.flipud(np.rot90(a)),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.fliplr(np.rot90(a)),
+    8: np.rot90,
+}
+"""What brings a picture of an EXIF orientation upright."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,8 @@ def read_codes(path: Path) -> np.ndarray:
 
 
 def read_picture(path: Path) -> Picture:
-    """A picture as sRGB codes: alpha over black, grey in all channels, 16 bits scaled, colour profiles ignored.
+    """A picture as sRGB codes: upright as its EXIF orientation states, alpha over black, grey in all channels, 16 bits
+    scaled, colour profiles ignored.
 
     Raises:
         InfieldError: As `read_codes`, or its values are of another type than 8 or 16 bits.
@@ -56,6 +68,10 @@ def read_picture(path: Path) -> Picture:
         raise InfieldError(where=path, found=f"values of type {codes.dtype}", expected="8 or 16 bits")
     if codes.dtype == np.uint16:
         notes.append("16 bits")
+    orientation = _orientation(path)
+    if orientation in UPRIGHT:
+        codes = np.ascontiguousarray(UPRIGHT[orientation](codes))
+        notes.append("turned upright as its EXIF orientation states")
     values = codes.astype(np.float64) / np.iinfo(codes.dtype).max
     if values.ndim == 2:
         values = values[..., None]
@@ -113,6 +129,17 @@ def _light(code: np.ndarray) -> np.ndarray:
 
 def _encoded(light: np.ndarray) -> np.ndarray:
     return np.asarray(encode(torch.from_numpy(np.ascontiguousarray(light))).numpy())
+
+
+def _orientation(path: Path) -> int:
+    """EXIF's tag 274, 1 where there is none."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return int(image.getexif().get(274, 1))
+    except (UnidentifiedImageError, OSError, ValueError, TypeError, SyntaxError):
+        return 1
 
 
 def _has_profile(path: Path) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from infield.datasets.tables.axes import Column
+from infield.datasets.tables.times import holds_dates
 
 _BRACKETS = re.compile(r".*[\[(]\s*([^\])]+?)\s*[\])]\s*$")
 _WEST = re.compile(r"(?i).*(west|[\s_(\[]w[\])]?$)")
@@ -29,3 +31,13 @@ def westward(column: Column) -> list[str]:
     if column.kind != "longitude" or not _WEST.match(column.name) or np.nanmin(column.values) < 0:
         return []
     return [f"warning: longitudes '{column.name}' are taken eastwards; give them a minus if they count westwards"]
+
+
+def times_left_out(frame: pd.DataFrame, at: Sequence[str]) -> list[str]:
+    """Columns of dates that tell data at one place apart, and are no axis."""
+    return [
+        f"warning: '{name}' holds {frame[name].nunique()} dates and is no axis: data of one place at several times "
+        f"count as repeated ({{at}} takes {' '.join([*at, str(name)])})"
+        for name in frame
+        if name not in at and holds_dates(frame[name]) and frame[name].nunique() > 1
+    ]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
 
@@ -19,13 +18,13 @@ from infield.datasets.tables.axes import NAMES, RADIANS, Column, check_degrees, 
 from infield.datasets.tables.converted import Converted, noise_model, noise_of, refuse_constant
 from infield.datasets.tables.covariate_fields import on_grid
 from infield.datasets.tables.given import Given
-from infield.datasets.tables.hints import units_in_a_name, westward
+from infield.datasets.tables.hints import times_left_out, units_in_a_name, westward
 from infield.datasets.tables.merged import contradiction, merge
 from infield.datasets.tables.onto import along, field_of, grid_of, time_units
 from infield.datasets.tables.projection import azimuthal_equidistant, centre_of, grid_mapping, reference_system
 from infield.datasets.tables.stand_ins import refuse_stand_ins
 from infield.datasets.tables.table import Layout, Table, attributes_of, numbers, open_table
-from infield.datasets.tables.times import as_numbers
+from infield.datasets.tables.times import as_numbers, holds_dates
 from infield.physics.measurement import Measurement
 from infield.physics.operators.registry import build_operator
 from infield.physics.units import NONE, Conversion, conversion, known_units, same_units
@@ -138,6 +137,7 @@ def convert_table(source: Path | Given, request: Scattered) -> Converted:
             if variances is not None
             else f"{merged} data share the place of another: both stay, their difference determines the noise"
         )
+        notes += times_left_out(table.frame, request.at)
     grid = _grid(columns, steps) if known is None else grid_of(known)
     description = {"name": "points", "arrays": {"coordinates": "positions"}}
     arrays = {"positions": places}
@@ -194,7 +194,7 @@ def _check(request: Scattered) -> None:
 def _column(source: Path | Given, table: Table, name: str, request: Scattered, i: int, known: Field | None) -> Column:
     """One axis, as numbers with units."""
     attributes = attributes_of(table, name)
-    dates = _holds_dates(table.frame[name])
+    dates = holds_dates(table.frame[name])
     stored = "time" if dates else kind_of(name, attributes)
     stated = _stated(request, i, stored)
     if known is not None:
@@ -249,16 +249,6 @@ def _in_system(columns: list[Column], crs: str) -> tuple[list[Column], dict[str,
         about = {**column.attributes, "standard_name": f"projection_{letter}_coordinate", "axis": letter.upper()}
         found.append(replace(column, units=unit, kind="other", attributes=about))
     return [*found, *columns[2:]], mapping
-
-
-def _holds_dates(column: pd.Series) -> bool:
-    """Whether a column is of times, or of text with a date in every cell, whatever its name."""
-    if pd.api.types.is_datetime64_any_dtype(column):
-        return True
-    cells = column.dropna()
-    if not len(cells) or pd.api.types.is_numeric_dtype(cells):
-        return False
-    return bool(cells.astype(str).str.match(r"\s*\d{1,4}([-/.])\d{1,2}\1\d{1,4}").all())
 
 
 def _is_text(table: Table, name: str) -> bool:

@@ -90,6 +90,16 @@ def as_numbers(
         ) from error
 
 
+def holds_dates(column: pd.Series) -> bool:
+    """Whether a column is of times, or of text with a date in every cell, whatever its name."""
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return True
+    cells = column.dropna()
+    if not len(cells) or pd.api.types.is_numeric_dtype(cells):
+        return False
+    return bool(cells.astype(str).str.match(r"\s*\d{1,4}([-/.])\d{1,2}\1\d{1,4}").all())
+
+
 class _Order(ValueError):
     """Dates that do not tell whether days or months come first; mixed ones have both orders."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import threading
 import warnings
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -70,10 +71,28 @@ class _FieldByField:
         return torch.cat(fields)
 
 
+class _OneCallAtATime:
+    """deepinv's `DynamicMRI`, which holds the mask of all fields and frames in place of its own while it is called:
+    blocks of draws in other threads would meet it."""
+
+    calls: ClassVar = threading.RLock()
+
+    def A(self, x: Tensor, **settings: Any) -> Tensor:
+        with self.calls:
+            return super().A(x, **settings)  # type: ignore[misc]
+
+    def A_adjoint(self, y: Tensor, **settings: Any) -> Tensor:
+        with self.calls:
+            return super().A_adjoint(y, **settings)  # type: ignore[misc]
+
+
+MENDED: Mapping[str, type] = {"Tomography": _FieldByField, "DynamicMRI": _OneCallAtATime}
+
+
 @cache
 def _class(name: str) -> type[Physics]:
     """deepinv's class, with complex buffers that survive `.to` and with pickling."""
-    mended = (_FieldByField,) if name == "Tomography" else ()
+    mended = (MENDED[name],) if name in MENDED else ()
     return type(name, (_PicklableDeepinv, *mended, getattr(deepinv.physics, name)), {})
 
 

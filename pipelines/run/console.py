@@ -73,8 +73,9 @@ def table(title: str, rows: Mapping[str, str]) -> None:
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    sheet = Table(title=title, show_header=False)
+    sheet = Table(title=Text(title), show_header=False)
     for name, value in rows.items():
-        sheet.add_row(name, value)
+        sheet.add_row(Text(name), Text(value))  # brackets of names are no markup
     Console().print(sheet)

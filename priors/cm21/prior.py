@@ -32,7 +32,7 @@ if not TYPE_CHECKING:
     __getattr__ = old_names(__name__)
 
 FLOW_STEPS = 8
-"""Default number of steps of the flow, and network calls per lightcone; as near to the path as 15 calls of Heun's
+"""Default number of steps of the flow, and network calls per lightcone; nearer to the path than 15 calls of Heun's
 method."""
 
 

@@ -21,7 +21,7 @@ import xarray as xr
 from examples.example_files import plane
 from examples.field_situations_devices import DEVICES
 from examples.field_situations_more import MORE
-from examples.lightcone_examples import CELL, DEPTH, Z0, N, cone, cube, stack, version_3, version_4
+from examples.lightcone_examples import CELL, DEPTH, Z0, N, cone, cube, distances, stack, version_3, version_4
 from examples.wall_files import hdf5, netcdf, smooth
 from infield import InfieldError, open_measurement
 from infield.core.grid import Grid
@@ -222,6 +222,12 @@ SITUATIONS: dict[str, dict[str, Act]] = {
             native(change=lambda f: f.create_dataset("InputParameters/node_redshifts", data=np.linspace(12, 9, 9)))
         ),
         "a run that stopped": lightcone(native(change=lambda f: f.attrs.modify("last_completed_lcidx", 5))),
+        "distances in Mpc/h": lightcone(
+            native(change=lambda f: f["lightcone_distances"].write_direct(0.677 * distances()))
+        ),
+        "version 3, distances from another redshift on": lightcone(
+            native(old=True, change=lambda f: f.attrs.modify("redshift", 9.0))
+        ),
         "hlittle in km/s/Mpc": lightcone(
             native(change=lambda f: f["InputParameters/cosmo_params"].attrs.modify("hlittle", 67.7))
         ),

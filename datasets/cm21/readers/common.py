@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,6 +157,11 @@ def join(files: Sequence[RawLightcones], stated: UserMetadata) -> LightconeSourc
                 expected=f"none for a file of this kind ({files[0].format}), which holds it",
                 parameters=[name],
             )
+    twice = [path for path, n in Counter(file.path.resolve() for file in files).items() if n > 1]
+    if twice:
+        raise InfieldError(
+            where=twice[0], found="the same file twice", expected="every file once", remedy="leave one out"
+        )
     notes = [f"{file.path}: {note}" for file in files for note in file.notes]
     for file in files:
         steps = np.diff(file.redshift)
@@ -184,6 +190,12 @@ def join(files: Sequence[RawLightcones], stated: UserMetadata) -> LightconeSourc
     seeds = None
     if all(file.seeds is not None for file in files):
         seeds = np.concatenate([np.asarray(file.seeds) for file in files])
+        runs = Counter(zip(seeds.tolist(), *(values.tolist() for values in parameters.values()), strict=True))
+        again = len(seeds) - len(runs)
+        if again:
+            notes.append(
+                f"{again} of {len(seeds)} cones have the seed and the parameters of another: the same universe"
+            )
     history = [line for file in files for line in file.history] + notes
     if depth < len(redshift):
         history.append(f"the first {depth} of {len(redshift)} cells of the line of sight")

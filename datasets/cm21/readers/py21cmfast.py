@@ -17,11 +17,14 @@ from infield.core.errors import InfieldError
 from infield.datasets.cm21.cosmology import NEUTRINOS_V3, NEUTRINOS_V4, cosmology, redshifts_of
 from infield.datasets.cm21.lightcone_file import TEMPERATURE
 from infield.datasets.cm21.readers.common import RawLightcones, UserMetadata
-from infield.datasets.cm21.readers.sanity import refuse_unfilled, slices
+from infield.datasets.cm21.readers.sanity import check_cell, refuse_unfilled, slices
 from infield.datasets.formats.foreign_arrays import plain_attributes, readable
 from infield.datasets.formats.packing import unpacked
 
 FIELDS = "lightcones"
+BEGINNING_RTOL = 0.01
+"""Of 1 + z, between the redshift that a file of version 3 states and that of its first distance."""
+
 _V4, _V3 = "InputParameters", "user_params"
 
 
@@ -76,7 +79,10 @@ def native_cone(path: Path, file: h5py.File, stated: UserMetadata) -> RawLightco
         redshift = redshifts_of(distance, universe)
     except ValueError as error:
         raise InfieldError(where=f"{path}: '{distances}'", found=str(error).removeprefix("found ")) from None
+    if len(distance) > 1:
+        check_cell(f"{path}: '{distances}'", length / points, distance, h, stated=False)
     _refuse_beyond_nodes(path, file, redshift)
+    _refuse_another_beginning(path, file, redshift)
     parameters = {key: np.array([value]) for key, value in _numbers(file[astro].attrs).items()}
     constants = {key: {**_plain(file[key].attrs)} for key in (size, cosmo, astro, *others) if key in file}
     return RawLightcones(
@@ -156,6 +162,18 @@ def _refuse_beyond_nodes(path: Path, file: h5py.File, redshift: np.ndarray) -> N
             f"{nodes.min():.4g} to {nodes.max():.4g}: {slices(outside)} lie outside",
             expected="a cone between its nodes",
             remedy="distances and nodes are of different runs: simulate it again",
+        )
+
+
+def _refuse_another_beginning(path: Path, file: h5py.File, redshift: np.ndarray) -> None:
+    """Version 3 stores the redshift at which a cone begins."""
+    stated = _numbers({"redshift": file.attrs.get("redshift")}).get("redshift")
+    if stated is not None and abs(redshift.min() - stated) > BEGINNING_RTOL * (1 + stated):
+        raise InfieldError(
+            where=f"{path}: 'redshift'",
+            found=f"{stated:.4g} and distances from redshift {redshift.min():.4g} on",
+            expected="a cone that begins there",
+            remedy="they are of different runs, or the distances are not in Mpc: save the cone again",
         )
 
 

@@ -80,21 +80,31 @@ def check_distances(where: object, distance: np.ndarray, redshift: np.ndarray) -
         )
 
 
-def check_cell(where: object, cell: float, distance: np.ndarray, little_h: float = LITTLE_H) -> None:
+def check_cell(
+    where: object, cell: float, distance: np.ndarray, little_h: float = LITTLE_H, *, stated: bool = True
+) -> None:
     """Refuse a box in Mpc/h, whose cells across are h, or 1/h, times as long as along the line of sight; and cells that
     are far from cubes.
+
+    Arguments:
+        where: The file.
+        cell: Side across, in Mpc.
+        distance: Comoving distances of the cells, in Mpc.
+        little_h: Of the cosmology.
+        stated: Whether the box was, or could be, stated by the user.
 
     Raises:
         InfieldError: They are.
     """
+    of_file = "distances and box are not of one run, or not both in Mpc: save the cone again"
     along = float(abs(distance[-1] - distance[0])) / (len(distance) - 1)
     if not 1 / MAX_CELL_RATIO < cell / along < MAX_CELL_RATIO:
         raise InfieldError(
             where=where,
             found=f"cells of {cell:.4g} Mpc across and {along:.4g} Mpc along the line of sight",
             expected="about cubic ones, as simulations have them",
-            remedy="check the units of the redshifts, and state the box in Mpc ({box})",
-            parameters=["box"],
+            remedy="check the units of the redshifts, and state the box in Mpc ({box})" if stated else of_file,
+            parameters=["box"] if stated else [],
         )
     for factor, words in ((little_h, "times"), (1 / little_h, "divided by")):
         if abs(cell / along / factor - 1) < LITTLE_H_RTOL:
@@ -102,8 +112,10 @@ def check_cell(where: object, cell: float, distance: np.ndarray, little_h: float
                 where=where,
                 found=f"cells of {cell:.4g} across and {along:.4g} Mpc along the line of sight, whose ratio is h",
                 expected="both in Mpc",
-                remedy=f"state the box in Mpc ({{box}}): its length in Mpc/h is that in Mpc {words} h",
-                parameters=["box"],
+                remedy=f"state the box in Mpc ({{box}}): its length in Mpc/h is that in Mpc {words} h"
+                if stated
+                else of_file,
+                parameters=["box"] if stated else [],
             )
 
 
@@ -151,7 +163,9 @@ def check_cone(path: Path, values: np.ndarray, number: int, *, simulated: bool =
             )
     filled = (values != 0).mean((0, 1))
     empty = filled == 0
-    if empty.any() and not empty.all():
+    if empty.all():
+        refuse_unfilled(where, np.arange(values.shape[2]), values.shape[2])
+    if empty.any():
         edges = np.flatnonzero(empty[:-1] != empty[1:])
         abrupt = [i for i in edges if max(filled[i], filled[i + 1]) > 0.5]
         if abrupt:

@@ -506,6 +506,7 @@ pipelines.cone_members:refuse_another_grid -> pipelines.cm21.members:check_same_
 datasets.lightcone_source:RawCones -> datasets.cm21.readers.common:RawLightcones
 datasets.lightcone_source:Stated -> datasets.cm21.readers.common:UserMetadata
 datasets.wall_plane_source:Stated -> datasets.wall_pressure.readers.common:UserMetadata
+datasets.wall_plane_source:Positions -> datasets.wall_pressure.readers.raw_planes:Positions
 posterior.surrogate:Replaced -> posterior.models.surrogate:SurrogateMeasurement
 priors.learned_map:Stored -> priors.surrogates.learned_map:StoredSurrogate
 datasets.brains:Brains -> datasets.mri.brains:BrainPhantom

@@ -239,3 +239,18 @@ def test_matlab_of_version_5_is_refused_with_a_remedy(tmp_path):
     with h5py.File(tmp_path / "g.mat", "w") as file:  # the remedy: such a file is HDF5
         file["sst"] = FIELD
     np.testing.assert_allclose(grid(tmp_path / "g.mat").measurement.y[0, 0], FIELD)
+
+
+def test_stations_at_several_times_without_an_axis_of_times(tmp_path):
+    """Data of other days are taken for repeated ones, which make the noise: a person hears it, and what to do."""
+    rows = [f"{x},{y},2022-0{month}-01,{x + y + month}" for x in range(3) for y in range(3) for month in (1, 2)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["x,y,date,t", *rows]))
+
+    def warned(*at):
+        notes = convert_table(path, Scattered(value="t", at=at, grid=(0.5,) * len(at))).notes
+        return [note for note in notes if "is no axis" in note]
+
+    (said,) = warned("x", "y")
+    assert "'date' holds 2 dates" in said and "{at} takes x y date" in said
+    assert warned("x", "y", "date") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import warnings
 
 import numpy as np
@@ -84,3 +85,26 @@ def test_complex_fields_need_an_even_number_of_channels():
         description = {"name": "deepinv:RandomPhaseRetrieval", "parameters": {"m": 9, "seed": 1, "complex_field": True}}
         build_operator(description, {}, PLANE, 1)
     assert try_class("Haze").refused
+
+
+def test_a_dynamic_mri_that_holds_another_mask_while_it_is_called_takes_one_thread_at_a_time(monkeypatch):
+    example = EXAMPLES["DynamicMRI"]
+    description = {"name": "deepinv:DynamicMRI", "parameters": {}, "arrays": {"mask": "mask"}}
+    operator = build_operator(description, example.arrays, Grid.regular(example.shape), example.channels)
+    x = torch.randn(5, 2, *example.shape, generator=torch.Generator().manual_seed(0)).double()
+    right, found, masks = operator.A(x), [], []
+    other = threading.Thread(target=lambda: found.append(operator.A(x[:3])))
+    inner = operator.im_to_kspace
+
+    def meanwhile(*arguments, **settings):
+        if other.ident is None:  # inside the first call
+            masks.append(operator.mask.shape)
+            other.start()
+            other.join(0.2)
+        return inner(*arguments, **settings)
+
+    monkeypatch.setattr(operator, "im_to_kspace", meanwhile)
+    first = operator.A(x)
+    other.join()
+    assert torch.equal(first, right) and len(found) == 1 and torch.equal(found[0], right[:3])
+    assert masks[0] != operator.mask.shape  # what the other would have met

@@ -158,6 +158,35 @@ def _inverses(folder, one):
         path.write_bytes(contents[i ^ 1])
 
 
+def _one_inverse(folder, one):
+    a, b = (one / f"graycode_0{i}.png" for i in (4, 5))
+    first, second = a.read_bytes(), b.read_bytes()
+    a.write_bytes(second)
+    b.write_bytes(first)
+
+
+def _portrait(folder, one):
+    content = yaml.safe_load((folder / "setup.yaml").read_text())
+    first = content["projectors"][0]
+    first["width"], first["height"] = first["height"], first["width"]
+    (folder / "setup.yaml").write_text(yaml.safe_dump(content))
+
+
+def _twice(folder, one):
+    content = yaml.safe_load((folder / "setup.yaml").read_text())
+    content["projectors"][1]["name"] = "projector_0"
+    (folder / "setup.yaml").write_text(yaml.safe_dump(content))
+
+
+def _smaller_level(folder, one):
+    write_png(one / "red_085.png", read_codes(one / "red_085.png")[:20])
+
+
+def _constant_ramp(folder, one):
+    for path in one.glob("red_*.png"):
+        path.write_bytes((one / "red_255.png").read_bytes())
+
+
 def _other_size(folder, one):
     content = yaml.safe_load((folder / "setup.yaml").read_text())
     content["projectors"][0] |= {"width": 300}
@@ -201,8 +230,13 @@ def _levels(folder, one):
         (_fewer, "images of a Gray code"),
         (_swapped, "Gray code"),
         (_inverses, "Gray code"),
+        (_one_inverse, "Gray code"),
+        (_portrait, "positions beyond the projector"),
+        (_twice, "name 'projector_0'"),
+        (_smaller_level, "as the first white capture has"),
+        (_constant_ramp, "100 % of full light at level 28"),
         (_other_size, "images of a Gray code"),
-        (_second_size, "as the first projector's"),
+        (_second_size, "as the first white capture has"),
         (_falling, "a ramp of red that falls"),
         (_size, "frames of different sizes"),
         (_description, "no setup.yaml"),

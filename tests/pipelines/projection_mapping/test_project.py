@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from examples.projection import picture, scene, shown
+from PIL import Image, ImageOps
 
-from infield.datasets.projection_mapping.images import read_codes, write_png
+from infield.datasets.projection_mapping.images import read_codes, read_picture, write_png
 from infield.datasets.projection_mapping.setup_file import write_setup
 from infield.pipelines.cli import main
 
@@ -99,3 +100,18 @@ def test_a_gamut_that_is_one_point(folder, tmp_path, capsys):
     assert project(tmp_path, tmp_path / "bad", setup="dark.zarr", target=("--target", str(folder / "t.png"))) == 2
     error = capsys.readouterr().err
     assert "one point" in error and error.count("\n") == 1 and not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_photograph_is_read_upright(tmp_path, orientation):
+    """As Pillow turns it; control: the stored values of the others differ."""
+    values = np.random.default_rng(0).integers(0, 255, (5, 7, 3)).astype(np.uint8)
+    image = Image.fromarray(values)
+    exif = image.getexif()
+    exif[274] = orientation
+    image.save(tmp_path / "p.png", exif=exif)
+    with Image.open(tmp_path / "p.png") as stored:
+        upright = np.asarray(ImageOps.exif_transpose(stored))
+    found = read_picture(tmp_path / "p.png")
+    np.testing.assert_array_equal(np.round(255 * found.code.transpose(1, 2, 0)), upright)
+    assert bool(found.notes) == (orientation > 1) == (not np.array_equal(values, upright))

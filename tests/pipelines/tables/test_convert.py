@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 
 from infield.datasets.formats.measurement import open_measurement
+from infield.pipelines.cli import main
 
 DATA = Path(os.environ.get("INFIELD_DATA", "/nowhere"))
 
@@ -187,3 +188,11 @@ def test_real_grids(infield, tmp_path, name, options, shape, counts):
     measurement = open_measurement(tmp_path / "m.zarr")
     assert measurement.grid.shape == shape and measurement.count == counts[0]
     assert measurement.grid.axes[-1].periodic == (shape[-1] == 432)
+
+
+def test_a_name_with_brackets_is_printed_whole(tmp_path, capsys):
+    rows = [f"{x},{y},{10 * x + y}" for x in range(4) for y in range(4)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,y,Zn [mg/kg]", *rows]))
+    asked = ["--value", "Zn [mg/kg]", "--at", "x", "y", "--grid", "1", "-o", str(tmp_path / "m.zarr")]
+    assert main(["convert", "table", str(tmp_path / "t.csv"), *asked]) == 0
+    assert "16 of Zn [mg/kg], 0 to 33" in capsys.readouterr().out

@@ -317,3 +317,43 @@ def test_a_hubble_constant_in_km_per_s(tmp_path):
     with h5py.File(tmp_path / "c.h5", "r+") as file:
         file["lightcone_distances"][...] *= 1e3  # kpc
     refused(tmp_path / "c.h5", words=["'lightcone_distances'", "expected 0 to redshift 100"])
+
+
+@pytest.mark.parametrize("write", [version_3, version_4])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d * 1e-3, ["cells of 4 Mpc across and 0.004 Mpc"]),
+        (lambda d: d * 0.677, ["whose ratio is h", "save the cone again"]),
+        (lambda d: d[0] + 4 * (d - d[0]), ["cells of 4 Mpc across and 16 Mpc"]),
+    ],
+)
+def test_distances_of_a_native_cone_in_other_units(tmp_path, write, change, words):
+    write(tmp_path / "c.h5", cone())
+    read(tmp_path / "c.h5")
+    with h5py.File(tmp_path / "c.h5", "r+") as file:
+        file["distances" if write is version_3 else "lightcone_distances"][...] = change(distances())
+    refused(tmp_path / "c.h5", words=words)
+
+
+def test_a_cone_of_version_3_begins_where_it_states(tmp_path):
+    version_3(tmp_path / "c.h5", cone())
+    read(tmp_path / "c.h5")
+    with h5py.File(tmp_path / "c.h5", "r+") as file:
+        file.attrs["redshift"] = 9.0
+    refused(tmp_path / "c.h5", words=["'redshift': found 9 and distances from redshift 7.51 on"])
+
+
+def test_one_universe_twice(tmp_path):
+    """The same file is refused; of two files the notes state it. Another seed or parameter is another universe."""
+    for name, seed, zeta in (("a", 7, 30.0), ("b", 7, 30.0), ("c", 8, 30.0), ("d", 7, 31.0)):
+        version_4(tmp_path / f"{name}.h5", cone(), seed=seed, zeta=zeta)
+    files = {name: tmp_path / f"{name}.h5" for name in "abcd"}
+    refused(files["a"], files["c"], files["a"], words=["a.h5: found the same file twice"])
+    assert any("1 of 3 cones have the seed" in n for n in read(files["a"], files["b"], files["c"])[1].notes)
+    assert not any("have the seed" in note for note in read(files["a"], files["c"], files["d"])[1].notes)
+
+
+def test_a_cone_of_zeros_alone(tmp_path):
+    path, _, _ = arrays(tmp_path, scale=0.0)
+    refused(path, words=["zeros alone in slices 0 to 9 of 10"])

@@ -265,7 +265,8 @@ def test_files_that_are_none_are_refused(tmp_path, name):
 def test_the_file_of_lightcones(tmp_path):
     """What is written is read again, is a simulation file for training, and opens lazily."""
     version_4(tmp_path / "c.h5", cone(), seed=11)
-    _, source = read(tmp_path / "c.h5", tmp_path / "c.h5")
+    version_4(tmp_path / "d.h5", cone(), seed=12)
+    _, source = read(tmp_path / "c.h5", tmp_path / "d.h5")
     writer = lightcone_writer(tmp_path / "c.zarr", source.cones, run={}, title="test")
     for i in range(2):
         writer.write_block(i, {TEMPERATURE: source.read(i)[None]})
@@ -274,7 +275,7 @@ def test_the_file_of_lightcones(tmp_path):
     np.testing.assert_array_equal(group[TEMPERATURE][1], cone())
     assert group[TEMPERATURE].dims == ("sample", "x", "y", "los") and group[TEMPERATURE].attrs["units"] == "mK"
     assert group["frequency"].attrs["units"] == "MHz" and group["los"].attrs["units"] == "Mpc"
-    assert group[SEED].values.tolist() == [11, 11] and group["ION_Tvir_MIN"].attrs["units"] == "log10(K)"
+    assert group[SEED].values.tolist() == [11, 12] and group["ION_Tvir_MIN"].attrs["units"] == "log10(K)"
     np.testing.assert_array_equal(cones.redshift, source.cones.redshift)
     assert cones.grid == source.cones.grid and cones.history == source.cones.history
     data = FieldFile(str(tmp_path / "c.zarr"), TEMPERATURE, batch_size=1, validation=0, statistics=3)
