@@ -229,7 +229,13 @@ def _check_observed(path: Path, observed: Tensor, y: np.ndarray) -> None:
     if not observed.any():
         raise refusal(path, "observed", "0 everywhere", "1 where a datum was measured")
     if np.any(y[~observed.numpy()] != 0):
-        raise refusal(path, "data", "values other than 0 where 'observed' is 0", "0 there")
+        raise refusal(
+            path,
+            "data",
+            "values other than 0 where 'observed' is 0",
+            "0 there",
+            "set them to 0, or mark them as observed",
+        )
 
 
 def _read_noise(

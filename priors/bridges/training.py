@@ -47,6 +47,11 @@ class RegionTrainingPairs(Protocol):
         """Training pairs `(pairs, regions)` and years `(pairs,)`, to which the Gaussian model is fitted."""
         ...
 
+
+@runtime_checkable
+class HoldsImages(Protocol):
+    """Interface of a data module whose pairs are of images; the law of voxels needs one."""
+
     def images(self, n: int) -> ImagePairs:
         """Images of the first n subjects, to which the law of voxels is fitted."""
         ...
@@ -115,7 +120,13 @@ class BridgeMatching(LightningModule):
         change = ChangeModel.fit(*data.examples(), self.channel)
         self.denoiser = RegionDenoiser(change, self.network, positive=self.channel.name == "poisson")
         self.data = data
-        self.image_law = fit_image_law(data.images(self.images)) if self.images else None
+        if self.images and not isinstance(data, HoldsImages):
+            raise InfieldError(
+                where="bridge: images",
+                found=f"{self.images} subjects, and {type(data).__name__} without images",
+                expected="0, or pairs of images",
+            )
+        self.image_law = fit_image_law(data.images(self.images)) if self.images else None  # type: ignore[attr-defined]
 
     def loss(self, batch: list[Tensor], number: int, epoch: int) -> Tensor:
         """Mean over the batch; 1 for the Gaussian model alone, if it is right."""

@@ -8,9 +8,12 @@ import pytest
 import torch
 from examples.pet_cohort import write_cohort
 
-from infield.datasets.pet.brain_regions import NAMES
+from infield import InfieldError
+from infield.datasets.pet.amyloid_law import AmyloidLaw
+from infield.datasets.pet.brain_regions import GROUPS, NAMES
 from infield.pipelines.cli import main
 from infield.pipelines.package_data import CONFIGS
+from infield.pipelines.pet.bench.longitudinal_rows import train
 from infield.pipelines.pet.bench.longitudinal_scores import bootstrap_error, covered, fair_crps, variances
 from infield.priors.storage.checkpoint import load_checkpoint
 
@@ -76,3 +79,11 @@ def test_the_bench_runs(tmp_path):
     image = {(r["method"], r["metric"]): r["value"] for r in records if r["case"] == "images"}
     assert image["bridge", "share_of_negative_voxels"] == 0 and 0.8 < image["bridge", "coverage_of_voxels"] < 0.97
     assert image["bridge", "voxel_crps"] < image["painted", "voxel_crps"]  # hardly trained, but its noise is right
+
+
+def test_rows_are_trained_on_pairs_without_images():
+    """In three steps; a law of voxels needs images, and the refusal names both."""
+    bridge = train(AmyloidLaw(groups=GROUPS), 3, 0)
+    assert bridge.regions == NAMES and bridge.images is None
+    with pytest.raises(InfieldError, match="bridge: images: found 2 subjects, and LawPairs without images"):
+        train(AmyloidLaw(groups=GROUPS), 3, 0, images=2)
