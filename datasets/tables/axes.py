@@ -218,7 +218,7 @@ def grid_line(column: Column, step: float) -> tuple[float, ...]:
             found=f"one cell: all data at {finite.min():g} ({column.units})",
             expected="at least two",
             remedy="leave this axis out ({at})" + (", or take a smaller step ({grid})" if np.ptp(finite) > 0 else ""),
-            parameters=["at", "grid"] if np.ptp(finite) > 0 else ["at"],
+            parameters=["at", "grid"],
         )
     return tuple(_rounded(i * step) for i in range(low, high + 1))
 

@@ -117,7 +117,7 @@ class FieldFile(LightningDataModule):
         self.held_out = FieldSamples(self.path, array, range(count, count + held_out))
 
     def _refuse_variable(self, dataset: xr.Dataset) -> NoReturn:
-        known = [str(name) for name in dataset.data_vars]
+        known = sorted(map(str, dataset.data_vars))
         fields = [name for name in known if SAMPLE in dataset[name].dims and dataset[name].ndim > 1]
         if not fields:
             names = ", ".join(known) or "no variable"

@@ -104,7 +104,7 @@ def check_cell(
             found=f"cells of {cell:.4g} Mpc across and {along:.4g} Mpc along the line of sight",
             expected="about cubic ones, as simulations have them",
             remedy="check the units of the redshifts, and state the box in Mpc ({box})" if stated else of_file,
-            parameters=["box"] if stated else [],
+            parameters=["box"],
         )
     for factor, words in ((little_h, "times"), (1 / little_h, "divided by")):
         if abs(cell / along / factor - 1) < LITTLE_H_RTOL:
@@ -115,7 +115,7 @@ def check_cell(
                 remedy=f"state the box in Mpc ({{box}}): its length in Mpc/h is that in Mpc {words} h"
                 if stated
                 else of_file,
-                parameters=["box"] if stated else [],
+                parameters=["box"],
             )
 
 

@@ -93,17 +93,30 @@ def test_a_dynamic_mri_that_holds_another_mask_while_it_is_called_takes_one_thre
     operator = build_operator(description, example.arrays, Grid.regular(example.shape), example.channels)
     x = torch.randn(5, 2, *example.shape, generator=torch.Generator().manual_seed(0)).double()
     right, found, masks = operator.A(x), [], []
-    other = threading.Thread(target=lambda: found.append(operator.A(x[:3])))
+    asked = threading.Event()  # by the other thread: for the lock, or, were there none, answered
+    other = threading.Thread(target=lambda: (found.append(operator.A(x[:3])), asked.set()))
+    lock = threading.RLock()
+
+    class Watched:
+        def __enter__(self):
+            if threading.current_thread() is other:
+                asked.set()
+            lock.acquire()
+
+        def __exit__(self, *error):
+            lock.release()
+
     inner = operator.im_to_kspace
 
     def meanwhile(*arguments, **settings):
         if other.ident is None:  # inside the first call
             masks.append(operator.mask.shape)
             other.start()
-            other.join(0.2)
+            asked.wait()
         return inner(*arguments, **settings)
 
     monkeypatch.setattr(operator, "im_to_kspace", meanwhile)
+    monkeypatch.setattr(type(operator), "calls", Watched(), raising=False)
     first = operator.A(x)
     other.join()
     assert torch.equal(first, right) and len(found) == 1 and torch.equal(found[0], right[:3])

@@ -150,7 +150,7 @@ def test_convert_tells_what_it_found(infield, tmp_path):
 
 def test_convert_leaves_nothing_of_bad_cones(infield, tmp_path):
     """The second cone holds NaN: the first was written by then, and is removed again."""
-    values = np.zeros((2, 4, 4, 6), np.float32)
+    values = np.ones((2, 4, 4, 6), np.float32)
     values[1, 0, 0, 0] = np.nan
     npz(tmp_path / "c.npz", values)
     said = infield("convert", "lightcone", tmp_path / "c.npz", "-o", tmp_path / "c.zarr")
@@ -163,7 +163,7 @@ def test_convert_leaves_nothing_of_bad_cones(infield, tmp_path):
 
 def test_what_a_file_says_itself_is_not_stated_beside_it(infield, tmp_path):
     """Distances in the file make a cosmology beside them idle; without them it is what the distances come from."""
-    values, place = np.zeros((4, 4, 6), np.float32), tmp_path / "c.zarr"
+    values, place = np.ones((4, 4, 6), np.float32), tmp_path / "c.zarr"
     npz(tmp_path / "d.npz", values, distance_Mpc=9000 + 4.0 * np.arange(6))
     command = ("convert", "lightcone", tmp_path / "d.npz", "-o", place, "--hubble", 70)
     infield(*command).refused("d.npz: found --hubble, expected none for a file of this kind (numpy arrays)")
