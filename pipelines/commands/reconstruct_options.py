@@ -15,6 +15,7 @@ from pathlib import Path
 from infield.core import registry
 from infield.pipelines.run.fit_options import add_fit_arguments
 from infield.pipelines.run.run_options import add_run_arguments
+from infield.pipelines.run.subcommand import deferred
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +57,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser, samples=64)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    from infield.pipelines.commands.reconstruct import run as run_command  # not for --help
-
-    return run_command(arguments)
+run = deferred("infield.pipelines.commands.reconstruct:run")
