@@ -246,7 +246,7 @@ def _axes(
         kind, values = column.kind, column.values
         order = np.arange(len(values))
         if kind == "longitude" and column.units.startswith("degree"):
-            column, order, note = _turned(column, asked)
+            column, order, note = _turned(column, asked, np.isfinite(valid(field)).swapaxes(0, field.dims.index(dim)))
             notes += [note] if note else []
         elif len(values) > 1 and values[0] > values[-1]:
             order = order[::-1]
@@ -301,14 +301,23 @@ def _is_curvilinear(dataset: xr.Dataset, name: Any) -> bool:
     return dataset[name].ndim > 1 and kind_of(str(name), attributes_of_axis(dataset, name)) in ("longitude", "latitude")
 
 
-def _turned(column: Column, asked: Gridded) -> tuple[Column, np.ndarray, str]:
-    """Longitudes of a grid, increasing from where they are cut open; a point that comes twice is left out."""
+def _turned(column: Column, asked: Gridded, present: np.ndarray) -> tuple[Column, np.ndarray, str]:
+    """Longitudes of a grid, increasing from where they are cut open, each once: of two, the one with more data stays.
+
+    Arguments:
+        column: The longitudes.
+        asked: Where they are cut.
+        present: Where there are data, longitudes first.
+    """
     values, notes = column.values, []
     order = np.arange(len(values))
     around = np.mod(values, CIRCLE)
     if len(values) > 2 and np.isclose(around[0], around[-1], atol=1e-6) and abs(np.ptp(values)) > CIRCLE / 2:
-        order = order[:-1]
-        notes.append(f"'{column.name}' has its first point twice, 360 degrees apart: one was left out")
+        kept, other = (0, -1) if present[0].sum() >= present[-1].sum() else (-1, 0)
+        order = order[:-1] if kept == 0 else order[1:]
+        lost = int((present[other] & ~present[kept]).sum())
+        notes.append(f"'{column.name}' has its first point twice, 360 degrees apart: one was left out"
+                     + (f", and {lost} values that only it has" if lost else ""))  # fmt: skip
     steps = np.diff(np.sort(around[order]))
     step = float(np.median(steps)) if len(steps) else 1.0
     turned, note = cut_open(dataclasses.replace(column, values=values[order]), step, asked.wrap, asked.closed)

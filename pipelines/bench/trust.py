@@ -108,7 +108,7 @@ def _faults(bench: Bench, seed: int, kept: Kept, less: int) -> None:
             fields = posterior.draw(SIMULATIONS, DRAWS, generator, **fault)
             return posterior.judge(fields, generator, exchanges=999).p < ALARM
 
-        share = kept.share(f"seed {seed} {name}", repetitions, alarm)
+        share = kept.share(f"seed {seed} fault {name}", repetitions, alarm)
         if fault:
             _add(bench, name, "calibrate", "found", share, "at least 0.95", share >= 0.95)
         else:
@@ -238,13 +238,13 @@ def _check(bench: Bench, seed: int, kept: Kept, less: int) -> None:
         trusted = checked(Exact(), prior, _measurement(prior, 16, 500 * seed + i, 0.75, noise), 99, i % 100).trusted
         return math.nan if isinstance(trusted, str) else float(trusted)
 
-    verdicts = [kept.number(f"seed {seed} right {i}", partial(trusted_of, i)) for i in range(right)]
+    verdicts = [kept.number(f"seed {seed} check right {i}", partial(trusted_of, i)) for i in range(right)]
     alarms, trusted = sum(v == 0 for v in verdicts), sum(v == 1 for v in verdicts) / right
     _add(
         bench, f"{right} right files", "check", "false_alarms", float(alarms), "at most 2 of 40", alarms <= 0.05 * right
     )
     _add(bench, f"{right} right files", "check", "trusted", trusted, "at least 0.9", trusted >= 0.9)
-    share = kept.share(f"seed {seed} noise", faulty, lambda i: trusted_of(100 + i, 1.5) == 0)
+    share = kept.share(f"seed {seed} check noise", faulty, lambda i: trusted_of(100 + i, 1.5) == 0)
     _add(bench, "noise off by 1.5", "check", "found", share, "at least 0.9", share >= 0.9)
 
 

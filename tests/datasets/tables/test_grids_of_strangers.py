@@ -13,11 +13,12 @@ from infield.datasets.tables.gridded import Gridded, convert_grid
 
 LAT, LON = np.arange(10.0, 15), np.arange(20.0, 26)
 VALUES = np.round(15 + 3 * np.sin(np.arange(30.0)).reshape(5, 6), 2)
+VALUES.setflags(write=False)  # every test has its own
 
 
 def field(**attributes):
     return xr.Dataset(
-        {"sst": (("lat", "lon"), VALUES, {"units": "K", **attributes})},
+        {"sst": (("lat", "lon"), VALUES.copy(), {"units": "K", **attributes})},
         {"lat": ("lat", LAT, {"units": "degrees_north"}), "lon": ("lon", LON, {"units": "degrees_east"})},
     )
 
@@ -260,3 +261,20 @@ def test_a_dimension_without_cells(tmp_path):
         file.createVariable("t", "f8", ("time", "lat"))
     with pytest.raises(InfieldError, match="'time': found a dimension of 0 cells"):
         convert_grid(tmp_path / "f.nc", Gridded("t"))
+
+
+@pytest.mark.parametrize("empty", [0, -1])
+def test_of_a_meridian_that_comes_twice_the_one_with_data_stays(tmp_path, empty):
+    """Swaths write one side of the date line or the other; values that the other side alone has are counted."""
+    lon, values = np.linspace(0, 360, 7), np.c_[VALUES, VALUES[:, 0]].copy()
+    values[1:, empty] = np.nan
+    places = {"lat": ("lat", LAT, {"units": "degrees_north"}), "lon": ("lon", lon, {"units": "degrees_east"})}
+    xr.Dataset({"t": (("lat", "lon"), values)}, places).to_netcdf(tmp_path / "f.nc")
+    found = convert_grid(tmp_path / "f.nc", Gridded("t"))
+    at = np.argmin(np.mod(found.measurement.grid.axes[1].coordinates, 360))
+    np.testing.assert_allclose(numbers_of(found)[:, at], VALUES[:, 0])
+    assert found.facts["missing"] == 0 and not any("only it has" in note for note in found.notes)
+    values[0, -1 - empty] = np.nan  # a datum that the other alone has
+    xr.Dataset({"t": (("lat", "lon"), values)}, places).to_netcdf(tmp_path / "g.nc")
+    found = convert_grid(tmp_path / "g.nc", Gridded("t"))
+    assert found.facts["missing"] == 1 and any("and 1 values that only it has" in note for note in found.notes)
