@@ -135,11 +135,6 @@ def block_means(size: int, count: int) -> np.ndarray:
     return np.asarray(np.clip(overlap, 0, None) * count / size)
 
 
-def edge_direction(surface: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """xi of an image of the surface, as of `edges_of`."""
-    return edges_of(surface, covered)[0]
-
-
 def edges_of(surface: np.ndarray, covered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """xi of an image of the surface, shape `(2, y, x)`, and xi . grad S, shape `(y, x)`; 0 where it is not covered.
 

@@ -29,8 +29,7 @@ def operator_digest(measurement: Measurement) -> str:
     if measurement.description:
         arrays = [measurement.arrays[name] for name in sorted(measurement.arrays)]
         return _digest(about, observed, *arrays)
-    shape = (2, *measurement.event_shape)
-    fields = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).abs()
+    fields = _fixed_fields(measurement.event_shape).abs()
     try:
         z = measurement.operator.A(fields.to(measurement.y)).double()
     except InfieldError:  # it refuses such fields
@@ -55,7 +54,7 @@ def prior_digest(prior: FlowPrior) -> str:
     numbers = [torch.as_tensor(getattr(prior, "weights", (1.0,)), dtype=torch.float64).flatten().cpu()]
     for component in components:
         C, m = component.covariance, component.mean
-        z = _fixed_fields(m)
+        z = _fixed_fields(m.shape)
         variance = torch.tensor(max(C.trace, 1e-300), dtype=torch.float64)
         products = z.flatten(1) @ C.apply(z.to(m)).to(z).flatten(1).mT
         numbers += [variance.log(), products / variance, z.flatten(1) @ m.to(z).flatten() / variance.sqrt()]
@@ -63,7 +62,7 @@ def prior_digest(prior: FlowPrior) -> str:
     width = scale.double().norm().cpu().clamp_min(1e-300)
     numbers += [
         width.log(),
-        *(_fixed_fields(t).flatten(1) @ t.double().cpu().flatten() / width for t in (shift, scale)),
+        *(_fixed_fields(t.shape).flatten(1) @ t.double().cpu().flatten() / width for t in (shift, scale)),
     ]
     rounded = torch.cat([n.flatten() for n in numbers]).div(STEP).round().to(torch.int64)
     return _digest([_without_last_digits(getattr(prior, "provenance", prior.name)), rounded.tolist()])
@@ -79,10 +78,9 @@ def former_prior_digest(prior: FlowPrior) -> str:
     return digest.hexdigest()
 
 
-def _fixed_fields(like: Tensor) -> Tensor:
-    """Two fields of white noise, always the same, of the shape of another field."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn((2, *like.shape), generator=generator, dtype=torch.float64)
+def _fixed_fields(shape: tuple[int, ...]) -> Tensor:
+    """Two fields of white noise of a shape, always the same."""
+    return torch.randn((2, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def _without_last_digits(about: Any) -> Any:

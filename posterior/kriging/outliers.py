@@ -7,7 +7,7 @@ that a gap parts such errors from the others; heavy tails have no gap.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,14 +42,16 @@ class Apart:
     count: int
 
 
-def outlying(field: FittedField, z: Tensor, given_the_rest: Sequence[tuple[Tensor, Tensor]] = ()) -> list[str]:
+def outlying(
+    field: FittedField, z: Tensor, given_the_rest: Callable[[], Sequence[tuple[Tensor, Tensor]]] = tuple
+) -> list[str]:
     """Whether one datum makes up the law, or a few lie apart from what the others predict; one line at most.
 
     Arguments:
         field: A fit.
         z: Errors of predictions of held-out data, in predicted standard deviations, shape `(predictions,)`.
-        given_the_rest: Of each channel the inverse covariance of its data, and the data, for `left_out_in_turn`; empty
-            where there are too many.
+        given_the_rest: Gives of each channel the inverse covariance of its data, and the data, for `left_out_in_turn`;
+            nothing where there are too many.
     """
     worst = float(z.abs().max())
     if 2 * len(z) * float(ndtr(-worst)) >= SIGNIFICANT:
@@ -60,7 +62,7 @@ def outlying(field: FittedField, z: Tensor, given_the_rest: Sequence[tuple[Tenso
             value, share = float(data.y[squares.argmax()]), float(squares.max() / squares.sum())
             return [f"one datum, {value:.4g} {field.units}, holds {100 * share:.0f} % of the variance of all and lies "
                     f"{worst:.1f} standard deviations off what the others predict: is it an error?"]  # fmt: skip
-    found = [left_out_in_turn(P, y) for P, y in given_the_rest] or [far_apart(z)]
+    found = [left_out_in_turn(P, y) for P, y in given_the_rest()] or [far_apart(z)]
     apart = max(found, key=lambda one: len(one.sizes))
     if not apart.sizes:
         return []

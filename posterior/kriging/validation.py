@@ -192,7 +192,7 @@ def verdict(field: FittedField, validation: Validation | None) -> Verdict:
         return Verdict(0, "; ".join(field.fit.warnings))
     failed = [words for p, words in _checks(field, validation) if p < SIGNIFICANT]
     if validation is not None:
-        failed += rivals(field) + outlying(field, validation.z, _precisions(field))
+        failed += rivals(field) + outlying(field, validation.z, lambda: _precisions(field))
     if validation is None:
         return Verdict(0, failed[0]) if failed else Verdict("unchecked", "no held-out data were predicted")
     tails = _heavy_tails(validation)

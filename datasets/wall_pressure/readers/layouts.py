@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from infield.datasets.wall_pressure.readers.raw_planes import Positions, RawPlanes
+from infield.physics.wall_pressure.wall_units import SPANWISE, STREAMWISE
 
 SAME = 1e-6
 """Lines of a plane are the same where they differ by no more than this fraction of its standard deviation."""
 
-AXES = ("z", "x")
+AXES = (SPANWISE, STREAMWISE)
 
 
 def with_increasing_axes(raw: RawPlanes) -> RawPlanes:

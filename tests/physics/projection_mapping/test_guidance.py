@@ -14,7 +14,7 @@ from infield.datasets.formats.measurement import open_measurement, write_measure
 from infield.datasets.projection_mapping.setup_file import open_setup, write_setup
 from infield.physics.operators.registry import build_operator
 from infield.physics.projection_mapping.gamut_measurement import Guides, gamut_measurement
-from infield.physics.projection_mapping.guidance import block_means, edge_direction, edges_of, shading
+from infield.physics.projection_mapping.guidance import block_means, edges_of, shading
 from infield.physics.projection_mapping.setup import Projector, Setup
 from infield.posterior.inference.likelihood import information, value_and_gradient
 from infield.testing import check_operator
@@ -78,7 +78,7 @@ def test_operators_by_adjoint_and_by_hand():
 def test_edges_and_shading_of_known_surfaces():
     surface = np.zeros((8, 8))
     surface[:, 4:] = 1.0
-    xi = edge_direction(surface, np.ones((8, 8), bool))
+    xi, _ = edges_of(surface, np.ones((8, 8), bool))
     assert np.abs(xi[0]).max() < 1e-9 and xi[1][:, 3].min() > 0.7 and np.abs(xi[1][:, 0]).max() < 0.2
     y, x = np.meshgrid(np.arange(6.0), np.arange(6.0), indexing="ij")
     steps = edges_of(surface, np.ones((8, 8), bool))[1]
